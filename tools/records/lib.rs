@@ -1,0 +1,37 @@
+//! The records of psentry's stream, as psentry-records(5) documents them: a sensor writes a [`Probe`], the judge
+//! a [`Verdict`], the blocker an [`Outcome`]. One record is one line of JSON of at most [`MAX_LINE`] bytes.
+//!
+//! This crate reads records leniently ([`Reader`]) and writes them strictly ([`Writer`]). It decides nothing, and
+//! opens nothing: bytes come from, and go to, whoever calls it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `record.rs` | [`Record`]: which kind a line is; parsing and encoding |
+//! | `probe.rs`, `verdict.rs`, `outcome.rs` | the three records |
+//! | `address.rs`, `timestamp.rs` | the values that they are made of |
+//! | `lines.rs` | bytes into lines, bounded |
+//! | `reader.rs`, `writer.rs` | the two ends of a pipe |
+
+mod address;
+mod lines;
+mod outcome;
+mod probe;
+mod reader;
+mod record;
+mod timestamp;
+mod verdict;
+mod writer;
+
+pub use address::{Prefix, PrefixError, canonical};
+pub use lines::{Line, Lines, READ_AHEAD};
+pub use outcome::{Outcome, OutcomeBody, OutcomeResult};
+pub use probe::{Kind, Probe, ProbeBody, Proto};
+pub use reader::{Item, Reader};
+pub use record::{Common, Malformed, Record};
+pub use timestamp::{Timestamp, TimestampError};
+pub use verdict::{Action, Verdict, VerdictBody};
+pub use writer::Writer;
+
+/// The longest line, newline included: `PIPE_BUF` on Linux, so that lines of several writers into one FIFO never
+/// mix (pipe(7)).
+pub const MAX_LINE: usize = 4096;

@@ -1,0 +1,128 @@
+//! A probe: somebody touched a port that nobody has a reason to touch. Sensors write it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Common;
+
+/// One contact, or several alike folded into one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// When, from where, to where. A probe always has a `src_ip`.
+    pub common: Common,
+    /// What the sensor saw.
+    pub body: ProbeBody,
+}
+
+/// The object `probe` of a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeBody {
+    /// Which sensor saw it: "listen", "trap", ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensor: Option<String>,
+    /// What was sent.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Whether the source completed a TCP handshake, so that its address cannot be forged.
+    #[serde(default)]
+    pub handshake: bool,
+    /// How many alike this record stands for.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u32,
+    /// The first bytes that were sent, printable ASCII with `\r`, `\n`, `\t`, `\\` and `\xNN` for the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_one(count: &u32) -> bool {
+    *count == 1
+}
+
+/// What kind of packet a probe was. Names as scanners' manuals have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A completed TCP connection.
+    Connect,
+    /// A TCP SYN that no handshake followed.
+    Syn,
+    /// FIN alone.
+    Fin,
+    /// No flag at all.
+    Null,
+    /// FIN, PSH and URG.
+    Xmas,
+    /// ACK alone.
+    Ack,
+    /// FIN and ACK.
+    Maimon,
+    /// ACK, read by its window.
+    Window,
+    /// A UDP datagram.
+    Udp,
+    /// Anything else, and what a later version may name.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl Kind {
+    /// The name in a record.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Connect => "connect",
+            Kind::Syn => "syn",
+            Kind::Fin => "fin",
+            Kind::Null => "null",
+            Kind::Xmas => "xmas",
+            Kind::Ack => "ack",
+            Kind::Maimon => "maimon",
+            Kind::Window => "window",
+            Kind::Udp => "udp",
+            Kind::Other => "other",
+        }
+    }
+}
+
+/// The transport of a record, as EVE spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Proto {
+    /// TCP.
+    #[serde(rename = "TCP", alias = "tcp")]
+    Tcp,
+    /// UDP.
+    #[serde(rename = "UDP", alias = "udp")]
+    Udp,
+    /// ICMP for IPv4.
+    #[serde(rename = "ICMP", alias = "icmp")]
+    Icmp,
+    /// ICMP for IPv6.
+    #[serde(rename = "IPv6-ICMP", alias = "ICMPV6", alias = "icmpv6", alias = "ipv6-icmp")]
+    Icmpv6,
+    /// SCTP.
+    #[serde(rename = "SCTP", alias = "sctp")]
+    Sctp,
+    /// Any other.
+    #[serde(other, rename = "OTHER")]
+    Other,
+}
+
+impl Proto {
+    /// The name in a record.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Proto::Tcp => "TCP",
+            Proto::Udp => "UDP",
+            Proto::Icmp => "ICMP",
+            Proto::Icmpv6 => "IPv6-ICMP",
+            Proto::Sctp => "SCTP",
+            Proto::Other => "OTHER",
+        }
+    }
+}

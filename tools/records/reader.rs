@@ -1,0 +1,68 @@
+//! The reading end of a pipe: records, and for what is no record the line number and the reason. Skipping and
+//! counting is the caller's; the reader itself never stops for a bad line.
+
+use std::io::{self, Read};
+
+use crate::{Lines, Malformed, Record};
+
+/// Reads records from a stream.
+pub struct Reader<R> {
+    lines: Lines<R>,
+}
+
+/// What one line held.
+#[derive(Debug, PartialEq)]
+pub struct Item {
+    /// Which line of the input, counted from 1.
+    pub line: u64,
+    /// The record, or why it is none.
+    pub record: Result<Record, Malformed>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Records of `source`.
+    pub fn new(source: R) -> Self {
+        Reader { lines: Lines::new(source) }
+    }
+
+    /// The source, to wait for it.
+    pub fn source(&self) -> &R {
+        self.lines.source()
+    }
+
+    /// The next record that is held already; `None`: [`fill`](Self::fill) first. Empty lines are passed over.
+    pub fn held(&mut self) -> Option<Item> {
+        loop {
+            let line = self.lines.next_line()?;
+            let record = match line.text {
+                Ok(text) if text.trim_ascii().is_empty() => continue,
+                Ok(text) => Record::parse(text),
+                Err(malformed) => Err(malformed),
+            };
+            return Some(Item { line: line.number, record });
+        }
+    }
+
+    /// Reads once from the source. `false`: it has ended; a last line without newline is then held.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn fill(&mut self) -> io::Result<bool> {
+        self.lines.fill()
+    }
+
+    /// The next record, waiting for it; `None` at the end.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn next_item(&mut self) -> io::Result<Option<Item>> {
+        loop {
+            if let Some(item) = self.held() {
+                return Ok(Some(item));
+            }
+            if !self.fill()? {
+                return Ok(self.held());
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What is written reads back equal; no input makes reading panic, stall or grow.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Action, Kind, OutcomeResult, Prefix, Reader};
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), "[ -~]{0,40}"]
+}
+
+fn common() -> BoxedStrategy<Common> {
+    let proto = prop::sample::select(vec![
+        Proto::Tcp,
+        Proto::Udp,
+        Proto::Icmp,
+        Proto::Icmpv6,
+        Proto::Sctp,
+        Proto::Other,
+    ]);
+    let addr = || prop::option::of(any::<IpAddr>().prop_map(crate::canonical));
+    let port = || prop::option::of(any::<u16>());
+    let micros = 0..=Timestamp::MAX.micros();
+    (micros, prop::option::of(text()), addr(), port(), addr(), port(), prop::option::of(proto))
+        .prop_map(|(micros, host, src_ip, src_port, dest_ip, dest_port, proto)| Common {
+            timestamp: Timestamp::from_micros(micros).unwrap(),
+            host,
+            src_ip,
+            src_port,
+            dest_ip,
+            dest_port,
+            proto,
+        })
+        .boxed()
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    use Kind::*;
+    prop::sample::select(vec![Connect, Syn, Fin, Null, Xmas, Ack, Maimon, Window, Udp, Other])
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    (any::<IpAddr>(), 0..=128u8).prop_map(|(addr, len)| Prefix::around(addr, len))
+}
+
+fn record() -> BoxedStrategy<Record> {
+    let some = || prop::option::of(text());
+    let when =
+        || prop::option::of((0..=Timestamp::MAX.micros()).prop_map(|m| Timestamp::from_micros(m).unwrap()));
+    let probe = (common(), any::<IpAddr>(), some(), kind(), any::<bool>(), 1u32.., some()).prop_map(
+        |(mut common, src, sensor, kind, handshake, count, payload)| {
+            common.src_ip = Some(crate::canonical(src));
+            Record::Probe(Probe { common, body: ProbeBody { sensor, kind, handshake, count, payload } })
+        },
+    );
+    let action = || prop::sample::select(vec![Action::Watch, Action::Block, Action::Unblock]);
+    let grounds = (prop::option::of(any::<u8>()), prop::option::of(-1e9..1e9f64), some(), some());
+    let evidence = (
+        prop::option::of(any::<u32>()),
+        prop::collection::vec(any::<u16>(), 0..20),
+        prop::collection::vec(kind(), 0..5),
+        prop::option::of(any::<u64>()),
+        when(),
+        when(),
+        prop::option::of(any::<bool>()),
+    );
+    let verdict = (common(), action(), prefix(), prop::option::of(any::<u64>()), grounds, evidence).prop_map(
+        |(common, action, scope, duration, (level, score, rule, reason), evidence)| {
+            let (offence, ports, kinds, count, first, last, handshake) = evidence;
+            let body = VerdictBody {
+                duration,
+                level,
+                score,
+                rule,
+                reason,
+                offence,
+                ports,
+                kinds,
+                count,
+                first,
+                last,
+                handshake,
+                ..VerdictBody::new(action, scope)
+            };
+            Record::Verdict(Verdict { common, body })
+        },
+    );
+    use OutcomeResult::*;
+    let result = prop::sample::select(vec![Applied, Already, Refused, Failed, Released, Expired]);
+    let outcome = (common(), action(), prefix(), some(), result, when(), some()).prop_map(
+        |(common, action, scope, backend, result, until, error)| {
+            Record::Outcome(Outcome {
+                common,
+                body: OutcomeBody { action, scope, backend, result, until, error },
+            })
+        },
+    );
+    prop_oneof![probe.boxed(), verdict.boxed(), outcome.boxed()].boxed()
+}
+
+proptest! {
+    // A counterexample becomes a test by name, not a file of seeds.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_reads_back_equal(record in record()) {
+        let mut line = Vec::new();
+        record.encode(&mut line).unwrap();
+        prop_assert!(line.len() <= MAX_LINE && line.ends_with(b"\n"));
+        prop_assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        let read = Record::parse(std::str::from_utf8(&line).unwrap()).unwrap();
+        prop_assert_eq!(read, record);
+    }
+
+    #[test]
+    fn no_input_makes_the_reader_panic_or_stall(input in prop::collection::vec(any::<u8>(), 0..20_000)) {
+        let newlines = input.iter().filter(|&&byte| byte == b'\n').count();
+        let mut reader = Reader::new(&input[..]);
+        let mut items = 0;
+        while reader.next_item().unwrap().is_some() {
+            items += 1;
+        }
+        prop_assert!(items <= newlines + 1);
+    }
+
+    #[test]
+    fn damaged_records_never_panic(record in record(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut line = Vec::new();
+        record.encode(&mut line).unwrap();
+        let at = at.index(line.len());
+        line[at] = byte;
+        let mut reader = Reader::new(&line[..]);
+        while reader.next_item().unwrap().is_some() {}
+    }
+}
+
+#[test]
+fn long_texts_are_shortened_to_one_line() {
+    let mut common = Common::at(Timestamp::from_micros(0).unwrap());
+    common.src_ip = Some("192.0.2.7".parse().unwrap());
+    for payload in
+        ["x".repeat(10_000), "\u{1}".repeat(10_000), "\u{1F600}".repeat(5_000), "\\x00".repeat(4_000)]
+    {
+        let body = ProbeBody {
+            sensor: Some("listen".into()),
+            kind: Kind::Connect,
+            handshake: true,
+            count: 1,
+            payload: Some(payload.clone()),
+        };
+        let mut line = Vec::new();
+        Record::Probe(Probe { common: common.clone(), body }).encode(&mut line).unwrap();
+        assert!(line.len() <= MAX_LINE && line.len() > MAX_LINE - 100, "{} bytes", line.len());
+        let Ok(Record::Probe(probe)) = Record::parse(std::str::from_utf8(&line).unwrap()) else { panic!() };
+        assert!(payload.starts_with(&probe.body.payload.unwrap()));
+    }
+}
+
+#[test]
+fn other_tools_events_pass_and_broken_ones_of_ours_do_not() {
+    for line in [
+        r#"{"timestamp":"2026-11-22T15:04:05.1+0100","event_type":"alert","src_ip":"192.0.2.7","verdict":{"action":"drop"}}"#,
+        r#"{"event_type":"stats","uptime":5}"#,
+    ] {
+        assert!(matches!(Record::parse(line), Ok(Record::Other(_))), "{line}");
+    }
+    for line in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        r#"{"event_type":"probe"}"#,
+        r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","probe":{}}"#,
+        r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7"}"#,
+        r#"{"timestamp":"0000-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","probe":{}}"#,
+        r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"fe80::1%eth0","probe":{}}"#,
+        r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":-1,"probe":{}}"#,
+        r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","verdict":{"action":"nuke","scope":"::/0"}}"#,
+    ] {
+        assert!(Record::parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn unknown_fields_kinds_and_transports_pass() {
+    let line = r#"{"x":[1],"event_type":"probe","src_ip":"::ffff:192.0.2.7","proto":"quic",
+        "timestamp":"2026-11-22T15:04:05Z","probe":{"kind":"idle","later":{}}}"#;
+    let Ok(Record::Probe(probe)) = Record::parse(line) else { panic!() };
+    assert_eq!(probe.common.src_ip, Some("192.0.2.7".parse().unwrap()));
+    assert_eq!((probe.common.proto, probe.body.kind, probe.body.count), (Some(Proto::Other), Kind::Other, 1));
+}

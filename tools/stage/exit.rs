@@ -1,0 +1,88 @@
+//! From the command line to the exit code: sysexits(3)'s numbers, and one sentence on standard error that says
+//! what went wrong and what to do.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command, Parser};
+use clap_complete::Shell;
+
+/// How a program ends, in the numbers of sysexits.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// The command line is wrong.
+    Usage = 64,
+    /// The input is wrong, and was to be right.
+    Data = 65,
+    /// A program that is needed is missing.
+    Unavailable = 69,
+    /// The system refused a call.
+    Os = 71,
+    /// A pipe broke, or a file could not be read or written.
+    Io = 74,
+    /// That takes more rights.
+    NoPermission = 77,
+    /// The configuration is wrong.
+    Config = 78,
+}
+
+/// An error that knows which exit code it deserves.
+pub trait Failure: Error {
+    /// The code.
+    fn exit(&self) -> Exit;
+}
+
+/// A whole `main`: reads the flags, runs `program`, says what went wrong. Adds `--completions` to the flags.
+pub fn run<Flags: Parser, E: Failure>(program: impl FnOnce(Flags) -> Result<(), E>) -> ExitCode {
+    let command = command::<Flags>();
+    let name = command.get_name().to_owned();
+    let matches = match command.clone().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version go to standard output and are no error; a reader that has left is none either.
+            let _ = error.print();
+            return code(if error.use_stderr() { Exit::Usage } else { Exit::Ok });
+        }
+    };
+    if let Some(shell) = matches.get_one::<Shell>("completions") {
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut command.clone(), &name, &mut script);
+        let _ = io::stdout().write_all(&script);
+        return code(Exit::Ok);
+    }
+    let flags = match Flags::from_arg_matches(&matches) {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return code(Exit::Usage);
+        }
+    };
+    match program(flags) {
+        Ok(()) => code(Exit::Ok),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{name}: {error}");
+            code(error.exit())
+        }
+    }
+}
+
+/// The flags of a program and the ones that all have.
+fn command<Flags: Parser>() -> Command {
+    Flags::command().disable_help_subcommand(true).arg(
+        Arg::new("completions")
+            .long("completions")
+            .value_name("SHELL")
+            .value_parser(clap::value_parser!(Shell))
+            .action(ArgAction::Set)
+            .exclusive(true)
+            .help("Print a completion script for bash, zsh, fish, elvish or powershell"),
+    )
+}
+
+fn code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit as u8)
+}

@@ -1,0 +1,19 @@
+//! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
+//! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
+//! on standard error that a flood cannot flood ([`Complaints`]), durations on the command line.
+//!
+//! It knows nothing of probes' or verdicts' meaning, and opens no socket.
+
+mod complaints;
+mod durations;
+mod exit;
+mod intake;
+mod output;
+mod signals;
+
+pub use complaints::Complaints;
+pub use durations::parse_duration;
+pub use exit::{Exit, Failure, run};
+pub use intake::{Intake, Next};
+pub use output::{Output, host_name};
+pub use signals::Signals;
