@@ -18,6 +18,8 @@ pub struct Lines<R> {
     /// How far `held` has been searched for a newline.
     searched: usize,
     number: u64,
+    /// Where in `held` the line in hand stands.
+    current: (usize, usize),
     /// Inside a line that is too long: it is thrown away up to its newline.
     discarding: bool,
     ended: bool,
@@ -36,12 +38,27 @@ impl<R: Read> Lines<R> {
     /// Lines of `source`.
     pub fn new(source: R) -> Self {
         let held = Vec::with_capacity(MAX_LINE + READ_AHEAD);
-        Lines { source, held, start: 0, searched: 0, number: 0, discarding: false, ended: false }
+        Lines {
+            source,
+            held,
+            start: 0,
+            searched: 0,
+            number: 0,
+            current: (0, 0),
+            discarding: false,
+            ended: false,
+        }
     }
 
     /// The source, to wait for it.
     pub fn source(&self) -> &R {
         &self.source
+    }
+
+    /// The bytes of the line that [`next_line`](Self::next_line) gave last, without its newline; empty after
+    /// [`fill`](Self::fill).
+    pub fn current(&self) -> &[u8] {
+        self.held.get(self.current.0..self.current.1).unwrap_or_default()
     }
 
     /// Reads once from the source. `false`: it has ended.
@@ -52,6 +69,7 @@ impl<R: Read> Lines<R> {
         self.held.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
+        self.current = (0, 0);
         let mut piece = [0; READ_AHEAD];
         let got = loop {
             match self.source.read(&mut piece) {
@@ -69,7 +87,7 @@ impl<R: Read> Lines<R> {
     pub fn next_line(&mut self) -> Option<Line<'_>> {
         loop {
             let fresh = self.held.get(self.searched..).unwrap_or_default();
-            let Some(at) = fresh.iter().position(|&byte| byte == b'\n') else { break };
+            let Some(at) = memchr::memchr(b'\n', fresh) else { break };
             let (from, to) = (self.start, self.searched + at);
             self.start = to + 1;
             self.searched = self.start;
@@ -98,6 +116,7 @@ impl<R: Read> Lines<R> {
 
     fn line(&mut self, from: usize, to: usize) -> Line<'_> {
         self.number += 1;
+        self.current = (from, to);
         let bytes = self.held.get(from..to).unwrap_or_default();
         let text = if bytes.len() >= MAX_LINE {
             Err(Malformed::Oversized)

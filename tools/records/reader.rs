@@ -43,6 +43,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// The very bytes of the item that came last, without the newline.
+    pub fn raw(&self) -> &[u8] {
+        self.lines.current()
+    }
+
     /// Reads once from the source. `false`: it has ended; a last line without newline is then held.
     ///
     /// # Errors

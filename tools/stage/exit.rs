@@ -72,7 +72,14 @@ pub fn run<Flags: Parser, E: Failure>(program: impl FnOnce(Flags) -> Result<(), 
 
 /// The flags of a program and the ones that all have.
 fn command<Flags: Parser>() -> Command {
-    Flags::command().disable_help_subcommand(true).arg(
+    // Help is short, so that it fits one screen; the manual page is the long one.
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .global(true)
+        .action(ArgAction::HelpShort)
+        .help("Print this help");
+    Flags::command().disable_help_subcommand(true).disable_help_flag(true).arg(help.display_order(1000)).arg(
         Arg::new("completions")
             .long("completions")
             .value_name("SHELL")

@@ -4,19 +4,23 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{Item, Reader};
 
-use crate::Signals;
+use crate::{Signals, Stop};
+
+/// After Ctrl-C, how long a stage waits for the end of what the stages before it still write.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Standard input as records.
 pub struct Intake {
     reader: Reader<File>,
     signals: Signals,
-    stopping: bool,
+    /// Asked to stop, and until when to wait for more input.
+    stopping: Option<Instant>,
     ended: bool,
 }
 
@@ -41,7 +45,7 @@ impl Intake {
     /// When standard input is closed.
     pub fn stdin(signals: Signals) -> io::Result<Self> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        Ok(Intake { reader: Reader::new(stdin), signals, stopping: false, ended: false })
+        Ok(Intake { reader: Reader::new(stdin), signals, stopping: None, ended: false })
     }
 
     /// The next record, or what else there is to know; waits at most `patience` (`None`: for ever).
@@ -54,14 +58,16 @@ impl Intake {
                 return Ok(Next::Item(item));
             }
             if self.ended {
-                return Ok(if self.stopping { Next::Stop } else { Next::End });
+                return Ok(if self.stopping.is_some() { Next::Stop } else { Next::End });
             }
-            let patience = if self.stopping { Some(Duration::ZERO) } else { patience };
-            let (readable, signalled) = self.wait(patience, true)?;
-            self.stopping |= signalled && self.signals.came();
+            let grace = self.stopping.map(|until| until.saturating_duration_since(Instant::now()));
+            let (readable, signalled) = self.wait(grace.or(patience), true)?;
+            if signalled {
+                self.heed();
+            }
             if readable {
                 self.ended = !self.reader.fill()?;
-            } else if self.stopping {
+            } else if grace.is_some() && !signalled {
                 return Ok(Next::Stop);
             } else if !signalled {
                 return Ok(Next::Nothing);
@@ -75,8 +81,26 @@ impl Intake {
     /// What poll(2) says.
     pub fn linger(&mut self, patience: Option<Duration>) -> io::Result<bool> {
         let (_, signalled) = self.wait(patience, false)?;
-        self.stopping |= signalled && self.signals.came();
-        Ok(self.stopping)
+        if signalled {
+            self.heed();
+        }
+        Ok(self.stopping.is_some())
+    }
+
+    /// The very bytes of the item that came last, without the newline.
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        self.reader.raw()
+    }
+
+    /// Takes note of a signal; a second one ends the grace that the first one gave.
+    fn heed(&mut self) {
+        let grace = match (self.signals.asked(), self.stopping) {
+            (None, _) => return,
+            (Some(Stop::Pipeline), None) => GRACE,
+            _ => Duration::ZERO,
+        };
+        self.stopping = Some(Instant::now() + grace);
     }
 
     /// Whether there is something to read, and whether a signal came.

@@ -16,4 +16,4 @@ pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use intake::{Intake, Next};
 pub use output::{Output, host_name};
-pub use signals::Signals;
+pub use signals::{Signals, Stop};

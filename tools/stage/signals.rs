@@ -6,6 +6,15 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+/// Who is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGINT, from Ctrl-C: all programs of the pipeline, so that the ones before this one may still write.
+    Pipeline,
+    /// SIGTERM or SIGHUP: this program alone.
+    Alone,
+}
+
 /// The signals that ask a program to end. Make it before any thread: threads inherit the mask.
 pub struct Signals(SignalFd);
 
@@ -25,7 +34,14 @@ impl Signals {
 
     /// Whether one has come since the last call.
     pub fn came(&self) -> bool {
-        matches!(self.0.read_signal(), Ok(Some(_)))
+        self.asked().is_some()
+    }
+
+    /// Which one has come since the last call.
+    pub fn asked(&self) -> Option<Stop> {
+        let info = self.0.read_signal().ok().flatten()?;
+        let interrupt = u32::try_from(Signal::SIGINT as i32) == Ok(info.ssi_signo);
+        Some(if interrupt { Stop::Pipeline } else { Stop::Alone })
     }
 }
 
