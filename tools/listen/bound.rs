@@ -1,0 +1,184 @@
+//! The ports of `--tcp` and `--udp`, bound here. A port that cannot be had costs one decoy: all that failed alike
+//! are told in one sentence, and the rest are opened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use nix::errno::Errno;
+use psentry_stage::Complaints;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::decoy::{Decoy, Unfit};
+use crate::ports;
+use crate::settings::Settings;
+
+/// How many connections the kernel completes ahead of accept(2). It cuts this to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// What of a failure several ports have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Failure {
+    proto: Proto,
+    addr: IpAddr,
+    errno: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Proto {
+    Tcp,
+    Udp,
+}
+
+/// What came of opening ports.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) decoys: Vec<Decoy>,
+    /// Whether rights were lacking for some of the others.
+    pub(crate) lacked_rights: bool,
+}
+
+/// Opens the ports that were asked for.
+pub(crate) fn open(settings: &Settings, complaints: &mut Complaints) -> Opened {
+    let mut opened = Opened::default();
+    let mut failures: BTreeMap<Failure, BTreeSet<u16>> = BTreeMap::new();
+    let all = [(Proto::Tcp, &settings.tcp), (Proto::Udp, &settings.udp)];
+    for (proto, &port) in
+        all.into_iter().flat_map(|(proto, ports)| ports.iter().map(move |port| (proto, port)))
+    {
+        let tries = if settings.bind.is_empty() {
+            vec![(Ipv6Addr::UNSPECIFIED.into(), anywhere(proto, port))]
+        } else {
+            let only_v6 = settings.bind.iter().any(IpAddr::is_ipv4);
+            let at = |&addr| (addr, bind(proto, SocketAddr::new(addr, port), only_v6));
+            settings.bind.iter().map(at).collect()
+        };
+        for (addr, result) in tries {
+            match result {
+                Ok(decoy) => opened.decoys.push(decoy),
+                Err(error) => {
+                    let errno = error.raw_os_error().unwrap_or_default();
+                    opened.lacked_rights |= is_lack_of_rights(Errno::from_raw(errno));
+                    failures.entry(Failure { proto, addr, errno }).or_default().insert(port);
+                }
+            }
+        }
+    }
+    for (failure, ports) in &failures {
+        complaints.say(&sentence(failure, ports));
+    }
+    opened
+}
+
+/// On every address: IPv6 and IPv4 in one socket, or IPv4 alone where the machine has no IPv6.
+fn anywhere(proto: Proto, port: u16) -> io::Result<Decoy> {
+    let result = bind(proto, (Ipv6Addr::UNSPECIFIED, port).into(), false);
+    match result.as_ref().err().and_then(io::Error::raw_os_error).map(Errno::from_raw) {
+        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
+            bind(proto, (Ipv4Addr::UNSPECIFIED, port).into(), false)
+        }
+        _ => result,
+    }
+}
+
+fn bind(proto: Proto, addr: SocketAddr, only_v6: bool) -> io::Result<Decoy> {
+    let (kind, protocol) = match proto {
+        Proto::Tcp => (Type::STREAM, Protocol::TCP),
+        Proto::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    if proto == Proto::Tcp {
+        // Only so that connections of an earlier run, still in TIME_WAIT, do not keep the port. A port that
+        // somebody listens on stays refused. For UDP it would share the port, so there it is not set.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&addr.into())?;
+    if proto == Proto::Tcp {
+        socket.listen(BACKLOG)?;
+    }
+    Decoy::new(socket).map_err(|unfit| match unfit {
+        Unfit::System(error) => error,
+        other => io::Error::other(other),
+    })
+}
+
+fn is_lack_of_rights(errno: Errno) -> bool {
+    matches!(errno, Errno::EACCES | Errno::EPERM)
+}
+
+/// What became of `ports`, and what to do about it.
+fn sentence(failure: &Failure, ports: &BTreeSet<u16>) -> String {
+    let Failure { proto, addr, errno } = failure;
+    let proto = if *proto == Proto::Tcp { "TCP" } else { "UDP" };
+    let (noun, is) = if ports.len() == 1 { ("port", "is") } else { ("ports", "are") };
+    let whose = if addr.is_unspecified() { String::new() } else { format!(" of {addr}") };
+    let head = format!("{proto} {noun} {}{whose} {is}", ports::list(ports));
+    match Errno::from_raw(*errno) {
+        Errno::EADDRINUSE => format!("{head} in use by another program, and so no decoy"),
+        errno if is_lack_of_rights(errno) => {
+            format!("{head} not open for lack of rights: let systemd open them, or give CAP_NET_BIND_SERVICE")
+        }
+        Errno::EADDRNOTAVAIL => {
+            format!("{head} not open: this machine does not have the address; see --bind")
+        }
+        Errno::EMFILE => format!("{head} not open: too many descriptors; raise LimitNOFILE= or ulimit -n"),
+        errno => format!("{head} not open: {}", errno.desc()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+    use crate::settings::Manners;
+
+    fn settings(tcp: &[u16], udp: &[u16], bind: &[&str]) -> Settings {
+        Settings {
+            tcp: tcp.iter().copied().collect(),
+            udp: udp.iter().copied().collect(),
+            bind: bind.iter().map(|addr| addr.parse().unwrap()).collect(),
+            manners: Manners::default(),
+            host: None,
+        }
+    }
+
+    #[test]
+    fn a_busy_port_costs_one_decoy() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (busy, busy_udp) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+        // Port 0: any port that is free.
+        for bind in [&[][..], &["127.0.0.1"], &["0.0.0.0", "::"]] {
+            let opened = open(&settings(&[0, busy], &[0, busy_udp], bind), &mut Complaints::new("test"));
+            let of_busy = opened.decoys.iter().filter(|decoy| decoy.local().is_ipv4()).map(Decoy::local);
+            assert!(of_busy.into_iter().all(|local| local.port() != busy), "{bind:?}");
+            assert_eq!(opened.decoys.len(), if bind.len() == 2 { 6 } else { 2 }, "{bind:?}");
+            assert!(!opened.lacked_rights);
+        }
+    }
+
+    #[test]
+    fn a_service_on_one_address_keeps_its_port_from_all() {
+        let service = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = anywhere(Proto::Tcp, service.local_addr().unwrap().port()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn all_that_failed_alike_is_one_sentence() {
+        let of = |errno: Errno, ports: &[u16]| {
+            let failure =
+                Failure { proto: Proto::Tcp, addr: Ipv6Addr::UNSPECIFIED.into(), errno: errno as i32 };
+            sentence(&failure, &ports.iter().copied().collect())
+        };
+        assert_eq!(of(Errno::EADDRINUSE, &[22]), "TCP port 22 is in use by another program, and so no decoy");
+        assert!(of(Errno::EACCES, &[21, 22, 23, 25]).starts_with("TCP ports 21-23,25 are not open for"));
+        assert!(of(Errno::EADDRNOTAVAIL, &[21]).contains("--bind"));
+        assert!(of(Errno::EMFILE, &[21]).contains("LimitNOFILE"));
+        assert!(of(Errno::ENOMEM, &[21]).contains("memory"));
+    }
+}

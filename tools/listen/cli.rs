@@ -1,0 +1,61 @@
+//! The flags of psentry-listen. Every default is a constant of `settings.rs`, quoted here.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::settings::{HOLD_MS, LONGEST_HOLD_MS, MAX_HELD, MOST_CAPTURE};
+
+/// Listens on decoy ports and writes a probe for each connection and datagram on standard output.
+///
+/// Takes every socket that systemd passes, and the ports of --tcp and --udp. A port in use is never a decoy: it is
+/// reported and left alone.
+#[derive(Debug, Parser)]
+#[command(name = "psentry-listen", version, max_term_width = 100)]
+pub struct Flags {
+    /// TCP ports to listen on, such as 21,23,445,8000-8010
+    #[arg(long, value_name = "PORTS")]
+    pub tcp: Vec<String>,
+
+    /// UDP ports to listen on, such as 69,161
+    #[arg(long, value_name = "PORTS")]
+    pub udp: Vec<String>,
+
+    /// Address to bind them to; may be repeated [default: all, IPv6 and IPv4]
+    #[arg(long, value_name = "ADDR")]
+    pub bind: Vec<String>,
+
+    /// Note the first N bytes that are sent
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_CAPTURE)))]
+    pub capture: u32,
+
+    /// Send the bytes of FILE to each connection
+    #[arg(long, value_name = "FILE")]
+    pub banner: Option<PathBuf>,
+
+    /// Send the banner to datagrams too, never more bytes than came
+    #[arg(long, requires = "banner")]
+    pub answer_udp: bool,
+
+    /// How many milliseconds a connection is held.
+    #[arg(long, value_name = "MS", help = hold_help(),
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(LONGEST_HOLD_MS)))]
+    pub hold: Option<u32>,
+
+    /// Connections held at once; more are noted and closed
+    #[arg(long, value_name = "N", default_value_t = MAX_HELD)]
+    pub max_held: u32,
+
+    /// This machine's name in the records [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+
+    /// Read the configuration, touch nothing; exit 0 if it is sound, 78 if not
+    #[arg(long)]
+    pub check: bool,
+}
+
+fn hold_help() -> String {
+    format!("Hold a connection MS milliseconds [with --capture or --banner: {HOLD_MS}]")
+}

@@ -1,0 +1,109 @@
+//! What can go wrong with psentry-listen, in sentences that say what to do.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use psentry_stage::{Exit, Failure};
+
+use crate::PortsError;
+
+/// Why psentry-listen ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// A list of ports is wrong.
+    #[error("{flag}: {source}")]
+    Ports {
+        /// Of which flag.
+        flag: &'static str,
+        /// What is wrong.
+        source: PortsError,
+    },
+    /// `--bind` got no address.
+    #[error("--bind: '{0}' is not an address such as 192.0.2.7 or 2001:db8::7")]
+    BindForm(String),
+    /// `--bind` got an address of many machines.
+    #[error("--bind: {0} is not an address of one machine; give one of this machine's own")]
+    BindMany(IpAddr),
+    /// `--bind` without ports.
+    #[error("--bind says where to bind ports: give --tcp or --udp with it, or leave it out")]
+    BindAlone,
+    /// The banner cannot be read.
+    #[error("--banner: cannot read {}: {source}", path.display())]
+    Banner {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The banner says nothing.
+    #[error("--banner: {} is empty; write a banner into it, or leave the flag out", .0.display())]
+    BannerEmpty(PathBuf),
+    /// The banner says too much.
+    #[error("--banner: {} is longer than {most} bytes; shorten it", path.display())]
+    BannerLong {
+        /// The file.
+        path: PathBuf,
+        /// How long it may be.
+        most: u64,
+    },
+    /// A banner that nobody has time to read.
+    #[error("--hold 0 resets a connection before its banner is read: give it more, or leave it out")]
+    BannerUnheard,
+    /// Nothing was asked for, and nothing passed.
+    #[error(
+        "there is no port to listen on: give --tcp or --udp, or start it from a socket unit (systemd.socket(5))"
+    )]
+    NoSockets,
+    /// Ports were asked for, or passed, and none could be used.
+    #[error("none of the ports can be a decoy, for the reasons above; choose others")]
+    NoneLeft,
+    /// As before, and rights would have helped.
+    #[error(
+        "none of the ports could be opened, for lack of rights (see above); let systemd open them, or give CAP_NET_BIND_SERVICE"
+    )]
+    NoRight,
+    /// Every decoy broke while it was in use.
+    #[error("no decoy port is left: every one of them broke (see above)")]
+    AllLost,
+    /// The system refuses what a program needs at least.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, #[source] io::Error),
+    /// The reader went away.
+    #[error("the reader of standard output is gone; start it again, and psentry-listen with it")]
+    ReaderGone,
+    /// Nobody to tell.
+    #[error("cannot write probes to standard output: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl Failure for ListenError {
+    fn exit(&self) -> Exit {
+        match self {
+            ListenError::Ports { .. }
+            | ListenError::BindForm(_)
+            | ListenError::BindMany(_)
+            | ListenError::BindAlone
+            | ListenError::Banner { .. }
+            | ListenError::BannerEmpty(_)
+            | ListenError::BannerLong { .. }
+            | ListenError::BannerUnheard
+            | ListenError::NoSockets
+            | ListenError::NoneLeft => Exit::Config,
+            ListenError::NoRight => Exit::NoPermission,
+            ListenError::AllLost | ListenError::System(..) => Exit::Os,
+            ListenError::ReaderGone | ListenError::Output(_) => Exit::Io,
+        }
+    }
+}
+
+/// What writing a probe may fail with.
+impl From<io::Error> for ListenError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => ListenError::ReaderGone,
+            _ => ListenError::Output(error),
+        }
+    }
+}

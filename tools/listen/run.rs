@@ -1,0 +1,85 @@
+//! The whole program: opens the decoys, runs the loop, says how many came.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use psentry_stage::{Complaints, Output, Signals, host_name};
+
+use crate::bound::{self, Opened};
+use crate::decoy::Decoy;
+use crate::listener::Listener;
+use crate::reception::Reception;
+use crate::service::Service;
+use crate::settings::Settings;
+use crate::sighting::Journal;
+use crate::watch::{Token, Watch};
+use crate::{Flags, ListenError, inherited};
+
+/// How many descriptors are left for visitors when there are more ports than descriptors.
+const SPARE: usize = 8;
+
+/// The whole program, after its flags are read.
+///
+/// # Errors
+/// [`ListenError`]; SIGTERM and SIGINT are no errors.
+pub fn run(flags: Flags) -> Result<(), ListenError> {
+    let check = flags.check;
+    let settings = Settings::from_flags(flags)?;
+    if check {
+        return Ok(());
+    }
+    let mut complaints = Complaints::new("psentry-listen");
+    let mut decoys = inherited::take(&mut complaints);
+    raise_descriptor_limit();
+
+    let signals = Signals::catch().map_err(|errno| ListenError::System("wait for signals", errno.into()))?;
+    let mut output = Output::stdout().map_err(ListenError::Output)?;
+    let watch = Watch::new().map_err(|error| ListenError::System("wait for events", error))?;
+    watch
+        .add(&signals, Token::Stop)
+        .and_then(|()| watch.add_for_errors(io::stdout(), Token::Reader))
+        .map_err(|error| ListenError::System("wait for events", error))?;
+
+    let spare: Vec<_> = (0..SPARE).map_while(|_| signals.as_fd().try_clone_to_owned().ok()).collect();
+    let Opened { decoys: mut bound, lacked_rights } = bound::open(&settings, &mut complaints);
+    drop(spare);
+    decoys.append(&mut bound);
+    if decoys.is_empty() {
+        let asked = !settings.tcp.is_empty() || !settings.udp.is_empty();
+        return Err(match (asked, lacked_rights) {
+            (_, true) => ListenError::NoRight,
+            (true, false) => ListenError::NoneLeft,
+            (false, false) => ListenError::NoSockets,
+        });
+    }
+
+    let service = Service::ready(&status(&decoys)).unwrap_or_else(|error| {
+        complaints.say(&format!(
+            "systemd cannot be told that the decoys stand: {error}; allow AF_UNIX in RestrictAddressFamilies=, or use Type=exec"
+        ));
+        Service::silent()
+    });
+    let host = settings.host.or_else(host_name);
+    let journal = Journal::new(host, |record: &_| output.write_unless(signals.as_fd(), record));
+    let reception = Reception::new(settings.manners, journal, complaints);
+    let mut listener = Listener::new(watch, decoys, reception)?;
+    let result = listener.run(service, signals.as_fd());
+    if let Some(sentence) = listener.tally().sentence() {
+        let _ = writeln!(io::stderr(), "psentry-listen: {sentence}");
+    }
+    result
+}
+
+/// A line for `systemctl status`.
+fn status(decoys: &[Decoy]) -> String {
+    let tcp = decoys.iter().filter(|decoy| matches!(decoy, Decoy::Tcp(_))).count();
+    format!("Listening on {tcp} TCP and {} UDP sockets", decoys.len() - tcp)
+}
+
+/// As many descriptors as may be had: a thousand ports alone need more than the usual 1024. Where a sandbox forbids
+/// to ask, there are as many as systemd gave.
+fn raise_descriptor_limit() {
+    let _ = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+}

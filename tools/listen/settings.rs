@@ -1,0 +1,164 @@
+//! What the flags mean: the defaults, and every check that needs no socket. `--check` ends after this.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::{Flags, ListenError, ports};
+
+/// How many milliseconds a connection is held when there is something to send or to hear. A client across the
+/// world needs a third of it; each more gives every source a longer grip on one of the held places.
+pub(crate) const HOLD_MS: u32 = 1000;
+
+/// The longest hold, ten minutes. Beyond it a typing error is likelier than intent.
+pub(crate) const LONGEST_HOLD_MS: u32 = 600_000;
+
+/// How many connections are held at once. Each costs the kernel 4 KiB and a descriptor.
+pub(crate) const MAX_HELD: u32 = 1000;
+
+/// The most that can be captured. More would not fit into a record.
+pub(crate) const MOST_CAPTURE: u32 = 4096;
+
+/// The longest banner. It goes out in one write, which a new connection always has room for.
+const LONGEST_BANNER: u64 = 4096;
+
+/// What psentry-listen was asked to do.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// TCP ports to bind.
+    pub(crate) tcp: BTreeSet<u16>,
+    /// UDP ports to bind.
+    pub(crate) udp: BTreeSet<u16>,
+    /// Addresses to bind them to; empty: all of this machine's.
+    pub(crate) bind: BTreeSet<IpAddr>,
+    /// What happens on a decoy.
+    pub(crate) manners: Manners,
+    /// `--host`.
+    pub(crate) host: Option<String>,
+}
+
+/// How a visitor is received.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Manners {
+    /// What is sent; empty: nothing.
+    pub(crate) banner: Vec<u8>,
+    /// Whether datagrams are sent it too.
+    pub(crate) answer_udp: bool,
+    /// How many bytes are noted.
+    pub(crate) capture: usize,
+    /// How long a connection is held.
+    pub(crate) hold: Duration,
+    /// How many are held at once.
+    pub(crate) max_held: usize,
+}
+
+impl Settings {
+    /// Reads the banner and checks the rest.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub(crate) fn from_flags(flags: Flags) -> Result<Self, ListenError> {
+        let tcp = port_list("--tcp", &flags.tcp)?;
+        let udp = port_list("--udp", &flags.udp)?;
+        let bind = flags.bind.iter().map(|text| address(text)).collect::<Result<BTreeSet<_>, _>>()?;
+        if !bind.is_empty() && tcp.is_empty() && udp.is_empty() {
+            return Err(ListenError::BindAlone);
+        }
+        let banner = flags.banner.as_deref().map(banner).transpose()?.unwrap_or_default();
+        let hears = flags.capture > 0 || !banner.is_empty();
+        let hold = flags.hold.unwrap_or(if hears { HOLD_MS } else { 0 });
+        if hold == 0 && !banner.is_empty() {
+            return Err(ListenError::BannerUnheard);
+        }
+        let manners = Manners {
+            banner,
+            answer_udp: flags.answer_udp,
+            capture: usize::try_from(flags.capture).unwrap_or(usize::MAX),
+            hold: Duration::from_millis(hold.into()),
+            max_held: usize::try_from(flags.max_held).unwrap_or(usize::MAX),
+        };
+        Ok(Settings { tcp, udp, bind, manners, host: flags.host })
+    }
+}
+
+fn port_list(flag: &'static str, lists: &[String]) -> Result<BTreeSet<u16>, ListenError> {
+    let mut all = BTreeSet::new();
+    for list in lists {
+        all.append(&mut ports::parse(list).map_err(|source| ListenError::Ports { flag, source })?);
+    }
+    Ok(all)
+}
+
+/// An address that a decoy can have.
+fn address(text: &str) -> Result<IpAddr, ListenError> {
+    let quoted = || text.chars().take(60).collect::<String>();
+    let addr: IpAddr = text.parse().map_err(|_| ListenError::BindForm(quoted()))?;
+    if addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err(ListenError::BindMany(addr));
+    }
+    Ok(psentry_records::canonical(addr))
+}
+
+fn banner(path: &Path) -> Result<Vec<u8>, ListenError> {
+    let name = || path.to_owned();
+    let unreadable = |source: io::Error| ListenError::Banner { path: name(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(LONGEST_BANNER + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    match bytes.len() {
+        0 => Err(ListenError::BannerEmpty(name())),
+        n if n as u64 > LONGEST_BANNER => Err(ListenError::BannerLong { path: name(), most: LONGEST_BANNER }),
+        _ => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use psentry_stage::Failure;
+
+    use super::*;
+
+    fn settings(flags: &[&str]) -> Result<Settings, ListenError> {
+        Settings::from_flags(Flags::parse_from([&["psentry-listen"], flags].concat()))
+    }
+
+    #[test]
+    fn a_hold_comes_with_what_is_to_be_heard_or_said() {
+        assert_eq!(settings(&["--tcp", "23"]).unwrap().manners.hold, Duration::ZERO);
+        assert_eq!(settings(&["--capture", "64"]).unwrap().manners.hold, Duration::from_secs(1));
+        assert_eq!(settings(&["--capture", "1", "--hold", "0"]).unwrap().manners.hold, Duration::ZERO);
+        assert_eq!(settings(&["--hold", "250"]).unwrap().manners.hold, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn what_is_wrong_is_a_configuration_error() {
+        for flags in [
+            &["--tcp", "0"][..],
+            &["--udp", "69,tftp"],
+            &["--tcp", "23", "--bind", "localhost"],
+            &["--tcp", "23", "--bind", "224.0.0.1"],
+            &["--bind", "127.0.0.1"],
+            &["--banner", "/nonexistent/banner"],
+            &["--banner", "/dev/null"],
+            &["--banner", "/dev/zero"],
+            &["--banner", "/proc/version", "--hold", "0"],
+        ] {
+            let error = settings(flags).unwrap_err();
+            assert_eq!(error.exit(), psentry_stage::Exit::Config, "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_repeat_and_mapped_addresses_are_ipv4() {
+        let settings =
+            settings(&["--tcp", "23,21", "--tcp", "21,80", "--bind", "::ffff:127.0.0.1", "--bind", "::1"])
+                .unwrap();
+        assert_eq!(ports::list(&settings.tcp), "21,23,80");
+        assert!(settings.bind.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(settings.bind.len(), 2);
+    }
+}

@@ -1,0 +1,112 @@
+//! Who was seen where and when, and the probe that it becomes.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use psentry_records::{Common, Kind, Probe, ProbeBody, Proto, Record, Timestamp, canonical};
+
+/// One visit to a decoy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// When it was accepted.
+    pub(crate) at: Timestamp,
+    /// From where.
+    pub(crate) source: SocketAddr,
+    /// To which of this machine's addresses.
+    pub(crate) dest: SocketAddr,
+    /// By which transport.
+    pub(crate) way: Way,
+}
+
+/// What a visit proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A completed handshake: the source is who it says.
+    Connection,
+    /// One packet that anybody can forge.
+    Datagram,
+}
+
+/// Makes records of sightings and hands them on.
+pub(crate) struct Journal<W> {
+    host: Option<String>,
+    write: W,
+}
+
+impl<W: FnMut(&Record) -> io::Result<()>> Journal<W> {
+    /// Records of the machine `host`, through `write`.
+    pub(crate) fn new(host: Option<String>, write: W) -> Self {
+        Journal { host, write }
+    }
+
+    /// Writes the probe that `sighting` is, with the first bytes that were sent.
+    ///
+    /// # Errors
+    /// What `write` says.
+    pub(crate) fn note(&mut self, sighting: &Sighting, bytes: &[u8]) -> io::Result<()> {
+        let Sighting { at, source, dest, way } = sighting;
+        let (kind, handshake, proto) = match way {
+            Way::Connection => (Kind::Connect, true, Proto::Tcp),
+            Way::Datagram => (Kind::Udp, false, Proto::Udp),
+        };
+        let common = Common {
+            timestamp: *at,
+            host: self.host.clone(),
+            src_ip: Some(canonical(source.ip())),
+            src_port: Some(source.port()),
+            dest_ip: Some(canonical(dest.ip())),
+            dest_port: Some(dest.port()),
+            proto: Some(proto),
+        };
+        let payload = (!bytes.is_empty()).then(|| bytes.escape_ascii().to_string());
+        let body = ProbeBody { sensor: Some("listen".to_owned()), kind, handshake, count: 1, payload };
+        (self.write)(&Record::Probe(Probe { common, body }))
+    }
+}
+
+/// Whether a socket bound to `addr` has visitors to several addresses.
+pub(crate) fn is_wildcard(addr: IpAddr) -> bool {
+    canonical(addr).is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sighting_becomes_one_line() {
+        let mut lines = Vec::new();
+        let mut journal = Journal::new(Some("gate".to_owned()), |record: &Record| {
+            let mut line = Vec::new();
+            record.encode(&mut line)?;
+            lines.push(String::from_utf8(line).unwrap());
+            Ok(())
+        });
+        let sighting = Sighting {
+            at: "2026-11-22T15:04:05Z".parse().unwrap(),
+            source: "[::ffff:192.0.2.7]:40000".parse().unwrap(),
+            dest: "[::ffff:198.51.100.1]:23".parse().unwrap(),
+            way: Way::Connection,
+        };
+        journal.note(&sighting, b"GET /\"\r\n\x00\xff").unwrap();
+        journal.note(&Sighting { way: Way::Datagram, ..sighting }, b"").unwrap();
+        assert_eq!(
+            lines,
+            [
+                concat!(
+                    r#"{"timestamp":"2026-11-22T15:04:05.000000Z","event_type":"probe","host":"gate","#,
+                    r#""src_ip":"192.0.2.7","src_port":40000,"dest_ip":"198.51.100.1","dest_port":23,"#,
+                    r#""proto":"TCP","probe":{"sensor":"listen","kind":"connect","handshake":true,"#,
+                    r#""payload":"GET /\\\"\\r\\n\\x00\\xff"}}"#,
+                    "\n"
+                ),
+                concat!(
+                    r#"{"timestamp":"2026-11-22T15:04:05.000000Z","event_type":"probe","host":"gate","#,
+                    r#""src_ip":"192.0.2.7","src_port":40000,"dest_ip":"198.51.100.1","dest_port":23,"#,
+                    r#""proto":"UDP","probe":{"sensor":"listen","kind":"udp","handshake":false}}"#,
+                    "\n"
+                ),
+            ]
+        );
+    }
+}

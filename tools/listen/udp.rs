@@ -1,0 +1,158 @@
+//! A UDP decoy: takes one datagram at a time, and learns from the kernel which address it was sent to. It answers
+//! only when asked to, and then so that nobody gains by it: a forged source gets no more bytes than were sent in
+//! its name, and no service's own port is answered, which might answer again.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+};
+use psentry_records::{Timestamp, canonical};
+use socket2::Socket;
+
+use crate::sighting::{Sighting, Way};
+
+/// Below it are the ports of services, and no program that probes.
+const FIRST_CLIENT_PORT: u16 = 1024;
+
+/// A bound socket.
+#[derive(Debug)]
+pub(crate) struct UdpDecoy {
+    pub(crate) socket: Socket,
+    pub(crate) local: SocketAddr,
+}
+
+/// Where a datagram is received into: its first bytes, and what the kernel says about it.
+pub(crate) struct Mailbox {
+    bytes: Vec<u8>,
+    control: Vec<u8>,
+}
+
+impl Mailbox {
+    /// For the first `capture` bytes.
+    pub(crate) fn new(capture: usize) -> Self {
+        let control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
+        Mailbox { bytes: vec![0; capture], control }
+    }
+
+    /// The first bytes of a datagram of that length.
+    pub(crate) fn head(&self, length: usize) -> &[u8] {
+        self.bytes.get(..length).unwrap_or(&self.bytes)
+    }
+}
+
+/// A datagram.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) sighting: Sighting,
+    /// How long it was, whatever was kept of it.
+    pub(crate) length: usize,
+    /// Whether it was sent to everybody on a network. That is no probe.
+    pub(crate) to_all: bool,
+}
+
+impl UdpDecoy {
+    /// Makes a decoy of a bound socket, whoever opened it.
+    ///
+    /// # Errors
+    /// fcntl(2)'s.
+    pub(crate) fn new(socket: Socket, local: SocketAddr) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        // An IPv6 socket takes IPv4 datagrams too, and only IPv4's own option tells a broadcast from them. Where
+        // an option is refused, the address that the socket is bound to has to do.
+        let _ = setsockopt(&socket, sockopt::Ipv4PacketInfo, &true);
+        if local.is_ipv6() {
+            let _ = setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true);
+        }
+        Ok(UdpDecoy { socket, local })
+    }
+
+    /// The next datagram.
+    ///
+    /// # Errors
+    /// recvmsg(2)'s; EAGAIN when none waits.
+    pub(crate) fn receive(&self, mailbox: &mut Mailbox) -> Result<Datagram, Errno> {
+        let mut head = [IoSliceMut::new(&mut mailbox.bytes)];
+        // With MSG_TRUNC the length is the datagram's own, not the buffer's.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+        let fd = self.socket.as_raw_fd();
+        let message = recvmsg::<SockaddrStorage>(fd, &mut head, Some(&mut mailbox.control), flags)?;
+        let at = Timestamp::now();
+        let source = message.address.as_ref().and_then(address).ok_or(Errno::ECONNABORTED)?;
+        let (mut dest, mut to_all) = (self.local, false);
+        for told in message.cmsgs().into_iter().flatten() {
+            if let Some((addr, all)) = reached(&told) {
+                dest.set_ip(addr);
+                to_all |= all;
+            }
+        }
+        let sighting = Sighting { at, source, dest, way: Way::Datagram };
+        Ok(Datagram { sighting, length: message.bytes, to_all })
+    }
+
+    /// Sends what `datagram` may be answered of `banner`, from the address that it came to. What cannot be sent is
+    /// not sent: nobody was promised an answer.
+    pub(crate) fn answer(&self, datagram: &Datagram, banner: &[u8]) {
+        let Sighting { source, dest, .. } = datagram.sighting;
+        let allowed = answer_length(source.port(), datagram.length, banner.len());
+        let Some(answer @ [_, ..]) = banner.get(..allowed) else { return };
+        let (v4, v6);
+        let from = match dest.ip() {
+            IpAddr::V4(addr) if self.local.is_ipv4() => {
+                let addr = libc::in_addr { s_addr: u32::from_ne_bytes(addr.octets()) };
+                v4 = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: addr, ipi_addr: addr };
+                ControlMessage::Ipv4PacketInfo(&v4)
+            }
+            addr => {
+                let addr = match addr {
+                    IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+                    IpAddr::V6(addr) => addr,
+                };
+                let s6_addr = addr.octets();
+                v6 = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr }, ipi6_ifindex: 0 };
+                ControlMessage::Ipv6PacketInfo(&v6)
+            }
+        };
+        let fd = self.socket.as_raw_fd();
+        let (answer, to) = ([IoSlice::new(answer)], SockaddrStorage::from(source));
+        let _ = sendmsg(fd, &answer, &[from], MsgFlags::MSG_DONTWAIT, Some(&to));
+    }
+}
+
+/// How many bytes of a banner a datagram earns.
+fn answer_length(source_port: u16, received: usize, banner: usize) -> usize {
+    if source_port < FIRST_CLIENT_PORT { 0 } else { banner.min(received) }
+}
+
+fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = || storage.as_sockaddr_in().map(|&addr| SocketAddrV4::from(addr).into());
+    let v6 = || storage.as_sockaddr_in6().map(|&addr| SocketAddrV6::from(addr).into());
+    v4().or_else(v6)
+}
+
+/// The address in a datagram's header, and whether it is everybody's.
+fn reached(told: &ControlMessageOwned) -> Option<(IpAddr, bool)> {
+    match told {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            let header = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
+            // What the kernel would answer from: the header's own address, unless that is a broadcast's or a
+            // multicast group's. So it knows the broadcast of each network, which nothing in the address tells.
+            // It does not know it of a datagram that came before the socket was asked to tell.
+            let own = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
+            let odd = header != own && !own.is_unspecified();
+            Some((header.into(), odd || header.is_multicast() || header.is_broadcast()))
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => {
+            let header = canonical(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+            Some((header, header.is_multicast()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! epoll(7): which descriptors have something to tell, named by [`Token`].
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+/// How many events are taken at a time. All others wait in the kernel and are next.
+const EVENTS: usize = 256;
+
+/// What a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// The signals that ask the program to end.
+    Stop,
+    /// Standard output; it has something to tell only when its reader is gone.
+    Reader,
+    /// The decoy of that number.
+    Decoy(u64),
+    /// The held connection of that number.
+    Visitor(u64),
+}
+
+impl Token {
+    fn into_u64(self) -> u64 {
+        match self {
+            Token::Stop => 0,
+            Token::Reader => 1,
+            Token::Decoy(number) => number << 2 | 2,
+            Token::Visitor(number) => number << 2 | 3,
+        }
+    }
+
+    fn from_u64(data: u64) -> Self {
+        match (data & 3, data >> 2) {
+            (0, _) => Token::Stop,
+            (1, _) => Token::Reader,
+            (2, number) => Token::Decoy(number),
+            (_, number) => Token::Visitor(number),
+        }
+    }
+}
+
+/// An epoll instance.
+pub(crate) struct Watch {
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// epoll_create1(2)'s.
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Watch { epoll, events: vec![EpollEvent::empty(); EVENTS] })
+    }
+
+    /// Tells from now on when there is something to read.
+    ///
+    /// # Errors
+    /// epoll_ctl(2)'s, as of the next ones.
+    pub(crate) fn add(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token.into_u64()))?)
+    }
+
+    /// Tells from now on when it breaks. A file that cannot break (EPERM) is fine too.
+    pub(crate) fn add_for_errors(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        match self.epoll.add(fd, EpollEvent::new(EpollFlags::empty(), token.into_u64())) {
+            Err(Errno::EPERM) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Nothing more of this one for now.
+    pub(crate) fn rest(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        self.change(fd, token, EpollFlags::empty())
+    }
+
+    /// Again whenever there is something to read.
+    pub(crate) fn resume(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        self.change(fd, token, EpollFlags::EPOLLIN)
+    }
+
+    /// Nothing more of this one at all.
+    pub(crate) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(self.epoll.delete(fd)?)
+    }
+
+    fn change(&self, fd: impl AsFd, token: Token, flags: EpollFlags) -> io::Result<()> {
+        // `modify` wants the event to be changeable, and does not change it.
+        let mut event = EpollEvent::new(flags, token.into_u64());
+        Ok(self.epoll.modify(fd, &mut event)?)
+    }
+
+    /// Waits at most `patience` (`None`: for ever) and puts into `tokens` what has something to tell.
+    ///
+    /// # Errors
+    /// epoll_wait(2)'s, except an interruption, which is a wait that was short.
+    pub(crate) fn wait(&mut self, patience: Option<Duration>, tokens: &mut Vec<Token>) -> io::Result<()> {
+        tokens.clear();
+        let count = match self.epoll.wait(&mut self.events, timeout(patience)) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        tokens.extend(self.events.iter().take(count).map(|event| Token::from_u64(event.data())));
+        Ok(())
+    }
+}
+
+/// Milliseconds rounded up, so that waiting for a deadline never spins just before it.
+fn timeout(patience: Option<Duration>) -> EpollTimeout {
+    let Some(patience) = patience else { return EpollTimeout::NONE };
+    let millis = patience.as_nanos().div_ceil(1_000_000);
+    EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn tokens_survive_the_kernel() {
+        for token in
+            [Token::Stop, Token::Reader, Token::Decoy(0), Token::Decoy(65_535), Token::Visitor(1 << 61)]
+        {
+            assert_eq!(Token::from_u64(token.into_u64()), token);
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_never_early() {
+        assert_eq!(timeout(Some(Duration::from_micros(1))), EpollTimeout::from(1u8));
+        assert_eq!(timeout(Some(Duration::ZERO)), EpollTimeout::ZERO);
+        assert_eq!(timeout(Some(Duration::MAX)), EpollTimeout::MAX);
+        assert_eq!(timeout(None), EpollTimeout::NONE);
+    }
+
+    #[test]
+    fn a_resting_one_is_silent_until_it_is_resumed() {
+        let (reader, mut writer) = UnixStream::pair().unwrap();
+        let mut watch = Watch::new().unwrap();
+        let mut tokens = Vec::new();
+        watch.add(&reader, Token::Decoy(7)).unwrap();
+        writer.write_all(b"x").unwrap();
+        watch.rest(&reader, Token::Decoy(7)).unwrap();
+        watch.wait(Some(Duration::ZERO), &mut tokens).unwrap();
+        assert_eq!(tokens, []);
+        watch.resume(&reader, Token::Decoy(7)).unwrap();
+        watch.wait(None, &mut tokens).unwrap();
+        assert_eq!(tokens, [Token::Decoy(7)]);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_noticed_without_a_write() {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let mut watch = Watch::new().unwrap();
+        let mut tokens = Vec::new();
+        watch.add_for_errors(&writer, Token::Reader).unwrap();
+        watch.add_for_errors(std::fs::File::open("/proc/version").unwrap(), Token::Stop).unwrap();
+        watch.wait(Some(Duration::ZERO), &mut tokens).unwrap();
+        assert_eq!(tokens, []);
+        drop(reader);
+        watch.wait(None, &mut tokens).unwrap();
+        assert_eq!(tokens, [Token::Reader]);
+    }
+}
