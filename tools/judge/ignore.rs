@@ -1,0 +1,146 @@
+//! Whom to leave alone: PortSentry's ignore file, read as its users expect. One address or prefix a line; `#` begins
+//! a comment, also after an address; host bits may be set; upper-case hexadecimal, blanks, carriage returns and a
+//! missing last newline are fine. Host names are refused: the judge opens no socket, so it cannot look them up.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use psentry_records::{Prefix, canonical};
+
+/// Ranges of addresses, sorted and merged: a look-up is one binary search.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ignore {
+    /// First and last of each; all of IPv4 sorts before all of IPv6.
+    ranges: Vec<(IpAddr, IpAddr)>,
+}
+
+/// Why an ignore file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IgnoreError {
+    /// It cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line says nothing that can be used.
+    #[error("{}, line {line}: {problem}", file.display())]
+    Line {
+        /// Which file.
+        file: PathBuf,
+        /// Which line, counted from 1.
+        line: usize,
+        /// What is wrong and how to write it.
+        problem: String,
+    },
+}
+
+impl Ignore {
+    /// Reads all files into one list.
+    ///
+    /// # Errors
+    /// The first file, or line, that cannot be used.
+    pub fn read_all(files: &[PathBuf]) -> Result<Self, IgnoreError> {
+        let mut prefixes = Vec::new();
+        for file in files {
+            let bytes = fs::read(file).map_err(|source| IgnoreError::Read { file: file.clone(), source })?;
+            prefixes.extend(Self::parse(file, &bytes)?);
+        }
+        Ok(prefixes.into_iter().collect())
+    }
+
+    /// The prefixes of one file.
+    ///
+    /// # Errors
+    /// A line that cannot be used; `file` only names it.
+    pub fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<Prefix>, IgnoreError> {
+        let mut prefixes = Vec::new();
+        for (line, bytes) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
+            let text = String::from_utf8_lossy(bytes);
+            // An editor on Windows begins a file with a byte order mark.
+            let text = text.trim_start_matches('\u{feff}');
+            let entry = text.split('#').next().unwrap_or_default().trim();
+            if entry.is_empty() {
+                continue;
+            }
+            let refuse = |problem| IgnoreError::Line { file: file.to_owned(), line, problem };
+            prefixes.push(parse_entry(entry).map_err(refuse)?);
+        }
+        Ok(prefixes)
+    }
+
+    /// Whether that address is to be left alone.
+    #[must_use]
+    pub fn holds(&self, addr: IpAddr) -> bool {
+        let addr = canonical(addr);
+        let at = self.ranges.partition_point(|&(first, _)| first <= addr);
+        at.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|&(_, last)| addr <= last)
+    }
+
+    /// Whether any address of that prefix is to be left alone.
+    #[must_use]
+    pub fn touches(&self, prefix: Prefix) -> bool {
+        let at = self.ranges.partition_point(|&(_, last)| last < prefix.addr());
+        self.ranges.get(at).is_some_and(|&(first, _)| first <= prefix.last())
+    }
+}
+
+impl FromIterator<Prefix> for Ignore {
+    fn from_iter<I: IntoIterator<Item = Prefix>>(prefixes: I) -> Self {
+        let mut sorted: Vec<_> = prefixes.into_iter().map(|prefix| (prefix.addr(), prefix.last())).collect();
+        sorted.sort_unstable();
+        let mut ranges: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(sorted.len());
+        for (first, last) in sorted {
+            match ranges.last_mut() {
+                Some(before) if first <= before.1 => before.1 = before.1.max(last),
+                _ => ranges.push((first, last)),
+            }
+        }
+        Ignore { ranges }
+    }
+}
+
+/// One entry without its comment.
+fn parse_entry(entry: &str) -> Result<Prefix, String> {
+    if let Ok(prefix) = entry.parse() {
+        return Ok(prefix);
+    }
+    let shown: String = entry.chars().take(60).flat_map(char::escape_default).collect();
+    if let Some((addr, mask)) = entry.split_once('/') {
+        if let (Ok(_), Ok(mask)) = (addr.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>()) {
+            let bits = u32::from(mask).leading_ones();
+            return Err(format!("'{shown}': write the length of the mask instead, {addr}/{bits}"));
+        }
+        if addr.parse::<Ipv4Addr>().is_ok() {
+            return Err(format!("'{shown}': the length after an IPv4 address is 0 to 32"));
+        }
+        if addr.parse::<Ipv6Addr>().is_ok() {
+            return Err(format!("'{shown}': the length after an IPv6 address is 0 to 128"));
+        }
+    }
+    if entry.contains('%') {
+        return Err(format!(
+            "'{shown}': write the address without its zone; link-local ones are never blocked"
+        ));
+    }
+    if entry.split_whitespace().count() > 1 {
+        return Err(format!("'{shown}': write one address or prefix a line; a comment begins with #"));
+    }
+    if entry.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        && entry.contains(char::is_alphabetic)
+    {
+        return Err(format!(
+            "'{shown}' looks like a host name; write its addresses, because psentry-judge looks up no names"
+        ));
+    }
+    Err(format!(
+        "'{shown}' is not an address such as 192.0.2.7 or a prefix such as 192.0.2.0/24 or 2001:db8::/32"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

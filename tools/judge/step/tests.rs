@@ -1,0 +1,170 @@
+//! The decision, told as stories: who touched what when, and what was said of it.
+
+use proptest::prelude::*;
+use psentry_records::{Kind, ProbeBody};
+
+use super::*;
+use crate::{Ignore, Sequential, Trigger};
+
+fn policy() -> Policy {
+    Policy {
+        rules: vec![Box::new(Sequential::default())],
+        window: Duration::from_secs(900),
+        duration: Duration::from_secs(3600),
+        unproven: Duration::from_secs(60),
+        observe: false,
+        ignore: Ignore::default(),
+        max_sources: 1000,
+        max_contacts: 32,
+    }
+}
+
+fn at(secs: u64) -> Timestamp {
+    Timestamp::from_secs(1_700_000_000 + secs).unwrap()
+}
+
+fn probe(secs: u64, src: &str, port: u16, kind: Kind) -> Record {
+    let mut common = Common::at(at(secs));
+    common.src_ip = Some(src.parse().unwrap());
+    common.dest_port = Some(port);
+    common.proto = Some(if kind == Kind::Udp { Proto::Udp } else { Proto::Tcp });
+    let body = ProbeBody { sensor: None, kind, handshake: kind == Kind::Connect, count: 1, payload: None };
+    Record::Probe(Probe { common, body })
+}
+
+/// The verdicts of a story, each as (scope, seconds, offence, proven).
+fn verdicts(policy: &Policy, story: &[Record]) -> Vec<(String, u64, u32, bool)> {
+    let mut state = State::new(policy.max_sources);
+    let mut said = Vec::new();
+    for record in story {
+        let Record::Probe(probe) = record else { panic!() };
+        if let Some(verdict) = step(&mut state, policy, record, probe.common.timestamp) {
+            let body = verdict.body;
+            let proven = body.handshake.unwrap();
+            said.push((body.scope.to_string(), body.duration.unwrap(), body.offence.unwrap(), proven));
+        }
+    }
+    said
+}
+
+fn connects(src: &str, touches: &[(u64, u16)]) -> Vec<Record> {
+    touches.iter().map(|&(secs, port)| probe(secs, src, port, Kind::Connect)).collect()
+}
+
+#[test]
+fn two_different_decoys_convict_and_one_touched_twice_does_not() {
+    let policy = policy();
+    assert_eq!(verdicts(&policy, &connects("192.0.2.7", &[(0, 23), (1, 23), (2, 23)])), []);
+    let said = verdicts(&policy, &connects("192.0.2.7", &[(0, 23), (1, 445)]));
+    assert_eq!(said, [("192.0.2.7/32".to_owned(), 3600, 1, true)]);
+}
+
+#[test]
+fn the_same_number_on_two_protocols_is_two_ports() {
+    let story = [probe(0, "192.0.2.7", 161, Kind::Connect), probe(1, "192.0.2.7", 161, Kind::Udp)];
+    assert_eq!(verdicts(&policy(), &story), [("192.0.2.7/32".to_owned(), 60, 1, false)]);
+}
+
+#[test]
+fn touches_further_apart_than_the_window_do_not_add_up() {
+    assert_eq!(verdicts(&policy(), &connects("192.0.2.7", &[(0, 23), (901, 445)])), []);
+    assert_eq!(verdicts(&policy(), &connects("192.0.2.7", &[(0, 23), (900, 445)])).len(), 1);
+    // Late ones count by their own time, in either order.
+    assert_eq!(verdicts(&policy(), &connects("192.0.2.7", &[(901, 23), (0, 445)])), []);
+    assert_eq!(verdicts(&policy(), &connects("192.0.2.7", &[(900, 23), (0, 445)])).len(), 1);
+}
+
+#[test]
+fn a_conviction_is_said_once_and_again_only_after_it_ended() {
+    let story = connects("192.0.2.7", &[(0, 1), (1, 2), (2, 3), (3, 4), (3601, 5), (3602, 6)]);
+    let said = verdicts(&policy(), &story);
+    assert_eq!(said.iter().map(|verdict| verdict.2).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn what_could_be_forged_is_blocked_briefly_until_handshakes_prove_it() {
+    let src = "192.0.2.7";
+    let story = [
+        probe(0, src, 1, Kind::Udp),
+        probe(1, src, 2, Kind::Udp),
+        probe(2, src, 3, Kind::Udp),
+        probe(3, src, 4, Kind::Connect),
+        probe(4, src, 5, Kind::Connect),
+    ];
+    let want = [("192.0.2.7/32".to_owned(), 60, 1, false), ("192.0.2.7/32".to_owned(), 3600, 1, true)];
+    assert_eq!(verdicts(&policy(), &story), want);
+}
+
+#[test]
+fn a_flood_of_forged_ports_hides_no_proof() {
+    let src = "192.0.2.7";
+    let mut story: Vec<Record> = (0..200).map(|port| probe(0, src, port, Kind::Udp)).collect();
+    story.push(probe(1, src, 1000, Kind::Connect));
+    story.push(probe(2, src, 1001, Kind::Connect));
+    let said = verdicts(&policy(), &story);
+    assert_eq!(said.last().map(|verdict| (verdict.1, verdict.3)), Some((3600, true)));
+}
+
+#[test]
+fn ipv6_is_counted_by_64_bits_and_narrowly_where_an_ignored_address_would_be_hit() {
+    let mut story = connects("2001:db8::1", &[(0, 23)]);
+    story.extend(connects("2001:db8::2", &[(1, 445)]));
+    assert_eq!(verdicts(&policy(), &story)[0].0, "2001:db8::/64");
+    let ignore = ["2001:db8::5".parse().unwrap()].into_iter().collect();
+    let careful = Policy { ignore, ..policy() };
+    assert_eq!(verdicts(&careful, &story), []);
+    story.extend(connects("2001:db8::2", &[(2, 446)]));
+    assert_eq!(verdicts(&careful, &story)[0].0, "2001:db8::2/128");
+}
+
+#[test]
+fn a_trigger_counts_different_ports() {
+    let policy = |ports| Policy { rules: vec![Box::new(Trigger::new(ports))], ..policy() };
+    assert_eq!(verdicts(&policy(1), &connects("192.0.2.7", &[(0, 23)])).len(), 1);
+    let touches: Vec<_> = (0..5).map(|n| (n, 1000 + n as u16)).collect();
+    assert_eq!(verdicts(&policy(6), &connects("192.0.2.7", &touches)), []);
+    assert_eq!(verdicts(&policy(5), &connects("192.0.2.7", &touches)).len(), 1);
+}
+
+#[test]
+fn ignored_sources_are_not_judged() {
+    let ignore = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();
+    assert_eq!(verdicts(&Policy { ignore, ..policy() }, &connects("192.0.2.7", &[(0, 23), (1, 445)])), []);
+}
+
+#[test]
+fn the_reason_is_a_sentence_that_names_the_ports() {
+    let policy = policy();
+    let mut state = State::new(10);
+    let verdict = connects("192.0.2.7", &[(0, 23), (1, 445)])
+        .iter()
+        .find_map(|record| step(&mut state, &policy, record, at(1)))
+        .unwrap();
+    let want = "It touched 2 different decoys (23/tcp, 445/tcp) with completed handshakes; \
+                at most one innocent source in 1000 does that.";
+    assert_eq!(verdict.body.reason.as_deref(), Some(want));
+    assert_eq!(verdict.body.ports, [23, 445]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However many sources and ports, memory stays at its bounds, and nobody is convicted for fewer than two.
+    #[test]
+    fn memory_is_bounded_and_one_port_never_convicts(
+        touches in prop::collection::vec((0..2000u64, 0..40u8, 0..60u16, any::<bool>()), 0..400),
+    ) {
+        let policy = Policy { max_sources: 10, max_contacts: 8, ..policy() };
+        let mut state = State::new(policy.max_sources);
+        for (secs, host, port, tcp) in touches {
+            let kind = if tcp { Kind::Connect } else { Kind::Udp };
+            let record = probe(secs, &format!("192.0.2.{host}"), port, kind);
+            if let Some(verdict) = step(&mut state, &policy, &record, at(secs)) {
+                prop_assert!(verdict.body.count.unwrap() >= 2);
+            }
+            prop_assert!(state.held() <= 10);
+            let scope = policy.scope(format!("192.0.2.{host}").parse().unwrap());
+            prop_assert!(state.source(scope).contacts.len() <= 8);
+        }
+    }
+}
