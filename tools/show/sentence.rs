@@ -1,0 +1,181 @@
+//! A record in words. Pure: no clock, no terminal; colours are only named here, as the tone of a sentence.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use psentry_records::{
+    Action, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Timestamp, Verdict,
+};
+
+/// One line: when, a word that says what it is, and the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sentence {
+    /// The time of day.
+    pub time: String,
+    /// What it is.
+    pub word: &'static str,
+    /// How it should look.
+    pub tone: Tone,
+    /// Who, what and why.
+    pub text: String,
+}
+
+/// What a line is to its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Something happened.
+    Plain,
+    /// Somebody knocked.
+    Notice,
+    /// Somebody is shut out.
+    Strong,
+    /// Somebody is let in again.
+    Relief,
+    /// Something does not work.
+    Alarm,
+}
+
+/// Says a record; `None` for the records of other tools.
+#[must_use]
+pub fn say(record: &Record, zone: &TimeZone) -> Option<Sentence> {
+    let (common, (word, tone, text)) = match record {
+        Record::Probe(probe) => (&probe.common, probe_words(probe)),
+        Record::Verdict(verdict) => (&verdict.common, verdict_words(verdict)),
+        Record::Outcome(outcome) => (&outcome.common, outcome_words(outcome, zone)),
+        Record::Other(_) => return None,
+    };
+    Some(Sentence { time: clock(common.timestamp, zone, "%H:%M:%S"), word, tone, text: harmless(&text) })
+}
+
+fn probe_words(probe: &Probe) -> (&'static str, Tone, String) {
+    let mut text = format!("{} touched {}", source(&probe.common), port(&probe.common));
+    if probe.body.kind != Kind::Connect && probe.body.kind != Kind::Udp {
+        text.push_str(&format!(" ({})", probe.body.kind.name()));
+    }
+    if probe.body.count > 1 {
+        text.push_str(&format!(" {} times", probe.body.count));
+    }
+    if let Some(payload) = &probe.body.payload {
+        text.push_str(&format!(" and said \"{payload}\""));
+    }
+    ("probe", Tone::Notice, text)
+}
+
+fn verdict_words(verdict: &Verdict) -> (&'static str, Tone, String) {
+    let body = &verdict.body;
+    let mut text = format!("{} {}", body.action.name(), body.scope);
+    if let (Action::Block | Action::Watch, Some(secs)) = (body.action, body.duration) {
+        text.push_str(&format!(" for {}", humantime::format_duration(Duration::from_secs(secs))));
+    }
+    if let Some(reason) = &body.reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    ("verdict", Tone::Plain, text)
+}
+
+fn outcome_words(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, String) {
+    let body = &outcome.body;
+    let (word, tone) = match (body.result, body.action) {
+        (OutcomeResult::Applied | OutcomeResult::Already, Action::Unblock) => ("free", Tone::Relief),
+        (OutcomeResult::Applied | OutcomeResult::Already, _) => ("blocked", Tone::Strong),
+        (OutcomeResult::Released | OutcomeResult::Expired, _) => ("free", Tone::Relief),
+        (OutcomeResult::Refused, _) => ("refused", Tone::Alarm),
+        (OutcomeResult::Failed, _) => ("failed", Tone::Alarm),
+    };
+    let mut text = body.scope.to_string();
+    if let Some(backend) = &body.backend {
+        text.push_str(&format!(" by {backend}"));
+    }
+    match (body.result, body.until) {
+        (OutcomeResult::Applied, Some(until)) => {
+            text.push_str(&format!(" until {}", end(outcome, until, zone)));
+        }
+        (OutcomeResult::Already, Some(until)) => {
+            text.push_str(&format!(" already, until {}", end(outcome, until, zone)));
+        }
+        (OutcomeResult::Applied, None) if body.action == Action::Block => text.push_str(" until unblocked"),
+        (OutcomeResult::Already, None) => text.push_str(" already"),
+        (OutcomeResult::Expired, _) => text.push_str(": its time is over"),
+        (OutcomeResult::Released, _) => text.push_str(": released"),
+        _ => {}
+    }
+    if let Some(error) = &body.error {
+        text.push_str(&format!(": {error}"));
+    }
+    (word, tone, text)
+}
+
+/// The end of a block: the time of day, with the date when it is not within a day.
+fn end(outcome: &Outcome, until: Timestamp, zone: &TimeZone) -> String {
+    let far = until.since(outcome.common.timestamp) >= Duration::from_secs(86_400);
+    clock(until, zone, if far { "%Y-%m-%d %H:%M" } else { "%H:%M:%S" })
+}
+
+fn source(common: &Common) -> String {
+    common.src_ip.map_or_else(|| "somebody".to_owned(), |addr| addr.to_string())
+}
+
+fn port(common: &Common) -> String {
+    match (common.dest_port, common.proto) {
+        (Some(port), None | Some(Proto::Other)) => format!("port {port}"),
+        (Some(port), Some(proto)) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
+        (None, Some(proto)) => proto.name().to_owned(),
+        (None, None) => "a port".to_owned(),
+    }
+}
+
+fn clock(moment: Timestamp, zone: &TimeZone, form: &str) -> String {
+    jiff::Timestamp::from_microsecond(moment.micros()).map_or_else(
+        |_| moment.to_string(),
+        |moment| moment.to_zoned(zone.clone()).strftime(form).to_string(),
+    )
+}
+
+/// Only what a terminal prints as itself: no control character, no change of writing direction, nothing invisible.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_ascii_graphic() || c == ' ' { vec![c] } else { c.escape_default().collect() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> String {
+        let sentence = say(&Record::parse(line).unwrap(), &TimeZone::UTC).unwrap();
+        format!("{} {} {}", sentence.time, sentence.word, sentence.text)
+    }
+
+    #[test]
+    fn records_are_said_in_words() {
+        for (line, want) in [
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","payload":"GET /\\r\\n"}}"#,
+                r#"15:04:05 probe 192.0.2.7 touched 23/tcp and said "GET /\r\n""#,
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","verdict":{"action":"block","scope":"192.0.2.7/32","duration":5400,"reason":"It scanned."}}"#,
+                "15:04:05 verdict block 192.0.2.7/32 for 1h 30m: It scanned.",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","outcome":{"action":"block","scope":"2001:db8::/64","backend":"nft","result":"applied","until":"2026-11-22T16:04:05Z"}}"#,
+                "15:04:05 blocked 2001:db8::/64 by nft until 16:04:05",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","outcome":{"action":"block","scope":"192.0.2.1","result":"refused","error":"It is the gateway."}}"#,
+                "15:04:05 refused 192.0.2.1/32: It is the gateway.",
+            ),
+        ] {
+            assert_eq!(said(line), want);
+        }
+    }
+
+    #[test]
+    fn nothing_from_outside_reaches_the_terminal_raw() {
+        let line = "{\"timestamp\":\"2026-11-22T15:04:05Z\",\"event_type\":\"probe\",\"src_ip\":\"192.0.2.7\",\
+                    \"probe\":{\"payload\":\"\\u001b[2J\\u202e\\u009b\\u0007\"}}";
+        let said = said(line);
+        assert!(said.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{said}");
+    }
+}
