@@ -1,1 +1,35 @@
-//! x
+//! psentry-block: verdicts in, outcomes out. What is wanted stands in the ledger, what is never done in the guard;
+//! backends make it true, one thread each, and say of every change whether it is confirmed.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `cli.rs`, `run.rs`, `commands.rs` | flags; the main loop; `list`, `unblock`, `flush`, `--check` |
+//! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
+//! | `surroundings.rs` | own addresses and gateways, for the guard |
+//! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
+//! | `backend.rs`, `backends/` | what a backend is; each of them |
+//! | `note.rs`, `netlink.rs`, `program.rs`, `lock.rs` | what several backends need |
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod backends;
+pub mod cli;
+mod commands;
+mod error;
+pub mod guard;
+mod inbox;
+pub mod ledger;
+mod listing;
+mod lock;
+mod netlink;
+mod note;
+mod program;
+mod report;
+mod run;
+mod schedule;
+mod surroundings;
+mod worker;
+
+pub use error::Error;
+pub use run::run;

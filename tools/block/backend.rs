@@ -1,0 +1,131 @@
+//! What every backend can do. A backend changes one piece of the system (a set of the kernel, a chain, routes, a
+//! file, what a command does) and says of each change whether it is confirmed. It decides nothing, keeps no clock,
+//! and trusts no memory of its own: whoever changes the same piece by hand meanwhile is right.
+
+use std::time::Duration;
+
+use psentry_records::{Prefix, Proto, Timestamp};
+
+use crate::error::Error;
+
+/// One way to shut a source out.
+pub trait Backend: Send {
+    /// Its name on the command line and in outcomes.
+    fn name(&self) -> &'static str;
+
+    /// Makes what blocks will stand in, and adopts what an earlier run left: those blocks.
+    ///
+    /// # Errors
+    /// When nothing can be blocked this way: a program is missing, a right is missing.
+    fn prepare(&mut self) -> Result<Vec<Entry>, Error>;
+
+    /// Makes each change true, and says of each whether it is: a block stands until the end that the change
+    /// names, whatever stood before; a release leaves nothing. Scopes within one call are distinct.
+    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>>;
+
+    /// What stands now, read from where it stands. Makes nothing, so that it is nothing when psentry never ran.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn list(&mut self) -> Result<Vec<Entry>, Error>;
+
+    /// Takes every trace of psentry away, and says which blocks went with it.
+    ///
+    /// # Errors
+    /// When something is left.
+    fn remove(&mut self) -> Result<Vec<Entry>, Error>;
+
+    /// Whether a block ends at its end without psentry-block.
+    fn ends_by_itself(&self) -> bool;
+
+    /// How many changes it does well at once: what comes later waits for all of them.
+    fn at_once(&self) -> usize {
+        2000
+    }
+
+    /// The longest time that can be set at once; a longer block is renewed on its way.
+    fn longest(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// What is wanted of a scope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Whom it concerns.
+    pub scope: Prefix,
+    /// What is to be.
+    pub wish: Wish,
+}
+
+/// What is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// Shut out.
+    Block(Block),
+    /// Let in; what was known of the block.
+    Release(Block),
+}
+
+/// A block: its end, and what is told about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Block {
+    /// When it ends; `None`: when somebody ends it.
+    pub until: Option<Timestamp>,
+    /// The rule that decided, for people who list.
+    pub rule: Option<String>,
+    /// A port that was probed, for commands.
+    pub port: Option<u16>,
+    /// Its transport, for commands.
+    pub proto: Option<Proto>,
+}
+
+/// What a change came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It is now as wished.
+    Done,
+    /// A release found nothing to release.
+    WasNotThere,
+}
+
+/// A block that stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Who is shut out.
+    pub scope: Prefix,
+    /// When it ends; `None`: when somebody ends it.
+    pub until: Option<Timestamp>,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// The kernel would end it before `until`, because it could not be told more at once.
+    pub early: bool,
+}
+
+impl Block {
+    /// How many seconds from `now`, rounded up; `None`: without end.
+    #[must_use]
+    pub fn seconds_left(&self, now: Timestamp) -> Option<u64> {
+        self.until
+            .map(|until| until.since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX))
+    }
+}
+
+impl Entry {
+    /// A block that stands until its end.
+    #[must_use]
+    pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
+        Entry { scope, until, rule, early: false }
+    }
+}
+
+impl Change {
+    /// The block that is wished for, if one is.
+    #[must_use]
+    pub fn block(&self) -> Option<&Block> {
+        match &self.wish {
+            Wish::Block(block) => Some(block),
+            Wish::Release(_) => None,
+        }
+    }
+}

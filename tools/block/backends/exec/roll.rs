@@ -1,0 +1,138 @@
+//! What commands have blocked, because a command cannot be asked: a file of outcome records, one per block,
+//! replaced in one step under a lock, so that `list`, `unblock`, `flush` and a restart know.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use psentry_records::{
+    Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Reader, Record, Timestamp,
+};
+
+use crate::error::Error;
+use crate::lock::Lock;
+
+/// A block by a command.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    pub(super) scope: Prefix,
+    pub(super) until: Option<Timestamp>,
+    /// The command ended well. A line is written before it is run, so that a block is never without one.
+    pub(super) confirmed: bool,
+}
+
+/// The file.
+pub(super) struct Roll {
+    path: PathBuf,
+}
+
+impl Roll {
+    pub(super) fn at(path: PathBuf) -> Self {
+        Roll { path }
+    }
+
+    /// What stands in it; without a file, nothing.
+    pub(super) fn read(&self) -> Result<Vec<Line>, Error> {
+        let wrong = |why| Error::file(&self.path, "read it")(why);
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(wrong(error)),
+        };
+        let mut reader = Reader::new(file);
+        let mut entries = Vec::new();
+        while let Some(item) = reader.next_item().map_err(wrong)? {
+            let Ok(Record::Outcome(outcome)) = item.record else {
+                let line = usize::try_from(item.line).unwrap_or(usize::MAX);
+                return Err(Error::Damaged { path: self.path.clone(), line, what: "this is no outcome" });
+            };
+            let OutcomeBody { scope, until, result, .. } = outcome.body;
+            entries.push(Line { scope, until, confirmed: result == OutcomeResult::Applied });
+        }
+        Ok(entries)
+    }
+
+    /// Changes what stands in it; an empty one is taken away.
+    pub(super) fn rewrite(&self, change: impl FnOnce(&mut Vec<Line>)) -> Result<(), Error> {
+        let directory = self.directory()?;
+        let _lock = Lock::directory(&directory)?;
+        let mut entries = self.read()?;
+        let before = entries.clone();
+        change(&mut entries);
+        if entries == before {
+            return Ok(());
+        }
+        if entries.is_empty() {
+            return fs::remove_file(&self.path).map_err(Error::file(&self.path, "remove it"));
+        }
+        let wrong = |why| Error::file(&self.path, "write it")(why);
+        let mut file = tempfile::NamedTempFile::new_in(&directory).map_err(wrong)?;
+        file.write_all(&lines(&entries).map_err(wrong)?).map_err(wrong)?;
+        file.as_file().sync_all().map_err(wrong)?;
+        file.persist(&self.path).map_err(|error| wrong(error.error))?;
+        Ok(())
+    }
+
+    /// Its directory, which is made if it is not there.
+    pub(super) fn directory(&self) -> Result<PathBuf, Error> {
+        let directory =
+            self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(directory).map_err(Error::file(directory, "make the directory"))?;
+        Ok(directory.to_owned())
+    }
+
+    /// Takes its directory away, if nothing is in it.
+    pub(super) fn remove_directory(&self) {
+        if let Some(directory) = self.path.parent() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+fn lines(entries: &[Line]) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut line = Vec::new();
+    for entry in entries {
+        let body = OutcomeBody {
+            action: Action::Block,
+            scope: entry.scope,
+            backend: Some("exec".to_owned()),
+            result: if entry.confirmed { OutcomeResult::Applied } else { OutcomeResult::Failed },
+            until: entry.until,
+            error: None,
+        };
+        Record::Outcome(Outcome { common: Common::at(Timestamp::now()), body }).encode(&mut line)?;
+        text.extend_from_slice(&line);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_an_empty_roll_is_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/exec.jsonl");
+        let roll = Roll::at(path.clone());
+        assert_eq!(roll.read().unwrap(), []);
+        let entry = Line {
+            scope: "192.0.2.0/24".parse().unwrap(),
+            until: Some("2026-11-22T15:04:05.25Z".parse().unwrap()),
+            confirmed: false,
+        };
+        roll.rewrite(|entries| entries.push(entry.clone())).unwrap();
+        assert_eq!(roll.read().unwrap(), [entry]);
+        roll.rewrite(Vec::clear).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_damaged_roll_is_an_error_with_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("exec.jsonl");
+        fs::write(&path, "nonsense\n").unwrap();
+        assert!(matches!(Roll::at(path).read(), Err(Error::Damaged { line: 1, .. })));
+    }
+}

@@ -1,0 +1,85 @@
+//! The exec backend with real commands.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+fn exec(directory: &Path, block: &str, undo: Option<&str>) -> Exec {
+    let roll = Some(directory.join("exec.jsonl"));
+    Exec::new(Some(block), undo, Duration::from_secs(5), roll).unwrap()
+}
+
+fn change(scope: &str, until: Option<Timestamp>) -> Change {
+    let block = Block { until, port: Some(23), proto: Some(Proto::Tcp), ..Block::default() };
+    Change { scope: scope.parse().unwrap(), wish: Wish::Block(block) }
+}
+
+fn release(scope: &str) -> Change {
+    Change { scope: scope.parse().unwrap(), wish: Wish::Release(Block::default()) }
+}
+
+#[test]
+fn a_command_gets_words_and_surroundings_and_its_status_decides() {
+    let directory = tempfile::tempdir().unwrap();
+    let told = directory.path().join("told");
+    let script = format!(
+        "sh -c 'printf \"%s|\" \"$@\" $PSENTRY_ACTION $PSENTRY_SCOPE $PSENTRY_DURATION >>{}' x {{addr}} \
+         \"{{scope}} {{port}}/{{proto}}\" {{duration}}",
+        told.display()
+    );
+    let mut backend = exec(directory.path(), &script, Some(&script));
+    assert_eq!(backend.prepare().unwrap(), []);
+    let now = Timestamp::now();
+    let until = now.plus(Duration::from_secs(60));
+    let changes =
+        [change("192.0.2.7", Some(until)), change("192.0.2.7", Some(until)), change("2001:db8::/64", None)];
+    for effect in backend.apply(&changes, now) {
+        assert_eq!(effect.unwrap(), Effect::Done);
+    }
+    assert_eq!(
+        fs::read_to_string(&told).unwrap(),
+        "192.0.2.7|192.0.2.7/32 23/tcp|60|block|192.0.2.7/32|60|\
+         2001:db8::|2001:db8::/64 23/tcp|0|block|2001:db8::/64|0|"
+    );
+    assert_eq!(backend.list().unwrap().len(), 2);
+    assert_eq!(backend.apply(&[release("192.0.2.8")], now).remove(0).unwrap(), Effect::WasNotThere);
+    assert_eq!(backend.apply(&[release("192.0.2.7")], now).remove(0).unwrap(), Effect::Done);
+    assert_eq!(backend.remove().unwrap().len(), 1);
+    assert!(fs::read_to_string(&told).unwrap().ends_with("unblock|2001:db8::/64|0|"));
+}
+
+#[test]
+fn what_failed_is_not_on_the_roll_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut backend = exec(directory.path(), "sh -c 'echo no such router >&2; exit 3'", None);
+    let error = backend.apply(&[change("192.0.2.7", None)], Timestamp::now()).remove(0).unwrap_err();
+    assert_eq!(error.to_string(), "'sh' failed (exit status: 3): no such router");
+    assert_eq!(backend.list().unwrap(), []);
+}
+
+#[test]
+fn without_an_undo_the_command_ends_its_blocks_and_nobody_else_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut backend = exec(directory.path(), "true {addr}", None);
+    let now = Timestamp::now();
+    let until = now.plus(Duration::from_secs(5));
+    backend.apply(&[change("192.0.2.7", Some(until))], now).remove(0).unwrap();
+    assert!(backend.ends_by_itself());
+    assert!(
+        backend
+            .apply(&[release("192.0.2.7")], now)
+            .remove(0)
+            .unwrap_err()
+            .to_string()
+            .contains("--exec-undo")
+    );
+    assert_eq!(backend.apply(&[release("192.0.2.7")], until).remove(0).unwrap(), Effect::Done);
+}
+
+#[test]
+fn a_command_that_is_not_there_is_missed_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut backend = exec(directory.path(), "/nonexistent/ban {addr}", None);
+    assert!(matches!(backend.prepare(), Err(Error::Missing { .. })));
+}

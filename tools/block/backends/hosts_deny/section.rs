@@ -1,0 +1,227 @@
+//! Our section of hosts.deny, as bytes: found, read, written, cut out again. Whatever stands outside of it stays
+//! as it is, byte for byte, whether it is text or not. No file is opened here.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use psentry_records::{Prefix, Timestamp};
+
+use crate::backend::Entry;
+use crate::error::Error;
+use crate::note;
+
+const BEGIN: &str = "# BEGIN psentry";
+const END: &str = "# END psentry";
+
+/// Told to people, after what is told to a later psentry-block.
+const ADVICE: &str = ": kept by psentry-block(8), changes in here are lost";
+const MADE_FILE: &str = " (made this file)";
+const NO_NEWLINE: &str = " (no newline before)";
+
+/// A file in three parts, the middle of which is ours.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Parts {
+    before: Vec<u8>,
+    /// The blocks that stand.
+    pub(super) entries: Vec<Entry>,
+    after: Vec<u8>,
+    /// There was no file before ours.
+    pub(super) made_file: bool,
+    /// The line before ours had no newline, which is to be so again.
+    no_newline: bool,
+}
+
+impl Parts {
+    /// Takes a file apart; `None`: there is no file.
+    pub(super) fn read(path: &Path, content: Option<&[u8]>) -> Result<Self, Error> {
+        let Some(content) = content else { return Ok(Parts { made_file: true, ..Parts::default() }) };
+        let mut parts = Parts::default();
+        let mut place = Place::Before;
+        let mut until: Option<(Option<String>, Option<Timestamp>)> = None;
+        for (number, line) in (1..).zip(content.split_inclusive(|byte| *byte == b'\n')) {
+            let damaged = |what| Error::Damaged { path: path.to_owned(), line: number, what };
+            let text = std::str::from_utf8(line).unwrap_or_default().trim_end();
+            let (begins, ends) = (text.starts_with(BEGIN), text == END);
+            match place {
+                Place::Before if begins => {
+                    parts.made_file = text.contains(MADE_FILE);
+                    parts.no_newline = text.contains(NO_NEWLINE);
+                    place = Place::Within(number);
+                }
+                Place::Within(_) if ends => place = Place::After,
+                Place::Within(_) if begins => {
+                    return Err(damaged("a section of psentry begins inside another"));
+                }
+                Place::Within(_) => match (read_comment(text), read_client(text)) {
+                    (Some(comment), _) => until = Some(comment),
+                    (None, Some(scope)) => {
+                        let (rule, until) = until.take().unwrap_or_default();
+                        parts.entries.push(Entry::new(scope, until, rule));
+                    }
+                    (None, None) => {
+                        return Err(damaged("this line in the section of psentry is not its own"));
+                    }
+                },
+                _ if begins => return Err(damaged("a second section of psentry begins")),
+                _ if ends => return Err(damaged("a section of psentry ends that never began")),
+                Place::Before => parts.before.extend_from_slice(line),
+                Place::After => parts.after.extend_from_slice(line),
+            }
+        }
+        if let Place::Within(line) = place {
+            let what = "the section of psentry that begins here has no end";
+            return Err(Error::Damaged { path: path.to_owned(), line, what });
+        }
+        if matches!(place, Place::Before) {
+            parts.no_newline = parts.before.last().is_some_and(|byte| *byte != b'\n');
+            if parts.no_newline {
+                parts.before.push(b'\n');
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Puts it together; `None`: there is to be no file.
+    pub(super) fn write(&self) -> Option<Vec<u8>> {
+        let mut content = self.before.clone();
+        if self.entries.is_empty() {
+            if self.no_newline && self.after.is_empty() {
+                content.pop();
+            }
+            content.extend_from_slice(&self.after);
+            return (!(content.is_empty() && self.made_file)).then_some(content);
+        }
+        let made = if self.made_file { MADE_FILE } else { "" };
+        let newline = if self.no_newline { NO_NEWLINE } else { "" };
+        content.extend(format!("{BEGIN}{made}{newline}{ADVICE}\n").into_bytes());
+        for entry in &self.entries {
+            content.extend(write_entry(entry).into_bytes());
+        }
+        content.extend(format!("{END}\n").into_bytes());
+        content.extend_from_slice(&self.after);
+        Some(content)
+    }
+}
+
+/// Where in the file a line stands.
+#[derive(Clone, Copy)]
+enum Place {
+    Before,
+    /// Since that line.
+    Within(usize),
+    After,
+}
+
+/// `# until 2026-11-22T15:04:05Z sequential` and `ALL: 192.0.2.7`.
+fn write_entry(entry: &Entry) -> String {
+    let note = note::write(entry.rule.as_deref(), entry.until);
+    let (rule, end) = note.rsplit_once(" until ").unwrap_or_default();
+    format!("# until {end} {rule}\nALL: {}\n", client(entry.scope))
+}
+
+fn read_comment(text: &str) -> Option<(Option<String>, Option<Timestamp>)> {
+    let (end, rule) = text.strip_prefix("# until ")?.split_once(' ')?;
+    note::read(&format!("{rule} until {end}"))
+}
+
+/// A scope as hosts_access(5) writes it.
+fn client(scope: Prefix) -> String {
+    match scope.addr() {
+        IpAddr::V4(v4) if scope.is_host() => v4.to_string(),
+        IpAddr::V4(v4) => {
+            let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(scope.len())).unwrap_or(0));
+            format!("{v4}/{mask}")
+        }
+        IpAddr::V6(v6) => format!("[{v6}]/{}", scope.len()),
+    }
+}
+
+fn read_client(text: &str) -> Option<Prefix> {
+    let client = text.strip_prefix("ALL: ")?;
+    if let Some(v6) = client.strip_prefix('[') {
+        return v6.replacen("]/", "/", 1).parse().ok();
+    }
+    let Some((addr, mask)) = client.split_once('/') else { return client.parse().ok() };
+    let mask: Ipv4Addr = mask.parse().ok()?;
+    format!("{addr}/{}", u32::from(mask).leading_ones()).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path() -> &'static Path {
+        Path::new("/etc/hosts.deny")
+    }
+
+    fn entries() -> Vec<Entry> {
+        [("192.0.2.7", Some("sequential")), ("198.51.96.0/20", None), ("2001:db8::/64", Some("fan"))]
+            .map(|(scope, rule)| {
+                let until = rule.map(|_| "2026-11-22T15:04:05Z".parse().unwrap());
+                Entry::new(scope.parse().unwrap(), until, rule.map(str::to_owned))
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn the_section_reads_like_hosts_access() {
+        let mut parts = Parts::read(path(), Some(b"# mine\nALL: evil.example")).unwrap();
+        parts.entries = entries();
+        let text = String::from_utf8(parts.write().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "# mine\nALL: evil.example\n\
+             # BEGIN psentry (no newline before): kept by psentry-block(8), changes in here are lost\n\
+             # until 2026-11-22T15:04:05Z sequential\n\
+             ALL: 192.0.2.7\n\
+             # until unblocked psentry\n\
+             ALL: 198.51.96.0/255.255.240.0\n\
+             # until 2026-11-22T15:04:05Z fan\n\
+             ALL: [2001:db8::]/64\n\
+             # END psentry\n"
+        );
+        assert_eq!(Parts::read(path(), Some(text.as_bytes())).unwrap(), parts);
+    }
+
+    #[test]
+    fn a_file_that_was_made_goes_with_the_last_block_unless_others_wrote_into_it() {
+        let mut parts = Parts::read(path(), None).unwrap();
+        parts.entries = entries();
+        let made = parts.write().unwrap();
+        let mut parts = Parts::read(path(), Some(&made)).unwrap();
+        parts.entries.clear();
+        assert_eq!(parts.write(), None);
+        let shared = [&made[..], b"sshd: ALL\n"].concat();
+        let mut parts = Parts::read(path(), Some(&shared)).unwrap();
+        parts.entries.clear();
+        assert_eq!(parts.write(), Some(b"sshd: ALL\n".to_vec()));
+    }
+
+    #[test]
+    fn a_damaged_section_is_an_error_with_its_line() {
+        for (text, line) in [
+            ("a\n# BEGIN psentry\nALL: 192.0.2.7\n", 2),
+            ("a\n# END psentry\n", 2),
+            ("# BEGIN psentry\n# BEGIN psentry\n# END psentry\n", 2),
+            ("# BEGIN psentry\n# END psentry\n# BEGIN psentry\n# END psentry\n", 3),
+            ("# BEGIN psentry\nsshd: ALL\n# END psentry\n", 2),
+        ] {
+            let error = Parts::read(path(), Some(text.as_bytes())).unwrap_err();
+            assert!(matches!(error, Error::Damaged { line: l, .. } if l == line), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_file_holds_is_the_same_after_blocks_came_and_went(content: Vec<u8>) {
+            let mut parts = Parts::read(path(), Some(&content)).unwrap();
+            parts.entries = entries();
+            let blocked = parts.write().unwrap();
+            let mut parts = Parts::read(path(), Some(&blocked)).unwrap();
+            prop_assert_eq!(&parts.entries, &entries());
+            parts.entries.clear();
+            prop_assert_eq!(parts.write(), Some(content));
+        }
+    }
+}

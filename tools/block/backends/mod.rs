@@ -1,0 +1,82 @@
+//! The backends, one module each, and how a name on the command line becomes one.
+//!
+//! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
+//! in [`check`].
+
+mod dry_run;
+mod exec;
+mod hosts_deny;
+pub mod nft;
+mod route;
+mod xtables;
+
+use crate::backend::Backend;
+use crate::cli::{Flags, Which};
+use crate::error::Error;
+use crate::program::Program;
+
+/// The backend of that name, set up as the flags say; nothing of the system is touched yet.
+///
+/// # Errors
+/// When the flags do not fit, or a program is missing.
+pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
+    Ok(match which {
+        Which::Nft => Box::new(nft::Nft::open()?),
+        Which::Iptables => Box::new(xtables::Iptables::find()?),
+        Which::Ipset => Box::new(xtables::Ipset::find()?),
+        Which::Route => Box::new(route::Route::open()?),
+        Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
+        Which::Exec => Box::new(exec(flags)?),
+        Which::DryRun => Box::new(dry_run::DryRun),
+    })
+}
+
+/// Whether the flags fit and the programs are there, without touching anything.
+///
+/// # Errors
+/// What is missing or wrong.
+pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
+    let needed: &[(&'static str, &[&str])] = match which {
+        Which::Nft => &[("nft", &["nft"])],
+        Which::Iptables => &[("iptables", &xtables::PROGRAMS)],
+        Which::Ipset => &[("ipset", &["ipset"]), ("ipset", &xtables::PROGRAMS)],
+        Which::Exec => return exec(flags)?.check(),
+        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
+        Which::Route | Which::DryRun => &[],
+    };
+    for (backend, programs) in needed {
+        for program in *programs {
+            Program::find(backend, program)?;
+        }
+    }
+    Ok(())
+}
+
+/// Flags of a backend that is not chosen are a mistake: `--exec` alone would block with nft.
+///
+/// # Errors
+/// Which flag lacks its backend, or which backend its flag.
+pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
+    let exec_flags = [
+        ("--exec", flags.exec.is_some()),
+        ("--exec-undo", flags.exec_undo.is_some()),
+        ("--exec-roll", flags.exec_roll.is_some()),
+    ];
+    let stray = exec_flags.iter().find(|(_, given)| *given).filter(|_| !chosen.contains(&Which::Exec));
+    if let Some((flag, _)) = stray {
+        return Err(Error::Usage(format!("{flag} says nothing without --backend exec")));
+    }
+    if chosen.contains(&Which::Exec) && flags.exec.is_none() {
+        return Err(Error::Usage("--backend exec needs --exec COMMAND".to_owned()));
+    }
+    Ok(())
+}
+
+fn exec(flags: &Flags) -> Result<exec::Exec, Error> {
+    exec::Exec::new(
+        flags.exec.as_deref(),
+        flags.exec_undo.as_deref(),
+        flags.exec_timeout,
+        flags.exec_roll.clone(),
+    )
+}

@@ -1,0 +1,172 @@
+//! Blocks as rules of iptables: one chain PSENTRY, one jump to it at the top of INPUT, a rule per scope. Every
+//! packet walks the rules, so that this is for some hundreds of blocks; ipset and nft take any number.
+
+use psentry_records::{Prefix, Timestamp};
+
+use super::rules::Rules;
+use super::{Filter, lock};
+use crate::backend::{Backend, Change, Effect, Entry, Wish};
+use crate::error::Error;
+use crate::note;
+
+const NAME: &str = "iptables";
+const CHAIN: &str = "PSENTRY";
+
+/// The backend.
+pub(crate) struct Iptables {
+    filters: Vec<Filter>,
+}
+
+impl Iptables {
+    pub(crate) fn find() -> Result<Self, Error> {
+        Ok(Iptables { filters: Filter::find(NAME)? })
+    }
+
+    /// Makes the changes of one family, in one step, on what stands at that moment.
+    fn make(filter: &Filter, changes: &[&Change]) -> Result<Vec<Effect>, Error> {
+        let rules = filter.rules()?;
+        // Who only releases makes nothing, least of all after a flush.
+        let blocks = changes.iter().any(|change| change.block().is_some());
+        let mut commands = if blocks { setup(filter, &rules)? } else { Vec::new() };
+        let mut effects = Vec::with_capacity(changes.len());
+        for change in changes {
+            let old: Vec<_> = rules.chain(CHAIN).filter(|rule| rule.source() == Some(change.scope)).collect();
+            let new = match &change.wish {
+                Wish::Block(block) => Some(note::write(block.rule.as_deref(), block.until)),
+                Wish::Release(_) => None,
+            };
+            effects.push(if new.is_none() && old.is_empty() { Effect::WasNotThere } else { Effect::Done });
+            if let ([rule], Some(note)) = (&*old, &new)
+                && rule.comment() == Some(note)
+                && rule.target() == Some("DROP")
+            {
+                continue;
+            }
+            // The new one first: inside one step nobody sees the difference, but the order costs nothing.
+            commands.extend(new.map(|note| {
+                format!("-A {CHAIN} -s {} -m comment --comment \"{note}\" -j DROP", change.scope)
+            }));
+            commands.extend(old.into_iter().map(super::rules::Rule::deletion));
+        }
+        filter.change(&commands)?;
+        Ok(effects)
+    }
+
+    fn apply_family(&self, ipv4: bool, changes: &[&Change]) -> Vec<Result<Effect, Error>> {
+        let Some(filter) = self.filters.iter().find(|filter| filter.ipv4 == ipv4) else {
+            return changes.iter().map(|_| Err(Filter::absent(ipv4))).collect();
+        };
+        halving(changes, &mut |changes| Self::make(filter, changes))
+    }
+}
+
+impl Backend for Iptables {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
+        let _lock = lock()?;
+        let mut found = Vec::new();
+        for filter in &self.filters {
+            let rules = filter.rules()?;
+            filter.change(&setup(filter, &rules)?)?;
+            found.extend(entries(&rules));
+        }
+        Ok(found)
+    }
+
+    fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
+        let _lock = match lock() {
+            Ok(lock) => lock,
+            Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        by_family(changes, |ipv4, changes| self.apply_family(ipv4, changes))
+    }
+
+    fn list(&mut self) -> Result<Vec<Entry>, Error> {
+        let mut found = Vec::new();
+        for filter in &self.filters {
+            found.extend(entries(&filter.rules()?));
+        }
+        Ok(found)
+    }
+
+    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
+        let lock = lock()?;
+        let mut found = Vec::new();
+        for filter in &self.filters {
+            let rules = filter.rules()?;
+            found.extend(entries(&rules));
+            let jumps: Vec<_> = rules.chain("INPUT").filter(|rule| rule.target() == Some(CHAIN)).collect();
+            let mut commands: Vec<String> = jumps.iter().map(|rule| rule.deletion()).collect();
+            if rules.has_chain(CHAIN) {
+                commands.extend([format!("-F {CHAIN}"), format!("-X {CHAIN}")]);
+            }
+            filter.change(&commands)?;
+            filter.restore_ground(&Filter::marks(jumps.into_iter()))?;
+        }
+        lock.remove();
+        Ok(found)
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        false
+    }
+}
+
+/// The commands that make what is missing of chain and jump. In `iptables-restore --noflush` a line `:CHAIN`
+/// empties a chain that is there, so that it is written only for one that is not.
+fn setup(filter: &Filter, rules: &Rules) -> Result<Vec<String>, Error> {
+    let mut commands = Vec::new();
+    if !rules.has_chain(CHAIN) {
+        commands.push(format!(":{CHAIN} - [0:0]"));
+    }
+    commands.extend(filter.jump(rules, &format!("-j {CHAIN}"), |rule| rule.target() == Some(CHAIN))?);
+    Ok(commands)
+}
+
+fn entries(rules: &Rules) -> Vec<Entry> {
+    let entry = |rule: &super::rules::Rule| {
+        let (rule_name, until) = note::read(rule.comment()?)?;
+        Some(Entry::new(rule.source()?, until, rule_name))
+    };
+    rules.chain(CHAIN).filter_map(entry).collect()
+}
+
+/// Makes changes together. If the program objects, they may be too many at once, or one of them bad: then each half
+/// on its own, until each has its own result.
+pub(super) fn halving(
+    changes: &[&Change],
+    make: &mut impl FnMut(&[&Change]) -> Result<Vec<Effect>, Error>,
+) -> Vec<Result<Effect, Error>> {
+    match make(changes) {
+        Ok(effects) => effects.into_iter().map(Ok).collect(),
+        Err(Error::Program { .. }) if changes.len() > 1 => {
+            let (first, second) = changes.split_at(changes.len() / 2);
+            let mut results = halving(first, make);
+            results.extend(halving(second, make));
+            results
+        }
+        Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+    }
+}
+
+/// Has each family's changes made together, and puts the results in the order of the changes.
+pub(super) fn by_family(
+    changes: &[Change],
+    mut apply: impl FnMut(bool, &[&Change]) -> Vec<Result<Effect, Error>>,
+) -> Vec<Result<Effect, Error>> {
+    let of = |ipv4: bool| -> Vec<&Change> {
+        changes.iter().filter(|change: &&Change| change.scope.is_ipv4() == ipv4).collect()
+    };
+    let mut results = [true, false].map(|ipv4| {
+        let changes = of(ipv4);
+        let results = if changes.is_empty() { Vec::new() } else { apply(ipv4, &changes) };
+        results.into_iter()
+    });
+    let [v4, v6] = &mut results;
+    let result = |scope: Prefix| if scope.is_ipv4() { v4.next() } else { v6.next() };
+    let missing = || Err(Error::Unfinished("a change has no result; this is a bug of psentry".to_owned()));
+    changes.iter().map(|change| change.scope).map(result).map(|r| r.unwrap_or_else(missing)).collect()
+}

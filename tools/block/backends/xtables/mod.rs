@@ -1,0 +1,116 @@
+//! What the backends iptables and ipset share: the filter tables of iptables and ip6tables, in the variant that
+//! speaks to nf_tables as in the legacy one. Rules are read with `-S` and changed with `iptables-restore
+//! --noflush`, all of a batch in one step.
+
+mod ground;
+mod ipset;
+mod iptables;
+mod rules;
+
+use std::path::Path;
+
+pub(super) use self::ipset::Ipset;
+pub(super) use self::iptables::Iptables;
+use self::rules::{Rule, Rules};
+use crate::error::Error;
+use crate::lock::Lock;
+use crate::program::Program;
+
+/// How many seconds the programs wait for each other's lock (legacy).
+const WAIT: &str = "20";
+
+/// What the legacy variant says to those who are not root.
+const NOT_ROOT: &str = "you must be root";
+
+/// The filter table of one family.
+pub(super) struct Filter {
+    backend: &'static str,
+    pub(super) ipv4: bool,
+    iptables: Program,
+    restore: Program,
+}
+
+/// The programs that the filter tables need.
+pub(super) const PROGRAMS: [&str; 2] = ["iptables", "iptables-restore"];
+
+impl Filter {
+    /// The tables of this machine: IPv4, and IPv6 where the kernel has it.
+    pub(super) fn find(backend: &'static str) -> Result<Vec<Filter>, Error> {
+        let family = |ipv4: bool, names: [&str; 2]| -> Result<Filter, Error> {
+            let [iptables, restore] = names;
+            let (iptables, restore) = (Program::find(backend, iptables)?, Program::find(backend, restore)?);
+            Ok(Filter { backend, ipv4, iptables, restore })
+        };
+        let mut found = vec![family(true, PROGRAMS)?];
+        if Path::new("/proc/net/if_inet6").exists() {
+            found.push(family(false, ["ip6tables", "ip6tables-restore"])?);
+        }
+        Ok(found)
+    }
+
+    /// What a machine without the family says of a block of it.
+    fn absent(ipv4: bool) -> Error {
+        let family = if ipv4 { "IPv4" } else { "IPv6" };
+        Error::NoEffect(format!("the kernel of this machine has no {family}, so there is nothing to block"))
+    }
+
+    /// The rules that stand.
+    fn rules(&self) -> Result<Rules, Error> {
+        let listed = self.iptables.run_well(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
+        Ok(Rules::read(&String::from_utf8_lossy(&listed)))
+    }
+
+    /// Makes changes, in the words of iptables: all, or none.
+    fn change(&self, commands: &[String]) -> Result<(), Error> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let script = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
+        let done = self.restore.run_well(&["-w", WAIT, "--noflush"], script.as_bytes());
+        done.map(drop).map_err(|error| self.explain(error))
+    }
+
+    /// The commands that put `target` at the top of INPUT, unless it stands anywhere in it; the order that an
+    /// administrator gave it stays.
+    fn jump(&self, rules: &Rules, target: &str, ours: impl Fn(&Rule) -> bool) -> Result<Vec<String>, Error> {
+        if rules.chain("INPUT").any(ours) {
+            return Ok(Vec::new());
+        }
+        // Another backend of ours may have made what this one finds; whoever goes last takes it away.
+        let mark = match rules.chain("INPUT").find_map(|rule| ground::mark_of(rule.comment()?)) {
+            Some(mark) => Some(mark),
+            None => ground::survey(self)?,
+        };
+        let comment = mark.map_or_else(String::new, |mark| format!("-m comment --comment \"{mark}\" "));
+        Ok(vec![format!("-I INPUT 1 {comment}{target}")])
+    }
+
+    /// After our rules are gone from INPUT: takes away the chain, and the table, that came with them.
+    fn restore_ground(&self, marks: &[&'static str]) -> Result<(), Error> {
+        marks.iter().try_for_each(|mark| ground::clear(self, mark))
+    }
+
+    /// The marks on rules of ours.
+    fn marks<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<&'static str> {
+        rules.filter_map(|rule| ground::mark_of(rule.comment()?)).collect()
+    }
+
+    fn is_nf_tables(&self) -> Result<bool, Error> {
+        let version = self.iptables.run_well(&["-V"], b"")?;
+        Ok(String::from_utf8_lossy(&version).contains("nf_tables"))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Program { said, .. } if said.contains(NOT_ROOT) => {
+                Error::NotPermitted { backend: self.backend }
+            }
+            error => error,
+        }
+    }
+}
+
+/// The lock on both tables: they are read, changed and written back.
+fn lock() -> Result<Lock, Error> {
+    Lock::named("xtables.lock")
+}

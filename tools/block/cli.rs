@@ -1,0 +1,101 @@
+//! The flags, and nothing else: what they mean for a run is decided in `run.rs` and `backends/`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use psentry_records::Prefix;
+use psentry_stage::parse_duration;
+
+/// Apply verdicts from standard input; write an outcome for each to standard output.
+#[derive(Debug, Parser)]
+#[command(name = "psentry-block", version, about)]
+pub struct Flags {
+    /// What to do instead of reading verdicts.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to block; may be given several times [default: nft]
+    #[arg(long, global = true, value_enum, value_name = "NAME", hide_possible_values = false)]
+    pub backend: Vec<Which>,
+    /// The file of the backend hosts-deny
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/hosts.deny")]
+    pub hosts_deny: PathBuf,
+    /// The command that blocks, with {scope} {addr} {port} {proto} {duration}
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub exec: Option<String>,
+    /// The command that ends a block; without it --exec ends its own
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub exec_undo: Option<String>,
+    /// How long a command may take
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub exec_timeout: Duration,
+    /// Where what commands have blocked is kept [default: /run/psentry/exec.jsonl]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub exec_roll: Option<PathBuf>,
+    /// The most blocks at a time
+    #[arg(long, global = true, value_name = "N", default_value_t = 100_000)]
+    pub max_blocks: usize,
+    /// Take every trace of psentry away at the end
+    #[arg(long)]
+    pub release: bool,
+    /// The field 'host' of outcomes [default: this machine's name]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Check the flags, touch nothing, and exit 0 or 78
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// What to do instead of reading verdicts.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what is blocked
+    List,
+    /// End a block, whatever made it
+    Unblock {
+        /// An address or a prefix, as `list` shows it
+        #[arg(value_name = "CIDR")]
+        scope: Prefix,
+    },
+    /// End all blocks and take every trace of psentry away
+    Flush,
+}
+
+/// The backends by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Which {
+    /// Sets of nftables, over netlink.
+    Nft,
+    /// Rules of iptables and ip6tables.
+    Iptables,
+    /// Sets of ipset, matched by iptables.
+    Ipset,
+    /// Blackhole routes, over netlink.
+    Route,
+    /// Lines in hosts.deny, for what is linked with TCP wrappers.
+    HostsDeny,
+    /// A command of yours.
+    Exec,
+    /// Says what it would do.
+    DryRun,
+}
+
+impl Which {
+    /// Those that can leave something behind.
+    pub const REAL: [Which; 6] =
+        [Which::Nft, Which::Iptables, Which::Ipset, Which::Route, Which::HostsDeny, Which::Exec];
+}
+
+impl Flags {
+    /// The chosen backends, each once, in the order given.
+    #[must_use]
+    pub fn chosen(&self) -> Vec<Which> {
+        let mut chosen: Vec<Which> = Vec::new();
+        for which in &self.backend {
+            if !chosen.contains(which) {
+                chosen.push(*which);
+            }
+        }
+        chosen
+    }
+}

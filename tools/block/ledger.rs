@@ -1,0 +1,147 @@
+//! What is wanted: which scope is to be shut out until when. Decides what a verdict changes, knows no backend,
+//! does nothing, and never asks the clock.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use psentry_records::{Action, Prefix, Timestamp, Verdict};
+
+use crate::backend::{Block, Entry};
+
+/// The blocks that are wanted, at most so many.
+pub struct Ledger {
+    most: usize,
+    blocks: HashMap<Prefix, Block>,
+    /// Those that end, in the order in which they do.
+    ends: BTreeSet<(Timestamp, Prefix)>,
+}
+
+/// What a verdict changes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Nothing: it only watches.
+    Nothing,
+    /// Nothing: its time is over.
+    Expired {
+        /// Since when.
+        until: Timestamp,
+    },
+    /// It must not be done; why, as a sentence.
+    Refused(String),
+    /// The scope is to be shut out like this from now on.
+    Block(Block),
+    /// It is to stay shut out like this, which lasts at least as long as the verdict.
+    Already(Block),
+    /// It is to be let in.
+    Release,
+}
+
+impl Ledger {
+    /// An empty one that holds at most `most` blocks.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Ledger { most, blocks: HashMap::new(), ends: BTreeSet::new() }
+    }
+
+    /// How many blocks are wanted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Takes over what an earlier run left; of several for one scope the longest.
+    pub fn adopt(&mut self, entry: &Entry) {
+        let outlasted = self.blocks.get(&entry.scope).is_some_and(|stands| lasts(stands.until, entry.until));
+        if !outlasted {
+            let block = Block { until: entry.until, rule: entry.rule.clone(), ..Block::default() };
+            self.put(entry.scope, block);
+        }
+    }
+
+    /// What `verdict` changes at the moment `now`; `refusal` says whom not to block. A time in the future counts
+    /// as now: no verdict lasts longer than its duration.
+    pub fn decide(
+        &mut self,
+        verdict: &Verdict,
+        now: Timestamp,
+        refusal: impl FnOnce(Prefix) -> Option<String>,
+    ) -> Decision {
+        self.expire(now);
+        let scope = verdict.body.scope;
+        match verdict.body.action {
+            Action::Watch => return Decision::Nothing,
+            Action::Unblock => {
+                self.drop(scope);
+                return Decision::Release;
+            }
+            Action::Block => {}
+        }
+        let from = verdict.common.timestamp.min(now);
+        let until = verdict.body.duration.map(|seconds| from.plus(Duration::from_secs(seconds)));
+        if let Some(until) = until.filter(|until| *until <= now) {
+            return Decision::Expired { until };
+        }
+        if let Some(why) = refusal(scope) {
+            return Decision::Refused(why);
+        }
+        match self.blocks.get(&scope) {
+            Some(stands) if lasts(stands.until, until) => return Decision::Already(stands.clone()),
+            None if self.blocks.len() >= self.most => {
+                let why = format!(
+                    "{scope} would be one block more than --max-blocks {} allows; raise it, or let some end",
+                    self.most
+                );
+                return Decision::Refused(why);
+            }
+            _ => {}
+        }
+        let block = Block {
+            until,
+            rule: verdict.body.rule.clone(),
+            port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
+            proto: verdict.common.proto,
+        };
+        self.put(scope, block.clone());
+        Decision::Block(block)
+    }
+
+    /// Forgets what has ended.
+    fn expire(&mut self, now: Timestamp) {
+        while let Some((until, scope)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
+            self.ends.remove(&(until, scope));
+            self.blocks.remove(&scope);
+        }
+    }
+
+    fn put(&mut self, scope: Prefix, block: Block) {
+        self.drop(scope);
+        if let Some(until) = block.until {
+            self.ends.insert((until, scope));
+        }
+        self.blocks.insert(scope, block);
+    }
+
+    fn drop(&mut self, scope: Prefix) {
+        if let Some(Block { until: Some(until), .. }) = self.blocks.remove(&scope) {
+            self.ends.remove(&(until, scope));
+        }
+    }
+}
+
+/// Whether a block that ends at `stands` lasts at least as long as one that ends at `other`.
+fn lasts(stands: Option<Timestamp>, other: Option<Timestamp>) -> bool {
+    match (stands, other) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(stands), Some(other)) => stands >= other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! A lock between processes, held with flock(2), for what cannot be changed in one step: read, change, write back.
+//! It is waited for, but not for ever.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::Error;
+
+/// How long another process may hold it. None of ours holds it for more than some forks.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// How often it is tried: flock(2) that waits cannot be given a limit.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A lock that is held until it is dropped.
+pub(crate) struct Lock {
+    _held: Flock<File>,
+    path: PathBuf,
+}
+
+/// Where psentry-block keeps what lasts as long as the machine is up: what systemd says, or /run/psentry.
+pub(crate) fn runtime_directory() -> PathBuf {
+    let given = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+    std::env::split_paths(&given)
+        .find(|path| path.is_absolute())
+        .unwrap_or_else(|| PathBuf::from("/run/psentry"))
+}
+
+impl Lock {
+    /// The lock on a directory: nobody of us changes a file in it meanwhile.
+    pub(crate) fn directory(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::file(path, "open it"))?;
+        Ok(Lock { _held: wait(file, path)?, path: path.to_owned() })
+    }
+
+    /// The lock on a file of that name in the runtime directory, which exists only for that.
+    pub(crate) fn named(name: &str) -> Result<Self, Error> {
+        let directory = runtime_directory();
+        let path = directory.join(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        loop {
+            fs::create_dir_all(&directory).map_err(Error::file(&directory, "make the directory"))?;
+            let file = match options.open(&path) {
+                Ok(file) => file,
+                // Whoever was last has just taken the directory away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::file(&path, "open the lock")(error)),
+            };
+            let held = wait(file, &path)?;
+            // Whoever held it may have taken the file away, and then this lock locks nothing.
+            if same(&held, &path) {
+                return Ok(Lock { _held: held, path });
+            }
+        }
+    }
+
+    /// Takes the file away with the lock, and the directory if nothing is left in it.
+    pub(crate) fn remove(self) {
+        let _ = fs::remove_file(&self.path);
+        if let Some(directory) = self.path.parent() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+fn wait(mut file: File, path: &Path) -> Result<Flock<File>, Error> {
+    let started = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, errno)) => return Err(Error::file(path, "lock it")(errno.into())),
+        }
+        if started.elapsed() > LIMIT {
+            return Err(Error::Locked { path: path.to_owned(), limit: LIMIT });
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn same(file: &File, path: &Path) -> bool {
+    let stands = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
+    let held = stands(file.metadata());
+    held.is_some() && held == stands(fs::metadata(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_waits_for_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Lock::directory(directory.path()).unwrap();
+        let path = directory.path().to_owned();
+        let second = thread::spawn(move || {
+            let started = Instant::now();
+            Lock::directory(&path).map(|_| started.elapsed())
+        });
+        thread::sleep(Duration::from_millis(200));
+        drop(first);
+        assert!(second.join().unwrap().unwrap() >= Duration::from_millis(150));
+    }
+}

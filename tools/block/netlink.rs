@@ -1,0 +1,265 @@
+//! A socket to the kernel: requests out, and for each its acknowledgement, within a time limit. Knows netlink's
+//! envelope only; what is inside belongs to whoever asks.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::MsgFlags;
+
+use crate::error::Error;
+
+/// How long the kernel may take. It answers within microseconds, or after a long commit within a second.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The kernel sends at most 32 KiB at once.
+const ANSWER: usize = 64 * 1024;
+
+/// Room for the acknowledgements of one batch, each of which weighs some 800 bytes.
+const RECEIVE: usize = 1024 * 1024;
+
+/// The length of a message's header (netlink(7)).
+const HEADER: usize = 16;
+
+/// How often a list that changed while it was read is read again.
+const TRIES: usize = 5;
+
+/// A connection to one subsystem of the kernel.
+pub(crate) struct Link {
+    socket: Socket,
+    sequence: u32,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+}
+
+/// A request within a batch, and whether the kernel is to acknowledge it.
+pub(crate) struct Request<M> {
+    pub(crate) message: M,
+    pub(crate) flags: u16,
+    pub(crate) acked: bool,
+}
+
+impl Link {
+    /// A connection to `protocol`, one of `netlink_sys::protocols`.
+    pub(crate) fn open(protocol: isize) -> Result<Self, Error> {
+        let open = || -> io::Result<Socket> {
+            let mut socket = Socket::new(protocol)?;
+            socket.bind_auto()?;
+            // Once connected, nobody but the kernel is heard.
+            socket.connect(&SocketAddr::new(0, 0))?;
+            socket.set_cap_ack(true)?;
+            // A smaller buffer only means that a large batch is refused and tried in pieces.
+            let _ = socket.set_rx_buf_sz(RECEIVE);
+            Ok(socket)
+        };
+        let socket = open().map_err(Error::system("open a netlink socket"))?;
+        Ok(Link { socket, sequence: 0, outgoing: Vec::new(), incoming: Vec::with_capacity(ANSWER) })
+    }
+
+    /// Has the kernel take the filters of a dump seriously; an old kernel only sends more than was asked for.
+    pub(crate) fn filter_dumps(&mut self) {
+        let _ = self.socket.set_netlink_get_strict_chk(true);
+    }
+
+    /// Sends requests as one batch and collects the kernel's answer to each, in their order; a request that asks
+    /// for none has `Ok`, unless the kernel objected.
+    pub(crate) fn batch<M: NetlinkSerializable>(
+        &mut self,
+        doing: &'static str,
+        requests: Vec<Request<M>>,
+    ) -> Result<Vec<Result<(), Errno>>, Error> {
+        let first = self.sequence.wrapping_add(1);
+        let mut answers: Vec<Option<Result<(), Errno>>> =
+            requests.iter().map(|request| if request.acked { None } else { Some(Ok(())) }).collect();
+        self.outgoing.clear();
+        for request in requests {
+            let ack = if request.acked { NLM_F_ACK } else { 0 };
+            self.enclose(NetlinkPayload::InnerMessage(request.message), request.flags | ack | NLM_F_REQUEST);
+        }
+        self.send(doing)?;
+        let started = Instant::now();
+        while answers.iter().any(Option::is_none) {
+            self.receive(doing, started)?;
+            let mut rest = self.incoming.as_slice();
+            while let Some((header, payload, after)) = split(rest) {
+                rest = after;
+                let at = header.sequence_number.wrapping_sub(first) as usize;
+                if header.message_type != netlink_packet_core::NLMSG_ERROR {
+                    continue;
+                }
+                let Some(answer) = answers.get_mut(at) else { continue };
+                let unasked = answer.is_some();
+                let code = payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                *answer = Some(if code == 0 { Ok(()) } else { Err(Errno::from_raw(-code)) });
+                if let (true, Some(Err(errno))) = (unasked, *answer) {
+                    // The frame of the batch was refused, and with it everything inside.
+                    return Ok(vec![Err(errno); answers.len()]);
+                }
+            }
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Errno::ENODATA))).collect())
+    }
+
+    /// Sends one request and waits for its acknowledgement.
+    pub(crate) fn ask<M: NetlinkSerializable>(
+        &mut self,
+        doing: &'static str,
+        message: M,
+        flags: u16,
+    ) -> Result<Result<(), Errno>, Error> {
+        let answers = self.batch(doing, vec![Request { message, flags, acked: true }])?;
+        Ok(answers.into_iter().next().unwrap_or(Err(Errno::ENODATA)))
+    }
+
+    /// Asks for a list. The kernel's refusal is the inner error.
+    pub(crate) fn dump<M>(
+        &mut self,
+        doing: &'static str,
+        question: &M,
+    ) -> Result<Result<Vec<M>, Errno>, Error>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable + Clone,
+    {
+        self.dump_as(doing, question, whole)
+    }
+
+    /// Asks for a list, and has each message read by `read`.
+    pub(crate) fn dump_as<M, T>(
+        &mut self,
+        doing: &'static str,
+        question: &M,
+        read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
+    ) -> Result<Result<Vec<T>, Errno>, Error>
+    where
+        M: NetlinkSerializable + Clone,
+    {
+        for _ in 0..TRIES {
+            self.outgoing.clear();
+            self.enclose(NetlinkPayload::InnerMessage(question.clone()), NLM_F_REQUEST | NLM_F_DUMP);
+            self.send(doing)?;
+            match self.collect(doing, &read)? {
+                Ok(Some(list)) => return Ok(Ok(list)),
+                Ok(None) => {}
+                Err(errno) => return Ok(Err(errno)),
+            }
+        }
+        Err(Error::Netlink { doing, why: "the list changed whenever it was read".to_owned() })
+    }
+
+    /// Asks for one thing. The kernel's refusal is the inner error.
+    pub(crate) fn query<M>(
+        &mut self,
+        doing: &'static str,
+        question: &M,
+    ) -> Result<Result<Vec<M>, Errno>, Error>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable + Clone,
+    {
+        self.outgoing.clear();
+        self.enclose(NetlinkPayload::InnerMessage(question.clone()), NLM_F_REQUEST | NLM_F_ACK);
+        self.send(doing)?;
+        Ok(self.collect(doing, &whole)?.map(Option::unwrap_or_default))
+    }
+
+    /// The answer to a dump; `None`: it changed while it was read.
+    fn collect<T>(
+        &mut self,
+        doing: &'static str,
+        read: &impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
+    ) -> Result<Result<Option<Vec<T>>, Errno>, Error> {
+        let mut list = Vec::new();
+        let mut interrupted = false;
+        let started = Instant::now();
+        loop {
+            self.receive(doing, started)?;
+            let mut rest = self.incoming.as_slice();
+            while let Some((header, payload, after)) = split(rest) {
+                rest = after;
+                if header.sequence_number != self.sequence {
+                    continue;
+                }
+                interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
+                let code = payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                match header.message_type {
+                    netlink_packet_core::NLMSG_NOOP => {}
+                    netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE if code != 0 => {
+                        return Ok(Err(Errno::from_raw(-code)));
+                    }
+                    netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE => {
+                        return Ok(Ok((!interrupted).then_some(list)));
+                    }
+                    _ => list.push(read(&header, payload).map_err(|why| Error::Netlink { doing, why })?),
+                }
+            }
+        }
+    }
+
+    /// Appends a message to what is sent next.
+    fn enclose<M: NetlinkSerializable>(&mut self, payload: NetlinkPayload<M>, flags: u16) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, payload);
+        message.finalize();
+        let at = self.outgoing.len();
+        // Every message begins at a multiple of four bytes.
+        self.outgoing.resize(at + message.buffer_len().next_multiple_of(4), 0);
+        if let Some(room) = self.outgoing.get_mut(at..) {
+            message.serialize(room);
+        }
+    }
+
+    fn send(&mut self, doing: &'static str) -> Result<(), Error> {
+        match self.socket.send(&self.outgoing, 0) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::Netlink { doing, why: error.to_string() }),
+        }
+    }
+
+    /// One datagram into `incoming`. The kernel answers most requests before send(2) returns, so poll(2) comes
+    /// second.
+    fn receive(&mut self, doing: &'static str, started: Instant) -> Result<(), Error> {
+        loop {
+            self.incoming.clear();
+            match self.socket.recv(&mut self.incoming, MsgFlags::MSG_DONTWAIT.bits()) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Error::Netlink { doing, why: error.to_string() }),
+            }
+            let left = LIMIT.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                let why = format!("nothing came within {} s", LIMIT.as_secs());
+                return Err(Error::Netlink { doing, why });
+            }
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        }
+    }
+}
+
+/// A message as its protocol's crate reads it.
+fn whole<M: NetlinkDeserializable>(header: &NetlinkHeader, payload: &[u8]) -> Result<M, String> {
+    M::deserialize(header, payload).map_err(|error| error.to_string())
+}
+
+/// The first message of a datagram: its header, what it holds, and what comes after it.
+fn split(datagram: &[u8]) -> Option<(NetlinkHeader, &[u8], &[u8])> {
+    let buffer = NetlinkBuffer::new_checked(datagram).ok()?;
+    let length = buffer.length() as usize;
+    let mut header = NetlinkHeader::default();
+    header.length = buffer.length();
+    header.message_type = buffer.message_type();
+    header.flags = buffer.flags();
+    header.sequence_number = buffer.sequence_number();
+    let payload = datagram.get(HEADER..length)?;
+    Some((header, payload, datagram.get(length.next_multiple_of(4)..).unwrap_or_default()))
+}

@@ -1,0 +1,204 @@
+//! Programs that psentry-block runs: found once, given their input, waited for with a limit, their words kept
+//! only as far as somebody will read them. No shell stands in between.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use wait_timeout::ChildExt;
+
+use crate::error::Error;
+
+/// Where firewall programs stand, although PATH of a service may not say so.
+const ALSO: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// How long nft, iptables and ipset may take: a large ruleset takes seconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How much of a program's standard output is kept. A hundred thousand rules of iptables are 15 MB.
+const LISTING: usize = 256 * 1024 * 1024;
+
+/// How much of a program's standard error is kept: its end, which says what went wrong.
+const WORDS: usize = 500;
+
+/// How long the output of a program that has ended is waited for. A child of its own may hold it open for ever.
+const LEFTOVERS: Duration = Duration::from_millis(500);
+
+/// A program that a backend needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    name: String,
+    path: PathBuf,
+}
+
+/// What a program that ended left.
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    /// The end of its standard error, without control characters.
+    pub(crate) said: String,
+}
+
+impl Program {
+    /// The program of that name: where PATH says, or where firewall programs stand.
+    pub(crate) fn find(backend: &'static str, name: &str) -> Result<Self, Error> {
+        let path = locate(name).ok_or_else(|| Error::Missing { backend, program: name.to_owned() })?;
+        Ok(Program { name: name.to_owned(), path })
+    }
+
+    /// Runs it with `args` and `input`.
+    pub(crate) fn run(&self, args: &[&str], input: &[u8]) -> Result<Ran, Error> {
+        let mut command = Command::new(&self.path);
+        command.args(args).env("LC_ALL", "C");
+        run(&self.name, command, input, LIMIT)
+    }
+
+    /// Runs it; a status that is not 0 is an error with its words.
+    pub(crate) fn run_well(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
+        let ran = self.run(args, input)?;
+        if ran.status.success() { Ok(ran.stdout) } else { Err(self.failure(&ran)) }
+    }
+
+    /// What went wrong, as the program says it.
+    pub(crate) fn failure(&self, ran: &Ran) -> Error {
+        failure(&self.name, ran)
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// The absolute path of a program; a name with a slash is a path already.
+pub(crate) fn locate(name: &str) -> Option<PathBuf> {
+    let runs = |path: &Path| {
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if name.contains('/') {
+        let path = PathBuf::from(name);
+        return runs(&path).then_some(path);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // An empty or relative part of PATH means wherever the program happens to be started: not for us.
+    let dirs = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
+    dirs.chain(ALSO.iter().map(PathBuf::from)).map(|dir| dir.join(name)).find(|path| runs(path))
+}
+
+/// What went wrong with a program that did not end well.
+pub(crate) fn failure(name: &str, ran: &Ran) -> Error {
+    let said = if ran.said.is_empty() { "it said nothing".to_owned() } else { ran.said.clone() };
+    Error::Program { program: name.to_owned(), status: ran.status.to_string(), said }
+}
+
+/// Runs a command to its end, or kills it and its children when `limit` is over.
+pub(crate) fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> Result<Ran, Error> {
+    // In a group of its own a Ctrl-C at the terminal does not end it in the middle, and the limit ends all of it.
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    let failed = |why: io::Error| Error::Program {
+        program: name.to_owned(),
+        status: "it could not be run".to_owned(),
+        said: why.to_string(),
+    };
+    let mut child = command.spawn().map_err(failed)?;
+    let stdout = collect(child.stdout.take(), LISTING, false);
+    let stderr = collect(child.stderr.take(), WORDS, true);
+    let fed = feed(&mut child, input);
+    let Some(status) = child.wait_timeout(limit).map_err(failed)? else {
+        if let Ok(pid) = i32::try_from(child.id()) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = child.wait();
+        return Err(Error::TooSlow { program: name.to_owned(), limit });
+    };
+    drop(fed);
+    let said = stderr.recv_timeout(LEFTOVERS).unwrap_or_default();
+    let said: String = String::from_utf8_lossy(&said)
+        .split(char::is_control)
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" / ");
+    Ok(Ran { status, stdout: stdout.recv_timeout(LEFTOVERS).unwrap_or_default(), said })
+}
+
+/// Writes the input beside the waiting, so that a program that reads slowly, or not, cannot hold us up.
+fn feed(child: &mut Child, input: &[u8]) -> Option<thread::JoinHandle<()>> {
+    let mut stdin = child.stdin.take()?;
+    let input = input.to_owned();
+    // A program that ends before it has read all says why itself.
+    thread::Builder::new().spawn(move || drop(stdin.write_all(&input))).ok()
+}
+
+/// Reads a pipe to its end in a thread, and keeps the first or the last `keep` bytes.
+fn collect(pipe: Option<impl Read + Send + 'static>, keep: usize, last: bool) -> Receiver<Vec<u8>> {
+    let (done, result) = mpsc::channel();
+    let read = move || {
+        let mut kept = Vec::new();
+        let mut piece = [0; 4096];
+        let Some(mut pipe) = pipe else { return };
+        while let Ok(got @ 1..) = pipe.read(&mut piece) {
+            let piece = piece.get(..got).unwrap_or_default();
+            if last {
+                kept.extend_from_slice(piece);
+                kept.drain(..kept.len().saturating_sub(keep));
+            } else if kept.len() < keep {
+                kept.extend_from_slice(piece);
+            }
+        }
+        let _ = done.send(kept);
+    };
+    // Without a thread the result is simply never sent: the program then has said nothing.
+    let _ = thread::Builder::new().spawn(read);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn sh(script: &str, input: &[u8], limit: Duration) -> Result<Ran, Error> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        run("sh", command, input, limit)
+    }
+
+    #[test]
+    fn input_goes_in_and_output_comes_out() {
+        let ran = sh("cat; echo oops >&2; exit 3", &[b'x'; 300_000], LIMIT).unwrap();
+        assert_eq!((ran.status.code(), ran.stdout.len(), ran.said.as_str()), (Some(3), 300_000, "oops"));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_its_children() {
+        let started = Instant::now();
+        let ran = sh("sleep 100 & sleep 100", b"", Duration::from_millis(100));
+        assert!(matches!(ran, Err(Error::TooSlow { .. })));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_child_that_stays_does_not_hold_us_up() {
+        let started = Instant::now();
+        assert!(sh("sleep 3 & exit 0", b"", LIMIT).unwrap().status.success());
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn only_the_end_of_its_words_is_kept_and_no_control_characters() {
+        let ran = sh("yes no | head -c 9000 >&2; printf '\\033[31mlast\\n' >&2", b"", LIMIT).unwrap();
+        assert!(ran.said.len() <= 3 * WORDS && ran.said.ends_with("[31mlast"), "{}", ran.said);
+        assert!(!ran.said.contains(char::is_control));
+    }
+}

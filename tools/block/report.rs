@@ -1,0 +1,105 @@
+//! Outcomes to standard output and complaints to standard error, from every thread. When the reader of the
+//! outcomes is gone, it says so to the main loop, by the signal that the main loop waits for anyway.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_stage::{Complaints, Output};
+
+use crate::error::Error;
+
+/// Where everything that psentry-block has to say goes.
+pub(crate) struct Reporter {
+    output: Mutex<Output>,
+    complaints: Mutex<Complaints>,
+    host: Option<String>,
+    /// Why nothing can be written any more.
+    broken: OnceLock<Arc<io::Error>>,
+    /// Readable from the moment the program stops: then nobody waits for a slow reader for ever.
+    stop: UnixStream,
+    stopper: Mutex<Option<UnixStream>>,
+}
+
+impl Reporter {
+    /// To standard output, in the name of `host`.
+    pub(crate) fn stdout(host: Option<String>) -> Result<Self, Error> {
+        let output = Output::stdout().map_err(|why| Error::Output(Arc::new(why)))?;
+        let (stop, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+        Ok(Reporter {
+            output: Mutex::new(output),
+            complaints: Mutex::new(Complaints::new("psentry-block")),
+            host,
+            broken: OnceLock::new(),
+            stop,
+            stopper: Mutex::new(Some(stopper)),
+        })
+    }
+
+    /// Writes an outcome; of which verdict, `common` tells.
+    pub(crate) fn outcome(&self, common: Option<&Common>, body: OutcomeBody) {
+        let now = Timestamp::now();
+        let mut common = common.cloned().unwrap_or_else(|| Common::at(now));
+        common.timestamp = now;
+        common.host.clone_from(&self.host);
+        let record = Record::Outcome(Outcome { common, body });
+        if self.broken.get().is_some() {
+            return;
+        }
+        let written = lock(&self.output).write_unless(self.stop.as_fd(), &record);
+        if let Err(why) = written {
+            let _ = self.broken.set(Arc::new(why));
+            wake_main();
+        }
+    }
+
+    /// Complains on standard error, in a whole sentence.
+    pub(crate) fn say(&self, sentence: &str) {
+        lock(&self.complaints).say(sentence);
+    }
+
+    /// Complains about a line of the input.
+    pub(crate) fn skipped(&self, line: u64, malformed: &psentry_records::Malformed) {
+        lock(&self.complaints).skipped(line, malformed);
+    }
+
+    /// Tells something that is no complaint, and so is never left out.
+    pub(crate) fn tell(&self, sentence: &str) {
+        let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
+    }
+
+    /// Why outcomes cannot be written any more, if so.
+    pub(crate) fn broken(&self) -> Option<Error> {
+        self.broken.get().map(|why| Error::Output(Arc::clone(why)))
+    }
+
+    /// From now on a reader that does not read is not waited for.
+    pub(crate) fn stopping(&self) {
+        drop(lock(&self.stopper).take());
+    }
+}
+
+/// An outcome without an end or an error.
+pub(crate) fn body(
+    action: Action,
+    scope: Prefix,
+    backend: Option<&str>,
+    result: OutcomeResult,
+) -> OutcomeBody {
+    OutcomeBody { action, scope, backend: backend.map(str::to_owned), result, until: None, error: None }
+}
+
+/// Ends the main loop's waiting, as a request to stop would.
+pub(crate) fn wake_main() {
+    if let Ok(pid) = i32::try_from(std::process::id()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

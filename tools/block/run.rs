@@ -1,0 +1,222 @@
+//! The main loop: verdicts from standard input through the ledger to the workers, until the input ends or somebody
+//! asks to stop. It never waits for a backend.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
+use psentry_stage::{Intake, Next, Signals, host_name};
+
+use crate::backend::{Block, Wish};
+use crate::cli::{Command, Flags, Which};
+use crate::error::Error;
+use crate::guard::{Surroundings, refusal};
+use crate::inbox::{Ask, Finish, Inbox};
+use crate::ledger::{Decision, Ledger};
+use crate::report::{Reporter, body};
+use crate::worker::Worker;
+use crate::{backends, commands, surroundings};
+
+/// How long what was seen of own addresses and gateways counts while verdicts keep coming.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the last worker is done, once the input has ended.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The program.
+///
+/// # Errors
+/// What ends it, with the exit code that goes with it.
+pub fn run(flags: Flags) -> Result<(), Error> {
+    let mut flags = flags;
+    let host = flags.host.take().or_else(host_name);
+    if flags.check {
+        return commands::check(&flags);
+    }
+    match &flags.command {
+        Some(Command::List) => commands::list(&flags, host.as_deref()),
+        Some(Command::Unblock { scope }) => commands::unblock(&flags, *scope, host.as_deref()),
+        Some(Command::Flush) => commands::flush(&flags, host.as_deref()),
+        None => block(&flags, host),
+    }
+}
+
+/// Reads verdicts and has them applied.
+fn block(flags: &Flags, host: Option<String>) -> Result<(), Error> {
+    let mut chosen = flags.chosen();
+    if chosen.is_empty() {
+        chosen.push(Which::Nft);
+    }
+    backends::fit(&chosen, flags)?;
+    // Before the first thread, so that every thread leaves signals to the main loop.
+    let signals = Signals::catch().map_err(|errno| Error::system("catch signals")(errno.into()))?;
+    let intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
+    let reporter = Arc::new(Reporter::stdout(host)?);
+    let mut ledger = Ledger::new(flags.max_blocks);
+    let mut opened = Vec::new();
+    for which in chosen {
+        opened.push(backends::open(which, flags)?);
+    }
+    let mut workers = Vec::new();
+    for mut backend in opened {
+        let found = backend.prepare()?;
+        found.iter().for_each(|entry| ledger.adopt(entry));
+        let inbox = Arc::new(Inbox::default());
+        let name = backend.name();
+        let worker = Worker::new(backend, found, Arc::clone(&inbox), Arc::clone(&reporter));
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || worker.run())
+            .map_err(Error::system("start a thread"))?;
+        workers.push(Hired { name, inbox, thread });
+    }
+    Stage { intake, reporter, ledger, workers, around: None, most: flags.max_blocks }.run(flags.release)
+}
+
+/// Everything that the main loop holds.
+struct Stage {
+    intake: Intake,
+    reporter: Arc<Reporter>,
+    ledger: Ledger,
+    workers: Vec<Hired>,
+    around: Option<(Instant, Surroundings)>,
+    most: usize,
+}
+
+/// A worker, as the main loop sees it.
+struct Hired {
+    name: &'static str,
+    inbox: Arc<Inbox>,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Stage {
+    fn run(mut self, release: bool) -> Result<(), Error> {
+        let came = self.read();
+        // Whatever ended the reading, the workers end in good order before it is told.
+        let ended = matches!(came, Ok(true)) && !release;
+        if ended {
+            self.finish(Finish::Ended);
+            while self.reporter.broken().is_none() && self.workers.iter().any(|w| !w.thread.is_finished()) {
+                if self.intake.linger(Some(LOOK)).unwrap_or(true) {
+                    break;
+                }
+            }
+        }
+        self.reporter.stopping();
+        self.finish(if release { Finish::Remove } else { Finish::Stop });
+        let mut result = came.map(|_| ());
+        for worker in self.workers {
+            let done = worker.thread.join().unwrap_or_else(|_| {
+                Err(Error::Unfinished(format!("the backend {} broke; this is a bug of psentry", worker.name)))
+            });
+            result = result.and(done);
+        }
+        match self.reporter.broken() {
+            Some(error) => Err(error),
+            None => result,
+        }
+    }
+
+    /// Reads to the end; `false`: somebody asked to stop.
+    fn read(&mut self) -> Result<bool, Error> {
+        let mut patience = None;
+        loop {
+            let next = self.intake.next(patience).map_err(|why| Error::Input(Arc::new(why)))?;
+            if let Some(error) = self.reporter.broken() {
+                return Err(error);
+            }
+            match next {
+                Next::Item(item) => {
+                    // What waits already arrived together with this one, and may share a look around.
+                    patience = Some(Duration::ZERO);
+                    match item.record {
+                        Ok(Record::Verdict(verdict)) => self.verdict(&verdict),
+                        Ok(_) => {}
+                        Err(malformed) => self.reporter.skipped(item.line, &malformed),
+                    }
+                }
+                Next::Nothing => {
+                    patience = None;
+                    self.around = None;
+                }
+                Next::End => return Ok(true),
+                Next::Stop => return Ok(false),
+            }
+        }
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) {
+        let now = Timestamp::now();
+        let (action, scope) = (verdict.body.action, verdict.body.scope);
+        let mut unknown = None;
+        let around = &mut self.around;
+        let decision = self.ledger.decide(verdict, now, |scope| match look(around) {
+            Ok(around) => refusal(scope, around),
+            Err(error) => {
+                unknown = Some(error.to_string());
+                Some(String::new())
+            }
+        });
+        let mut outcome = body(action, scope, None, OutcomeResult::Refused);
+        match decision {
+            Decision::Nothing => return,
+            Decision::Block(block) => return self.order(verdict, Wish::Block(block), OutcomeResult::Applied),
+            Decision::Already(block) => {
+                return self.order(verdict, Wish::Block(block), OutcomeResult::Already);
+            }
+            Decision::Release => {
+                return self.order(verdict, Wish::Release(Block::default()), OutcomeResult::Released);
+            }
+            Decision::Expired { until } => {
+                outcome.result = OutcomeResult::Expired;
+                outcome.until = Some(until);
+            }
+            // Without knowing who must not be blocked, nobody is.
+            Decision::Refused(_) if unknown.is_some() => {
+                outcome.result = OutcomeResult::Failed;
+                outcome.error = unknown;
+            }
+            Decision::Refused(why) => {
+                self.reporter.say(&format!("refused: {why}"));
+                outcome.error = Some(why);
+            }
+        }
+        self.reporter.outcome(Some(&verdict.common), outcome);
+    }
+
+    /// Hands a change to every worker.
+    fn order(&self, verdict: &Verdict, wish: Wish, well: OutcomeResult) {
+        let (action, scope): (_, Prefix) = (verdict.body.action, verdict.body.scope);
+        for worker in &self.workers {
+            // Blocks are bounded by the ledger; requests to unblock what is not blocked are bounded here.
+            if worker.inbox.len() > self.most.saturating_mul(2) {
+                let why = format!("{} is {} changes behind", worker.name, worker.inbox.len());
+                let outcome = OutcomeBody {
+                    error: Some(why),
+                    ..body(action, scope, Some(worker.name), OutcomeResult::Refused)
+                };
+                self.reporter.outcome(Some(&verdict.common), outcome);
+                continue;
+            }
+            let ask = Ask { common: verdict.common.clone(), action, well };
+            worker.inbox.put(scope, wish.clone(), ask);
+        }
+    }
+
+    fn finish(&self, finish: Finish) {
+        for worker in &self.workers {
+            worker.inbox.finish(finish);
+        }
+    }
+}
+
+/// Own addresses and gateways, fresh for the verdicts that arrived together.
+fn look(around: &mut Option<(Instant, Surroundings)>) -> Result<&Surroundings, Error> {
+    let seen = match around.take() {
+        Some((when, seen)) if when.elapsed() < FRESH => (when, seen),
+        _ => (Instant::now(), surroundings::look()?),
+    };
+    Ok(&around.insert(seen).1)
+}
