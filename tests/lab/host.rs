@@ -1,0 +1,108 @@
+//! One host of the lab: a process that holds a network namespace open until we let go of it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A network namespace, and the programs to run in it.
+pub struct Host {
+    holder: Child,
+}
+
+/// What the holder does: a private /run (locks, nsswitch sockets), loopback, then nothing until its input ends.
+const HOLD: &str =
+    "mount -t tmpfs tmpfs /run 2>/dev/null; mkdir -p /run/psentry; ip link set lo up; echo ready; exec cat";
+
+impl Host {
+    /// A host in a user namespace of its own, with its own mounts.
+    pub fn new_in_user_namespace() -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", HOLD]);
+        Self::hold(unshare)
+    }
+
+    /// A host in the same user namespace as `other`.
+    pub fn new_beside(other: &Host) -> Self {
+        let mut unshare = other.command("unshare");
+        unshare.args(["--net", "sh", "-c", HOLD]);
+        Self::hold(unshare)
+    }
+
+    fn hold(mut command: Command) -> Self {
+        let mut holder = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare and nsenter come with util-linux");
+        let mut ready = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n", "user namespaces are needed: see kernel.unprivileged_userns_clone");
+        Host { holder }
+    }
+
+    /// The process whose namespaces these are.
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// A program to be run on this host. It keeps the test's own process id, so that a signal to it arrives.
+    pub fn command(&self, program: &str) -> Command {
+        let mut nsenter = Command::new("nsenter");
+        let pid = self.pid().to_string();
+        nsenter.args([
+            "--target",
+            &pid,
+            "--user",
+            "--net",
+            "--mount",
+            "--preserve-credentials",
+            "--",
+            program,
+        ]);
+        nsenter
+    }
+
+    /// Runs a program to its end.
+    pub fn run(&self, line: &[&str]) -> Output {
+        self.command(line[0]).args(&line[1..]).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Whether a program ends well.
+    pub fn ok(&self, line: &[&str]) -> bool {
+        self.run(line).status.success()
+    }
+
+    /// What a program that ends well prints.
+    pub fn read(&self, line: &[&str]) -> String {
+        let output = self.run(line);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line:?}: {}: {error}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs lines of shell, each of which must end well.
+    pub fn sh(&self, script: &str) -> String {
+        self.read(&["sh", "-ec", script])
+    }
+
+    /// Touches a decoy: it takes the connection and resets it at once, so how that looks from here is chance.
+    pub fn touch(&self, address: &str, port: u16) {
+        self.run(&["nc", "-z", "-n", "-w", "5", address, &port.to_string()]);
+    }
+
+    /// Whether a TCP connection from here is taken.
+    pub fn reaches(&self, address: &str, port: u16) -> bool {
+        self.ok(&["nc", "-z", "-n", "-w", "5", address, &port.to_string()])
+    }
+
+    /// Whether a TCP connection from here is not taken within a second.
+    pub fn is_shut_out(&self, address: &str, port: u16) -> bool {
+        !self.ok(&["nc", "-z", "-n", "-w", "1", address, &port.to_string()])
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}

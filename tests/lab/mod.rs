@@ -1,0 +1,82 @@
+//! A throw-away network: a guard between a scanner and an innocent, each in a network namespace of its own, in a
+//! user namespace in which we are root. Nothing here can touch the host's firewall, and all of it is gone when the
+//! [`Lab`] is dropped, even when the test process is killed.
+//!
+//! ```text
+//!  scanner 203.0.113.7 ───┐                          ┌─── innocent 192.0.2.8
+//!  2001:db8:7::7          └── guard 198.51.100.1  ───┘    2001:db8:8::8
+//!                               2001:db8:1::1
+//! ```
+//! The guard's addresses are on no link of the others, as on a real server: so the scanner's /64 is not the guard's.
+
+mod host;
+mod program;
+
+pub use host::Host;
+pub use program::{Program, WAIT, bin, wait_until};
+
+/// The guard's addresses.
+pub const GUARD: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];
+/// The scanner's addresses.
+pub const SCANNER: [&str; 2] = ["203.0.113.7", "2001:db8:7::7"];
+/// The innocent's addresses.
+pub const INNOCENT: [&str; 2] = ["192.0.2.8", "2001:db8:8::8"];
+
+/// What the scanner is counted and blocked as.
+pub const SCANNER_SCOPE: [&str; 2] = ["203.0.113.7/32", "2001:db8:7::/64"];
+
+/// Three hosts.
+pub struct Lab {
+    pub scanner: Host,
+    pub innocent: Host,
+    pub guard: Host,
+}
+
+impl Lab {
+    /// Makes them and their links.
+    pub fn new() -> Self {
+        let guard = Host::new_in_user_namespace();
+        let [scanner, innocent] = [Host::new_beside(&guard), Host::new_beside(&guard)];
+        guard.sh(&format!(
+            "for address in {} {}; do ip address add $address dev lo nodad; done
+             sysctl -qw net.ipv6.conf.all.forwarding=0",
+            GUARD[0], GUARD[1]
+        ));
+        for (name, host, [v4, v6], routers) in [
+            ("scanner", &scanner, SCANNER, ["203.0.113.1", "fe80::1"]),
+            ("innocent", &innocent, INNOCENT, ["192.0.2.1", "fe80::1"]),
+        ] {
+            guard.sh(&format!(
+                "ip link add {name} type veth peer name eth0 netns {pid}
+                 ip address add {router4}/24 dev {name}
+                 ip address add {router6}/64 dev {name} nodad
+                 ip link set {name} up
+                 ip route add {v6}/48 dev {name}",
+                pid = host.pid(),
+                router4 = routers[0],
+                router6 = routers[1],
+                v6 = v6.rsplit_once("::").map(|(net, _)| format!("{net}::")).unwrap(),
+            ));
+            host.sh(&format!(
+                "ip address add {v4}/24 dev eth0
+                 ip address add {v6}/64 dev eth0 nodad
+                 ip link set eth0 up
+                 ip route add default via {}
+                 ip -6 route add default via {} dev eth0",
+                routers[0], routers[1]
+            ));
+        }
+        Lab { scanner, innocent, guard }
+    }
+
+    /// A real service on the guard, on all its addresses; it says hello and closes.
+    pub fn service(&self, port: u16) -> Program {
+        let service = Program::start(
+            self.guard
+                .command("socat")
+                .args([&format!("TCP6-LISTEN:{port},ipv6only=0,reuseaddr,fork"), "SYSTEM:echo hello"]),
+        );
+        wait_until("the service answers", || self.innocent.reaches(GUARD[0], port));
+        service
+    }
+}

@@ -1,0 +1,182 @@
+//! A program under test, running: what it says is read as it comes, and awaited, never slept for.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use psentry_records::Record;
+
+/// How long anything is waited for. Far more than it takes; only a failing test waits so long.
+pub const WAIT: Duration = Duration::from_secs(10);
+
+/// The path of one of psentry's programs.
+pub fn bin(name: &str) -> &'static str {
+    match name {
+        "psentry-listen" => env!("CARGO_BIN_EXE_psentry-listen"),
+        "psentry-judge" => env!("CARGO_BIN_EXE_psentry-judge"),
+        "psentry-block" => env!("CARGO_BIN_EXE_psentry-block"),
+        "psentry-show" => env!("CARGO_BIN_EXE_psentry-show"),
+        other => panic!("{other} is none of psentry's programs"),
+    }
+}
+
+/// Waits for a condition, or fails with its name.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < WAIT, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running program; killed when dropped.
+pub struct Program {
+    child: Child,
+    name: String,
+    output: Option<Receiver<String>>,
+    errors: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Program {
+    /// Starts it; its standard output is read by the test.
+    pub fn start(command: &mut Command) -> Self {
+        let mut program = Self::start_piped(command.stdin(Stdio::null()));
+        program.read_output();
+        program
+    }
+
+    /// Starts it with an input that the test, or another program, writes.
+    pub fn start_fed(command: &mut Command) -> Self {
+        let mut program = Self::start_piped(command.stdin(Stdio::piped()));
+        program.read_output();
+        program
+    }
+
+    /// Starts it with the standard input that the command has; its output goes to whoever calls
+    /// [`stdout`](Self::stdout).
+    pub fn start_piped(command: &mut Command) -> Self {
+        let name = format!("{command:?}");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let errors = lines(child.stderr.take().unwrap());
+        Program { child, name, output: None, errors, said: Vec::new() }
+    }
+
+    /// From now on the test reads its output.
+    pub fn read_output(&mut self) {
+        self.output = Some(lines(self.stdout()));
+    }
+
+    /// Its output, for the next program of a pipe.
+    pub fn stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().unwrap()
+    }
+
+    /// Its input, to write to or to close.
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
+    /// Waits for a line of its output.
+    pub fn line(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            match self.output.as_ref().unwrap().recv_timeout(patience) {
+                Ok(line) => {
+                    self.said.push(line.clone());
+                    if is_it(&line) {
+                        return line;
+                    }
+                }
+                Err(why) => self.fail(what, why),
+            }
+        }
+    }
+
+    /// Waits for a record of its output.
+    pub fn record(&mut self, what: &str, is_it: impl Fn(&Record) -> bool) -> Record {
+        let line = self.line(what, |line| Record::parse(line).is_ok_and(|record| is_it(&record)));
+        Record::parse(&line).unwrap()
+    }
+
+    /// Waits for a line of its standard error.
+    pub fn complaint(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            match self.errors.recv_timeout(patience) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => self.said.push(line),
+                Err(why) => self.fail(text, why),
+            }
+        }
+    }
+
+    fn fail(&mut self, what: &str, why: RecvTimeoutError) -> ! {
+        let errors: Vec<String> = self.errors.try_iter().collect();
+        panic!("{}: no {what} ({why:?}).\nIt said: {:#?}\nand: {errors:#?}", self.name, self.said)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for its end; gives the status, and all that was not read before, output and errors.
+    pub fn end(&mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
+        drop(self.child.stdin.take());
+        let status = self.wait();
+        let output = self.output.as_ref().map(|output| output.iter().collect()).unwrap_or_default();
+        (status, output, self.errors.iter().collect())
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < WAIT, "{} does not end", self.name);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub fn terminate(&mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
+        self.signal(Signal::SIGTERM);
+        self.end()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines of a stream, as they come; what is no text is shown as well as it can be.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, hear) = channel();
+    thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while stream.read_until(b'\n', &mut line).is_ok_and(|got| got > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+            if tell.send(text).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    hear
+}

@@ -1,0 +1,222 @@
+//! psentry-listen with real sockets: its own and systemd's, of every kind, and what becomes of it when its reader is
+//! gone, when it is asked to stop, and when it is out of descriptors.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use psentry_records::{Kind, Probe, Proto, Record};
+
+use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
+
+fn probe_at(program: &mut Program, port: u16) -> Probe {
+    let is_it =
+        |record: &Record| matches!(record, Record::Probe(probe) if probe.common.dest_port == Some(port));
+    let Record::Probe(probe) = program.record(&format!("probe of {port}"), is_it) else { panic!() };
+    probe
+}
+
+fn listening(lab: &Lab, port: u16) {
+    wait_until("it listens", || lab.guard.read(&["ss", "-Hltun"]).contains(&format!(":{port} ")));
+}
+
+#[test]
+fn sockets_that_systemd_passes_yield_probes() {
+    let lab = Lab::new();
+    let mut listen = Program::start(
+        lab.guard
+            .command("systemd-socket-activate")
+            .args(["-l", "2323", "-l", "[2001:db8:1::1]:2324", "-l", "198.51.100.1:2325"])
+            .arg(bin("psentry-listen")),
+    );
+    listening(&lab, 2323);
+    lab.scanner.touch(GUARD[0], 2323);
+    let probe = probe_at(&mut listen, 2323);
+    assert_eq!(probe.common.src_ip.unwrap().to_string(), SCANNER[0]);
+    assert_eq!(probe.common.dest_ip.unwrap().to_string(), GUARD[0], "a mapped address is IPv4");
+    assert_eq!(
+        (probe.common.proto, probe.body.kind, probe.body.handshake),
+        (Some(Proto::Tcp), Kind::Connect, true)
+    );
+    lab.scanner.touch(GUARD[1], 2324);
+    let probe = probe_at(&mut listen, 2324);
+    assert_eq!(probe.common.src_ip.unwrap().to_string(), SCANNER[1]);
+    assert_eq!(probe.common.dest_ip.unwrap().to_string(), GUARD[1]);
+    lab.innocent.touch(GUARD[0], 2325);
+    assert_eq!(probe_at(&mut listen, 2325).common.src_ip.unwrap().to_string(), INNOCENT[0]);
+    let (status, _, errors) = listen.terminate();
+    assert!(status.success(), "{errors:?}");
+}
+
+#[test]
+fn datagram_sockets_that_systemd_passes_yield_probes_and_no_answer() {
+    let lab = Lab::new();
+    let mut listen = Program::start(
+        lab.guard.command("systemd-socket-activate").args(["-d", "-l", "6969"]).arg(bin("psentry-listen")),
+    );
+    listening(&lab, 6969);
+    for address in GUARD {
+        let target = if address.contains(':') {
+            format!("UDP6:[{address}]:6969")
+        } else {
+            format!("UDP4:{address}:6969")
+        };
+        let answer = lab.scanner.sh(&format!("echo hello | socat -t 0.3 - {target}"));
+        assert_eq!(answer, "", "a decoy that answers reflects");
+        let probe = probe_at(&mut listen, 6969);
+        assert_eq!(probe.common.dest_ip.unwrap().to_string(), address);
+        assert_eq!(
+            (probe.common.proto, probe.body.kind, probe.body.handshake),
+            (Some(Proto::Udp), Kind::Udp, false)
+        );
+    }
+}
+
+#[test]
+fn a_busy_port_costs_one_decoy() {
+    let lab = Lab::new();
+    let _service = lab.service(2323);
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323,2324"]));
+    listen.complaint("2323");
+    listening(&lab, 2324);
+    lab.scanner.touch(GUARD[0], 2324);
+    probe_at(&mut listen, 2324);
+    let only = Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323"])).end();
+    assert_eq!(only.0.code(), Some(78), "{:?}", only.2);
+}
+
+#[test]
+fn a_banner_is_sent_and_the_first_bytes_are_noted() {
+    let lab = Lab::new();
+    lab.guard.sh("printf '220 ready\\r\\n' > /run/banner");
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args([
+        "--tcp",
+        "2121",
+        "--banner",
+        "/run/banner",
+        "--capture",
+        "8",
+        "--hold",
+        "2000",
+    ]));
+    listening(&lab, 2121);
+    let said = lab.scanner.sh(&format!("printf 'USER \\033[31mroot' | socat -t 3 - TCP4:{}:2121", GUARD[0]));
+    assert_eq!(said, "220 ready\r\n");
+    assert_eq!(probe_at(&mut listen, 2121).body.payload.as_deref(), Some(r"USER \x1b[3"));
+}
+
+#[test]
+fn a_reader_that_is_gone_ends_it_with_74() {
+    let lab = Lab::new();
+    let mut listen = Program::start_piped(
+        lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323"]).stdin(Stdio::null()),
+    );
+    listening(&lab, 2323);
+    drop(listen.stdout());
+    let (status, _, errors) = listen.end();
+    assert_eq!(status.code(), Some(74), "{errors:?}");
+    assert!(errors.iter().any(|line| line.starts_with("psentry-listen: ")), "{errors:?}");
+}
+
+#[test]
+fn asked_to_stop_it_first_tells_what_waits() {
+    let lab = Lab::new();
+    let mut listen =
+        Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323", "--udp", "2323"]));
+    listening(&lab, 2323);
+    listen.signal(Signal::SIGSTOP);
+    for _ in 0..20 {
+        lab.scanner.touch(GUARD[0], 2323);
+    }
+    listen.signal(Signal::SIGTERM);
+    listen.signal(Signal::SIGCONT);
+    let (status, probes, errors) = listen.end();
+    assert!(status.success(), "{errors:?}");
+    assert_eq!(probes.iter().filter(|line| line.contains(r#""kind":"connect""#)).count(), 20);
+}
+
+#[test]
+fn out_of_descriptors_it_waits_and_goes_on() {
+    let lab = Lab::new();
+    let mut listen = Program::start(lab.guard.command("sh").args([
+        "-c",
+        &format!("ulimit -n 24; exec {} --tcp 2323 --capture 4 --hold 1500", bin("psentry-listen")),
+    ]));
+    listening(&lab, 2323);
+    // More silent connections than it has descriptors for.
+    let mut crowd: Vec<Program> = (0..30)
+        .map(|_| Program::start_fed(lab.scanner.command("nc").args(["-n", GUARD[0], "2323"])))
+        .collect();
+    for _ in &crowd {
+        probe_at(&mut listen, 2323);
+    }
+    crowd.clear();
+    lab.innocent.touch(GUARD[0], 2323);
+    let from_innocent = |record: &Record| matches!(record, Record::Probe(p) if p.common.src_ip.unwrap().to_string() == INNOCENT[0]);
+    listen.record("the innocent's probe", from_innocent);
+    assert!(listen.terminate().0.success());
+}
+
+/// Broadcasts are no probes: every machine of a network sends them.
+#[test]
+fn broadcasts_are_not_recorded() {
+    let lab = Lab::new();
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--udp", "1900"]));
+    listening(&lab, 1900);
+    lab.scanner.sh("for to in 203.0.113.255 255.255.255.255; do
+        echo hello | socat -t 0 - UDP4-DATAGRAM:$to:1900,broadcast,so-bindtodevice=eth0; done");
+    lab.scanner.sh(&format!("echo hello | socat -t 0 - UDP4:{}:1900", GUARD[0]));
+    let probe = probe_at(&mut listen, 1900);
+    assert_eq!(probe.common.dest_ip.unwrap().to_string(), GUARD[0]);
+    let (_, rest, _) = listen.terminate();
+    assert_eq!(rest, Vec::<String>::new());
+}
+
+/// `READY=1` is sent when sockets are open, and `STOPPING=1` at the end.
+#[test]
+fn systemd_is_told_when_it_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(crate::lab::WAIT)).unwrap();
+    let mut told = String::new();
+    let mut hear = |word: &str| {
+        let mut piece = [0; 4096];
+        while !told.contains(word) {
+            let got = socket.recv(&mut piece).unwrap_or_else(|error| panic!("{word}: {error}; told {told}"));
+            told.push_str(std::str::from_utf8(&piece[..got]).unwrap());
+        }
+    };
+    let lab = Lab::new();
+    let mut listen = Program::start(
+        lab.guard
+            .command(bin("psentry-listen"))
+            .args(["--tcp", "2323", "--bind", "127.0.0.1"])
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "200000"),
+    );
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    listen.signal(Signal::SIGTERM);
+    hear("STOPPING=1");
+    assert!(listen.end().0.success());
+}
+
+/// Ctrl-C stops a whole pipeline; no stage takes its neighbours' end for a failure.
+#[test]
+fn a_ctrl_c_ends_a_pipeline_in_peace() {
+    let lab = Lab::new();
+    let mut listen = Program::start_piped(
+        lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323"]).stdin(Stdio::null()),
+    );
+    let mut judge = Program::start_piped(lab.guard.command(bin("psentry-judge")).stdin(listen.stdout()));
+    let mut out = judge.stdout();
+    listening(&lab, 2323);
+    lab.scanner.touch(GUARD[0], 2323);
+    judge.signal(Signal::SIGINT);
+    listen.signal(Signal::SIGINT);
+    assert!(listen.end().0.success());
+    let (status, _, errors) = judge.end();
+    assert!(status.success() && errors.is_empty(), "{errors:?}");
+    out.read_to_end(&mut Vec::new()).unwrap();
+}

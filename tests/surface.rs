@@ -1,0 +1,155 @@
+//! What an administrator sees of each program: help and manual page name the same flags, help fits one screen,
+//! exit codes are sysexits', `--check` touches nothing, completions complete.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::lab::bin;
+
+const PROGRAMS: [&str; 4] = ["psentry-listen", "psentry-judge", "psentry-block", "psentry-show"];
+
+fn run(program: &str, flags: &[&str]) -> Output {
+    Command::new(bin(program)).args(flags).stdin(Stdio::null()).output().unwrap()
+}
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The long flags that a help text offers.
+fn flags_of_help(help: &str) -> BTreeSet<String> {
+    help.lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with('-'))
+        .filter_map(|line| line.split([' ', ',', '=']).find(|word| word.starts_with("--")))
+        .map(|flag| flag.trim_end_matches("...").to_owned())
+        .collect()
+}
+
+/// The long flags that a manual page describes, as items of a list: `.It Fl -name` or `.It Fl h , Fl -help`.
+fn flags_of_page(page: &str) -> BTreeSet<String> {
+    page.lines()
+        .filter(|line| line.starts_with(".It Fl"))
+        .flat_map(|line| line.split_whitespace().filter(|word| word.starts_with('-')))
+        .map(|word| format!("-{word}"))
+        .collect()
+}
+
+#[test]
+fn help_and_manual_name_the_same_flags() {
+    for program in PROGRAMS {
+        let mut help = flags_of_help(&String::from_utf8(run(program, &["--help"]).stdout).unwrap());
+        if program == "psentry-block" {
+            for command in ["list", "unblock", "flush"] {
+                let output = run(program, &[command, "--help"]);
+                assert!(output.status.success(), "{command}");
+                help.extend(flags_of_help(&String::from_utf8(output.stdout).unwrap()));
+            }
+        }
+        assert!(help.contains("--check") && help.contains("--completions"), "{program}: {help:?}");
+        assert_eq!(help, flags_of_page(&page(&format!("{program}.8"))), "{program}: left help, right manual");
+    }
+}
+
+#[test]
+fn every_default_in_help_stands_in_the_manual() {
+    for program in PROGRAMS {
+        let help = String::from_utf8(run(program, &["--help"]).stdout).unwrap();
+        let page = page(&format!("{program}.8"));
+        let page = page.lines().filter(|line| !line.starts_with(".\\\"")).collect::<Vec<_>>().join(" ");
+        for default in help.split("[default: ").skip(1).filter_map(|rest| rest.split(']').next()) {
+            assert!(page.contains(default), "{program}: the manual lacks the default {default}");
+        }
+    }
+}
+
+#[test]
+fn every_page_has_examples_and_speaks_of_security() {
+    for name in PROGRAMS.map(|program| format!("{program}.8")).iter().map(String::as_str).chain(["psentry.7"])
+    {
+        for section in [".Sh EXAMPLES", ".Sh EXIT STATUS", ".Sh SECURITY"] {
+            assert!(page(name).contains(section), "{name} lacks {section}");
+        }
+    }
+    assert!(page("psentry-records.5").contains(".Sh EXAMPLES"));
+}
+
+#[test]
+fn help_fits_one_screen() {
+    for program in PROGRAMS {
+        let output = run(program, &["--help"]);
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        assert!(help.lines().count() <= 50, "{program}: {} lines", help.lines().count());
+        assert!(help.lines().all(|line| line.chars().count() <= 110), "{program} is too wide");
+        assert!(!help.contains('\u{1b}'), "{program}: colours are for terminals");
+    }
+}
+
+#[test]
+fn a_wrong_flag_is_a_usage_error() {
+    for program in PROGRAMS {
+        let output = run(program, &["--no-such-flag"]);
+        assert_eq!(output.status.code(), Some(64), "{program}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--no-such-flag"), "{program}");
+    }
+}
+
+#[test]
+fn completions_complete_the_flags() {
+    for program in PROGRAMS {
+        for shell in ["bash", "zsh", "fish"] {
+            let output = run(program, &["--completions", shell]);
+            let script = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success() && script.contains("check"), "{program} {shell}");
+        }
+        let script = run(program, &["--completions", "bash"]).stdout;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), script).unwrap();
+        let read = Command::new("bash").arg("-n").arg(file.path()).status().unwrap();
+        assert!(read.success(), "{program}: bash cannot read its completions");
+    }
+}
+
+#[test]
+fn check_says_whether_the_configuration_is_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+    fs::write(&good, "192.0.2.0/24 # office").unwrap();
+    fs::write(&bad, "192.0.2.0/24\noffice.example.org\n").unwrap();
+    let [good, bad] = [&good, &bad].map(|path| path.to_str().unwrap());
+    for (program, flags, code, says) in [
+        ("psentry-judge", vec!["--check"], 0, ""),
+        ("psentry-judge", vec!["--check", "--ignore", good], 0, ""),
+        (
+            "psentry-judge",
+            vec!["--check", "--ignore", bad],
+            78,
+            "bad, line 2: 'office.example.org' looks like a host name",
+        ),
+        ("psentry-judge", vec!["--check", "--ignore", "/nonexistent"], 78, "cannot read /nonexistent"),
+        ("psentry-listen", vec!["--check", "--tcp", "21,8000-8010"], 0, ""),
+        ("psentry-listen", vec!["--check", "--tcp", "23", "--banner", "/nonexistent"], 78, "/nonexistent"),
+        ("psentry-listen", vec!["--check"], 0, ""), // systemd may pass sockets
+        ("psentry-listen", vec!["--check", "--bind", "nowhere", "--tcp", "23"], 78, "nowhere"),
+        ("psentry-block", vec!["--check", "--backend", "dry-run"], 0, ""),
+        ("psentry-show", vec!["--check"], 0, ""),
+    ] {
+        let output = run(program, &flags);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{program} {flags:?}: {error}");
+        assert!(error.contains(says) && (code == 0) == error.is_empty(), "{program} {flags:?}: {error}");
+        assert!(output.stdout.is_empty(), "{program} {flags:?}");
+    }
+}
+
+#[test]
+fn a_listener_without_sockets_says_what_to_do() {
+    let output = run("psentry-listen", &[]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{error}");
+    assert!(error.contains("--tcp"), "{error}");
+}

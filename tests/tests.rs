@@ -1,0 +1,34 @@
+//! The programs as an administrator meets them: real sockets, real nmap, real firewalls, in throw-away network
+//! namespaces that cannot reach the host's own.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `lab/` | a guard, a scanner and an innocent, each a network namespace; programs running in them |
+//! | `scans.rs` | nmap is seen, judged and blocked, on every backend, and let in again |
+//! | `listen.rs` | sockets passed by systemd, signals, broken readers |
+//! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
+//! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
+//! | `hostile.rs` | bad input kills nothing and blocks nobody |
+//! | `cases.rs` | `cases/*.events` in, `cases/*.verdicts` out |
+//! | `surface.rs` | help and manual agree, exit codes, --check, completions |
+//! | `demo.rs` | `units/try` |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+#![allow(missing_docs, unreachable_pub)]
+
+mod lab;
+
+mod block;
+mod cases;
+mod demo;
+mod hostile;
+mod listen;
+mod scans;
+mod stream;
+mod surface;
