@@ -1,7 +1,12 @@
 //! `units/try` as a newcomer runs it.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{GUARD, Lab, Program, wait_until};
 
 fn try_script(flags: &[&str]) -> Command {
     let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("units/try"));
@@ -25,4 +30,41 @@ fn the_demo_shows_the_scan_and_the_block() {
     ] {
         assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");
     }
+}
+
+/// `units/try` on the guard: the scanner is said and blocked, and Ctrl-C takes every trace away.
+#[test]
+fn try_blocks_a_scan_and_a_ctrl_c_takes_every_trace_away() {
+    let lab = Lab::new();
+    let root = env!("CARGO_MANIFEST_DIR");
+    // Built before: there is no network on the guard to fetch anything from.
+    let built =
+        Command::new("cargo").args(["build", "--release", "--locked"]).current_dir(root).status().unwrap();
+    assert!(built.success());
+    let records = tempfile::tempdir().unwrap();
+    let mut script = Program::start(
+        lab.guard
+            .command(&format!("{root}/units/try"))
+            .args(["--tcp", "2323,2324", "--udp", "6969", "--records"])
+            .arg(records.path())
+            .env("NO_COLOR", "1")
+            .env("SSH_CONNECTION", "192.0.2.8 50000 192.0.2.1 22"),
+    );
+    script.complaint("You came by ssh from 192.0.2.8");
+    wait_until("the decoys listen", || lab.guard.read(&["ss", "-Hltn"]).contains(":2324 "));
+    for port in [2323, 2324] {
+        lab.innocent.touch(GUARD[0], port);
+    }
+    lab.scanner.run(&["nmap", "-n", "-Pn", "-sT", "-p2323,2324", GUARD[0]]);
+    script.complaint("blocked  203.0.113.7/32 by nft");
+    assert!(lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
+    script.signal(Signal::SIGINT);
+    let (status, _, errors) = script.end();
+    assert!(status.success(), "{errors:?}");
+    assert!(errors.iter().any(|line| line.starts_with("psentry is gone")), "{errors:?}");
+    assert_eq!(lab.guard.sh("nft list ruleset"), "", "every trace is gone");
+    let kept = |name: &str| fs::read_to_string(records.path().join(name)).unwrap();
+    assert!(kept("probes.jsonl").contains("192.0.2.8"), "the innocent was seen");
+    assert!(!kept("verdicts.jsonl").contains("192.0.2.8"), "and left alone");
+    assert!(kept("outcomes.jsonl").contains(r#""result":"released""#), "{}", kept("outcomes.jsonl"));
 }

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use psentry_records::Record;
 
 /// How long anything is waited for. Far more than it takes; only a failing test waits so long.
-pub const WAIT: Duration = Duration::from_secs(10);
+pub const WAIT: Duration = Duration::from_secs(30);
 
 /// The path of one of psentry's programs.
 pub fn bin(name: &str) -> &'static str {
