@@ -134,3 +134,26 @@ fn a_stage_whose_reader_is_gone_says_so_and_exits_74() {
     assert_eq!(codes, "74\n", "{errors}");
     assert!(errors.contains("is its reader gone?"), "{errors}");
 }
+
+#[test]
+fn what_is_passed_on_makes_one_log_that_judges_the_same_again() {
+    let events =
+        [probe("192.0.2.7", 23), probe("192.0.2.7", 445)].map(|event| format!("'{event}'")).join(" ");
+    let (log, _) =
+        sh(&format!("printf '%s\\n' {events} | $judge --pass | $block --pass --backend dry-run 2>/dev/null"));
+    let kinds: Vec<&str> = log
+        .lines()
+        .map(|line| match Record::parse(line) {
+            Ok(Record::Probe(_)) => "probe",
+            Ok(Record::Verdict(_)) => "verdict",
+            Ok(Record::Outcome(_)) => "outcome",
+            other => panic!("{line}: {other:?}"),
+        })
+        .collect();
+    assert_eq!(kinds, ["probe", "probe", "verdict", "outcome"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    fs::write(&file, &log).unwrap();
+    let (again, _) = sh(&format!("$judge < {}", file.display()));
+    assert_eq!(again.trim_end(), log.lines().nth(2).unwrap());
+}

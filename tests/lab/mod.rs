@@ -37,11 +37,7 @@ impl Lab {
     pub fn new() -> Self {
         let guard = Host::new_in_user_namespace();
         let [scanner, innocent] = [Host::new_beside(&guard), Host::new_beside(&guard)];
-        guard.sh(&format!(
-            "for address in {} {}; do ip address add $address dev lo nodad; done
-             sysctl -qw net.ipv6.conf.all.forwarding=0",
-            GUARD[0], GUARD[1]
-        ));
+        guard.sh(&format!("ip address add {} dev lo; ip address add {} dev lo nodad", GUARD[0], GUARD[1]));
         for (name, host, [v4, v6], routers) in [
             ("scanner", &scanner, SCANNER, ["203.0.113.1", "fe80::1"]),
             ("innocent", &innocent, INNOCENT, ["192.0.2.1", "fe80::1"]),

@@ -35,6 +35,9 @@ pub struct Flags {
     /// The most blocks at a time
     #[arg(long, global = true, value_name = "N", default_value_t = 100_000)]
     pub max_blocks: usize,
+    /// Write all records that are read, too, so that one log holds all
+    #[arg(long)]
+    pub pass: bool,
     /// Take every trace of psentry away at the end
     #[arg(long)]
     pub release: bool,

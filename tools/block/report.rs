@@ -47,10 +47,19 @@ impl Reporter {
         common.timestamp = now;
         common.host.clone_from(&self.host);
         let record = Record::Outcome(Outcome { common, body });
+        self.put(|output| output.write_unless(self.stop.as_fd(), &record));
+    }
+
+    /// Passes on a line as it was read.
+    pub(crate) fn pass(&self, line: &[u8]) {
+        self.put(|output| output.pass(line));
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Output) -> io::Result<()>) {
         if self.broken.get().is_some() {
             return;
         }
-        let written = lock(&self.output).write_unless(self.stop.as_fd(), &record);
+        let written = write(&mut lock(&self.output));
         if let Err(why) = written {
             let _ = self.broken.set(Arc::new(why));
             wake_main();

@@ -71,7 +71,8 @@ fn block(flags: &Flags, host: Option<String>) -> Result<(), Error> {
             .map_err(Error::system("start a thread"))?;
         workers.push(Hired { name, inbox, thread });
     }
-    Stage { intake, reporter, ledger, workers, around: None, most: flags.max_blocks }.run(flags.release)
+    let (pass, most) = (flags.pass, flags.max_blocks);
+    Stage { intake, reporter, ledger, workers, around: None, most, pass }.run(flags.release)
 }
 
 /// Everything that the main loop holds.
@@ -82,6 +83,8 @@ struct Stage {
     workers: Vec<Hired>,
     around: Option<(Instant, Surroundings)>,
     most: usize,
+    /// Whether what is read is written, too.
+    pass: bool,
 }
 
 /// A worker, as the main loop sees it.
@@ -131,6 +134,9 @@ impl Stage {
                 Next::Item(item) => {
                     // What waits already arrived together with this one, and may share a look around.
                     patience = Some(Duration::ZERO);
+                    if self.pass && item.record.is_ok() {
+                        self.reporter.pass(self.intake.raw());
+                    }
                     match item.record {
                         Ok(Record::Verdict(verdict)) => self.verdict(&verdict),
                         Ok(_) => {}

@@ -37,6 +37,10 @@ pub struct Flags {
     #[arg(long)]
     pub observe: bool,
 
+    /// Write all records that are read, too, so that one log holds probes and verdicts
+    #[arg(long)]
+    pub pass: bool,
+
     /// How many sources to remember; the one seen longest ago is forgotten first
     #[arg(long, value_name = "N", default_value_t = MAX_SOURCES, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sources: u32,

@@ -28,6 +28,9 @@ pub fn run(flags: Flags) -> Result<(), JudgeError> {
         match item.record {
             Err(malformed) => complaints.skipped(item.line, &malformed),
             Ok(record) => {
+                if flags.pass {
+                    output.pass(intake.raw()).map_err(JudgeError::Output)?;
+                }
                 let now = match &record {
                     Record::Probe(probe) => probe.common.timestamp,
                     _ => continue,

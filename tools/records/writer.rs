@@ -22,6 +22,17 @@ impl<W: Write> Writer<W> {
         &self.sink
     }
 
+    /// Passes on a line as it was read, without its newline; whole, as a record.
+    ///
+    /// # Errors
+    /// What write(2) says; `BrokenPipe` when the reader is gone.
+    pub fn pass(&mut self, line: &[u8]) -> io::Result<()> {
+        self.line.clear();
+        self.line.extend_from_slice(line);
+        self.line.push(b'\n');
+        self.sink.write_all(&self.line)
+    }
+
     /// Writes one record, whole, before it returns.
     ///
     /// # Errors

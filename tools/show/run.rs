@@ -1,12 +1,10 @@
 //! Standard input to standard output, or with `--tee` to standard error: one line a record, at once.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 
 use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
-use psentry_stage::{Complaints, Intake, Next, Signals};
+use psentry_stage::{Complaints, Intake, Next, Output, Signals};
 
 use crate::{Flags, Sentence, ShowError, Tone, say};
 
@@ -22,8 +20,7 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
     let signals = Signals::catch().map_err(|errno| ShowError::Signals(errno.into()))?;
     let mut intake = Intake::stdin(signals).map_err(ShowError::Input)?;
     let mut complaints = Complaints::new("psentry-show");
-    // Without a buffer: a line that is passed on must be one write, as a record is.
-    let mut on = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(ShowError::Output)?);
+    let mut output = Output::stdout().map_err(ShowError::Output)?;
     loop {
         let item = match intake.next(None).map_err(ShowError::Input)? {
             Next::Item(item) => item,
@@ -39,8 +36,7 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
         };
         if flags.tee {
             if item.record.is_ok() {
-                let line = [intake.raw(), b"\n"].concat();
-                on.write_all(&line).map_err(ShowError::Output)?;
+                output.pass(intake.raw()).map_err(ShowError::Output)?;
             }
             if let Some(sentence) = sentence {
                 // A terminal that has gone away must not stop the guard.

@@ -32,8 +32,20 @@ impl Output {
     /// # Errors
     /// `BrokenPipe` when the reader is gone, and what write(2) says.
     pub fn write(&mut self, record: &Record) -> io::Result<()> {
+        self.patiently(|writer| writer.write(record))
+    }
+
+    /// Passes on a line as it was read, waiting for the reader as long as it takes.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn pass(&mut self, line: &[u8]) -> io::Result<()> {
+        self.patiently(|writer| writer.pass(line))
+    }
+
+    fn patiently(&mut self, mut put: impl FnMut(&mut Writer<File>) -> io::Result<()>) -> io::Result<()> {
         loop {
-            match self.writer.write(record) {
+            match put(&mut self.writer) {
                 // Somebody made the pipe non-blocking; a record then goes whole or not at all.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable(PollTimeout::NONE)?
