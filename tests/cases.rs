@@ -2,49 +2,90 @@
 //! of `cases/NAME.flags` if there is one. A name that begins with `quiet-` is a story of innocents: no verdict at all.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::lab::bin;
 
+/// A story and what is to come of it.
+struct Case {
+    events: PathBuf,
+    flags: String,
+    verdicts: String,
+}
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
-fn judge(events: &Path, flags: &str) -> String {
-    let output = Command::new(bin("psentry-judge"))
-        .args(flags.split_whitespace())
-        .current_dir(folder())
-        .stdin(fs::File::open(events).unwrap())
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}: {}", events.display(), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{}", events.display());
-    String::from_utf8(output.stdout).unwrap()
+fn cases() -> Vec<Case> {
+    let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let cases: Vec<Case> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "events"))
+        .map(|events| Case {
+            flags: fs::read_to_string(events.with_extension("flags")).unwrap_or_default(),
+            verdicts: fs::read_to_string(events.with_extension("verdicts")).unwrap_or_default(),
+            events,
+        })
+        .collect();
+    assert!(cases.len() >= 8, "only {} cases", cases.len());
+    cases
 }
 
+impl Case {
+    /// Judges it, in pieces of at most so many bytes; no piece holds the end of one record and the start of the next.
+    fn judge(&self, piece: usize) {
+        let name = self.events.display();
+        let mut judge = Command::new(bin("psentry-judge"))
+            .args(self.flags.split_whitespace())
+            .current_dir(folder())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = judge.stdin.take().unwrap();
+        for record in fs::read(&self.events).unwrap().split_inclusive(|&byte| byte == b'\n') {
+            record.chunks(piece).for_each(|piece| input.write_all(piece).unwrap());
+        }
+        drop(input);
+        let output = judge.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && error.is_empty(), "{name}, {piece}: {}: {error}", output.status);
+        let verdicts = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(verdicts, self.verdicts, "{name}, in pieces of {piece} bytes");
+    }
+}
+
+#[test]
+fn only_a_quiet_case_has_no_verdicts() {
+    for case in cases() {
+        let quiet = case.events.file_name().unwrap().to_str().unwrap().starts_with("quiet-");
+        assert_eq!(quiet, case.verdicts.is_empty(), "{}", case.events.display());
+    }
+}
+
+/// With the file itself as standard input, all at once.
 #[test]
 fn every_case_gives_its_verdicts() {
-    let mut cases = 0;
-    for entry in fs::read_dir(folder()).unwrap() {
-        let events = entry.unwrap().path();
-        if events.extension().is_none_or(|extension| extension != "events") {
-            continue;
-        }
-        let flags = fs::read_to_string(events.with_extension("flags")).unwrap_or_default();
-        let want = fs::read_to_string(events.with_extension("verdicts")).unwrap_or_default();
-        let quiet = events.file_name().unwrap().to_str().unwrap().starts_with("quiet-");
-        assert_eq!(quiet, want.is_empty(), "{}: only a quiet case has no verdicts", events.display());
-        assert_eq!(judge(&events, &flags), want, "{}", events.display());
-        cases += 1;
+    for case in cases() {
+        let output = Command::new(bin("psentry-judge"))
+            .args(case.flags.split_whitespace())
+            .current_dir(folder())
+            .stdin(fs::File::open(&case.events).unwrap())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && error.is_empty(), "{}: {error}", case.events.display());
+        assert_eq!(String::from_utf8_lossy(&output.stdout), case.verdicts, "{}", case.events.display());
     }
-    assert!(cases >= 8, "only {cases} cases");
 }
 
-/// The same records give the same verdicts, whether they come at once or one by one over two runs of a month.
+/// The same records give the same verdicts however they come: through a pipe, record by record or cut anywhere.
 #[test]
-fn a_replay_gives_the_same_verdicts() {
-    let events = folder().join("nmap-connect-scan.events");
-    assert_eq!(judge(&events, ""), judge(&events, ""));
+fn a_replay_in_pieces_gives_the_same_verdicts() {
+    for case in cases() {
+        [7, 64, usize::MAX].into_iter().for_each(|piece| case.judge(piece));
+    }
 }

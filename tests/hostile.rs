@@ -40,7 +40,7 @@ fn skips(what: &str, input: &[u8], lines: usize) {
             "{name}, {what}: {error}"
         );
         assert!(error.lines().count() <= 15, "{name} floods standard error with {what}: {error}");
-        let clean = |c: char| !c.is_control() || c == '\n';
+        let clean = |c: char| matches!(c, ' '..='~' | '\n');
         assert!(error.chars().all(clean), "{name} prints {what} raw: {error:?}");
     }
 }
@@ -86,12 +86,28 @@ fn deeply_nested_json() {
     let nested = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
     skips("nesting", nested.as_bytes(), 1);
     let inside = format!(
-        r#"{{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","probe":{{}},"x":{}{}}}"#,
+        r#"{{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"probe":{{}},"x":{}{}}}"#,
         r#"{"a":"#.repeat(300),
         "1".to_owned() + &"}".repeat(300)
     );
     // An unknown field passes, whatever is in it, and costs no stack.
-    feed(inside.as_bytes());
+    for (name, output, error) in feed(inside.as_bytes()) {
+        assert_eq!(error, "", "{name}");
+        if name == "psentry-judge" {
+            let verdict = output.contains(r#""action":"block","scope":"192.0.2.7/32""#);
+            assert!(verdict && output.lines().count() == 1, "{output}");
+        }
+    }
+}
+
+/// What turns text around, breaks lines or is not seen must not reach the terminal of whoever reads the complaints.
+#[test]
+fn text_that_plays_tricks_on_a_terminal() {
+    let tricks = ["\u{202e}", "\u{2028}", "\u{200b}", "\u{9b}2J", "\u{feff}", "\u{e0041}"];
+    let record = |trick: &str| {
+        format!(r#"{{"timestamp":"{trick}2026","event_type":"probe","src_ip":"192.0.2.7","probe":{{}}}}"#)
+    };
+    skips("tricks", tricks.map(record).join("\n").as_bytes(), tricks.len());
 }
 
 #[test]

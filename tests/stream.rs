@@ -25,7 +25,8 @@ fn sh(script: &str) -> (String, String) {
     (String::from_utf8(output.stdout).unwrap(), error)
 }
 
-fn probe(src: &str, port: u16) -> String {
+/// A probe of now, with a handshake.
+pub fn probe(src: &str, port: u16) -> String {
     format!(
         r#"{{"timestamp":"{}","event_type":"probe","src_ip":"{src}","dest_port":{port},"proto":"TCP","probe":{{"kind":"connect","handshake":true}}}}"#,
         Timestamp::now()

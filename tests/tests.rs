@@ -7,10 +7,13 @@
 //! | `scans.rs` | nmap is seen, judged and blocked, on every backend, and let in again |
 //! | `listen.rs` | sockets passed by systemd, signals, broken readers |
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
+//! | `booted.rs` | units/install on a really booted systemd |
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
+//! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
 //! | `hostile.rs` | bad input kills nothing and blocks nobody |
 //! | `cases.rs` | `cases/*.events` in, `cases/*.verdicts` out |
 //! | `surface.rs` | help and manual agree, exit codes, --check, completions |
+//! | `units.rs` | the unit files, read by systemd-analyze |
 //! | `demo.rs` | `units/try` |
 
 #![allow(
@@ -25,10 +28,13 @@
 mod lab;
 
 mod block;
+mod booted;
 mod cases;
 mod demo;
 mod hostile;
 mod listen;
 mod scans;
+mod stages;
 mod stream;
 mod surface;
+mod units;

@@ -6,7 +6,12 @@ use std::process::{Child, Command, Output, Stdio};
 /// A network namespace, and the programs to run in it.
 pub struct Host {
     holder: Child,
+    /// What a program has to enter to be on this host.
+    enter: &'static [&'static str],
 }
+
+/// A host in a user namespace.
+const OWN_USERS: &[&str] = &["--user", "--net", "--mount", "--preserve-credentials"];
 
 /// What the holder does: a private /run (locks, nsswitch sockets), loopback, then nothing until its input ends.
 const HOLD: &str =
@@ -17,17 +22,24 @@ impl Host {
     pub fn new_in_user_namespace() -> Self {
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", HOLD]);
-        Self::hold(unshare)
+        Self::hold(unshare, OWN_USERS)
     }
 
     /// A host in the same user namespace as `other`.
     pub fn new_beside(other: &Host) -> Self {
         let mut unshare = other.command("unshare");
         unshare.args(["--net", "sh", "-c", HOLD]);
-        Self::hold(unshare)
+        Self::hold(unshare, OWN_USERS)
     }
 
-    fn hold(mut command: Command) -> Self {
+    /// A host on this machine, next to a booted container: takes root.
+    pub fn new_in_network_namespace() -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--net", "--mount", "sh", "-c", HOLD]);
+        Self::hold(unshare, &["--net", "--mount"])
+    }
+
+    fn hold(mut command: Command, enter: &'static [&'static str]) -> Self {
         let mut holder = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -36,7 +48,7 @@ impl Host {
         let mut ready = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert_eq!(ready, "ready\n", "user namespaces are needed: see kernel.unprivileged_userns_clone");
-        Host { holder }
+        Host { holder, enter }
     }
 
     /// The process whose namespaces these are.
@@ -48,16 +60,7 @@ impl Host {
     pub fn command(&self, program: &str) -> Command {
         let mut nsenter = Command::new("nsenter");
         let pid = self.pid().to_string();
-        nsenter.args([
-            "--target",
-            &pid,
-            "--user",
-            "--net",
-            "--mount",
-            "--preserve-credentials",
-            "--",
-            program,
-        ]);
+        nsenter.args(["--target", &pid]).args(self.enter).args(["--", program]);
         nsenter
     }
 

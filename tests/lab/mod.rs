@@ -9,9 +9,11 @@
 //! ```
 //! The guard's addresses are on no link of the others, as on a real server: so the scanner's /64 is not the guard's.
 
+mod booted;
 mod host;
 mod program;
 
+pub use booted::Booted;
 pub use host::Host;
 pub use program::{Program, WAIT, bin, wait_until};
 

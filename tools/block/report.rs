@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
-use psentry_stage::{Complaints, Output};
+use psentry_stage::{Complaints, Output, Patience};
 
 use crate::error::Error;
 
@@ -52,7 +52,7 @@ impl Reporter {
 
     /// Passes on a line as it was read.
     pub(crate) fn pass(&self, line: &[u8]) {
-        self.put(|output| output.pass(line));
+        self.put(|output| output.pass(Patience::Until(self.stop.as_fd()), line));
     }
 
     fn put(&self, write: impl FnOnce(&mut Output) -> io::Result<()>) {
@@ -64,6 +64,11 @@ impl Reporter {
             let _ = self.broken.set(Arc::new(why));
             wake_main();
         }
+    }
+
+    /// Takes note that nobody reads outcomes any more.
+    pub(crate) fn reader_gone(&self) {
+        let _ = self.broken.set(Arc::new(io::ErrorKind::BrokenPipe.into()));
     }
 
     /// Complains on standard error, in a whole sentence.

@@ -102,8 +102,10 @@ impl Stage {
         if ended {
             self.finish(Finish::Ended);
             while self.reporter.broken().is_none() && self.workers.iter().any(|w| !w.thread.is_finished()) {
-                if self.intake.linger(Some(LOOK)).unwrap_or(true) {
-                    break;
+                match self.intake.linger(Some(LOOK)) {
+                    Ok(Next::Nothing) => {}
+                    Ok(Next::ReaderGone) => self.reporter.reader_gone(),
+                    _ => break,
                 }
             }
         }
@@ -147,6 +149,7 @@ impl Stage {
                     patience = None;
                     self.around = None;
                 }
+                Next::ReaderGone => self.reporter.reader_gone(),
                 Next::End => return Ok(true),
                 Next::Stop => return Ok(false),
             }

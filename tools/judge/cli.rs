@@ -42,7 +42,7 @@ pub struct Flags {
     pub pass: bool,
 
     /// How many sources to remember; the one seen longest ago is forgotten first
-    #[arg(long, value_name = "N", default_value_t = MAX_SOURCES, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = MAX_SOURCES, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_sources: u32,
 
     /// Read the configuration, touch nothing, and exit: 0 if it is sound, 78 if not

@@ -1,5 +1,7 @@
 //! Standard input to standard output: reads records, asks [`step`], writes verdicts. It decides nothing itself.
 
+use std::io;
+
 use psentry_records::Record;
 use psentry_stage::{Complaints, Intake, Next, Output, Signals};
 
@@ -24,19 +26,20 @@ pub fn run(flags: Flags) -> Result<(), JudgeError> {
             Next::Item(item) => item,
             Next::Nothing => continue,
             Next::End | Next::Stop => break,
+            Next::ReaderGone => return Err(JudgeError::Output(io::ErrorKind::BrokenPipe.into())),
         };
         match item.record {
             Err(malformed) => complaints.skipped(item.line, &malformed),
             Ok(record) => {
                 if flags.pass {
-                    output.pass(intake.raw()).map_err(JudgeError::Output)?;
+                    output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?;
                 }
                 let now = match &record {
                     Record::Probe(probe) => probe.common.timestamp,
                     _ => continue,
                 };
                 if let Some(verdict) = step(&mut state, &policy, &record, now) {
-                    output.write(&Record::Verdict(verdict)).map_err(JudgeError::Output)?;
+                    output.write(intake.patience(), &Record::Verdict(verdict)).map_err(JudgeError::Output)?;
                 }
             }
         }

@@ -18,6 +18,8 @@ pub struct Contact {
     pub first: Timestamp,
     /// The last one.
     pub last: Timestamp,
+    /// How many touches.
+    pub count: u32,
     kinds: u16,
 }
 
@@ -48,8 +50,6 @@ pub struct Conviction {
 pub struct Source {
     /// The ports it touched within the window.
     pub contacts: Vec<Contact>,
-    /// How many probes of it were seen since it was last clean.
-    pub probes: u64,
     /// How often it was convicted.
     pub offences: u32,
     /// The conviction that stands.
@@ -61,10 +61,6 @@ impl Source {
     /// that comes late counts as if it had come in time, or not at all. More than `most` contacts are not kept; to
     /// a handshake, an unproven contact gives way, so that a flood of forged ports hides no proof.
     pub fn note(&mut self, probe: &Probe, now: Timestamp, window: Duration, most: usize) {
-        if self.contacts.is_empty() {
-            self.probes = 0;
-        }
-        self.probes = self.probes.saturating_add(u64::from(probe.body.count));
         let (port, proto) = (probe.common.dest_port, probe.common.proto.unwrap_or(Proto::Other));
         let kind = 1 << (probe.body.kind as u16);
         let room = self.contacts.len() < most;
@@ -72,12 +68,14 @@ impl Source {
             Some(contact) => {
                 contact.first = contact.first.min(now);
                 contact.last = contact.last.max(now);
+                contact.count = contact.count.saturating_add(probe.body.count);
                 contact.handshake |= probe.body.handshake;
                 contact.kinds |= kind;
             }
             None => {
                 let handshake = probe.body.handshake;
-                let contact = Contact { port, proto, handshake, first: now, last: now, kinds: kind };
+                let count = probe.body.count;
+                let contact = Contact { port, proto, handshake, first: now, last: now, count, kinds: kind };
                 if room {
                     self.contacts.push(contact);
                 } else if handshake && let Some(weak) = self.contacts.iter_mut().find(|c| !c.handshake) {
@@ -101,6 +99,12 @@ impl Source {
     #[must_use]
     pub fn distinct(&self) -> (usize, usize) {
         (self.contacts.len(), self.contacts.iter().filter(|contact| contact.handshake).count())
+    }
+
+    /// How many probes the contacts stand for.
+    #[must_use]
+    pub fn probes(&self) -> u64 {
+        self.contacts.iter().map(|contact| u64::from(contact.count)).sum()
     }
 
     /// The kinds of probe, each once.

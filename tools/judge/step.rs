@@ -63,7 +63,7 @@ fn verdict(
         offence: Some(source.offences),
         ports,
         kinds: source.kinds(),
-        count: Some(source.probes),
+        count: Some(source.probes()),
         first,
         last,
         handshake: Some(proven),

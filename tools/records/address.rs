@@ -64,12 +64,6 @@ impl Prefix {
         self.0.prefix()
     }
 
-    /// Whether this is all of IPv4 or all of IPv6.
-    #[must_use]
-    pub fn is_everything(self) -> bool {
-        self.0.prefix() == 0
-    }
-
     /// Whether this is one address.
     #[must_use]
     pub fn is_host(self) -> bool {

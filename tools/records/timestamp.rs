@@ -68,12 +68,6 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
-
-    /// How far apart two moments are, whichever came first.
-    #[must_use]
-    pub fn distance(self, other: Self) -> Duration {
-        Duration::from_micros(self.0.abs_diff(other.0))
-    }
 }
 
 impl fmt::Display for Timestamp {

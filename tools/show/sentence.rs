@@ -6,10 +6,13 @@ use jiff::tz::TimeZone;
 use psentry_records::{
     Action, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Timestamp, Verdict,
 };
+use psentry_stage::printable;
 
 /// One line: when, a word that says what it is, and the rest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
+    /// The day.
+    pub day: String,
     /// The time of day.
     pub time: String,
     /// What it is.
@@ -44,7 +47,13 @@ pub fn say(record: &Record, zone: &TimeZone) -> Option<Sentence> {
         Record::Outcome(outcome) => (&outcome.common, outcome_words(outcome, zone)),
         Record::Other(_) => return None,
     };
-    Some(Sentence { time: clock(common.timestamp, zone, "%H:%M:%S"), word, tone, text: harmless(&text) })
+    Some(Sentence {
+        day: day(common.timestamp, zone),
+        time: clock(common.timestamp, zone, "%H:%M:%S"),
+        word,
+        tone,
+        text: printable(&text),
+    })
 }
 
 fn probe_words(probe: &Probe) -> (&'static str, Tone, String) {
@@ -131,11 +140,9 @@ fn clock(moment: Timestamp, zone: &TimeZone, form: &str) -> String {
     )
 }
 
-/// Only what a terminal prints as itself: no control character, no change of writing direction, nothing invisible.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_ascii_graphic() || c == ' ' { vec![c] } else { c.escape_default().collect() })
-        .collect()
+/// The day of a moment.
+pub(crate) fn day(moment: Timestamp, zone: &TimeZone) -> String {
+    clock(moment, zone, "%Y-%m-%d")
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Complaints on standard error, so that neither a broken neighbour nor an attacker can flood the log: a few a
 //! minute are printed, the rest are counted, and the count is told.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use psentry_records::Malformed;
+
+use crate::{printable, speak};
 
 /// How many complaints a minute are printed one by one. More only repeat themselves.
 const SPOKEN: u32 = 10;
@@ -41,29 +42,23 @@ impl Complaints {
             self.since = Instant::now();
             self.spoken = 0;
         }
-        if self.spoken < SPOKEN {
+        // Text from outside may be in it: serde quotes values.
+        let short: String = sentence.chars().take(500).collect();
+        if self.spoken < SPOKEN && self.speak(&printable(&short)) {
             self.spoken += 1;
-            // Text from outside may be in it (serde quotes values): no control character reaches a terminal.
-            let clean: String =
-                sentence.chars().map(|c| if c.is_control() { '?' } else { c }).take(500).collect();
-            let _ = writeln!(io::stderr(), "{}: {clean}", self.program);
         } else {
             self.silent += 1;
         }
     }
 
-    /// How many lines were skipped so far.
-    #[must_use]
-    pub fn lines_skipped(&self) -> u64 {
-        self.skipped
-    }
-
     fn tell_silent(&mut self) {
-        if self.silent > 0 {
-            let _ =
-                writeln!(io::stderr(), "{}: {} more complaints were not printed", self.program, self.silent);
+        if self.silent > 0 && self.speak(&format!("{} more complaints were not printed", self.silent)) {
             self.silent = 0;
         }
+    }
+
+    fn speak(&self, sentence: &str) -> bool {
+        speak(&format!("{}: {sentence}", self.program))
     }
 }
 
@@ -73,12 +68,7 @@ impl Drop for Complaints {
         self.tell_silent();
         if self.skipped > 0 {
             let lines = if self.skipped == 1 { "line" } else { "lines" };
-            let _ = writeln!(
-                io::stderr(),
-                "{}: {} {lines} of the input skipped in all",
-                self.program,
-                self.skipped
-            );
+            self.speak(&format!("{} {lines} of the input skipped in all", self.skipped));
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The shortest duration that is taken: records count in whole seconds.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// The longest duration that is taken: ten years. Beyond it a typing error is likelier than intent.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
@@ -15,8 +18,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         Err(_) => humantime::parse_duration(text)
             .map_err(|_| "write a duration as 600 (seconds), 10m, 2h, 1d or 1w".to_owned())?,
     };
-    if duration > LONGEST {
-        return Err("a duration is at most ten years".to_owned());
+    if duration < SHORTEST || duration > LONGEST {
+        return Err("a duration is at least 1s and at most ten years".to_owned());
     }
     Ok(duration)
 }
@@ -27,14 +30,14 @@ mod tests {
 
     #[test]
     fn seconds_and_units_are_read() {
-        for (text, seconds) in [("600", 600), ("10m", 600), ("1h 30m", 5400), ("1w", 604_800), ("0", 0)] {
+        for (text, seconds) in [("600", 600), ("10m", 600), ("1h 30m", 5400), ("1w", 604_800), ("1", 1)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
     }
 
     #[test]
     fn the_rest_is_refused_with_advice() {
-        for text in ["", "-5", "ten", "5 parsecs", "99999999999999999999", "1000y"] {
+        for text in ["", "0", "999ms", "-5", "ten", "5 parsecs", "99999999999999999999", "1000y"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

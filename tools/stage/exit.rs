@@ -16,8 +16,6 @@ pub enum Exit {
     Ok = 0,
     /// The command line is wrong.
     Usage = 64,
-    /// The input is wrong, and was to be right.
-    Data = 65,
     /// A program that is needed is missing.
     Unavailable = 69,
     /// The system refused a call.

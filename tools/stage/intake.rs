@@ -1,5 +1,5 @@
-//! Records from standard input, one at a time, until it ends or the program is asked to stop. Asked to stop, it
-//! still takes what waits in the pipe: a restart loses nothing.
+//! Records from standard input, one at a time, until it ends, the program is asked to stop, or nobody reads what it
+//! writes any more. Asked to stop, it still takes what waits in the pipe, for a while: a restart loses nothing.
 
 use std::fs::File;
 use std::io;
@@ -10,18 +10,38 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{Item, Reader};
 
-use crate::{Signals, Stop};
+use crate::{Patience, Signals, Stop};
 
 /// After Ctrl-C, how long a stage waits for the end of what the stages before it still write.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// For how long a stage that is asked to stop takes what waits. An input that never runs dry must not keep it alive.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// Standard input as records.
 pub struct Intake {
     reader: Reader<File>,
+    /// Standard output, only to see that its reader is gone.
+    output: File,
     signals: Signals,
-    /// Asked to stop, and until when to wait for more input.
-    stopping: Option<Instant>,
+    stopping: Option<Stopping>,
     ended: bool,
+}
+
+/// Asked to stop.
+#[derive(Clone, Copy)]
+struct Stopping {
+    /// Until when more input is waited for.
+    wait: Instant,
+    /// Until when what waits is read.
+    read: Instant,
+}
+
+/// What poll(2) sees.
+struct Seen {
+    readable: bool,
+    signalled: bool,
+    reader_gone: bool,
 }
 
 /// What came.
@@ -36,16 +56,19 @@ pub enum Next {
     End,
     /// The program was asked to stop, and nothing waits any more.
     Stop,
+    /// Nobody reads standard output any more: the next stage has ended.
+    ReaderGone,
 }
 
 impl Intake {
     /// Standard input, and the signals that end it.
     ///
     /// # Errors
-    /// When standard input is closed.
+    /// When no descriptor is left.
     pub fn stdin(signals: Signals) -> io::Result<Self> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        Ok(Intake { reader: Reader::new(stdin), signals, stopping: None, ended: false })
+        let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Ok(Intake { reader: Reader::new(stdin), output, signals, stopping: None, ended: false })
     }
 
     /// The next record, or what else there is to know; waits at most `patience` (`None`: for ever).
@@ -57,34 +80,39 @@ impl Intake {
             if let Some(item) = self.reader.held() {
                 return Ok(Next::Item(item));
             }
-            if self.ended {
+            let now = Instant::now();
+            if self.ended || self.stopping.is_some_and(|stopping| stopping.read <= now) {
                 return Ok(if self.stopping.is_some() { Next::Stop } else { Next::End });
             }
-            let grace = self.stopping.map(|until| until.saturating_duration_since(Instant::now()));
-            let (readable, signalled) = self.wait(grace.or(patience), true)?;
-            if signalled {
-                self.heed();
+            let grace = self.stopping.map(|stopping| stopping.wait.saturating_duration_since(now));
+            let seen = self.wait(grace.or(patience), true)?;
+            if seen.reader_gone {
+                return Ok(Next::ReaderGone);
             }
-            if readable {
+            if seen.signalled {
+                self.heed();
+            } else if seen.readable {
                 self.ended = !self.reader.fill()?;
-            } else if grace.is_some() && !signalled {
-                return Ok(Next::Stop);
-            } else if !signalled {
-                return Ok(Next::Nothing);
+            } else {
+                return Ok(if grace.is_some() { Next::Stop } else { Next::Nothing });
             }
         }
     }
 
-    /// After [`Next::End`]: waits for a signal, at most `patience`. `true`: one came.
+    /// After [`Next::End`]: waits for a signal, or for the reader of standard output to go, at most `patience`.
     ///
     /// # Errors
     /// What poll(2) says.
-    pub fn linger(&mut self, patience: Option<Duration>) -> io::Result<bool> {
-        let (_, signalled) = self.wait(patience, false)?;
-        if signalled {
+    pub fn linger(&mut self, patience: Option<Duration>) -> io::Result<Next> {
+        let seen = self.wait(patience, false)?;
+        if seen.signalled {
             self.heed();
         }
-        Ok(self.stopping.is_some())
+        Ok(match (seen.reader_gone, self.stopping) {
+            (true, _) => Next::ReaderGone,
+            (false, Some(_)) => Next::Stop,
+            (false, None) => Next::Nothing,
+        })
     }
 
     /// The very bytes of the item that came last, without the newline.
@@ -93,30 +121,44 @@ impl Intake {
         self.reader.raw()
     }
 
-    /// Takes note of a signal; a second one ends the grace that the first one gave.
-    fn heed(&mut self) {
-        let grace = match (self.signals.asked(), self.stopping) {
-            (None, _) => return,
-            (Some(Stop::Pipeline), None) => GRACE,
-            _ => Duration::ZERO,
-        };
-        self.stopping = Some(Instant::now() + grace);
+    /// How long to wait for a reader of what is written.
+    #[must_use]
+    pub fn patience(&self) -> Patience<'_> {
+        if self.stopping.is_some() { Patience::Grace } else { Patience::Until(self.signals.as_fd()) }
     }
 
-    /// Whether there is something to read, and whether a signal came.
-    fn wait(&self, patience: Option<Duration>, input: bool) -> io::Result<(bool, bool)> {
-        let stdin = if input { PollFlags::POLLIN } else { PollFlags::empty() };
+    /// Takes note of a signal; a second one ends all waiting and reading.
+    fn heed(&mut self) {
+        let now = Instant::now();
+        let (wait, read) = match (self.signals.asked(), self.stopping) {
+            (None, _) => return,
+            (Some(Stop::Pipeline), None) => (now + GRACE, now + DRAIN),
+            (Some(Stop::Alone), None) => (now, now + DRAIN),
+            (Some(_), Some(_)) => (now, now),
+        };
+        self.stopping = Some(Stopping { wait, read });
+    }
+
+    /// Waits for something to happen.
+    fn wait(&self, patience: Option<Duration>, input: bool) -> io::Result<Seen> {
         let mut fds = [
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.reader.source().as_fd(), stdin),
+            // Asked for nothing, a pipe without a reader still tells of its error.
+            PollFd::new(self.output.as_fd(), PollFlags::empty()),
+            PollFd::new(self.reader.source().as_fd(), PollFlags::POLLIN),
         ];
-        let watched = if input { &mut fds[..] } else { &mut fds[..1] };
+        let watched = if input { &mut fds[..] } else { &mut fds[..2] };
         match poll(watched, timeout(patience)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        // Whatever poll says of standard input, an error or a hang-up too, read(2) tells the rest.
-        Ok((input && fds[1].any().unwrap_or(true), fds[0].any().unwrap_or(true)))
+        let [signals, output, stdin] = fds;
+        Ok(Seen {
+            // Whatever poll says of standard input, an error or a hang-up too, read(2) tells the rest.
+            readable: input && stdin.any().unwrap_or(true),
+            signalled: signals.any().unwrap_or(true),
+            reader_gone: output.any().unwrap_or(false),
+        })
     }
 }
 

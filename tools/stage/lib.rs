@@ -10,10 +10,12 @@ mod exit;
 mod intake;
 mod output;
 mod signals;
+mod text;
 
 pub use complaints::Complaints;
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use intake::{Intake, Next};
-pub use output::{Output, host_name};
+pub use output::{Output, Patience, host_name};
 pub use signals::{Signals, Stop};
+pub use text::{printable, speak};

@@ -1,5 +1,5 @@
-//! Records to standard output. A reader that is slow is waited for, but not beyond a signal to stop: then the
-//! reader has a short grace, and what it does not take is an error.
+//! Records to standard output. A reader that is slow is waited for, but not beyond a request to stop: then it has a
+//! short grace, and what it does not take by then is an error.
 
 use std::fs::File;
 use std::io;
@@ -18,67 +18,91 @@ pub struct Output {
     writer: Writer<File>,
 }
 
+/// How long a reader that does not read is waited for.
+#[derive(Clone, Copy)]
+pub enum Patience<'a> {
+    /// Until this is readable, because somebody asks the program to stop, and then for the grace.
+    Until(BorrowedFd<'a>),
+    /// For the grace: the program is stopping.
+    Grace,
+}
+
 impl Output {
     /// Standard output, without a buffer.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// When no descriptor is left.
     pub fn stdout() -> io::Result<Self> {
         Ok(Output { writer: Writer::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)) })
     }
 
-    /// Writes one record, waiting for the reader as long as it takes.
+    /// Writes one record.
     ///
     /// # Errors
-    /// `BrokenPipe` when the reader is gone, and what write(2) says.
-    pub fn write(&mut self, record: &Record) -> io::Result<()> {
-        self.patiently(|writer| writer.write(record))
+    /// `BrokenPipe` when the reader is gone, `TimedOut` when patience is over, and what write(2) says.
+    pub fn write(&mut self, patience: Patience<'_>, record: &Record) -> io::Result<()> {
+        self.put(patience, |writer| writer.write(record))
     }
 
-    /// Passes on a line as it was read, waiting for the reader as long as it takes.
+    /// Passes on a line as it was read.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn pass(&mut self, line: &[u8]) -> io::Result<()> {
-        self.patiently(|writer| writer.pass(line))
+    pub fn pass(&mut self, patience: Patience<'_>, line: &[u8]) -> io::Result<()> {
+        self.put(patience, |writer| writer.pass(line))
     }
 
-    fn patiently(&mut self, mut put: impl FnMut(&mut Writer<File>) -> io::Result<()>) -> io::Result<()> {
-        loop {
-            match put(&mut self.writer) {
-                // Somebody made the pipe non-blocking; a record then goes whole or not at all.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.writable(PollTimeout::NONE)?
-                }
-                result => return result,
-            };
-        }
-    }
-
-    /// Writes one record; if the reader does not read, a signal on `stop` ends the waiting after a short grace.
+    /// Writes one record; a signal on `stop` ends the waiting for the reader.
     ///
     /// # Errors
-    /// As [`write`](Self::write), and `TimedOut` when the grace is over.
+    /// As [`write`](Self::write).
     pub fn write_unless(&mut self, stop: BorrowedFd<'_>, record: &Record) -> io::Result<()> {
-        if !self.writable(PollTimeout::ZERO)? {
-            let mut fds = [
-                PollFd::new(self.writer.sink().as_fd(), PollFlags::POLLOUT),
-                PollFd::new(stop, PollFlags::POLLIN),
-            ];
-            wait(&mut fds, PollTimeout::NONE)?;
-            let grace = PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::MAX);
-            if !fds[0].any().unwrap_or(true) && !self.writable(grace)? {
-                let late = "the reader of standard output did not read while psentry was stopping";
-                return Err(io::Error::new(io::ErrorKind::TimedOut, late));
-            }
-        }
-        self.write(record)
+        self.write(Patience::Until(stop), record)
     }
 
-    fn writable(&self, patience: PollTimeout) -> io::Result<bool> {
-        let mut fds = [PollFd::new(self.writer.sink().as_fd(), PollFlags::POLLOUT)];
+    fn put(
+        &mut self,
+        patience: Patience<'_>,
+        mut write: impl FnMut(&mut Writer<File>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            // Where there is room at all there is room for a record: a pipe has room by the page (pipe(7)).
+            if !self.has_room(PollTimeout::ZERO)? {
+                self.wait(patience)?;
+            }
+            match write(&mut self.writer) {
+                // Somebody made the pipe non-blocking and another writer was faster.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits for room.
+    fn wait(&self, patience: Patience<'_>) -> io::Result<()> {
+        if let Patience::Until(stop) = patience {
+            let mut fds = [self.room(), PollFd::new(stop, PollFlags::POLLIN)];
+            wait(&mut fds, PollTimeout::NONE)?;
+            if fds[0].any().unwrap_or(true) {
+                return Ok(());
+            }
+        }
+        if self.has_room(PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::MAX))? {
+            return Ok(());
+        }
+        let late = "the reader of standard output did not read while psentry was stopping";
+        Err(io::Error::new(io::ErrorKind::TimedOut, late))
+    }
+
+    /// Whether there is room for a record, or an error to be had by writing.
+    fn has_room(&self, patience: PollTimeout) -> io::Result<bool> {
+        let mut fds = [self.room()];
         wait(&mut fds, patience)?;
         Ok(fds[0].any().unwrap_or(true))
+    }
+
+    fn room(&self) -> PollFd<'_> {
+        PollFd::new(self.writer.sink().as_fd(), PollFlags::POLLOUT)
     }
 }
 

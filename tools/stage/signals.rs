@@ -1,5 +1,6 @@
 //! SIGTERM and SIGINT as something to poll(2) for, instead of handlers that interrupt anywhere.
 
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -19,22 +20,21 @@ pub enum Stop {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Holds back SIGTERM, SIGINT and SIGHUP from now on; programs started later get them as ever.
+    /// Holds back SIGTERM, SIGINT and SIGHUP from now on, but for those that whoever started the program had it
+    /// ignore, as nohup(1) and a shell's background jobs do. Programs started later get them as ever.
     ///
     /// # Errors
     /// signalfd(2)'s, which in practice means that no descriptor is left.
     pub fn catch() -> Result<Self, Errno> {
+        let ignored = fs::read_to_string("/proc/self/status").map_or(0, |status| ignored_signals(&status));
         let mut set = SigSet::empty();
-        set.add(Signal::SIGTERM);
-        set.add(Signal::SIGINT);
-        set.add(Signal::SIGHUP);
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            if ignored & (1 << (signal as u64 - 1)) == 0 {
+                set.add(signal);
+            }
+        }
         set.thread_block()?;
         Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
-    }
-
-    /// Whether one has come since the last call.
-    pub fn came(&self) -> bool {
-        self.asked().is_some()
     }
 
     /// Which one has come since the last call.
@@ -45,8 +45,25 @@ impl Signals {
     }
 }
 
+/// The mask of ignored signals in /proc/self/status (proc_pid_status(5)); without it, none.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_found() {
+        assert_eq!(ignored_signals("Name:\tx\nSigBlk:\t0\nSigIgn:\t0000000000001001\nSigCgt:\t7\n"), 0x1001);
+        assert_eq!(ignored_signals(""), 0);
     }
 }

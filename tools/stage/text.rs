@@ -1,0 +1,44 @@
+//! Text from outside, made fit for a terminal or a log; and standard error, which must never hold up the guard.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Only what a terminal prints as itself: printable ASCII; everything else is escaped. So no control character, no
+/// change of writing direction and nothing invisible gets through.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_graphic() || c == ' ' {
+            clean.push(c);
+        } else {
+            clean.extend(c.escape_default());
+        }
+    }
+    clean
+}
+
+/// Writes one line to standard error, unless that would wait: a terminal that is paused, or a pipe that nobody reads,
+/// must not stop the guard. Says whether it was written.
+pub fn speak(line: &str) -> bool {
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    // A poll that fails tells nothing; then the line is worth a try.
+    let room = poll(&mut fds, PollTimeout::ZERO).map_or(true, |ready| ready > 0);
+    room && writeln!(stderr.lock(), "{line}").is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_printable_ascii_is_escaped() {
+        assert_eq!(
+            printable("a b\u{1b}[2J\u{202e}\u{200b}\u{9b}\n"),
+            "a b\\u{1b}[2J\\u{202e}\\u{200b}\\u{9b}\\n"
+        );
+    }
+}
