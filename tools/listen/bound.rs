@@ -42,18 +42,20 @@ pub(crate) struct Opened {
 pub(crate) fn open(settings: &Settings, complaints: &mut Complaints) -> Opened {
     let mut opened = Opened::default();
     let mut failures: BTreeMap<Failure, BTreeSet<u16>> = BTreeMap::new();
+    let everywhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let default = BTreeSet::from([everywhere]);
+    let addrs = if settings.bind.is_empty() { &default } else { &settings.bind };
+    let only_v6 = addrs.iter().any(IpAddr::is_ipv4);
     let all = [(Proto::Tcp, &settings.tcp), (Proto::Udp, &settings.udp)];
     for (proto, &port) in
         all.into_iter().flat_map(|(proto, ports)| ports.iter().map(move |port| (proto, port)))
     {
-        let tries = if settings.bind.is_empty() {
-            vec![(Ipv6Addr::UNSPECIFIED.into(), anywhere(proto, port))]
-        } else {
-            let only_v6 = settings.bind.iter().any(IpAddr::is_ipv4);
-            let at = |&addr| (addr, bind(proto, SocketAddr::new(addr, port), only_v6));
-            settings.bind.iter().map(at).collect()
-        };
-        for (addr, result) in tries {
+        for &addr in addrs {
+            let result = if addr == everywhere && !only_v6 {
+                anywhere(proto, port)
+            } else {
+                bind(proto, SocketAddr::new(addr, port), only_v6)
+            };
             match result {
                 Ok(decoy) => opened.decoys.push(decoy),
                 Err(error) => {

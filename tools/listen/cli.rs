@@ -34,7 +34,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub banner: Option<PathBuf>,
 
-    /// Send the banner to datagrams too, never more bytes than came
+    /// Send the banner to datagrams too, at most half as many bytes as came
     #[arg(long, requires = "banner")]
     pub answer_udp: bool,
 

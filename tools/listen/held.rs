@@ -91,12 +91,14 @@ pub(crate) struct Held {
     visitors: BTreeMap<u64, Visitor>,
     next: u64,
     most: usize,
+    /// Whether `most` is less than was asked for.
+    lowered: bool,
 }
 
 impl Held {
     /// Room for `most`.
     pub(crate) fn new(most: usize) -> Self {
-        Held { visitors: BTreeMap::new(), next: 0, most }
+        Held { visitors: BTreeMap::new(), next: 0, most, lowered: false }
     }
 
     /// Whether there is no room.
@@ -138,7 +140,14 @@ impl Held {
 
     /// From now on there is room for no more than are here, and says how many that is.
     pub(crate) fn shrink(&mut self) -> usize {
-        self.most = self.most.min(self.visitors.len());
+        let here = self.visitors.len();
+        self.lowered |= here < self.most;
+        self.most = self.most.min(here);
         self.most
+    }
+
+    /// Whether there is less room than at first.
+    pub(crate) fn is_lowered(&self) -> bool {
+        self.lowered
     }
 }

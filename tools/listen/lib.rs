@@ -8,6 +8,7 @@
 //! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
 //! | `decoy.rs`, `inherited.rs`, `bound.rs` | a decoy port, passed by systemd or bound here |
 //! | `tcp.rs`, `udp.rs` | one connection, one datagram |
+//! | `answer.rs` | what a datagram is answered, so that nobody gains by forging it |
 //! | `setback.rs` | which error of accept(2) costs what |
 //! | `held.rs` | connections that are kept for their first bytes, bounded |
 //! | `sighting.rs`, `tally.rs` | who was seen where, and how many |
@@ -16,6 +17,7 @@
 //! | `service.rs` | what systemd is told |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
+mod answer;
 mod bound;
 mod cli;
 mod decoy;

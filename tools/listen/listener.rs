@@ -72,7 +72,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Listener<W> {
     ///
     /// # Errors
     /// What ends the program.
-    pub(crate) fn run(&mut self, mut service: Service, stop: BorrowedFd<'_>) -> Result<(), ListenError> {
+    pub(crate) fn run(&mut self, service: &Service, stop: BorrowedFd<'_>) -> Result<(), ListenError> {
         loop {
             service.pulse(Instant::now());
             if self.turn(service.next_pulse())? == Turn::Stop {

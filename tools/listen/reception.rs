@@ -9,6 +9,7 @@ use psentry_stage::Complaints;
 use socket2::Socket;
 
 use crate::ListenError;
+use crate::answer::Answers;
 use crate::decoy::Decoy;
 use crate::held::{Held, Standing, Visitor};
 use crate::setback::Setback;
@@ -27,6 +28,7 @@ pub(crate) struct Reception<W> {
     pub(crate) tally: Tally,
     manners: Manners,
     mailbox: Mailbox,
+    answers: Answers,
     journal: Journal<W>,
     complaints: Complaints,
     /// Set once the program is to end: nobody is held any more, and nobody is received after it.
@@ -34,11 +36,17 @@ pub(crate) struct Reception<W> {
 }
 
 impl<W: FnMut(&Record) -> io::Result<()>> Reception<W> {
-    /// Receives as `manners` say, notes in `journal`.
-    pub(crate) fn new(manners: Manners, journal: Journal<W>, complaints: Complaints) -> Self {
+    /// Receives who comes to `decoys` as `manners` say, notes in `journal`.
+    pub(crate) fn new(
+        manners: Manners,
+        decoys: &[Decoy],
+        journal: Journal<W>,
+        complaints: Complaints,
+    ) -> Self {
         let mailbox = Mailbox::new(manners.capture);
+        let answers = Answers::new(&manners, decoys);
         let held = Held::new(manners.max_held);
-        Reception { held, tally: Tally::default(), manners, mailbox, journal, complaints, end: None }
+        Reception { held, tally: Tally::default(), manners, mailbox, answers, journal, complaints, end: None }
     }
 
     /// Receives up to a batch of a decoy's visitors. What is left of it: `Drained`, if it is well.
@@ -53,9 +61,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Reception<W> {
                 }
                 Decoy::Udp(udp) => udp.receive(&mut self.mailbox).map(|datagram| {
                     self.datagram(&datagram)?;
-                    if self.manners.answer_udp && !datagram.to_all {
-                        udp.answer(&datagram, &self.manners.banner);
-                    }
+                    udp.answer(&datagram, self.answers.to(&datagram));
                     Ok(())
                 }),
             };
@@ -86,11 +92,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Reception<W> {
             return Ok(self.journal.note(&sighting, &[])?);
         }
         if self.held.is_full() {
-            if self.tally.turned_away == 0 {
-                self.complaints
-                    .say("as many connections are held as --max-held allows; more are closed at once");
-            }
-            self.tally.turned_away += 1;
+            self.turn_away();
             return Ok(self.journal.note(&sighting, &[])?);
         }
         let mut visitor = Visitor::greet(stream, sighting, &self.manners);
@@ -111,6 +113,19 @@ impl<W: FnMut(&Record) -> io::Result<()>> Reception<W> {
             return self.dismiss(number);
         }
         Ok(())
+    }
+
+    /// Counts a connection that there is no room for. Which bound it met is told once; of the lowered one,
+    /// [`make_room`](Self::make_room) has told.
+    fn turn_away(&mut self) {
+        if self.held.is_lowered() {
+            self.tally.crowded_out += 1;
+            return;
+        }
+        if self.tally.turned_away == 0 {
+            self.complaints.say("as many connections are held as --max-held allows; more are closed at once");
+        }
+        self.tally.turned_away += 1;
     }
 
     fn datagram(&mut self, datagram: &Datagram) -> Result<(), ListenError> {
@@ -166,7 +181,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Reception<W> {
         self.dismiss(number)?;
         let most = self.held.shrink();
         self.complaints.say(&format!(
-            "from now on {most} connections are held at most; raise LimitNOFILE= or ulimit -n"
+            "for lack of descriptors no more than {most} connections are held from now on, and others are closed at once; raise LimitNOFILE= or ulimit -n"
         ));
         Ok(())
     }

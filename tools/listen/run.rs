@@ -61,10 +61,13 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
         Service::silent()
     });
     let host = settings.host.or_else(host_name);
-    let journal = Journal::new(host, |record: &_| output.write_unless(signals.as_fd(), record));
-    let reception = Reception::new(settings.manners, journal, complaints);
+    let journal = Journal::new(host, |record: &_| {
+        service.await_reader(io::stdout().as_fd(), signals.as_fd())?;
+        output.write_unless(signals.as_fd(), record)
+    });
+    let reception = Reception::new(settings.manners, &decoys, journal, complaints);
     let mut listener = Listener::new(watch, decoys, reception)?;
-    let result = listener.run(service, signals.as_fd());
+    let result = listener.run(&service, signals.as_fd());
     if let Some(sentence) = listener.tally().sentence() {
         let _ = writeln!(io::stderr(), "psentry-listen: {sentence}");
     }

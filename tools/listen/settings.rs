@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     pub(crate) tcp: BTreeSet<u16>,
     /// UDP ports to bind.
     pub(crate) udp: BTreeSet<u16>,
-    /// Addresses to bind them to; empty: all of this machine's.
+    /// Addresses to bind them to, none covered by another; empty: all of this machine's.
     pub(crate) bind: BTreeSet<IpAddr>,
     /// What happens on a decoy.
     pub(crate) manners: Manners,
@@ -63,7 +63,7 @@ impl Settings {
     pub(crate) fn from_flags(flags: Flags) -> Result<Self, ListenError> {
         let tcp = port_list("--tcp", &flags.tcp)?;
         let udp = port_list("--udp", &flags.udp)?;
-        let bind = flags.bind.iter().map(|text| address(text)).collect::<Result<BTreeSet<_>, _>>()?;
+        let bind = flags.bind.iter().map(|text| address(text)).collect::<Result<_, _>>().map(uncovered)?;
         if !bind.is_empty() && tcp.is_empty() && udp.is_empty() {
             return Err(ListenError::BindAlone);
         }
@@ -100,6 +100,15 @@ fn address(text: &str) -> Result<IpAddr, ListenError> {
         return Err(ListenError::BindMany(addr));
     }
     Ok(psentry_records::canonical(addr))
+}
+
+/// Without the addresses that a wildcard covers: their ports would be its own already. `::` is IPv4's too, but it
+/// leaves that to `0.0.0.0` where both are given.
+fn uncovered(mut bind: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    let all_v6 = bind.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let all_v4 = all_v6 || bind.contains(&IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    bind.retain(|addr| addr.is_unspecified() || !(if addr.is_ipv4() { all_v4 } else { all_v6 }));
+    bind
 }
 
 fn banner(path: &Path) -> Result<Vec<u8>, ListenError> {
@@ -160,5 +169,22 @@ mod tests {
         assert_eq!(ports::list(&settings.tcp), "21,23,80");
         assert!(settings.bind.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
         assert_eq!(settings.bind.len(), 2);
+    }
+
+    #[test]
+    fn no_address_is_bound_twice() {
+        for (given, bound) in [
+            (&["127.0.0.1", "127.0.0.1", "::ffff:127.0.0.1"][..], &["127.0.0.1"][..]),
+            (&["127.0.0.1", "::1"], &["127.0.0.1", "::1"]),
+            (&["0.0.0.0", "127.0.0.1", "192.0.2.7"], &["0.0.0.0"]),
+            (&["127.0.0.1", "0.0.0.0", "::1"], &["0.0.0.0", "::1"]),
+            (&["::", "::1", "127.0.0.1"], &["::"]),
+            (&["::1", "::", "127.0.0.1", "0.0.0.0"], &["0.0.0.0", "::"]),
+        ] {
+            let flags = given.iter().flat_map(|addr| ["--bind", addr]).chain(["--tcp", "23"]);
+            let settings = settings(&flags.collect::<Vec<_>>()).unwrap();
+            let want: BTreeSet<IpAddr> = bound.iter().map(|addr| addr.parse().unwrap()).collect();
+            assert_eq!(settings.bind, want, "{given:?}");
+        }
     }
 }

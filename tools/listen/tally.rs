@@ -7,8 +7,10 @@ pub(crate) struct Tally {
     pub(crate) connections: u64,
     /// Datagrams noted.
     pub(crate) datagrams: u64,
-    /// Connections closed at once because too many were held.
+    /// Connections closed at once because as many were held as was asked for.
     pub(crate) turned_away: u64,
+    /// Connections closed at once because fewer are held since descriptors ran out.
+    pub(crate) crowded_out: u64,
     /// Datagrams to everybody, which are no probes.
     pub(crate) broadcasts: u64,
 }
@@ -20,6 +22,11 @@ impl Tally {
             (self.connections, "connection", "connections"),
             (self.datagrams, "datagram", "datagrams"),
             (self.turned_away, "closed at once for --max-held", "closed at once for --max-held"),
+            (
+                self.crowded_out,
+                "closed at once for lack of descriptors",
+                "closed at once for lack of descriptors",
+            ),
             (self.broadcasts, "broadcast ignored", "broadcasts ignored"),
         ]
         .into_iter()
@@ -39,7 +46,9 @@ mod tests {
         assert_eq!(Tally::default().sentence(), None);
         let tally = Tally { connections: 1, broadcasts: 2, ..Tally::default() };
         assert_eq!(tally.sentence().unwrap(), "1 connection, 2 broadcasts ignored");
-        let tally = Tally { connections: 9, datagrams: 1, turned_away: 3, broadcasts: 0 };
+        let tally = Tally { connections: 9, datagrams: 1, turned_away: 3, ..Tally::default() };
         assert_eq!(tally.sentence().unwrap(), "9 connections, 1 datagram, 3 closed at once for --max-held");
+        let tally = Tally { connections: 9, crowded_out: 3, ..Tally::default() };
+        assert_eq!(tally.sentence().unwrap(), "9 connections, 3 closed at once for lack of descriptors");
     }
 }

@@ -1,6 +1,5 @@
-//! A UDP decoy: takes one datagram at a time, and learns from the kernel which address it was sent to. It answers
-//! only when asked to, and then so that nobody gains by it: a forged source gets no more bytes than were sent in
-//! its name, and no service's own port is answered, which might answer again.
+//! A UDP decoy: takes one datagram at a time, and learns from the kernel which address it was sent to. An answer goes
+//! out from that address; what it may be is `answer.rs`'s affair.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -15,9 +14,6 @@ use psentry_records::{Timestamp, canonical};
 use socket2::Socket;
 
 use crate::sighting::{Sighting, Way};
-
-/// Below it are the ports of services, and no program that probes.
-const FIRST_CLIENT_PORT: u16 = 1024;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -94,12 +90,13 @@ impl UdpDecoy {
         Ok(Datagram { sighting, length: message.bytes, to_all })
     }
 
-    /// Sends what `datagram` may be answered of `banner`, from the address that it came to. What cannot be sent is
-    /// not sent: nobody was promised an answer.
-    pub(crate) fn answer(&self, datagram: &Datagram, banner: &[u8]) {
+    /// Sends `answer`, if there is any, from the address that `datagram` came to. What cannot be sent is not sent:
+    /// nobody was promised an answer.
+    pub(crate) fn answer(&self, datagram: &Datagram, answer: &[u8]) {
+        if answer.is_empty() {
+            return;
+        }
         let Sighting { source, dest, .. } = datagram.sighting;
-        let allowed = answer_length(source.port(), datagram.length, banner.len());
-        let Some(answer @ [_, ..]) = banner.get(..allowed) else { return };
         let (v4, v6);
         let from = match dest.ip() {
             IpAddr::V4(addr) if self.local.is_ipv4() => {
@@ -121,11 +118,6 @@ impl UdpDecoy {
         let (answer, to) = ([IoSlice::new(answer)], SockaddrStorage::from(source));
         let _ = sendmsg(fd, &answer, &[from], MsgFlags::MSG_DONTWAIT, Some(&to));
     }
-}
-
-/// How many bytes of a banner a datagram earns.
-fn answer_length(source_port: u16, received: usize, banner: usize) -> usize {
-    if source_port < FIRST_CLIENT_PORT { 0 } else { banner.min(received) }
 }
 
 fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {

@@ -222,8 +222,8 @@ impl Record {
         Ok(())
     }
 
-    /// Takes at least one character, and at most `surplus` bytes, from the longest text; says whether there was
-    /// anything to take.
+    /// Takes at least one character, and at most `surplus` bytes and the rest of an escape, from the longest text;
+    /// says whether there was anything to take.
     fn shorten(&mut self, surplus: usize) -> bool {
         let (common, mut texts) = match self {
             Record::Probe(probe) => {
@@ -247,8 +247,22 @@ impl Record {
         let keep = (0..=keep).rev().find(|&at| longest.is_char_boundary(at)).unwrap_or(0);
         let had = longest.len();
         longest.truncate(keep);
+        longest.truncate(whole(longest));
         had > keep
     }
+}
+
+/// How long `text` is without an escape at its end that was cut; escapes as `u8::escape_ascii` writes them.
+fn whole(text: &str) -> usize {
+    let mut rest = text;
+    while let Some((_, escape)) = rest.split_once('\\') {
+        let mut chars = escape.chars();
+        if chars.nth(if escape.starts_with('x') { 2 } else { 0 }).is_none() {
+            return text.len() - escape.len() - 1;
+        }
+        rest = chars.as_str();
+    }
+    text.len()
 }
 
 /// What a line is that did not read as ours: an event of another tool, or nothing.

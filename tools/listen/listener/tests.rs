@@ -37,7 +37,7 @@ fn scene(manners: Manners) -> Scene {
         list.borrow_mut().push(probe.clone());
         Ok(())
     });
-    let reception = Reception::new(manners, Journal::new(None, write), Complaints::new("test"));
+    let reception = Reception::new(manners, &decoys, Journal::new(None, write), Complaints::new("test"));
     Scene { listener: Listener::new(Watch::new().unwrap(), decoys, reception).unwrap(), noted, tcp, udp }
 }
 
@@ -100,6 +100,15 @@ fn a_datagram_is_noted_and_not_answered() {
     assert_eq!((probe.body.kind, probe.body.handshake, payload(&probe)), (Kind::Udp, false, "hel"));
     client.set_nonblocking(true).unwrap();
     assert_eq!(client.recv(&mut [0; 9]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_decoy_does_not_answer_itself() {
+    let mut scene = scene(Manners { answer_udp: true, ..hold(0, b"banner") });
+    let Some(Decoy::Udp(decoy)) = &scene.listener.decoys[1] else { panic!("not UDP") };
+    decoy.socket.send_to(b"a forged question", &scene.udp.into()).unwrap();
+    scene.noted(1);
+    assert_eq!(scene.listener.turn(Some(Instant::now())).unwrap(), Turn::Quiet);
 }
 
 #[test]
@@ -174,8 +183,13 @@ fn who_is_over_the_limit_is_noted_and_closed_at_once() {
     scene.noted(3);
     assert_eq!(scene.listener.tally().turned_away, 3);
     assert_eq!(clients[4].read(&mut [0; 9]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    // When descriptors run out, one less is held, and the bound is another one.
+    scene.listener.reception.make_room().unwrap();
+    clients.push(TcpStream::connect(scene.tcp).unwrap());
+    scene.noted(5);
+    assert_eq!((scene.listener.tally().turned_away, scene.listener.tally().crowded_out), (3, 1));
     drop(clients);
-    assert_eq!(scene.noted(5).len(), 5);
+    assert_eq!(scene.noted(6).len(), 6);
 }
 
 #[test]

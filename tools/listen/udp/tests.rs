@@ -1,4 +1,4 @@
-//! Over loopback: where datagrams go, and what they earn.
+//! Over loopback: where datagrams go, and where their answers come from.
 
 use std::net::UdpSocket;
 
@@ -80,7 +80,7 @@ fn a_long_datagram_is_cut_and_its_length_known() {
 }
 
 #[test]
-fn an_answer_is_never_longer_than_the_question_and_comes_from_where_it_went() {
+fn an_answer_comes_from_where_the_question_went() {
     for (bound, asked, from) in [
         ("0.0.0.0:0", "127.0.0.2", "127.0.0.1"),
         ("[::]:0", "127.0.0.2", "127.0.0.1"),
@@ -88,22 +88,14 @@ fn an_answer_is_never_longer_than_the_question_and_comes_from_where_it_went() {
     ] {
         let (decoy, client) = (decoy(bound), UdpSocket::bind((from, 0)).unwrap());
         client.connect((asked, decoy.local.port())).unwrap();
-        for (question, want) in [(&b"hey"[..], &b"ban"[..]), (b"a long question", b"banner")] {
-            client.send(question).unwrap();
-            decoy.answer(&received(&decoy), b"banner");
-            let mut answer = [0; 20];
-            // The client is connected: an answer from another address would not reach it.
-            client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-            let length = client.recv(&mut answer).unwrap();
-            assert_eq!(&answer[..length], want, "{bound}");
-        }
+        client.send(b"a question").unwrap();
+        let datagram = received(&decoy);
+        decoy.answer(&datagram, b"");
+        decoy.answer(&datagram, b"answer");
+        let mut answer = [0; 20];
+        // The client is connected: an answer from another address would not reach it.
+        client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let length = client.recv(&mut answer).unwrap();
+        assert_eq!(&answer[..length], b"answer", "{bound}");
     }
-}
-
-#[test]
-fn services_and_nobody_are_not_answered() {
-    assert_eq!(answer_length(0, 100, 10), 0);
-    assert_eq!(answer_length(53, 100, 10), 0);
-    assert_eq!(answer_length(1024, 100, 10), 10);
-    assert_eq!(answer_length(40_000, 0, 10), 0);
 }

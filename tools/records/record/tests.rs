@@ -156,6 +156,37 @@ fn long_texts_are_shortened_to_one_line() {
     }
 }
 
+/// A payload that is cut is the escape of fewer bytes, whatever the length of what is around it.
+#[test]
+fn a_payload_is_never_cut_within_an_escape() {
+    for bytes in [&[0xff; 4096][..], &[b'\\'; 8192], &[b'"'; 8192], &b"\r\n\t'x\0".repeat(1500)] {
+        for name in 0..8 {
+            let mut common = Common::at(Timestamp::from_micros(0).unwrap());
+            common.src_ip = Some("192.0.2.7".parse().unwrap());
+            common.host = Some("h".repeat(name));
+            let (kind, payload) = (Kind::Connect, Some(bytes.escape_ascii().to_string()));
+            let body = ProbeBody { sensor: None, kind, handshake: true, count: 1, payload };
+            let mut line = Vec::new();
+            Record::Probe(Probe { common, body }).encode(&mut line).unwrap();
+            assert!(line.len() <= MAX_LINE && line.len() > MAX_LINE - 100, "{} bytes", line.len());
+            let Ok(Record::Probe(probe)) = Record::parse(std::str::from_utf8(&line).unwrap()) else {
+                panic!()
+            };
+            let payload = probe.body.payload.unwrap();
+            let fits = |count: usize| bytes[..count].escape_ascii().to_string() == payload;
+            assert!((1..bytes.len()).any(fits), "{payload}");
+        }
+    }
+}
+
+#[test]
+fn whole_escapes_are_told_from_cut_ones() {
+    for (text, want) in [("", 0), ("a", 1), (r"\n", 2), (r"a\", 1), (r"\\", 2), (r"\\\", 2), (r"\x", 0)] {
+        assert_eq!(whole(text), want, "{text}");
+    }
+    assert_eq!((whole(r"é\xf"), whole(r"\xff"), whole(r"\\xf"), whole("\\é")), (2, 4, 4, 3));
+}
+
 #[test]
 fn other_tools_events_pass_and_broken_ones_of_ours_do_not() {
     for line in [
