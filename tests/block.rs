@@ -71,6 +71,19 @@ fn whoever_must_not_be_cut_off_is_refused() {
         assert_eq!(outcome.body.result, OutcomeResult::Refused, "{scope}");
         assert!(outcome.body.error.is_some_and(|why| why.len() > 10), "{scope}: why?");
     }
+    // The broadcast address of a network, and the next hop of half of the way out.
+    lab.guard.sh("ip route add 128.0.0.0/1 via 192.0.2.9");
+    let mut near = vec!["203.0.113.255/32", "192.0.2.9/32"];
+    // The peer of a tunnel that is the other half, where tunnels can be made.
+    let tunnel = "ip tuntap add name ppp mode tun && ip address add 198.18.7.1 peer 198.18.7.2 dev ppp &&
+        ip link set ppp up && ip route add 0.0.0.0/1 dev ppp";
+    if lab.guard.ok(&["sh", "-ec", tunnel]) {
+        near.push("198.18.7.2/32");
+    }
+    for scope in near {
+        say(&mut stdin, Action::Block, scope, Some(60));
+        assert_eq!(result(&mut block, scope), OutcomeResult::Refused, "{scope}");
+    }
     // An address that the guard gets while psentry-block runs is its own from then on.
     lab.guard.sh("ip address add 192.0.2.77/32 dev lo");
     say(&mut stdin, Action::Block, "192.0.2.77", Some(60));
@@ -150,6 +163,164 @@ fn a_flushed_ruleset_is_made_again() {
     say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
     assert!(lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
+}
+
+/// However somebody takes the rules away, what is told to be applied is dropped.
+#[test]
+fn a_set_without_its_rule_gets_it_again() {
+    let lab = Lab::new();
+    let _service = lab.service(8088);
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    for (n, vandal) in [
+        "true",
+        "nft flush table inet psentry",
+        "nft flush chain inet psentry prerouting",
+        "nft 'flush chain inet psentry prerouting; delete chain inet psentry prerouting'",
+        "nft delete rule inet psentry prerouting handle \\
+             $(nft -a list chain inet psentry prerouting | sed -n 's/.*@v4_32 .*handle //p')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        lab.guard.sh(vandal);
+        // Another scope first: it is the set that needs its rule, and not the scope.
+        for scope in [format!("198.18.0.{n}/32"), "203.0.113.7/32".to_owned()] {
+            say(&mut stdin, Action::Block, &scope, Some(600));
+            assert_eq!(result(&mut block, &scope), OutcomeResult::Applied, "{vandal}");
+        }
+        assert!(lab.scanner.is_shut_out(GUARD[0], 8088), "{vandal}");
+        let rules = lab.guard.sh("nft list chain inet psentry prerouting");
+        assert_eq!((rules.matches("@v4_32").count(), rules.matches("@v6_64").count()), (1, 1), "{rules}");
+        say(&mut stdin, Action::Unblock, "203.0.113.7/32", None);
+        assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
+    }
+}
+
+/// `unblock` by hand counts, although the program that blocked does not hear of it.
+#[test]
+fn who_was_let_in_by_hand_is_not_shut_out_for_longer_than_asked() {
+    let lab = Lab::new();
+    for name in ["nft", "ipset", "route", "iptables"] {
+        let (mut block, mut stdin) = start(&lab, &["--backend", name]);
+        say(&mut stdin, Action::Block, "203.0.113.7", Some(86_400));
+        assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied, "{name}");
+        say(&mut stdin, Action::Block, "203.0.113.7", Some(60));
+        assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Already, "{name}");
+        lab.guard.read(&[bin("psentry-block"), "unblock", "203.0.113.7", "--backend", name]);
+        for (duration, want) in [(60, OutcomeResult::Applied), (50, OutcomeResult::Already)] {
+            say(&mut stdin, Action::Block, "203.0.113.7", Some(duration));
+            let outcome = outcome(&mut block, "203.0.113.7/32");
+            assert_eq!(outcome.body.result, want, "{name}");
+            assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() <= 60, "{name}");
+        }
+        lab.guard.read(&[bin("psentry-block"), "flush", "--backend", name]);
+    }
+}
+
+/// A command that blocks and then fails is undone at the end of its block.
+#[test]
+fn what_a_failed_command_may_have_blocked_is_undone() {
+    let lab = Lab::new();
+    let flags = [
+        "--backend",
+        "exec",
+        "--exec",
+        "sh -c 'touch /run/$0; exit 1' {addr}",
+        "--exec-undo",
+        "rm /run/{addr}",
+    ];
+    let (mut block, mut stdin) = start(&lab, &flags);
+    say(&mut stdin, Action::Block, "203.0.113.7", Some(3));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Failed);
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Expired);
+    assert!(!lab.guard.sh("ls /run").contains("203.0.113.7"));
+    say(&mut stdin, Action::Block, "203.0.113.8", None);
+    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Failed);
+    block.signal(Signal::SIGKILL);
+    block.end();
+    let unblock = [&[bin("psentry-block"), "unblock", "203.0.113.8"], &flags[..]].concat();
+    assert!(lab.guard.read(&unblock).contains("released"));
+    assert!(!lab.guard.sh("ls /run").contains("203.0.113.8"));
+}
+
+/// A backend that cannot be read may hold anything: that is no success.
+#[test]
+fn what_cannot_be_read_is_trouble() {
+    let lab = Lab::new();
+    lab.guard
+        .sh("mkdir /run/held; printf '#!/bin/sh\\necho the lock is held >&2; exit 4\\n' > /run/held/iptables
+         chmod +x /run/held/iptables");
+    for command in [&["list"][..], &["unblock", "203.0.113.7"], &["flush"]] {
+        let path = format!("PATH=/run/held:{}", std::env::var("PATH").unwrap());
+        let line = [&["env", &path, bin("psentry-block")], command].concat();
+        let output = lab.guard.run(&line);
+        assert_eq!(output.status.code(), Some(71), "{command:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("the lock is held"), "{output:?}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("already"), "{output:?}");
+    }
+}
+
+/// A blackhole that another route stands before has no effect, and is not left standing.
+#[test]
+fn a_network_that_another_route_leads_to_is_no_block() {
+    let lab = Lab::new();
+    lab.guard.sh("ip route add 198.18.1.0/24 dev scanner; ip route add 198.18.2.254/32 dev scanner");
+    let (mut block, mut stdin) = start(&lab, &["--backend", "route"]);
+    for (scope, want) in [
+        ("198.18.1.0/24", OutcomeResult::Failed),
+        ("198.18.2.0/24", OutcomeResult::Failed),
+        ("198.18.3.0/24", OutcomeResult::Applied),
+        ("2001:db8:7::/64", OutcomeResult::Applied),
+    ] {
+        say(&mut stdin, Action::Block, scope, Some(600));
+        let outcome = outcome(&mut block, scope);
+        assert_eq!(outcome.body.result, want, "{outcome:?}");
+    }
+    let holes = lab.guard.sh("ip route show type blackhole");
+    assert!(!holes.contains("198.18.1.") && !holes.contains("198.18.2."), "{holes}");
+}
+
+/// A reader of outcomes that stalls is not waited for once somebody asks to stop.
+#[test]
+fn a_reader_that_stalls_does_not_keep_it_from_stopping() {
+    let lab = Lab::new();
+    // Opened for reading, too, so that the pipe has a reader, which never reads.
+    lab.guard.sh("mkfifo /run/outcomes");
+    let line = format!("exec {} --backend dry-run 1<>/run/outcomes", bin("psentry-block"));
+    let mut block = Program::start_fed(lab.guard.command("sh").args(["-c", &line]));
+    let mut stdin = block.stdin();
+    let feeder = std::thread::spawn(move || {
+        let body = VerdictBody::new(Action::Block, "127.0.0.1".parse().unwrap());
+        let verdict = Record::Verdict(Verdict { common: Common::at(Timestamp::now()), body });
+        let mut writer = Writer::new(&mut stdin);
+        // Those that do not fit are lost with the pipe.
+        for _ in 0..3000 {
+            if writer.write(&verdict).is_err() {
+                break;
+            }
+        }
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let asked = std::time::Instant::now();
+    block.signal(Signal::SIGTERM);
+    let (status, _, errors) = block.end();
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert_eq!(status.code(), Some(74), "{errors:?}");
+    feeder.join().unwrap();
+}
+
+/// What became an address of this machine since the last run is let in.
+#[test]
+fn what_became_an_own_address_is_released_at_the_start() {
+    let lab = Lab::new();
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    say(&mut stdin, Action::Block, "203.0.113.77", None);
+    assert_eq!(result(&mut block, "203.0.113.77/32"), OutcomeResult::Applied);
+    block.terminate();
+    lab.guard.sh("ip address add 203.0.113.77/32 dev lo");
+    let (mut block, _stdin) = start(&lab, &["--backend", "nft"]);
+    assert_eq!(result(&mut block, "203.0.113.77/32"), OutcomeResult::Refused);
+    assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113.77"));
 }
 
 /// After kill -9, blocks whose end only psentry-block knows do not stay for ever: the next start ends them on time.
@@ -234,6 +405,8 @@ fn what_failed_says_so_and_is_tried_again() {
 #[test]
 fn a_command_that_hangs_is_ended_and_holds_up_no_other_backend() {
     let lab = Lab::new();
+    // Nothing else on this machine sleeps for so long.
+    let sleep = format!("sleep 1000{}", std::process::id());
     let (mut block, mut stdin) = start(
         &lab,
         &[
@@ -242,7 +415,7 @@ fn a_command_that_hangs_is_ended_and_holds_up_no_other_backend() {
             "--backend",
             "nft",
             "--exec",
-            "sh -c 'sleep 1000; echo {addr}'",
+            &format!("sh -c '{sleep}; echo {{addr}}'"),
             "--exec-timeout",
             "2s",
         ],
@@ -252,7 +425,9 @@ fn a_command_that_hangs_is_ended_and_holds_up_no_other_backend() {
     assert_eq!((first.body.backend.as_deref(), first.body.result), (Some("nft"), OutcomeResult::Applied));
     let second = outcome(&mut block, "203.0.113.7/32");
     assert_eq!((second.body.backend.as_deref(), second.body.result), (Some("exec"), OutcomeResult::Failed));
-    assert!(!lab.guard.ok(&["pgrep", "-f", "^sleep 1000$"]) || cfg!(not(target_os = "linux")));
+    // It is tried again until it is asked to stop, and then nothing of it is left.
+    block.terminate();
+    assert!(!lab.guard.ok(&["pgrep", "-f", &format!("^{sleep}$")]), "it is killed with its children");
 }
 
 /// No shell sees the arguments, and a placeholder is never split again.

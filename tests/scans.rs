@@ -25,9 +25,9 @@ struct Backend {
     written: [&'static str; 2],
 }
 
-/// All that a firewall can be changed in, as text; counters and handles apart.
+/// All that a firewall can be changed in, as text; comments, and the counters of chains, apart.
 const RULESET: &str =
-    "nft list ruleset; iptables-save | grep -v '^[#:]' || true; ip6tables-save | grep -v '^[#:]' || true
+    "nft list ruleset; iptables-save | sed '/^#/d; s/ \\[.*//'; ip6tables-save | sed '/^#/d; s/ \\[.*//'
     ipset save; ip route show; ip -6 route show; cat /run/hosts.deny 2>/dev/null || true";
 
 const HOSTS_DENY: &str = "# written by hand\nALL: 192.0.2.66\nsshd: PARANOID";
@@ -207,6 +207,30 @@ fn a_command_blocks_a_scan_and_leaves_no_trace() {
         look: "nft list set inet mine taken4; nft list set inet mine taken6",
         written: ["203.0.113.7", "2001:db8:7::/64"],
     });
+}
+
+/// Where nothing was before, iptables makes the tables itself, and nothing is left of them either.
+#[test]
+fn a_bare_firewall_is_bare_again() {
+    for name in ["iptables", "ipset"] {
+        let lab = Lab::new();
+        assert_eq!(lab.guard.sh("nft list ruleset"), "");
+        let flags = ["--backend", name];
+        let mut block = Program::start_fed(lab.guard.command(bin("psentry-block")).args(flags));
+        let mut stdin = block.stdin();
+        for scope in [SCANNER_SCOPE[0], SCANNER_SCOPE[1]] {
+            crate::block::say(&mut stdin, Action::Block, scope, Some(600));
+            block.record(
+                "applied",
+                |record| matches!(record, Record::Outcome(o) if o.body.result == OutcomeResult::Applied),
+            );
+        }
+        assert_ne!(lab.guard.sh("nft list ruleset"), "", "{name}");
+        drop(stdin);
+        block.terminate();
+        lab.guard.read(&[&[bin("psentry-block"), "flush"], &flags[..]].concat());
+        assert_eq!(lab.guard.sh("nft list ruleset; ipset save"), "", "{name}");
+    }
 }
 
 /// What `tcpd` itself makes of the section: the library that reads hosts.deny is asked.

@@ -2,6 +2,7 @@
 //! file, what a command does) and says of each change whether it is confirmed. It decides nothing, keeps no clock,
 //! and trusts no memory of its own: whoever changes the same piece by hand meanwhile is right.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use psentry_records::{Prefix, Proto, Timestamp};
@@ -28,6 +29,22 @@ pub trait Backend: Send {
     /// # Errors
     /// When it cannot be read.
     fn list(&mut self) -> Result<Vec<Entry>, Error>;
+
+    /// Blocks of which it is not known whether they stand, so that they are neither listed nor forgotten.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn unsure(&mut self) -> Result<Vec<Entry>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Which of these scopes are blocked now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn standing(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {
+        Ok(self.list()?.into_iter().map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect())
+    }
 
     /// Takes every trace of psentry away, and says which blocks went with it.
     ///
@@ -103,6 +120,22 @@ pub struct Entry {
 }
 
 impl Block {
+    /// Whether its time is over.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// Whether it lasts at least as long as a block that ends at `other`.
+    #[must_use]
+    pub fn outlasts(&self, other: Option<Timestamp>) -> bool {
+        match (self.until, other) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(until), Some(other)) => until >= other,
+        }
+    }
+
     /// How many seconds from `now`, rounded up; `None`: without end.
     #[must_use]
     pub fn seconds_left(&self, now: Timestamp) -> Option<u64> {

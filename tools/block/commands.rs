@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
-use psentry_stage::{Exit, Failure};
 
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::cli::{Flags, Which};
@@ -15,7 +14,7 @@ use crate::{backends, listing};
 
 /// Shows what is blocked.
 pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let (readers, trouble) = readers(flags)?;
+    let (readers, trouble) = readers(flags);
     let now = Timestamp::now();
     let mut blocks: Vec<(&str, Entry)> = Vec::new();
     for (backend, entries) in &readers {
@@ -37,13 +36,14 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
 
 /// Ends a block on every backend that holds it.
 pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Result<(), Error> {
-    let (readers, mut trouble) = readers(flags)?;
+    let (readers, mut trouble) = readers(flags);
     let chosen = !flags.backend.is_empty();
     let mut outcomes = Vec::new();
     let mut near: Vec<(&str, Prefix)> = Vec::new();
     for (mut backend, entries) in readers {
         let name = backend.name();
-        let holds = entries.iter().any(|entry| entry.scope == scope);
+        let doubts = backend.unsure().unwrap_or_default();
+        let holds = entries.iter().chain(&doubts).any(|entry| entry.scope == scope);
         near.extend(entries.iter().map(|entry| entry.scope).filter(|s| s.overlaps(scope)).map(|s| (name, s)));
         if !holds && !chosen {
             continue;
@@ -64,7 +64,8 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
         }
         outcomes.push(outcome);
     }
-    if outcomes.is_empty() {
+    // What could not be read may well block it.
+    if outcomes.is_empty() && trouble.is_none() {
         say(&format!("{scope} was not blocked"));
         outcomes.push(body(Action::Unblock, scope, None, OutcomeResult::Already));
     }
@@ -77,7 +78,7 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
 
 /// Ends all blocks, and takes away whatever psentry-block made.
 pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let (readers, mut trouble) = readers(flags)?;
+    let (readers, mut trouble) = readers(flags);
     let mut outcomes = Vec::new();
     for (mut backend, _) in readers {
         let name = backend.name();
@@ -112,7 +113,7 @@ type Reader = (Box<dyn Backend>, Vec<Entry>);
 
 /// The chosen backends and what each holds; if none is chosen, all that this machine has. The second part: what
 /// went wrong with one that could be used.
-fn readers(flags: &Flags) -> Result<(Vec<Reader>, Option<Error>), Error> {
+fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
     let chosen = flags.chosen();
     let mut readers = Vec::new();
     let mut trouble: Option<Error> = None;
@@ -124,17 +125,13 @@ fn readers(flags: &Flags) -> Result<(Vec<Reader>, Option<Error>), Error> {
         };
         match read() {
             Ok(reader) => readers.push(reader),
-            Err(error) if !chosen.is_empty() => return Err(error),
-            Err(Error::Missing { .. } | Error::Usage(_)) => {}
-            // Without rights nothing was read, and a damaged file may hold anything.
-            Err(error) if matches!(error.exit(), Exit::NoPermission | Exit::Config | Exit::Io) => {
-                trouble = worst(trouble, error);
-            }
-            // What the machine does not support holds nothing.
-            Err(error) => say(&error.to_string()),
+            // What is not there, or what the machine does not support, holds nothing.
+            Err(error) if chosen.is_empty() && error.is_unsupported() => {}
+            // Nothing was read, and it may hold anything.
+            Err(error) => trouble = worst(trouble, error),
         }
     }
-    Ok((readers, trouble))
+    (readers, trouble)
 }
 
 /// Outcomes as lines.

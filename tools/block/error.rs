@@ -36,8 +36,18 @@ pub enum Error {
         program: String,
         /// How it ended.
         status: String,
+        /// Its exit code, if it had one.
+        code: Option<i32>,
         /// The end of its standard error.
         said: String,
+    },
+    /// A program could not be started, so that it did nothing.
+    #[error("'{program}' could not be run: {why}")]
+    NotRun {
+        /// Its name.
+        program: String,
+        /// What the system said.
+        why: Arc<io::Error>,
     },
     /// A program did not end in time, and was killed.
     #[error("'{program}' did not end within {}", seconds(*.limit))]
@@ -127,7 +137,31 @@ pub enum Error {
     },
 }
 
+/// What iptables and ipset say of a kernel without their modules.
+const UNSUPPORTED: [&str; 4] = [
+    "Table does not exist",
+    "Protocol not supported",
+    "Protocol not available",
+    "Cannot open session to kernel",
+];
+
 impl Error {
+    /// Whether this machine lacks what was asked for, so that nothing of it can stand here. A program that could not
+    /// say what stands, because another held its lock, is no such thing.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        let lacks = |errno: Errno| {
+            use Errno::{EAFNOSUPPORT, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT};
+            [EAFNOSUPPORT, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPROTONOSUPPORT].contains(&errno)
+        };
+        match self {
+            Error::Missing { .. } => true,
+            Error::Kernel { errno, .. } => lacks(*errno),
+            Error::System { why, .. } => why.raw_os_error().is_some_and(|code| lacks(Errno::from_raw(code))),
+            Error::Program { said, .. } => UNSUPPORTED.iter().any(|words| said.contains(words)),
+            _ => false,
+        }
+    }
+
     /// For `map_err`: an error of a file.
     pub(crate) fn file(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
@@ -148,6 +182,7 @@ impl Failure for Error {
             Error::Kernel { errno: Errno::EPERM | Errno::EACCES, .. } => Exit::NoPermission,
             Error::File { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => Exit::NoPermission,
             Error::Program { .. }
+            | Error::NotRun { .. }
             | Error::TooSlow { .. }
             | Error::Kernel { .. }
             | Error::Netlink { .. }
@@ -165,4 +200,25 @@ impl Failure for Error {
 
 fn seconds(span: Duration) -> String {
     format!("{} s", span.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_machine_lacks_holds_nothing_for_sure() {
+        let program = |code: i32, said: &str| Error::Program {
+            program: "iptables".to_owned(),
+            status: format!("exit status: {code}"),
+            code: Some(code),
+            said: said.to_owned(),
+        };
+        let table = "can't initialize iptables table `filter': Table does not exist (do you need to insmod?)";
+        assert!(program(3, table).is_unsupported());
+        assert!(!program(4, "Another app is currently holding the xtables lock.").is_unsupported());
+        assert!(Error::Kernel { doing: "x", errno: Errno::EPROTONOSUPPORT }.is_unsupported());
+        assert!(!Error::Kernel { doing: "x", errno: Errno::ENOMEM }.is_unsupported());
+        assert!(!Error::TooSlow { program: "nft".to_owned(), limit: Duration::ZERO }.is_unsupported());
+    }
 }

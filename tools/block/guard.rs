@@ -29,7 +29,9 @@ const SPECIAL: [(&str, &str); 9] = [
 pub struct Surroundings {
     /// The addresses of its interfaces.
     pub own: Vec<IpAddr>,
-    /// The next hops of its default routes.
+    /// The broadcast addresses of its networks.
+    pub broadcasts: Vec<IpAddr>,
+    /// The next hops of its default routes, and the peers at the other end of those.
     pub gateways: Vec<IpAddr>,
 }
 
@@ -50,6 +52,9 @@ pub fn refusal(scope: Prefix, around: &Surroundings) -> Option<String> {
     if let Some(addr) = near(&around.own) {
         return Some(format!("{scope} {verb} {addr}, an address of this machine"));
     }
+    if let Some(addr) = near(&around.broadcasts) {
+        return Some(format!("{scope} {verb} {addr}, the broadcast address of a network of this machine"));
+    }
     if let Some(addr) = near(&around.gateways) {
         return Some(format!("{scope} {verb} {addr}, the default gateway of this machine"));
     }
@@ -64,6 +69,7 @@ mod tests {
     fn around() -> Surroundings {
         Surroundings {
             own: ["192.0.2.1", "2001:db8::1"].map(|a| a.parse().unwrap()).to_vec(),
+            broadcasts: vec!["192.0.2.255".parse().unwrap()],
             gateways: ["198.51.100.1", "2001:db8:ffff::1"].map(|a| a.parse().unwrap()).to_vec(),
         }
     }
@@ -88,6 +94,10 @@ mod tests {
             ("192.0.2.0/24", "192.0.2.0/24 holds 192.0.2.1, an address of this machine"),
             ("::ffff:192.0.2.1", "192.0.2.1/32 is 192.0.2.1, an address of this machine"),
             ("2001:db8::/64", "2001:db8::/64 holds 2001:db8::1, an address of this machine"),
+            (
+                "192.0.2.255",
+                "192.0.2.255/32 is 192.0.2.255, the broadcast address of a network of this machine",
+            ),
             ("198.51.0.0/16", "198.51.0.0/16 holds 198.51.100.1, the default gateway of this machine"),
             ("127.0.0.53", "127.0.0.53/32 is a loopback address, which is never blocked"),
             ("169.254.1.1", "169.254.1.1/32 is a link-local address, which is never blocked"),

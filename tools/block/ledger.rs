@@ -30,8 +30,13 @@ pub enum Decision {
     Refused(String),
     /// The scope is to be shut out like this from now on.
     Block(Block),
-    /// It is to stay shut out like this, which lasts at least as long as the verdict.
-    Already(Block),
+    /// It is to stay shut out, which lasts at least as long as the verdict.
+    Already {
+        /// As it should stand.
+        stands: Block,
+        /// What the verdict alone would make, should somebody have let it in meanwhile.
+        asked: Block,
+    },
     /// It is to be let in.
     Release,
 }
@@ -57,7 +62,7 @@ impl Ledger {
 
     /// Takes over what an earlier run left; of several for one scope the longest.
     pub fn adopt(&mut self, entry: &Entry) {
-        let outlasted = self.blocks.get(&entry.scope).is_some_and(|stands| lasts(stands.until, entry.until));
+        let outlasted = self.blocks.get(&entry.scope).is_some_and(|stands| stands.outlasts(entry.until));
         if !outlasted {
             let block = Block { until: entry.until, rule: entry.rule.clone(), ..Block::default() };
             self.put(entry.scope, block);
@@ -90,8 +95,16 @@ impl Ledger {
         if let Some(why) = refusal(scope) {
             return Decision::Refused(why);
         }
+        let block = Block {
+            until,
+            rule: verdict.body.rule.clone(),
+            port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
+            proto: verdict.common.proto,
+        };
         match self.blocks.get(&scope) {
-            Some(stands) if lasts(stands.until, until) => return Decision::Already(stands.clone()),
+            Some(stands) if stands.outlasts(until) => {
+                return Decision::Already { stands: stands.clone(), asked: block };
+            }
             None if self.blocks.len() >= self.most => {
                 let why = format!(
                     "{scope} would be one block more than --max-blocks {} allows; raise it, or let some end",
@@ -101,14 +114,15 @@ impl Ledger {
             }
             _ => {}
         }
-        let block = Block {
-            until,
-            rule: verdict.body.rule.clone(),
-            port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
-            proto: verdict.common.proto,
-        };
         self.put(scope, block.clone());
         Decision::Block(block)
+    }
+
+    /// Somebody let `scope` in behind our back, and now it is shut out as `is`; unless it was decided anew since `was`.
+    pub fn correct(&mut self, scope: Prefix, was: &Block, is: Block) {
+        if self.blocks.get(&scope) == Some(was) {
+            self.put(scope, is);
+        }
     }
 
     /// Forgets what has ended.
@@ -131,15 +145,6 @@ impl Ledger {
         if let Some(Block { until: Some(until), .. }) = self.blocks.remove(&scope) {
             self.ends.remove(&(until, scope));
         }
-    }
-}
-
-/// Whether a block that ends at `stands` lasts at least as long as one that ends at `other`.
-fn lasts(stands: Option<Timestamp>, other: Option<Timestamp>) -> bool {
-    match (stands, other) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(stands), Some(other)) => stands >= other,
     }
 }
 

@@ -162,10 +162,23 @@ impl Link {
     where
         M: NetlinkSerializable + NetlinkDeserializable + Clone,
     {
+        self.query_as(doing, question, whole)
+    }
+
+    /// Asks for one thing, and has the answer read by `read`.
+    pub(crate) fn query_as<M, T>(
+        &mut self,
+        doing: &'static str,
+        question: &M,
+        read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
+    ) -> Result<Result<Vec<T>, Errno>, Error>
+    where
+        M: NetlinkSerializable + Clone,
+    {
         self.outgoing.clear();
         self.enclose(NetlinkPayload::InnerMessage(question.clone()), NLM_F_REQUEST | NLM_F_ACK);
         self.send(doing)?;
-        Ok(self.collect(doing, &whole)?.map(Option::unwrap_or_default))
+        Ok(self.collect(doing, &read)?.map(Option::unwrap_or_default))
     }
 
     /// The answer to a dump; `None`: it changed while it was read.

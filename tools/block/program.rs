@@ -2,11 +2,12 @@
 //! only as far as somebody will read them. No shell stands in between.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -42,7 +43,8 @@ pub(crate) struct Program {
 /// What a program that ended left.
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
-    pub(crate) stdout: Vec<u8>,
+    /// `None`: it did not come to its end in time, though the program did.
+    pub(crate) stdout: Option<Vec<u8>>,
     /// The end of its standard error, without control characters.
     pub(crate) said: String,
 }
@@ -64,7 +66,11 @@ impl Program {
     /// Runs it; a status that is not 0 is an error with its words.
     pub(crate) fn run_well(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
         let ran = self.run(args, input)?;
-        if ran.status.success() { Ok(ran.stdout) } else { Err(self.failure(&ran)) }
+        match ran.stdout {
+            Some(stdout) if ran.status.success() => Ok(stdout),
+            None if ran.status.success() => Err(unread(&self.name, ran.status)),
+            _ => Err(self.failure(&ran)),
+        }
     }
 
     /// What went wrong, as the program says it.
@@ -97,7 +103,13 @@ pub(crate) fn locate(name: &str) -> Option<PathBuf> {
 /// What went wrong with a program that did not end well.
 pub(crate) fn failure(name: &str, ran: &Ran) -> Error {
     let said = if ran.said.is_empty() { "it said nothing".to_owned() } else { ran.said.clone() };
-    Error::Program { program: name.to_owned(), status: ran.status.to_string(), said }
+    Error::Program { program: name.to_owned(), status: ran.status.to_string(), code: ran.status.code(), said }
+}
+
+/// A program ended well, but what it said is not known.
+fn unread(name: &str, status: ExitStatus) -> Error {
+    let said = "its output did not end".to_owned();
+    Error::Program { program: name.to_owned(), status: status.to_string(), code: None, said }
 }
 
 /// Runs a command to its end, or kills it and its children when `limit` is over.
@@ -105,16 +117,12 @@ pub(crate) fn run(name: &str, mut command: Command, input: &[u8], limit: Duratio
     // In a group of its own a Ctrl-C at the terminal does not end it in the middle, and the limit ends all of it.
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
-    let failed = |why: io::Error| Error::Program {
-        program: name.to_owned(),
-        status: "it could not be run".to_owned(),
-        said: why.to_string(),
-    };
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child =
+        command.spawn().map_err(|why| Error::NotRun { program: name.to_owned(), why: Arc::new(why) })?;
     let stdout = collect(child.stdout.take(), LISTING, false);
     let stderr = collect(child.stderr.take(), WORDS, true);
     let fed = feed(&mut child, input);
-    let Some(status) = child.wait_timeout(limit).map_err(failed)? else {
+    let Some(status) = child.wait_timeout(limit).map_err(Error::system("wait for a program"))? else {
         if let Ok(pid) = i32::try_from(child.id()) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -129,7 +137,7 @@ pub(crate) fn run(name: &str, mut command: Command, input: &[u8], limit: Duratio
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" / ");
-    Ok(Ran { status, stdout: stdout.recv_timeout(LEFTOVERS).unwrap_or_default(), said })
+    Ok(Ran { status, stdout: stdout.recv_timeout(LEFTOVERS).ok(), said })
 }
 
 /// Writes the input beside the waiting, so that a program that reads slowly, or not, cannot hold us up.
@@ -177,7 +185,10 @@ mod tests {
     #[test]
     fn input_goes_in_and_output_comes_out() {
         let ran = sh("cat; echo oops >&2; exit 3", &[b'x'; 300_000], LIMIT).unwrap();
-        assert_eq!((ran.status.code(), ran.stdout.len(), ran.said.as_str()), (Some(3), 300_000, "oops"));
+        assert_eq!(
+            (ran.status.code(), ran.stdout.map(|o| o.len()), ran.said.as_str()),
+            (Some(3), Some(300_000), "oops")
+        );
     }
 
     #[test]
@@ -191,8 +202,16 @@ mod tests {
     #[test]
     fn a_child_that_stays_does_not_hold_us_up() {
         let started = Instant::now();
-        assert!(sh("sleep 3 & exit 0", b"", LIMIT).unwrap().status.success());
+        let ran = sh("sleep 3 & exit 0", b"", LIMIT).unwrap();
+        assert_eq!((ran.status.success(), ran.stdout), (true, None));
         assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_output_that_did_not_end_is_an_error_and_not_an_empty_one() {
+        let sh = Program::find("test", "/bin/sh").unwrap();
+        let error = sh.run_well(&["-c", "echo some; sleep 3 & exit 0"], b"").unwrap_err();
+        assert!(error.to_string().contains("its output did not end"), "{error}");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! outcomes is gone, it says so to the main loop, by the signal that the main loop waits for anyway.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
@@ -20,39 +21,56 @@ pub(crate) struct Reporter {
     host: Option<String>,
     /// Why nothing can be written any more.
     broken: OnceLock<Arc<io::Error>>,
-    /// Readable from the moment the program stops: then nobody waits for a slow reader for ever.
-    stop: UnixStream,
+    /// Readable from the moment the program is asked to stop, or stops for a reason of its own: then nobody waits for
+    /// a slow reader for ever. A request that the main loop has not seen counts, for it may be the one that waits.
+    stop: Epoll,
+    _stopped: UnixStream,
     stopper: Mutex<Option<UnixStream>>,
+    /// What a test wants to see.
+    #[cfg(test)]
+    pub(crate) told: Mutex<Vec<OutcomeBody>>,
 }
 
 impl Reporter {
-    /// To standard output, in the name of `host`.
-    pub(crate) fn stdout(host: Option<String>) -> Result<Self, Error> {
+    /// To standard output, in the name of `host`; `asked` is readable when somebody asks to stop.
+    pub(crate) fn stdout(host: Option<String>, asked: BorrowedFd<'_>) -> Result<Self, Error> {
         let output = Output::stdout().map_err(|why| Error::Output(Arc::new(why)))?;
-        let (stop, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+        let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+        let watch = || -> nix::Result<Epoll> {
+            let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            stop.add(asked, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            stop.add(&stopped, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+            Ok(stop)
+        };
+        let stop = watch().map_err(|errno| Error::system("wait for signals")(errno.into()))?;
         Ok(Reporter {
             output: Mutex::new(output),
             complaints: Mutex::new(Complaints::new("psentry-block")),
             host,
             broken: OnceLock::new(),
             stop,
+            _stopped: stopped,
             stopper: Mutex::new(Some(stopper)),
+            #[cfg(test)]
+            told: Mutex::default(),
         })
     }
 
     /// Writes an outcome; of which verdict, `common` tells.
     pub(crate) fn outcome(&self, common: Option<&Common>, body: OutcomeBody) {
+        #[cfg(test)]
+        lock(&self.told).push(body.clone());
         let now = Timestamp::now();
         let mut common = common.cloned().unwrap_or_else(|| Common::at(now));
         common.timestamp = now;
         common.host.clone_from(&self.host);
         let record = Record::Outcome(Outcome { common, body });
-        self.put(|output| output.write_unless(self.stop.as_fd(), &record));
+        self.put(|output| output.write_unless(self.stop.0.as_fd(), &record));
     }
 
     /// Passes on a line as it was read.
     pub(crate) fn pass(&self, line: &[u8]) {
-        self.put(|output| output.pass(Patience::Until(self.stop.as_fd()), line));
+        self.put(|output| output.pass(Patience::Until(self.stop.0.as_fd()), line));
     }
 
     fn put(&self, write: impl FnOnce(&mut Output) -> io::Result<()>) {

@@ -1,25 +1,23 @@
 //! The main loop: verdicts from standard input through the ledger to the workers, until the input ends or somebody
 //! asks to stop. It never waits for a backend.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
-use psentry_stage::{Intake, Next, Signals, host_name};
+use psentry_stage::{Intake, Next, Patience, Signals, host_name};
 
 use crate::backend::{Block, Wish};
 use crate::cli::{Command, Flags, Which};
 use crate::error::Error;
-use crate::guard::{Surroundings, refusal};
-use crate::inbox::{Ask, Finish, Inbox};
+use crate::inbox::{Ask, Finish, Found, Inbox};
 use crate::ledger::{Decision, Ledger};
 use crate::report::{Reporter, body};
-use crate::worker::Worker;
-use crate::{backends, commands, surroundings};
-
-/// How long what was seen of own addresses and gateways counts while verdicts keep coming.
-const FRESH: Duration = Duration::from_secs(1);
+use crate::surroundings::Guard;
+use crate::worker::{Left, Worker};
+use crate::{backends, commands};
 
 /// How often it is looked whether the last worker is done, once the input has ended.
 const LOOK: Duration = Duration::from_millis(200);
@@ -51,20 +49,26 @@ fn block(flags: &Flags, host: Option<String>) -> Result<(), Error> {
     backends::fit(&chosen, flags)?;
     // Before the first thread, so that every thread leaves signals to the main loop.
     let signals = Signals::catch().map_err(|errno| Error::system("catch signals")(errno.into()))?;
+    let reporter = Arc::new(Reporter::stdout(host, signals.as_fd())?);
     let intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
-    let reporter = Arc::new(Reporter::stdout(host)?);
     let mut ledger = Ledger::new(flags.max_blocks);
     let mut opened = Vec::new();
     for which in chosen {
         opened.push(backends::open(which, flags)?);
     }
     let mut workers = Vec::new();
+    let mut guard = Guard::default();
     for mut backend in opened {
-        let found = backend.prepare()?;
-        found.iter().for_each(|entry| ledger.adopt(entry));
+        let mut left = Left { found: backend.prepare()?, unsure: backend.unsure()?, ..Left::default() };
+        for entry in left.found.iter().chain(&left.unsure) {
+            match guard.refusal(entry.scope)? {
+                Some(why) => left.unwanted.push((entry.scope, why)),
+                None => ledger.adopt(entry),
+            }
+        }
         let inbox = Arc::new(Inbox::default());
         let name = backend.name();
-        let worker = Worker::new(backend, found, Arc::clone(&inbox), Arc::clone(&reporter));
+        let worker = Worker::new(backend, left, Arc::clone(&inbox), Arc::clone(&reporter));
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || worker.run())
@@ -72,7 +76,7 @@ fn block(flags: &Flags, host: Option<String>) -> Result<(), Error> {
         workers.push(Hired { name, inbox, thread });
     }
     let (pass, most) = (flags.pass, flags.max_blocks);
-    Stage { intake, reporter, ledger, workers, around: None, most, pass }.run(flags.release)
+    Stage { intake, reporter, ledger, workers, guard, most, pass }.run(flags.release)
 }
 
 /// Everything that the main loop holds.
@@ -81,7 +85,7 @@ struct Stage {
     reporter: Arc<Reporter>,
     ledger: Ledger,
     workers: Vec<Hired>,
-    around: Option<(Instant, Surroundings)>,
+    guard: Guard,
     most: usize,
     /// Whether what is read is written, too.
     pass: bool,
@@ -132,6 +136,10 @@ impl Stage {
             if let Some(error) = self.reporter.broken() {
                 return Err(error);
             }
+            // From here on nobody waits for a slow reader, least of all this loop.
+            if matches!(self.intake.patience(), Patience::Grace) {
+                self.reporter.stopping();
+            }
             match next {
                 Next::Item(item) => {
                     // What waits already arrived together with this one, and may share a look around.
@@ -147,7 +155,7 @@ impl Stage {
                 }
                 Next::Nothing => {
                     patience = None;
-                    self.around = None;
+                    self.guard.forget();
                 }
                 Next::ReaderGone => self.reporter.reader_gone(),
                 Next::End => return Ok(true),
@@ -160,23 +168,27 @@ impl Stage {
         let now = Timestamp::now();
         let (action, scope) = (verdict.body.action, verdict.body.scope);
         let mut unknown = None;
-        let around = &mut self.around;
-        let decision = self.ledger.decide(verdict, now, |scope| match look(around) {
-            Ok(around) => refusal(scope, around),
-            Err(error) => {
+        for Found { scope, was, is } in self.workers.iter().flat_map(|worker| worker.inbox.found()) {
+            self.ledger.correct(scope, &was, is);
+        }
+        let guard = &mut self.guard;
+        let decision = self.ledger.decide(verdict, now, |scope| {
+            guard.refusal(scope).unwrap_or_else(|error| {
                 unknown = Some(error.to_string());
                 Some(String::new())
-            }
+            })
         });
         let mut outcome = body(action, scope, None, OutcomeResult::Refused);
         match decision {
             Decision::Nothing => return,
-            Decision::Block(block) => return self.order(verdict, Wish::Block(block), OutcomeResult::Applied),
-            Decision::Already(block) => {
-                return self.order(verdict, Wish::Block(block), OutcomeResult::Already);
+            Decision::Block(block) => {
+                return self.order(verdict, Wish::Block(block), None, OutcomeResult::Applied);
+            }
+            Decision::Already { stands, asked } => {
+                return self.order(verdict, Wish::Block(asked), Some(stands), OutcomeResult::Already);
             }
             Decision::Release => {
-                return self.order(verdict, Wish::Release(Block::default()), OutcomeResult::Released);
+                return self.order(verdict, Wish::Release(Block::default()), None, OutcomeResult::Released);
             }
             Decision::Expired { until } => {
                 outcome.result = OutcomeResult::Expired;
@@ -196,7 +208,7 @@ impl Stage {
     }
 
     /// Hands a change to every worker.
-    fn order(&self, verdict: &Verdict, wish: Wish, well: OutcomeResult) {
+    fn order(&self, verdict: &Verdict, wish: Wish, already: Option<Block>, well: OutcomeResult) {
         let (action, scope): (_, Prefix) = (verdict.body.action, verdict.body.scope);
         for worker in &self.workers {
             // Blocks are bounded by the ledger; requests to unblock what is not blocked are bounded here.
@@ -210,7 +222,7 @@ impl Stage {
                 continue;
             }
             let ask = Ask { common: verdict.common.clone(), action, well };
-            worker.inbox.put(scope, wish.clone(), ask);
+            worker.inbox.put(scope, wish.clone(), already.clone(), ask);
         }
     }
 
@@ -219,13 +231,4 @@ impl Stage {
             worker.inbox.finish(finish);
         }
     }
-}
-
-/// Own addresses and gateways, fresh for the verdicts that arrived together.
-fn look(around: &mut Option<(Instant, Surroundings)>) -> Result<&Surroundings, Error> {
-    let seen = match around.take() {
-        Some((when, seen)) if when.elapsed() < FRESH => (when, seen),
-        _ => (Instant::now(), surroundings::look()?),
-    };
-    Ok(&around.insert(seen).1)
 }

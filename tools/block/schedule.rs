@@ -27,8 +27,8 @@ pub(crate) struct Plan {
 pub(crate) enum State {
     /// It stands; the kernel has to be told again at that moment, if at all.
     Standing { renew: Option<Timestamp> },
-    /// It failed, and is tried again.
-    Failing { retry: Timestamp, wait: Duration, why: String },
+    /// It failed, and is tried again; meanwhile an older block may still stand.
+    Failing { retry: Timestamp, wait: Duration, why: String, stood: Option<Block> },
     /// It is to go, and would not.
     Leaving { retry: Timestamp, wait: Duration },
 }
@@ -46,14 +46,31 @@ impl Plan {
         let end = self.block.until;
         match &self.state {
             State::Standing { renew } => [end, *renew].into_iter().flatten().min(),
-            State::Failing { retry, .. } => Some(end.map_or(*retry, |end| end.min(*retry))),
+            State::Failing { retry, stood, .. } => {
+                let lapse = stood.as_ref().and_then(|stood| stood.until);
+                [Some(*retry), end, lapse].into_iter().flatten().min()
+            }
             State::Leaving { retry, .. } => Some(*retry),
         }
     }
 
     /// Whether its time is over.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
-        self.block.until.is_some_and(|until| until <= now)
+        self.block.is_over(now)
+    }
+
+    /// The block that stands, as far as is known: while an extension fails, the older one.
+    pub(crate) fn stands(&self) -> Option<&Block> {
+        match &self.state {
+            State::Standing { .. } | State::Leaving { .. } => Some(&self.block),
+            State::Failing { stood, .. } => stood.as_ref(),
+        }
+    }
+
+    /// Whether what is due at the moment `now` is an end.
+    pub(crate) fn ends(&self, now: Timestamp) -> bool {
+        let over = |block: &Block| block.is_over(now);
+        matches!(self.state, State::Leaving { .. }) || over(&self.block) || self.stands().is_some_and(over)
     }
 }
 
@@ -66,6 +83,25 @@ impl Schedule {
     /// The scopes for which something is due.
     pub(crate) fn due(&self, now: Timestamp) -> Vec<Prefix> {
         self.agenda.iter().take_while(|(due, _)| *due <= now).map(|(_, scope)| *scope).collect()
+    }
+
+    /// The clock was set back to `now`: what is tried again waits no longer than it would have.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
+        for scope in self.scopes() {
+            let late = self.get(scope).is_some_and(|plan| match &plan.state {
+                State::Failing { retry, wait, .. } | State::Leaving { retry, wait } => {
+                    retry.since(now) > *wait
+                }
+                State::Standing { .. } => false,
+            });
+            let Some(mut plan) = Some(scope).filter(|_| late).and_then(|scope| self.remove(scope)) else {
+                continue;
+            };
+            if let State::Failing { retry, .. } | State::Leaving { retry, .. } = &mut plan.state {
+                *retry = now;
+            }
+            self.put(scope, plan);
+        }
     }
 
     /// The plan for a scope.
@@ -106,10 +142,11 @@ impl Schedule {
         now: Timestamp,
         longest: Option<Duration>,
     ) {
-        // Half-way, so that a renewal that fails for days still comes in time.
-        let renew = longest
-            .filter(|longest| block.until.is_some_and(|until| until.since(now) > *longest))
-            .map(|longest| now.plus(longest / 2));
+        // Half-way, so that a renewal that fails for days still comes in time; or as soon as the rest can be told.
+        let renew = longest.zip(block.until).and_then(|(longest, until)| {
+            let beyond = until.since(now).checked_sub(longest).filter(|beyond| !beyond.is_zero())?;
+            Some(now.plus(beyond.min(longest / 2)))
+        });
         self.put(scope, Plan { block, common, state: State::Standing { renew } });
     }
 
@@ -126,9 +163,27 @@ impl Schedule {
             Some(State::Failing { wait, why: before, .. }) => (longer(*wait), before == why),
             _ => (FIRST_WAIT, false),
         };
-        let state = State::Failing { retry: now.plus(wait), wait, why: why.to_owned() };
+        let stood = self.get(scope).and_then(Plan::stands).cloned();
+        let state = State::Failing { retry: now.plus(wait), wait, why: why.to_owned(), stood };
         self.put(scope, Plan { block, common, state });
         !told
+    }
+
+    /// Nobody knows whether the block stands: it is tried at once.
+    pub(crate) fn doubts(&mut self, scope: Prefix, block: Block, now: Timestamp) {
+        let stood = self.get(scope).and_then(Plan::stands).cloned();
+        let why = "an earlier run did not learn whether it stands".to_owned();
+        let state = State::Failing { retry: now, wait: FIRST_WAIT / 2, why, stood };
+        self.put(scope, Plan { block, common: None, state });
+    }
+
+    /// What stood while a longer block failed is gone; the longer one is tried on.
+    pub(crate) fn lapses(&mut self, scope: Prefix) {
+        let Some(mut plan) = self.remove(scope) else { return };
+        if let State::Failing { stood, .. } = &mut plan.state {
+            *stood = None;
+        }
+        self.put(scope, plan);
     }
 
     /// The block would not go; it is tried again.
@@ -185,6 +240,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_holds_up_no_retry() {
+        let mut schedule = Schedule::default();
+        schedule.fails(scope(), block(None), None, at(5000), "no");
+        schedule.set_back(at(4999));
+        assert_eq!(schedule.next(), Some(at(4999)));
+        schedule.fails(scope(), block(None), None, at(5000), "no");
+        schedule.set_back(at(5001));
+        assert_eq!(schedule.next(), Some(at(5002)));
+    }
+
+    #[test]
     fn what_is_longer_than_the_kernel_can_be_told_is_renewed_half_way() {
         let mut schedule = Schedule::default();
         let longest = Some(Duration::from_secs(100));
@@ -194,6 +260,30 @@ mod tests {
         assert_eq!(schedule.next(), Some(at(250)));
         schedule.stands(scope(), block(None), None, at(0), longest);
         assert_eq!(schedule.next(), None);
+    }
+
+    #[test]
+    fn what_stood_before_an_extension_failed_is_not_forgotten() {
+        let mut schedule = Schedule::default();
+        schedule.stands(scope(), block(Some(10)), None, at(0), None);
+        for now in [8, 9] {
+            schedule.fails(scope(), block(Some(100)), None, at(now), "no");
+        }
+        assert_eq!(schedule.get(scope()).unwrap().stands(), Some(&block(Some(10))));
+        assert_eq!(schedule.next(), Some(at(10)));
+        assert!(schedule.get(scope()).unwrap().ends(at(10)));
+        schedule.lapses(scope());
+        assert_eq!((schedule.get(scope()).unwrap().stands(), schedule.next()), (None, Some(at(11))));
+        assert!(!schedule.get(scope()).unwrap().ends(at(99)));
+    }
+
+    #[test]
+    fn the_last_renewal_comes_as_soon_as_the_rest_can_be_told() {
+        let mut schedule = Schedule::default();
+        schedule.stands(scope(), block(Some(110)), None, at(0), Some(Duration::from_secs(100)));
+        assert_eq!(schedule.next(), Some(at(10)));
+        schedule.stands(scope(), block(Some(110)), None, at(10), Some(Duration::from_secs(100)));
+        assert_eq!(schedule.next(), Some(at(110)));
     }
 
     #[test]

@@ -1,46 +1,112 @@
 //! Own addresses and default gateways, asked of the kernel at the moment they matter: an address that came with
 //! DHCP a second ago counts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::ifaddrs::getifaddrs;
-use psentry_records::canonical;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use psentry_records::{Prefix, canonical};
 
 use crate::error::Error;
-use crate::guard::Surroundings;
+use crate::guard::{Surroundings, refusal};
 use crate::netlink::Link;
 
+/// How long what was seen counts while there is much to ask.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A default route, or each half of one, as VPNs set it.
+const WIDE: u8 = 1;
+
+/// The guard, with what it saw last.
+#[derive(Default)]
+pub(crate) struct Guard {
+    seen: Option<(Instant, Surroundings)>,
+}
+
+impl Guard {
+    /// Why `scope` must not be blocked; `None`: it may.
+    ///
+    /// # Errors
+    /// When the kernel does not answer: then nothing may be blocked.
+    pub(crate) fn refusal(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
+        let seen = match self.seen.take() {
+            Some((when, seen)) if when.elapsed() < FRESH => (when, seen),
+            _ => (Instant::now(), look()?),
+        };
+        Ok(refusal(scope, &self.seen.insert(seen).1))
+    }
+
+    /// What was seen counts no longer.
+    pub(crate) fn forget(&mut self) {
+        self.seen = None;
+    }
+}
+
+/// A way out of this machine.
+#[derive(Debug, PartialEq)]
+enum WayOut {
+    /// To a next hop.
+    Gateway(IpAddr),
+    /// Through an interface, by its number.
+    Interface(u32),
+}
+
 /// Looks around.
-///
-/// # Errors
-/// When the kernel does not answer: then nothing may be blocked.
-pub(crate) fn look() -> Result<Surroundings, Error> {
+fn look() -> Result<Surroundings, Error> {
     let doing = "list this machine's addresses";
     let mut around = Surroundings::default();
+    let mut peers: Vec<(u32, IpAddr)> = Vec::new();
     for interface in getifaddrs().map_err(|errno| Error::Kernel { doing, errno })? {
-        let Some(address) = interface.address else { continue };
-        if let Some(v4) = address.as_sockaddr_in() {
-            around.own.push(IpAddr::V4(v4.ip()));
-        } else if let Some(v6) = address.as_sockaddr_in6() {
-            around.own.push(canonical(IpAddr::V6(v6.ip())));
+        around.own.extend(interface.address.as_ref().and_then(ip));
+        around.broadcasts.extend(broadcast(&interface));
+        if interface.flags.contains(InterfaceFlags::IFF_POINTOPOINT)
+            && let Some(peer) = interface.destination.as_ref().and_then(ip)
+        {
+            // An interface that is gone by now has no peer.
+            peers.extend(if_nametoindex(&*interface.interface_name).ok().map(|index| (index, peer)));
         }
     }
     let mut link = Link::open(NETLINK_ROUTE)?;
     // Otherwise a machine that holds every route of the Internet, or our own, sends them all.
     link.filter_dumps();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        around.gateways.extend(gateways(&mut link, family)?);
+        for way in ways_out(&mut link, family)? {
+            match way {
+                WayOut::Gateway(gateway) => around.gateways.push(gateway),
+                WayOut::Interface(number) => {
+                    around.gateways.extend(peers.iter().filter(|(index, _)| *index == number).map(|p| p.1));
+                }
+            }
+        }
     }
     Ok(around)
 }
 
-/// The next hops of the default routes, in every table.
-fn gateways(link: &mut Link, family: AddressFamily) -> Result<Vec<IpAddr>, Error> {
+fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+        (None, Some(v6)) => Some(canonical(IpAddr::V6(v6.ip()))),
+        (None, None) => None,
+    }
+}
+
+/// The directed broadcast address of an interface's network, whether or not it is set on the interface.
+fn broadcast(interface: &InterfaceAddress) -> Option<IpAddr> {
+    let address = interface.address.as_ref()?.as_sockaddr_in()?.ip();
+    let mask = interface.netmask.as_ref()?.as_sockaddr_in()?.ip();
+    let ends = u32::from(mask).trailing_zeros();
+    // Two hosts, or one, have no broadcast address.
+    (2..32).contains(&ends).then(|| Ipv4Addr::from(u32::from(address) | !u32::from(mask)).into())
+}
+
+/// The ways of the default routes, in every table.
+fn ways_out(link: &mut Link, family: AddressFamily) -> Result<Vec<WayOut>, Error> {
     let doing = "list this machine's default routes";
     let mut question = RouteMessage::default();
     question.header.address_family = family;
@@ -48,29 +114,35 @@ fn gateways(link: &mut Link, family: AddressFamily) -> Result<Vec<IpAddr>, Error
     let answer = link
         .dump(doing, &RouteNetlinkMessage::GetRoute(question))?
         .map_err(|errno| Error::Kernel { doing, errno })?;
-    let mut gateways = Vec::new();
+    let mut ways = Vec::new();
     for message in answer {
         let RouteNetlinkMessage::NewRoute(route) = message else { continue };
-        if route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast {
-            gateways.extend(next_hops(&route.attributes));
+        if route.header.destination_prefix_length <= WIDE && route.header.kind == RouteType::Unicast {
+            ways.extend(next_hops(&route.attributes));
         }
     }
-    Ok(gateways)
+    Ok(ways)
 }
 
-fn next_hops(attributes: &[RouteAttribute]) -> Vec<IpAddr> {
-    let several = |hops: &[RouteNextHop]| -> Vec<IpAddr> {
-        hops.iter().flat_map(|hop| next_hops(&hop.attributes)).collect()
+fn next_hops(attributes: &[RouteAttribute]) -> Vec<WayOut> {
+    let several = |hops: &[RouteNextHop]| -> Vec<WayOut> {
+        let hop = |hop: &RouteNextHop| {
+            let mut ways = next_hops(&hop.attributes);
+            ways.push(WayOut::Interface(hop.interface_index));
+            ways
+        };
+        hops.iter().flat_map(hop).collect()
     };
     attributes
         .iter()
         .flat_map(|attribute| match attribute {
             RouteAttribute::Gateway(RouteAddress::Inet(v4)) | RouteAttribute::Via(RouteVia::Inet(v4)) => {
-                vec![IpAddr::V4(*v4)]
+                vec![WayOut::Gateway(IpAddr::V4(*v4))]
             }
             RouteAttribute::Gateway(RouteAddress::Inet6(v6)) | RouteAttribute::Via(RouteVia::Inet6(v6)) => {
-                vec![IpAddr::V6(*v6)]
+                vec![WayOut::Gateway(IpAddr::V6(*v6))]
             }
+            RouteAttribute::Oif(number) => vec![WayOut::Interface(*number)],
             RouteAttribute::MultiPath(hops) => several(hops),
             _ => Vec::new(),
         })
@@ -100,8 +172,14 @@ mod tests {
             RouteAttribute::MultiPath(vec![hop]),
             RouteAttribute::Oif(2),
         ];
-        let want: Vec<IpAddr> =
-            ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(|a| a.parse().unwrap()).to_vec();
+        let gateway = |addr: &str| WayOut::Gateway(addr.parse().unwrap());
+        let want = [
+            gateway("192.0.2.1"),
+            gateway("2001:db8::1"),
+            gateway("192.0.2.2"),
+            WayOut::Interface(0),
+            WayOut::Interface(2),
+        ];
         assert_eq!(next_hops(&attributes), want);
     }
 }

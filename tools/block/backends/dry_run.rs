@@ -1,8 +1,9 @@
 //! The backend that only says what it would do, for trying a policy. Needs no rights and changes nothing.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
-use psentry_records::Timestamp;
+use psentry_records::{Prefix, Timestamp};
 
 use crate::backend::{Backend, Change, Effect, Entry, Wish};
 use crate::error::Error;
@@ -38,6 +39,11 @@ impl Backend for DryRun {
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
         Ok(Vec::new())
+    }
+
+    /// It takes its own word for it.
+    fn standing(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {
+        Ok(scopes.clone())
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {

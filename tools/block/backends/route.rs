@@ -3,7 +3,7 @@
 //! when it ends, so that a later psentry-block knows both.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
@@ -25,6 +25,9 @@ const PROTOCOL: u8 = 158;
 
 /// The metric of a route that ends when somebody ends it. Others have the second of their end.
 const NO_END: u32 = u32::MAX;
+
+/// What the kernel answers of an address to which a blackhole leads, or nothing at all.
+const NOWHERE: [Errno; 4] = [Errno::EINVAL, Errno::EHOSTUNREACH, Errno::EACCES, Errno::ENETUNREACH];
 
 /// The backend.
 pub(super) struct Route {
@@ -67,7 +70,7 @@ impl Route {
         Ok(holes)
     }
 
-    /// The new route first, then the old ones: there is no moment without. `standing` are those of the scope.
+    /// The new route first, and once it is confirmed the old ones go: there is no moment without. `standing` are those of the scope.
     fn block(&mut self, scope: Prefix, block: &Block, standing: &[Hole]) -> Result<Effect, Error> {
         let hole = Hole { scope, metric: metric(block.until) };
         if !standing.contains(&hole) {
@@ -78,13 +81,13 @@ impl Route {
                 Err(errno) => return Err(refused(doing, errno)),
             }
         }
-        for old in standing.iter().filter(|old| **old != hole) {
-            self.delete(*old)?;
-        }
         if let Err(error) = self.confirm(scope) {
             // What has no effect is not left standing either.
             self.delete(hole)?;
             return Err(error);
+        }
+        for old in standing.iter().filter(|old| **old != hole) {
+            self.delete(*old)?;
         }
         Ok(Effect::Done)
     }
@@ -107,29 +110,46 @@ impl Route {
         }
     }
 
-    /// Asks where a packet to the host would go: another route may stand before ours.
+    /// Asks where packets to the scope would go, to its first host and to its last: another route may stand before
+    /// ours.
     fn confirm(&mut self, scope: Prefix) -> Result<(), Error> {
-        if !scope.is_host() {
+        hosts(scope).into_iter().try_for_each(|addr| self.confirm_host(addr))
+    }
+
+    fn confirm_host(&mut self, addr: IpAddr) -> Result<(), Error> {
+        let mut question = RouteMessage::default();
+        let host = Prefix::host(addr);
+        question.header.address_family = family(host);
+        question.header.destination_prefix_length = host.len();
+        question.attributes = vec![RouteAttribute::Destination(addr.into())];
+        let doing = "say which route holds";
+        let holds = match self.link.query(doing, &RouteNetlinkMessage::GetRoute(question))? {
+            // Blackholes answer with an error, or with a route of their kind.
+            Err(errno) if NOWHERE.contains(&errno) => true,
+            Err(errno) => return Err(refused(doing, errno)),
+            Ok(answer) => answer.iter().any(|message| match message {
+                RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::BlackHole,
+                _ => false,
+            }),
+        };
+        if holds {
             return Ok(());
         }
-        let mut question = RouteMessage::default();
-        question.header.address_family = family(scope);
-        question.header.destination_prefix_length = scope.len();
-        question.attributes = vec![RouteAttribute::Destination(address(scope))];
-        let doing = "say which route holds";
-        let answer = self.link.query(doing, &RouteNetlinkMessage::GetRoute(question))?;
-        // Blackholes answer with an error, or with a route of their kind.
-        let passes = answer.unwrap_or_default().iter().any(|message| match message {
-            RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::Unicast,
-            _ => false,
-        });
-        if passes {
-            let addr = scope.addr();
-            return Err(Error::NoEffect(format!(
-                "another route to {addr} stands before the blackhole; 'ip route get {addr}' shows it"
-            )));
+        Err(Error::NoEffect(format!(
+            "another route to {addr} stands before the blackhole; 'ip route get {addr}' shows it"
+        )))
+    }
+}
+
+/// The first and the last host of a scope, of a network those that are no broadcast address.
+fn hosts(scope: Prefix) -> Vec<IpAddr> {
+    let (first, last) = (scope.addr(), scope.last());
+    match (first, last) {
+        _ if scope.is_host() => vec![first],
+        (IpAddr::V4(first), IpAddr::V4(last)) if scope.len() < 31 => {
+            vec![Ipv4Addr::from(u32::from(first) + 1).into(), Ipv4Addr::from(u32::from(last) - 1).into()]
         }
-        Ok(())
+        (first, last) => vec![first, last],
     }
 }
 
@@ -265,6 +285,19 @@ mod tests {
         }
         assert_eq!(end(metric(Some(until))).unwrap().to_string(), "2026-11-22T15:04:06.000000Z");
         assert_eq!(end(metric(None)), None);
+    }
+
+    #[test]
+    fn a_network_is_asked_for_at_both_ends() {
+        for (scope, want) in [
+            ("192.0.2.7/32", &["192.0.2.7"][..]),
+            ("192.0.2.6/31", &["192.0.2.6", "192.0.2.7"]),
+            ("198.51.96.0/20", &["198.51.96.1", "198.51.111.254"]),
+            ("2001:db8::/64", &["2001:db8::", "2001:db8::ffff:ffff:ffff:ffff"]),
+        ] {
+            let got: Vec<String> = hosts(scope.parse().unwrap()).iter().map(IpAddr::to_string).collect();
+            assert_eq!(got, want);
+        }
     }
 
     #[test]

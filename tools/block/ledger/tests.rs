@@ -19,6 +19,14 @@ fn decide(ledger: &mut Ledger, verdict: &Verdict, now: u64) -> Decision {
     ledger.decide(verdict, at(now), |_| None)
 }
 
+/// The block that should stand already.
+fn stays(decision: Decision) -> Option<Block> {
+    match decision {
+        Decision::Already { stands, .. } => Some(stands),
+        _ => None,
+    }
+}
+
 fn until(seconds: u64) -> Block {
     Block { until: Some(at(seconds)), ..Block::default() }
 }
@@ -28,11 +36,11 @@ fn a_longer_block_is_applied_again_and_a_shorter_one_stands_already() {
     let mut ledger = Ledger::new(10);
     let block = |when, duration| verdict(Action::Block, "192.0.2.7", when, duration);
     assert_eq!(decide(&mut ledger, &block(0, Some(60)), 1), Decision::Block(until(60)));
-    assert_eq!(decide(&mut ledger, &block(0, Some(30)), 1), Decision::Already(until(60)));
-    assert_eq!(decide(&mut ledger, &block(0, Some(60)), 2), Decision::Already(until(60)));
+    assert_eq!(stays(decide(&mut ledger, &block(0, Some(30)), 1)), Some(until(60)));
+    assert_eq!(stays(decide(&mut ledger, &block(0, Some(60)), 2)), Some(until(60)));
     assert_eq!(decide(&mut ledger, &block(3, Some(60)), 3), Decision::Block(until(63)));
     assert_eq!(decide(&mut ledger, &block(3, None), 3), Decision::Block(Block::default()));
-    assert_eq!(decide(&mut ledger, &block(3, Some(99)), 3), Decision::Already(Block::default()));
+    assert_eq!(stays(decide(&mut ledger, &block(3, Some(99)), 3)), Some(Block::default()));
     assert_eq!(decide(&mut ledger, &verdict(Action::Unblock, "192.0.2.7", 0, None), 4), Decision::Release);
     assert_eq!(decide(&mut ledger, &block(5, Some(1)), 5), Decision::Block(until(6)));
 }
@@ -81,7 +89,21 @@ fn of_what_earlier_runs_left_the_longest_is_adopted() {
         ledger.adopt(&Entry::new(scope, end.map(at), None));
     }
     let shorter = verdict(Action::Block, "192.0.2.7", 0, Some(65));
-    assert_eq!(decide(&mut ledger, &shorter, 0), Decision::Already(until(70)));
+    assert_eq!(stays(decide(&mut ledger, &shorter, 0)), Some(until(70)));
+}
+
+#[test]
+fn what_somebody_let_in_is_wanted_as_it_stands_now() {
+    let mut ledger = Ledger::new(10);
+    let block = |duration| verdict(Action::Block, "192.0.2.7", 0, duration);
+    decide(&mut ledger, &block(None), 0);
+    let asked = Decision::Already { stands: Block::default(), asked: until(60) };
+    assert_eq!(decide(&mut ledger, &block(Some(60)), 0), asked);
+    let scope = "192.0.2.7".parse().unwrap();
+    ledger.correct(scope, &until(5), until(70));
+    assert_eq!(stays(decide(&mut ledger, &block(Some(60)), 0)), Some(Block::default()));
+    ledger.correct(scope, &Block::default(), until(60));
+    assert_eq!(decide(&mut ledger, &block(Some(61)), 0), Decision::Block(until(61)));
 }
 
 /// The model: for each of a few scopes the moment at which it ends (0: it does not stand; MAX: for ever).
@@ -112,7 +134,7 @@ proptest! {
             let decision = decide(&mut ledger, &verdict(action, scopes[scope], when, duration), now);
             let want = model(&mut stands, &(block, scope, when, duration), now);
             match decision {
-                Decision::Block(got) | Decision::Already(got) => {
+                Decision::Block(got) | Decision::Already { stands: got, .. } => {
                     prop_assert!(want > now);
                     prop_assert_eq!(got.until, (want != u64::MAX).then(|| at(want)));
                 }

@@ -42,7 +42,7 @@ impl Exec {
             block: split("--exec", block)?,
             undo: split("--exec-undo", undo)?,
             timeout,
-            roll: Roll::at(roll.unwrap_or_else(|| runtime_directory().join(ROLL))),
+            roll: roll.map_or_else(|| Roll::of_ours(runtime_directory().join(ROLL)), Roll::at),
         })
     }
 
@@ -59,48 +59,68 @@ impl Exec {
 
     fn change(&self, change: &Change, now: Timestamp) -> Result<Effect, Error> {
         let scope = change.scope;
-        let stands = self.roll.read()?.into_iter().find(|line| line.scope == scope);
+        let lines: Vec<Line> = self.roll.read()?.into_iter().filter(|line| line.scope == scope).collect();
         match &change.wish {
             Wish::Block(block) => {
+                let until = block.until;
                 // What stands exactly so need not be run again; a command may cost money.
-                if stands.as_ref().is_some_and(|line| line.confirmed && line.until == block.until) {
+                if matches!(&*lines, [line] if line.confirmed && line.until == until) {
                     return Ok(Effect::Done);
                 }
                 let words = self.block.as_ref().ok_or_else(no_command)?;
-                let until = block.until;
-                self.write(scope, Some(Line { scope, until, confirmed: false }), now)?;
+                let doubt = lines.iter().cloned().chain([Line { scope, until, confirmed: false }]);
+                self.write(scope, doubt.collect(), now)?;
                 if let Err(error) = self.run(words, "block", scope, block, now) {
-                    self.write(scope, stands, now)?;
+                    // A command that failed half-way may have blocked, so that its line stays, for the undo; one that
+                    // was never run did nothing.
+                    if matches!(error, Error::NotRun { .. } | Error::Missing { .. }) {
+                        self.write(scope, lines, now)?;
+                    }
                     return Err(error);
                 }
-                self.write(scope, Some(Line { scope, until, confirmed: true }), now)?;
+                self.write(scope, vec![Line { scope, until, confirmed: true }], now)?;
                 Ok(Effect::Done)
             }
             Wish::Release(block) => {
-                let Some(line) = stands else { return Ok(Effect::WasNotThere) };
+                if lines.is_empty() {
+                    return Ok(Effect::WasNotThere);
+                }
+                let over = |line: &Line| line.until.is_some_and(|until| until <= now);
                 match &self.undo {
                     Some(words) => self.run(words, "unblock", scope, block, now)?,
-                    None if line.until.is_some_and(|until| until <= now) => {}
+                    None if lines.iter().all(over) => {}
                     None => {
                         let why =
                             format!("{scope} was blocked by a command; --exec-undo has to say how to end it");
                         return Err(Error::Usage(why));
                     }
                 }
-                self.write(scope, None, now)?;
+                self.write(scope, Vec::new(), now)?;
                 Ok(Effect::Done)
             }
         }
     }
 
-    /// Puts a line for a scope in place of what stood.
-    fn write(&self, scope: Prefix, line: Option<Line>, now: Timestamp) -> Result<(), Error> {
+    /// Puts the lines for a scope in place of what stood, of each kind the last.
+    fn write(&self, scope: Prefix, new: Vec<Line>, now: Timestamp) -> Result<(), Error> {
         self.roll.rewrite(|lines| {
             // Nobody comes to take away what a command has ended itself.
             let over = |other: &Line| self.undo.is_none() && other.until.is_some_and(|until| until <= now);
             lines.retain(|other| other.scope != scope && !over(other));
-            lines.extend(line);
+            for confirmed in [true, false] {
+                lines.extend(new.iter().rev().find(|line| line.confirmed == confirmed).cloned());
+            }
         })
+    }
+
+    /// The lines of the roll that are confirmed, or not.
+    fn lines(&self, confirmed: bool) -> Result<Vec<Entry>, Error> {
+        let now = Timestamp::now();
+        let mut lines = self.roll.read()?;
+        // Without --exec-undo the command has ended these itself.
+        let over = |line: &Line| self.undo.is_none() && line.until.is_some_and(|until| until <= now);
+        lines.retain(|line| line.confirmed == confirmed && !over(line));
+        Ok(lines.iter().map(entry).collect())
     }
 
     fn run(
@@ -115,7 +135,7 @@ impl Exec {
             "addr" => scope.addr().to_string(),
             "port" => block.port.unwrap_or(0).to_string(),
             "proto" => block.proto.map_or("any", Proto::name).to_lowercase(),
-            "duration" => block.seconds_left(now).unwrap_or(0).to_string(),
+            "duration" => duration(block, action, now).to_string(),
             _ => scope.to_string(),
         };
         let mut command = Command::new(program(words)?);
@@ -137,7 +157,7 @@ impl Backend for Exec {
         self.check()?;
         self.roll.directory()?;
         // An end that passed while nobody was there is dealt with like any other.
-        Ok(self.roll.read()?.iter().map(entry).collect())
+        Ok(self.roll.read()?.iter().filter(|line| line.confirmed).map(entry).collect())
     }
 
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
@@ -145,20 +165,27 @@ impl Backend for Exec {
     }
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let now = Timestamp::now();
-        let mut lines = self.roll.read()?;
-        // Without --exec-undo the command has ended these itself.
-        lines.retain(|line| self.undo.is_some() || line.until.is_none_or(|until| until > now));
-        Ok(lines.iter().map(entry).collect())
+        self.lines(true)
+    }
+
+    fn unsure(&mut self) -> Result<Vec<Entry>, Error> {
+        self.lines(false)
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
-        let entries = self.list()?;
         let now = Timestamp::now();
         let mut trouble = None;
+        let mut entries = self.list()?;
+        let doubtful = self.unsure()?;
+        entries.extend(
+            doubtful.into_iter().filter(|d| !entries.iter().any(|e| e.scope == d.scope)).collect::<Vec<_>>(),
+        );
         for line in self.roll.read()? {
             let block = Block { until: line.until, ..Block::default() };
             let done = self.change(&Change { scope: line.scope, wish: Wish::Release(block) }, now);
+            if done.is_err() {
+                entries.retain(|entry| entry.scope != line.scope);
+            }
             trouble = trouble.or(done.err());
         }
         self.roll.remove_directory();
@@ -173,6 +200,12 @@ impl Backend for Exec {
     fn at_once(&self) -> usize {
         1
     }
+}
+
+/// The seconds that are left. To a command that blocks 0 means: for ever.
+fn duration(block: &Block, action: &str, now: Timestamp) -> u64 {
+    let least = u64::from(action == "block");
+    block.seconds_left(now).map_or(0, |left| left.max(least))
 }
 
 fn entry(line: &Line) -> Entry {

@@ -24,11 +24,19 @@ pub(super) struct Line {
 /// The file.
 pub(super) struct Roll {
     path: PathBuf,
+    /// Its directory was made by us, and for us.
+    of_ours: bool,
 }
 
 impl Roll {
+    /// In a directory of the administrator's.
     pub(super) fn at(path: PathBuf) -> Self {
-        Roll { path }
+        Roll { path, of_ours: false }
+    }
+
+    /// In the runtime directory.
+    pub(super) fn of_ours(path: PathBuf) -> Self {
+        Roll { path, of_ours: true }
     }
 
     /// What stands in it; without a file, nothing.
@@ -81,9 +89,9 @@ impl Roll {
         Ok(directory.to_owned())
     }
 
-    /// Takes its directory away, if nothing is in it.
+    /// Takes its directory away if it is ours and nothing is in it.
     pub(super) fn remove_directory(&self) {
-        if let Some(directory) = self.path.parent() {
+        if let Some(directory) = self.path.parent().filter(|_| self.of_ours) {
             let _ = fs::remove_dir(directory);
         }
     }
@@ -126,6 +134,18 @@ mod tests {
         assert_eq!(roll.read().unwrap(), [entry]);
         roll.rewrite(Vec::clear).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_the_runtime_directory_goes_with_the_roll() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = Roll::at(directory.path().join("theirs/exec.jsonl"));
+        let ours = Roll::of_ours(directory.path().join("ours/exec.jsonl"));
+        for (roll, name, stays) in [(theirs, "theirs", true), (ours, "ours", false)] {
+            roll.directory().unwrap();
+            roll.remove_directory();
+            assert_eq!(directory.path().join(name).exists(), stays);
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn a_command_gets_words_and_surroundings_and_its_status_decides() {
 }
 
 #[test]
-fn what_failed_is_not_on_the_roll_and_says_why() {
+fn what_failed_is_not_listed_and_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let mut backend = exec(directory.path(), "sh -c 'echo no such router >&2; exit 3'", None);
     let error = backend.apply(&[change("192.0.2.7", None)], Timestamp::now()).remove(0).unwrap_err();
@@ -82,4 +82,63 @@ fn a_command_that_is_not_there_is_missed_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let mut backend = exec(directory.path(), "/nonexistent/ban {addr}", None);
     assert!(matches!(backend.prepare(), Err(Error::Missing { .. })));
+}
+
+/// A command may block first and fail then, or hang: its undo is run all the same.
+#[test]
+fn what_may_stand_is_undone() {
+    for end in ["exit 3", "kill -9 $$", "sleep 60"] {
+        let directory = tempfile::tempdir().unwrap();
+        let stands = directory.path().join("stands");
+        let block = format!("sh -c 'touch {}; {end}'", stands.display());
+        let undo = format!("rm {}", stands.display());
+        let roll = Some(directory.path().join("exec.jsonl"));
+        let mut backend = Exec::new(Some(&block), Some(&undo), Duration::from_millis(500), roll).unwrap();
+        let now = Timestamp::now();
+        for flush in [false, true] {
+            backend.apply(&[change("192.0.2.7", None)], now).remove(0).unwrap_err();
+            assert_eq!((backend.list().unwrap(), backend.unsure().unwrap().len()), (vec![], 1));
+            assert_eq!((backend.prepare().unwrap(), stands.exists()), (vec![], true));
+            if flush {
+                assert_eq!(backend.remove().unwrap().len(), 1);
+            } else {
+                assert_eq!(backend.apply(&[release("192.0.2.7")], now).remove(0).unwrap(), Effect::Done);
+            }
+            assert_eq!((backend.unsure().unwrap(), stands.exists()), (vec![], false));
+        }
+    }
+}
+
+#[test]
+fn an_extension_that_fails_leaves_what_stood_on_the_roll() {
+    let directory = tempfile::tempdir().unwrap();
+    let flag = directory.path().join("flag");
+    fs::write(&flag, "").unwrap();
+    let mut backend = exec(directory.path(), &format!("test -e {}", flag.display()), Some("true"));
+    let now = Timestamp::now();
+    let end = now.plus(Duration::from_secs(60));
+    backend.apply(&[change("192.0.2.7", Some(end))], now).remove(0).unwrap();
+    fs::remove_file(&flag).unwrap();
+    backend.apply(&[change("192.0.2.7", None)], now).remove(0).unwrap_err();
+    assert_eq!(backend.list().unwrap()[0].until, Some(end));
+    assert_eq!(backend.unsure().unwrap()[0].until, None);
+    assert_eq!(backend.apply(&[release("192.0.2.7")], now).remove(0).unwrap(), Effect::Done);
+    assert_eq!((backend.list().unwrap(), backend.unsure().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn a_command_that_was_never_run_leaves_no_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut backend = exec(directory.path(), "/nonexistent/ban {addr}", None);
+    backend.apply(&[change("192.0.2.7", None)], Timestamp::now()).remove(0).unwrap_err();
+    assert_eq!(backend.unsure().unwrap(), []);
+}
+
+#[test]
+fn to_a_command_no_end_is_not_the_end() {
+    let now = Timestamp::now();
+    let block = |until| Block { until, ..Block::default() };
+    assert_eq!(duration(&block(Some(now)), "block", now), 1);
+    assert_eq!(duration(&block(Some(now)), "unblock", now), 0);
+    assert_eq!(duration(&block(None), "block", now), 0);
 }

@@ -48,25 +48,30 @@ impl HostsDeny {
     }
 
     fn read(path: &Path) -> Result<Parts, Error> {
-        let content = match fs::read(path) {
-            Ok(content) => Some(content),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::file(path, "read it")(error)),
-        };
-        Parts::read(path, content.as_deref())
+        Parts::read(path, Self::content(path)?.as_deref())
+    }
+
+    /// The file as it is; `None`: there is none.
+    fn content(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        match fs::read(path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file(path, "read it")(error)),
+        }
     }
 
     /// Reads, changes and replaces the file; what `change` returns.
     fn rewrite<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> Result<T, Error> {
         let (path, directory) = self.place()?;
         let _lock = Lock::directory(&directory)?;
-        let mut parts = Self::read(&path)?;
-        let before = parts.clone();
+        let before = Self::content(&path)?;
+        let mut parts = Parts::read(&path, before.as_deref())?;
         let result = change(&mut parts.entries);
-        if parts == before {
+        let after = parts.write();
+        if after == before {
             return Ok(result);
         }
-        match parts.write() {
+        match after {
             Some(content) => replace(&path, &directory, &content)?,
             None => fs::remove_file(&path).map_err(Error::file(&path, "remove it"))?,
         }
@@ -102,7 +107,8 @@ impl Backend for HostsDeny {
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
-        if self.list()?.is_empty() {
+        let (path, _) = self.place()?;
+        if Self::content(&path)?.is_none() {
             return Ok(Vec::new());
         }
         self.rewrite(std::mem::take)
@@ -188,6 +194,15 @@ mod tests {
         assert_eq!(apply(&mut backend, "192.0.2.7", false), Effect::Done);
         assert_eq!(fs::read(&real).unwrap(), b"\xff\xfe no text\nALL: x");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_section_without_blocks_goes_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts.deny");
+        fs::write(&path, "mine\n# BEGIN psentry\n# END psentry\ntheirs").unwrap();
+        assert_eq!(HostsDeny::new(&path).remove().unwrap(), []);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine\ntheirs");
     }
 
     #[test]

@@ -23,7 +23,7 @@ const SUBSYSTEM: u16 = 10;
 const COMMENT: u8 = 0;
 
 /// The family and the version, before the attributes of a message.
-const HEADER: usize = 4;
+pub(super) const HEADER: usize = 4;
 
 // Numbers of attributes, from linux/netfilter/nf_tables.h.
 const ELEMENTS: u16 = 3;
@@ -31,8 +31,8 @@ const KEY: u16 = 1;
 const EXPIRATION: u16 = 5;
 const USERDATA: u16 = 6;
 
-/// The longest time that is asked for at once. The kernel would take centuries, but not the year 9998.
-pub(super) const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
+/// The longest time that is asked for at once: a century. The kernel would take more, but not the year 9998.
+pub(super) const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
 
 /// The first message of a transaction.
 pub(super) fn begin() -> NetfilterMessage {
@@ -79,6 +79,12 @@ pub(super) fn delete(set: SetId, scopes: &[Prefix]) -> NetfilterMessage {
 pub(super) fn list(set: SetId) -> NetfilterMessage {
     let attributes = vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.name())];
     inet(NfTablesMessage::GetSetElement(SetElementMessage { attributes }))
+}
+
+/// The question for the elements that stand for these scopes.
+pub(super) fn find(set: SetId, scopes: &[Prefix]) -> NetfilterMessage {
+    let elements = scopes.iter().map(|scope| vec![key(*scope)]).collect();
+    inet(NfTablesMessage::GetSetElement(message(set, elements)))
 }
 
 /// The blocks that one message of an answer to [`list`] holds. Read here, attribute by attribute: the crate puts the
@@ -136,7 +142,7 @@ fn entry(set: SetId, element: &[u8], now: Timestamp) -> Option<Entry> {
 }
 
 /// Attributes with their kinds, up to the first that is broken.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(|attribute| {
         let attribute = attribute.ok()?;
         let (kind, length) = (attribute.kind(), usize::from(attribute.length()));

@@ -2,16 +2,16 @@
 //! address. The kernel ends them.
 
 mod elements;
+mod ground;
+mod rules;
 mod ruleset;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REQUEST};
-use netlink_packet_netfilter::nftables::{
-    NfTablesMessage, SetAttribute, SetMessage, TableAttribute, TableMessage,
-};
-use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use psentry_records::{Prefix, Timestamp};
@@ -28,8 +28,8 @@ const NAME: &str = "nft";
 /// attribute, and the acknowledgements below what a socket holds.
 const BATCH: usize = 100;
 
-/// How often the ruleset is made anew when somebody else makes or flushes it at the same time.
-const TRIES: usize = 4;
+/// Up to how many scopes are looked up one by one, instead of reading the whole list.
+const LOOKUPS: usize = 64;
 
 /// The backend.
 pub struct Nft {
@@ -37,6 +37,8 @@ pub struct Nft {
     nft: Option<Program>,
     /// The sets that were seen; the kernel says when one is gone.
     sets: BTreeSet<SetId>,
+    /// The generation of the ruleset in which all of these had their rules.
+    whole: Option<u32>,
 }
 
 impl Nft {
@@ -45,46 +47,7 @@ impl Nft {
     /// # Errors
     /// When the kernel has no netlink.
     pub fn open() -> Result<Self, Error> {
-        Ok(Nft { link: Link::open(NETLINK_NETFILTER)?, nft: None, sets: BTreeSet::new() })
-    }
-
-    /// The sets of our table; `None`: there is no table.
-    fn find_sets(&mut self) -> Result<Option<BTreeSet<SetId>>, Error> {
-        let doing = "list the sets of table inet psentry";
-        let attributes = vec![SetAttribute::Table(TABLE.to_owned())];
-        let question = elements::inet(NfTablesMessage::GetSet(SetMessage { attributes }));
-        let answer = match self.link.dump(doing, &question)? {
-            Ok(answer) => answer,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(refused(doing, errno)),
-        };
-        Ok(Some(answer.into_iter().filter_map(set_of).collect()))
-    }
-
-    /// Makes the table, the chain and whichever of `wanted` is missing.
-    fn make(&mut self, wanted: &BTreeSet<SetId>) -> Result<(), Error> {
-        let nft = match &self.nft {
-            Some(nft) => nft.clone(),
-            None => self.nft.insert(Program::find(NAME, "nft")?).clone(),
-        };
-        let mut trouble = None;
-        for _ in 0..TRIES {
-            let standing = self.find_sets()?;
-            let missing: Vec<SetId> =
-                wanted.iter().filter(|set| !standing.iter().flatten().any(|s| s == *set)).copied().collect();
-            self.sets = standing.unwrap_or_default();
-            if missing.is_empty() {
-                return Ok(());
-            }
-            // If another process was faster, `create` fails as a whole, and the next round sees its sets.
-            trouble = nft.run_well(&["-f", "-"], ruleset::text(missing).as_bytes()).err();
-        }
-        let standing = self.find_sets()?.unwrap_or_default();
-        if wanted.is_subset(&standing) {
-            self.sets = standing;
-            return Ok(());
-        }
-        Err(trouble.unwrap_or_else(|| refused("make table inet psentry", Errno::ENOENT)))
+        Ok(Nft { link: Link::open(NETLINK_NETFILTER)?, nft: None, sets: BTreeSet::new(), whole: None })
     }
 
     /// One transaction. The outer error: no answer came; the inner one: the kernel changed nothing.
@@ -108,9 +71,12 @@ impl Nft {
     /// so it is added, deleted and added again, in one transaction that nobody sees the middle of.
     fn put(&mut self, blocks: &[(Prefix, &Block)], now: Timestamp) -> Result<Result<(), Errno>, Error> {
         let sets: BTreeSet<SetId> = blocks.iter().map(|(scope, _)| SetId::of(*scope)).collect();
-        if !sets.is_subset(&self.sets) {
+        // Whoever changed the ruleset may have taken our rules away, and then no set drops anything.
+        let generation = self.generation()?;
+        if !sets.is_subset(&self.sets) || self.whole != Some(generation) {
             self.make(&sets)?;
         }
+        let whole = self.whole.take();
         let mut messages = Vec::new();
         for set in sets {
             let blocks: Vec<_> =
@@ -120,7 +86,10 @@ impl Nft {
             messages.push(elements::delete(set, &scopes));
             messages.push(elements::add(set, &blocks, now));
         }
-        self.commit("block", messages)
+        let done = self.commit("block", messages)?;
+        // Our own change raises the generation by one; whoever else changed something raised it further.
+        self.whole = whole.filter(|_| done.is_ok()).map(|generation| generation.wrapping_add(1));
+        Ok(done)
     }
 
     /// As `put`; makes the ruleset anew if somebody flushed it.
@@ -146,7 +115,10 @@ impl Nft {
 
     fn release(&mut self, scope: Prefix) -> Result<Effect, Error> {
         match self.commit("unblock", vec![elements::delete(SetId::of(scope), &[scope])])? {
-            Ok(()) => Ok(Effect::Done),
+            Ok(()) => {
+                self.whole = self.whole.map(|generation| generation.wrapping_add(1));
+                Ok(Effect::Done)
+            }
             // No element, no set or no table: whatever it is, nobody is blocked.
             Err(Errno::ENOENT) => Ok(Effect::WasNotThere),
             Err(errno) => Err(refused("unblock", errno)),
@@ -163,6 +135,9 @@ impl Backend for Nft {
         // First the question that only the privileged may ask, so that its answer is about the right, not
         // about nft.
         self.find_sets()?;
+        if self.nft.is_none() {
+            self.nft = Some(Program::find(NAME, "nft")?);
+        }
         self.make(&SetId::FIRST.into_iter().collect())?;
         self.list()
     }
@@ -210,6 +185,24 @@ impl Backend for Nft {
         Ok(entries)
     }
 
+    fn standing(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {
+        if scopes.len() > LOOKUPS {
+            let entries = self.list()?.into_iter();
+            return Ok(entries.map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect());
+        }
+        let doing = "look a block up";
+        let mut standing = HashSet::new();
+        for scope in scopes {
+            let read = |_: &_, _: &[u8]| Ok(());
+            match self.link.query_as(doing, &elements::find(SetId::of(*scope), &[*scope]), read)? {
+                Ok(found) if !found.is_empty() => _ = standing.insert(*scope),
+                Ok(_) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(refused(doing, errno)),
+            }
+        }
+        Ok(standing)
+    }
+
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
         let doing = "delete table inet psentry";
         let entries = self.list()?;
@@ -229,14 +222,6 @@ impl Backend for Nft {
     fn longest(&self) -> Option<Duration> {
         Some(elements::LONGEST)
     }
-}
-
-fn set_of(message: NetfilterMessage) -> Option<SetId> {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSet(set)) = message.inner else { return None };
-    set.attributes.iter().find_map(|attribute| match attribute {
-        SetAttribute::Name(name) => SetId::from_name(name),
-        _ => None,
-    })
 }
 
 fn refused(doing: &'static str, errno: Errno) -> Error {

@@ -2,13 +2,16 @@
 //! hash sets: nft and the kernel read a whole set of intervals for each change (measured: seconds). A prefix
 //! matches by its masked address in the set of its length, so that no two sets ever overlap.
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use psentry_records::Prefix;
 
 /// The table, in the family `inet`; all of it is psentry-block's.
 pub(super) const TABLE: &str = "psentry";
+
+/// Its chain.
+pub(super) const CHAIN: &str = "prerouting";
 
 /// How many elements a set holds: some 50 MB of kernel memory. The ledger's bound is reached long before.
 pub(super) const SIZE: u32 = 262_144;
@@ -54,18 +57,19 @@ impl SetId {
         format!("{addr}/{}", self.len).parse().ok()
     }
 
-    /// The set and the rule that drops what is in it. `create` fails if the set is there, and then the rule is
-    /// not made a second time.
-    fn text(self) -> String {
-        let name = self.name();
+    /// The set. `create` fails if it is there, and with it the rule that another process has made, too.
+    fn set(self) -> String {
         let kind = if self.ipv4 { "ipv4_addr" } else { "ipv6_addr" };
+        format!("create set inet {TABLE} {} {{ type {kind}; flags timeout; size {SIZE}; }}\n", self.name())
+    }
+
+    /// The rule that drops what is in the set.
+    fn rule(self) -> String {
+        let name = self.name();
         let family = if self.ipv4 { "ip" } else { "ip6" };
         let whole = self.len == if self.ipv4 { 32 } else { 128 };
         let mask = if whole { String::new() } else { format!(" & {}", self.mask()) };
-        format!(
-            "create set inet {TABLE} {name} {{ type {kind}; flags timeout; size {SIZE}; }}\n\
-             add rule inet {TABLE} prerouting {family} saddr{mask} @{name} counter drop\n"
-        )
+        format!("add rule inet {TABLE} {CHAIN} {family} saddr{mask} @{name} counter drop\n")
     }
 
     fn mask(self) -> IpAddr {
@@ -77,15 +81,14 @@ impl SetId {
     }
 }
 
-/// Everything that is not there yet: table and chain, which `add` leaves alone when they are there, and `sets`.
-pub(super) fn text(sets: impl IntoIterator<Item = SetId>) -> String {
+/// Everything that is not there yet: table and chain, which `add` leaves alone when they are there, sets and rules.
+pub(super) fn text(sets: &BTreeSet<SetId>, rules: &BTreeSet<SetId>) -> String {
     let mut text = format!(
         "add table inet {TABLE}\n\
-         add chain inet {TABLE} prerouting {{ type filter hook prerouting priority raw; policy accept; }}\n"
+         add chain inet {TABLE} {CHAIN} {{ type filter hook prerouting priority raw; policy accept; }}\n"
     );
-    for set in sets {
-        let _ = text.write_str(&set.text());
-    }
+    text.extend(sets.iter().map(|set| set.set()));
+    text.extend(rules.iter().map(|set| set.rule()));
     text
 }
 
@@ -114,16 +117,16 @@ mod tests {
     #[test]
     fn the_ruleset_reads_like_one_written_by_hand() {
         let lengths = [(true, 32), (true, 20), (false, 64), (false, 128)];
-        let sets = lengths.map(|(ipv4, len)| SetId { ipv4, len });
+        let sets = lengths.map(|(ipv4, len)| SetId { ipv4, len }).into();
         let rules: Vec<String> =
-            text(sets).lines().filter(|l| l.starts_with("add rule")).map(str::to_owned).collect();
+            text(&sets, &sets).lines().filter(|l| l.starts_with("add rule")).map(str::to_owned).collect();
         assert_eq!(
             rules,
             [
-                "add rule inet psentry prerouting ip saddr @v4_32 counter drop",
-                "add rule inet psentry prerouting ip saddr & 255.255.240.0 @v4_20 counter drop",
                 "add rule inet psentry prerouting ip6 saddr & ffff:ffff:ffff:ffff:: @v6_64 counter drop",
                 "add rule inet psentry prerouting ip6 saddr @v6_128 counter drop",
+                "add rule inet psentry prerouting ip saddr & 255.255.240.0 @v4_20 counter drop",
+                "add rule inet psentry prerouting ip saddr @v4_32 counter drop",
             ]
         );
     }

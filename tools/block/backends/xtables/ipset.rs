@@ -71,10 +71,13 @@ impl Ipset {
         }
     }
 
-    fn make(&self, ipv4: bool, changes: &[&Change], now: Timestamp) -> Result<Vec<Effect>, Error> {
-        let releases = changes.iter().any(|change| change.block().is_none());
-        // `del` does not tell whether there was something.
-        let standing = if releases { self.entries(ipv4)? } else { None }.unwrap_or_default();
+    fn make(
+        &self,
+        ipv4: bool,
+        standing: &[Entry],
+        changes: &[&Change],
+        now: Timestamp,
+    ) -> Result<Vec<Effect>, Error> {
         let mut script = String::new();
         let mut effects = Vec::with_capacity(changes.len());
         for change in changes {
@@ -102,9 +105,16 @@ impl Ipset {
         };
         let blocks = changes.iter().any(|change| change.block().is_some());
         // A set that no rule matches blocks nobody: whoever flushed INPUT took the rule away.
-        let ready = if blocks { self.set_up(filter) } else { Ok(()) };
-        match ready {
-            Ok(()) => halving(changes, &mut |changes| self.make(ipv4, changes, now)),
+        let releases = changes.iter().any(|change| change.block().is_none());
+        let ready = || -> Result<Vec<Entry>, Error> {
+            if blocks {
+                self.set_up(filter)?;
+            }
+            // `del` does not tell whether there was something.
+            Ok(if releases { self.entries(ipv4)? } else { None }.unwrap_or_default())
+        };
+        match ready() {
+            Ok(standing) => halving(changes, &mut |changes| self.make(ipv4, &standing, changes, now)),
             Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
         }
     }

@@ -12,6 +12,12 @@ use crate::note;
 const NAME: &str = "iptables";
 const CHAIN: &str = "PSENTRY";
 
+/// How many times a batch that fails is halved. Two bad changes among a thousand are found with less.
+const PATIENCE: u32 = 24;
+
+/// How many changes make a batch: between two of them ends are dealt with.
+const BATCH: usize = 500;
+
 /// The backend.
 pub(crate) struct Iptables {
     filters: Vec<Filter>,
@@ -22,12 +28,9 @@ impl Iptables {
         Ok(Iptables { filters: Filter::find(NAME)? })
     }
 
-    /// Makes the changes of one family, in one step, on what stands at that moment.
-    fn make(filter: &Filter, changes: &[&Change]) -> Result<Vec<Effect>, Error> {
-        let rules = filter.rules()?;
-        // Who only releases makes nothing, least of all after a flush.
-        let blocks = changes.iter().any(|change| change.block().is_some());
-        let mut commands = if blocks { setup(filter, &rules)? } else { Vec::new() };
+    /// Makes the changes of one family, in one step, on what stood when `rules` were read.
+    fn make(filter: &Filter, rules: &Rules, changes: &[&Change]) -> Result<Vec<Effect>, Error> {
+        let mut commands = Vec::new();
         let mut effects = Vec::with_capacity(changes.len());
         for change in changes {
             let old: Vec<_> = rules.chain(CHAIN).filter(|rule| rule.source() == Some(change.scope)).collect();
@@ -56,7 +59,19 @@ impl Iptables {
         let Some(filter) = self.filters.iter().find(|filter| filter.ipv4 == ipv4) else {
             return changes.iter().map(|_| Err(Filter::absent(ipv4))).collect();
         };
-        halving(changes, &mut |changes| Self::make(filter, changes))
+        // Who only releases makes nothing, least of all after a flush.
+        let blocks = changes.iter().any(|change| change.block().is_some());
+        let ready = || -> Result<Rules, Error> {
+            let rules = filter.rules()?;
+            if blocks {
+                filter.change(&setup(filter, &rules)?)?;
+            }
+            Ok(rules)
+        };
+        match ready() {
+            Ok(rules) => halving(changes, &mut |changes| Self::make(filter, &rules, changes)),
+            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 }
 
@@ -110,6 +125,10 @@ impl Backend for Iptables {
         Ok(found)
     }
 
+    fn at_once(&self) -> usize {
+        BATCH
+    }
+
     fn ends_by_itself(&self) -> bool {
         false
     }
@@ -135,17 +154,28 @@ fn entries(rules: &Rules) -> Vec<Entry> {
 }
 
 /// Makes changes together. If the program objects, they may be too many at once, or one of them bad: then each half
-/// on its own, until each has its own result.
+/// on its own, until each has its own result, or the program has failed too often. A lock that another holds is no
+/// reason to run it again and again.
 pub(super) fn halving(
     changes: &[&Change],
     make: &mut impl FnMut(&[&Change]) -> Result<Vec<Effect>, Error>,
 ) -> Vec<Result<Effect, Error>> {
+    let mut patience = PATIENCE;
+    halve(changes, make, &mut patience)
+}
+
+fn halve(
+    changes: &[&Change],
+    make: &mut impl FnMut(&[&Change]) -> Result<Vec<Effect>, Error>,
+    patience: &mut u32,
+) -> Vec<Result<Effect, Error>> {
     match make(changes) {
         Ok(effects) => effects.into_iter().map(Ok).collect(),
-        Err(Error::Program { .. }) if changes.len() > 1 => {
+        Err(Error::Program { code: Some(1 | 2), .. }) if changes.len() > 1 && *patience > 0 => {
+            *patience -= 1;
             let (first, second) = changes.split_at(changes.len() / 2);
-            let mut results = halving(first, make);
-            results.extend(halving(second, make));
+            let mut results = halve(first, make, patience);
+            results.extend(halve(second, make, patience));
             results
         }
         Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
@@ -169,4 +199,46 @@ pub(super) fn by_family(
     let result = |scope: Prefix| if scope.is_ipv4() { v4.next() } else { v6.next() };
     let missing = || Err(Error::Unfinished("a change has no result; this is a bug of psentry".to_owned()));
     changes.iter().map(|change| change.scope).map(result).map(|r| r.unwrap_or_else(missing)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Block;
+
+    fn changes(count: u32) -> Vec<Change> {
+        let scope = |n: u32| Prefix::host(std::net::Ipv4Addr::from(0xC633_6400 + n).into());
+        (0..count).map(|n| Change { scope: scope(n), wish: Wish::Block(Block::default()) }).collect()
+    }
+
+    fn failure(code: i32) -> Error {
+        let text = || "x".to_owned();
+        Error::Program { program: text(), status: text(), code: Some(code), said: text() }
+    }
+
+    /// How often the program is run, and how many changes succeed, when those that are `bad` fail their batch.
+    fn run(count: u32, code: i32, bad: impl Fn(&Change) -> bool) -> (u32, usize) {
+        let changes = changes(count);
+        let mut runs = 0;
+        let results = halving(&changes.iter().collect::<Vec<_>>(), &mut |changes| {
+            runs += 1;
+            if changes.iter().any(|change| bad(change)) {
+                Err(failure(code))
+            } else {
+                Ok(vec![Effect::Done; changes.len()])
+            }
+        });
+        assert_eq!(results.len(), changes.len());
+        (runs, results.iter().filter(|result| result.is_ok()).count())
+    }
+
+    #[test]
+    fn one_bad_change_is_found_and_a_held_lock_is_left_alone() {
+        let last =
+            |count: u32| move |change: &Change| change.scope == changes(count)[count as usize - 1].scope;
+        assert_eq!(run(512, 2, last(512)), (19, 511));
+        assert_eq!(run(512, 4, last(512)), (1, 0));
+        let (runs, _) = run(2000, 1, |_| true);
+        assert!(runs <= 2 * PATIENCE + 1, "{runs}");
+    }
 }

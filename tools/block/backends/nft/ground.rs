@@ -1,0 +1,82 @@
+//! What blocks stand in: the table, its chain, the sets and their rules, found in the kernel, and made by nft where
+//! something is missing.
+
+use std::collections::BTreeSet;
+
+use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetMessage};
+use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
+use nix::errno::Errno;
+
+use super::ruleset::{self, SetId, TABLE};
+use super::{NAME, Nft, elements, refused, rules};
+use crate::error::Error;
+use crate::program::Program;
+
+/// How often the ruleset is made anew when somebody else makes or flushes it at the same time.
+const TRIES: usize = 4;
+
+impl Nft {
+    /// The sets of our table; `None`: there is no table.
+    pub(super) fn find_sets(&mut self) -> Result<Option<BTreeSet<SetId>>, Error> {
+        let doing = "list the sets of table inet psentry";
+        let attributes = vec![SetAttribute::Table(TABLE.to_owned())];
+        let question = elements::inet(NfTablesMessage::GetSet(SetMessage { attributes }));
+        let answer = match self.link.dump(doing, &question)? {
+            Ok(answer) => answer,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(refused(doing, errno)),
+        };
+        Ok(Some(answer.into_iter().filter_map(set_of).collect()))
+    }
+
+    /// The sets that have a rule which drops what is in them.
+    fn find_rules(&mut self) -> Result<BTreeSet<SetId>, Error> {
+        let doing = "list the rules of table inet psentry";
+        match self.link.dump_as(doing, &rules::list(), |_, message| Ok(rules::drops(message)))? {
+            Ok(rules) => Ok(rules.into_iter().flatten().collect()),
+            Err(Errno::ENOENT) => Ok(BTreeSet::new()),
+            Err(errno) => Err(refused(doing, errno)),
+        }
+    }
+
+    /// The generation of the whole ruleset.
+    pub(super) fn generation(&mut self) -> Result<u32, Error> {
+        let doing = "tell the generation of the ruleset";
+        let read = |_: &_, message: &[u8]| Ok(rules::generation(message));
+        let answer = self.link.query_as(doing, &rules::ask_generation(), read)?;
+        let answer = answer.map_err(|errno| refused(doing, errno))?;
+        answer.into_iter().flatten().next().ok_or_else(|| refused(doing, Errno::ENODATA))
+    }
+
+    /// Makes the table, the chain, whichever of `wanted` is missing, and the rule of every set that has lost it.
+    pub(super) fn make(&mut self, wanted: &BTreeSet<SetId>) -> Result<(), Error> {
+        let mut trouble = None;
+        for _ in 0..=TRIES {
+            let generation = self.generation()?;
+            let standing = self.find_sets()?.unwrap_or_default();
+            let sets: BTreeSet<SetId> = wanted.difference(&standing).copied().collect();
+            let in_use: BTreeSet<SetId> = standing.union(wanted).copied().collect();
+            let rules: BTreeSet<SetId> = in_use.difference(&self.find_rules()?).copied().collect();
+            self.sets = standing;
+            if sets.is_empty() && rules.is_empty() {
+                self.whole = Some(generation);
+                return Ok(());
+            }
+            let nft = match &self.nft {
+                Some(nft) => nft,
+                None => self.nft.insert(Program::find(NAME, "nft")?),
+            };
+            // If another process was faster, `create` fails as a whole, and the next round sees its sets.
+            trouble = nft.run_well(&["-f", "-"], ruleset::text(&sets, &rules).as_bytes()).err().or(trouble);
+        }
+        Err(trouble.unwrap_or_else(|| refused("make table inet psentry", Errno::ENOENT)))
+    }
+}
+
+fn set_of(message: NetfilterMessage) -> Option<SetId> {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSet(set)) = message.inner else { return None };
+    set.attributes.iter().find_map(|attribute| match attribute {
+        SetAttribute::Name(name) => SetId::from_name(name),
+        _ => None,
+    })
+}

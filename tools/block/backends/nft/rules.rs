@@ -1,0 +1,105 @@
+//! Whether the sets have their rules: without them nothing is dropped, however full a set is. `nft flush table`, `nft
+//! flush chain` and `nft delete rule` take rules away and leave sets. Builds and reads messages, sends none.
+
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage, RuleAttribute, RuleMessage};
+
+use super::elements::{HEADER, attributes, inet};
+use super::ruleset::{CHAIN, SetId, TABLE};
+
+// Numbers of attributes, from linux/netfilter/nf_tables.h.
+const GENERATION: u16 = 1;
+const EXPRESSIONS: u16 = 4;
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const LOOKUP_SET: u16 = 1;
+const IMMEDIATE_DATA: u16 = 2;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+
+/// The verdict that drops a packet (linux/netfilter.h).
+const DROP: [u8; 4] = [0; 4];
+
+/// The question for the generation of the ruleset, which every change of it, by anybody, raises by one.
+pub(super) fn ask_generation() -> NetfilterMessage {
+    inet(NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }))
+}
+
+/// The generation that an answer tells.
+pub(super) fn generation(message: &[u8]) -> Option<u32> {
+    let body = message.get(HEADER..).unwrap_or_default();
+    let (_, value) = attributes(body).find(|(kind, _)| *kind == GENERATION)?;
+    Some(u32::from_be_bytes(*value.first_chunk()?))
+}
+
+/// The question for the rules of our chain.
+pub(super) fn list() -> NetfilterMessage {
+    let attributes = vec![RuleAttribute::Table(TABLE.to_owned()), RuleAttribute::Chain(CHAIN.to_owned())];
+    inet(NfTablesMessage::GetRule(RuleMessage { attributes }))
+}
+
+/// The set whose elements a rule drops; `None`: it is no rule of ours.
+pub(super) fn drops(message: &[u8]) -> Option<SetId> {
+    let body = message.get(HEADER..).unwrap_or_default();
+    let (mut set, mut drops) = (None, false);
+    let expressions = attributes(body).filter(|(kind, _)| *kind == EXPRESSIONS);
+    for (_, expression) in expressions.flat_map(|(_, list)| attributes(list)) {
+        match part(expression, EXPRESSION_NAME).map(text) {
+            Some(b"lookup") => {
+                let name = part(expression, EXPRESSION_DATA).and_then(|data| part(data, LOOKUP_SET))?;
+                set = std::str::from_utf8(text(name)).ok().and_then(SetId::from_name);
+            }
+            Some(b"immediate") => {
+                let path = [EXPRESSION_DATA, IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CODE];
+                let code = path.iter().try_fold(expression, |outer, kind| part(outer, *kind));
+                drops = code.is_some_and(|code| code == DROP);
+            }
+            _ => {}
+        }
+    }
+    set.filter(|_| drops)
+}
+
+fn part(outer: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(outer).find(|(k, _)| *k == kind).map(|(_, value)| value)
+}
+
+fn text(value: &[u8]) -> &[u8] {
+    value.strip_suffix(&[0]).unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn rule(set: &[u8], code: [u8; 4]) -> Vec<u8> {
+        let expression = |name: &[u8], data: &[u8]| {
+            attribute(1, &[attribute(EXPRESSION_NAME, name), attribute(EXPRESSION_DATA, data)].concat())
+        };
+        let verdict = attribute(IMMEDIATE_DATA, &attribute(DATA_VERDICT, &attribute(VERDICT_CODE, &code)));
+        let list = [
+            expression(b"payload\0", b""),
+            expression(b"lookup\0", &attribute(LOOKUP_SET, set)),
+            expression(b"counter\0", b""),
+            expression(b"immediate\0", &verdict),
+        ];
+        [vec![1, 0, 0, 0], attribute(EXPRESSIONS, &list.concat())].concat()
+    }
+
+    #[test]
+    fn a_rule_is_known_by_its_set_and_that_it_drops() {
+        assert_eq!(drops(&rule(b"v4_32\0", DROP)), Some(SetId::FIRST[0]));
+        assert_eq!(drops(&rule(b"v4_32\0", [0, 0, 0, 1])), None);
+        assert_eq!(drops(&rule(b"mine\0", DROP)), None);
+        assert_eq!(drops(&[1, 0, 0]), None);
+        assert_eq!(generation(&[&[0, 0, 0, 0][..], &attribute(1, &[0, 0, 1, 2])].concat()), Some(258));
+    }
+}
