@@ -2,12 +2,15 @@
 //! gone, when it is asked to stop, and when it is out of descriptors.
 
 use std::io::Read;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use psentry_records::{Kind, Probe, Proto, Record};
+use tempfile::TempDir;
 
-use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
+use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, WAIT, bin, wait_until};
 
 fn probe_at(program: &mut Program, port: u16) -> Probe {
     let is_it =
@@ -172,34 +175,85 @@ fn broadcasts_are_not_recorded() {
     assert_eq!(rest, Vec::<String>::new());
 }
 
+/// What a service tells systemd.
+struct Notified {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Notified {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(WAIT)).unwrap();
+        Notified { socket, path, _folder: folder }
+    }
+
+    fn hears(&self, word: &str) {
+        let mut told = [0; 4096];
+        loop {
+            let got = self.socket.recv(&mut told).unwrap_or_else(|error| panic!("{word}: {error}"));
+            if std::str::from_utf8(&told[..got]).unwrap().contains(word) {
+                return;
+            }
+        }
+    }
+
+    /// Forgets what was told so far.
+    fn forget(&self) {
+        self.socket.set_nonblocking(true).unwrap();
+        while self.socket.recv(&mut [0; 4096]).is_ok() {}
+        self.socket.set_nonblocking(false).unwrap();
+    }
+}
+
 /// `READY=1` is sent when sockets are open, and `STOPPING=1` at the end.
 #[test]
 fn systemd_is_told_when_it_is_ready() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(crate::lab::WAIT)).unwrap();
-    let mut told = String::new();
-    let mut hear = |word: &str| {
-        let mut piece = [0; 4096];
-        while !told.contains(word) {
-            let got = socket.recv(&mut piece).unwrap_or_else(|error| panic!("{word}: {error}; told {told}"));
-            told.push_str(std::str::from_utf8(&piece[..got]).unwrap());
-        }
-    };
+    let systemd = Notified::new();
     let lab = Lab::new();
     let mut listen = Program::start(
         lab.guard
             .command(bin("psentry-listen"))
             .args(["--tcp", "2323", "--bind", "127.0.0.1"])
-            .env("NOTIFY_SOCKET", &path)
+            .env("NOTIFY_SOCKET", &systemd.path)
             .env("WATCHDOG_USEC", "200000"),
     );
-    hear("READY=1");
-    hear("WATCHDOG=1");
+    systemd.hears("READY=1");
+    systemd.hears("WATCHDOG=1");
     listen.signal(Signal::SIGTERM);
-    hear("STOPPING=1");
+    systemd.hears("STOPPING=1");
     assert!(listen.end().0.success());
+}
+
+/// A judge that is slow, or being restarted, is no reason to kill the listener.
+#[test]
+fn the_pulse_goes_on_while_the_reader_does_not_read() {
+    let systemd = Notified::new();
+    let lab = Lab::new();
+    let mut listen = Program::start_piped(
+        lab.guard
+            .command(bin("psentry-listen"))
+            .args(["--udp", "2323"])
+            .env("NOTIFY_SOCKET", &systemd.path)
+            .env("WATCHDOG_USEC", "100000")
+            .stdin(Stdio::null()),
+    );
+    let _unread = listen.stdout();
+    systemd.hears("READY=1");
+    // Four times what a pipe holds.
+    lab.guard.read(&["bash", "-c", "for n in {1..1000}; do echo > /dev/udp/127.0.0.1/2323; done"]);
+    wait_until("it waits for its reader", || {
+        let wchan = std::fs::read_to_string(format!("/proc/{}/wchan", listen.pid())).unwrap();
+        let waiting = lab.guard.read(&["ss", "-Hulnm", "sport = :2323"]);
+        wchan.contains("poll") && !waiting.contains("skmem:(r0,")
+    });
+    systemd.forget();
+    for _ in 0..3 {
+        systemd.hears("WATCHDOG=1");
+    }
 }
 
 /// Ctrl-C stops a whole pipeline; no stage takes its neighbours' end for a failure.

@@ -85,6 +85,11 @@ impl Program {
         self.child.stdin.take().unwrap()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a line of its output.
     pub fn line(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + WAIT;
