@@ -6,6 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
 use crate::lab::{GUARD, Lab, Program, bin, wait_until};
 
 fn try_script(flags: &[&str]) -> Command {
@@ -32,36 +35,29 @@ fn the_demo_shows_the_scan_and_the_block() {
     }
 }
 
-/// `units/try` on the guard, at a terminal of its own, built before: the guard has no network to fetch anything from.
+/// `units/try` on the guard, in a session of its own, as a terminal would have it; built before, for the guard has no
+/// network to fetch anything from.
 fn try_on_guard(lab: &Lab, flags: &str, ssh: &str) -> Program {
     let root = env!("CARGO_MANIFEST_DIR");
     let built =
         Command::new("cargo").args(["build", "--release", "--locked"]).current_dir(root).status().unwrap();
     assert!(built.success());
-    Program::start_fed(
+    Program::start(
         lab.guard
-            .command("script")
-            .args([
-                "--quiet",
-                "--return",
-                "--command",
-                &format!("exec {root}/units/try {flags}"),
-                "/dev/null",
-            ])
+            .command("setsid")
+            .arg(format!("{root}/units/try"))
+            .args(flags.split_whitespace())
             .env("NO_COLOR", "1")
             .env("SSH_CONNECTION", ssh),
     )
 }
 
-/// Ctrl-C, which the terminal makes an interrupt of every process; gives what is said after it.
+/// Ctrl-C, which a terminal makes an interrupt of every process of the session; gives what is said after it.
 fn ctrl_c(script: &mut Program) -> String {
-    let mut keyboard = script.stdin();
-    keyboard.write_all(b"\x03").unwrap();
-    let last = script.line("farewell", |line| line.starts_with("psentry is gone"));
-    drop(keyboard);
-    let (status, _, errors) = script.end();
-    assert!(status.success(), "{errors:?}");
-    last
+    killpg(Pid::from_raw(script.pid().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let (status, _, said) = script.end();
+    assert!(status.success(), "{status}: {said:?}");
+    said.concat()
 }
 
 fn listens(lab: &Lab, port: u16) -> bool {
@@ -84,14 +80,14 @@ fn try_blocks_a_scan_and_a_ctrl_c_takes_every_trace_away() {
     let file = records.path().join("records.jsonl");
     let flags = format!("--tcp 2323,2324 --udp 6969 --records {}", file.display());
     let mut script = try_on_guard(&lab, &flags, "fe80::1%eth0 50000 fe80::2%eth0 22");
-    let alone = script.line("who is left alone", |line| line.starts_with("Logged in here by ssh"));
+    let alone = script.complaint("Logged in here by ssh");
     assert!(alone.contains("left alone: 192.0.2.8."), "{alone}");
     wait_until("the decoys listen", || listens(&lab, 2324));
     for port in [2323, 2324] {
         lab.innocent.touch(GUARD[0], port);
     }
     lab.scanner.run(&["nmap", "-n", "-Pn", "-sT", "-p2323,2324", GUARD[0]]);
-    script.line("the block", |line| line.contains("blocked  203.0.113.7/32 by nft"));
+    script.complaint("blocked  203.0.113.7/32 by nft");
     assert!(lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
     assert!(ctrl_c(&mut script).contains("and so is what it blocked"));
     assert_eq!(lab.guard.sh("nft list ruleset"), "", "every trace is gone");
@@ -112,13 +108,13 @@ fn try_leaves_the_blocks_of_another_psentry_alone() {
     writeln!(input, "{verdict}").unwrap();
     other.line("outcome", |line| line.contains(r#""result":"applied""#));
     let mut script = try_on_guard(&lab, "--tcp 2323,2324 --udp 6969", "192.0.2.8 50000 192.0.2.1 22");
-    script.line("why nobody is blocked", |line| line.starts_with("Another psentry blocks here already"));
-    script.line("who is left alone", |line| line.contains("left alone: 192.0.2.8."));
+    script.complaint("Another psentry blocks here already");
+    script.complaint("left alone: 192.0.2.8.");
     wait_until("the decoys listen", || listens(&lab, 2324));
     let before = lab.guard.sh("nft list ruleset");
     assert!(before.contains("192.0.2.77"), "{before}");
     lab.scanner.run(&["nmap", "-n", "-Pn", "-sT", "-p2323,2324", GUARD[0]]);
-    script.line("the verdict", |line| line.contains("block 203.0.113.7/32"));
+    script.complaint("block 203.0.113.7/32");
     assert!(ctrl_c(&mut script).contains("it blocked nobody"));
     assert_eq!(lab.guard.sh("nft list ruleset"), before);
 }
