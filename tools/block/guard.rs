@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use psentry_kernel::Surroundings;
 use psentry_records::Prefix;
 
 /// The widest prefix that may be blocked: a sixteenth of a percent more, and it is half a continent.
@@ -23,17 +24,6 @@ const SPECIAL: [(&str, &str); 9] = [
     ("fe80::/10", "a link-local address"),
     ("ff00::/8", "a multicast address"),
 ];
-
-/// What stands around this machine.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Surroundings {
-    /// The addresses of its interfaces.
-    pub own: Vec<IpAddr>,
-    /// The broadcast addresses of its networks.
-    pub broadcasts: Vec<IpAddr>,
-    /// The next hops of its default routes, and the peers at the other end of those.
-    pub gateways: Vec<IpAddr>,
-}
 
 /// Why `scope` must not be blocked, as a sentence; `None`: it may.
 #[must_use]

@@ -5,10 +5,10 @@
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `commands.rs` | flags; the main loop; `list`, `unblock`, `flush`, `--check` |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
-//! | `surroundings.rs` | own addresses and gateways, for the guard |
+//! | `surroundings.rs` | what the guard saw last of this machine |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
-//! | `note.rs`, `netlink.rs`, `program.rs`, `lock.rs` | what several backends need |
+//! | `note.rs`, `lock.rs` | what several backends need; netlink and programs are in `tools/kernel` |
 
 #![forbid(unsafe_code)]
 
@@ -22,9 +22,7 @@ mod inbox;
 pub mod ledger;
 mod listing;
 mod lock;
-mod netlink;
 mod note;
-mod program;
 mod report;
 mod run;
 mod schedule;

@@ -13,7 +13,7 @@ mod xtables;
 use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::program::Program;
+use psentry_kernel::Program;
 
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet.
 ///
@@ -46,10 +46,15 @@ pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
     };
     for (backend, programs) in needed {
         for program in *programs {
-            Program::find(backend, program)?;
+            installed(backend, program)?;
         }
     }
     Ok(())
+}
+
+/// The program that a backend needs.
+fn installed(backend: &'static str, program: &str) -> Result<Program, Error> {
+    Program::find(program).ok_or_else(|| Error::Missing { backend, program: program.to_owned() })
 }
 
 /// Flags of a backend that is not chosen are a mistake: `--exec` alone would block with nft.

@@ -12,11 +12,11 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
+use psentry_kernel::{Error as Below, Link};
 use psentry_records::{Prefix, Timestamp};
 
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::error::Error;
-use crate::netlink::Link;
 
 const NAME: &str = "route";
 
@@ -265,7 +265,7 @@ fn end(metric: u32) -> Option<Timestamp> {
 fn refused(doing: &'static str, errno: Errno) -> Error {
     match errno {
         Errno::EPERM | Errno::EACCES => Error::NotPermitted { backend: NAME },
-        errno => Error::Kernel { doing, errno },
+        errno => Below::Refused { doing, errno }.into(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use psentry_kernel::{Error as Below, failure, locate, run};
 use psentry_records::{Prefix, Proto, Timestamp};
 
 use self::roll::{Line, Roll};
@@ -15,7 +16,6 @@ use self::words::Words;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::error::Error;
 use crate::lock::runtime_directory;
-use crate::program::{failure, locate, run};
 
 const NAME: &str = "exec";
 
@@ -73,7 +73,7 @@ impl Exec {
                 if let Err(error) = self.run(words, "block", scope, block, now) {
                     // A command that failed half-way may have blocked, so that its line stays, for the undo; one that
                     // was never run did nothing.
-                    if matches!(error, Error::NotRun { .. } | Error::Missing { .. }) {
+                    if matches!(error, Error::System(Below::NotRun { .. }) | Error::Missing { .. }) {
                         self.write(scope, lines, now)?;
                     }
                     return Err(error);
@@ -144,7 +144,7 @@ impl Exec {
             command.env(format!("PSENTRY_{}", name.to_uppercase()), value(name));
         }
         let ran = run(words.program(), command, b"", self.timeout)?;
-        if ran.status.success() { Ok(()) } else { Err(failure(words.program(), &ran)) }
+        if ran.status.success() { Ok(()) } else { Err(failure(words.program(), &ran).into()) }
     }
 }
 

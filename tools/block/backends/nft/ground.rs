@@ -7,10 +7,10 @@ use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetMessa
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use nix::errno::Errno;
 
+use super::super::installed;
 use super::ruleset::{self, SetId, TABLE};
 use super::{NAME, Nft, elements, refused, rules};
 use crate::error::Error;
-use crate::program::Program;
 
 /// How often the ruleset is made anew when somebody else makes or flushes it at the same time.
 const TRIES: usize = 4;
@@ -64,12 +64,12 @@ impl Nft {
             }
             let nft = match &self.nft {
                 Some(nft) => nft,
-                None => self.nft.insert(Program::find(NAME, "nft")?),
+                None => self.nft.insert(installed(NAME, "nft")?),
             };
             // If another process was faster, `create` fails as a whole, and the next round sees its sets.
             trouble = nft.run_well(&["-f", "-"], ruleset::text(&sets, &rules).as_bytes()).err().or(trouble);
         }
-        Err(trouble.unwrap_or_else(|| refused("make table inet psentry", Errno::ENOENT)))
+        Err(trouble.map_or_else(|| refused("make table inet psentry", Errno::ENOENT), Error::System))
     }
 }
 

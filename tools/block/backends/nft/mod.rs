@@ -14,13 +14,13 @@ use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
+use psentry_kernel::{Error as Below, Link, Program, Request};
 use psentry_records::{Prefix, Timestamp};
 
 use self::ruleset::{SIZE, SetId, TABLE};
+use super::installed;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::error::Error;
-use crate::netlink::{Link, Request};
-use crate::program::Program;
 
 const NAME: &str = "nft";
 
@@ -136,7 +136,7 @@ impl Backend for Nft {
         // about nft.
         self.find_sets()?;
         if self.nft.is_none() {
-            self.nft = Some(Program::find(NAME, "nft")?);
+            self.nft = Some(installed(NAME, "nft")?);
         }
         self.make(&SetId::FIRST.into_iter().collect())?;
         self.list()
@@ -155,10 +155,12 @@ impl Backend for Nft {
                     // Together they failed; alone, each has its own result.
                     Wish::Block(block) => match &together {
                         // The kernel objects to one of them; anything else is wrong with all.
-                        Err(error @ (Error::Kernel { .. } | Error::Full { .. })) if blocks.len() == 1 => {
+                        Err(error @ (Error::System(Below::Refused { .. }) | Error::Full { .. }))
+                            if blocks.len() == 1 =>
+                        {
                             Err(error.clone())
                         }
-                        Err(Error::Kernel { .. } | Error::Full { .. }) | Ok(()) => {
+                        Err(Error::System(Below::Refused { .. }) | Error::Full { .. }) | Ok(()) => {
                             self.put_surely(&[(change.scope, block)], now).map(|()| Effect::Done)
                         }
                         Err(error) => Err(error.clone()),
@@ -227,6 +229,6 @@ impl Backend for Nft {
 fn refused(doing: &'static str, errno: Errno) -> Error {
     match errno {
         Errno::EPERM => Error::NotPermitted { backend: NAME },
-        errno => Error::Kernel { doing, errno },
+        errno => Below::Refused { doing, errno }.into(),
     }
 }

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::Filter;
 use crate::error::Error;
-use crate::netlink::{Link, Request};
+use psentry_kernel::{Error as Below, Link, Request};
 
 /// Neither table nor chain was there.
 const TABLE: &str = "psentry made this table";
@@ -141,6 +141,6 @@ fn message(filter: &Filter, inner: NfTablesMessage) -> NetfilterMessage {
 fn refused(filter: &Filter, doing: &'static str, errno: Errno) -> Error {
     match errno {
         Errno::EPERM => Error::NotPermitted { backend: filter.backend },
-        errno => Error::Kernel { doing, errno },
+        errno => Below::Refused { doing, errno }.into(),
     }
 }

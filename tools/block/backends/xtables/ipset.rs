@@ -3,15 +3,16 @@
 use std::thread;
 use std::time::Duration;
 
+use psentry_kernel::{Error as Below, Program};
 use psentry_records::{Prefix, Timestamp};
 
+use super::super::installed;
 use super::iptables::{by_family, halving};
 use super::rules::Rule;
 use super::{Filter, lock};
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::error::Error;
 use crate::note;
-use crate::program::Program;
 
 const NAME: &str = "ipset";
 
@@ -33,7 +34,7 @@ pub(crate) struct Ipset {
 
 impl Ipset {
     pub(crate) fn find() -> Result<Self, Error> {
-        Ok(Ipset { ipset: Program::find(NAME, NAME)?, filters: Filter::find(NAME)? })
+        Ok(Ipset { ipset: installed(NAME, NAME)?, filters: Filter::find(NAME)? })
     }
 
     /// Makes set and rule, as far as they are missing.
@@ -51,10 +52,10 @@ impl Ipset {
 
     fn run(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
         self.ipset.run_well(args, input).map_err(|error| match error {
-            Error::Program { said, .. } if said.contains("Operation not permitted") => {
+            Below::Program { said, .. } if said.contains("Operation not permitted") => {
                 Error::NotPermitted { backend: NAME }
             }
-            error => error,
+            error => error.into(),
         })
     }
 
@@ -66,7 +67,7 @@ impl Ipset {
                 let saved = String::from_utf8_lossy(&saved);
                 Ok(Some(saved.lines().filter_map(|line| entry(line, now)).collect()))
             }
-            Err(Error::Program { said, .. }) if said.contains("does not exist") => Ok(None),
+            Err(Error::System(Below::Program { said, .. })) if said.contains("does not exist") => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -124,7 +125,9 @@ impl Ipset {
         let mut tries = 0;
         loop {
             match self.run(&["destroy", name], b"") {
-                Err(Error::Program { said, .. }) if said.contains("in use") && tries < TRIES => {
+                Err(Error::System(Below::Program { said, .. }))
+                    if said.contains("in use") && tries < TRIES =>
+                {
                     tries += 1;
                     thread::sleep(PAUSE);
                 }

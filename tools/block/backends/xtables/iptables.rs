@@ -1,6 +1,7 @@
 //! Blocks as rules of iptables: one chain PSENTRY, one jump to it at the top of INPUT, a rule per scope. Every
 //! packet walks the rules, so that this is for some hundreds of blocks; ipset and nft take any number.
 
+use psentry_kernel::Error as Below;
 use psentry_records::{Prefix, Timestamp};
 
 use super::rules::Rules;
@@ -171,7 +172,9 @@ fn halve(
 ) -> Vec<Result<Effect, Error>> {
     match make(changes) {
         Ok(effects) => effects.into_iter().map(Ok).collect(),
-        Err(Error::Program { code: Some(1 | 2), .. }) if changes.len() > 1 && *patience > 0 => {
+        Err(Error::System(Below::Program { code: Some(1 | 2), .. }))
+            if changes.len() > 1 && *patience > 0 =>
+        {
             *patience -= 1;
             let (first, second) = changes.split_at(changes.len() / 2);
             let mut results = halve(first, make, patience);
@@ -213,7 +216,7 @@ mod tests {
 
     fn failure(code: i32) -> Error {
         let text = || "x".to_owned();
-        Error::Program { program: text(), status: text(), code: Some(code), said: text() }
+        Below::Program { program: text(), status: text(), code: Some(code), said: text() }.into()
     }
 
     /// How often the program is run, and how many changes succeed, when those that are `bad` fail their batch.

@@ -12,9 +12,10 @@ use std::path::Path;
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
 use self::rules::{Rule, Rules};
+use super::installed;
 use crate::error::Error;
 use crate::lock::Lock;
-use crate::program::Program;
+use psentry_kernel::{Error as Below, Program};
 
 /// How many seconds the programs wait for each other's lock (legacy).
 const WAIT: &str = "20";
@@ -38,7 +39,7 @@ impl Filter {
     pub(super) fn find(backend: &'static str) -> Result<Vec<Filter>, Error> {
         let family = |ipv4: bool, names: [&str; 2]| -> Result<Filter, Error> {
             let [iptables, restore] = names;
-            let (iptables, restore) = (Program::find(backend, iptables)?, Program::find(backend, restore)?);
+            let (iptables, restore) = (installed(backend, iptables)?, installed(backend, restore)?);
             Ok(Filter { backend, ipv4, iptables, restore })
         };
         let mut found = vec![family(true, PROGRAMS)?];
@@ -100,12 +101,12 @@ impl Filter {
         Ok(String::from_utf8_lossy(&version).contains("nf_tables"))
     }
 
-    fn explain(&self, error: Error) -> Error {
+    fn explain(&self, error: Below) -> Error {
         match error {
-            Error::Program { said, .. } if said.contains(NOT_ROOT) => {
+            Below::Program { said, .. } if said.contains(NOT_ROOT) => {
                 Error::NotPermitted { backend: self.backend }
             }
-            error => error,
+            error => error.into(),
         }
     }
 }

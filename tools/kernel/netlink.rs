@@ -32,23 +32,26 @@ const HEADER: usize = 16;
 const TRIES: usize = 5;
 
 /// A connection to one subsystem of the kernel.
-pub(crate) struct Link {
+pub struct Link {
     socket: Socket,
     sequence: u32,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
 }
 
-/// A request within a batch, and whether the kernel is to acknowledge it.
-pub(crate) struct Request<M> {
-    pub(crate) message: M,
-    pub(crate) flags: u16,
-    pub(crate) acked: bool,
+/// A request within a batch.
+pub struct Request<M> {
+    /// What is asked.
+    pub message: M,
+    /// Flags of its header besides NLM_F_REQUEST and NLM_F_ACK (netlink(7)).
+    pub flags: u16,
+    /// Whether the kernel is to acknowledge it.
+    pub acked: bool,
 }
 
 impl Link {
     /// A connection to `protocol`, one of `netlink_sys::protocols`.
-    pub(crate) fn open(protocol: isize) -> Result<Self, Error> {
+    pub fn open(protocol: isize) -> Result<Self, Error> {
         let open = || -> io::Result<Socket> {
             let mut socket = Socket::new(protocol)?;
             socket.bind_auto()?;
@@ -64,13 +67,13 @@ impl Link {
     }
 
     /// Has the kernel take the filters of a dump seriously; an old kernel only sends more than was asked for.
-    pub(crate) fn filter_dumps(&mut self) {
+    pub fn filter_dumps(&mut self) {
         let _ = self.socket.set_netlink_get_strict_chk(true);
     }
 
     /// Sends requests as one batch and collects the kernel's answer to each, in their order; a request that asks
     /// for none has `Ok`, unless the kernel objected.
-    pub(crate) fn batch<M: NetlinkSerializable>(
+    pub fn batch<M: NetlinkSerializable>(
         &mut self,
         doing: &'static str,
         requests: Vec<Request<M>>,
@@ -108,7 +111,7 @@ impl Link {
     }
 
     /// Sends one request and waits for its acknowledgement.
-    pub(crate) fn ask<M: NetlinkSerializable>(
+    pub fn ask<M: NetlinkSerializable>(
         &mut self,
         doing: &'static str,
         message: M,
@@ -119,11 +122,7 @@ impl Link {
     }
 
     /// Asks for a list. The kernel's refusal is the inner error.
-    pub(crate) fn dump<M>(
-        &mut self,
-        doing: &'static str,
-        question: &M,
-    ) -> Result<Result<Vec<M>, Errno>, Error>
+    pub fn dump<M>(&mut self, doing: &'static str, question: &M) -> Result<Result<Vec<M>, Errno>, Error>
     where
         M: NetlinkSerializable + NetlinkDeserializable + Clone,
     {
@@ -131,7 +130,7 @@ impl Link {
     }
 
     /// Asks for a list, and has each message read by `read`.
-    pub(crate) fn dump_as<M, T>(
+    pub fn dump_as<M, T>(
         &mut self,
         doing: &'static str,
         question: &M,
@@ -154,11 +153,7 @@ impl Link {
     }
 
     /// Asks for one thing. The kernel's refusal is the inner error.
-    pub(crate) fn query<M>(
-        &mut self,
-        doing: &'static str,
-        question: &M,
-    ) -> Result<Result<Vec<M>, Errno>, Error>
+    pub fn query<M>(&mut self, doing: &'static str, question: &M) -> Result<Result<Vec<M>, Errno>, Error>
     where
         M: NetlinkSerializable + NetlinkDeserializable + Clone,
     {
@@ -166,7 +161,7 @@ impl Link {
     }
 
     /// Asks for one thing, and has the answer read by `read`.
-    pub(crate) fn query_as<M, T>(
+    pub fn query_as<M, T>(
         &mut self,
         doing: &'static str,
         question: &M,

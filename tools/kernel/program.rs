@@ -1,4 +1,4 @@
-//! Programs that psentry-block runs: found once, given their input, waited for with a limit, their words kept
+//! Programs that change the kernel or stand for an administrator: found once, given their input, waited for with a limit, their words kept
 //! only as far as somebody will read them. No shell stands in between.
 
 use std::fmt;
@@ -35,36 +35,38 @@ const LEFTOVERS: Duration = Duration::from_millis(500);
 
 /// A program that a backend needs.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub struct Program {
     name: String,
     path: PathBuf,
 }
 
 /// What a program that ended left.
-pub(crate) struct Ran {
-    pub(crate) status: ExitStatus,
+pub struct Ran {
+    /// How it ended.
+    pub status: ExitStatus,
     /// `None`: it did not come to its end in time, though the program did.
-    pub(crate) stdout: Option<Vec<u8>>,
+    pub stdout: Option<Vec<u8>>,
     /// The end of its standard error, without control characters.
-    pub(crate) said: String,
+    pub said: String,
 }
 
 impl Program {
     /// The program of that name: where PATH says, or where firewall programs stand.
-    pub(crate) fn find(backend: &'static str, name: &str) -> Result<Self, Error> {
-        let path = locate(name).ok_or_else(|| Error::Missing { backend, program: name.to_owned() })?;
-        Ok(Program { name: name.to_owned(), path })
+    /// `None`: it is not installed.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Some(Program { name: name.to_owned(), path: locate(name)? })
     }
 
     /// Runs it with `args` and `input`.
-    pub(crate) fn run(&self, args: &[&str], input: &[u8]) -> Result<Ran, Error> {
+    pub fn run(&self, args: &[&str], input: &[u8]) -> Result<Ran, Error> {
         let mut command = Command::new(&self.path);
         command.args(args).env("LC_ALL", "C");
         run(&self.name, command, input, LIMIT)
     }
 
     /// Runs it; a status that is not 0 is an error with its words.
-    pub(crate) fn run_well(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn run_well(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
         let ran = self.run(args, input)?;
         match ran.stdout {
             Some(stdout) if ran.status.success() => Ok(stdout),
@@ -74,7 +76,7 @@ impl Program {
     }
 
     /// What went wrong, as the program says it.
-    pub(crate) fn failure(&self, ran: &Ran) -> Error {
+    pub fn failure(&self, ran: &Ran) -> Error {
         failure(&self.name, ran)
     }
 }
@@ -86,7 +88,7 @@ impl fmt::Display for Program {
 }
 
 /// The absolute path of a program; a name with a slash is a path already.
-pub(crate) fn locate(name: &str) -> Option<PathBuf> {
+pub fn locate(name: &str) -> Option<PathBuf> {
     let runs = |path: &Path| {
         path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
@@ -101,7 +103,7 @@ pub(crate) fn locate(name: &str) -> Option<PathBuf> {
 }
 
 /// What went wrong with a program that did not end well.
-pub(crate) fn failure(name: &str, ran: &Ran) -> Error {
+pub fn failure(name: &str, ran: &Ran) -> Error {
     let said = if ran.said.is_empty() { "it said nothing".to_owned() } else { ran.said.clone() };
     Error::Program { program: name.to_owned(), status: ran.status.to_string(), code: ran.status.code(), said }
 }
@@ -113,7 +115,7 @@ fn unread(name: &str, status: ExitStatus) -> Error {
 }
 
 /// Runs a command to its end, or kills it and its children when `limit` is over.
-pub(crate) fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> Result<Ran, Error> {
+pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> Result<Ran, Error> {
     // In a group of its own a Ctrl-C at the terminal does not end it in the middle, and the limit ends all of it.
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn an_output_that_did_not_end_is_an_error_and_not_an_empty_one() {
-        let sh = Program::find("test", "/bin/sh").unwrap();
+        let sh = Program::find("/bin/sh").unwrap();
         let error = sh.run_well(&["-c", "echo some; sleep 3 & exit 0"], b"").unwrap_err();
         assert!(error.to_string().contains("its output did not end"), "{error}");
     }
