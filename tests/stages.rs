@@ -2,7 +2,7 @@
 //! and is not held up by a terminal.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -34,6 +34,34 @@ fn an_endless_input_does_not_keep_a_stage_alive() {
         let (status, _, errors) = stage.end();
         assert!(status.success(), "{name}: {status}: {errors:?}");
     }
+}
+
+#[test]
+fn a_stage_that_is_stopped_amid_a_flood_leaves_whole_lines_to_the_next() {
+    let mut flood = tempfile::tempfile().unwrap();
+    flood.write_all(many_probes().repeat(50).as_bytes()).unwrap();
+    flood.rewind().unwrap();
+    // Both read at one place of one file, as they would at one end of a pipe that never runs dry.
+    let start = || {
+        let input = flood.try_clone().unwrap();
+        let mut show = Program::start_piped(Command::new(bin("psentry-show")).stdin(input));
+        show.read_output();
+        show
+    };
+    let mut first = start();
+    first.line("first line", |_| true);
+    // The second signal ends the reading of what waits.
+    first.signal(Signal::SIGTERM);
+    first.signal(Signal::SIGINT);
+    let (status, _, errors) = first.end();
+    assert!(status.success(), "{errors:?}");
+    let read = (&flood).stream_position().unwrap();
+    assert!(read < flood.metadata().unwrap().len(), "it read to the end, so that this showed nothing");
+    let mut second = start();
+    second.line("line of the next", |_| true);
+    second.signal(Signal::SIGTERM);
+    second.signal(Signal::SIGINT);
+    assert_eq!(second.end().2, [""; 0]);
 }
 
 #[test]

@@ -61,18 +61,31 @@ impl<R: Read> Lines<R> {
         self.held.get(self.current.0..self.current.1).unwrap_or_default()
     }
 
+    /// Whether the beginning of a line is held, and its end is still to be read.
+    pub fn is_cut(&self) -> bool {
+        self.start < self.held.len()
+    }
+
     /// Reads once from the source. `false`: it has ended.
     ///
     /// # Errors
     /// What read(2) says, except an interruption, which is tried again.
     pub fn fill(&mut self) -> io::Result<bool> {
+        self.fill_at_most(READ_AHEAD)
+    }
+
+    /// As [`fill`](Self::fill), but at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub fn fill_at_most(&mut self, most: usize) -> io::Result<bool> {
         self.held.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
         self.current = (0, 0);
         let mut piece = [0; READ_AHEAD];
         let got = loop {
-            match self.source.read(&mut piece) {
+            match self.source.read(piece.get_mut(..most).unwrap_or_default()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result?,
             }

@@ -56,6 +56,19 @@ impl<R: Read> Reader<R> {
         self.lines.fill()
     }
 
+    /// Whether the beginning of a line is held, and its end is still to be read.
+    pub fn is_cut(&self) -> bool {
+        self.lines.is_cut()
+    }
+
+    /// Reads one byte: so a line that is cut is completed without the beginning of the next.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn fill_one(&mut self) -> io::Result<bool> {
+        self.lines.fill_at_most(1)
+    }
+
     /// The next record, waiting for it; `None` at the end.
     ///
     /// # Errors

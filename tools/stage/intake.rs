@@ -18,6 +18,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// For how long a stage that is asked to stop takes what waits. An input that never runs dry must not keep it alive.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// How much longer the end of a line is waited for whose beginning was read.
+const CUT: Duration = Duration::from_millis(200);
+
 /// Standard input as records.
 pub struct Intake {
     reader: Reader<File>,
@@ -81,7 +84,11 @@ impl Intake {
                 return Ok(Next::Item(item));
             }
             let now = Instant::now();
-            if self.ended || self.stopping.is_some_and(|stopping| stopping.read <= now) {
+            // A line whose beginning was read is read to its end: whoever reads on after us could not. One that has no
+            // end is not waited for.
+            let over = self.stopping.is_some_and(|stopping| stopping.read <= now);
+            let late = self.stopping.is_some_and(|stopping| stopping.read + CUT <= now);
+            if self.ended || late || (over && !self.reader.is_cut()) {
                 return Ok(if self.stopping.is_some() { Next::Stop } else { Next::End });
             }
             let grace = self.stopping.map(|stopping| stopping.wait.saturating_duration_since(now));
@@ -92,7 +99,7 @@ impl Intake {
             if seen.signalled {
                 self.heed();
             } else if seen.readable {
-                self.ended = !self.reader.fill()?;
+                self.ended = !if over { self.reader.fill_one()? } else { self.reader.fill()? };
             } else {
                 return Ok(if grace.is_some() { Next::Stop } else { Next::Nothing });
             }
