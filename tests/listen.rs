@@ -37,6 +37,8 @@ fn sockets_that_systemd_passes_yield_probes() {
     let probe = probe_at(&mut listen, 2323);
     assert_eq!(probe.common.src_ip.unwrap().to_string(), SCANNER[0]);
     assert_eq!(probe.common.dest_ip.unwrap().to_string(), GUARD[0], "a mapped address is IPv4");
+    // It came before anybody could ask the kernel to keep its SYN.
+    assert!(!probe.body.cookie);
     assert_eq!(
         (probe.common.proto, probe.body.kind, probe.body.handshake),
         (Some(Proto::Tcp), Kind::Connect, true)
@@ -73,6 +75,41 @@ fn datagram_sockets_that_systemd_passes_yield_probes_and_no_answer() {
             (Some(Proto::Udp), Kind::Udp, false)
         );
     }
+}
+
+/// The kernel forgets a SYN that it answers by a cookie; whoever sends the ACK may have guessed.
+#[test]
+fn a_handshake_by_syn_cookie_is_told_from_one_without() {
+    let lab = Lab::new();
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323"]));
+    listening(&lab, 2323);
+    // 2: by cookie always; 1: only when the queue is full.
+    for (cookies, told) in [("1", false), ("2", true), ("1", false)] {
+        lab.guard.sh(&format!("echo {cookies} > /proc/sys/net/ipv4/tcp_syncookies"));
+        for address in GUARD {
+            lab.scanner.touch(address, 2323);
+            let body = probe_at(&mut listen, 2323).body;
+            assert_eq!((body.handshake, body.cookie, body.signature), (true, told, None), "{address}");
+        }
+    }
+}
+
+/// A kernel that is told to write its SYNs as nmap's half-open scan does.
+#[test]
+fn a_scanners_handwriting_is_told() {
+    let lab = Lab::new();
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323"]));
+    listening(&lab, 2323);
+    let mut signature = || {
+        lab.scanner.touch(GUARD[0], 2323);
+        probe_at(&mut listen, 2323).body.signature
+    };
+    assert_eq!(signature(), None);
+    lab.scanner.sh("cd /proc/sys/net/ipv4; for option in tcp_timestamps tcp_sack tcp_window_scaling; do
+        echo 0 > $option; done; echo 1 > ip_no_pmtu_disc");
+    assert_eq!(signature().as_deref(), Some("raw"), "the segment size alone, and may be fragmented");
+    lab.scanner.sh("ip route change default via 203.0.113.1 window 1024");
+    assert_eq!(signature().as_deref(), Some("nmap"));
 }
 
 #[test]

@@ -21,7 +21,11 @@ pub struct Flags {
     #[arg(long, value_name = "PORTS")]
     pub udp: Vec<String>,
 
-    /// Address to bind them to; may be repeated [default: all, IPv6 and IPv4]
+    /// Take what psentry-trap --mirage sends here, to any port; needs CAP_NET_RAW
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub mirage: Option<u16>,
+
+    /// Address to bind the ports to; may be repeated [default: all, IPv6 and IPv4]
     #[arg(long, value_name = "ADDR")]
     pub bind: Vec<String>,
 

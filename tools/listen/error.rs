@@ -29,6 +29,9 @@ pub enum ListenError {
     /// `--bind` without ports.
     #[error("--bind says where to bind ports: give --tcp or --udp with it, or leave it out")]
     BindAlone,
+    /// A port cannot be a decoy and the mirage.
+    #[error("--mirage: port {0} is one of --tcp or --udp, too; choose another for one of them")]
+    MirageTwice(u16),
     /// The banner cannot be read.
     #[error("--banner: cannot read {}: {source}", path.display())]
     Banner {
@@ -61,7 +64,7 @@ pub enum ListenError {
     NoneLeft,
     /// As before, and rights would have helped.
     #[error(
-        "none of the ports could be opened, for lack of rights (see above); let systemd open them, or give CAP_NET_BIND_SERVICE"
+        "none of the ports could be opened, for lack of rights (see above); let systemd open them, or give the right that is named"
     )]
     NoRight,
     /// Every decoy broke while it was in use.
@@ -85,6 +88,7 @@ impl Failure for ListenError {
             | ListenError::BindForm(_)
             | ListenError::BindMany(_)
             | ListenError::BindAlone
+            | ListenError::MirageTwice(_)
             | ListenError::Banner { .. }
             | ListenError::BannerEmpty(_)
             | ListenError::BannerLong { .. }

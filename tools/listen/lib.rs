@@ -7,7 +7,9 @@
 //! |---|---|
 //! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
 //! | `decoy.rs`, `inherited.rs`, `bound.rs` | a decoy port, passed by systemd or bound here |
+//! | `mirage.rs` | the one socket that stands for every port |
 //! | `tcp.rs`, `udp.rs` | one connection, one datagram |
+//! | `handshake.rs` | what a handshake proves, and whose handwriting its SYN is in |
 //! | `answer.rs` | what a datagram is answered, so that nobody gains by forging it |
 //! | `setback.rs` | which error of accept(2) costs what |
 //! | `held.rs` | connections that are kept for their first bytes, bounded |
@@ -22,9 +24,11 @@ mod bound;
 mod cli;
 mod decoy;
 mod error;
+mod handshake;
 mod held;
 mod inherited;
 mod listener;
+mod mirage;
 mod ports;
 mod reception;
 mod run;

@@ -46,7 +46,7 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
     drop(spare);
     decoys.append(&mut bound);
     if decoys.is_empty() {
-        let asked = !settings.tcp.is_empty() || !settings.udp.is_empty();
+        let asked = !settings.tcp.is_empty() || !settings.udp.is_empty() || settings.mirage.is_some();
         return Err(match (asked, lacked_rights) {
             (_, true) => ListenError::NoRight,
             (true, false) => ListenError::NoneLeft,

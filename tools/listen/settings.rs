@@ -32,7 +32,9 @@ pub(crate) struct Settings {
     pub(crate) tcp: BTreeSet<u16>,
     /// UDP ports to bind.
     pub(crate) udp: BTreeSet<u16>,
-    /// Addresses to bind them to, none covered by another; empty: all of this machine's.
+    /// The port of the mirage.
+    pub(crate) mirage: Option<u16>,
+    /// Addresses to bind the others to, none covered by another; empty: all of this machine's.
     pub(crate) bind: BTreeSet<IpAddr>,
     /// What happens on a decoy.
     pub(crate) manners: Manners,
@@ -67,6 +69,9 @@ impl Settings {
         if !bind.is_empty() && tcp.is_empty() && udp.is_empty() {
             return Err(ListenError::BindAlone);
         }
+        if let Some(port) = flags.mirage.filter(|port| tcp.contains(port) || udp.contains(port)) {
+            return Err(ListenError::MirageTwice(port));
+        }
         let banner = flags.banner.as_deref().map(banner).transpose()?.unwrap_or_default();
         let hears = flags.capture > 0 || !banner.is_empty();
         let hold = flags.hold.unwrap_or(if hears { HOLD_MS } else { 0 });
@@ -80,7 +85,7 @@ impl Settings {
             hold: Duration::from_millis(hold.into()),
             max_held: usize::try_from(flags.max_held).unwrap_or(usize::MAX),
         };
-        Ok(Settings { tcp, udp, bind, manners, host: flags.host })
+        Ok(Settings { tcp, udp, mirage: flags.mirage, bind, manners, host: flags.host })
     }
 }
 
@@ -151,6 +156,9 @@ mod tests {
             &["--tcp", "23", "--bind", "localhost"],
             &["--tcp", "23", "--bind", "224.0.0.1"],
             &["--bind", "127.0.0.1"],
+            &["--bind", "127.0.0.1", "--mirage", "61999"],
+            &["--tcp", "1-1024", "--mirage", "80"],
+            &["--udp", "69", "--mirage", "69"],
             &["--banner", "/nonexistent/banner"],
             &["--banner", "/dev/null"],
             &["--banner", "/dev/zero"],

@@ -1,9 +1,11 @@
 //! Who was seen where and when, and the probe that it becomes.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use psentry_records::{Common, Kind, Probe, ProbeBody, Proto, Record, Timestamp, canonical};
+
+use crate::handshake::Handshake;
 
 /// One visit to a decoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub(crate) struct Sighting {
     pub(crate) at: Timestamp,
     /// From where.
     pub(crate) source: SocketAddr,
-    /// To which of this machine's addresses.
+    /// To which of this machine's addresses and ports.
     pub(crate) dest: SocketAddr,
     /// By which transport.
     pub(crate) way: Way,
@@ -22,7 +24,7 @@ pub(crate) struct Sighting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// A completed handshake: the source is who it says.
-    Connection,
+    Connection(Handshake),
     /// One packet that anybody can forge.
     Datagram,
 }
@@ -46,8 +48,8 @@ impl<W: FnMut(&Record) -> io::Result<()>> Journal<W> {
     pub(crate) fn note(&mut self, sighting: &Sighting, bytes: &[u8]) -> io::Result<()> {
         let Sighting { at, source, dest, way } = sighting;
         let (kind, handshake, proto) = match way {
-            Way::Connection => (Kind::Connect, true, Proto::Tcp),
-            Way::Datagram => (Kind::Udp, false, Proto::Udp),
+            Way::Connection(handshake) => (Kind::Connect, Some(handshake), Proto::Tcp),
+            Way::Datagram => (Kind::Udp, None, Proto::Udp),
         };
         let common = Common {
             timestamp: *at,
@@ -59,14 +61,16 @@ impl<W: FnMut(&Record) -> io::Result<()>> Journal<W> {
             proto: Some(proto),
         };
         let payload = (!bytes.is_empty()).then(|| bytes.escape_ascii().to_string());
-        let body = ProbeBody { sensor: Some("listen".to_owned()), kind, handshake, count: 1, payload };
+        let body = ProbeBody {
+            sensor: Some("listen".to_owned()),
+            handshake: handshake.is_some(),
+            cookie: handshake.is_some_and(|handshake| handshake.cookie),
+            signature: handshake.and_then(|handshake| handshake.signature).map(|scanner| scanner.to_string()),
+            payload,
+            ..ProbeBody::new(kind)
+        };
         (self.write)(&Record::Probe(Probe { common, body }))
     }
-}
-
-/// Whether a socket bound to `addr` has visitors to several addresses.
-pub(crate) fn is_wildcard(addr: IpAddr) -> bool {
-    canonical(addr).is_unspecified()
 }
 
 #[cfg(test)]
@@ -86,7 +90,7 @@ mod tests {
             at: "2026-11-22T15:04:05Z".parse().unwrap(),
             source: "[::ffff:192.0.2.7]:40000".parse().unwrap(),
             dest: "[::ffff:198.51.100.1]:23".parse().unwrap(),
-            way: Way::Connection,
+            way: Way::Connection(Handshake::default()),
         };
         journal.note(&sighting, b"GET /\"\r\n\x00\xff").unwrap();
         journal.note(&Sighting { way: Way::Datagram, ..sighting }, b"").unwrap();

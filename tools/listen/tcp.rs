@@ -1,4 +1,5 @@
-//! A TCP decoy: accepts one connection at a time, and knows which of this machine's addresses it reached.
+//! A TCP decoy: accepts one connection at a time, and knows which of this machine's addresses and ports it reached,
+//! and how it began.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,14 +9,15 @@ use nix::libc;
 use psentry_records::Timestamp;
 use socket2::{SockAddr, Socket};
 
-use crate::sighting::{Sighting, Way, is_wildcard};
+use crate::handshake::Syns;
+use crate::sighting::{Sighting, Way};
 
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) struct TcpDecoy {
     pub(crate) socket: Socket,
     pub(crate) local: SocketAddr,
-    wildcard: bool,
+    pub(crate) syns: Syns,
 }
 
 impl TcpDecoy {
@@ -29,7 +31,8 @@ impl TcpDecoy {
     pub(crate) fn new(socket: Socket, local: SocketAddr) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_linger(Some(Duration::ZERO))?;
-        Ok(TcpDecoy { socket, local, wildcard: is_wildcard(local.ip()) })
+        let syns = Syns::keep(&socket);
+        Ok(TcpDecoy { socket, local, syns })
     }
 
     /// The next connection.
@@ -41,9 +44,11 @@ impl TcpDecoy {
         let at = Timestamp::now();
         // No TCP connection comes from an address that is no IP address.
         let source = peer.as_socket().ok_or(Errno::ECONNABORTED)?;
-        let reached = || stream.local_addr().ok().as_ref().and_then(SockAddr::as_socket);
-        let dest = if self.wildcard { reached().unwrap_or(self.local) } else { self.local };
-        Ok((stream, Sighting { at, source, dest, way: Way::Connection }))
+        // Of a socket on all addresses, and of a mirage, not what it is bound to.
+        let reached = stream.local_addr().ok();
+        let dest = reached.as_ref().and_then(SockAddr::as_socket).unwrap_or(self.local);
+        let way = Way::Connection(self.syns.read(&stream));
+        Ok((stream, Sighting { at, source, dest, way }))
     }
 }
 
@@ -85,5 +90,18 @@ mod tests {
         let (_stream, sighting) = decoy.accept().unwrap();
         assert_eq!(sighting.dest, client.peer_addr().unwrap());
         assert_eq!(sighting.source, client.local_addr().unwrap());
+    }
+
+    #[test]
+    fn the_syn_of_an_ordinary_client_is_nobodys_handwriting_and_no_cookie() {
+        for (bound, reached) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")] {
+            let decoy = decoy(bound);
+            // As if nobody could have come before: then a SYN that was not kept would be a cookie.
+            let decoy = TcpDecoy { syns: Syns::keep(&decoy.socket), ..decoy };
+            assert_eq!(decoy.syns, Syns::Kept);
+            let _client = TcpStream::connect((reached, decoy.local.port())).unwrap();
+            let (_stream, sighting) = decoy.accept().unwrap();
+            assert_eq!(sighting.way, Way::Connection(crate::handshake::Handshake::default()), "{bound}");
+        }
     }
 }

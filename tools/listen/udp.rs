@@ -1,5 +1,6 @@
-//! A UDP decoy: takes one datagram at a time, and learns from the kernel which address it was sent to. An answer goes
-//! out from that address; what it may be is `answer.rs`'s affair.
+//! A UDP decoy: takes one datagram at a time, and learns from the kernel which address it was sent to, and a mirage
+//! also which port. An answer goes out from that address; what it may be is `answer.rs`'s affair. A mirage answers
+//! nothing: it would be from the wrong port.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -13,6 +14,7 @@ use nix::sys::socket::{
 use psentry_records::{Timestamp, canonical};
 use socket2::Socket;
 
+use crate::mirage::is_mirage;
 use crate::sighting::{Sighting, Way};
 
 /// A bound socket.
@@ -20,6 +22,8 @@ use crate::sighting::{Sighting, Way};
 pub(crate) struct UdpDecoy {
     pub(crate) socket: Socket,
     pub(crate) local: SocketAddr,
+    /// Whether what is sent to other ports comes here.
+    mirage: bool,
 }
 
 /// Where a datagram is received into: its first bytes, and what the kernel says about it.
@@ -31,7 +35,7 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// For the first `capture` bytes.
     pub(crate) fn new(capture: usize) -> Self {
-        let control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
+        let control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo, libc::sockaddr_in6);
         Mailbox { bytes: vec![0; capture], control }
     }
 
@@ -55,7 +59,7 @@ impl UdpDecoy {
     /// Makes a decoy of a bound socket, whoever opened it.
     ///
     /// # Errors
-    /// fcntl(2)'s.
+    /// fcntl(2)'s; a mirage's, setsockopt(2)'s too.
     pub(crate) fn new(socket: Socket, local: SocketAddr) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         // An IPv6 socket takes IPv4 datagrams too, and only IPv4's own option tells a broadcast from them. Where
@@ -64,7 +68,15 @@ impl UdpDecoy {
         if local.is_ipv6() {
             let _ = setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true);
         }
-        Ok(UdpDecoy { socket, local })
+        let mirage = is_mirage(&socket);
+        if mirage {
+            // Here a refusal is one: without the port a probe would tell of another than was touched.
+            setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?;
+            if local.is_ipv6() {
+                setsockopt(&socket, sockopt::Ipv6OrigDstAddr, &true)?;
+            }
+        }
+        Ok(UdpDecoy { socket, local, mirage })
     }
 
     /// The next datagram.
@@ -85,6 +97,9 @@ impl UdpDecoy {
                 dest.set_ip(addr);
                 to_all |= all;
             }
+            if let Some(port) = original_port(&told) {
+                dest.set_port(port);
+            }
         }
         let sighting = Sighting { at, source, dest, way: Way::Datagram };
         Ok(Datagram { sighting, length: message.bytes, to_all })
@@ -93,7 +108,7 @@ impl UdpDecoy {
     /// Sends `answer`, if there is any, from the address that `datagram` came to. What cannot be sent is not sent:
     /// nobody was promised an answer.
     pub(crate) fn answer(&self, datagram: &Datagram, answer: &[u8]) {
-        if answer.is_empty() {
+        if answer.is_empty() || self.mirage {
             return;
         }
         let Sighting { source, dest, .. } = datagram.sighting;
@@ -142,6 +157,15 @@ fn reached(told: &ControlMessageOwned) -> Option<(IpAddr, bool)> {
             let header = canonical(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
             Some((header, header.is_multicast()))
         }
+        _ => None,
+    }
+}
+
+/// The port in a datagram's header, which a mirage is told.
+fn original_port(told: &ControlMessageOwned) -> Option<u16> {
+    match told {
+        ControlMessageOwned::Ipv4OrigDstAddr(addr) => Some(u16::from_be(addr.sin_port)),
+        ControlMessageOwned::Ipv6OrigDstAddr(addr) => Some(u16::from_be(addr.sin6_port)),
         _ => None,
     }
 }

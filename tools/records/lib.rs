@@ -9,11 +9,13 @@
 //! | `record.rs` | [`Record`]: which kind a line is; parsing and encoding |
 //! | `probe.rs`, `verdict.rs`, `outcome.rs` | the three records |
 //! | `address.rs`, `timestamp.rs` | the values that they are made of |
+//! | `mark.rs` | the one word that two sensors exchange beside the stream |
 //! | `lines.rs` | bytes into lines, bounded |
 //! | `reader.rs`, `writer.rs` | the two ends of a pipe |
 
 mod address;
 mod lines;
+mod mark;
 mod outcome;
 mod probe;
 mod reader;
@@ -24,6 +26,7 @@ mod writer;
 
 pub use address::{Prefix, PrefixError, canonical};
 pub use lines::{Line, Lines, READ_AHEAD};
+pub use mark::DECOY_MARK;
 pub use outcome::{Outcome, OutcomeBody, OutcomeResult};
 pub use probe::{Kind, Probe, ProbeBody, Proto};
 pub use reader::{Item, Reader};

@@ -25,6 +25,14 @@ pub struct ProbeBody {
     /// Whether the source completed a TCP handshake, so that its address cannot be forged.
     #[serde(default)]
     pub handshake: bool,
+    /// Whether that handshake was by SYN cookie: the kernel remembered nothing of the SYN, and takes any ACK that
+    /// carries one of eight numbers of 2^32 for its answer. A weaker proof.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cookie: bool,
+    /// Whose handwriting the first packet is in: "nmap", "masscan", "zmap", or "raw" for any other program that
+    /// writes its packets itself. Evidence, and as easily imitated as avoided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// How many alike this record stands for.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u32,
@@ -33,8 +41,29 @@ pub struct ProbeBody {
     pub payload: Option<String>,
 }
 
+impl ProbeBody {
+    /// One contact of a kind, that proves nothing.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        ProbeBody {
+            sensor: None,
+            kind,
+            handshake: false,
+            cookie: false,
+            signature: None,
+            count: 1,
+            payload: None,
+        }
+    }
+}
+
 fn one() -> u32 {
     1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature

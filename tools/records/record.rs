@@ -227,7 +227,9 @@ impl Record {
     fn shorten(&mut self, surplus: usize) -> bool {
         let (common, mut texts) = match self {
             Record::Probe(probe) => {
-                (&mut probe.common, vec![probe.body.payload.as_mut(), probe.body.sensor.as_mut()])
+                let body = &mut probe.body;
+                let texts = vec![body.payload.as_mut(), body.sensor.as_mut(), body.signature.as_mut()];
+                (&mut probe.common, texts)
             }
             Record::Verdict(verdict) => {
                 // A list of ports or kinds is evidence, not the decision: the first hundred tell enough.

@@ -64,6 +64,14 @@ fn probe_words(probe: &Probe) -> (&'static str, Tone, String) {
     if probe.body.count > 1 {
         text.push_str(&format!(" {} times", probe.body.count));
     }
+    match probe.body.signature.as_deref() {
+        Some("raw") => text.push_str(" with packets of its own making"),
+        Some(scanner) => text.push_str(&format!(" in the handwriting of {scanner}")),
+        None => {}
+    }
+    if probe.body.handshake && probe.body.cookie {
+        text.push_str(" (proven by a SYN cookie only)");
+    }
     if let Some(payload) = &probe.body.payload {
         text.push_str(&format!(" and said \"{payload}\""));
     }
@@ -160,6 +168,14 @@ mod tests {
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","payload":"GET /\\r\\n"}}"#,
                 r#"15:04:05 probe 192.0.2.7 touched 23/tcp and said "GET /\r\n""#,
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"syn","count":3,"signature":"nmap"}}"#,
+                "15:04:05 probe 192.0.2.7 touched 23/tcp (syn) 3 times in the handwriting of nmap",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","handshake":true,"cookie":true,"signature":"raw"}}"#,
+                "15:04:05 probe 192.0.2.7 touched 23/tcp with packets of its own making (proven by a SYN cookie only)",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","verdict":{"action":"block","scope":"192.0.2.7/32","duration":5400,"reason":"It scanned."}}"#,

@@ -28,7 +28,7 @@ fn probe(secs: u64, src: &str, port: u16, kind: Kind) -> Record {
     common.src_ip = Some(src.parse().unwrap());
     common.dest_port = Some(port);
     common.proto = Some(if kind == Kind::Udp { Proto::Udp } else { Proto::Tcp });
-    let body = ProbeBody { sensor: None, kind, handshake: kind == Kind::Connect, count: 1, payload: None };
+    let body = ProbeBody { handshake: kind == Kind::Connect, ..ProbeBody::new(kind) };
     Record::Probe(Probe { common, body })
 }
 

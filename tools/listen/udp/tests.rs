@@ -99,3 +99,16 @@ fn an_answer_comes_from_where_the_question_went() {
         assert_eq!(&answer[..length], b"answer", "{bound}");
     }
 }
+
+#[test]
+fn a_mirage_answers_nothing() {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_nonblocking(true).unwrap();
+    let decoy = decoy("127.0.0.1:0");
+    for (mirage, answered) in [(true, false), (false, true)] {
+        let decoy = UdpDecoy { mirage, socket: decoy.socket.try_clone().unwrap(), ..decoy };
+        client.send_to(b"a question", decoy.local).unwrap();
+        decoy.answer(&received(&decoy), b"answer");
+        assert_eq!(client.recv(&mut [0; 20]).is_ok(), answered);
+    }
+}

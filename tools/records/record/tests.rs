@@ -47,10 +47,12 @@ fn record() -> BoxedStrategy<Record> {
     let some = || prop::option::of(text());
     let when =
         || prop::option::of((0..=Timestamp::MAX.micros()).prop_map(|m| Timestamp::from_micros(m).unwrap()));
-    let probe = (common(), any::<IpAddr>(), some(), kind(), any::<bool>(), 1u32.., some()).prop_map(
-        |(mut common, src, sensor, kind, handshake, count, payload)| {
+    let proof = (any::<bool>(), any::<bool>(), some());
+    let probe = (common(), any::<IpAddr>(), some(), kind(), proof, 1u32.., some()).prop_map(
+        |(mut common, src, sensor, kind, (handshake, cookie, signature), count, payload)| {
             common.src_ip = Some(crate::canonical(src));
-            Record::Probe(Probe { common, body: ProbeBody { sensor, kind, handshake, count, payload } })
+            let body = ProbeBody { sensor, kind, handshake, cookie, signature, count, payload };
+            Record::Probe(Probe { common, body })
         },
     );
     let action = || prop::sample::select(vec![Action::Watch, Action::Block, Action::Unblock]);
@@ -143,10 +145,9 @@ fn long_texts_are_shortened_to_one_line() {
     {
         let body = ProbeBody {
             sensor: Some("listen".into()),
-            kind: Kind::Connect,
             handshake: true,
-            count: 1,
             payload: Some(payload.clone()),
+            ..ProbeBody::new(Kind::Connect)
         };
         let mut line = Vec::new();
         Record::Probe(Probe { common: common.clone(), body }).encode(&mut line).unwrap();
@@ -164,8 +165,8 @@ fn a_payload_is_never_cut_within_an_escape() {
             let mut common = Common::at(Timestamp::from_micros(0).unwrap());
             common.src_ip = Some("192.0.2.7".parse().unwrap());
             common.host = Some("h".repeat(name));
-            let (kind, payload) = (Kind::Connect, Some(bytes.escape_ascii().to_string()));
-            let body = ProbeBody { sensor: None, kind, handshake: true, count: 1, payload };
+            let payload = Some(bytes.escape_ascii().to_string());
+            let body = ProbeBody { payload, ..ProbeBody::new(Kind::Connect) };
             let mut line = Vec::new();
             Record::Probe(Probe { common, body }).encode(&mut line).unwrap();
             assert!(line.len() <= MAX_LINE && line.len() > MAX_LINE - 100, "{} bytes", line.len());
@@ -185,6 +186,34 @@ fn whole_escapes_are_told_from_cut_ones() {
         assert_eq!(whole(text), want, "{text}");
     }
     assert_eq!((whole(r"é\xf"), whole(r"\xff"), whole(r"\\xf"), whole("\\é")), (2, 4, 4, 3));
+}
+
+/// What is usual is not written, so that the commonest records stay short and older ones read right.
+#[test]
+fn proof_and_handwriting_stand_only_where_there_is_something_to_say() {
+    let mut common = Common::at(Timestamp::from_micros(0).unwrap());
+    common.src_ip = Some("192.0.2.7".parse().unwrap());
+    let plain = ProbeBody { handshake: true, ..ProbeBody::new(Kind::Connect) };
+    let weak = ProbeBody { cookie: true, signature: Some("masscan".to_owned()), ..plain.clone() };
+    for (body, want) in [
+        (plain, r#""probe":{"kind":"connect","handshake":true}}"#),
+        (weak, r#""probe":{"kind":"connect","handshake":true,"cookie":true,"signature":"masscan"}}"#),
+    ] {
+        let mut line = Vec::new();
+        Record::Probe(Probe { common: common.clone(), body }).encode(&mut line).unwrap();
+        let line = std::str::from_utf8(&line).unwrap();
+        assert!(line.trim_end().ends_with(want), "{line}");
+    }
+}
+
+#[test]
+fn a_long_signature_is_shortened_like_any_text() {
+    let mut common = Common::at(Timestamp::from_micros(0).unwrap());
+    common.src_ip = Some("192.0.2.7".parse().unwrap());
+    let body = ProbeBody { signature: Some("x".repeat(10_000)), ..ProbeBody::new(Kind::Syn) };
+    let mut line = Vec::new();
+    Record::Probe(Probe { common, body }).encode(&mut line).unwrap();
+    assert!(line.len() <= MAX_LINE && line.len() > MAX_LINE - 100, "{} bytes", line.len());
 }
 
 #[test]
