@@ -23,19 +23,19 @@ fn say_at(stdin: &mut ChildStdin, when: Timestamp, action: Action, scope: &str, 
 }
 
 /// A blocker on the guard, and its input.
-fn start(lab: &Lab, flags: &[&str]) -> (Program, ChildStdin) {
+pub fn start(lab: &Lab, flags: &[&str]) -> (Program, ChildStdin) {
     let mut block = Program::start_fed(lab.guard.command(bin("psentry-block")).args(flags));
     let stdin = block.stdin();
     (block, stdin)
 }
 
-fn outcome(block: &mut Program, scope: &str) -> Outcome {
+pub fn outcome(block: &mut Program, scope: &str) -> Outcome {
     let is_it = |record: &Record| matches!(record, Record::Outcome(o) if o.body.scope.to_string() == scope);
     let Record::Outcome(outcome) = block.record(&format!("outcome for {scope}"), is_it) else { panic!() };
     outcome
 }
 
-fn result(block: &mut Program, scope: &str) -> OutcomeResult {
+pub fn result(block: &mut Program, scope: &str) -> OutcomeResult {
     outcome(block, scope).body.result
 }
 
@@ -196,7 +196,7 @@ fn a_set_without_its_rule_gets_it_again() {
     }
 }
 
-/// `unblock` by hand counts, although the program that blocked does not hear of it.
+/// `unblock` by hand counts, whether or not the program that blocked hears of it.
 #[test]
 fn who_was_let_in_by_hand_is_not_shut_out_for_longer_than_asked() {
     let lab = Lab::new();
@@ -207,6 +207,10 @@ fn who_was_let_in_by_hand_is_not_shut_out_for_longer_than_asked() {
         say(&mut stdin, Action::Block, "203.0.113.7", Some(60));
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Already, "{name}");
         lab.guard.read(&[bin("psentry-block"), "unblock", "203.0.113.7", "--backend", name]);
+        // Where the kernel tells of it, it is told.
+        if ["nft", "route"].contains(&name) {
+            assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released, "{name}");
+        }
         for (duration, want) in [(60, OutcomeResult::Applied), (50, OutcomeResult::Already)] {
             say(&mut stdin, Action::Block, "203.0.113.7", Some(duration));
             let outcome = outcome(&mut block, "203.0.113.7/32");

@@ -3,6 +3,7 @@
 //! and trusts no memory of its own: whoever changes the same piece by hand meanwhile is right.
 
 use std::collections::HashSet;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use psentry_records::{Prefix, Proto, Timestamp};
@@ -46,6 +47,28 @@ pub trait Backend: Send {
         Ok(self.list()?.into_iter().map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect())
     }
 
+    /// A descriptor that is readable once somebody may have changed what this backend keeps, from `prepare` on;
+    /// `None`: nobody tells.
+    fn watch(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What others did since the last call, as far as it was told. Never waits.
+    ///
+    /// # Errors
+    /// When nothing will be told any more; then `watch` is `None`.
+    fn noticed(&mut self) -> Result<Noticed, Error> {
+        Ok(Noticed::default())
+    }
+
+    /// Puts back what the blocks of these scopes stand in, and says whether anything of it was missing.
+    ///
+    /// # Errors
+    /// When it is not as it should be.
+    fn mend(&mut self, _scopes: &[Prefix]) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Takes every trace of psentry away, and says which blocks went with it.
     ///
     /// # Errors
@@ -64,6 +87,17 @@ pub trait Backend: Send {
     fn longest(&self) -> Option<Duration> {
         None
     }
+}
+
+/// What others did to what a backend keeps; each with who did it, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Noticed {
+    /// They ended these blocks, and nothing else: a decision, and it stands.
+    pub let_in: Vec<(Prefix, String)>,
+    /// They chose what is to stand: whatever is missing was let in.
+    pub edited: Option<String>,
+    /// They changed something else, or it is not known what: whatever is missing is put back.
+    pub damaged: Option<String>,
 }
 
 /// What is wanted of a scope.

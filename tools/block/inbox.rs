@@ -2,12 +2,16 @@
 //! reading, and what waits is bounded by the number of scopes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 
 use crate::backend::{Block, Wish};
+use crate::error::Error;
 
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the
 /// newest ones are.
@@ -17,10 +21,10 @@ const ANSWERS: usize = 16;
 const NAP: Duration = Duration::from_secs(15);
 
 /// What waits.
-#[derive(Default)]
 pub(crate) struct Inbox {
     state: Mutex<Waiting>,
-    bell: Condvar,
+    /// A descriptor, so that the kernel's notifications can be waited for beside it.
+    bell: EventFd,
 }
 
 #[derive(Default)]
@@ -29,6 +33,8 @@ struct Waiting {
     /// Their order; who waits keeps his place.
     order: BTreeMap<u64, Prefix>,
     count: u64,
+    /// Whether the bell has been rung since somebody last looked.
+    rung: bool,
     finish: Option<Finish>,
     found: Vec<Found>,
 }
@@ -73,6 +79,13 @@ pub(crate) enum Finish {
 }
 
 impl Inbox {
+    /// An empty one.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let bell = EventFd::from_flags(flags).map_err(|e| Error::system("make a bell")(e.into()))?;
+        Ok(Inbox { state: Mutex::default(), bell })
+    }
+
     /// Puts a change in, in place of what waits for the same scope. What should stand `already` never replaces what
     /// is to make it stand.
     pub(crate) fn put(&self, scope: Prefix, wish: Wish, already: Option<Block>, ask: Ask) {
@@ -95,8 +108,7 @@ impl Inbox {
             pending.asks.remove(0);
         }
         pending.asks.push(ask);
-        drop(guard);
-        self.bell.notify_one();
+        self.ring(waiting);
     }
 
     /// Takes note of what the ledger should know.
@@ -116,26 +128,44 @@ impl Inbox {
 
     /// Says that nothing more comes.
     pub(crate) fn finish(&self, finish: Finish) {
-        self.lock().finish = Some(finish);
-        self.bell.notify_one();
+        let mut waiting = self.lock();
+        waiting.finish = Some(finish);
+        self.ring(&mut waiting);
+    }
+
+    fn ring(&self, waiting: &mut Waiting) {
+        if !std::mem::replace(&mut waiting.rung, true) {
+            // Refused only where it has been rung 2^64 times.
+            let _ = self.bell.write(1);
+        }
     }
 
     /// At most `most` of what waits, in the order in which it came, and once nothing waits any more whether to
-    /// finish; waits for something to come, but not beyond `deadline`.
+    /// finish; waits for something to come, or `also` to be readable, but not beyond `deadline`.
     pub(crate) fn take(
         &self,
         most: usize,
         deadline: Option<Timestamp>,
         known: Option<Finish>,
+        also: Option<BorrowedFd<'_>>,
     ) -> (Vec<(Prefix, Pending)>, Option<Finish>) {
         let mut guard = self.lock();
         if guard.scopes.is_empty() && guard.finish == known {
             let nap = deadline.map_or(NAP, |deadline| deadline.since(Timestamp::now()).min(NAP));
             if !nap.is_zero() {
-                guard = self.bell.wait_timeout(guard, nap).unwrap_or_else(PoisonError::into_inner).0;
+                drop(guard);
+                let fds = [Some(self.bell.as_fd()), also].into_iter().flatten();
+                let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+                // Rounded up, so that a deadline has come when it is over. Interrupted, it only looks sooner.
+                let nap = nap.saturating_add(Duration::from_millis(1));
+                let _ = poll(&mut fds, PollTimeout::try_from(nap).unwrap_or(PollTimeout::MAX));
+                guard = self.lock();
             }
         }
         let waiting = &mut *guard;
+        if std::mem::take(&mut waiting.rung) {
+            let _ = self.bell.read();
+        }
         let mut taken = Vec::new();
         while taken.len() < most
             && let Some((_, scope)) = waiting.order.pop_first()
@@ -151,70 +181,4 @@ impl Inbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ask(action: Action) -> Ask {
-        Ask { common: Common::at(Timestamp::now()), action, well: OutcomeResult::Applied }
-    }
-
-    fn put(inbox: &Inbox, scope: &str, wish: Wish, action: Action) {
-        inbox.put(scope.parse().unwrap(), wish, None, ask(action));
-    }
-
-    fn block(until: u64) -> Block {
-        Block { until: Timestamp::from_secs(until), ..Block::default() }
-    }
-
-    #[test]
-    fn only_the_latest_wish_for_a_scope_waits_and_every_verdict_is_answered() {
-        let inbox = Inbox::default();
-        put(&inbox, "192.0.2.7", Wish::Block(Block::default()), Action::Block);
-        put(&inbox, "192.0.2.8", Wish::Block(Block::default()), Action::Block);
-        put(&inbox, "192.0.2.7", Wish::Release(Block::default()), Action::Unblock);
-        assert_eq!(inbox.len(), 2);
-        inbox.finish(Finish::Ended);
-        let (taken, finish) = inbox.take(1, None, None);
-        assert_eq!((taken[0].0.to_string().as_str(), finish), ("192.0.2.7/32", None));
-        assert_eq!(taken[0].1.wish, Wish::Release(Block::default()));
-        assert_eq!(taken[0].1.asks.len(), 2);
-        let (taken, finish) = inbox.take(9, None, None);
-        assert_eq!((taken.len(), finish), (1, Some(Finish::Ended)));
-    }
-
-    #[test]
-    fn what_should_stand_already_never_replaces_what_makes_it_stand() {
-        let inbox = Inbox::default();
-        let scope = "192.0.2.7".parse().unwrap();
-        let already = |until| inbox.put(scope, Wish::Block(block(until)), Some(block(9)), ask(Action::Block));
-        put(&inbox, "192.0.2.7", Wish::Block(block(9)), Action::Block);
-        already(5);
-        let (taken, _) = inbox.take(1, None, None);
-        assert_eq!((&taken[0].1.wish, &taken[0].1.already), (&Wish::Block(block(9)), &None));
-        for until in [5, 7, 6] {
-            already(until);
-        }
-        let (taken, _) = inbox.take(1, None, None);
-        assert_eq!((&taken[0].1.wish, &taken[0].1.already), (&Wish::Block(block(7)), &Some(block(9))));
-    }
-
-    #[test]
-    fn a_flood_for_one_scope_is_bounded() {
-        let inbox = Inbox::default();
-        for _ in 0..1000 {
-            put(&inbox, "192.0.2.7", Wish::Block(Block::default()), Action::Block);
-        }
-        let (taken, _) = inbox.take(9, None, None);
-        assert_eq!(taken[0].1.asks.len(), ANSWERS);
-    }
-
-    #[test]
-    fn the_end_wakes_whoever_waits() {
-        let inbox = Inbox::default();
-        inbox.finish(Finish::Ended);
-        assert_eq!(inbox.take(9, None, None), (vec![], Some(Finish::Ended)));
-        let deadline = Timestamp::now().plus(Duration::from_millis(20));
-        assert_eq!(inbox.take(9, Some(deadline), Some(Finish::Ended)).0, vec![]);
-        assert!(Timestamp::now() >= deadline);
-    }
-}
+mod tests;

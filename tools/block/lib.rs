@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `commands.rs` | flags; the main loop; `list`, `unblock`, `flush`, `--check` |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
+//! | `pace.rs` | a decision, too: how soon what others took away is put back |
 //! | `surroundings.rs` | what the guard saw last of this machine |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
@@ -23,6 +24,7 @@ pub mod ledger;
 mod listing;
 mod lock;
 mod note;
+mod pace;
 mod report;
 mod run;
 mod schedule;

@@ -66,7 +66,7 @@ fn block(flags: &Flags, host: Option<String>) -> Result<(), Error> {
                 None => ledger.adopt(entry),
             }
         }
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new()?);
         let name = backend.name();
         let worker = Worker::new(backend, left, Arc::clone(&inbox), Arc::clone(&reporter));
         let thread = thread::Builder::new()

@@ -3,19 +3,22 @@
 
 mod answers;
 mod ending;
+mod healing;
+mod jobs;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use psentry_records::{OutcomeResult, Prefix, Timestamp};
+use psentry_records::{Prefix, Timestamp};
 
 use crate::backend::{Backend, Block, Change, Entry, Wish};
 use crate::error::Error;
-use crate::inbox::{Ask, Finish, Found, Inbox, Pending};
+use crate::inbox::{Ask, Finish, Inbox, Pending};
+use crate::pace::Pace;
 use crate::report::{Reporter, wake_main};
-use crate::schedule::{Plan, Schedule, State};
+use crate::schedule::{Plan, Schedule};
 use crate::surroundings::Guard;
 
 /// A backend and its work.
@@ -31,6 +34,9 @@ pub(crate) struct Worker {
     unwanted: Vec<(Prefix, String)>,
     /// Blocks that were given up when the input ended.
     given_up: usize,
+    /// Who took something away that is to be put back, as far as it is known, and how soon it is.
+    damage: Option<String>,
+    pace: Pace,
 }
 
 /// Why something is done.
@@ -43,6 +49,8 @@ enum Job {
     End(Plan),
     /// What stood while a longer block failed is over.
     Lapse(Block),
+    /// It stood, and others took it away.
+    Repair(Plan),
     /// It must not be blocked any more; why.
     Refuse(Plan, String),
 }
@@ -78,7 +86,8 @@ impl Worker {
             schedule.doubts(scope, Block { until, rule, ..Block::default() }, now);
         }
         let (guard, unwanted) = (Guard::default(), left.unwanted);
-        Worker { backend, inbox, reporter, schedule, guard, last: now, unwanted, given_up: 0 }
+        let (damage, pace) = (None, Pace::default());
+        Worker { backend, inbox, reporter, schedule, guard, last: now, unwanted, given_up: 0, damage, pace }
     }
 
     /// Works until there is nothing more to do.
@@ -90,7 +99,9 @@ impl Worker {
         let jobs = unwanted.into_iter().filter_map(refuse).collect();
         self.work(jobs);
         loop {
-            let (arrived, finish) = self.inbox.take(self.at_once(), self.schedule.next(), known);
+            self.notice();
+            let (next, watch) = (self.next(), self.backend.watch());
+            let (arrived, finish) = self.inbox.take(self.at_once(), next, known, watch);
             self.round(arrived);
             if finish != known {
                 known = finish;
@@ -115,6 +126,8 @@ impl Worker {
             self.schedule.set_back(now);
         }
         self.last = now;
+        self.notice();
+        self.mend();
         // What was just decided about a scope replaces what was planned for it.
         let decided: HashSet<Prefix> = arrived.iter().map(|(scope, _)| *scope).collect();
         self.due(&decided, true);
@@ -135,85 +148,13 @@ impl Worker {
         self.work(jobs);
     }
 
+    /// When something is to be done next, if nothing comes.
+    fn next(&self) -> Option<Timestamp> {
+        [self.schedule.next(), self.next_look()].into_iter().flatten().min()
+    }
+
     fn at_once(&self) -> usize {
         self.backend.at_once().max(1)
-    }
-
-    /// What is to be done about a scope for which something is due.
-    fn job(&mut self, scope: Prefix, now: Timestamp) -> Option<(Change, Job)> {
-        let plan = self.schedule.get(scope)?.clone();
-        let by_itself = self.backend.ends_by_itself();
-        if plan.is_over(now) && by_itself {
-            self.schedule.remove(scope);
-            self.tell_end(scope, &plan, OutcomeResult::Expired);
-            return None;
-        }
-        if plan.is_over(now) || matches!(plan.state, State::Leaving { .. }) {
-            return self.release(scope, Job::End);
-        }
-        match plan.stands().filter(|stood| stood.is_over(now)).cloned() {
-            Some(stood) if by_itself => {
-                self.lapsed(scope, &stood);
-                None
-            }
-            Some(stood) => Some((Change { scope, wish: Wish::Release(stood.clone()) }, Job::Lapse(stood))),
-            None => self.again(scope),
-        }
-    }
-
-    /// What releases a scope that has a plan.
-    fn release(&self, scope: Prefix, job: impl FnOnce(Plan) -> Job) -> Option<(Change, Job)> {
-        let plan = self.schedule.get(scope)?.clone();
-        Some((Change { scope, wish: Wish::Release(plan.block.clone()) }, job(plan)))
-    }
-
-    /// What tries once more what failed, whether it was to block or to release. Whom to block is asked anew.
-    fn again(&mut self, scope: Prefix) -> Option<(Change, Job)> {
-        let plan = self.schedule.get(scope)?.clone();
-        if matches!(plan.state, State::Leaving { .. }) {
-            return self.release(scope, Job::End);
-        }
-        match self.guard.refusal(scope) {
-            Ok(None) => Some((Change { scope, wish: Wish::Block(plan.block.clone()) }, Job::Again(plan))),
-            Ok(Some(why)) => self.release(scope, |plan| Job::Refuse(plan, why)),
-            Err(error) => {
-                self.schedule.fails(scope, plan.block, plan.common, Timestamp::now(), &error.to_string());
-                None
-            }
-        }
-    }
-
-    /// What arrived, as changes. Of what should stand already the backend is asked whether it does: who was let in
-    /// by hand is shut out only for as long as the new verdict says.
-    fn settle(&mut self, arrived: Vec<(Prefix, Pending)>) -> Vec<(Change, Job)> {
-        let believed = |(scope, pending): &(Prefix, Pending)| {
-            let stands = self.schedule.get(*scope).is_some_and(|plan| plan.stands().is_some());
-            (pending.already.is_some() && stands).then_some(*scope)
-        };
-        let believed: HashSet<Prefix> = arrived.iter().filter_map(believed).collect();
-        // Who cannot be asked is told anew what is to stand.
-        let standing =
-            if believed.is_empty() { Ok(HashSet::new()) } else { self.backend.standing(&believed) };
-        let gone = |scope| believed.contains(&scope) && standing.as_ref().is_ok_and(|s| !s.contains(&scope));
-        let mut jobs = Vec::with_capacity(arrived.len());
-        for (scope, Pending { wish, asks, already }) in arrived {
-            let wish = match (wish, already) {
-                (Wish::Block(is), Some(was)) if gone(scope) => {
-                    self.schedule.remove(scope);
-                    self.inbox.tell(Found { scope, was, is: is.clone() });
-                    Wish::Block(is)
-                }
-                (Wish::Block(asked), Some(stands)) => Wish::Block(match self.schedule.get(scope) {
-                    Some(plan) if plan.block.outlasts(asked.until) => plan.block.clone(),
-                    Some(_) => asked,
-                    // Another backend held it from an earlier run.
-                    None => stands,
-                }),
-                (wish, _) => wish,
-            };
-            jobs.push((Change { scope, wish }, Job::Asked(asks)));
-        }
-        jobs
     }
 
     /// Has the backend do it, in pieces that it takes well, and says what came of each.

@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `netlink.rs` | a socket to the kernel: requests, and the answer to each |
+//! | `watch.rs`, `port.rs` | what the kernel tells of changes unasked; by which address it tells psentry's own |
 //! | `surroundings.rs` | own addresses, broadcast addresses and gateways |
 //! | `program.rs` | nft, iptables and their like, run without a shell and with a limit |
 //! | `error.rs` | what can go wrong |
@@ -12,10 +13,14 @@
 
 mod error;
 mod netlink;
+mod port;
 mod program;
 mod surroundings;
+pub mod watch;
 
 pub use error::Error;
 pub use netlink::{Link, Request};
+pub use port::is_psentry;
 pub use program::{Program, Ran, failure, locate, run};
 pub use surroundings::{Surroundings, look};
+pub use watch::Watch;

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 
 use crate::error::Error;
+use crate::port;
 
 /// How long the kernel may take. It answers within microseconds, or after a long commit within a second.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -34,6 +35,7 @@ const TRIES: usize = 5;
 /// A connection to one subsystem of the kernel.
 pub struct Link {
     socket: Socket,
+    port: u32,
     sequence: u32,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
@@ -52,18 +54,24 @@ pub struct Request<M> {
 impl Link {
     /// A connection to `protocol`, one of `netlink_sys::protocols`.
     pub fn open(protocol: isize) -> Result<Self, Error> {
-        let open = || -> io::Result<Socket> {
+        let open = || -> io::Result<(Socket, u32)> {
             let mut socket = Socket::new(protocol)?;
-            socket.bind_auto()?;
+            let port = port::bind(&mut socket)?;
             // Once connected, nobody but the kernel is heard.
             socket.connect(&SocketAddr::new(0, 0))?;
             socket.set_cap_ack(true)?;
             // A smaller buffer only means that a large batch is refused and tried in pieces.
             let _ = socket.set_rx_buf_sz(RECEIVE);
-            Ok(socket)
+            Ok((socket, port))
         };
-        let socket = open().map_err(Error::system("open a netlink socket"))?;
-        Ok(Link { socket, sequence: 0, outgoing: Vec::new(), incoming: Vec::with_capacity(ANSWER) })
+        let (socket, port) = open().map_err(Error::system("open a netlink socket"))?;
+        Ok(Link { socket, port, sequence: 0, outgoing: Vec::new(), incoming: Vec::with_capacity(ANSWER) })
+    }
+
+    /// Its address: notifications of what it changed carry it.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     /// Has the kernel take the filters of a dump seriously; an old kernel only sends more than was asked for.
@@ -260,7 +268,7 @@ fn whole<M: NetlinkDeserializable>(header: &NetlinkHeader, payload: &[u8]) -> Re
 }
 
 /// The first message of a datagram: its header, what it holds, and what comes after it.
-fn split(datagram: &[u8]) -> Option<(NetlinkHeader, &[u8], &[u8])> {
+pub(crate) fn split(datagram: &[u8]) -> Option<(NetlinkHeader, &[u8], &[u8])> {
     let buffer = NetlinkBuffer::new_checked(datagram).ok()?;
     let length = buffer.length() as usize;
     let mut header = NetlinkHeader::default();
@@ -268,6 +276,7 @@ fn split(datagram: &[u8]) -> Option<(NetlinkHeader, &[u8], &[u8])> {
     header.message_type = buffer.message_type();
     header.flags = buffer.flags();
     header.sequence_number = buffer.sequence_number();
+    header.port_number = buffer.port_number();
     let payload = datagram.get(HEADER..length)?;
     Some((header, payload, datagram.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }

@@ -15,6 +15,9 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use psentry_kernel::Program;
 
+/// Who it is of whom nothing was told.
+const SOMEBODY: &str = "somebody";
+
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet.
 ///
 /// # Errors

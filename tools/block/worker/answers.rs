@@ -27,6 +27,18 @@ impl Worker {
                 (asks, common)
             }
             Job::Lapse(_) => (Vec::new(), None),
+            Job::Repair(plan) => {
+                let Some(why) = &why else {
+                    let longest = self.backend.longest();
+                    return self.schedule.stands(scope, block, plan.common, now, longest);
+                };
+                // It stood until others took it away: what fails now is told, and nothing stands meanwhile.
+                self.schedule.remove(scope);
+                self.schedule.fails(scope, block, plan.common.clone(), now, why);
+                let common = plan.common.unwrap_or_else(|| Common::at(now));
+                let ask = Ask { common, action: Action::Block, well: OutcomeResult::Applied };
+                return self.answer(scope, &[ask], until, |_| OutcomeResult::Failed, Some(why));
+            }
             // Nobody asks, but what failed and now stands is told like what was asked for.
             Job::Again(plan) | Job::End(plan) | Job::Refuse(plan, _) => {
                 let failing = matches!(plan.state, State::Failing { .. });
@@ -104,7 +116,7 @@ impl Worker {
                 };
                 self.reporter.outcome(plan.common.as_ref(), outcome);
             }
-            (Job::Again(plan) | Job::End(plan), Ok(_)) => {
+            (Job::Again(plan) | Job::End(plan) | Job::Repair(plan), Ok(_)) => {
                 self.schedule.remove(scope);
                 let over = plan.is_over(now);
                 self.tell_end(
@@ -113,7 +125,7 @@ impl Worker {
                     if over { OutcomeResult::Expired } else { OutcomeResult::Released },
                 );
             }
-            (Job::Again(plan) | Job::End(plan) | Job::Refuse(plan, _), Err(error)) => {
+            (Job::Again(plan) | Job::End(plan) | Job::Repair(plan) | Job::Refuse(plan, _), Err(error)) => {
                 if matches!(plan.state, State::Leaving { .. }) {
                     self.schedule.stays(scope, block, plan.common, now);
                 } else {
@@ -172,8 +184,19 @@ impl Worker {
         let error = match &plan.state {
             State::Failing { why, stood: None, .. } => Some(format!("it never stood: {why}")),
             State::Failing { why, .. } => Some(format!("it was to last longer: {why}")),
-            State::Standing { .. } | State::Leaving { .. } => None,
+            State::Standing { .. } | State::Leaving { .. } | State::LetIn => None,
         };
+        self.tell_end_because(scope, plan, result, error);
+    }
+
+    /// That a block has ended, and why.
+    pub(super) fn tell_end_because(
+        &self,
+        scope: Prefix,
+        plan: &Plan,
+        result: OutcomeResult,
+        error: Option<String>,
+    ) {
         let until = plan.block.until;
         let outcome =
             OutcomeBody { until, error, ..body(Action::Block, scope, Some(self.backend.name()), result) };

@@ -39,6 +39,7 @@ impl Worker {
                 }
                 State::Standing { .. } | State::Failing { .. } => plan.block.until.filter(|_| own_clock),
                 State::Leaving { retry, .. } => Some(*retry),
+                State::LetIn => None,
             })
             .max()
     }
@@ -48,7 +49,7 @@ impl Worker {
     pub(super) fn last_try(&mut self) {
         let own_clock = !self.backend.ends_by_itself();
         let failed = |plan: &Plan| match plan.state {
-            State::Standing { .. } => false,
+            State::Standing { .. } | State::LetIn => false,
             State::Failing { .. } => true,
             State::Leaving { .. } => !(own_clock && plan.block.until.is_some()),
         };
@@ -92,7 +93,7 @@ impl Worker {
         let ends = |plan: &Plan| {
             plan.block.until.is_some() || plan.stands().is_some_and(|stood| stood.until.is_some())
         };
-        let ending = self.scopes_with(|plan| own_clock && ends(plan));
+        let ending = self.scopes_with(|plan| own_clock && !plan.is_let_in() && ends(plan));
         let jobs = ending.iter().filter_map(|scope| self.release(*scope, Job::End)).collect();
         self.work(jobs);
         let leaving = |plan: &Plan| matches!(plan.state, State::Leaving { .. });

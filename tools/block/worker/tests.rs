@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
-use psentry_records::{Action, Common};
+use psentry_records::{Action, Common, OutcomeResult};
 
 use super::*;
-use crate::backend::Effect;
+use crate::backend::{Effect, Noticed};
+use crate::inbox::Found;
 
 /// What a backend holds, and whether it fails.
 #[derive(Default)]
 struct State {
     stands: HashMap<Prefix, Option<Timestamp>>,
     broken: bool,
+    /// What others do while the backend works.
+    damaged: bool,
     changes: Vec<Change>,
 }
 
@@ -53,6 +56,11 @@ impl Backend for Fake {
         Ok(state.stands.iter().map(|(scope, until)| Entry::new(*scope, *until, None)).collect())
     }
 
+    fn noticed(&mut self) -> Result<Noticed, Error> {
+        let damaged = std::mem::take(&mut self.0.lock().unwrap().damaged);
+        Ok(Noticed { damaged: damaged.then(|| "somebody".to_owned()), ..Noticed::default() })
+    }
+
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
         Ok(Vec::new())
     }
@@ -76,7 +84,7 @@ fn bench(left: Left) -> Bench {
     let fake = Fake::default();
     let (pipe, _writer) = std::io::pipe().unwrap();
     let reporter = Arc::new(Reporter::stdout(None, pipe.as_fd()).unwrap());
-    let worker = Worker::new(Box::new(fake.clone()), left, Arc::default(), reporter);
+    let worker = Worker::new(Box::new(fake.clone()), left, Arc::new(Inbox::new().unwrap()), reporter);
     Bench { worker, fake }
 }
 
@@ -97,7 +105,7 @@ impl Bench {
         let well = if already.is_some() { OutcomeResult::Already } else { OutcomeResult::Applied };
         let ask = Ask { common: Common::at(Timestamp::now()), action: Action::Block, well };
         self.worker.inbox.put(scope(), Wish::Block(block(until)), already, ask);
-        let (arrived, _) = self.worker.inbox.take(1, Some(Timestamp::now()), None);
+        let (arrived, _) = self.worker.inbox.take(1, Some(Timestamp::now()), None, None);
         self.worker.round(arrived);
     }
 
@@ -212,3 +220,5 @@ fn what_is_in_doubt_is_tried_at_once() {
     assert_eq!(bench.told(), [(OutcomeResult::Applied, until)]);
     assert_eq!(bench.stands(), Some(until));
 }
+
+mod healing;

@@ -2,16 +2,20 @@
 //! kernel changes. The file is replaced in one step, under a lock on its directory.
 
 mod section;
+mod watch;
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use psentry_records::Timestamp;
 
 use self::section::Parts;
-use crate::backend::{Backend, Change, Effect, Entry, Wish};
+use self::watch::{Edit, Watch, draft};
+use super::SOMEBODY;
+use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 use crate::lock::Lock;
 
@@ -21,11 +25,12 @@ const MODE: u32 = 0o644;
 /// The backend.
 pub(super) struct HostsDeny {
     path: PathBuf,
+    watch: Option<Watch>,
 }
 
 impl HostsDeny {
     pub(super) fn new(path: &Path) -> Self {
-        HostsDeny { path: path.to_owned() }
+        HostsDeny { path: path.to_owned(), watch: None }
     }
 
     /// Whether the file can be found and its section read.
@@ -73,7 +78,7 @@ impl HostsDeny {
         }
         match after {
             Some(content) => replace(&path, &directory, &content)?,
-            None => fs::remove_file(&path).map_err(Error::file(&path, "remove it"))?,
+            None => remove(&path, &directory)?,
         }
         sync(&directory)?;
         Ok(result)
@@ -89,6 +94,8 @@ impl Backend for HostsDeny {
         // A temporary file tells now, and not at the first block, whether the directory can be written.
         let (_, directory) = self.place()?;
         tempfile::NamedTempFile::new_in(&directory).map_err(Error::file(&directory, "write into it"))?;
+        let (path, _) = self.place()?;
+        self.watch = Some(Watch::open(&path, &directory)?);
         self.list()
     }
 
@@ -104,6 +111,33 @@ impl Backend for HostsDeny {
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
         let (path, _) = self.place()?;
         Ok(Self::read(&path)?.entries)
+    }
+
+    fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(Watch::as_fd)
+    }
+
+    /// Whoever edits the section chooses who stands in it; where the whole section is gone, the file was replaced by
+    /// one who did not know of it.
+    fn noticed(&mut self) -> Result<Noticed, Error> {
+        let edit = match self.watch.as_mut().map(Watch::read) {
+            None => None,
+            Some(Ok(edit)) => edit,
+            Some(Err(error)) => {
+                self.watch = None;
+                return Err(error);
+            }
+        };
+        let mut noticed = Noticed::default();
+        match edit {
+            None => {}
+            Some(Edit::Psentry) => noticed.edited = Some("'psentry-block'".to_owned()),
+            Some(Edit::Others) if self.list().is_ok_and(|entries| !entries.is_empty()) => {
+                noticed.edited = Some(SOMEBODY.to_owned());
+            }
+            Some(Edit::Others) => noticed.damaged = Some(SOMEBODY.to_owned()),
+        }
+        Ok(noticed)
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
@@ -141,7 +175,7 @@ fn make(entries: &mut Vec<Entry>, change: &Change) -> Effect {
 /// Puts a new file in the place of the old one, with its owner and rights.
 fn replace(path: &Path, directory: &Path, content: &[u8]) -> Result<(), Error> {
     let wrong = |doing| Error::file(path, doing);
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(wrong("write a new one beside it"))?;
+    let mut file = draft(directory).map_err(wrong("write a new one beside it"))?;
     let (mode, owner) = match fs::metadata(path) {
         Ok(meta) => (meta.mode() & 0o7777, Some((meta.uid(), meta.gid()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (MODE, None),
@@ -153,8 +187,16 @@ fn replace(path: &Path, directory: &Path, content: &[u8]) -> Result<(), Error> {
     file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(wrong("keep its rights"))?;
     file.write_all(content).map_err(wrong("write a new one beside it"))?;
     file.as_file().sync_all().map_err(wrong("write a new one beside it"))?;
-    file.persist(path).map_err(|error| wrong("replace it")(error.error))?;
+    // Closed before it is renamed: a file that is closed under its new name looks as if others had written it.
+    file.into_temp_path().persist(path).map_err(|error| wrong("replace it")(error.error))?;
     Ok(())
+}
+
+/// Takes the file away, by way of a draft's name, so that whoever watches knows who it was.
+fn remove(path: &Path, directory: &Path) -> Result<(), Error> {
+    let wrong = |doing| Error::file(path, doing);
+    let aside = draft(directory).map_err(wrong("remove it"))?;
+    fs::rename(path, aside.path()).map_err(wrong("remove it"))
 }
 
 fn sync(directory: &Path) -> Result<(), Error> {
@@ -163,65 +205,4 @@ fn sync(directory: &Path) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::Block;
-    use psentry_records::Prefix;
-
-    fn change(scope: &str, block: bool) -> Change {
-        let (scope, block_of) = (scope.parse::<Prefix>().unwrap(), Block::default());
-        Change { scope, wish: if block { Wish::Block(block_of) } else { Wish::Release(block_of) } }
-    }
-
-    fn apply(backend: &mut HostsDeny, scope: &str, block: bool) -> Effect {
-        backend.apply(&[change(scope, block)], Timestamp::now()).remove(0).unwrap()
-    }
-
-    #[test]
-    fn a_file_behind_a_link_keeps_its_rights_and_its_bytes() {
-        let directory = tempfile::tempdir().unwrap();
-        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
-        fs::write(&real, b"\xff\xfe no text\nALL: x").unwrap();
-        fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
-        std::os::unix::fs::symlink("real", &link).unwrap();
-        let mut backend = HostsDeny::new(&link);
-        assert_eq!(apply(&mut backend, "192.0.2.7", true), Effect::Done);
-        assert_eq!(apply(&mut backend, "192.0.2.7", true), Effect::Done);
-        assert_eq!(backend.list().unwrap().len(), 1);
-        assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o640);
-        assert!(link.is_symlink());
-        assert_eq!(apply(&mut backend, "192.0.2.8", false), Effect::WasNotThere);
-        assert_eq!(apply(&mut backend, "192.0.2.7", false), Effect::Done);
-        assert_eq!(fs::read(&real).unwrap(), b"\xff\xfe no text\nALL: x");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_section_without_blocks_goes_too() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("hosts.deny");
-        fs::write(&path, "mine\n# BEGIN psentry\n# END psentry\ntheirs").unwrap();
-        assert_eq!(HostsDeny::new(&path).remove().unwrap(), []);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "mine\ntheirs");
-    }
-
-    #[test]
-    fn a_file_that_was_not_there_is_not_there_afterwards() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("hosts.deny");
-        let mut backend = HostsDeny::new(&path);
-        assert_eq!(backend.prepare().unwrap(), []);
-        assert!(!path.exists());
-        apply(&mut backend, "2001:db8::/64", true);
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
-        assert_eq!(backend.remove().unwrap().len(), 1);
-        assert!(!path.exists());
-        assert_eq!(backend.remove().unwrap(), []);
-    }
-
-    #[test]
-    fn a_directory_that_is_not_there_is_an_error_with_its_name() {
-        let mut backend = HostsDeny::new(Path::new("/nonexistent/hosts.deny"));
-        assert!(backend.prepare().unwrap_err().to_string().starts_with("/nonexistent: "));
-    }
-}
+mod tests;

@@ -1,10 +1,9 @@
-//! Elements of nft's sets as netlink messages: a block is an element with a timeout and a comment. Builds and
-//! reads messages, sends none.
+//! Elements of nft's sets as netlink messages: a block is an element with a timeout and a comment. Builds
+//! messages, sends none; `reading.rs` reads the answers.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList, SetElementMessage,
 };
@@ -13,23 +12,14 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use psentry_records::{Prefix, Timestamp};
 
 use super::ruleset::{SetId, TABLE};
-use crate::backend::{Block, Entry};
+use crate::backend::Block;
 use crate::note;
 
 /// The number of nftables among netfilter's subsystems; the frame of a batch names it.
 const SUBSYSTEM: u16 = 10;
 
 /// nft's own code for a comment among the data that the kernel keeps for userspace.
-const COMMENT: u8 = 0;
-
-/// The family and the version, before the attributes of a message.
-pub(super) const HEADER: usize = 4;
-
-// Numbers of attributes, from linux/netfilter/nf_tables.h.
-const ELEMENTS: u16 = 3;
-const KEY: u16 = 1;
-const EXPIRATION: u16 = 5;
-const USERDATA: u16 = 6;
+pub(super) const COMMENT: u8 = 0;
 
 /// The longest time that is asked for at once: a century. The kernel would take more, but not the year 9998.
 pub(super) const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
@@ -87,17 +77,6 @@ pub(super) fn find(set: SetId, scopes: &[Prefix]) -> NetfilterMessage {
     inet(NfTablesMessage::GetSetElement(message(set, elements)))
 }
 
-/// The blocks that one message of an answer to [`list`] holds. Read here, attribute by attribute: the crate puts the
-/// whole message into words for each element, which takes seconds for some thousands.
-pub(super) fn entries(set: SetId, message: &[u8], now: Timestamp) -> Vec<Entry> {
-    let body = message.get(HEADER..).unwrap_or_default();
-    attributes(body)
-        .filter(|(kind, _)| *kind == ELEMENTS)
-        .flat_map(|(_, list)| attributes(list))
-        .filter_map(|(_, element)| entry(set, element, now))
-        .collect()
-}
-
 /// A message of the family `inet`.
 pub(super) fn inet(message: NfTablesMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), message)
@@ -125,32 +104,6 @@ fn key(scope: Prefix) -> SetElementAttribute {
     SetElementAttribute::Key(DataAttribute::Value(bytes))
 }
 
-fn entry(set: SetId, element: &[u8], now: Timestamp) -> Option<Entry> {
-    let (mut scope, mut expires, mut told) = (None, None, None);
-    for (kind, value) in attributes(element) {
-        match kind {
-            KEY => scope = attributes(value).next().and_then(|(_, key)| set.scope(key)),
-            EXPIRATION => {
-                let millis = u64::from_be_bytes(*value.first_chunk()?);
-                expires = Some(now.plus(Duration::from_millis(millis)));
-            }
-            USERDATA => told = comment(value).and_then(|text| note::read(&text)),
-            _ => {}
-        }
-    }
-    Some(note::reconcile(scope?, expires, told))
-}
-
-/// Attributes with their kinds, up to the first that is broken.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(|attribute| {
-        let attribute = attribute.ok()?;
-        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
-        // The buffer goes on with what comes after the attribute.
-        Some((kind, attribute.into_inner().get(NLA_HEADER_SIZE..length)?))
-    })
-}
-
 /// nft's form of a comment: type, length with the final NUL, text, NUL.
 fn userdata(text: &str) -> Vec<u8> {
     let mut data = vec![COMMENT, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
@@ -159,25 +112,12 @@ fn userdata(text: &str) -> Vec<u8> {
     data
 }
 
-fn comment(mut data: &[u8]) -> Option<String> {
-    while let [kind, len, rest @ ..] = data {
-        let (text, after) = rest.split_at_checked(usize::from(*len))?;
-        if *kind == COMMENT {
-            let text = text.strip_suffix(&[0]).unwrap_or(text);
-            return Some(String::from_utf8_lossy(text).into_owned());
-        }
-        data = after;
-    }
-    None
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-    use netlink_packet_netfilter::NetfilterMessageInner;
 
-    fn bytes(message: NetfilterMessage) -> Vec<u8> {
+    pub(in super::super) fn bytes(message: NetfilterMessage) -> Vec<u8> {
         let mut message = NetlinkMessage::new(Default::default(), NetlinkPayload::InnerMessage(message));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
@@ -185,7 +125,7 @@ mod tests {
         bytes.split_off(16)
     }
 
-    fn at(text: &str) -> Timestamp {
+    pub(in super::super) fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
 
@@ -207,54 +147,5 @@ mod tests {
         let head: &[&[u8]] =
             &[b"\x01\0\0\0", b"\x0c\0\x01\0psentry\0", b"\x0a\0\x02\0v4_32\0\0\0", b"\x44\0\x03\x80"];
         assert_eq!(got, [head.concat(), want.concat()].concat());
-    }
-
-    #[test]
-    fn an_element_is_read_back() {
-        let now = at("2026-11-22T15:04:05Z");
-        let set = SetId::FIRST[1];
-        let scope: Prefix = "2001:db8::/64".parse().unwrap();
-        let other: Prefix = "2001:db8:ffff:1::/64".parse().unwrap();
-        let read = |until: &str, expires: u64| {
-            let block = Block { until: Some(at(until)), rule: Some("fan".to_owned()), ..Block::default() };
-            let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(mut message)) =
-                add(set, &[(scope, &block), (other, &block)], now).inner
-            else {
-                panic!()
-            };
-            let SetElementList::Elements(list) = &mut message.attributes[2] else { panic!() };
-            for element in list {
-                let ListAttribute::Element(element) = element else { panic!() };
-                element.push(SetElementAttribute::Expiration(expires));
-            }
-            entries(set, &bytes(inet(NfTablesMessage::NewSetElement(message))), now)
-        };
-        let until = at("2026-11-22T15:14:05Z");
-        let want = Entry::new(scope, Some(until), Some("fan".to_owned()));
-        let both = |entry: Entry| [entry.clone(), Entry { scope: other, ..entry }];
-        assert_eq!(read("2026-11-22T15:14:05Z", 599_400), both(want.clone()));
-        // Beyond what the kernel was asked for, the note knows better.
-        let until = at("2080-01-01T00:00:00Z");
-        assert_eq!(
-            read("2080-01-01T00:00:00Z", 599_400),
-            both(Entry { until: Some(until), early: true, ..want })
-        );
-    }
-
-    #[test]
-    fn a_broken_answer_holds_nothing() {
-        for bytes in
-            [&[][..], &[1, 0, 0, 0], &[1, 0, 0, 0, 200, 0, 3, 128], &[1, 0, 0, 0, 8, 0, 3, 128, 4, 0, 1, 128]]
-        {
-            assert_eq!(entries(SetId::FIRST[0], bytes, at("2026-11-22T15:04:05Z")), []);
-        }
-    }
-
-    #[test]
-    fn comments_of_others_are_passed_over() {
-        assert_eq!(comment(&[7, 1, 0, 0, 2, b'a', 0]), Some("a".to_owned()));
-        for broken in [&[0][..], &[0, 200, b'a'], &[]] {
-            assert_eq!(comment(broken), None);
-        }
     }
 }

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use nix::errno::Errno;
+use psentry_records::Timestamp;
 
 use super::super::installed;
 use super::ruleset::{self, SetId, TABLE};
-use super::{NAME, Nft, elements, refused, rules};
+use super::{NAME, Nft, elements, reading, refused, rules};
+use crate::backend::Entry;
 use crate::error::Error;
 
 /// How often the ruleset is made anew when somebody else makes or flushes it at the same time.
@@ -27,6 +29,18 @@ impl Nft {
             Err(errno) => return Err(refused(doing, errno)),
         };
         Ok(Some(answer.into_iter().filter_map(set_of).collect()))
+    }
+
+    /// What stands in one set, which is nothing where it is gone.
+    pub(super) fn entries(&mut self, set: SetId) -> Result<Vec<Entry>, Error> {
+        let doing = "list the blocks of table inet psentry";
+        let now = Timestamp::now();
+        let read = |_: &_, message: &[u8]| Ok(reading::entries(set, message, now));
+        match self.link.dump_as(doing, &elements::list(set), read)? {
+            Ok(found) => Ok(found.into_iter().flatten().collect()),
+            Err(Errno::ENOENT) => Ok(Vec::new()),
+            Err(errno) => Err(refused(doing, errno)),
+        }
     }
 
     /// The sets that have a rule which drops what is in them.
@@ -49,9 +63,10 @@ impl Nft {
     }
 
     /// Makes the table, the chain, whichever of `wanted` is missing, and the rule of every set that has lost it.
-    pub(super) fn make(&mut self, wanted: &BTreeSet<SetId>) -> Result<(), Error> {
+    /// Whether something had to be made.
+    pub(super) fn make(&mut self, wanted: &BTreeSet<SetId>) -> Result<bool, Error> {
         let mut trouble = None;
-        for _ in 0..=TRIES {
+        for tried in 0..=TRIES {
             let generation = self.generation()?;
             let standing = self.find_sets()?.unwrap_or_default();
             let sets: BTreeSet<SetId> = wanted.difference(&standing).copied().collect();
@@ -60,7 +75,7 @@ impl Nft {
             self.sets = standing;
             if sets.is_empty() && rules.is_empty() {
                 self.whole = Some(generation);
-                return Ok(());
+                return Ok(tried > 0);
             }
             let nft = match &self.nft {
                 Some(nft) => nft,

@@ -3,30 +3,34 @@
 
 mod elements;
 mod ground;
+mod hearing;
+mod notice;
+mod putting;
+mod reading;
 mod rules;
 mod ruleset;
 
 use std::collections::{BTreeSet, HashSet};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REQUEST};
-use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_kernel::{Error as Below, Link, Program, Request};
+use psentry_kernel::{Error as Below, Link, Program, Watch};
 use psentry_records::{Prefix, Timestamp};
 
-use self::ruleset::{SIZE, SetId, TABLE};
+use self::notice::News;
+use self::ruleset::{SetId, TABLE};
 use super::installed;
-use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
+use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 
 const NAME: &str = "nft";
 
-/// How many blocks go into one transaction. Three elements of at most 200 bytes each stay below the 64 KiB of an
-/// attribute, and the acknowledgements below what a socket holds.
-const BATCH: usize = 100;
+/// How many blocks go into one transaction: each costs the kernel milliseconds, however little is in it. At most 200
+/// bytes and two bare elements for each stay below the 208 KiB that a socket sends at once.
+const BATCH: usize = 500;
 
 /// Up to how many scopes are looked up one by one, instead of reading the whole list.
 const LOOKUPS: usize = 64;
@@ -39,6 +43,11 @@ pub struct Nft {
     sets: BTreeSet<SetId>,
     /// The generation of the ruleset in which all of these had their rules.
     whole: Option<u32>,
+    /// What the kernel tells of changes, once there is something to lose.
+    watch: Option<Watch>,
+    news: News,
+    /// The kernel dropped something, and not all that came before it has been read.
+    deaf: bool,
 }
 
 impl Nft {
@@ -47,82 +56,9 @@ impl Nft {
     /// # Errors
     /// When the kernel has no netlink.
     pub fn open() -> Result<Self, Error> {
-        Ok(Nft { link: Link::open(NETLINK_NETFILTER)?, nft: None, sets: BTreeSet::new(), whole: None })
-    }
-
-    /// One transaction. The outer error: no answer came; the inner one: the kernel changed nothing.
-    fn commit(
-        &mut self,
-        doing: &'static str,
-        messages: Vec<NetfilterMessage>,
-    ) -> Result<Result<(), Errno>, Error> {
-        let mut requests = vec![Request { message: elements::begin(), flags: NLM_F_REQUEST, acked: false }];
-        requests.extend(messages.into_iter().map(|message| Request {
-            message,
-            flags: NLM_F_CREATE,
-            acked: true,
-        }));
-        requests.push(Request { message: elements::end(), flags: NLM_F_REQUEST, acked: false });
-        // One refusal undoes the whole; the first one says why.
-        Ok(self.link.batch(doing, requests)?.into_iter().collect())
-    }
-
-    /// Puts blocks in place, whatever stood there: kernels before 6.12 ignore a new timeout for an old element,
-    /// so it is added, deleted and added again, in one transaction that nobody sees the middle of.
-    fn put(&mut self, blocks: &[(Prefix, &Block)], now: Timestamp) -> Result<Result<(), Errno>, Error> {
-        let sets: BTreeSet<SetId> = blocks.iter().map(|(scope, _)| SetId::of(*scope)).collect();
-        // Whoever changed the ruleset may have taken our rules away, and then no set drops anything.
-        let generation = self.generation()?;
-        if !sets.is_subset(&self.sets) || self.whole != Some(generation) {
-            self.make(&sets)?;
-        }
-        let whole = self.whole.take();
-        let mut messages = Vec::new();
-        for set in sets {
-            let blocks: Vec<_> =
-                blocks.iter().filter(|(scope, _)| SetId::of(*scope) == set).copied().collect();
-            let scopes: Vec<Prefix> = blocks.iter().map(|(scope, _)| *scope).collect();
-            messages.push(elements::add_bare(set, &scopes));
-            messages.push(elements::delete(set, &scopes));
-            messages.push(elements::add(set, &blocks, now));
-        }
-        let done = self.commit("block", messages)?;
-        // Our own change raises the generation by one; whoever else changed something raised it further.
-        self.whole = whole.filter(|_| done.is_ok()).map(|generation| generation.wrapping_add(1));
-        Ok(done)
-    }
-
-    /// As `put`; makes the ruleset anew if somebody flushed it.
-    fn put_surely(&mut self, blocks: &[(Prefix, &Block)], now: Timestamp) -> Result<(), Error> {
-        let errno = match self.put(blocks, now)? {
-            Ok(()) => return Ok(()),
-            Err(Errno::ENOENT) => {
-                self.sets.clear();
-                match self.put(blocks, now)? {
-                    Ok(()) => return Ok(()),
-                    Err(errno) => errno,
-                }
-            }
-            Err(errno) => errno,
-        };
-        Err(match (errno, blocks) {
-            (Errno::ENFILE, [(scope, _), ..]) => {
-                Error::Full { what: format!("nft's set {}", SetId::of(*scope).name()), size: SIZE }
-            }
-            (errno, _) => refused("block", errno),
-        })
-    }
-
-    fn release(&mut self, scope: Prefix) -> Result<Effect, Error> {
-        match self.commit("unblock", vec![elements::delete(SetId::of(scope), &[scope])])? {
-            Ok(()) => {
-                self.whole = self.whole.map(|generation| generation.wrapping_add(1));
-                Ok(Effect::Done)
-            }
-            // No element, no set or no table: whatever it is, nobody is blocked.
-            Err(Errno::ENOENT) => Ok(Effect::WasNotThere),
-            Err(errno) => Err(refused("unblock", errno)),
-        }
+        let link = Link::open(NETLINK_NETFILTER)?;
+        let (sets, news) = (BTreeSet::new(), News::default());
+        Ok(Nft { link, nft: None, sets, whole: None, watch: None, news, deaf: false })
     }
 }
 
@@ -139,6 +75,8 @@ impl Backend for Nft {
             self.nft = Some(installed(NAME, "nft")?);
         }
         self.make(&SetId::FIRST.into_iter().collect())?;
+        // Before the list, so that nothing goes unnoticed between the two.
+        self.listen()?;
         self.list()
     }
 
@@ -172,17 +110,9 @@ impl Backend for Nft {
     }
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let doing = "list the blocks of table inet psentry";
         let mut entries = Vec::new();
         for set in self.find_sets()?.unwrap_or_default() {
-            let now = Timestamp::now();
-            let read = |_: &_, message: &[u8]| Ok(elements::entries(set, message, now));
-            match self.link.dump_as(doing, &elements::list(set), read)? {
-                Ok(found) => entries.extend(found.into_iter().flatten()),
-                // Flushed between the two questions.
-                Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(refused(doing, errno)),
-            }
+            entries.extend(self.entries(set)?);
         }
         Ok(entries)
     }
@@ -203,6 +133,18 @@ impl Backend for Nft {
             }
         }
         Ok(standing)
+    }
+
+    fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(Watch::as_fd)
+    }
+
+    fn noticed(&mut self) -> Result<Noticed, Error> {
+        self.told()
+    }
+
+    fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
+        self.restore(scopes)
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {

@@ -4,7 +4,8 @@
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage, RuleAttribute, RuleMessage};
 
-use super::elements::{HEADER, attributes, inet};
+use super::elements::inet;
+use super::reading::{HEADER, attributes};
 use super::ruleset::{CHAIN, SetId, TABLE};
 
 // Numbers of attributes, from linux/netfilter/nf_tables.h.

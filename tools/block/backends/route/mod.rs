@@ -2,29 +2,27 @@
 //! about. Packets still arrive. The number of the routing protocol says that a route is ours, its metric says
 //! when it ends, so that a later psentry-block knows both.
 
+mod message;
+
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
-use psentry_kernel::{Error as Below, Link};
+use psentry_kernel::watch::{IPV4_ROUTES, IPV6_ROUTES};
+use psentry_kernel::{Error as Below, Link, Watch, is_psentry};
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
+use self::message::{Hole, deleted, end, family, header, hole, hosts, message, metric};
+use super::SOMEBODY;
+use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 
 const NAME: &str = "route";
-
-/// The routing protocol of our routes, in the range that is nobody's (rtnetlink(7), `/etc/iproute2/rt_protos`).
-const PROTOCOL: u8 = 158;
-
-/// The metric of a route that ends when somebody ends it. Others have the second of their end.
-const NO_END: u32 = u32::MAX;
 
 /// What the kernel answers of an address to which a blackhole leads, or nothing at all.
 const NOWHERE: [Errno; 4] = [Errno::EINVAL, Errno::EHOSTUNREACH, Errno::EACCES, Errno::ENETUNREACH];
@@ -32,20 +30,14 @@ const NOWHERE: [Errno; 4] = [Errno::EINVAL, Errno::EHOSTUNREACH, Errno::EACCES, 
 /// The backend.
 pub(super) struct Route {
     link: Link,
-}
-
-/// One of our routes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Hole {
-    scope: Prefix,
-    metric: u32,
+    watch: Option<Watch>,
 }
 
 impl Route {
     pub(super) fn open() -> Result<Self, Error> {
         let mut link = Link::open(NETLINK_ROUTE)?;
         link.filter_dumps();
-        Ok(Route { link })
+        Ok(Route { link, watch: None })
     }
 
     /// Our routes of one family.
@@ -141,18 +133,6 @@ impl Route {
     }
 }
 
-/// The first and the last host of a scope, of a network those that are no broadcast address.
-fn hosts(scope: Prefix) -> Vec<IpAddr> {
-    let (first, last) = (scope.addr(), scope.last());
-    match (first, last) {
-        _ if scope.is_host() => vec![first],
-        (IpAddr::V4(first), IpAddr::V4(last)) if scope.len() < 31 => {
-            vec![Ipv4Addr::from(u32::from(first) + 1).into(), Ipv4Addr::from(u32::from(last) - 1).into()]
-        }
-        (first, last) => vec![first, last],
-    }
-}
-
 impl Backend for Route {
     fn name(&self) -> &'static str {
         NAME
@@ -162,6 +142,7 @@ impl Backend for Route {
         // Deleting what cannot be there changes nothing, and tells whether changing is allowed.
         let nobody = Hole { scope: Prefix::around([0, 0, 0, 0].into(), 32), metric: 1 };
         self.delete(nobody)?;
+        self.watch = Some(Watch::open(NETLINK_ROUTE, &[IPV4_ROUTES, IPV6_ROUTES])?);
         self.list()
     }
 
@@ -190,6 +171,35 @@ impl Backend for Route {
         Ok(self.all()?.into_iter().map(entry).collect())
     }
 
+    fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(Watch::as_fd)
+    }
+
+    /// A route that goes without a word of psentry is put back: routing daemons take away what they do not know one
+    /// by one, and the kernel does not say who it was.
+    fn noticed(&mut self) -> Result<Noticed, Error> {
+        let mut noticed = Noticed::default();
+        let Some(watch) = &mut self.watch else { return Ok(noticed) };
+        let own = self.link.port();
+        let heard = watch.hear(|header, body| match deleted(header, body) {
+            Some(_) if header.port_number == own => {}
+            Some(hole) if is_psentry(header.port_number) => {
+                noticed.let_in.push((hole.scope, "'psentry-block'".to_owned()));
+            }
+            Some(_) => noticed.damaged = Some(SOMEBODY.to_owned()),
+            None => {}
+        });
+        match heard {
+            Ok(heard) if heard.lost => noticed.damaged = Some(SOMEBODY.to_owned()),
+            Ok(_) => {}
+            Err(error) => {
+                self.watch = None;
+                return Err(error.into());
+            }
+        }
+        Ok(noticed)
+    }
+
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
         let entries = self.list()?;
         for hole in self.all()? {
@@ -203,112 +213,9 @@ impl Backend for Route {
     }
 }
 
-fn header(family: AddressFamily) -> RouteHeader {
-    RouteHeader {
-        address_family: family,
-        table: RouteHeader::RT_TABLE_MAIN,
-        protocol: RouteProtocol::Other(PROTOCOL),
-        scope: RouteScope::Universe,
-        kind: RouteType::BlackHole,
-        ..RouteHeader::default()
-    }
-}
-
-fn message(hole: Hole) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header = header(family(hole.scope));
-    message.header.destination_prefix_length = hole.scope.len();
-    message.attributes =
-        vec![RouteAttribute::Destination(address(hole.scope)), RouteAttribute::Priority(hole.metric)];
-    message
-}
-
-/// The route that a message tells of, if it is ours.
-fn hole(message: RouteNetlinkMessage) -> Option<Hole> {
-    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
-    let ours = route.header.protocol == RouteProtocol::Other(PROTOCOL)
-        && route.header.kind == RouteType::BlackHole
-        && route.header.table == RouteHeader::RT_TABLE_MAIN;
-    if !ours {
-        return None;
-    }
-    let (mut addr, mut metric) = (None, NO_END);
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(v4)) => addr = Some(IpAddr::V4(*v4)),
-            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => addr = Some(IpAddr::V6(*v6)),
-            RouteAttribute::Priority(priority) => metric = *priority,
-            _ => {}
-        }
-    }
-    let scope = format!("{}/{}", addr?, route.header.destination_prefix_length).parse().ok()?;
-    Some(Hole { scope, metric })
-}
-
-fn family(scope: Prefix) -> AddressFamily {
-    if scope.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
-}
-
-fn address(scope: Prefix) -> RouteAddress {
-    scope.addr().into()
-}
-
-/// The second at which a block ends, as a metric. In 2106 this is full; then a block has no end here.
-fn metric(until: Option<Timestamp>) -> u32 {
-    until.and_then(|until| u32::try_from(until.secs_ceil()).ok()).unwrap_or(NO_END)
-}
-
-fn end(metric: u32) -> Option<Timestamp> {
-    if metric == NO_END { None } else { Timestamp::from_secs(metric.into()) }
-}
-
 fn refused(doing: &'static str, errno: Errno) -> Error {
     match errno {
         Errno::EPERM | Errno::EACCES => Error::NotPermitted { backend: NAME },
         errno => Below::Refused { doing, errno }.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_route_tells_whose_it_is_and_when_it_ends() {
-        let until: Timestamp = "2026-11-22T15:04:05.5Z".parse().unwrap();
-        for scope in ["192.0.2.7/32", "198.51.96.0/20", "2001:db8::/64"] {
-            for until in [Some(until), None] {
-                let sent = Hole { scope: scope.parse().unwrap(), metric: metric(until) };
-                let read = hole(RouteNetlinkMessage::NewRoute(message(sent)));
-                assert_eq!(read, Some(sent));
-            }
-        }
-        assert_eq!(end(metric(Some(until))).unwrap().to_string(), "2026-11-22T15:04:06.000000Z");
-        assert_eq!(end(metric(None)), None);
-    }
-
-    #[test]
-    fn a_network_is_asked_for_at_both_ends() {
-        for (scope, want) in [
-            ("192.0.2.7/32", &["192.0.2.7"][..]),
-            ("192.0.2.6/31", &["192.0.2.6", "192.0.2.7"]),
-            ("198.51.96.0/20", &["198.51.96.1", "198.51.111.254"]),
-            ("2001:db8::/64", &["2001:db8::", "2001:db8::ffff:ffff:ffff:ffff"]),
-        ] {
-            let got: Vec<String> = hosts(scope.parse().unwrap()).iter().map(IpAddr::to_string).collect();
-            assert_eq!(got, want);
-        }
-    }
-
-    #[test]
-    fn routes_of_others_are_not_ours() {
-        let ours = message(Hole { scope: "192.0.2.7".parse().unwrap(), metric: 5 });
-        let mut others = [ours.clone(), ours.clone(), ours];
-        others[0].header.protocol = RouteProtocol::Static;
-        others[1].header.kind = RouteType::Unicast;
-        others[2].header.table = 7;
-        for other in others {
-            assert_eq!(hole(RouteNetlinkMessage::NewRoute(other)), None);
-        }
     }
 }

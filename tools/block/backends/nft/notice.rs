@@ -1,0 +1,171 @@
+//! What others do to our table, as nftables tells it: every change, and after each transaction who made it. What of it
+//! is a decision, and what is damage, is told apart here, without I/O.
+//!
+//! | what is gone | who took it | |
+//! |---|---|---|
+//! | elements, while others stay in their set | anybody | let in |
+//! | one element, the last of its set, too | anybody | let in |
+//! | elements, or the table | psentry-block, another process of it | let in |
+//! | all of several elements of a set | others | damage |
+//! | table, chain, rule, set | others | damage |
+//! | anything, and nobody told what | nobody knows | damage |
+//!
+//! Whoever names an element knows whom he lets in. Whoever takes the whole away (a reload of the firewall, nine times
+//! out of ten) has not thought of those who stood in it. Nftables does not tell a flush of a set with one element from
+//! the end of that element: there the administrator is given the benefit of the doubt. What is added is nobody's harm.
+
+use std::collections::BTreeMap;
+
+use netlink_packet_core::NetlinkHeader;
+use psentry_kernel::is_psentry;
+use psentry_records::Prefix;
+
+use super::super::SOMEBODY;
+use super::reading::{HEADER, attributes, scopes};
+use super::ruleset::{SIZE, SetId, TABLE};
+use crate::backend::Noticed;
+
+// Numbers of messages and attributes, from linux/netfilter/nf_tables.h.
+const SUBSYSTEM: u16 = 10;
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const DELETE_ELEMENTS: u16 = 14;
+const NEW_GENERATION: u16 = 15;
+const ITS_TABLE: u16 = 1;
+const ELEMENTS_SET: u16 = 2;
+const PROCESS: u16 = 2;
+const PROCESS_NAME: u16 = 3;
+
+/// The family `inet`, as a message begins with it.
+const INET: u8 = 1;
+
+/// What was told since it was last asked.
+#[derive(Default)]
+pub(super) struct News {
+    /// The transaction that is being told.
+    open: Transaction,
+    /// What is certain.
+    noticed: Noticed,
+    /// Several elements that went from a set at once: it depends on whether others stay in it.
+    doubts: Vec<Doubt>,
+}
+
+/// What one transaction of others took away.
+#[derive(Default)]
+struct Transaction {
+    table: bool,
+    damage: bool,
+    elements: BTreeMap<SetId, Vec<Prefix>>,
+}
+
+/// Elements that went from a set at once.
+pub(super) struct Doubt {
+    pub(super) set: SetId,
+    pub(super) scopes: Vec<Prefix>,
+    pub(super) who: String,
+}
+
+impl News {
+    /// Takes in one message; `own` is the address from which we change the table ourselves.
+    pub(super) fn hear(&mut self, own: u32, header: &NetlinkHeader, message: &[u8]) {
+        if header.port_number == own || header.message_type >> 8 != SUBSYSTEM {
+            return;
+        }
+        let kind = header.message_type & 0xff;
+        if kind == NEW_GENERATION {
+            let transaction = std::mem::take(&mut self.open);
+            let psentry = is_psentry(header.port_number);
+            return self.close(transaction, psentry, &author(message, psentry));
+        }
+        let table = value(message, ITS_TABLE).map(text);
+        if message.first() != Some(&INET) || table != Some(TABLE.as_bytes()) {
+            return;
+        }
+        match kind {
+            NEW_TABLE | NEW_CHAIN | NEW_RULE | NEW_SET => {}
+            DELETE_TABLE => self.open.table = true,
+            DELETE_ELEMENTS => match value(message, ELEMENTS_SET).and_then(set) {
+                Some(set) => {
+                    let gone = self.open.elements.entry(set).or_default();
+                    let room = (SIZE as usize).saturating_sub(gone.len());
+                    gone.extend(scopes(set, message).take(room));
+                }
+                // A set of somebody else's.
+                None => self.open.damage = true,
+            },
+            // A chain, a rule, a set, new elements in the place of ours, or what we do not know.
+            _ => self.open.damage = true,
+        }
+    }
+
+    /// The kernel had no room for something: what is told next may be the rest of a transaction.
+    pub(super) fn lost(&mut self) {
+        self.open = Transaction { damage: true, ..Transaction::default() };
+        self.doubts.clear();
+        self.noticed.damaged.get_or_insert_with(|| SOMEBODY.to_owned());
+    }
+
+    /// What it comes to; `stays` says whether other elements stay in a set.
+    pub(super) fn take(&mut self, mut stays: impl FnMut(SetId) -> bool) -> Noticed {
+        let mut noticed = std::mem::take(&mut self.noticed);
+        for Doubt { set, scopes, who } in std::mem::take(&mut self.doubts) {
+            if stays(set) {
+                noticed.let_in.extend(scopes.into_iter().map(|scope| (scope, who.clone())));
+            } else {
+                noticed.damaged = Some(who);
+            }
+        }
+        noticed
+    }
+
+    fn close(&mut self, transaction: Transaction, psentry: bool, who: &str) {
+        let Transaction { table, damage, elements } = transaction;
+        if table && psentry {
+            self.noticed.edited = Some(who.to_owned());
+        } else if table || damage {
+            self.noticed.damaged = Some(who.to_owned());
+        } else {
+            for (set, scopes) in elements {
+                if psentry || scopes.len() == 1 {
+                    self.noticed.let_in.extend(scopes.into_iter().map(|scope| (scope, who.to_owned())));
+                } else {
+                    self.doubts.push(Doubt { set, scopes, who: who.to_owned() });
+                }
+            }
+        }
+    }
+}
+
+/// Who made a transaction, in words.
+fn author(message: &[u8], psentry: bool) -> String {
+    let name = value(message, PROCESS_NAME).map(text).unwrap_or_default();
+    // A running psentry-block has threads with names of their own.
+    let name = if psentry { b"psentry-block" } else { name };
+    // Whoever runs a program chooses its name.
+    let name: String =
+        name.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect();
+    let process = value(message, PROCESS).and_then(|value| value.first_chunk::<4>());
+    match process {
+        Some(process) => format!("'{name}' (process {})", u32::from_be_bytes(*process)),
+        None => SOMEBODY.to_owned(),
+    }
+}
+
+fn value(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    let body = message.get(HEADER..)?;
+    attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+fn text(value: &[u8]) -> &[u8] {
+    value.strip_suffix(&[0]).unwrap_or(value)
+}
+
+fn set(name: &[u8]) -> Option<SetId> {
+    SetId::from_name(std::str::from_utf8(text(name)).ok()?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Elements of nft's sets, read from messages of the kernel: answers and notifications. Read here, attribute by
+//! attribute: the crate puts the whole message into words for each element, which takes seconds for some thousands.
+
+use std::time::Duration;
+
+use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
+use psentry_records::{Prefix, Timestamp};
+
+use super::elements::COMMENT;
+use super::ruleset::SetId;
+use crate::backend::Entry;
+use crate::note;
+
+/// The family and the version, before the attributes of a message.
+pub(super) const HEADER: usize = 4;
+
+// Numbers of attributes, from linux/netfilter/nf_tables.h.
+const ELEMENTS: u16 = 3;
+const KEY: u16 = 1;
+const EXPIRATION: u16 = 5;
+const USERDATA: u16 = 6;
+
+/// The blocks that one message holds.
+pub(super) fn entries(set: SetId, message: &[u8], now: Timestamp) -> Vec<Entry> {
+    elements(message).filter_map(|element| entry(set, element, now)).collect()
+}
+
+/// The scopes that one message names.
+pub(super) fn scopes(set: SetId, message: &[u8]) -> impl Iterator<Item = Prefix> {
+    elements(message).filter_map(move |element| {
+        let (_, key) = attributes(element).find(|(kind, _)| *kind == KEY)?;
+        scope(set, key)
+    })
+}
+
+fn elements(message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let body = message.get(HEADER..).unwrap_or_default();
+    let lists = attributes(body).filter(|(kind, _)| *kind == ELEMENTS);
+    lists.flat_map(|(_, list)| attributes(list)).map(|(_, element)| element)
+}
+
+fn scope(set: SetId, key: &[u8]) -> Option<Prefix> {
+    attributes(key).next().and_then(|(_, key)| set.scope(key))
+}
+
+fn entry(set: SetId, element: &[u8], now: Timestamp) -> Option<Entry> {
+    let (mut named, mut expires, mut told) = (None, None, None);
+    for (kind, value) in attributes(element) {
+        match kind {
+            KEY => named = scope(set, value),
+            EXPIRATION => {
+                let millis = u64::from_be_bytes(*value.first_chunk()?);
+                expires = Some(now.plus(Duration::from_millis(millis)));
+            }
+            USERDATA => told = comment(value).and_then(|text| note::read(&text)),
+            _ => {}
+        }
+    }
+    Some(note::reconcile(named?, expires, told))
+}
+
+/// Attributes with their kinds, up to the first that is broken.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(|attribute| {
+        let attribute = attribute.ok()?;
+        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
+        // The buffer goes on with what comes after the attribute.
+        Some((kind, attribute.into_inner().get(NLA_HEADER_SIZE..length)?))
+    })
+}
+
+fn comment(mut data: &[u8]) -> Option<String> {
+    while let [kind, len, rest @ ..] = data {
+        let (text, after) = rest.split_at_checked(usize::from(*len))?;
+        if *kind == COMMENT {
+            let text = text.strip_suffix(&[0]).unwrap_or(text);
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        data = after;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::elements::tests::{at, bytes};
+    use super::super::elements::{add, inet};
+    use super::*;
+    use crate::backend::Block;
+    use netlink_packet_netfilter::NetfilterMessageInner;
+    use netlink_packet_netfilter::nftables::{
+        ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
+    };
+
+    #[test]
+    fn an_element_is_read_back() {
+        let now = at("2026-11-22T15:04:05Z");
+        let set = SetId::FIRST[1];
+        let scope: Prefix = "2001:db8::/64".parse().unwrap();
+        let other: Prefix = "2001:db8:ffff:1::/64".parse().unwrap();
+        let read = |until: &str, expires: u64| {
+            let block = Block { until: Some(at(until)), rule: Some("fan".to_owned()), ..Block::default() };
+            let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(mut message)) =
+                add(set, &[(scope, &block), (other, &block)], now).inner
+            else {
+                panic!()
+            };
+            let SetElementList::Elements(list) = &mut message.attributes[2] else { panic!() };
+            for element in list {
+                let ListAttribute::Element(element) = element else { panic!() };
+                element.push(SetElementAttribute::Expiration(expires));
+            }
+            entries(set, &bytes(inet(NfTablesMessage::NewSetElement(message))), now)
+        };
+        let until = at("2026-11-22T15:14:05Z");
+        let want = Entry::new(scope, Some(until), Some("fan".to_owned()));
+        let both = |entry: Entry| [entry.clone(), Entry { scope: other, ..entry }];
+        assert_eq!(read("2026-11-22T15:14:05Z", 599_400), both(want.clone()));
+        // Beyond what the kernel was asked for, the note knows better.
+        let until = at("2080-01-01T00:00:00Z");
+        assert_eq!(
+            read("2080-01-01T00:00:00Z", 599_400),
+            both(Entry { until: Some(until), early: true, ..want })
+        );
+    }
+
+    #[test]
+    fn a_broken_answer_holds_nothing() {
+        for bytes in
+            [&[][..], &[1, 0, 0, 0], &[1, 0, 0, 0, 200, 0, 3, 128], &[1, 0, 0, 0, 8, 0, 3, 128, 4, 0, 1, 128]]
+        {
+            assert_eq!(entries(SetId::FIRST[0], bytes, at("2026-11-22T15:04:05Z")), []);
+        }
+    }
+
+    #[test]
+    fn comments_of_others_are_passed_over() {
+        assert_eq!(comment(&[7, 1, 0, 0, 2, b'a', 0]), Some("a".to_owned()));
+        for broken in [&[0][..], &[0, 200, b'a'], &[]] {
+            assert_eq!(comment(broken), None);
+        }
+    }
+}

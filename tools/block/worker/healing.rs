@@ -1,0 +1,215 @@
+//! What others did to the blocks of this backend. What they decided stands, and is told; what they damaged is put
+//! back, at once, but never in a fight.
+//!
+//! What is put back has no outcome of its own, however many blocks it is: it was applied before, and it is. One
+//! sentence tells of it. What cannot be put back is an outcome `failed`, is tried again, and is `applied` then.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use psentry_records::{OutcomeResult, Prefix, Timestamp};
+
+use super::{Job, Worker};
+use crate::backend::{Block, Change, Entry, Noticed, Wish};
+use crate::error::Error;
+use crate::inbox::Found;
+use crate::schedule::{Plan, State};
+
+/// How far an end may be from the planned one: the kernel's clock and ours are not the same.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What is to be done about what stands.
+#[derive(Default)]
+struct Differences {
+    /// What does not stand, or not as it was decided.
+    missing: Vec<Prefix>,
+    /// What somebody had end sooner.
+    shortened: Vec<(Prefix, Block)>,
+}
+
+impl Worker {
+    /// When what was changed may be looked at; `None`: nothing was.
+    pub(super) fn next_look(&self) -> Option<Timestamp> {
+        self.damage.as_ref()?;
+        let (now, clock) = (Timestamp::now(), Instant::now());
+        let moment = self.pace.not_before(clock).unwrap_or(clock);
+        Some(now.plus(moment.saturating_duration_since(clock)))
+    }
+
+    /// Takes in what others did. Backends hear of it while they work, too, and then nothing is left to wake anybody:
+    /// so this comes before every waiting.
+    pub(super) fn notice(&mut self) {
+        match self.backend.noticed() {
+            Ok(noticed) => self.take_in(noticed),
+            Err(error) => {
+                let name = self.backend.name();
+                self.reporter.tell(&format!(
+                    "{name} does not hear of changes any more, and will not mend what others damage: {error}"
+                ));
+            }
+        }
+    }
+
+    /// Puts back what others damaged, if it is time.
+    pub(super) fn mend(&mut self) {
+        let now = Instant::now();
+        if self.damage.is_some() && self.pace.not_before(now).is_none() {
+            self.heal(now);
+        }
+    }
+
+    fn take_in(&mut self, noticed: Noticed) {
+        let Noticed { mut let_in, edited, damaged } = noticed;
+        if let Some(who) = damaged {
+            self.pace.disturbed(Instant::now());
+            self.damage = Some(who);
+        }
+        // With damage beside it, what is missing was not chosen.
+        if let (Some(who), None) = (edited, &self.damage) {
+            let standing = self.scopes_with(|plan| plan.stands().is_some());
+            let_in.extend(standing.into_iter().map(|scope| (scope, who.clone())));
+        }
+        if let_in.is_empty() {
+            return;
+        }
+        // Some may stand again already; where that cannot be asked, what was told is believed.
+        let named: HashSet<Prefix> = let_in.iter().map(|(scope, _)| *scope).collect();
+        let standing = self.backend.standing(&named).unwrap_or_default();
+        for (scope, who) in let_in {
+            if !standing.contains(&scope) {
+                self.let_in(scope, &who);
+            }
+        }
+    }
+
+    /// Somebody let a scope in: that is a decision, and it is told.
+    fn let_in(&mut self, scope: Prefix, who: &str) {
+        let Some(plan) = self.schedule.get(scope).filter(|plan| plan.stands().is_some()).cloned() else {
+            return;
+        };
+        // What would not go has gone: its end is told when it is tried again.
+        if matches!(plan.state, State::Leaving { .. }) {
+            return;
+        }
+        self.schedule.lets_in(scope);
+        self.tell_let_in(scope, &plan, who);
+    }
+
+    /// Compares what is to stand with what stands, and makes it so.
+    fn heal(&mut self, started: Instant) {
+        let name = self.backend.name();
+        let now = Timestamp::now();
+        let wanted = self.scopes_with(|plan| is_wanted(plan, now));
+        let mended = self.backend.mend(&wanted);
+        let found = match &mended {
+            Ok(_) => self.backend.list(),
+            // Without what they stand in none of them stands, whatever is listed.
+            Err(_) => Ok(Vec::new()),
+        };
+        let differences = match found {
+            Ok(found) => self.differences(&wanted, found),
+            Err(error) => {
+                self.reporter
+                    .say(&format!("{name}: what stands after a change by others is not known: {error}"));
+                self.slow_down();
+                return;
+            }
+        };
+        let who = self.damage.take().unwrap_or_default();
+        for (scope, is) in differences.shortened {
+            self.shortened(scope, is);
+        }
+        if differences.missing.is_empty() && matches!(mended, Ok(false)) {
+            self.pace.looked(Instant::now());
+            return;
+        }
+        let jobs: Vec<_> = differences.missing.iter().filter_map(|scope| self.repair(*scope)).collect();
+        self.work(jobs);
+        let stands = |scope: &&Prefix| self.schedule.get(**scope).is_some_and(|plan| plan.stands().is_some());
+        let back = differences.missing.iter().filter(stands).count();
+        self.tell_repair(back, mended, &who, started.elapsed());
+        self.slow_down();
+    }
+
+    /// One more repair; if they are too many, that is told.
+    fn slow_down(&mut self) {
+        if let Some(wait) = self.pace.repaired(Instant::now()) {
+            let name = self.backend.name();
+            self.reporter.tell(&format!(
+                "somebody takes psentry's blocks on {name} away again and again; from now on they are put back only \
+                 every {} s, and less often, until a minute passes in peace: find out who it is",
+                wait.as_secs()
+            ));
+        }
+    }
+
+    fn tell_repair(&self, back: usize, mended: Result<bool, Error>, who: &str, took: Duration) {
+        let name = self.backend.name();
+        let blocks = |count: usize| format!("{count} block{}", if count == 1 { "" } else { "s" });
+        let what = match (back, &mended) {
+            (0, Ok(_)) => "the ruleset of psentry".to_owned(),
+            (back, Ok(true)) => format!("the ruleset of psentry and {}", blocks(back)),
+            (back, _) => blocks(back),
+        };
+        let trouble = mended.err().map_or_else(String::new, |error| format!("; not all of it: {error}"));
+        let took = took.as_millis();
+        self.reporter.tell(&format!("{name}: {who} took away {what}; put back within {took} ms{trouble}"));
+    }
+
+    fn differences(&self, wanted: &[Prefix], found: Vec<Entry>) -> Differences {
+        let found: HashMap<Prefix, Entry> = found.into_iter().map(|entry| (entry.scope, entry)).collect();
+        let mut differences = Differences::default();
+        for scope in wanted {
+            let Some(stands) = self.schedule.get(*scope).and_then(Plan::stands) else { continue };
+            let Some(entry) = found.get(scope) else {
+                differences.missing.push(*scope);
+                continue;
+            };
+            let later = |a: Option<Timestamp>, b: Option<Timestamp>| match (a, b) {
+                (None, Some(_)) => true,
+                (Some(a), Some(b)) => a.since(b) > SLACK,
+                (_, None) => false,
+            };
+            if later(entry.until, stands.until) {
+                // Brought back from a saved ruleset, with the time that it had left then.
+                differences.missing.push(*scope);
+            } else if later(stands.until, entry.until) && !entry.early {
+                differences.shortened.push((*scope, Block { until: entry.until, ..stands.clone() }));
+            }
+        }
+        differences
+    }
+
+    /// Somebody had a block end sooner: it does.
+    fn shortened(&mut self, scope: Prefix, is: Block) {
+        let Some(Plan { block: was, common, .. }) = self.schedule.get(scope).cloned() else { return };
+        self.schedule.stands(scope, is.clone(), common, Timestamp::now(), self.backend.longest());
+        self.inbox.tell(Found { scope, was, is });
+    }
+
+    /// What puts a block back, with the time that it has left. Whom to block is asked anew.
+    fn repair(&mut self, scope: Prefix) -> Option<(Change, Job)> {
+        let plan = self.schedule.get(scope)?.clone();
+        if matches!(plan.state, State::Failing { .. }) {
+            // The longer one is tried at once, for the older one is gone.
+            self.schedule.lapses(scope);
+            return self.again(scope);
+        }
+        let (_, job) = self.again(scope)?;
+        Some(match job {
+            Job::Again(plan) => (Change { scope, wish: Wish::Block(plan.block.clone()) }, Job::Repair(plan)),
+            job => (Change { scope, wish: Wish::Release(plan.block) }, job),
+        })
+    }
+
+    fn tell_let_in(&self, scope: Prefix, plan: &Plan, who: &str) {
+        let why = format!("let in by {who}");
+        self.reporter.say(&format!("{}: {scope} was {why}", self.backend.name()));
+        self.tell_end_because(scope, plan, OutcomeResult::Released, Some(why));
+    }
+}
+
+fn is_wanted(plan: &Plan, now: Timestamp) -> bool {
+    let leaving = matches!(plan.state, State::Leaving { .. });
+    !leaving && plan.stands().is_some_and(|block| !block.is_over(now))
+}
