@@ -54,3 +54,12 @@ fn every_sandbox_is_tight() {
         assert!(told.contains("Overall exposure level"), "{unit}: {told}");
     }
 }
+
+#[test]
+fn no_stage_complains_into_the_stream() {
+    for stage in ["listen", "judge", "block"] {
+        let text = fs::read_to_string(units().join(format!("psentry-{stage}.service"))).unwrap();
+        // Where standard output is a file, standard error is the same one by default (systemd.exec(5)).
+        assert!(text.contains("\nStandardOutput=") && text.contains("\nStandardError=journal\n"), "{stage}");
+    }
+}

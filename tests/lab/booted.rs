@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -107,6 +107,11 @@ impl Booted {
     /// The process whose network namespace is the container's.
     pub fn pid(&self) -> u32 {
         self.leader
+    }
+
+    /// Where a file of it is for the test: what the test does with it costs no process.
+    pub fn path(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{file}", self.leader))
     }
 
     /// Runs a line of shell in it.
