@@ -6,7 +6,9 @@
 //! | `lab/` | a guard, a scanner and an innocent, each a network namespace; programs running in them |
 //! | `scans.rs` | nmap is seen, judged and blocked, on every backend, and let in again |
 //! | `listen.rs` | sockets passed by systemd, signals, broken readers |
+//! | `mirage.rs` | one socket that stands for every port |
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
+//! | `heal.rs`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
 //! | `booted.rs` | units/install on a really booted systemd |
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
@@ -14,6 +16,7 @@
 //! | `cases.rs` | `cases/*.events` in, `cases/*.verdicts` out |
 //! | `surface.rs` | help and manual agree, exit codes, --check, completions |
 //! | `units.rs` | the unit files, read by systemd-analyze |
+//! | `nix.rs`, `nix/` | the NixOS module without NixOS: evaluated, refused, run on containers |
 //! | `demo.rs` | `units/try` |
 
 #![allow(
@@ -31,8 +34,12 @@ mod block;
 mod booted;
 mod cases;
 mod demo;
+mod heal;
+mod heal_booted;
 mod hostile;
 mod listen;
+mod mirage;
+mod nix;
 mod scans;
 mod stages;
 mod stream;

@@ -1,0 +1,81 @@
+{
+  description = "psentry notices hosts that probe ports nobody has a reason to touch, and shuts them out";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      forAll =
+        f: lib.genAttrs systems (system: f (nixpkgs.legacyPackages.${system}.extend self.overlays.default));
+    in
+    {
+      overlays.default = final: _: { psentry = final.callPackage ./nix/package.nix { }; };
+
+      packages = forAll (pkgs: {
+        default = pkgs.psentry;
+        inherit (pkgs) psentry;
+      });
+
+      nixosModules.default =
+        { lib, pkgs, ... }:
+        {
+          imports = [ ./nix/module.nix ];
+          # Not by the overlay, so that a configuration whose `pkgs` is given from outside can take it, too.
+          services.psentry.package = lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+        };
+
+      devShells = forAll (pkgs: {
+        default = pkgs.mkShell {
+          inputsFrom = [ pkgs.psentry ];
+          # What tests/run asks for.
+          packages = [
+            pkgs.cargo
+            pkgs.clippy
+            pkgs.rustfmt
+            pkgs.ipset
+            pkgs.iproute2
+            pkgs.iptables
+            pkgs.jq
+            pkgs.mandoc
+            pkgs.nftables
+            pkgs.nmap
+            pkgs.python3
+            pkgs.shellcheck
+            pkgs.socat
+            pkgs.tcp_wrappers
+          ];
+        };
+      });
+
+      checks = forAll (pkgs: {
+        package = pkgs.psentry;
+        machines = pkgs.testers.runNixOSTest ./nix/test.nix;
+        # A whole machine is evaluated, with its assertions; what it is made of is not built.
+        module =
+          let
+            machine = lib.nixosSystem {
+              inherit (pkgs.stdenv.hostPlatform) system;
+              modules = [
+                self.nixosModules.default
+                {
+                  boot.isContainer = true;
+                  system.stateVersion = lib.trivial.release;
+                  services.psentry.enable = true;
+                }
+              ];
+            };
+          in
+          pkgs.writeText "psentry-module" (
+            builtins.unsafeDiscardStringContext machine.config.system.build.toplevel.drvPath
+          );
+      });
+
+      formatter = forAll (pkgs: pkgs.nixfmt-tree);
+    };
+}

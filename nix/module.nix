@@ -1,0 +1,98 @@
+# The NixOS module of psentry: the services of units/, with options in place of /etc/psentry/psentry.conf. What differs
+# from units/, and why, stands in tests/nix/cases/default.differs.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.psentry;
+in
+{
+  imports = [
+    ./options.nix
+    ./assertions.nix
+    ./sockets.nix
+    ./services.nix
+  ];
+
+  config = lib.mkIf cfg.enable {
+    environment.systemPackages = [ cfg.package ];
+    # Whoever is in it may write probes and verdicts into /run/psentry/.
+    users.groups.psentry = { };
+    networking.firewall = lib.mkIf cfg.openFirewall {
+      allowedTCPPorts = lib.unique cfg.tcpPorts;
+      allowedUDPPorts = lib.unique cfg.udpPorts;
+    };
+
+    systemd.targets.psentry = {
+      description = "psentry: shuts out hosts that probe ports";
+      documentation = [ "man:psentry(7)" ];
+      wantedBy = [ "multi-user.target" ];
+      wants = lib.optional cfg.selftest.enable "psentry-selftest.timer";
+    };
+
+    systemd.services.psentry-selftest = lib.mkIf cfg.selftest.enable {
+      description = "psentry: does the guard live?";
+      documentation = [ "man:psentry(7)" ];
+      after = [ "psentry.target" ];
+      enableDefaultPath = false;
+      path = [
+        pkgs.bash
+        pkgs.coreutils
+        pkgs.gnugrep
+        pkgs.gnused
+        pkgs.iproute2
+        config.systemd.package
+      ];
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${cfg.package}/lib/psentry/selftest";
+        # It makes a network namespace, and reads the log.
+        CapabilityBoundingSet = "CAP_NET_ADMIN CAP_SYS_ADMIN CAP_DAC_READ_SEARCH";
+        ProtectHome = true;
+        ProtectClock = true;
+        ProtectKernelModules = true;
+        NoNewPrivileges = true;
+        TimeoutStartSec = "2min";
+      };
+    };
+
+    systemd.timers.psentry-selftest = lib.mkIf cfg.selftest.enable {
+      description = "psentry: does the guard live?";
+      documentation = [ "man:psentry(7)" ];
+      partOf = [ "psentry.target" ];
+      # However often the target is restarted.
+      unitConfig.StartLimitIntervalSec = 0;
+      timerConfig = {
+        OnActiveSec = "5min";
+        OnUnitActiveSec = "1h";
+        RandomizedDelaySec = "5min";
+      };
+    };
+
+    systemd.tmpfiles.settings."10-psentry"."/var/log/psentry".d = {
+      mode = "0750";
+      user = "root";
+      group = "psentry";
+    };
+    # A file, not the journal: it is read by jq, and judged again by psentry-judge. Its writer is restarted to open a new
+    # one; what comes meanwhile waits in its FIFO, and its blocks stand.
+    services.logrotate.settings.psentry = {
+      files = "/var/log/psentry/records.jsonl";
+      frequency = "daily";
+      rotate = 30;
+      maxsize = "100M";
+      dateext = true;
+      dateformat = "-%Y%m%d-%s";
+      compress = true;
+      missingok = true;
+      notifempty = true;
+      create = "0640 root psentry";
+      postrotate = "${lib.getExe' config.systemd.package "systemctl"} try-restart psentry-${
+        if cfg.block.enable then "block" else "judge"
+      }.service";
+    };
+  };
+}

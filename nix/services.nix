@@ -1,0 +1,221 @@
+# The stages of psentry as services, each with a sandbox of its own, and the check of their settings at build time.
+{
+  config,
+  lib,
+  pkgs,
+  utils,
+  ...
+}:
+let
+  cfg = config.services.psentry;
+  inherit (lib) mkIf mkMerge optional;
+
+  # What every stage lives in: no capability, no device, no file but its own, no call that a filter does not make.
+  sandbox = {
+    NoNewPrivileges = true;
+    DynamicUser = true;
+    UMask = "0077";
+    DevicePolicy = "closed";
+    LockPersonality = true;
+    MemoryDenyWriteExecute = true;
+    PrivateDevices = true;
+    PrivateIPC = true;
+    PrivateMounts = true;
+    PrivateTmp = true;
+    ProcSubset = "pid";
+    ProtectClock = true;
+    ProtectControlGroups = true;
+    ProtectHome = true;
+    ProtectHostname = true;
+    ProtectKernelLogs = true;
+    ProtectKernelModules = true;
+    ProtectKernelTunables = true;
+    ProtectProc = "invisible";
+    ProtectSystem = "strict";
+    RemoveIPC = true;
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    IPAddressDeny = "any";
+    SystemCallArchitectures = "native";
+    SystemCallErrorNumber = "EPERM";
+    SystemCallFilter = [
+      "@system-service"
+      "~@privileged @resources"
+    ];
+    CapabilityBoundingSet = "";
+    AmbientCapabilities = "";
+    PrivateNetwork = true;
+    PrivateUsers = true;
+    RestrictAddressFamilies = "none";
+  };
+
+  # A stage: its service, from its own rights, where they differ from the sandbox, and what it does otherwise than the
+  # rest. The sandbox is made of defaults, so that a configuration's own serviceConfig wins without mkForce.
+  stage =
+    name: rights: extra:
+    mkMerge [
+      {
+        documentation = [ "man:psentry-${name}(8)" ];
+        partOf = [ "psentry.target" ];
+        startLimitIntervalSec = 0;
+        # A switch restarts the stage alone: its sockets stay, and what is on its way waits in them.
+        notSocketActivated = true;
+        stopIfChanged = false;
+        enableDefaultPath = false;
+        serviceConfig = lib.mapAttrs (_: lib.mkDefault) (sandbox // rights) // {
+          Type = "exec";
+          ExecStart = utils.escapeSystemdExecArgs ([ (program name) ] ++ flags.${name});
+          StandardError = "journal";
+          Restart = "always";
+          RestartSec = "1s";
+          Nice = lib.mkDefault (-15);
+        };
+      }
+      extra
+    ];
+  program = name: lib.getExe' cfg.package "psentry-${name}";
+
+  # { trigger = 2; observe = true; } -> [ "--observe" "--trigger=2" ]; one word each, so that no value can be a flag.
+  toFlags =
+    settings:
+    lib.concatLists (
+      lib.mapAttrsToList (
+        name: value:
+        if value == null || value == false then
+          [ ]
+        else if value == true then
+          [ "--${name}" ]
+        else
+          map (one: "--${name}=${toString one}") (lib.toList value)
+      ) settings
+    );
+  flags = {
+    listen = cfg.extraFlags.listen;
+    judge = [
+      "--pass"
+      "--ignore"
+      "${ignore}"
+    ]
+    ++ toFlags ({ inherit (cfg) observe; } // cfg.policy)
+    ++ cfg.extraFlags.judge;
+    block = [
+      "--pass"
+    ]
+    ++ toFlags {
+      backend = cfg.block.backends;
+      max-blocks = cfg.block.maxBlocks;
+      inherit (cfg.block) exec;
+      exec-undo = cfg.block.execUndo;
+    }
+    ++ cfg.extraFlags.block;
+  };
+  ignore = pkgs.writeText "psentry-ignore" (lib.concatMapStrings (line: line + "\n") cfg.ignore);
+
+  # What the backends run.
+  programs = lib.concatMap (
+    backend:
+    {
+      nft = [ pkgs.nftables ];
+      iptables = [ pkgs.iptables ];
+      ipset = [
+        pkgs.ipset
+        pkgs.iptables
+      ];
+    }
+    .${backend} or [ ]
+  ) (lib.unique cfg.block.backends);
+
+  running = [
+    "listen"
+    "judge"
+  ]
+  ++ optional cfg.block.enable "block";
+
+  # A wrong setting fails here, in the words of the program that it is for, and not after the switch.
+  check = pkgs.runCommand "psentry-check" { nativeBuildInputs = programs; } (
+    lib.concatMapStrings (
+      name: "${program name} --check ${lib.escapeShellArgs flags.${name}}\n"
+    ) running
+    + "touch $out\n"
+  );
+
+  # The one right that a firewall takes, and the one kind of socket; iptables asks for sets by a raw socket.
+  blockRights =
+    let
+      sets = lib.elem "ipset" cfg.block.backends;
+    in
+    rec {
+      CapabilityBoundingSet = "CAP_NET_ADMIN" + lib.optionalString sets " CAP_NET_RAW";
+      AmbientCapabilities = CapabilityBoundingSet;
+      RestrictAddressFamilies = "AF_NETLINK" + lib.optionalString sets " AF_INET";
+      PrivateNetwork = false;
+      PrivateUsers = false;
+    };
+
+  # The FIFO to the blocker, where there is one.
+  verdicts = optional cfg.block.enable "psentry-verdicts.socket";
+  # The last stage writes all records.
+  log = "append:/var/log/psentry/records.jsonl";
+in
+{
+  config = mkIf cfg.enable {
+    system.checks = optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) check;
+
+    # For people, who judge old records again. The service reads the store, so that a change restarts it.
+    environment.etc."psentry/ignore".source = ignore;
+
+    systemd.targets.psentry.wants = map (name: "psentry-${name}.service") running;
+
+    systemd.services = {
+      psentry-listen = stage "listen" { } {
+        description = "psentry: decoy ports";
+        # Stopped before the judge, so that what it still says is judged.
+        after = [
+          "psentry-judge.service"
+          "psentry-events.socket"
+        ];
+        requires = [ "psentry-events.socket" ];
+        serviceConfig = {
+          StandardOutput = "file:/run/psentry/events";
+          Nice = -10;
+          LimitNOFILE = 65536;
+        };
+      };
+
+      psentry-judge = stage "judge" { } {
+        description = "psentry: the judge";
+        # Stopped before the blocker, so that its last verdicts are carried out.
+        after =
+          optional cfg.block.enable "psentry-block.service" ++ [ "psentry-events.socket" ] ++ verdicts;
+        requires = [ "psentry-events.socket" ] ++ verdicts;
+        serviceConfig = {
+          Sockets = "psentry-events.socket";
+          StandardInput = "socket";
+          StandardOutput = if cfg.block.enable then "file:/run/psentry/verdicts" else log;
+        };
+      };
+
+      psentry-block = mkIf cfg.block.enable (
+        stage "block" blockRights {
+          description = "psentry: the blocker";
+          after = [
+            "psentry-verdicts.socket"
+            "nftables.service"
+            "firewall.service"
+            "network-pre.target"
+          ];
+          requires = [ "psentry-verdicts.socket" ];
+          path = programs;
+          serviceConfig = {
+            Sockets = "psentry-verdicts.socket";
+            StandardInput = "socket";
+            StandardOutput = log;
+            RuntimeDirectory = "psentry-block";
+            RuntimeDirectoryPreserve = "restart";
+          };
+        }
+      );
+    };
+  };
+}

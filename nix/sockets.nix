@@ -1,0 +1,95 @@
+# The sockets of psentry: a decoy for each port, and the FIFOs between the stages.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.psentry;
+
+  # Stopped with the target, but not restarted with it: a restart closes no decoy and loses nothing that is in a FIFO.
+  # However often it is started, it is started once more.
+  held = {
+    StopPropagatedFrom = "psentry.target";
+    StartLimitIntervalSec = 0;
+  };
+
+  decoys = lib.concatMap (protocol: map (decoy protocol) (lib.unique cfg."${protocol}Ports")) [
+    "tcp"
+    "udp"
+  ];
+  # Full units and not instances of a template: so a switch closes the decoys that are no longer named.
+  decoy =
+    protocol: port:
+    lib.nameValuePair "psentry-${protocol}@${toString port}" {
+      description = "psentry: decoy on ${
+        {
+          tcp = "TCP";
+          udp = "UDP";
+        }
+        .${protocol}
+      } port %i";
+      documentation = [ "man:psentry-listen(8)" ];
+      unitConfig = held;
+      wantedBy = [ "psentry.target" ];
+      socketConfig = {
+        FileDescriptorName = protocol;
+        Service = "psentry-listen.service";
+        TriggerLimitIntervalSec = 0;
+        # 0x70730001: psentry-trap asks the kernel by this mark which sockets are decoys.
+        Mark = 1886584833;
+      }
+      // (
+        if protocol == "tcp" then
+          {
+            ListenStream = "%i";
+            Backlog = 64;
+          }
+        else
+          { ListenDatagram = "%i"; }
+      );
+    };
+
+  # Held open by systemd, so that what is on its way waits there while its reader restarts. Whoever is in the group may
+  # write, and nobody but the reader may read.
+  fifo = name: what: reader: {
+    description = "psentry: the FIFO of ${what}";
+    documentation = [
+      "man:psentry(7)"
+      "man:psentry-records(5)"
+    ];
+    unitConfig = held;
+    socketConfig = {
+      # While psentry is stopped, a script of root's that writes here makes a file, which would keep the FIFO from being
+      # made.
+      ExecStartPre = "${lib.getExe' pkgs.coreutils "rm"} -f /run/psentry/${name}";
+      ListenFIFO = "/run/psentry/${name}";
+      FileDescriptorName = name;
+      Service = "psentry-${reader}.service";
+      SocketUser = "root";
+      SocketGroup = "psentry";
+      SocketMode = "0620";
+      DirectoryMode = "0755";
+      PipeSize = "1M";
+      RemoveOnStop = true;
+      TriggerLimitIntervalSec = 0;
+    };
+  };
+in
+{
+  config = lib.mkIf cfg.enable {
+    systemd.targets.psentry.wants = [
+      "psentry-events.socket"
+    ]
+    ++ lib.optional cfg.block.enable "psentry-verdicts.socket";
+
+    systemd.sockets = lib.mkMerge [
+      (lib.listToAttrs decoys)
+      { psentry-events = fifo "events" "probes" "judge"; }
+      (lib.mkIf cfg.block.enable { psentry-verdicts = fifo "verdicts" "verdicts" "block"; })
+    ];
+    # Named, so that a restart of the listener opens those that came with a switch.
+    systemd.services.psentry-listen.serviceConfig.Sockets = map (decoy: "${decoy.name}.socket") decoys;
+  };
+}

@@ -1,0 +1,74 @@
+# psentry on machines: `nix flake check` boots them as virtual machines, and tests/nix/driver.py as containers where
+# there is no NixOS. Addresses are given here, since each machine needs an IPv6 network of its own: psentry shuts out
+# a /64, and never one that the guard itself is in.
+{ ... }:
+let
+  machine =
+    number: extra:
+    { lib, pkgs, ... }:
+    {
+      imports = [ extra ];
+      networking.interfaces.eth1 = lib.mkForce {
+        ipv4.addresses = [
+          {
+            address = "192.0.2.${toString number}";
+            prefixLength = 24;
+          }
+        ];
+        ipv6.addresses = [
+          {
+            address = "2001:db8:0:${toString number}::1";
+            prefixLength = 48;
+          }
+        ];
+      };
+      environment.systemPackages = [ pkgs.nmap ];
+    };
+  guarded = psentry: {
+    imports = [ ./module.nix ];
+    services.openssh.enable = true;
+    networking.nftables.enable = true;
+    # The hardest case: a reload of the firewall takes psentry's table away, too.
+    networking.nftables.flushRuleset = true;
+    services.psentry = {
+      enable = true;
+    }
+    // psentry;
+  };
+in
+{
+  name = "psentry";
+
+  nodes = {
+    guard = machine 1 (guarded {
+      observe = false;
+    });
+    # A machine whose firewall is iptables.
+    elder = machine 3 (
+      { pkgs, ... }:
+      {
+        imports = [ ./module.nix ];
+        services.openssh.enable = true;
+        environment.systemPackages = [
+          pkgs.ipset
+          pkgs.iptables
+        ];
+        services.psentry = {
+          enable = true;
+          observe = false;
+          block.backends = [
+            "ipset"
+            "iptables"
+            "route"
+          ];
+        };
+      }
+    );
+    # As the module comes.
+    observer = machine 2 (guarded { });
+    scanner = machine 7 { };
+    innocent = machine 8 { };
+  };
+
+  testScript = builtins.readFile ./test.py;
+}

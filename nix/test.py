@@ -1,0 +1,144 @@
+# The script of test.nix, in the words of NixOS' test driver.
+import json
+
+GUARD = ["192.0.2.1", "2001:db8:0:1::1"]
+ELDER = "192.0.2.3"
+OBSERVER = ["192.0.2.2", "2001:db8:0:2::1"]
+SCANNER = ["192.0.2.7", "2001:db8:0:7::1"]
+SCOPES = ["192.0.2.7/32", "2001:db8:0:7::/64"]
+LOG = "/var/log/psentry/records.jsonl"
+# Far more than it takes: two decoys convict.
+PORTS = "21,23,445,3389"
+
+
+def ssh(host):
+    """Whether sshd of a host answers, as a command."""
+    return f"timeout 2 bash -c 'exec 3<>/dev/tcp/{host}/22; head -c 4 <&3 | grep -F SSH-'"
+
+
+def touch(host, port):
+    """Touches a decoy, which closes or resets the connection at once, as a command. Which of both is chance."""
+    return f"timeout 2 bash -c 'exec 3<>/dev/tcp/{host}/{port}; cat <&3' || test $? != 124"
+
+
+def scan(host):
+    six = "-6 " if ":" in host else ""
+    return f"nmap {six}-n -Pn -sT --max-retries 1 --host-timeout 30s -p {PORTS} {host}"
+
+
+def blocked(*scopes):
+    """Whether these are shut out, by the kernel's own account, as a command."""
+    listed = "nft list table inet psentry"
+    return " && ".join(f"{listed} | grep -F '{scope.split('/')[0]}' >/dev/null" for scope in scopes)
+
+
+def stands(guard):
+    for unit in ["psentry.target", "psentry-listen", "psentry-judge", "psentry-block", "psentry-tcp@23.socket"]:
+        guard.wait_for_unit(unit if "." in unit else f"{unit}.service")
+    guard.wait_for_open_port(22)
+
+
+def sent(event):
+    """The records of one kind in the guard's log, as a command that prints them."""
+    return f"grep -F '\"event_type\":\"{event}\"' {LOG}"
+
+
+start_all()
+for each in [guard, observer, elder]:
+    stands(each)
+for host in GUARD + OBSERVER + [ELDER]:
+    for machine in [scanner, innocent]:
+        machine.wait_until_succeeds(ssh(host))
+
+with subtest("whoever touches one decoy is seen, and not shut out"):
+    innocent.succeed(touch(GUARD[0], 23))
+    guard.wait_until_succeeds(sent("probe") + " | grep -F 192.0.2.8")
+    innocent.succeed(ssh(GUARD[0]))
+
+with subtest("nmap is shut out, over IPv4 and over IPv6, and nobody else"):
+    for host, scope in zip(GUARD, SCOPES):
+        scanner.succeed(scan(host))
+        guard.wait_until_succeeds(blocked(scope))
+        scanner.fail(ssh(host))
+        innocent.succeed(ssh(host))
+    guard.wait_until_succeeds(sent("outcome") + " | grep -F applied | grep -F 192.0.2.7")
+
+with subtest("every record can be read again"):
+    for line in guard.succeed(f"cat {LOG}").splitlines():
+        assert json.loads(line)["event_type"] in ["probe", "verdict", "outcome"], line
+
+with subtest("bans are back within a second when the firewall is flushed, reloaded and restarted"):
+    for trouble in [
+        "nft flush ruleset",
+        "systemctl reload nftables.service",
+        "systemctl restart nftables.service",
+    ]:
+        # Measured on the machine itself, since a way there and back may take long.
+        took = guard.succeed(
+            f"start=$(date +%s%N); {trouble}; "
+            f"for n in $(seq 200); do if {blocked(*SCOPES)}; then break; fi; sleep 0.02; done 2>/dev/null; "
+            "echo $((($(date +%s%N) - start) / 1000000))"
+        )
+        guard.succeed(blocked(*SCOPES))
+        print(f"after '{trouble}' the bans are back in {took.strip()} ms")
+        assert int(took) < 1000, f"after '{trouble}' it took {took.strip()} ms"
+        scanner.fail(ssh(GUARD[0]))
+        innocent.succeed(ssh(GUARD[0]))
+
+with subtest("every stage comes back when it is killed, the bans stand, and a new scan is shut out"):
+    for stage in ["listen", "judge", "block"]:
+        before = guard.succeed(f"systemctl show -P MainPID psentry-{stage}").strip()
+        guard.succeed(f"systemctl kill --signal=KILL psentry-{stage}.service")
+        guard.wait_until_succeeds(
+            f"test \"$(systemctl show -P MainPID psentry-{stage})\" -gt 0 && "
+            f"test \"$(systemctl show -P MainPID psentry-{stage})\" != {before}"
+        )
+        guard.wait_for_unit(f"psentry-{stage}.service")
+    guard.succeed(blocked(*SCOPES))
+    guard.succeed("psentry-block unblock 192.0.2.7")
+    scanner.succeed(ssh(GUARD[0]))
+    # The judge forgot whom it had convicted when it was killed.
+    scanner.succeed(scan(GUARD[0]))
+    guard.wait_until_succeeds(blocked(SCOPES[0]))
+    scanner.fail(ssh(GUARD[0]))
+
+with subtest("the self-test finds the guard alive, and shuts nobody out"):
+    guard.succeed("systemctl start psentry-selftest.service")
+    guard.succeed("journalctl -u psentry-selftest -o cat | grep -F 'psentry is well'")
+    guard.fail("nft list table inet psentry | grep -F 169.254.")
+
+with subtest("each stage has what it needs and no more"):
+    for stage, most in [("listen", 3), ("judge", 3), ("block", 13)]:
+        guard.succeed(f"systemd-analyze security --no-pager --threshold={most} psentry-{stage}.service")
+
+with subtest("the log is rotated, and goes on"):
+    guard.succeed(f"mv {LOG} {LOG}.1 && systemctl try-restart psentry-block.service")
+    innocent.succeed(touch(GUARD[0], 23))
+    guard.wait_until_succeeds(sent("probe") + " | grep -F 192.0.2.8")
+
+with subtest("where the firewall is iptables, its backends have what they need"):
+    scanner.succeed(scan(ELDER))
+    elder.wait_until_succeeds("ipset list psentry4 | grep -F 192.0.2.7")
+    elder.wait_until_succeeds("iptables -S PSENTRY | grep -F 192.0.2.7")
+    elder.wait_until_succeeds("ip route show proto 158 | grep -F 192.0.2.7")
+    scanner.fail(ssh(ELDER))
+    innocent.succeed(ssh(ELDER))
+
+with subtest("after a reboot the guard stands again, and shuts out whoever scans it"):
+    guard.shutdown()
+    guard.start()
+    stands(guard)
+    innocent.wait_until_succeeds(ssh(GUARD[0]))
+    for host, scope in zip(GUARD, SCOPES):
+        scanner.succeed(scan(host))
+        guard.wait_until_succeeds(blocked(scope))
+        scanner.fail(ssh(host))
+    innocent.succeed(ssh(GUARD[1]))
+
+with subtest("as it comes, psentry observes, and shuts nobody out"):
+    for host, scope in zip(OBSERVER, SCOPES):
+        scanner.succeed(scan(host))
+        observer.wait_until_succeeds(sent("verdict") + f" | grep -F '\"watch\"' | grep -F '{scope}'")
+        scanner.succeed(ssh(host))
+    observer.fail(blocked(SCOPES[0]))
+    observer.fail(sent("outcome") + " | grep -F applied")

@@ -1,0 +1,4 @@
+# As it comes.
+{
+  services.psentry.enable = true;
+}

@@ -1,0 +1,10 @@
+# The backends of iptables, where it is the firewall, with their programs.
+{
+  services.psentry = {
+    enable = true;
+    block.backends = [
+      "ipset"
+      "iptables"
+    ];
+  };
+}

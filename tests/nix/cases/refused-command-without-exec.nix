@@ -1,0 +1,6 @@
+{
+  services.psentry = {
+    enable = true;
+    block.exec = "/opt/ban {scope}";
+  };
+}

@@ -1,0 +1,10 @@
+{
+  services.psentry = {
+    enable = true;
+    block.backends = [
+      "nft"
+      "iptables"
+    ];
+  };
+  networking.nftables.enable = true;
+}

@@ -1,0 +1,7 @@
+{
+  services.psentry = {
+    enable = true;
+    tcpPorts = [ ];
+    udpPorts = [ ];
+  };
+}

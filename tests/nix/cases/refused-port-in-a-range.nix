@@ -1,0 +1,12 @@
+{
+  services.psentry = {
+    enable = true;
+    tcpPorts = [ 5900 ];
+  };
+  networking.firewall.allowedTCPPortRanges = [
+    {
+      from = 5900;
+      to = 5910;
+    }
+  ];
+}

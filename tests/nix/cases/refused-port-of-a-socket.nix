@@ -1,0 +1,10 @@
+{
+  services.psentry = {
+    enable = true;
+    tcpPorts = [ 631 ];
+  };
+  systemd.sockets.cups.listenStreams = [
+    "/run/cups.sock"
+    "[::]:631"
+  ];
+}

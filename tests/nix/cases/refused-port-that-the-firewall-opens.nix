@@ -1,0 +1,13 @@
+{
+  services.psentry = {
+    enable = true;
+    tcpPorts = [
+      23
+      8080
+    ];
+  };
+  networking.firewall.allowedTCPPorts = [
+    80
+    8080
+  ];
+}

@@ -1,0 +1,12 @@
+{
+  services.psentry = {
+    enable = true;
+    udpPorts = [ 5060 ];
+  };
+  networking.firewall.allowedUDPPortRanges = [
+    {
+      from = 5000;
+      to = 5060;
+    }
+  ];
+}

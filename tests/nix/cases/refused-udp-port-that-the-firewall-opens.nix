@@ -1,0 +1,8 @@
+{
+  services.psentry = {
+    enable = true;
+    udpPorts = [ 161 ];
+    openFirewall = false;
+  };
+  networking.firewall.allowedUDPPorts = [ 161 ];
+}

@@ -1,0 +1,6 @@
+{
+  services.psentry = {
+    enable = true;
+    block.backends = [ "pf" ];
+  };
+}

@@ -1,0 +1,7 @@
+{
+  services.psentry = {
+    enable = true;
+    block.backends = [ "exec" ];
+    block.exec = "/nonexistent/ban {scope}";
+  };
+}

@@ -1,0 +1,9 @@
+{
+  services.psentry = {
+    enable = true;
+    ignore = [
+      "192.0.2.1"
+      "office.example.org"
+    ];
+  };
+}

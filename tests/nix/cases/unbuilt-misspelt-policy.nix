@@ -1,0 +1,6 @@
+{
+  services.psentry = {
+    enable = true;
+    policy.triger = 2;
+  };
+}

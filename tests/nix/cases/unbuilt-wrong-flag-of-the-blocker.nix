@@ -1,0 +1,6 @@
+{
+  services.psentry = {
+    enable = true;
+    extraFlags.block = [ "--max-blocks=many" ];
+  };
+}

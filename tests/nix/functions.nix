@@ -1,0 +1,66 @@
+# The small functions of the stand-in for nixpkgs' `lib`; see lib.nix.
+let
+  inherit (builtins) concatStringsSep;
+  functions = {
+    inherit (builtins)
+      all
+      any
+      attrNames
+      attrValues
+      concatLists
+      concatMap
+      concatStringsSep
+      elem
+      filter
+      genList
+      head
+      isAttrs
+      isList
+      isString
+      listToAttrs
+      mapAttrs
+      match
+      toJSON
+      ;
+    boolToString = value: if value then "true" else "false";
+    concatMapStrings = f: list: concatStringsSep "" (map f list);
+    concatMapStringsSep =
+      separator: f: list:
+      concatStringsSep separator (map f list);
+    count = f: list: builtins.length (builtins.filter f list);
+    escapeShellArg = word: "'" + builtins.replaceStrings [ "'" ] [ "'\\''" ] (toString word) + "'";
+    escapeShellArgs = functions.concatMapStringsSep " " functions.escapeShellArg;
+    filterAttrs =
+      f: set: removeAttrs set (builtins.filter (name: !(f name set.${name})) (builtins.attrNames set));
+    genAttrs =
+      names: f:
+      builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = f name;
+        }) names
+      );
+    getExe' = package: program: "${package}/bin/${program}";
+    hasPrefix = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
+    imap1 = f: list: builtins.genList (n: f (n + 1) (builtins.elemAt list n)) (builtins.length list);
+    literalExpression = text: {
+      _type = "literalExpression";
+      inherit text;
+    };
+    last = list: builtins.elemAt list (builtins.length list - 1);
+    makeBinPath = functions.concatMapStringsSep ":" (package: "${package}/bin");
+    mapAttrsToList = f: set: map (name: f name set.${name}) (builtins.attrNames set);
+    mapAttrs' = f: set: builtins.listToAttrs (functions.mapAttrsToList f set);
+    nameValuePair = name: value: { inherit name value; };
+    optional = condition: value: if condition then [ value ] else [ ];
+    optionals = condition: list: if condition then list else [ ];
+    optionalAttrs = condition: set: if condition then set else { };
+    optionalString = condition: text: if condition then text else "";
+    showOption = concatStringsSep ".";
+    toList = value: if builtins.isList value then value else [ value ];
+    unique = builtins.foldl' (
+      seen: value: if builtins.elem value seen then seen else seen ++ [ value ]
+    ) [ ];
+  };
+in
+functions
