@@ -38,12 +38,15 @@ const AT_ONCE: usize = 256;
 pub struct Watch {
     socket: Socket,
     incoming: Vec<u8>,
+    /// The kernel dropped something, and what it kept before that has not all been read.
+    deaf: bool,
 }
 
 /// What came of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// The kernel had to drop something: anything may have changed.
+    /// The kernel had to drop something: anything may have changed. It tells of that once, before what it had kept, and
+    /// goes on to drop until all of that is read; so this is said until then.
     pub lost: bool,
     /// The limit of one reading was reached, and more may wait.
     pub more: bool,
@@ -66,7 +69,7 @@ impl Watch {
             Ok(socket)
         };
         let socket = open().map_err(Error::system("subscribe to the kernel's notifications"))?;
-        Ok(Watch { socket, incoming: Vec::with_capacity(LONGEST) })
+        Ok(Watch { socket, incoming: Vec::with_capacity(LONGEST), deaf: false })
     }
 
     /// Reads what waits, without waiting, and hands each message to `each`. The header's `port_number` is the address
@@ -75,15 +78,22 @@ impl Watch {
     /// # Errors
     /// When the subscription is broken.
     pub fn hear(&mut self, mut each: impl FnMut(&NetlinkHeader, &[u8])) -> Result<Heard, Error> {
-        let mut heard = Heard::default();
+        let more = self.read(&mut each)?;
+        let lost = self.deaf;
+        self.deaf &= more;
+        Ok(Heard { lost, more })
+    }
+
+    /// Whether the limit of one reading was reached.
+    fn read(&mut self, each: &mut impl FnMut(&NetlinkHeader, &[u8])) -> Result<bool, Error> {
         for _ in 0..AT_ONCE {
             self.incoming.clear();
             match self.socket.recv(&mut self.incoming, MsgFlags::MSG_DONTWAIT.bits()) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    heard.lost = true;
+                    self.deaf = true;
                     continue;
                 }
                 Err(error) => return Err(Error::system("read the kernel's notifications")(error)),
@@ -96,7 +106,7 @@ impl Watch {
                 }
             }
         }
-        Ok(Heard { more: true, ..heard })
+        Ok(true)
     }
 }
 
@@ -109,7 +119,7 @@ impl AsFd for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_sys::protocols::NETLINK_ROUTE;
+    use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_USERSOCK};
 
     #[test]
     fn where_nothing_changes_nothing_is_heard() {
@@ -117,6 +127,43 @@ mod tests {
         let mut watch = Watch::open(NETLINK_ROUTE, &[31]).unwrap();
         let heard = watch.hear(|_, _| panic!("a message")).unwrap();
         assert_eq!(heard, Heard::default());
+    }
+
+    /// The kernel tells once, and drops more while what it had kept is being read.
+    #[test]
+    fn a_loss_is_told_until_all_that_was_kept_is_read() {
+        // A protocol on which a process may tell a group, as the kernel does on the others.
+        let mut watch = Watch::open(NETLINK_USERSOCK, &[7]).unwrap();
+        let mut teller = Socket::new(NETLINK_USERSOCK).unwrap();
+        teller.bind_auto().unwrap();
+        // A header that says how long it is: of no more than itself.
+        let mut message = [0; 16];
+        message[..4].copy_from_slice(&16u32.to_ne_bytes());
+        message[4..6].copy_from_slice(&99u16.to_ne_bytes());
+        let group = SocketAddr::new(0, 1 << 6);
+        let tell = |count: usize| (0..count).for_each(|_| _ = teller.send_to(&message, &group, 0));
+        let mut hear = || {
+            let mut count = 0;
+            let heard = watch.hear(|_, _| count += 1).unwrap();
+            (heard, count)
+        };
+        tell(3);
+        assert_eq!(hear(), (Heard::default(), 3));
+        // More than there is room for.
+        tell(100_000);
+        let mut all = 0;
+        loop {
+            let (heard, count) = hear();
+            all += count;
+            assert!(heard.lost, "after {all}");
+            // Dropped, too, and not told of.
+            tell(1);
+            if !heard.more {
+                break;
+            }
+        }
+        assert!((AT_ONCE..100_000).contains(&all), "{all}");
+        assert_eq!(hear(), (Heard::default(), 1));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::packet::Transport;
 
 /// What is left of a packet.
 pub(crate) struct Carried<'a> {
+    /// Whether it follows a header of IPv6. The numbers of its extension headers mean nothing in IPv4, but for the
+    /// authentication header.
+    pub(crate) v6: bool,
     /// Which protocol it begins with.
     pub(crate) protocol: IpNumber,
     /// Where in the whole packet this piece begins.
@@ -34,10 +37,14 @@ impl Carried<'_> {
             let step = match self.protocol {
                 IpNumber::IPV6_HEADER_HOP_BY_HOP
                 | IpNumber::IPV6_ROUTE_HEADER
-                | IpNumber::IPV6_DESTINATION_OPTIONS => Ipv6RawExtHeaderSlice::from_slice(rest)
-                    .ok()
-                    .map(|header| (header.next_header(), header.slice().len())),
-                IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                | IpNumber::IPV6_DESTINATION_OPTIONS
+                    if self.v6 =>
+                {
+                    Ipv6RawExtHeaderSlice::from_slice(rest)
+                        .ok()
+                        .map(|header| (header.next_header(), header.slice().len()))
+                }
+                IpNumber::IPV6_FRAGMENTATION_HEADER if self.v6 => {
                     Ipv6FragmentHeaderSlice::from_slice(rest).ok().map(|header| {
                         self.offset = header.fragment_offset().value();
                         self.fragment |= header.is_fragmenting_payload();

@@ -93,6 +93,7 @@ impl Packet {
         })?;
         let rest = bounded(bytes, header.slice().len(), header.total_len().into());
         let carried = Carried {
+            v6: false,
             protocol: header.protocol(),
             offset: header.fragments_offset().value(),
             fragment: header.is_fragmenting_payload(),
@@ -117,8 +118,13 @@ impl Packet {
         })?;
         let own = header.slice().len();
         let rest = bounded(bytes, own, own + usize::from(header.payload_length()));
-        let carried =
-            Carried { protocol: header.next_header(), offset: 0, fragment: false, rest: Some(rest) };
+        let carried = Carried {
+            v6: true,
+            protocol: header.next_header(),
+            offset: 0,
+            fragment: false,
+            rest: Some(rest),
+        };
         let carried = carried.past_extensions();
         Ok(Packet {
             source: header.source_addr().into(),

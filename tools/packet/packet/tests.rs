@@ -98,6 +98,14 @@ fn options_and_extension_headers_are_passed_over() {
     let total = u16::try_from(bytes.len()).unwrap().to_be_bytes();
     bytes[2..4].copy_from_slice(&total);
     assert_eq!(Packet::read(&bytes).unwrap().ports(), Some((40000, 23)));
+    // What an extension header is called in IPv6 is no such header in IPv4: no kernel finds a SYN behind it.
+    for protocol in [0, 43, 44, 60] {
+        let mut bytes = syn(64, 1, false, 512, &[]);
+        bytes[9] = protocol;
+        bytes.splice(20..20, [6, 0, 1, 4, 0, 0, 0, 0]);
+        let packet = Packet::read(&bytes).unwrap();
+        assert_eq!((packet.transport, packet.fragment), (Transport::Other(protocol), false));
+    }
     // IPv6: hop-by-hop, destination options, and a fragment header of a packet in one piece.
     let mut rest = vec![60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 9];
     rest.extend(tcp(0x01));
