@@ -33,7 +33,7 @@
       devShells = forAll (pkgs: {
         default = pkgs.mkShell {
           inputsFrom = [ pkgs.psentry ];
-          # What tests/run asks for.
+          # What tests/run asks for, besides Nix itself.
           packages = [
             pkgs.cargo
             pkgs.clippy
@@ -41,14 +41,20 @@
             pkgs.ipset
             pkgs.iproute2
             pkgs.iptables
+            pkgs.iputils
             pkgs.jq
             pkgs.mandoc
+            pkgs.netcat-openbsd
             pkgs.nftables
             pkgs.nmap
             pkgs.python3
             pkgs.shellcheck
             pkgs.socat
+            pkgs.systemd
             pkgs.tcp_wrappers
+            pkgs.tcpdump
+            pkgs.traceroute
+            pkgs.util-linux
           ];
         };
       });

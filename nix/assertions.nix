@@ -33,9 +33,56 @@ let
       ) config.systemd.sockets
     );
 
+  # The ports of enabled services, whether or not the firewall opens them. A decoy holds its port from early boot on, so
+  # that the service would not even start. Not all services there are, but those behind ports that scanners love.
+  inherit (config) services;
+  # An option that is gone from NixOS may be an error to look at.
+  enabled =
+    service:
+    let
+      found = builtins.tryEval (service.enable or false);
+    in
+    found.success && found.value;
+  taking =
+    name: ports:
+    lib.optional (enabled (services.${name} or { })) (ports // { name = "services.${name}"; });
+  redis = lib.mapAttrsToList (name: server: {
+    name = "services.redis.servers.${name}";
+    tcp = lib.optional (enabled server) server.port;
+  }) (services.redis.servers or { });
+  taken =
+    redis
+    ++ lib.concatLists (
+      lib.mapAttrsToList taking {
+        asterisk.udp = [ 5060 ];
+        atftpd.udp = [ 69 ];
+        elasticsearch.tcp = [ (services.elasticsearch.port or 9200) ];
+        kamailio.tcp = [ 5060 ];
+        kamailio.udp = [ 5060 ];
+        memcached.tcp = [ (services.memcached.port or 11211) ];
+        minidlna.udp = [ 1900 ];
+        mongodb.tcp = [ 27017 ];
+        mysql.tcp = [ (services.mysql.settings.mysqld.port or 3306) ];
+        oidentd.tcp = [ 113 ];
+        opensearch.tcp = [ 9200 ];
+        postgresql.tcp = [ (services.postgresql.settings.port or 5432) ];
+        rpcbind.tcp = [ 111 ];
+        rpcbind.udp = [ 111 ];
+        samba.tcp = [
+          139
+          445
+        ];
+        snmpd.udp = [ (services.snmpd.port or 161) ];
+        tftpd.udp = [ 69 ];
+        vsftpd.tcp = [ 21 ];
+        xrdp.tcp = [ (services.xrdp.port or 3389) ];
+      }
+    );
+
   # What is wrong with a decoy: a list of assertions.
   sound =
     {
+      protocol,
       list,
       allowed,
       ranges,
@@ -47,6 +94,12 @@ let
       decoy = "services.psentry.${list} names port ${toString port}";
       remove = "Take ${toString port} off services.psentry.${list}";
       own = if cfg.openFirewall then 1 else 0;
+      opens =
+        if cfg.openFirewall then
+          "since services.psentry.openFirewall opens the decoys"
+        else
+          "and set services.psentry.openFirewall = true, which opens the decoys";
+      users = lib.filter (service: lib.elem port (service.${protocol} or [ ])) taken;
       range = lib.filter (range: range.from <= port && port <= range.to) (defined firewall.${ranges});
       units = lib.filter (socket: socket.port == toString port) sockets;
     in
@@ -57,12 +110,20 @@ let
       }
       {
         assertion =
-          lib.elem port ssh || lib.count (open: open == port) (defined firewall.${allowed}) <= own;
-        message = "${decoy}, which networking.firewall.${allowed} opens for something else. ${remove}; or, if nothing uses the port, off networking.firewall.${allowed}, since services.psentry.openFirewall opens the decoys.";
+          lib.elem port ssh
+          || users != [ ]
+          || lib.count (open: open == port) (defined firewall.${allowed}) <= own;
+        message = "${decoy}, which networking.firewall.${allowed} opens for something else. ${remove}; or, if nothing uses the port, off networking.firewall.${allowed}, ${opens}.";
       }
       {
         assertion = range == [ ];
         message = "${decoy}, which lies in a range that networking.firewall.${ranges} opens for something else. ${remove}, or choose a narrower range.";
+      }
+      {
+        assertion = users == [ ];
+        message = "${decoy}, which ${
+          lib.concatMapStringsSep " and " (service: service.name) users
+        } uses, and could not while it is a decoy. ${remove}.";
       }
       {
         assertion = units == [ ];
@@ -77,6 +138,7 @@ in
 {
   config.assertions = lib.mkIf cfg.enable (
     lib.concatMap (sound {
+      protocol = "tcp";
       list = "tcpPorts";
       allowed = "allowedTCPPorts";
       ranges = "allowedTCPPortRanges";
@@ -84,6 +146,7 @@ in
       ssh = lib.optionals config.services.openssh.enable config.services.openssh.ports;
     }) (lib.unique cfg.tcpPorts)
     ++ lib.concatMap (sound {
+      protocol = "udp";
       list = "udpPorts";
       allowed = "allowedUDPPorts";
       ranges = "allowedUDPPortRanges";

@@ -3,11 +3,17 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
 let
   cfg = config.services.psentry;
+  readable = mode: {
+    inherit mode;
+    user = "root";
+    group = "psentry";
+  };
 in
 {
   imports = [
@@ -72,11 +78,14 @@ in
       };
     };
 
-    systemd.tmpfiles.settings."10-psentry"."/var/log/psentry".d = {
-      mode = "0750";
-      user = "root";
-      group = "psentry";
+    systemd.tmpfiles.settings."10-psentry" = {
+      "/var/log/psentry".d = readable "0750";
+      "/var/log/psentry/records.jsonl".f = readable "0640";
     };
+    # NixOS shuts logrotate in, and `systemctl` below would find no way out to systemd.
+    systemd.services.logrotate.serviceConfig = lib.mkIf (
+      options.services.logrotate ? allowNetworking && !config.services.logrotate.allowNetworking
+    ) { RestrictAddressFamilies = lib.mkForce [ "AF_UNIX" ]; };
     # A file, not the journal: it is read by jq, and judged again by psentry-judge. Its writer is restarted to open a new
     # one; what comes meanwhile waits in its FIFO, and its blocks stand.
     services.logrotate.settings.psentry = {

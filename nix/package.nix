@@ -2,6 +2,7 @@
 {
   lib,
   stdenv,
+  bash,
   rustPlatform,
   installShellFiles,
 }:
@@ -32,6 +33,8 @@ rustPlatform.buildRustPackage {
   cargoLock.lockFile = ../Cargo.lock;
 
   nativeBuildInputs = [ installShellFiles ];
+  # Of units/selftest.
+  buildInputs = [ bash ];
 
   # The unit tests; those in tests/ make network namespaces, which a build may not.
   cargoTestFlags = [

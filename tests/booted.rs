@@ -46,9 +46,15 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     let (files, group, rules) =
         (guard.sh(everything), guard.sh("cat /etc/group"), guard.sh("nft list ruleset"));
 
-    let said = guard.sh("SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' /opt/psentry/units/install --programs /opt/psentry/bin");
+    // As by sudo, which hides from whom it was typed.
+    let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
+        SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
     assert!(said.contains("It observes, and blocks nobody"), "{said}");
-    assert!(guard.sh("cat /etc/psentry/ignore").contains("192.0.2.44"));
+    assert!(said.contains("psentry stands: 29 decoy ports"), "{said}");
+    for address in ["192.0.2.44", "192.0.2.53"] {
+        assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
+    }
+    assert_eq!(guard.sh("stat -c '%a %U %G' /var/log/psentry/records.jsonl"), "640 root psentry\n");
     for unit in
         ["psentry.target", "psentry-listen", "psentry-judge", "psentry-block", "psentry-tcp@23.socket"]
     {
@@ -78,6 +84,30 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         wait_until(&format!("port {port} is a decoy"), || {
             guard.ok(&format!("bash -c '</dev/tcp/127.0.0.1/{port}' || true; grep '\"dest_port\":{port}' /var/log/psentry/records.jsonl"))
         });
+    }
+
+    // Installed again, a newer one runs, with the settings and the decoys that there were; a port that was given back
+    // is its service's.
+    guard.sh("systemctl --quiet disable --now psentry-tcp@6379.socket; systemctl restart psentry-listen
+              systemd-run --quiet --unit late socat TCP-LISTEN:6379,reuseaddr,fork SYSTEM:'echo late'");
+    wait_until("the service has its port", || {
+        guard.ok("bash -c 'exec 3<>/dev/tcp/127.0.0.1/6379; grep late <&3'")
+    });
+    guard.sh("systemctl stop late");
+    let processes = "systemctl show -P MainPID psentry-listen psentry-judge psentry-block | sort";
+    for change in ["", "echo '# another' >> /opt/psentry/units/psentry-tcp@.socket"] {
+        let (before, decoy) = (guard.sh(processes), guard.sh("ss -Hltne 'sport = :2222'"));
+        let said = guard.sh(&format!("{change}\n/opt/psentry/units/install --programs /opt/psentry/bin"));
+        assert!(said.contains("psentry stands: 30 decoy ports") && !said.contains("observes"), "{said}");
+        let after = guard.sh(processes);
+        assert!(
+            before.lines().all(|process| process.is_empty() || !after.contains(process)),
+            "{before}{after}"
+        );
+        // Its socket is opened anew only if it is another.
+        assert_eq!(decoy == guard.sh("ss -Hltne 'sport = :2222'"), change.is_empty(), "{decoy}");
+        assert!(!guard.ok("systemctl is-active psentry-tcp@6379.socket"), "it was given back");
+        assert!(guard.sh("nft list ruleset").contains(SCANNER), "a block outlives it");
     }
 
     // The guard tells whether it lives, and blocks nobody to find out.

@@ -82,6 +82,14 @@ in
     );
     services.openssh.enable = flag false;
     services.openssh.ports = option (types.listOf types.port) [ 22 ];
+    services.redis.servers = set (
+      types.submodule {
+        options.enable = flag false;
+        options.port = option types.port 0;
+      }
+    );
+    services.rpcbind.enable = flag false;
+    services.logrotate.allowNetworking = flag false;
     services.logrotate.settings = set (types.attrsOf scalar);
 
     systemd.package = option types.package pkgs.systemd;
@@ -105,6 +113,14 @@ in
   config = lib.mkMerge [
     (lib.mkIf config.services.openssh.enable {
       networking.firewall.allowedTCPPorts = config.services.openssh.ports;
+    })
+    # As NixOS shuts it in; what it runs is no part of psentry.
+    (lib.mkIf (config.services.logrotate.settings != { }) {
+      systemd.services.logrotate.serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${pkgs.coreutils}/bin/true";
+        RestrictAddressFamilies = lib.mkIf (!config.services.logrotate.allowNetworking) "none";
+      };
     })
   ];
 }

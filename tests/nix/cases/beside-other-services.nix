@@ -10,6 +10,12 @@
     udpPorts = [ 161 ];
   };
   services.openssh.enable = true;
+  services.rpcbind.enable = true;
+  services.redis.servers.cache = {
+    enable = true;
+    port = 6379;
+  };
+  services.redis.servers.off.port = 23;
   networking.nftables.enable = true;
   networking.firewall = {
     allowedTCPPorts = [
