@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use crate::lab::bin;
 
-const PROGRAMS: [&str; 4] = ["psentry-listen", "psentry-judge", "psentry-block", "psentry-show"];
+const PROGRAMS: [&str; 5] =
+    ["psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"];
 
 fn run(program: &str, flags: &[&str]) -> Output {
     Command::new(bin(program)).args(flags).stdin(Stdio::null()).output().unwrap()
@@ -95,7 +96,7 @@ fn item_of_page(page: &str, flag: &str) -> String {
 
 #[test]
 fn every_default_in_help_stands_in_the_manual() {
-    for (program, least) in PROGRAMS.into_iter().zip([4, 4, 6, 0]) {
+    for (program, least) in PROGRAMS.into_iter().zip([4, 7, 4, 6, 0]) {
         let help = String::from_utf8(run(program, &["--help"]).stdout).unwrap();
         let page = page(&format!("{program}.8"));
         let defaults = defaults_of_help(&help);
@@ -182,6 +183,9 @@ fn check_says_whether_the_configuration_is_sound() {
         ("psentry-listen", vec!["--check"], 0, ""), // systemd may pass sockets
         ("psentry-listen", vec!["--check", "--bind", "nowhere", "--tcp", "23"], 78, "nowhere"),
         ("psentry-block", vec!["--check", "--backend", "dry-run"], 0, ""),
+        ("psentry-trap", vec!["--check", "--ports", "1-1023", "--allow", good], 0, ""),
+        ("psentry-trap", vec!["--check", "--allow", bad], 78, "bad, line 2: 'office.example.org'"),
+        ("psentry-trap", vec!["--check", "--except", "1-65535"], 78, "no port"),
         ("psentry-show", vec!["--check"], 0, ""),
     ] {
         let output = run(program, &flags);

@@ -7,6 +7,7 @@
 //! | `scans.rs` | nmap is seen, judged and blocked, on every backend, and let in again |
 //! | `listen.rs` | sockets passed by systemd, signals, broken readers |
 //! | `mirage.rs` | one socket that stands for every port |
+//! | `trap.rs`, `trap/` | closed ports: every scan is seen and shut out, nobody else is |
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
 //! | `heal.rs`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
 //! | `booted.rs` | units/install on a really booted systemd |
@@ -44,4 +45,5 @@ mod scans;
 mod stages;
 mod stream;
 mod surface;
+mod trap;
 mod units;

@@ -17,6 +17,7 @@ pub const WAIT: Duration = Duration::from_secs(30);
 pub fn bin(name: &str) -> &'static str {
     match name {
         "psentry-listen" => env!("CARGO_BIN_EXE_psentry-listen"),
+        "psentry-trap" => env!("CARGO_BIN_EXE_psentry-trap"),
         "psentry-judge" => env!("CARGO_BIN_EXE_psentry-judge"),
         "psentry-block" => env!("CARGO_BIN_EXE_psentry-block"),
         "psentry-show" => env!("CARGO_BIN_EXE_psentry-show"),
@@ -129,6 +130,11 @@ impl Program {
     fn fail(&mut self, what: &str, why: RecvTimeoutError) -> ! {
         let errors: Vec<String> = self.errors.try_iter().collect();
         panic!("{}: no {what} ({why:?}).\nIt said: {:#?}\nand: {errors:#?}", self.name, self.said)
+    }
+
+    /// What it said so far, output and errors, as far as the test has waited for it.
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// Sends a signal.

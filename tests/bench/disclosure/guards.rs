@@ -1,0 +1,112 @@
+//! What stands between the scanner and the services.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::lab::{Lab, Program, bin, wait_until};
+
+/// Decoys on ports that scanners try first and nobody here uses.
+const DECOYS: &str = "21,23,79,88,113,119,135,139,389,445,512,513,514,515,548,554,1025,1433,1720,1723,3389,5060,5900,8443,8888,9999,10000,49152";
+
+/// One way to guard.
+pub(crate) struct Guard {
+    pub(crate) name: &'static str,
+    pub(crate) start: fn(&Lab) -> Standing,
+}
+
+/// What is running, for as long as it is held.
+#[derive(Default)]
+pub(crate) struct Standing {
+    _programs: Vec<Program>,
+    /// A peer's files; a daemon that runs from among them is ended.
+    files: Option<TempDir>,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let Some(files) = &self.files else { return };
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        for process in processes {
+            let runs =
+                fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe.starts_with(files.path()));
+            if let (true, Ok(pid)) = (runs, process.file_name().to_string_lossy().parse()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+impl Guard {
+    pub(crate) const ALL: [Guard; 5] = [
+        Guard { name: "nothing", start: |_| Standing::default() },
+        Guard { name: "PortSentry 1.2 -tcp", start: |lab| portsentry(lab, "-tcp") },
+        Guard { name: "PortSentry 1.2 -atcp", start: |lab| portsentry(lab, "-atcp") },
+        Guard {
+            name: "psentry, decoys only",
+            start: |lab| psentry(lab, "psentry-listen", &["--tcp", DECOYS]),
+        },
+        Guard { name: "psentry with trap", start: |lab| psentry(lab, "psentry-trap", &[]) },
+    ];
+}
+
+/// A sensor, the judge and the blocker, as in a shell.
+fn psentry(lab: &Lab, sensor: &str, flags: &[&str]) -> Standing {
+    let mut sensor_program =
+        Program::start_piped(lab.guard.command(bin(sensor)).args(flags).stdin(Stdio::null()));
+    let mut judge = Program::start_piped(
+        lab.guard.command(bin("psentry-judge")).stdin(Stdio::from(sensor_program.stdout())),
+    );
+    let mut block = Program::start_piped(
+        lab.guard
+            .command(bin("psentry-block"))
+            .args(["--backend", "nft", "--pass"])
+            .stdin(Stdio::from(judge.stdout())),
+    );
+    block.read_output();
+    wait_until("the blocker has its table", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry"]));
+    match sensor {
+        "psentry-trap" => {
+            wait_until("the trap is set", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
+        }
+        _ => wait_until("the decoys stand", || lab.guard.sh("ss -Hltn").contains(":49152 ")),
+    }
+    Standing { _programs: vec![sensor_program, judge, block], files: None }
+}
+
+/// Debian's PortSentry, unpacked, with the one line of its settings changed that makes it block.
+fn portsentry(lab: &Lab, mode: &str) -> Standing {
+    let files = tempfile::tempdir().unwrap();
+    let at = files.path();
+    let script = "apt-get download portsentry >/dev/null 2>&1 && dpkg-deb -x portsentry_*.deb unpacked";
+    let unpacked = Command::new("sh").args(["-ec", script]).current_dir(at).status().unwrap();
+    assert!(unpacked.success(), "apt-get download portsentry: Debian's package is needed for its column");
+    let settings = at.join("unpacked/etc/portsentry/portsentry.conf");
+    let text: String = fs::read_to_string(&settings)
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with("KILL_ROUTE=") && !line.starts_with("BLOCK_TCP="))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let block = "BLOCK_TCP=\"1\"\nKILL_ROUTE=\"/usr/sbin/iptables -I INPUT -s $TARGET$ -j DROP\"\n";
+    fs::write(&settings, format!("{text}{block}")).unwrap();
+    // It reads and writes at fixed places: an overlay that only the guard sees gives it those.
+    lab.guard.sh(&format!(
+        "cd {at}; mkdir -p upper work varupper varwork
+         cp -r unpacked/etc/portsentry upper/; : > upper/portsentry/portsentry.ignore
+         mount -t overlay overlay -o lowerdir=/etc,upperdir={at}/upper,workdir={at}/work /etc
+         mkdir -p varupper/portsentry
+         mount -t overlay overlay -o lowerdir=/var/lib,upperdir={at}/varupper,workdir={at}/varwork /var/lib",
+        at = at.display()
+    ));
+    let program = at.join("unpacked/usr/sbin/portsentry");
+    lab.guard.sh(&format!("{} {mode}", program.display()));
+    wait_until("PortSentry listens", || match mode {
+        "-tcp" => lab.guard.sh("ss -Hltn").contains(":12345 "),
+        _ => lab.guard.sh("ss -Hwan").contains("UNCONN"),
+    });
+    Standing { _programs: Vec::new(), files: Some(files) }
+}

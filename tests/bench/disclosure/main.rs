@@ -1,0 +1,101 @@
+//! What a scanner learns before it is shut out: a guard with twenty real services, scanned by nmap and masscan, with
+//! nothing, PortSentry 1.2 and psentry between them. Needs no root: all of it happens in throw-away namespaces.
+//!
+//!     cargo bench --bench disclosure -- [--runs N] [--delay MS] [--guard NAME]... [--scan NAME]...
+//!
+//! For every guard and scan, the median of the runs (and the worst of them) of: services that the scanner learnt,
+//! packets of the scanner that got past the firewall, and the time from its first packet to the first one dropped.
+//! It needs nmap, masscan, tcpdump, python3 and ethtool; of Debian's portsentry it takes the package from where
+//! `apt-get download` finds it, and unpacks it into a temporary directory.
+
+// A benchmark may end at the first surprise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod guards;
+#[allow(dead_code, unreachable_pub, unused_imports)] // the tests use the rest of it
+#[path = "../../lab/mod.rs"]
+mod lab;
+mod scans;
+mod services;
+mod wire;
+
+use std::env;
+
+use guards::Guard;
+use lab::{GUARD, Lab, SCANNER};
+use scans::Scan;
+use wire::Wire;
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == services::ARGUMENT) {
+        return services::serve();
+    }
+    // As a test (`cargo test --benches`) nothing is measured.
+    if !args.iter().any(|arg| arg == "--bench") {
+        return;
+    }
+    let all = |flag: &str| -> Vec<&String> {
+        args.windows(2).filter(|pair| pair[0] == flag).map(|pair| &pair[1]).collect()
+    };
+    let runs: usize = all("--runs").last().map_or(10, |runs| runs.parse().expect("--runs takes a number"));
+    let delay: u32 =
+        all("--delay").last().map_or(0, |delay| delay.parse().expect("--delay takes milliseconds"));
+    let chosen = |flag, name: &str| all(flag).is_empty() || all(flag).iter().any(|chosen| *chosen == name);
+
+    println!(
+        "round trip: {}",
+        if delay == 0 { "as the cable has it".to_owned() } else { format!("{delay} ms") }
+    );
+    println!(
+        "| scan | guard | services learnt, of {} | packets let through | ms to the first drop |",
+        services::PORTS.len()
+    );
+    println!("|---|---|---|---|---|");
+    for scan in Scan::ALL.iter().filter(|scan| chosen("--scan", scan.name)) {
+        for guard in Guard::ALL.iter().filter(|guard| chosen("--guard", guard.name)) {
+            let seen: Vec<Seen> = (0..runs).map(|_| look(scan, guard, delay)).collect();
+            println!(
+                "| {} | {} | {} | {} | {} |",
+                scan.name,
+                guard.name,
+                spread(seen.iter().map(|seen| seen.learnt as f64), 0),
+                spread(seen.iter().map(|seen| seen.passed as f64), 0),
+                if seen.iter().all(|seen| seen.drop_ms.is_some()) {
+                    spread(seen.iter().filter_map(|seen| seen.drop_ms), 2)
+                } else {
+                    let never = seen.iter().filter(|seen| seen.drop_ms.is_none()).count();
+                    format!("never, {never} of {runs} times")
+                },
+            );
+        }
+    }
+}
+
+/// What one run showed.
+struct Seen {
+    learnt: usize,
+    passed: usize,
+    drop_ms: Option<f64>,
+}
+
+/// One run, in a laboratory of its own.
+fn look(scan: &Scan, guard: &Guard, delay: u32) -> Seen {
+    let lab = Lab::new();
+    let _relay = (delay > 0).then(|| wire::delay(&lab, delay));
+    let _services = services::start(&lab);
+    let standing = (guard.start)(&lab);
+    let wire = Wire::tap(&lab, SCANNER[0]);
+    let learnt = scan.run(&lab, GUARD[0]);
+    let (passed, drop_ms) = wire.read();
+    drop(standing);
+    Seen { learnt: services::PORTS.iter().filter(|port| learnt.contains(port)).count(), passed, drop_ms }
+}
+
+/// The median, and the largest behind it.
+fn spread(values: impl Iterator<Item = f64>, digits: usize) -> String {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let (median, worst) = (values[values.len() / 2], values[values.len() - 1]);
+    format!("{median:.digits$} ({worst:.digits$})")
+}

@@ -1,0 +1,97 @@
+//! The trap: whoever touches a closed port is told of and shut out with the first packet, and nobody else is.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
+//! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
+//! | `innocent.rs` | who uses real services is never told of |
+//! | `life.rs` | start, stop, kill -9, and what goes wrong |
+//! | `many.rs` | thousands of sources, and a flood |
+
+use std::process::Stdio;
+
+use psentry_records::{Probe, Record};
+
+use crate::lab::{Host, Lab, Program, bin, wait_until};
+
+mod innocent;
+mod kinds;
+mod life;
+mod many;
+mod quarantine;
+
+/// Starts the trap on the guard; it stands when this returns.
+fn trap(lab: &Lab, flags: &[&str]) -> Program {
+    let trap = Program::start(lab.guard.command(bin("psentry-trap")).args(flags));
+    wait_until("the trap stands", || stands(lab));
+    trap
+}
+
+/// Whether the trap's table is in the kernel.
+fn stands(lab: &Lab) -> bool {
+    lab.guard.ok(&["nft", "list", "chain", "inet", "psentry_trap", "door"])
+}
+
+/// Whether anybody is in quarantine, IPv4 and IPv6.
+fn quarantined(lab: &Lab) -> [bool; 2] {
+    ["quarantine4", "quarantine6"]
+        .map(|set| lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", set]).contains("elements"))
+}
+
+/// Lets everybody out of quarantine.
+fn release(lab: &Lab) {
+    for set in [
+        "quarantine4",
+        "quarantine6",
+        "heard4",
+        "heard6",
+        "strays4",
+        "strays6",
+        "stray_ports4",
+        "stray_ports6",
+    ] {
+        lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
+    }
+}
+
+/// The next probe for which that holds.
+fn probe(trap: &mut Program, what: &str, is_it: impl Fn(&Probe) -> bool) -> Probe {
+    match trap.record(what, |record| matches!(record, Record::Probe(probe) if is_it(probe))) {
+        Record::Probe(probe) => probe,
+        _ => panic!(),
+    }
+}
+
+/// The probes among lines.
+fn probes(lines: &[String]) -> Vec<Probe> {
+    let probe = |line: &String| match Record::parse(line) {
+        Ok(Record::Probe(probe)) => Some(probe),
+        _ => None,
+    };
+    lines.iter().filter_map(probe).collect()
+}
+
+/// A counter among the records of the type `stats`: the last word on it.
+fn counter(lines: &[String], part: &str, name: &str) -> u64 {
+    let of = |line: &String| -> Option<u64> {
+        let (_, counters) =
+            line.split_once("\"event_type\":\"stats\"")?.1.split_once(&format!("\"{part}\":{{"))?;
+        let (_, number) = counters.split_once(&format!("\"{name}\":"))?;
+        number.split([',', '}']).next()?.parse().ok()
+    };
+    lines.iter().rev().find_map(of).unwrap_or_else(|| panic!("no counter {part}.{name} in {lines:#?}"))
+}
+
+/// Runs a program of Python's to its end, which must be a good one.
+fn python(host: &Host, script: &str, args: &[&str]) -> String {
+    let output =
+        host.command("python3").args(["-c", script]).args(args).stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The flag of nmap and its like for a version of IP.
+fn version(family: usize) -> &'static [&'static str] {
+    if family == 1 { &["-6"] } else { &[] }
+}

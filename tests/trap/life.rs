@@ -1,0 +1,145 @@
+//! Start, stop, kill -9, and what goes wrong: a stopped trap leaves nothing, and a new one takes over what a killed one
+//! left.
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{probe, quarantined, stands, trap};
+use crate::lab::{GUARD, Lab, Program, bin, wait_until};
+
+const SERVICE: u16 = 8088;
+
+/// The process that reads packets.
+fn reader(trap: &Program) -> i32 {
+    let of = |pid: u32| {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let command = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_it = |pid: &&str| command(pid).windows(8).any(|word| word == b"--reader");
+        children.split_whitespace().find(is_it).and_then(|pid| pid.parse().ok())
+    };
+    let mut found = None;
+    wait_until("the reader runs", || {
+        found = of(trap.pid());
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_stopped_trap_leaves_nothing() {
+    let lab = Lab::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut trap = trap(&lab, &[]);
+        lab.scanner.is_shut_out(GUARD[0], 9);
+        assert_eq!(quarantined(&lab), [true, false]);
+        trap.signal(signal);
+        let (status, lines, errors) = trap.end();
+        assert_eq!(status.code(), Some(0), "{errors:?}");
+        assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
+        // What was logged before the end is told before it.
+        assert!(
+            !super::probes(&lines).is_empty() && lines.last().unwrap().contains("\"stats\""),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_killed_trap_left_the_next_one_takes_over() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let mut first = trap(&lab, &[]);
+    let left = reader(&first);
+    first.signal(Signal::SIGKILL);
+    first.end();
+    wait_until("its reader has ended, too", || !std::path::Path::new(&format!("/proc/{left}")).exists());
+    // Its rules go on shutting scanners out.
+    lab.scanner.is_shut_out(GUARD[0], 9);
+    assert!(stands(&lab) && lab.scanner.is_shut_out(GUARD[0], SERVICE));
+
+    let mut second = Program::start(&mut lab.guard.command(bin("psentry-trap")));
+    wait_until("the next one has taken over", || lab.scanner.reaches(GUARD[0], SERVICE));
+    lab.scanner.is_shut_out(GUARD[0], 9);
+    probe(&mut second, "a probe", |_| true);
+    second.terminate();
+    assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
+}
+
+#[test]
+fn rules_that_somebody_flushed_are_loaded_again() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &[]);
+    lab.guard.read(&["nft", "flush", "ruleset"]);
+    trap.complaint("somebody took the rules away");
+    lab.scanner.is_shut_out(GUARD[0], 9);
+    probe(&mut trap, "a probe", |_| true);
+    assert!(stands(&lab));
+}
+
+/// The reader has no right left, and without it there is no trap.
+#[test]
+fn the_reader_has_no_right_and_its_end_is_the_traps() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &[]);
+    let pid = reader(&trap);
+    let status = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    wait_until("it has given up its rights", || status().contains("NoNewPrivs:\t1"));
+    wait_until("it has given up its capabilities", || {
+        ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+            .iter()
+            .all(|set| status().contains(&format!("{set}:\t0000000000000000")))
+    });
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let (status, _, errors) = trap.end();
+    assert_eq!(status.code(), Some(71), "{errors:?}");
+    assert!(errors.iter().any(|line| line.contains("the rules are taken away")), "{errors:?}");
+    assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
+}
+
+#[test]
+fn without_a_reader_of_its_probes_it_ends() {
+    let lab = Lab::new();
+    let mut trap = Program::start_piped(lab.guard.command(bin("psentry-trap")).stdin(Stdio::null()));
+    wait_until("the trap stands", || stands(&lab));
+    drop(trap.stdout());
+    let (status, _, errors) = trap.end();
+    assert_eq!(status.code(), Some(74), "{errors:?}");
+    assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let lab = Lab::new();
+    let fails = |command: &[&str], code: i32, says: &str| {
+        let output = lab.guard.run(command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(says), "{said}");
+    };
+    let trap_path = bin("psentry-trap");
+    fails(&["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", trap_path], 77, "CAP_NET_ADMIN");
+    assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
+    let _first = trap(&lab, &[]);
+    fails(&[trap_path], 69, "another program reads NFLOG group 7073");
+    assert!(stands(&lab), "the second one leaves the first one's rules alone");
+    assert!(lab.guard.read(&[trap_path, "--print", "--icmp"]).contains("chain tell_icmp"));
+}
+
+/// A gateway that comes later is none of the trap's business from then on.
+#[test]
+fn gateways_and_resolvers_are_followed() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let _trap = trap(&lab, &[]);
+    lab.guard.sh("ip route add default via 203.0.113.7");
+    let around = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "around4"]);
+    wait_until("the gateway is known", || around().contains("203.0.113.7"));
+    lab.scanner.run(&["nc", "-z", "-n", "-w", "1", GUARD[0], "9"]);
+    assert!(lab.scanner.reaches(GUARD[0], SERVICE));
+    lab.guard.sh("ip route del default");
+    wait_until("the gateway is forgotten", || !around().contains("203.0.113.7"));
+    lab.scanner.is_shut_out(GUARD[0], 9);
+    assert!(lab.scanner.is_shut_out(GUARD[0], SERVICE));
+}

@@ -1,0 +1,230 @@
+//! What a scanner learns, whom the quarantine costs what, and the ways around it.
+
+use std::io::Write;
+
+use psentry_records::Kind;
+
+use super::{probe, probes, quarantined, release, trap, version};
+use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
+
+const SERVICE: u16 = 8088;
+
+/// Services that people have, where scanners look first.
+const SERVICES: [u16; 8] = [22, 25, 80, 110, 143, 443, 3306, 8080];
+
+#[test]
+fn a_scanner_learns_at_most_one_port() {
+    let lab = Lab::new();
+    let _services: Vec<Program> = SERVICES.iter().map(|port| lab.service(*port)).collect();
+    let _trap = trap(&lab, &[]);
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        let mut learnt: Vec<usize> = (0..3)
+            .map(|_| {
+                release(&lab);
+                let scan = [
+                    "nmap",
+                    "-n",
+                    "-Pn",
+                    "-sS",
+                    "-T4",
+                    "--max-retries",
+                    "1",
+                    "--min-rate",
+                    "1000",
+                    "-oG",
+                    "-",
+                    guard,
+                ];
+                let found = lab.scanner.read(&[&scan[..], version(family)].concat());
+                found.matches("/open/").count()
+            })
+            .collect();
+        learnt.sort_unstable();
+        assert!(learnt[1] <= 1, "{learnt:?} of {} open ports learnt", SERVICES.len());
+        assert!(quarantined(&lab)[family]);
+        assert!(lab.innocent.reaches(guard, SERVICES[0]));
+    }
+}
+
+/// It lasts as long as it says after the last probe. Trying in vain to reach a service does not make it longer: else
+/// whoever is there because of a forged packet would never get out.
+#[test]
+fn it_ends_by_itself_and_only_probes_renew_it() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let _trap = trap(&lab, &["--quarantine", "4s"]);
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        lab.scanner.is_shut_out(guard, 9);
+        let start = std::time::Instant::now();
+        assert!(lab.scanner.is_shut_out(guard, SERVICE));
+        assert!(lab.innocent.reaches(guard, SERVICE));
+        wait_until("the scanner is let in again", || !lab.scanner.is_shut_out(guard, SERVICE));
+        let lasted = start.elapsed().as_secs_f64();
+        assert!((2.0..8.0).contains(&lasted), "IPv{}: {lasted}", [4, 6][family]);
+    }
+}
+
+#[test]
+fn a_connection_that_stands_stays_and_so_does_a_neighbour() {
+    let lab = Lab::new();
+    let echo = [&format!("TCP6-LISTEN:{SERVICE},ipv6only=0,reuseaddr,fork"), "EXEC:cat"];
+    let _echo = Program::start(lab.guard.command("socat").args(echo));
+    wait_until("the echo answers", || lab.innocent.reaches(GUARD[0], SERVICE));
+    let _trap = trap(&lab, &[]);
+    let target = format!("TCP:{}:{SERVICE}", GUARD[0]);
+    let mut session = Program::start_fed(lab.scanner.command("socat").args(["-", &target]));
+    let mut input = session.stdin();
+    writeln!(input, "before").unwrap();
+    session.line("the echo", |line| line == "before");
+
+    lab.scanner.is_shut_out(GUARD[0], 9);
+    assert!(lab.scanner.is_shut_out(GUARD[0], SERVICE));
+    writeln!(input, "after").unwrap();
+    session.line("the echo", |line| line == "after");
+    // Nor do its own connections to the scanner need leave.
+    let _theirs =
+        Program::start(lab.scanner.command("socat").args(["TCP-LISTEN:9000,fork", "SYSTEM:echo hi"]));
+    wait_until("the guard reaches the scanner", || lab.guard.reaches(SCANNER[0], 9000));
+}
+
+#[test]
+fn whom_the_file_names_is_left_alone() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{} # ours\n2001:db8:8::/48\n", INNOCENT[0])).unwrap();
+    let mut trap = trap(&lab, &["--allow", file.path().to_str().unwrap()]);
+    for guard in GUARD {
+        lab.innocent.run(&["nc", "-z", "-n", "-w", "1", guard, "9"]);
+        assert!(lab.innocent.reaches(guard, SERVICE));
+        lab.scanner.is_shut_out(guard, 9);
+        assert!(lab.scanner.is_shut_out(guard, SERVICE));
+    }
+    let probes = probes(&trap.terminate().1);
+    let sources = probes.iter().map(|probe| probe.common.src_ip.unwrap().to_string());
+    assert_eq!(sources.collect::<std::collections::BTreeSet<_>>(), SCANNER.map(str::to_owned).into());
+}
+
+#[test]
+fn who_only_observes_lets_everybody_through() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let mut trap = trap(&lab, &["--observe"]);
+    for guard in GUARD {
+        // Refused by the kernel itself, at once.
+        let scan = lab.scanner.run(&["nc", "-z", "-v", "-n", "-w", "5", guard, "9"]);
+        assert!(String::from_utf8_lossy(&scan.stderr).contains("refused"));
+        probe(&mut trap, "a probe", |probe| probe.common.dest_port == Some(9));
+        assert!(lab.scanner.reaches(guard, SERVICE));
+    }
+    assert!(
+        !lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "quarantine4"]).contains("elements")
+    );
+}
+
+#[test]
+fn who_rejects_answers_as_a_closed_port_does() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let _trap = trap(&lab, &["--answer", "reject"]);
+    for guard in GUARD {
+        for port in [9, SERVICE] {
+            let scan = lab.scanner.run(&["nc", "-z", "-v", "-n", "-w", "5", guard, &port.to_string()]);
+            let said = String::from_utf8_lossy(&scan.stderr).into_owned();
+            assert!(said.contains("refused"), "{port}: {said}");
+        }
+    }
+}
+
+#[test]
+fn only_the_ports_that_are_watched_are_traps() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let mut trap = trap(&lab, &["--ports", "1-1023", "--except", "9"]);
+    for port in ["9", "2000"] {
+        lab.scanner.run(&["nc", "-z", "-n", "-w", "1", GUARD[0], port]);
+    }
+    assert!(lab.scanner.reaches(GUARD[0], SERVICE));
+    lab.scanner.is_shut_out(GUARD[0], 10);
+    assert!(lab.scanner.is_shut_out(GUARD[0], SERVICE));
+    let probes = probes(&trap.terminate().1);
+    assert!(!probes.is_empty() && probes.iter().all(|probe| probe.common.dest_port == Some(10)));
+}
+
+/// One late packet is nobody's fault; a scan by such packets is one at the fourth port.
+#[test]
+fn strays_are_evidence_until_they_are_a_scan() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &[]);
+    for scan in ["-sA", "-sF"] {
+        release(&lab);
+        let of = |ports: &str| {
+            lab.scanner.read(&["nmap", "-n", "-Pn", "--max-retries", "0", scan, "-p", ports, GUARD[0]])
+        };
+        of("300-302");
+        assert_eq!(quarantined(&lab), [false, false], "{scan}");
+        of("303-310");
+        assert_eq!(quarantined(&lab), [true, false], "{scan}");
+    }
+    let kinds: std::collections::BTreeSet<Kind> =
+        probes(&trap.terminate().1).iter().map(|probe| probe.body.kind).collect();
+    assert_eq!(kinds, [Kind::Fin, Kind::Ack].into());
+}
+
+/// A decoy's own socket never hears of a SYN that no handshake follows. In quarantine decoys still answer: there a
+/// source can prove its address, and learns nothing.
+#[test]
+fn a_half_open_scan_of_a_decoy_is_told_and_a_connection_is_not() {
+    let lab = Lab::new();
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323,2324"]));
+    wait_until("the decoys listen", || lab.guard.read(&["ss", "-Hltn"]).contains(":2324 "));
+    let _service = lab.service(SERVICE);
+    let mut trap = trap(&lab, &[]);
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        lab.scanner.touch(guard, 2323);
+        probe(&mut listen, "a connection", |probe| probe.common.dest_port == Some(2323));
+        let scan = ["nmap", "-n", "-Pn", "-sS", "-p", "2324", guard];
+        lab.scanner.read(&[&scan[..], version(family)].concat());
+        let found = probe(&mut trap, "the half-open scan", |_| true);
+        let of = (found.common.dest_port, found.body.kind, found.body.signature.as_deref());
+        assert_eq!(of, (Some(2324), Kind::Syn, Some("nmap")));
+
+        lab.scanner.is_shut_out(guard, 9);
+        probe(&mut trap, "a probe of a closed port", |probe| probe.common.dest_port == Some(9));
+        assert!(lab.scanner.is_shut_out(guard, SERVICE));
+        lab.scanner.touch(guard, 2323);
+        probe(&mut listen, "a proof", |probe| probe.common.dest_port == Some(2323) && probe.body.handshake);
+    }
+}
+
+/// All ports look open; who is in quarantine sees the real ones as decoys, too.
+#[test]
+fn a_mirage_answers_for_every_port() {
+    let lab = Lab::new();
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--mirage", "61999"]));
+    wait_until("the mirage stands", || lab.guard.read(&["ss", "-Hltun"]).matches(":61999 ").count() == 2);
+    let _service = lab.service(SERVICE);
+    let _trap = trap(&lab, &["--mirage", "61999"]);
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        for port in [1, 4444, 65535] {
+            lab.scanner.touch(guard, port);
+            probe(&mut listen, "a connection", |probe| probe.common.dest_port == Some(port));
+        }
+        assert!(!quarantined(&lab)[family]);
+        assert_eq!(lab.hello(guard, SERVICE), "hello\n");
+        let scan = ["nmap", "-n", "-Pn", "-sN", "--max-retries", "0", "-p", "9", guard];
+        lab.scanner.read(&[&scan[..], version(family)].concat());
+        assert!(quarantined(&lab)[family]);
+        lab.scanner.touch(guard, SERVICE);
+        probe(&mut listen, "a connection", |probe| probe.common.dest_port == Some(SERVICE));
+        assert!(lab.innocent.reaches(guard, SERVICE));
+    }
+}
+
+impl Lab {
+    /// What the scanner reads from a service.
+    fn hello(&self, guard: &str, port: u16) -> String {
+        let address = if guard.contains(':') { format!("TCP6:[{guard}]") } else { format!("TCP4:{guard}") };
+        self.scanner.sh(&format!("socat -u {address}:{port},connect-timeout=5 -"))
+    }
+}

@@ -1,0 +1,91 @@
+//! The flags of psentry-trap, and nothing else: what they mean is decided in `settings.rs`.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use psentry_stage::parse_duration;
+
+/// Shuts out whoever touches a closed port, in the kernel, and writes a probe for each such packet.
+#[derive(Debug, Parser)]
+#[command(name = "psentry-trap", version, max_term_width = 100)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch on the command line
+pub struct Flags {
+    /// How long a source is shut out after its last probe
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub quarantine: Duration,
+
+    /// Only watch: let every packet through
+    #[arg(long)]
+    pub observe: bool,
+
+    /// What becomes of packets that are not let through
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Answer::Drop)]
+    pub answer: Answer,
+
+    /// Leave the addresses in FILE alone; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub allow: Vec<PathBuf>,
+
+    /// The ports that are watched, such as 1-1023,3389 [default: 1-65535]
+    #[arg(long, value_name = "PORTS")]
+    pub ports: Vec<String>,
+
+    /// Ports that are not
+    #[arg(long, value_name = "PORTS")]
+    pub except: Vec<String>,
+
+    /// How long a port is no trap after a service used it
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
+    pub served: Duration,
+
+    /// Tell of pings, too
+    #[arg(long)]
+    pub icmp: bool,
+
+    /// Tell of protocols other than TCP, UDP and ICMP, too
+    #[arg(long)]
+    pub protocols: bool,
+
+    /// Hand connections to closed ports to the transparent socket on PORT
+    #[arg(long, value_name = "PORT")]
+    pub mirage: Option<NonZeroU16>,
+
+    /// The group of NFLOG, one for each program that uses it
+    #[arg(long, value_name = "N", default_value_t = 7073)]
+    pub group: u16,
+
+    /// How many packets a second are told of
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+
+    /// How many of them of one source
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub source_rate: u32,
+
+    /// This machine's name in the records [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+
+    /// Print the rules that it would load, and exit
+    #[arg(long)]
+    pub print: bool,
+
+    /// Check the flags and their files, touch nothing, and exit 0 or 78
+    #[arg(long)]
+    pub check: bool,
+
+    /// The child of the process with this number, which reads what the kernel logs
+    #[arg(long, hide = true, value_name = "PID")]
+    pub reader: Option<i32>,
+}
+
+/// What becomes of packets that are not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Answer {
+    /// Nothing: they vanish.
+    Drop,
+    /// They are refused, as a closed port refuses them.
+    Reject,
+}

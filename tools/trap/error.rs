@@ -1,0 +1,124 @@
+//! What can go wrong with psentry-trap, in sentences that say what to do.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use psentry_stage::{Exit, Failure};
+
+use crate::PortsError;
+
+/// Why psentry-trap ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrapError {
+    /// A list of ports is wrong.
+    #[error("{flag}: {source}")]
+    Ports {
+        /// Of which flag.
+        flag: &'static str,
+        /// What is wrong.
+        source: PortsError,
+    },
+    /// Nothing to watch.
+    #[error("--ports and --except leave no port to watch; leave one of them out")]
+    NoPortLeft,
+    /// Too long a quarantine.
+    #[error(
+        "--quarantine is at most {}s, since a forged packet costs its victim as much; long blocks are psentry-judge's",
+        .0.as_secs()
+    )]
+    QuarantineLong(Duration),
+    /// A file of `--allow` cannot be read.
+    #[error("--allow: cannot read {}: {source}", file.display())]
+    AllowRead {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line of it says nothing that can be used.
+    #[error("{}, line {line}: '{shown}' is not an address such as 192.0.2.7 or 2001:db8::/32", file.display())]
+    AllowLine {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: usize,
+        /// What stands there.
+        shown: String,
+    },
+    /// nft is not there.
+    #[error("psentry-trap needs the program 'nft', which is not installed; install nftables")]
+    NoNft,
+    /// No CAP_NET_ADMIN.
+    #[error("psentry-trap needs CAP_NET_ADMIN; run it as root, or with AmbientCapabilities=CAP_NET_ADMIN")]
+    NotPermitted,
+    /// The group is taken.
+    #[error(
+        "another program reads NFLOG group {0}; is psentry-trap running already? If not, choose another --group"
+    )]
+    GroupTaken(u16),
+    /// The kernel has no NFLOG.
+    #[error(
+        "this kernel cannot log packets to programs; it needs nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"
+    )]
+    NoNflog,
+    /// The kernel, or nft.
+    #[error(transparent)]
+    Kernel(#[from] psentry_kernel::Error),
+    /// The rules were not taken, for want of a right.
+    #[error("{0}; psentry-trap needs CAP_NET_ADMIN")]
+    Refused(psentry_kernel::Error),
+    /// The child ended on its own.
+    #[error("the process that reads packets ended ({0}); the rules are taken away")]
+    ReaderEnded(String),
+    /// The system refuses what a program needs at least.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, #[source] io::Error),
+    /// The reader of the records went away.
+    #[error("the reader of standard output is gone; start it again, and psentry-trap with it")]
+    ReaderGone,
+    /// As before, as the parent says it.
+    #[error("the rules are taken away, because nobody reads what psentry-trap writes")]
+    NobodyReads,
+    /// Nobody to tell.
+    #[error("cannot write probes to standard output: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl Failure for TrapError {
+    fn exit(&self) -> Exit {
+        match self {
+            TrapError::Ports { .. }
+            | TrapError::NoPortLeft
+            | TrapError::QuarantineLong(_)
+            | TrapError::AllowRead { .. }
+            | TrapError::AllowLine { .. } => Exit::Config,
+            TrapError::NoNft | TrapError::NoNflog | TrapError::GroupTaken(_) => Exit::Unavailable,
+            TrapError::NotPermitted | TrapError::Refused(_) => Exit::NoPermission,
+            TrapError::Kernel(error) if error.is_permission() => Exit::NoPermission,
+            TrapError::Kernel(_) | TrapError::ReaderEnded(_) | TrapError::System(..) => Exit::Os,
+            TrapError::ReaderGone | TrapError::NobodyReads | TrapError::Output(_) => Exit::Io,
+        }
+    }
+}
+
+/// What writing a probe may fail with.
+impl From<io::Error> for TrapError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => TrapError::ReaderGone,
+            _ => TrapError::Output(error),
+        }
+    }
+}
+
+/// An error of nft, which says EPERM in words.
+pub(crate) fn of_nft(error: psentry_kernel::Error) -> TrapError {
+    match &error {
+        psentry_kernel::Error::Program { said, .. } if said.contains("Operation not permitted") => {
+            TrapError::Refused(error)
+        }
+        _ => TrapError::Kernel(error),
+    }
+}

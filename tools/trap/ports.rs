@@ -1,0 +1,122 @@
+//! Lists of ports as people write them, `21,23,8000-8010`.
+
+use std::num::NonZeroU16;
+
+/// A set of ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ranges(
+    /// First and last of each, sorted, with a gap between neighbours.
+    Vec<(u16, u16)>,
+);
+
+/// What is wrong with a list of ports.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortsError {
+    /// Neither a port nor a range.
+    #[error("'{0}' is not a port from 1 to 65535, nor a range such as 8000-8010")]
+    NoPort(String),
+    /// `8010-8000`.
+    #[error("the range '{0}' ends before it begins")]
+    Backwards(String),
+}
+
+/// The ports of a list such as `21,23,445,8000-8010`. Spaces around commas are fine.
+pub(crate) fn parse(list: &str) -> Result<Ranges, PortsError> {
+    let mut ranges = Vec::new();
+    for part in list.split(',').map(str::trim) {
+        // What is quoted in a message: a typing error, not a whole file.
+        let quoted = || part.chars().take(40).collect::<String>();
+        let port = |text: &str| number(text).ok_or_else(|| PortsError::NoPort(quoted()));
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (port(first)?, port(last)?);
+        if last < first {
+            return Err(PortsError::Backwards(quoted()));
+        }
+        ranges.push((first, last));
+    }
+    Ok(Ranges::of(ranges))
+}
+
+/// A port in digits alone: no sign, and not zero.
+fn number(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse::<NonZeroU16>().ok()).flatten().map(NonZeroU16::get)
+}
+
+impl Ranges {
+    fn of(mut ranges: Vec<(u16, u16)>) -> Self {
+        ranges.sort_unstable();
+        let mut merged: Vec<(u16, u16)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+                _ => merged.push((first, last)),
+            }
+        }
+        Ranges(merged)
+    }
+
+    /// With those of `other`, too.
+    pub(crate) fn add(&mut self, other: &Ranges) {
+        let all = self.0.iter().chain(&other.0).copied().collect();
+        *self = Self::of(all);
+    }
+
+    /// All ports from 1 on that are not in it.
+    pub(crate) fn others(&self) -> Ranges {
+        let mut next = Some(1);
+        let mut gaps = Vec::new();
+        for &(first, last) in &self.0 {
+            if let (Some(from), Some(to)) = (next, first.checked_sub(1))
+                && from <= to
+            {
+                gaps.push((from, to));
+            }
+            next = last.checked_add(1);
+        }
+        gaps.extend(next.map(|from| (from, u16::MAX)));
+        Ranges(gaps)
+    }
+
+    /// Whether no port is left out.
+    pub(crate) fn hold_all(&self) -> bool {
+        self.others().0.is_empty()
+    }
+
+    /// First and last of each range.
+    pub(crate) fn list(self) -> Vec<(u16, u16)> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ports_and_ranges_are_read_and_merged() {
+        assert_eq!(parse("445, 21,22,8000-8010,8005-8011").unwrap().0, [(21, 22), (445, 445), (8000, 8011)]);
+        assert!(parse("1-65535").unwrap().hold_all());
+    }
+
+    #[test]
+    fn the_rest_is_refused_in_a_sentence_that_names_it() {
+        for list in ["", "0", "65536", "+21", "-21", "21,", "ssh", "1-", "1-2-3", "21 23", "0-5"] {
+            assert!(matches!(parse(list), Err(PortsError::NoPort(_))), "{list}");
+        }
+        assert_eq!(parse("1,30-20").unwrap_err().to_string(), "the range '30-20' ends before it begins");
+    }
+
+    proptest! {
+        #[test]
+        fn a_port_is_in_a_list_or_among_the_others(list in "[1-9]{1,4}(-6[0-9]{4})?(,[1-9]{1,4}){0,5}", port in 1..=u16::MAX) {
+            if let Ok(ranges) = parse(&list) {
+                let holds = |ranges: &Ranges| ranges.0.iter().any(|&(first, last)| (first..=last).contains(&port));
+                prop_assert!(holds(&ranges) != holds(&ranges.others()));
+                prop_assert_eq!(ranges.others().others(), ranges);
+            }
+        }
+    }
+}

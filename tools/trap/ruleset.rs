@@ -1,0 +1,153 @@
+//! The table that psentry-trap owns, as text for nft(8): the whole of it, and the changes that keep it up to date.
+//! The text stands in `ruleset.nft` and `tell.nft`, to be read; here it is only filled in. Nothing is done here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use psentry_records::{DECOY_MARK, Prefix};
+
+use crate::cli::Answer;
+use crate::ground::Ground;
+use crate::settings::Settings;
+
+/// The table's name, in the family inet.
+pub(crate) const TABLE: &str = "psentry_trap";
+
+/// The whole table. A line that begins with `?name` stands there only if `name` holds, with `?!name` only if not.
+const TEMPLATE: &str = include_str!("ruleset.nft");
+
+/// The chain that tells of one class of packets, or does not, because its source or all sources together have used
+/// up their share.
+const TELL: &str = include_str!("tell.nft");
+
+/// How many seconds' worth of packets may come at once.
+const BURST: u32 = 2;
+
+/// The classes of packets that are told of; a packet's prefix in NFLOG is its class.
+const CLASSES: [&str; 7] = ["shut", "held", "stray", "decoy_syn", "decoy_ack", "icmp", "protocol"];
+
+/// The text that makes the table, and takes over what may be there under its name.
+pub(crate) fn whole(settings: &Settings, ground: &Ground) -> String {
+    let holds: BTreeMap<&str, bool> = [
+        ("observe", settings.observe),
+        ("reject", settings.answer == Answer::Reject),
+        ("mirage", settings.mirage.is_some()),
+        ("icmp", settings.icmp),
+        ("protocols", settings.protocols),
+        ("arrivals", !settings.observe || settings.mirage.is_some()),
+    ]
+    .into();
+    let used = |class: &&&str| match **class {
+        "held" => !settings.observe,
+        "icmp" => settings.icmp,
+        "protocol" => settings.protocols,
+        _ => true,
+    };
+    let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
+    let (first, last) = ground.ephemeral;
+    let mut values: Vec<(&str, String)> = vec![
+        ("tells", CLASSES.iter().filter(used).map(|class| TELL.replace("$class", class)).collect()),
+        ("quarantine", seconds(settings.quarantine)),
+        ("served", seconds(settings.served)),
+        ("rate_burst", settings.rate.saturating_mul(BURST).to_string()),
+        ("rate", settings.rate.to_string()),
+        ("source_rate", settings.source_rate.to_string()),
+        ("source_burst", settings.source_rate.saturating_mul(BURST).to_string()),
+        ("group", settings.group.to_string()),
+        ("mirage", settings.mirage.map_or_else(String::new, |port| port.to_string())),
+        ("decoy", format!("{DECOY_MARK:#x}")),
+        ("ephemeral", format!("{first}-{last}")),
+        ("spared", members(settings.spared.iter().map(|(first, last)| format!("{first}-{last}")))),
+        ("allow4", members(&v4)),
+        ("allow6", members(&v6)),
+    ];
+    values.extend(ground.sets().into_iter().map(|(name, elements)| (name, members(elements))));
+    let mut text = String::new();
+    for line in TEMPLATE.lines() {
+        if let Some(line) = kept(line, &holds) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    fill(&text, &mut values)
+}
+
+/// The text that brings the sets from one ground to another; empty when nothing changed.
+pub(crate) fn change(from: &Ground, to: &Ground) -> String {
+    let mut text = String::new();
+    for ((name, before), (_, after)) in from.sets().into_iter().zip(to.sets()) {
+        if before == after {
+            continue;
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "flush set inet {TABLE} {name}");
+        if !after.is_empty() {
+            let _ = writeln!(text, "add element inet {TABLE} {name} {{ {} }}", join(after));
+        }
+    }
+    text
+}
+
+/// The text that takes the table away, whether or not it is there.
+pub(crate) fn none() -> String {
+    format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
+}
+
+impl Ground {
+    /// The sets that follow the surroundings, and what is in them.
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 5] {
+        let of =
+            |v4: bool| self.around.iter().filter(move |addr| addr.is_ipv4() == v4).map(IpAddr::to_string);
+        [
+            ("around4", of(true).collect()),
+            ("around6", of(false).collect()),
+            ("own_nets6", self.own_nets6.iter().map(ToString::to_string).collect()),
+            ("listening_tcp", self.listening.tcp.iter().map(ToString::to_string).collect()),
+            ("listening_udp", self.listening.udp.iter().map(ToString::to_string).collect()),
+        ]
+    }
+}
+
+/// A line without its conditions, if they hold.
+fn kept<'a>(line: &'a str, holds: &BTreeMap<&str, bool>) -> Option<&'a str> {
+    let mut rest = line;
+    while let Some(condition) = rest.strip_prefix('?') {
+        let (wanted, condition) = condition.strip_prefix('!').map_or((true, condition), |name| (false, name));
+        let end = condition.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(condition.len());
+        let (name, after) = condition.split_at_checked(end)?;
+        if holds.get(name) != Some(&wanted) {
+            return None;
+        }
+        rest = after;
+    }
+    Some(rest)
+}
+
+/// Puts the values in. The longest name goes first, since one may begin as another does.
+fn fill(text: &str, values: &mut [(&str, String)]) -> String {
+    let mut text = text.to_owned();
+    values.sort_by_key(|(name, _)| (*name != "tells", usize::MAX - name.len()));
+    for (name, value) in values {
+        text = text.replace(&format!("${name}"), value);
+    }
+    text
+}
+
+fn seconds(span: std::time::Duration) -> String {
+    format!("{}s", span.as_secs())
+}
+
+fn join<T: ToString>(elements: impl IntoIterator<Item = T>) -> String {
+    elements.into_iter().map(|element| element.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The elements with which a set begins; a set without any must not say so.
+fn members<T: ToString>(elements: impl IntoIterator<Item = T>) -> String {
+    let list = join(elements);
+    if list.is_empty() { list } else { format!("elements = {{ {list} }} ") }
+}
+
+#[cfg(test)]
+#[path = "ruleset/tests.rs"]
+mod tests;

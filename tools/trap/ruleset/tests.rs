@@ -1,0 +1,72 @@
+//! The text of the rules, whole, as an administrator reads it.
+
+use clap::Parser;
+
+use super::*;
+use crate::Flags;
+use crate::sockets::Listening;
+
+fn ground() -> Ground {
+    Ground {
+        around: ["192.0.2.1", "2001:db8::53", "192.0.2.53"]
+            .iter()
+            .map(|addr| addr.parse().unwrap())
+            .collect(),
+        own_nets6: ["2001:db8:1::".parse().unwrap()].into(),
+        ephemeral: (32768, 60999),
+        listening: Listening { tcp: [22, 80].into(), udp: [53].into() },
+    }
+}
+
+fn text(flags: &[&str]) -> String {
+    let flags = Flags::parse_from([&["psentry-trap"], flags].concat());
+    whole(&Settings::from_flags(flags).unwrap(), &ground())
+}
+
+/// Compares with a file of this folder; with PSENTRY_GOLDEN=write in the environment, writes it.
+fn golden(name: &str, text: &str) {
+    let path = format!("{}/ruleset/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("PSENTRY_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{name}: PSENTRY_GOLDEN=write writes it anew");
+}
+
+#[test]
+fn the_default_rules_are_these() {
+    golden("default.nft", &text(&[]));
+}
+
+#[test]
+fn the_rules_with_every_flag_are_these() {
+    let flags = "--quarantine 2m --answer reject --ports 1-1023,3389 --except 22 --served 1h --icmp --protocols \
+                 --mirage 7777 --group 9 --rate 100 --source-rate 3";
+    golden("everything.nft", &text(&flags.split_whitespace().collect::<Vec<_>>()));
+}
+
+#[test]
+fn the_rules_that_only_observe_are_these() {
+    golden("observe.nft", &text(&["--observe"]));
+}
+
+#[test]
+fn nothing_is_left_to_fill_in() {
+    for flags in [&[][..], &["--observe"], &["--observe", "--mirage", "1"], &["--icmp", "--answer", "reject"]]
+    {
+        let text = text(flags);
+        assert!(!text.contains('$') && !text.contains('?'), "{text}");
+    }
+}
+
+#[test]
+fn a_change_is_only_what_changed() {
+    let (from, mut to) = (ground(), ground());
+    assert_eq!(change(&from, &to), "");
+    to.around.remove(&"2001:db8::53".parse().unwrap());
+    to.listening.tcp.insert(443);
+    assert_eq!(
+        change(&from, &to),
+        "flush set inet psentry_trap around6\nflush set inet psentry_trap listening_tcp\n\
+         add element inet psentry_trap listening_tcp { 22, 443, 80 }\n"
+    );
+}

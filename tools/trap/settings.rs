@@ -1,0 +1,122 @@
+//! What the flags mean: the defaults, and every check that needs no right. `--check` ends after this.
+
+use std::time::Duration;
+
+use psentry_records::Prefix;
+
+use crate::cli::{Answer, Flags};
+use crate::ports::{self, Ranges};
+use crate::{TrapError, allow};
+
+/// The longest quarantine. A forged packet costs its victim as much; for longer there is psentry-judge.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What psentry-trap was asked to do.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // as the flags have them
+pub(crate) struct Settings {
+    /// How long a source is shut out after its last probe.
+    pub(crate) quarantine: Duration,
+    /// Every packet is let through.
+    pub(crate) observe: bool,
+    /// What becomes of others.
+    pub(crate) answer: Answer,
+    /// Whom to leave alone.
+    pub(crate) allow: Vec<Prefix>,
+    /// Ports that are no trap, first and last of each range.
+    pub(crate) spared: Vec<(u16, u16)>,
+    /// How long a port is no trap after a service used it.
+    pub(crate) served: Duration,
+    /// Pings are told of.
+    pub(crate) icmp: bool,
+    /// Other protocols are told of.
+    pub(crate) protocols: bool,
+    /// The port of the transparent socket.
+    pub(crate) mirage: Option<u16>,
+    /// The group of NFLOG.
+    pub(crate) group: u16,
+    /// How many packets a second are told of.
+    pub(crate) rate: u32,
+    /// How many of one source.
+    pub(crate) source_rate: u32,
+    /// `--host`.
+    pub(crate) host: Option<String>,
+}
+
+impl Settings {
+    /// Reads the files and checks the rest.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub(crate) fn from_flags(flags: Flags) -> Result<Self, TrapError> {
+        if flags.quarantine > LONGEST {
+            return Err(TrapError::QuarantineLong(LONGEST));
+        }
+        let list = |flag: &'static str, lists: &[String]| -> Result<Ranges, TrapError> {
+            let mut all = Ranges::default();
+            for list in lists {
+                all.add(&ports::parse(list).map_err(|source| TrapError::Ports { flag, source })?);
+            }
+            Ok(all)
+        };
+        let mut spared = list("--except", &flags.except)?;
+        if !flags.ports.is_empty() {
+            spared.add(&list("--ports", &flags.ports)?.others());
+        }
+        if spared.hold_all() {
+            return Err(TrapError::NoPortLeft);
+        }
+        Ok(Settings {
+            quarantine: flags.quarantine,
+            observe: flags.observe,
+            answer: flags.answer,
+            allow: allow::read_all(&flags.allow)?,
+            spared: spared.list(),
+            served: flags.served,
+            icmp: flags.icmp,
+            protocols: flags.protocols,
+            mirage: flags.mirage.map(Into::into),
+            group: flags.group,
+            rate: flags.rate,
+            source_rate: flags.source_rate,
+            host: flags.host,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use psentry_stage::{Exit, Failure};
+
+    use super::*;
+
+    fn settings(flags: &[&str]) -> Result<Settings, TrapError> {
+        Settings::from_flags(Flags::parse_from([&["psentry-trap"], flags].concat()))
+    }
+
+    #[test]
+    fn ports_and_exceptions_say_what_is_spared() {
+        assert_eq!(settings(&[]).unwrap().spared, []);
+        assert_eq!(
+            settings(&["--except", "22,80-90", "--except", "91"]).unwrap().spared,
+            [(22, 22), (80, 91)]
+        );
+        let spared = settings(&["--ports", "1-1023", "--except", "22"]).unwrap().spared;
+        assert_eq!(spared, [(22, 22), (1024, 65535)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_a_configuration_error() {
+        for flags in [
+            &["--ports", "0"][..],
+            &["--except", "1-65535"],
+            &["--ports", "22", "--except", "22"],
+            &["--quarantine", "1d"],
+            &["--allow", "/nonexistent"],
+        ] {
+            let error = settings(flags).unwrap_err();
+            assert_eq!(error.exit(), Exit::Config, "{flags:?}: {error}");
+        }
+    }
+}
