@@ -1,5 +1,5 @@
 //! Golden cases: `cases/NAME.events` through psentry-judge gives `cases/NAME.verdicts`, byte for byte, with the flags
-//! of `cases/NAME.flags` if there is one. A name that begins with `quiet-` is a story of innocents: no verdict at all.
+//! of `cases/NAME.flags` if there is one, and `cases/NAME.complaints` on standard error. A name that begins with `quiet-` is a story of innocents: no verdict at all.
 
 use std::fs;
 use std::io::Write;
@@ -13,6 +13,7 @@ struct Case {
     events: PathBuf,
     flags: String,
     verdicts: String,
+    complaints: String,
 }
 
 fn folder() -> PathBuf {
@@ -26,10 +27,11 @@ fn cases() -> Vec<Case> {
         .map(|events| Case {
             flags: fs::read_to_string(events.with_extension("flags")).unwrap_or_default(),
             verdicts: fs::read_to_string(events.with_extension("verdicts")).unwrap_or_default(),
+            complaints: fs::read_to_string(events.with_extension("complaints")).unwrap_or_default(),
             events,
         })
         .collect();
-    assert!(cases.len() >= 8, "only {} cases", cases.len());
+    assert!(cases.len() >= 35, "only {} cases", cases.len());
     cases
 }
 
@@ -52,7 +54,7 @@ impl Case {
         drop(input);
         let output = judge.wait_with_output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && error.is_empty(), "{name}, {piece}: {}: {error}", output.status);
+        assert!(output.status.success() && error == self.complaints, "{name}, {piece}: {error}");
         let verdicts = String::from_utf8(output.stdout).unwrap();
         assert_eq!(verdicts, self.verdicts, "{name}, in pieces of {piece} bytes");
     }
@@ -77,7 +79,7 @@ fn every_case_gives_its_verdicts() {
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && error.is_empty(), "{}: {error}", case.events.display());
+        assert!(output.status.success() && error == case.complaints, "{}: {error}", case.events.display());
         assert_eq!(String::from_utf8_lossy(&output.stdout), case.verdicts, "{}", case.events.display());
     }
 }
@@ -87,5 +89,32 @@ fn every_case_gives_its_verdicts() {
 fn a_replay_in_pieces_gives_the_same_verdicts() {
     for case in cases() {
         [7, 64, usize::MAX].into_iter().for_each(|piece| case.judge(piece));
+    }
+}
+
+/// Nor does it matter whether one judge reads them or many, one after another, that keep a state.
+#[test]
+fn a_replay_over_restarts_gives_the_same_verdicts() {
+    for case in cases() {
+        let state = tempfile::tempdir().unwrap();
+        let events = fs::read_to_string(&case.events).unwrap();
+        let lines: Vec<&str> = events.split_inclusive('\n').collect();
+        let mut verdicts = String::new();
+        for piece in lines.chunks(lines.len().div_ceil(4)) {
+            let mut judge = Command::new(bin("psentry-judge"))
+                .args(case.flags.split_whitespace())
+                .arg("--state")
+                .arg(state.path())
+                .current_dir(folder())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            judge.stdin.take().unwrap().write_all(piece.concat().as_bytes()).unwrap();
+            let output = judge.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", case.events.display());
+            verdicts.push_str(&String::from_utf8(output.stdout).unwrap());
+        }
+        assert_eq!(verdicts, case.verdicts, "{}", case.events.display());
     }
 }

@@ -1,17 +1,42 @@
 //! What can go wrong with psentry-judge, in sentences that say what to do.
 
 use std::io;
+use std::path::PathBuf;
 
 use psentry_stage::{Exit, Failure};
 
-use crate::IgnoreError;
+use crate::{IgnoreError, PolicyError};
 
 /// Why psentry-judge ends.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// `--ignore FILE` is unreadable or wrong.
+    /// A list of whom to ignore is unreadable or wrong.
     #[error("--ignore: {0}")]
     Ignore(#[from] IgnoreError),
+    /// `--policy FILE` is unreadable or wrong.
+    #[error("--policy: {0}")]
+    Policy(#[source] PolicyError),
+    /// The folder of `--state` cannot be used.
+    #[error("--state: {what} {}: {source}", path.display())]
+    State {
+        /// What failed.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another judge has that folder.
+    #[error("--state: another psentry-judge uses {}; give each a folder of its own", .0.display())]
+    Locked(PathBuf),
+    /// `--records FILE` cannot be read.
+    #[error("--records: cannot read {}: {source}", path.display())]
+    Records {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Nothing to read from.
     #[error("cannot read standard input: {0}")]
     Input(#[source] io::Error),
@@ -26,8 +51,12 @@ pub enum JudgeError {
 impl Failure for JudgeError {
     fn exit(&self) -> Exit {
         match self {
-            JudgeError::Ignore(_) => Exit::Config,
-            JudgeError::Input(_) | JudgeError::Output(_) => Exit::Io,
+            JudgeError::Ignore(_) | JudgeError::Policy(_) => Exit::Config,
+            JudgeError::State { .. }
+            | JudgeError::Records { .. }
+            | JudgeError::Input(_)
+            | JudgeError::Output(_) => Exit::Io,
+            JudgeError::Locked(_) => Exit::Config,
             JudgeError::Signals(_) => Exit::Os,
         }
     }

@@ -40,17 +40,17 @@ pub enum IgnoreError {
 }
 
 impl Ignore {
-    /// Reads all files into one list.
+    /// The prefixes of all files.
     ///
     /// # Errors
     /// The first file, or line, that cannot be used.
-    pub fn read_all(files: &[PathBuf]) -> Result<Self, IgnoreError> {
+    pub fn read_prefixes(files: &[PathBuf]) -> Result<Vec<Prefix>, IgnoreError> {
         let mut prefixes = Vec::new();
         for file in files {
             let bytes = fs::read(file).map_err(|source| IgnoreError::Read { file: file.clone(), source })?;
             prefixes.extend(Self::parse(file, &bytes)?);
         }
-        Ok(prefixes.into_iter().collect())
+        Ok(prefixes)
     }
 
     /// The prefixes of one file.
@@ -105,7 +105,7 @@ impl FromIterator<Prefix> for Ignore {
 }
 
 /// One entry without its comment.
-fn parse_entry(entry: &str) -> Result<Prefix, String> {
+pub(crate) fn parse_entry(entry: &str) -> Result<Prefix, String> {
     if let Ok(prefix) = entry.parse() {
         return Ok(prefix);
     }

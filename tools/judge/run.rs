@@ -1,52 +1,218 @@
 //! Standard input to standard output: reads records, asks [`step`], writes verdicts. It decides nothing itself.
 
 use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use psentry_records::Record;
+use psentry_records::{Item, Record, Timestamp, Verdict};
 use psentry_stage::{Complaints, Intake, Next, Output, Signals};
 
-use crate::{Flags, JudgeError, Policy, State, step};
+use crate::decode::{Heard, hear};
+use crate::journal::Journal;
+use crate::reload::Watched;
+use crate::step::{complete, step, step_sighting};
+use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats};
+
+/// How often what is slow is done: the state saved, files looked at, metrics written.
+const TURN: Duration = Duration::from_secs(1);
+
+/// How many records may come before the time is looked at.
+const BETWEEN: u32 = 1024;
 
 /// The whole program, after its flags are read.
 ///
 /// # Errors
 /// [`JudgeError`]; the end of the input and SIGTERM are no errors.
 pub fn run(flags: Flags) -> Result<(), JudgeError> {
-    let policy = Policy::from_flags(&flags)?;
-    if flags.check {
-        return Ok(());
+    match flags.command {
+        Some(Command::Explain { address, records, policy }) => explain::run(address, &records, &policy),
+        Some(Command::Replay { records, against, policy }) => {
+            replay::run(&records, &policy, against.as_deref())
+        }
+        None => {
+            let (watched, policy) = Watched::start(&flags.policy)?;
+            if flags.check { Ok(()) } else { Judge::start(flags, watched, policy)?.run() }
+        }
     }
-    let signals = Signals::catch().map_err(|errno| JudgeError::Signals(errno.into()))?;
-    let mut intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
-    let mut output = Output::stdout().map_err(JudgeError::Output)?;
-    let mut complaints = Complaints::new("psentry-judge");
-    let mut state = State::new(policy.max_sources);
-    loop {
-        let item = match intake.next(None).map_err(JudgeError::Input)? {
-            Next::Item(item) => item,
-            Next::Nothing => continue,
-            Next::End | Next::Stop => break,
-            Next::ReaderGone => return Err(JudgeError::Output(io::ErrorKind::BrokenPipe.into())),
-        };
-        match item.record {
-            Err(malformed) => complaints.skipped(item.line, &malformed),
-            Ok(record) => {
-                if flags.pass {
-                    output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?;
-                }
-                let now = match &record {
-                    Record::Probe(probe) => probe.common.timestamp,
-                    _ => continue,
-                };
-                if let Some(verdict) = step(&mut state, &policy, &record, now) {
-                    output.write(intake.patience(), &Record::Verdict(verdict)).map_err(JudgeError::Output)?;
-                }
+}
+
+/// The judge at work.
+struct Judge {
+    flags: PolicyFlags,
+    pass: bool,
+    stats: bool,
+    metrics: Option<PathBuf>,
+    policy: Policy,
+    watched: Watched,
+    state: State,
+    journal: Option<Journal>,
+    intake: Intake,
+    output: Output,
+    complaints: Complaints,
+    verdicts: Vec<Verdict>,
+    turned: Instant,
+    since: u32,
+}
+
+impl Judge {
+    fn start(flags: Flags, watched: Watched, policy: Policy) -> Result<Self, JudgeError> {
+        let signals = Signals::catch_requests(watched.any());
+        let signals = signals.map_err(|errno| JudgeError::Signals(errno.into()))?;
+        let intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
+        let output = Output::stdout().map_err(JudgeError::Output)?;
+        let mut complaints = Complaints::new("psentry-judge");
+        let mut state = State::new(policy.max_sources);
+        let mut journal = None;
+        if let Some(folder) = &flags.state {
+            let (opened, damage) = Journal::open(folder, &mut state)?;
+            journal = Some(opened);
+            if damage.torn {
+                complaints.say("the last line of the state was cut off, and is dropped");
+            }
+            if damage.lines > 0 {
+                complaints.say(&format!("{} lines of the state say nothing, and are dropped", damage.lines));
+            }
+        }
+        Ok(Judge {
+            flags: flags.policy,
+            pass: flags.pass,
+            stats: flags.stats,
+            metrics: flags.metrics,
+            policy,
+            watched,
+            state,
+            journal,
+            intake,
+            output,
+            complaints,
+            verdicts: Vec::new(),
+            turned: Instant::now(),
+            since: 0,
+        })
+    }
+
+    fn run(mut self) -> Result<(), JudgeError> {
+        let ended = self.judge();
+        // Whatever ended it, what is known is kept.
+        if let Some(journal) = &mut self.journal {
+            journal.compact(&mut self.state)?;
+        }
+        self.write_metrics();
+        let evicted = self.state.sources.evicted();
+        if evicted > 0 && self.journal.is_none() {
+            let said = format!("{evicted} sources were forgotten for want of room; see --max-sources");
+            self.complaints.say(&said);
+        }
+        ended
+    }
+
+    fn judge(&mut self) -> Result<(), JudgeError> {
+        let slow = self.journal.is_some() || self.metrics.is_some() || self.watched.any();
+        loop {
+            match self.intake.next_as(slow.then_some(TURN), hear).map_err(JudgeError::Input)? {
+                Next::Item(item) => self.take(item)?,
+                Next::Nothing => self.heed()?,
+                Next::End | Next::Stop => return Ok(()),
+                Next::ReaderGone => return Err(JudgeError::Output(io::ErrorKind::BrokenPipe.into())),
+            }
+            self.since += 1;
+            if slow && self.since >= BETWEEN {
+                self.since = 0;
+                self.turn();
             }
         }
     }
-    if state.evicted() > 0 {
-        complaints
-            .say(&format!("{} sources were forgotten for want of room; see --max-sources", state.evicted()));
+
+    fn take(&mut self, item: Item<Heard>) -> Result<(), JudgeError> {
+        let heard = match item.record {
+            Err(malformed) => {
+                self.state.counters.skipped += 1;
+                self.complaints.skipped(item.line, &malformed);
+                return Ok(());
+            }
+            Ok(heard) => heard,
+        };
+        let (intake, output) = (&self.intake, &mut self.output);
+        if self.pass {
+            output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?;
+        }
+        match heard {
+            Heard::Record(record) => step(&mut self.state, &self.policy, &record, &mut self.verdicts),
+            Heard::Sighting(seen) => {
+                step_sighting(&mut self.state, &self.policy, &seen, &mut self.verdicts);
+                if !self.verdicts.is_empty()
+                    && let Ok(line) = std::str::from_utf8(intake.raw())
+                    && let Ok(Record::Probe(probe)) = Record::parse(line)
+                {
+                    self.verdicts.iter_mut().for_each(|verdict| complete(verdict, &probe));
+                }
+            }
+        }
+        for verdict in self.verdicts.drain(..) {
+            output.write(intake.patience(), &Record::Verdict(verdict)).map_err(JudgeError::Output)?;
+        }
+        for notice in self.state.notices.drain(..) {
+            self.complaints.say(&notice);
+        }
+        if self.stats
+            && let Some(line) = stats::due(&mut self.state)
+        {
+            output.pass(intake.patience(), line.as_bytes()).map_err(JudgeError::Output)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Nothing came for a while, or a signal did.
+    fn heed(&mut self) -> Result<(), JudgeError> {
+        let requests = self.intake.requests();
+        if requests.reload {
+            self.watched.changed();
+            self.reload();
+        }
+        if requests.report
+            && let Some(at) = self.state.clock.now().or(Timestamp::from_micros(0))
+        {
+            let line = stats::record(&self.state, at);
+            self.output.pass(self.intake.patience(), line.as_bytes()).map_err(JudgeError::Output)?;
+        }
+        self.turn();
+        Ok(())
+    }
+
+    /// What is slow, at most once a second.
+    fn turn(&mut self) {
+        if self.turned.elapsed() < TURN {
+            return;
+        }
+        self.turned = Instant::now();
+        if self.watched.changed() {
+            self.reload();
+        }
+        // A full disk does not stop the guard; it is tried again, and said again.
+        if let Some(journal) = &mut self.journal
+            && let Err(error) = journal.save(&mut self.state)
+        {
+            self.complaints.say(&error.to_string());
+        }
+        self.write_metrics();
+    }
+
+    fn reload(&mut self) {
+        match self.watched.read(&self.flags) {
+            Ok(policy) => {
+                self.state.sources.resize(policy.max_sources);
+                self.policy = policy;
+                self.complaints.say("the policy was read again");
+            }
+            Err(error) => self.complaints.say(&format!("{error}; the old policy stays")),
+        }
+    }
+
+    fn write_metrics(&mut self) {
+        if let Some(path) = &self.metrics
+            && let Err(error) = stats::write_metrics(&self.state, path)
+        {
+            self.complaints.say(&format!("--metrics: cannot write {}: {error}", path.display()));
+        }
+    }
 }

@@ -1,44 +1,44 @@
-//! All sources that are remembered, with a bound. When it is reached, the source seen longest ago is forgotten:
-//! forgetting an undecided source only means that it starts again at nothing.
+//! All that the judge remembers; bounded in every part.
 
-use lru::LruCache;
-use psentry_records::Prefix;
+use psentry_records::Timestamp;
 
-use crate::Source;
+use crate::counters::Counters;
+use crate::guard::{Brake, Clock, SweepTable, Vouchers};
+use crate::memory::Table;
 
 /// The judge's memory.
-#[derive(Debug)]
 pub struct State {
-    sources: LruCache<Prefix, Source>,
-    max_sources: usize,
-    evicted: u64,
+    /// Sources.
+    pub sources: Table,
+    /// Who logged in.
+    pub vouchers: Vouchers,
+    /// Prefixes in which sources were convicted.
+    pub sweeps: SweepTable,
+    /// The brake.
+    pub brake: Brake,
+    /// The time of the stream.
+    pub clock: Clock,
+    /// What was done.
+    pub counters: Counters,
+    /// Until when the counters were last told of.
+    pub told: Option<Timestamp>,
+    /// What to complain about: sentences for standard error.
+    pub notices: Vec<String>,
 }
 
 impl State {
-    /// Room for `max_sources`, at least one; taken as it is needed.
+    /// Room for so many sources.
     #[must_use]
     pub fn new(max_sources: usize) -> Self {
-        State { sources: LruCache::unbounded(), max_sources: max_sources.max(1), evicted: 0 }
-    }
-
-    /// What is known of the source of that scope; it counts as just seen.
-    pub fn source(&mut self, scope: Prefix) -> &mut Source {
-        if self.sources.len() >= self.max_sources && !self.sources.contains(&scope) {
-            self.sources.pop_lru();
-            self.evicted += 1;
+        State {
+            sources: Table::new(max_sources),
+            vouchers: Vouchers::default(),
+            sweeps: SweepTable::default(),
+            brake: Brake::default(),
+            clock: Clock::default(),
+            counters: Counters::default(),
+            told: None,
+            notices: Vec::new(),
         }
-        self.sources.get_or_insert_mut(scope, Source::default)
-    }
-
-    /// How many sources are remembered.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.sources.len()
-    }
-
-    /// How many were forgotten for want of room.
-    #[must_use]
-    pub fn evicted(&self) -> u64 {
-        self.evicted
     }
 }

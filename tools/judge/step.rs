@@ -1,103 +1,214 @@
-//! From a record to a verdict: the whole decision, in one function without a clock, a file or a socket.
+//! From a record to verdicts: the whole decision, without a clock, a file or a socket.
 
-use std::time::Duration;
+mod pronounce;
+mod widen;
 
-use psentry_records::{Action, Common, Prefix, Probe, Proto, Record, Timestamp, Verdict, VerdictBody};
+use psentry_records::{Action, Common, Prefix, Probe, Record, Timestamp, Verdict, VerdictBody, Vouch};
 
-use crate::source::Conviction;
-use crate::{Policy, Rule, Source, State, Weight};
+use self::pronounce::pronounce;
 
-/// Judges one record at the moment `now`, which is the record's own time. A verdict comes out when a source is
-/// convicted, and once more when a conviction that could rest on forged packets is proven by handshakes.
-pub fn step(state: &mut State, policy: &Policy, record: &Record, now: Timestamp) -> Option<Verdict> {
-    let Record::Probe(probe) = record else { return None };
-    let addr = probe.common.src_ip?;
-    if policy.ignore.holds(addr) {
-        return None;
+use crate::evidence::{Class, Classes, Tally, counts};
+use crate::guard::{Tick, Voucher};
+use crate::memory::{Contact, Source};
+use crate::rules::rounded;
+use crate::sentence::level;
+use crate::sighting::Sighting;
+use crate::{Policy, State, Weight};
+
+/// Judges one record: adds the verdicts that come of it to `verdicts`, each with what the judge knows of the probe
+/// that decided it.
+pub fn step(state: &mut State, policy: &Policy, record: &Record, verdicts: &mut Vec<Verdict>) {
+    state.counters.records += 1;
+    match record {
+        Record::Probe(probe) => {
+            let from = verdicts.len();
+            if let Some(seen) = Sighting::of(probe) {
+                judge(state, policy, &seen, verdicts);
+            }
+            verdicts.iter_mut().skip(from).for_each(|verdict| complete(verdict, probe));
+        }
+        Record::Vouch(vouch) => vouched(state, policy, vouch, verdicts),
+        Record::Verdict(_) | Record::Outcome(_) | Record::Other(_) => {}
     }
-    let scope = policy.scope(addr);
-    let source = state.source(scope);
-    source.release(now);
-    source.note(probe, now, policy.window, policy.max_contacts);
-
-    let (touched, proven) = source.distinct();
-    let (rule, weight) = policy.rules.iter().find_map(|rule| {
-        let weight = rule.weigh(touched);
-        weight.convicts.then_some((&**rule, weight))
-    })?;
-    let proven = rule.weigh(proven).convicts;
-    if source.convicted.is_some_and(|standing| standing.proven || !proven) {
-        return None;
-    }
-    let duration = if proven { policy.duration } else { policy.unproven };
-    if source.convicted.is_none() {
-        source.offences = source.offences.saturating_add(1);
-    }
-    source.convicted = Some(Conviction { until: now.plus(duration), proven });
-    let action = if policy.observe { Action::Watch } else { Action::Block };
-    Some(verdict(action, source, scope, probe, now, duration, proven, rule, weight))
 }
 
-#[allow(clippy::too_many_arguments)] // the parts of one record, named where it is put together
-fn verdict(
-    action: Action,
-    source: &Source,
-    scope: Prefix,
-    probe: &Probe,
-    now: Timestamp,
-    duration: Duration,
-    proven: bool,
-    rule: &dyn Rule,
+/// Judges one probe, of which only the numbers are at hand.
+pub fn step_sighting(state: &mut State, policy: &Policy, seen: &Sighting, verdicts: &mut Vec<Verdict>) {
+    state.counters.records += 1;
+    judge(state, policy, seen, verdicts);
+}
+
+/// Gives a verdict what [`step_sighting`] did not know: the texts of the probe that decided it.
+pub fn complete(verdict: &mut Verdict, probe: &Probe) {
+    verdict.common = Common { timestamp: verdict.common.timestamp, ..probe.common.clone() };
+}
+
+fn tick(state: &mut State, at: Timestamp) -> Tick {
+    let before = state.clock.now();
+    let tick = state.clock.tick(at);
+    state.counters.late += u64::from(tick.late);
+    if tick.jumped {
+        state.counters.jumps += 1;
+        let from = before.map(|before| before.to_string()).unwrap_or_default();
+        state.notices.push(format!("the time of the records jumped from {from} to {}", tick.now));
+    }
+    tick
+}
+
+/// What is to be said of a source, worked out while it is at hand.
+struct Finding {
+    rule: String,
     weight: Weight,
-) -> Verdict {
-    let first = source.contacts.iter().map(|contact| contact.first).min();
-    let last = source.contacts.iter().map(|contact| contact.last).max();
-    let mut ports: Vec<u16> = source.contacts.iter().filter_map(|contact| contact.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let body = VerdictBody {
-        duration: Some(duration.as_secs()),
-        score: Some(weight.score),
-        rule: Some(rule.name().to_owned()),
-        reason: Some(reason(source, rule)),
-        offence: Some(source.offences),
-        ports,
-        kinds: source.kinds(),
-        count: Some(source.probes()),
-        first,
-        last,
-        handshake: Some(proven),
-        ..VerdictBody::new(action, scope)
-    };
-    Verdict { common: Common { timestamp: now, ..probe.common.clone() }, body }
+    proven: bool,
+    grounds: String,
+    contacts: Vec<Contact>,
+    offence: u32,
+    level: u8,
+    /// Whether it is convicted, or only climbs.
+    convicts: bool,
+    /// The conviction stood already, only watched; now its level is high enough.
+    raised: bool,
 }
 
-/// How many ports a sentence names before it says "and more".
-const NAMED: usize = 5;
-
-/// Why, in one sentence that a person can check against the probes.
-fn reason(source: &Source, rule: &dyn Rule) -> String {
-    let touched = source.contacts.len();
-    let mut named: Vec<String> = source
-        .contacts
-        .iter()
-        .take(NAMED)
-        .map(|contact| match (contact.port, contact.proto) {
-            (Some(port), Proto::Other) => port.to_string(),
-            (Some(port), proto) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
-            (None, proto) => proto.name().to_owned(),
-        })
-        .collect();
-    if touched > NAMED {
-        named.push(format!("{} more", touched - NAMED));
+fn judge(state: &mut State, policy: &Policy, seen: &Sighting, verdicts: &mut Vec<Verdict>) {
+    state.counters.probes += 1;
+    let tick = tick(state, seen.at);
+    if policy.ignore.holds(seen.src) {
+        state.counters.ignored += 1;
+        return;
     }
-    let decoys = if touched == 1 { "decoy" } else { "different decoys" };
-    let proof = match source.distinct().1 {
-        0 => " by packets that could be forged".to_owned(),
-        proven if proven == touched => " with completed handshakes".to_owned(),
-        proven => format!(", {proven} of them with completed handshakes"),
+    let scope = policy.scope(seen.src);
+    let class = Class::of(seen).filter(|&class| {
+        policy.named.is_empty() || {
+            let treatment = policy.treatment(policy.networks_of(scope), seen.port, seen.proto);
+            counts(policy, class, &treatment, seen.handshake)
+        }
+    });
+    let Some(class) = class else {
+        state.counters.uncounted += 1;
+        return;
     };
-    format!("It touched {touched} {decoys} ({}){proof}; {}.", named.join(", "), rule.grounds())
+    let finding = find(state, policy, seen, scope, class, tick.at);
+    if let Some(finding) = finding {
+        pronounce(state, policy, seen, scope, finding, tick.at, verdicts);
+    }
+}
+
+/// Takes note of a probe; what is to be said of its source, if anything.
+fn find(
+    state: &mut State,
+    policy: &Policy,
+    seen: &Sighting,
+    scope: Prefix,
+    class: Class,
+    now: Timestamp,
+) -> Option<Finding> {
+    state.sources.with(scope, |source| {
+        source.release(now);
+        source.forgive(now, policy.block.forgive);
+        let news = source.note(seen, now, Classes::one(class), policy.room());
+        let standing = source.conviction();
+        let climbs = policy.levels.watch > 0 || standing.is_some_and(|standing| standing.held);
+        let settled = standing.is_some_and(|standing| standing.proven);
+        if !climbs && (!news || settled) {
+            return None;
+        }
+        let tally = Tally::of(source, scope, policy);
+        let decided = decide(policy, &tally).filter(|_| !settled);
+        let fresh = decided.filter(|decision| standing.is_none() || decision.proven);
+        let counted = standing.is_some_and(|standing| standing.proven && !standing.held);
+        let offence = source.offences() + u32::from(!counted);
+        let proven = fresh.as_ref().map(|fresh| fresh.proven).or(standing.map(|standing| standing.proven));
+        let level = level(&policy.levels, source.packets(), tally.all.distinct, proven, offence);
+        let raised = fresh.is_none()
+            && standing.is_some_and(|standing| standing.held)
+            && source.level() < policy.levels.block
+            && level >= policy.levels.block;
+        let climbed = policy.levels.watch > 0 && level >= policy.levels.watch && level > source.level();
+        let slow = fresh.as_ref().is_some_and(|fresh| fresh.slow);
+        if fresh.is_none() && !raised && !climbed {
+            return None;
+        }
+        source.set_level(level);
+        let convicts = fresh.is_some();
+        let fresh = fresh.unwrap_or_else(|| Decision {
+            rule: "level".to_owned(),
+            weight: Weight { score: rounded(tally.all.score), convicts: false },
+            proven: proven.unwrap_or(false),
+            grounds: format!("that makes it level {level}"),
+            slow: false,
+        });
+        Some(Finding {
+            rule: fresh.rule,
+            weight: fresh.weight,
+            proven: fresh.proven,
+            grounds: fresh.grounds,
+            contacts: tally.grounds(source, slow).into_iter().copied().collect(),
+            offence,
+            level,
+            convicts,
+            raised,
+        })
+    })
+}
+
+/// What convicts, and by what.
+struct Decision {
+    rule: String,
+    weight: Weight,
+    proven: bool,
+    grounds: String,
+    slow: bool,
+}
+
+/// Whether the evidence convicts: first by handshakes alone, then by all of it.
+fn decide(policy: &Policy, tally: &Tally) -> Option<Decision> {
+    for (view, proven) in [(&tally.proven, true), (&tally.all, false)] {
+        if let Some(rule) = view.first_touch.and_then(|n| policy.named.get(n)) {
+            return Some(Decision {
+                rule: rule.name.clone(),
+                weight: Weight { score: rounded(tally.all.score), convicts: true },
+                proven,
+                grounds: format!("by the rule {} the first touch convicts", rule.name),
+                slow: false,
+            });
+        }
+        for rule in &policy.rules {
+            if rule.weigh(view).convicts {
+                return Some(Decision {
+                    rule: rule.name().to_owned(),
+                    weight: rule.weigh(&tally.all),
+                    proven,
+                    grounds: rule.grounds(),
+                    slow: rule.is_slow(),
+                });
+            }
+        }
+    }
+    None
+}
+
+/// Takes a voucher; who is blocked, or would be, is let in again.
+fn vouched(state: &mut State, policy: &Policy, vouch: &Vouch, verdicts: &mut Vec<Verdict>) {
+    let Some(addr) = vouch.common.src_ip else { return };
+    let now = tick(state, vouch.common.timestamp).at;
+    state.counters.vouches += 1;
+    let scope = policy.scope(addr);
+    let voucher = Voucher::new(&vouch.body, now, policy.vouch);
+    let words = voucher.words();
+    state.vouchers.expire(state.clock.now().unwrap_or(now));
+    state.vouchers.add(scope, voucher);
+    let blocked = state.sources.peek(scope).and_then(Source::conviction);
+    if blocked.is_some_and(|standing| !standing.held) && !policy.observe {
+        state.sources.with(scope, Source::acquit);
+        state.counters.unblocks += 1;
+        let body = VerdictBody {
+            rule: Some("vouch".to_owned()),
+            reason: Some(format!("{words}.")),
+            ..VerdictBody::new(Action::Unblock, scope)
+        };
+        verdicts.push(Verdict { common: Common { timestamp: now, ..vouch.common.clone() }, body });
+    }
 }
 
 #[cfg(test)]

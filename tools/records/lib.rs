@@ -1,5 +1,5 @@
 //! The records of psentry's stream, as psentry-records(5) documents them: a sensor writes a [`Probe`], the judge
-//! a [`Verdict`], the blocker an [`Outcome`]. One record is one line of JSON of at most [`MAX_LINE`] bytes.
+//! a [`Verdict`], the blocker an [`Outcome`], and whoever saw a login a [`Vouch`]. One record is one line of JSON of at most [`MAX_LINE`] bytes.
 //!
 //! This crate reads records leniently ([`Reader`]) and writes them strictly ([`Writer`]). It decides nothing, and
 //! opens nothing: bytes come from, and go to, whoever calls it.
@@ -7,7 +7,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `record.rs` | [`Record`]: which kind a line is; parsing and encoding |
-//! | `probe.rs`, `verdict.rs`, `outcome.rs` | the three records |
+//! | `probe.rs`, `verdict.rs`, `outcome.rs`, `vouch.rs` | the four records |
 //! | `address.rs`, `timestamp.rs` | the values that they are made of |
 //! | `mark.rs` | the one word that two sensors exchange beside the stream |
 //! | `lines.rs` | bytes into lines, bounded |
@@ -22,6 +22,7 @@ mod reader;
 mod record;
 mod timestamp;
 mod verdict;
+mod vouch;
 mod writer;
 
 pub use address::{Prefix, PrefixError, canonical};
@@ -33,6 +34,7 @@ pub use reader::{Item, Reader};
 pub use record::{Common, Malformed, Record};
 pub use timestamp::{Timestamp, TimestampError};
 pub use verdict::{Action, Verdict, VerdictBody};
+pub use vouch::{Vouch, VouchBody};
 pub use writer::Writer;
 
 /// The longest line, newline included: `PIPE_BUF` on Linux, so that lines of several writers into one FIFO never

@@ -12,11 +12,11 @@ pub struct Reader<R> {
 
 /// What one line held.
 #[derive(Debug, PartialEq)]
-pub struct Item {
+pub struct Item<T = Record> {
     /// Which line of the input, counted from 1.
     pub line: u64,
     /// The record, or why it is none.
-    pub record: Result<Record, Malformed>,
+    pub record: Result<T, Malformed>,
 }
 
 impl<R: Read> Reader<R> {
@@ -32,11 +32,16 @@ impl<R: Read> Reader<R> {
 
     /// The next record that is held already; `None`: [`fill`](Self::fill) first. Empty lines are passed over.
     pub fn held(&mut self) -> Option<Item> {
+        self.held_as(Record::parse)
+    }
+
+    /// The same for a caller who reads lines in a way of its own, which must take what [`Record::parse`] takes.
+    pub fn held_as<T>(&mut self, read: impl Fn(&str) -> Result<T, Malformed>) -> Option<Item<T>> {
         loop {
             let line = self.lines.next_line()?;
             let record = match line.text {
                 Ok(text) if text.trim_ascii().is_empty() => continue,
-                Ok(text) => Record::parse(text),
+                Ok(text) => read(text),
                 Err(malformed) => Err(malformed),
             };
             return Some(Item { line: line.number, record });

@@ -10,7 +10,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::address::read_addr;
-use crate::{MAX_LINE, Outcome, OutcomeBody, Probe, ProbeBody, Proto, Timestamp, Verdict, VerdictBody};
+use crate::{
+    MAX_LINE, Outcome, OutcomeBody, Probe, ProbeBody, Proto, Timestamp, Verdict, VerdictBody, Vouch,
+    VouchBody,
+};
 
 /// A line of the stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,8 @@ pub enum Record {
     Verdict(Verdict),
     /// From the blocker.
     Outcome(Outcome),
+    /// From a script, or psentry-parse.
+    Vouch(Vouch),
     /// Well-formed, and of a type that is not ours.
     Other(String),
 }
@@ -101,6 +106,8 @@ struct ReadLine<'a> {
     verdict: Option<VerdictBody>,
     #[serde(default)]
     outcome: Option<OutcomeBody>,
+    #[serde(default)]
+    vouch: Option<VouchBody>,
 }
 
 /// Of a line that does not read as ours, only its type: another tool's events are not malformed.
@@ -133,6 +140,8 @@ struct WriteLine<'a> {
     verdict: Option<&'a VerdictBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'a OutcomeBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vouch: Option<&'a VouchBody>,
 }
 
 impl Record {
@@ -168,6 +177,11 @@ impl Record {
                 let body = read.outcome.ok_or(Malformed::Lacks("outcome", "outcome"))?;
                 Ok(Record::Outcome(Outcome { common, body }))
             }
+            "vouch" if common.src_ip.is_none() => Err(Malformed::Lacks("vouch", "src_ip")),
+            "vouch" => {
+                let body = read.vouch.ok_or(Malformed::Lacks("vouch", "vouch"))?;
+                Ok(Record::Vouch(Vouch { common, body }))
+            }
             other => Ok(Record::Other(other.to_owned())),
         }
     }
@@ -197,6 +211,7 @@ impl Record {
             Record::Probe(probe) => ("probe", &probe.common),
             Record::Verdict(verdict) => ("verdict", &verdict.common),
             Record::Outcome(outcome) => ("outcome", &outcome.common),
+            Record::Vouch(vouch) => ("vouch", &vouch.common),
             Record::Other(_) => {
                 return Err(io::Error::other("a record of another tool cannot be written again"));
             }
@@ -216,6 +231,7 @@ impl Record {
                 probe: if let Record::Probe(probe) = self { Some(&probe.body) } else { None },
                 verdict: if let Record::Verdict(verdict) = self { Some(&verdict.body) } else { None },
                 outcome: if let Record::Outcome(outcome) = self { Some(&outcome.body) } else { None },
+                vouch: if let Record::Vouch(vouch) = self { Some(&vouch.body) } else { None },
             },
         )?;
         line.push(b'\n');
@@ -239,6 +255,9 @@ impl Record {
             }
             Record::Outcome(outcome) => {
                 (&mut outcome.common, vec![outcome.body.error.as_mut(), outcome.body.backend.as_mut()])
+            }
+            Record::Vouch(vouch) => {
+                (&mut vouch.common, vec![vouch.body.user.as_mut(), vouch.body.method.as_mut()])
             }
             Record::Other(_) => return false,
         };
@@ -270,7 +289,7 @@ fn whole(text: &str) -> usize {
 /// What a line is that did not read as ours: an event of another tool, or nothing.
 fn foreign(line: &str) -> Option<Record> {
     let read: TypeOnly<'_> = serde_json::from_str(line).ok()?;
-    let ours = matches!(&*read.event_type, "probe" | "verdict" | "outcome");
+    let ours = matches!(&*read.event_type, "probe" | "verdict" | "outcome" | "vouch");
     (!ours).then(|| Record::Other(read.event_type.into_owned()))
 }
 

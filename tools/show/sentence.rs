@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use psentry_records::{
-    Action, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Timestamp, Verdict,
+    Action, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Timestamp, Verdict, Vouch,
 };
 use psentry_stage::printable;
 
@@ -45,6 +45,7 @@ pub fn say(record: &Record, zone: &TimeZone) -> Option<Sentence> {
         Record::Probe(probe) => (&probe.common, probe_words(probe)),
         Record::Verdict(verdict) => (&verdict.common, verdict_words(verdict)),
         Record::Outcome(outcome) => (&outcome.common, outcome_words(outcome, zone)),
+        Record::Vouch(vouch) => (&vouch.common, vouch_words(vouch)),
         Record::Other(_) => return None,
     };
     Some(Sentence {
@@ -120,6 +121,18 @@ fn outcome_words(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, Str
         text.push_str(&format!(": {error}"));
     }
     (word, tone, text)
+}
+
+fn vouch_words(vouch: &Vouch) -> (&'static str, Tone, String) {
+    let mut text = format!(
+        "{} logged in from {}",
+        vouch.body.user.as_deref().unwrap_or("somebody"),
+        source(&vouch.common)
+    );
+    if let Some(method) = &vouch.body.method {
+        text.push_str(&format!(" by {method}"));
+    }
+    ("vouch", Tone::Relief, text)
 }
 
 /// The end of a block: the time of day, with the date when it is not within a day.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use psentry_records::{Item, Reader};
+use psentry_records::{Item, Malformed, Reader, Record};
 
-use crate::{Patience, Signals, Stop};
+use crate::{Patience, Request, Signals, Stop};
 
 /// After Ctrl-C, how long a stage waits for the end of what the stages before it still write.
 const GRACE: Duration = Duration::from_secs(1);
@@ -28,7 +28,17 @@ pub struct Intake {
     output: File,
     signals: Signals,
     stopping: Option<Stopping>,
+    requests: Requests,
     ended: bool,
+}
+
+/// What signals asked for since it was last looked at, besides the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// To read the configuration again.
+    pub reload: bool,
+    /// To say how it is.
+    pub report: bool,
 }
 
 /// Asked to stop.
@@ -50,10 +60,11 @@ struct Seen {
 /// What came.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // made once a record and consumed at once: a box would only cost
-pub enum Next {
+pub enum Next<T = Record> {
     /// A line of the input.
-    Item(Item),
-    /// Nothing, for as long as was asked for.
+    Item(Item<T>),
+    /// Nothing, for as long as was asked for, or until a signal asked for something that is no end:
+    /// [`Intake::requests`] says what.
     Nothing,
     /// The input has ended; nothing more will come.
     End,
@@ -71,7 +82,14 @@ impl Intake {
     pub fn stdin(signals: Signals) -> io::Result<Self> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Intake { reader: Reader::new(stdin), output, signals, stopping: None, ended: false })
+        Ok(Intake {
+            reader: Reader::new(stdin),
+            output,
+            signals,
+            stopping: None,
+            requests: Requests::default(),
+            ended: false,
+        })
     }
 
     /// The next record, or what else there is to know; waits at most `patience` (`None`: for ever).
@@ -79,8 +97,20 @@ impl Intake {
     /// # Errors
     /// What poll(2) and read(2) say.
     pub fn next(&mut self, patience: Option<Duration>) -> io::Result<Next> {
+        self.next_as(patience, Record::parse)
+    }
+
+    /// The same for a caller who reads lines in a way of its own, which must take what [`Record::parse`] takes.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_as<T>(
+        &mut self,
+        patience: Option<Duration>,
+        read: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> io::Result<Next<T>> {
         loop {
-            if let Some(item) = self.reader.held() {
+            if let Some(item) = self.reader.held_as(&read) {
                 return Ok(Next::Item(item));
             }
             let now = Instant::now();
@@ -98,6 +128,9 @@ impl Intake {
             }
             if seen.signalled {
                 self.heed();
+                if self.requests != Requests::default() {
+                    return Ok(Next::Nothing);
+                }
             } else if seen.readable {
                 self.ended = !if over { self.reader.fill_one()? } else { self.reader.fill()? };
             } else {
@@ -122,6 +155,11 @@ impl Intake {
         })
     }
 
+    /// What signals asked for since the last call, besides the end. Only of [`Signals::catch_requests`].
+    pub fn requests(&mut self) -> Requests {
+        std::mem::take(&mut self.requests)
+    }
+
     /// The very bytes of the item that came last, without the newline.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
@@ -137,11 +175,13 @@ impl Intake {
     /// Takes note of a signal; a second one ends all waiting and reading.
     fn heed(&mut self) {
         let now = Instant::now();
-        let (wait, read) = match (self.signals.asked(), self.stopping) {
+        let (wait, read) = match (self.signals.request(), self.stopping) {
             (None, _) => return,
-            (Some(Stop::Pipeline), None) => (now + GRACE, now + DRAIN),
-            (Some(Stop::Alone), None) => (now, now + DRAIN),
-            (Some(_), Some(_)) => (now, now),
+            (Some(Request::Reload), _) => return self.requests.reload = true,
+            (Some(Request::Report), _) => return self.requests.report = true,
+            (Some(Request::Stop(Stop::Pipeline)), None) => (now + GRACE, now + DRAIN),
+            (Some(Request::Stop(Stop::Alone)), None) => (now, now + DRAIN),
+            (Some(Request::Stop(_)), Some(_)) => (now, now),
         };
         self.stopping = Some(Stopping { wait, read });
     }

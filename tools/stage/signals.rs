@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as something to poll(2) for, instead of handlers that interrupt anywhere.
+//! SIGTERM, SIGINT, SIGHUP and SIGUSR1 as something to poll(2) for, instead of handlers that interrupt anywhere.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,8 +16,22 @@ pub enum Stop {
     Alone,
 }
 
-/// The signals that ask a program to end. Make it before any thread: threads inherit the mask.
-pub struct Signals(SignalFd);
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To end.
+    Stop(Stop),
+    /// SIGHUP, of a program that catches it so: to read its configuration again.
+    Reload,
+    /// SIGUSR1, of a program that catches it: to say how it is.
+    Report,
+}
+
+/// The signals that ask a program for something. Make it before any thread: threads inherit the mask.
+pub struct Signals {
+    fd: SignalFd,
+    reloads: bool,
+}
 
 impl Signals {
     /// Holds back SIGTERM, SIGINT and SIGHUP from now on, but for those that whoever started the program had it
@@ -26,22 +40,49 @@ impl Signals {
     /// # Errors
     /// signalfd(2)'s, which in practice means that no descriptor is left.
     pub fn catch() -> Result<Self, Errno> {
+        Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP], false)
+    }
+
+    /// The same for a program that can say how it is, which SIGUSR1 asks for. When it `reloads`, SIGHUP asks it to
+    /// read its configuration again, and no longer to end.
+    ///
+    /// # Errors
+    /// As [`catch`](Self::catch).
+    pub fn catch_requests(reloads: bool) -> Result<Self, Errno> {
+        Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1], reloads)
+    }
+
+    fn hold_back(signals: &[Signal], reloads: bool) -> Result<Self, Errno> {
         let ignored = fs::read_to_string("/proc/self/status").map_or(0, |status| ignored_signals(&status));
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for &signal in signals {
             if ignored & (1 << (signal as u64 - 1)) == 0 {
                 set.add(signal);
             }
         }
         set.thread_block()?;
-        Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Signals { fd, reloads })
     }
 
-    /// Which one has come since the last call.
+    /// What has been asked for since the last call.
+    pub fn request(&self) -> Option<Request> {
+        let info = self.fd.read_signal().ok().flatten()?;
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+        Some(match signal {
+            Some(Signal::SIGINT) => Request::Stop(Stop::Pipeline),
+            Some(Signal::SIGHUP) if self.reloads => Request::Reload,
+            Some(Signal::SIGUSR1) => Request::Report,
+            _ => Request::Stop(Stop::Alone),
+        })
+    }
+
+    /// Whether an end has been asked for since the last call, and by what.
     pub fn asked(&self) -> Option<Stop> {
-        let info = self.0.read_signal().ok().flatten()?;
-        let interrupt = u32::try_from(Signal::SIGINT as i32) == Ok(info.ssi_signo);
-        Some(if interrupt { Stop::Pipeline } else { Stop::Alone })
+        match self.request()? {
+            Request::Stop(stop) => Some(stop),
+            Request::Reload | Request::Report => None,
+        }
     }
 }
 
@@ -53,7 +94,7 @@ fn ignored_signals(status: &str) -> u64 {
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

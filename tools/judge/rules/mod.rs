@@ -1,26 +1,35 @@
-//! What convicts. A rule sees the different ports that one source touched within the window, and weighs them; it
-//! knows no clock, no address and no other source.
+//! What convicts. A rule sees the evidence against one source, added up, and says whether it is enough; it knows no
+//! clock, no address and no other source.
 //!
-//! To add a rule: a file here, a `pub use` below, and a place in `policy.rs`.
+//! To add a rule: a file here, a `pub use` below, and a place in `policy/mod.rs`.
 
 mod sequential;
+mod slow;
 mod trigger;
 
 pub use sequential::Sequential;
+pub use slow::SlowScan;
 pub use trigger::Trigger;
 
 use std::fmt::Debug;
 
-/// A way to weigh evidence.
+use crate::evidence::View;
+
+/// A way to decide.
 pub trait Rule: Debug + Send {
     /// What verdicts call it.
     fn name(&self) -> &'static str;
 
-    /// What `distinct` different ports weigh. It must not convict on none.
-    fn weigh(&self, distinct: usize) -> Weight;
+    /// What that evidence weighs. It must not convict on none.
+    fn weigh(&self, evidence: &View) -> Weight;
 
-    /// Why that many ports convict, to end a sentence that says what the source did.
+    /// Why it convicts, to end a sentence that says what the source did.
     fn grounds(&self) -> String;
+
+    /// Whether it looks back beyond the window.
+    fn is_slow(&self) -> bool {
+        false
+    }
 }
 
 /// What evidence weighs.
@@ -30,4 +39,9 @@ pub struct Weight {
     pub score: f64,
     /// Whether that is enough.
     pub convicts: bool,
+}
+
+/// A score as verdicts tell it.
+pub(crate) fn rounded(score: f64) -> f64 {
+    (score * 1000.0).round() / 1000.0
 }

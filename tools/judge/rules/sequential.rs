@@ -1,41 +1,29 @@
 //! Wald's sequential test, as Jung, Paxson, Berger and Balakrishnan apply it to port scans ("Fast Portscan
 //! Detection Using Sequential Hypothesis Testing", IEEE S&P 2004, there called TRW).
 //!
-//! Each first contact with a port is an experiment. An innocent source fails, that is, lands on a decoy, with
-//! probability `1 - theta0`; a scanner with `1 - theta1`. The likelihood ratio of all experiments is compared with
-//! `beta / alpha`. Decoys show failures only, so here the ratio only grows; what clears a source is the window.
+//! Each first contact with a port is an experiment, and its weight is the logarithm of how much likelier a scanner
+//! does it than an innocent. Their sum is compared with `beta / alpha`. The paper also takes away for contacts that
+//! succeed; here nothing that a stranger can do cheaply takes anything away, because he would do it: the sum only
+//! grows, and what clears a source is the window.
 
-use super::{Rule, Weight};
+use super::{Rule, Weight, rounded};
+use crate::evidence::View;
 
-/// The test and its four dials.
+/// The test and its two dials.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sequential {
-    /// How likely a contact of an innocent source is no decoy. 0.99: one in a hundred is a slip.
-    pub theta0: f64,
-    /// How likely a contact of a scanner is no decoy. 0.1: nine in ten of its ports are decoys.
-    pub theta1: f64,
-    /// How many innocent sources may be convicted. Smaller needs more contacts.
-    pub alpha: f64,
-    /// How many scanners must be convicted. It moves the threshold by little.
-    pub beta: f64,
-}
-
-impl Default for Sequential {
-    /// Nobody has a reason to touch a decoy, so a touch weighs much: two of them convict.
-    fn default() -> Self {
-        Sequential { theta0: 0.99, theta1: 0.1, alpha: 0.001, beta: 0.99 }
-    }
+    alpha: f64,
+    beta: f64,
+    /// The logarithm of the ratio that convicts.
+    threshold: f64,
 }
 
 impl Sequential {
-    /// The logarithm of what one failure multiplies the ratio by.
-    fn failure(&self) -> f64 {
-        ((1.0 - self.theta1) / (1.0 - self.theta0)).ln()
-    }
-
-    /// The logarithm of the ratio that convicts.
-    fn threshold(&self) -> f64 {
-        (self.beta / self.alpha).ln()
+    /// The test that convicts at most `alpha` of the innocent sources, and at least `beta` of the scanners. A smaller
+    /// `alpha` needs more contacts; `beta` moves the threshold by little.
+    #[must_use]
+    pub fn new(alpha: f64, beta: f64) -> Self {
+        Sequential { alpha, beta, threshold: (beta / alpha).ln() }
     }
 }
 
@@ -44,10 +32,12 @@ impl Rule for Sequential {
         "sequential"
     }
 
-    fn weigh(&self, distinct: usize) -> Weight {
-        #[allow(clippy::cast_precision_loss)] // a count of ports is far below 2^52
-        let score = distinct as f64 * self.failure();
-        Weight { score: (score * 1000.0).round() / 1000.0, convicts: score >= self.threshold() }
+    fn weigh(&self, evidence: &View) -> Weight {
+        let threshold = self.threshold * evidence.threshold;
+        // A signature helps to convict, but one port and a signature is no scan.
+        let enough =
+            if evidence.contacts >= 2 { evidence.score >= threshold } else { evidence.bare >= threshold };
+        Weight { score: rounded(evidence.score), convicts: evidence.contacts >= 1 && enough }
     }
 
     fn grounds(&self) -> String {
@@ -56,29 +46,4 @@ impl Rule for Sequential {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Failures in a row that convict, as the paper and psentry's design work them out.
-    #[test]
-    fn it_convicts_after_as_many_failures_as_the_paper_says() {
-        for (theta0, theta1, alpha, failures) in [
-            (0.8, 0.2, 1e-2, 4),
-            (0.8, 0.2, 1e-3, 5),
-            (0.8, 0.2, 1e-5, 9),
-            (0.95, 0.2, 1e-4, 4),
-            (0.99, 0.1, 1e-3, 2),
-            (0.999, 0.1, 1e-4, 2),
-        ] {
-            let test = Sequential { theta0, theta1, alpha, beta: 0.99 };
-            assert!(!test.weigh(failures - 1).convicts, "{test:?}");
-            assert!(test.weigh(failures).convicts, "{test:?}");
-        }
-    }
-
-    #[test]
-    fn by_default_two_decoys_convict() {
-        assert!(!Sequential::default().weigh(1).convicts);
-        assert!(Sequential::default().weigh(2).convicts);
-    }
-}
+mod tests;

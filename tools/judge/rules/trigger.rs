@@ -2,6 +2,7 @@
 //! touched twice counts once, and a touch is forgotten after the window.
 
 use super::{Rule, Weight};
+use crate::evidence::View;
 
 /// Convicts at that many different ports.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,9 +23,11 @@ impl Rule for Trigger {
         "trigger"
     }
 
-    fn weigh(&self, distinct: usize) -> Weight {
-        #[allow(clippy::cast_precision_loss)] // a count of ports is far below 2^52
-        Weight { score: distinct as f64, convicts: distinct >= self.ports as usize }
+    #[allow(clippy::cast_precision_loss)] // a count of ports is far below 2^52
+    fn weigh(&self, evidence: &View) -> Weight {
+        let score = evidence.distinct as f64;
+        let enough = score >= f64::from(self.ports) * evidence.threshold;
+        Weight { score, convicts: evidence.distinct >= 1 && enough }
     }
 
     fn grounds(&self) -> String {
@@ -41,9 +44,10 @@ mod tests {
 
     #[test]
     fn it_convicts_at_its_number_and_never_at_none() {
-        assert!(Trigger::new(1).weigh(1).convicts);
-        assert!(!Trigger::new(0).weigh(0).convicts);
-        assert!(!Trigger::new(5).weigh(4).convicts);
-        assert!(Trigger::new(5).weigh(5).convicts);
+        let touched = |distinct| View { distinct, threshold: 1.0, ..View::default() };
+        assert!(Trigger::new(1).weigh(&touched(1)).convicts);
+        assert!(!Trigger::new(0).weigh(&touched(0)).convicts);
+        assert!(!Trigger::new(5).weigh(&touched(4)).convicts);
+        assert!(Trigger::new(5).weigh(&touched(5)).convicts);
     }
 }

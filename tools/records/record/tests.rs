@@ -97,7 +97,13 @@ fn record() -> BoxedStrategy<Record> {
             })
         },
     );
-    prop_oneof![probe.boxed(), verdict.boxed(), outcome.boxed()].boxed()
+    let vouch = (common(), any::<IpAddr>(), some(), some(), prop::option::of(any::<u64>())).prop_map(
+        |(mut common, src, user, method, duration)| {
+            common.src_ip = Some(crate::canonical(src));
+            Record::Vouch(Vouch { common, body: VouchBody { user, method, duration } })
+        },
+    );
+    prop_oneof![probe.boxed(), verdict.boxed(), outcome.boxed(), vouch.boxed()].boxed()
 }
 
 proptest! {
@@ -235,6 +241,8 @@ fn other_tools_events_pass_and_broken_ones_of_ours_do_not() {
         r#"{"timestamp":"0000-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","probe":{}}"#,
         r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"fe80::1%eth0","probe":{}}"#,
         r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":-1,"probe":{}}"#,
+        r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"vouch","vouch":{"user":"alice"}}"#,
+        r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"vouch","src_ip":"192.0.2.7"}"#,
         r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","verdict":{"action":"nuke","scope":"::/0"}}"#,
     ] {
         assert!(Record::parse(line).is_err(), "{line}");

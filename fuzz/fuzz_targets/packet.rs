@@ -1,0 +1,14 @@
+//! Any bytes as a captured packet: whatever a stranger sends, it is a packet or a typed refusal, and each of its answers
+//! can be had.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use psentry_packet::Packet;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(packet) = Packet::read(bytes) else { return };
+    let _ = (packet.kind(), packet.proto(), packet.odd_flags());
+    // Only what carries a TCP header bears a handwriting.
+    assert!(packet.signature().is_none() || packet.ports().is_some());
+});

@@ -1,0 +1,60 @@
+//! What the judge has done, in numbers; for the `stats` record and for Prometheus.
+
+use serde::{Deserialize, Serialize};
+
+/// The counters, since the state began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Records read, of any type.
+    pub records: u64,
+    /// Probes among them.
+    pub probes: u64,
+    /// Lines that were no record.
+    pub skipped: u64,
+    /// Probes of ignored sources.
+    pub ignored: u64,
+    /// Probes that count nothing: a rule says so, or they may be answers.
+    pub uncounted: u64,
+    /// Probes that came late.
+    pub late: u64,
+    /// Jumps of the stream's time.
+    pub jumps: u64,
+    /// Vouchers taken.
+    pub vouches: u64,
+    /// `block` verdicts.
+    pub blocks: u64,
+    /// `watch` verdicts.
+    pub watches: u64,
+    /// `unblock` verdicts.
+    pub unblocks: u64,
+    /// Blocks that a voucher turned down.
+    pub vouched: u64,
+    /// Blocks that the brake turned down.
+    pub braked: u64,
+    /// Prefixes that were blocked as a whole.
+    pub sweeps: u64,
+}
+
+impl Counters {
+    /// Each with its name and what it counts.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, &'static str, u64); 14] {
+        [
+            ("records", "Records read, of any type", self.records),
+            ("probes", "Probes among them", self.probes),
+            ("skipped", "Lines of the input that were no record", self.skipped),
+            ("ignored", "Probes of sources that are ignored", self.ignored),
+            ("uncounted", "Probes that count nothing", self.uncounted),
+            ("late", "Probes that came late", self.late),
+            ("jumps", "Jumps of the time of the records", self.jumps),
+            ("vouches", "Vouchers taken", self.vouches),
+            ("blocks", "Verdicts that block", self.blocks),
+            ("watches", "Verdicts that only watch", self.watches),
+            ("unblocks", "Verdicts that unblock", self.unblocks),
+            ("vouched", "Blocks that a voucher turned down", self.vouched),
+            ("braked", "Blocks that the brake turned down", self.braked),
+            ("sweeps", "Prefixes that were blocked as a whole", self.sweeps),
+        ]
+    }
+}

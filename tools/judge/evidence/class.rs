@@ -1,0 +1,99 @@
+//! What kind of evidence a touch is. Weights differ, because some contacts happen to innocents more often.
+
+use psentry_records::{Kind, Proto};
+
+use crate::sighting::Sighting;
+
+/// Ports from here on are lent to connections that this machine opens (Linux's `ip_local_port_range`): a packet from
+/// a service to one of them may be the late answer to somebody here.
+const EPHEMERAL: u16 = 32_768;
+
+/// Ports below are services': what comes from one may be an answer.
+const SERVICES: u16 = 1024;
+
+/// A kind of evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A completed handshake with a port that nobody has a reason to touch.
+    Decoy,
+    /// A datagram to such a port.
+    Udp,
+    /// Any other packet to such a port, or of a sensor that does not say.
+    Packet,
+    /// A packet to a port that is closed, or a handshake with a sensor that stands for all of them: a service may just
+    /// restart, or have moved.
+    Closed,
+    /// Flags that no ordinary stack sends: FIN alone (RFC 9293 has ACK in every segment after the first), none at all,
+    /// FIN with PSH and URG.
+    Flags,
+    /// What a former peer may send by right: ACK, FIN and ACK of a connection that is just gone.
+    Stray,
+}
+
+impl Class {
+    /// All of them, heaviest first as a rule.
+    pub const ALL: [Class; 6] =
+        [Class::Decoy, Class::Udp, Class::Packet, Class::Closed, Class::Flags, Class::Stray];
+
+    /// Of what a sighting is evidence; `None`: it may be an answer to somebody here, which is evidence of nothing.
+    #[must_use]
+    pub fn of(seen: &Sighting) -> Option<Class> {
+        if seen.handshake {
+            return Some(if seen.closed { Class::Closed } else { Class::Decoy });
+        }
+        let class = match seen.kind {
+            Kind::Fin | Kind::Null | Kind::Xmas => Class::Flags,
+            Kind::Ack | Kind::Maimon | Kind::Window => Class::Stray,
+            _ if seen.closed => Class::Closed,
+            Kind::Udp => Class::Udp,
+            Kind::Syn => Class::Closed,
+            Kind::Connect | Kind::Other => Class::Packet,
+        };
+        let service = seen.src_port.is_some_and(|port| port < SERVICES);
+        let ephemeral = seen.port.is_some_and(|port| port >= EPHEMERAL);
+        let answer = class == Class::Stray || seen.proto == Proto::Udp;
+        (!(service && ephemeral && answer)).then_some(class)
+    }
+}
+
+/// A set of classes, in one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Classes(u8);
+
+impl Classes {
+    /// How many sets there are.
+    pub(crate) const SETS: usize = 1 << Class::ALL.len();
+
+    /// The set of one.
+    #[must_use]
+    pub fn one(class: Class) -> Self {
+        Classes(1 << (class as u8))
+    }
+
+    /// Whether it holds that class.
+    #[must_use]
+    pub fn has(self, class: Class) -> bool {
+        self.0 & (1 << (class as u8)) != 0
+    }
+
+    /// Whether it says something in a month too: everybody sends late packets then, and behind one address many people
+    /// knock at ports that are closed.
+    #[must_use]
+    pub fn last_long(self) -> bool {
+        [Class::Decoy, Class::Udp, Class::Packet, Class::Flags].into_iter().any(|class| self.has(class))
+    }
+
+    /// Whether each touch was of a decoy.
+    #[must_use]
+    pub fn are_decoys(self) -> bool {
+        ![Class::Closed, Class::Flags, Class::Stray].into_iter().any(|class| self.has(class))
+    }
+
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Classes(bits & (Self::SETS - 1) as u8)
+    }
+}

@@ -1,0 +1,125 @@
+//! The evidence against one source, added up: once with all of it, and once with completed handshakes alone, which
+//! nobody can forge.
+
+use psentry_records::{Prefix, Timestamp};
+
+use super::Class;
+use crate::memory::{Contact, Source};
+use crate::policy::{Policy, Treatment};
+
+/// What a port weighs that was touched at another address of this machine already.
+const ELSEWHERE: f64 = 0.5;
+
+/// The evidence, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct View {
+    /// How many different ports within the window.
+    pub distinct: usize,
+    /// How many contacts: ports at different addresses of this machine count each.
+    pub contacts: usize,
+    /// What they weigh, in natural logarithms of a likelihood ratio.
+    pub score: f64,
+    /// What they would weigh had no scanner been recognized by its packets.
+    pub bare: f64,
+    /// How many different ports within the window of slow scans.
+    pub slow: usize,
+    /// Which `[[rule]]` convicts at the first touch.
+    pub first_touch: Option<usize>,
+    /// What the threshold of this source is multiplied by.
+    pub threshold: f64,
+}
+
+/// Both views of it, and what a verdict tells of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// With all of it.
+    pub all: View,
+    /// With completed handshakes alone.
+    pub proven: View,
+    /// From when on a touch counts as within the window.
+    since: Option<Timestamp>,
+}
+
+impl Tally {
+    /// Adds up what is known of the source of that scope.
+    #[must_use]
+    pub fn of(source: &Source, scope: Prefix, policy: &Policy) -> Self {
+        let newest = source.newest();
+        let networks = policy.networks_of(scope);
+        let threshold = policy.threshold_of(networks);
+        let mut tally = Tally::default();
+        (tally.all.threshold, tally.proven.threshold) = (threshold, threshold);
+        let (mut certain, mut uncertain) = (0, 0);
+        let (mut signature, mut signature_proven) = (false, false);
+        for (n, contact) in source.contacts().enumerate() {
+            let treatment = policy.treatment(networks, contact.port(), contact.proto());
+            let weight = weight(policy, contact, &treatment);
+            let age = newest.map(|newest| newest.since(contact.last())).unwrap_or_default();
+            if weight <= 0.0 && treatment.convict.is_none() {
+                continue;
+            }
+            // Another address of this machine is as easily tried as another port, but the port is the same mistake.
+            let again = source.contacts().take(n).any(|before| before.same_port(contact));
+            let weight = if again { weight * ELSEWHERE } else { weight };
+            let fresh = age <= policy.window;
+            let slow = age <= policy.slow.window && contact.classes().last_long();
+            tally.all.add(weight, fresh, slow && !again, again, &treatment);
+            signature |= fresh && contact.signature();
+            if contact.handshake() {
+                tally.proven.add(weight, fresh, slow && !again, again, &treatment);
+                signature_proven |= fresh && contact.signature();
+                if contact.certain() { certain += 1 } else { uncertain += 1 }
+            }
+        }
+        // One handshake by SYN cookie can be guessed with some hundred million packets; two are beyond reason.
+        if certain == 0 && uncertain == 1 {
+            tally.proven = View { threshold, ..View::default() };
+        }
+        let bonus = policy.weights.signature();
+        tally.all.score = tally.all.bare + if signature { bonus } else { 0.0 };
+        tally.proven.score = tally.proven.bare + if signature_proven { bonus } else { 0.0 };
+        tally.since = newest.map(|newest| before(newest, policy.window));
+        tally
+    }
+
+    /// The contacts that a verdict rests on: those within the window, or all that are remembered for a slow scan.
+    pub fn grounds<'a>(&self, source: &'a Source, slow: bool) -> Vec<&'a Contact> {
+        let fresh = |contact: &&Contact| slow || self.since.is_none_or(|since| contact.last() >= since);
+        source.contacts().filter(fresh).collect()
+    }
+}
+
+impl View {
+    fn add(&mut self, weight: f64, fresh: bool, slow: bool, again: bool, treatment: &Treatment) {
+        if fresh {
+            self.distinct += usize::from(!again);
+            self.contacts += 1;
+            self.bare += weight;
+            self.first_touch = self.first_touch.or(treatment.convict);
+        }
+        if slow {
+            self.slow += 1;
+        }
+    }
+}
+
+fn before(moment: Timestamp, span: std::time::Duration) -> Timestamp {
+    let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(moment.micros().saturating_sub(micros).max(0)).unwrap_or(moment)
+}
+
+fn weight(policy: &Policy, contact: &Contact, treatment: &Treatment) -> f64 {
+    if treatment.ignore || treatment.handshake && !contact.handshake() {
+        return 0.0;
+    }
+    policy.weights.of(contact.classes()) * treatment.weight
+}
+
+/// Whether a touch is worth remembering at all.
+#[must_use]
+pub(crate) fn counts(policy: &Policy, class: Class, treatment: &Treatment, handshake: bool) -> bool {
+    if treatment.ignore || treatment.handshake && !handshake {
+        return false;
+    }
+    treatment.convict.is_some() || policy.weights.of(super::Classes::one(class)) * treatment.weight > 0.0
+}

@@ -1,0 +1,201 @@
+//! `psentry-judge explain`: what was held against an address, probe by probe, and whether it would be blocked now.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use psentry_records::{Action, Prefix, Record, Timestamp, Verdict, canonical};
+use psentry_stage::printable;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::evidence::Tally;
+use crate::rules::rounded;
+use crate::{JudgeError, Policy, PolicyFlags, State, input, step};
+
+/// One line of the story.
+#[derive(Serialize)]
+struct Line {
+    timestamp: Timestamp,
+    what: String,
+    /// What the evidence weighs after it, and the handshakes alone.
+    score: f64,
+    proven: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<String>,
+}
+
+/// How it ends.
+#[derive(Serialize)]
+struct Ending {
+    scope: Prefix,
+    ignored: bool,
+    blocked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vouched_until: Option<Timestamp>,
+    offences: u32,
+    answer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undo: Option<String>,
+}
+
+/// Tells it on standard output.
+///
+/// # Errors
+/// A policy or a file that cannot be read, or nobody to tell.
+pub(crate) fn run(address: IpAddr, files: &[PathBuf], flags: &PolicyFlags) -> Result<(), JudgeError> {
+    let policy = Policy::from_flags(flags)?;
+    let address = canonical(address);
+    let mut state = State::new(policy.max_sources);
+    let mut lines = Vec::new();
+    let mut blocks: Vec<Verdict> = Vec::new();
+    let mut take = |record: &Record| {
+        let mut verdicts = Vec::new();
+        step(&mut state, &policy, record, &mut verdicts);
+        let said: Vec<Verdict> =
+            verdicts.into_iter().filter(|verdict| verdict.body.scope.contains(address)).collect();
+        let Some((at, what)) = said_of(record, &policy, address) else {
+            // Somebody else's probe may have had its prefix blocked.
+            for verdict in said {
+                lines.push(line(
+                    &state,
+                    &policy,
+                    address,
+                    verdict.common.timestamp,
+                    String::new(),
+                    &[&verdict],
+                ));
+                blocks.push(verdict);
+            }
+            return;
+        };
+        lines.push(line(&state, &policy, address, at, what, &said.iter().collect::<Vec<_>>()));
+        blocks.extend(said);
+    };
+    if files.is_empty() {
+        input::records_of(io::stdin().lock(), &mut take).map_err(JudgeError::Input)?;
+    } else {
+        input::each_record(files, &mut take)?;
+    }
+    let ending = ending(&state, &policy, address, &blocks);
+    let mut out = io::stdout().lock();
+    let written =
+        if out.is_terminal() { table(&mut out, &lines, &ending) } else { json(&mut out, &lines, &ending) };
+    written.map_err(JudgeError::Output)
+}
+
+/// What a record says of that address, or of its group.
+fn said_of(record: &Record, policy: &Policy, address: IpAddr) -> Option<(Timestamp, String)> {
+    let scope = policy.scope(address);
+    match record {
+        Record::Probe(probe) if policy.scope(probe.common.src_ip?) == scope => {
+            let (common, body) = (&probe.common, &probe.body);
+            let proto = common.proto.map_or("port", psentry_records::Proto::name).to_ascii_lowercase();
+            let port = common.dest_port.map_or_else(|| "?".to_owned(), |port| port.to_string());
+            let proof = if body.handshake { ", handshake" } else { "" };
+            let signature =
+                body.signature.as_ref().map(|name| format!(", looks like {name}")).unwrap_or_default();
+            Some((common.timestamp, format!("{} {port}/{proto}{proof}{signature}", body.kind.name())))
+        }
+        Record::Vouch(vouch) if policy.scope(vouch.common.src_ip?) == scope => {
+            let user = vouch.body.user.as_deref().unwrap_or("somebody");
+            Some((vouch.common.timestamp, format!("{user} logged in")))
+        }
+        _ => None,
+    }
+}
+
+fn line(
+    state: &State,
+    policy: &Policy,
+    address: IpAddr,
+    timestamp: Timestamp,
+    what: String,
+    verdicts: &[&Verdict],
+) -> Line {
+    let scope = policy.scope(address);
+    let tally = state.sources.peek(scope).map(|source| Tally::of(source, scope, policy)).unwrap_or_default();
+    let words = |verdict: &&Verdict| {
+        let body = &verdict.body;
+        let until =
+            verdict.until().map_or_else(|| "until unblocked".to_owned(), |until| format!("until {until}"));
+        let (rule, reason) = (body.rule.as_deref().unwrap_or("?"), body.reason.as_deref().unwrap_or(""));
+        format!("{} {} {until} by {rule}: {reason}", body.action.name(), body.scope)
+    };
+    let verdict = (!verdicts.is_empty()).then(|| verdicts.iter().map(words).collect::<Vec<_>>().join(" / "));
+    Line { timestamp, what, score: rounded(tally.all.score), proven: rounded(tally.proven.score), verdict }
+}
+
+fn ending(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict]) -> Ending {
+    let scope = policy.scope(address);
+    let now = state.clock.now();
+    let stands = |verdict: &&Verdict| now.is_some_and(|now| verdict.until().is_none_or(|until| until > now));
+    let unblocked = verdicts.iter().rposition(|verdict| verdict.body.action == Action::Unblock);
+    let since = verdicts.iter().skip(unblocked.map_or(0, |at| at + 1));
+    let blocked = since.filter(|verdict| verdict.body.action == Action::Block).rfind(stands);
+    let source = state.sources.peek(scope);
+    let vouched = now.and_then(|now| state.vouchers.of(scope, now));
+    let ignored = policy.ignore.holds(address);
+    let answer = match (blocked, source) {
+        _ if ignored => "It is ignored, and never judged.".to_owned(),
+        (Some(verdict), _) => match verdict.until() {
+            Some(until) => format!("It is blocked until {until}."),
+            None => "It is blocked until somebody unblocks it.".to_owned(),
+        },
+        (None, _) if vouched.is_some() => "It is not blocked; who logged in is only watched.".to_owned(),
+        (None, Some(source)) if source.conviction().is_some() => {
+            "It is convicted, and only watched.".to_owned()
+        }
+        (None, Some(_)) => "It is not blocked: the evidence is not enough.".to_owned(),
+        (None, None) => "It is not blocked: nothing is held against it.".to_owned(),
+    };
+    Ending {
+        scope,
+        ignored,
+        blocked: blocked.is_some() && !ignored,
+        until: blocked.and_then(Verdict::until),
+        vouched_until: vouched.map(|voucher| voucher.until),
+        offences: source.map_or(0, crate::memory::Source::offences),
+        answer,
+        undo: blocked.map(|verdict| format!("psentry-block unblock {}", verdict.body.scope)),
+    }
+}
+
+fn json(out: &mut impl Write, lines: &[Line], ending: &Ending) -> io::Result<()> {
+    for line in lines {
+        writeln!(out, "{}", json!({ "probe": line }))?;
+    }
+    writeln!(out, "{}", json!({ "now": ending }))
+}
+
+fn table(out: &mut impl Write, lines: &[Line], ending: &Ending) -> io::Result<()> {
+    writeln!(out, "{:<27}  {:>8}  {:>8}  what", "when", "score", "proven")?;
+    for line in lines {
+        let what = printable(&line.what);
+        writeln!(
+            out,
+            "{:<27}  {:>8.3}  {:>8.3}  {what}",
+            line.timestamp.to_string(),
+            line.score,
+            line.proven
+        )?;
+        if let Some(verdict) = &line.verdict {
+            writeln!(out, "  -> {}", printable(verdict))?;
+        }
+    }
+    writeln!(out, "\n{}: {}", ending.scope, ending.answer)?;
+    match ending.offences {
+        0 => {}
+        1 => writeln!(out, "It was convicted by handshakes once.")?,
+        times => writeln!(out, "It was convicted by handshakes {times} times.")?,
+    }
+    if let Some(until) = ending.vouched_until {
+        writeln!(out, "Somebody logged in from there; that counts until {until}.")?;
+    }
+    if let Some(undo) = &ending.undo {
+        writeln!(out, "To let it in again: {undo}")?;
+    }
+    Ok(())
+}

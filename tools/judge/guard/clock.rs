@@ -1,0 +1,95 @@
+//! The time of the stream: it comes from the records and never goes back, except when the clock that they come from
+//! was set. One record from a far future or past must not end vouchers, sweeps and the brake: a jump counts only when a
+//! second record bears it out. Until then it counts for its own source alone, at its own time.
+
+use std::time::Duration;
+
+use psentry_records::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What is a jump. Sensors fall silent for days; and a wrong record within it does harm for days at most.
+pub(crate) const JUMP: Duration = Duration::from_secs(7 * 86_400);
+
+/// Where the stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    now: Option<i64>,
+    /// A jump that one record claimed.
+    claimed: Option<i64>,
+}
+
+/// What the clock makes of a record's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// The record's own time.
+    pub at: Timestamp,
+    /// Where the stream is.
+    pub now: Timestamp,
+    /// The stream jumped there: backwards or forwards.
+    pub jumped: bool,
+    /// The record came late.
+    pub late: bool,
+}
+
+fn apart(one: i64, other: i64) -> bool {
+    u128::from(one.abs_diff(other)) > JUMP.as_micros()
+}
+
+impl Clock {
+    /// Where the stream is; `None` before the first record.
+    #[must_use]
+    pub fn now(&self) -> Option<Timestamp> {
+        Timestamp::from_micros(self.now?)
+    }
+
+    /// Takes the time of a record.
+    pub fn tick(&mut self, at: Timestamp) -> Tick {
+        let (micros, now) = (at.micros(), self.now.unwrap_or(at.micros()));
+        if !apart(micros, now) {
+            self.now = Some(now.max(micros));
+            // A claim that nobody bore out was one wrong record.
+            self.claimed = self.claimed.filter(|_| micros < now);
+            return self.said(at, micros < now, false);
+        }
+        if self.claimed.is_some_and(|claimed| !apart(claimed, micros)) {
+            (self.now, self.claimed) = (Some(micros), None);
+            return self.said(at, false, true);
+        }
+        self.claimed = Some(micros);
+        self.said(at, micros < now, false)
+    }
+
+    fn said(&self, at: Timestamp, late: bool, jumped: bool) -> Tick {
+        Tick { at, now: self.now().unwrap_or(at), jumped, late }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(days: u64) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000 + days * 86_400).unwrap()
+    }
+
+    #[test]
+    fn late_records_keep_their_time_and_the_stream_keeps_its_own() {
+        let mut clock = Clock::default();
+        clock.tick(at(10));
+        assert_eq!(clock.tick(at(9)), Tick { at: at(9), now: at(10), jumped: false, late: true });
+        assert_eq!(clock.tick(at(12)).now, at(12));
+    }
+
+    #[test]
+    fn one_record_from_the_future_leaves_the_stream_where_it_is_and_two_move_it() {
+        let mut clock = Clock::default();
+        clock.tick(at(10));
+        assert_eq!(clock.tick(at(1000)), Tick { at: at(1000), now: at(10), jumped: false, late: false });
+        assert_eq!(clock.tick(at(11)).now, at(11));
+        assert_eq!(clock.tick(at(1000)).now, at(11), "the first one was forgotten");
+        assert_eq!(clock.tick(at(1001)), Tick { at: at(1001), now: at(1001), jumped: true, late: false });
+        // And back again, when the clock was set right.
+        assert_eq!(clock.tick(at(12)), Tick { at: at(12), now: at(1001), jumped: false, late: true });
+        assert_eq!(clock.tick(at(12)), Tick { at: at(12), now: at(12), jumped: true, late: false });
+    }
+}

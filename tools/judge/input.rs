@@ -1,0 +1,84 @@
+//! Files of records, as logrotate leaves them: plain, in gzip or in zstd, told apart by their first bytes.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use psentry_records::{Reader, Record};
+use ruzstd::decoding::StreamingDecoder;
+
+use crate::JudgeError;
+
+/// Reads every record of the files, one after another; `each` gets them with the text of their lines. Tells how far
+/// it is on a terminal. Lines that are no records are counted.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn each_record(files: &[PathBuf], mut each: impl FnMut(&Record)) -> Result<u64, JudgeError> {
+    let sizes = files.iter().map(|path| path.metadata().map_or(0, |meta| meta.len()));
+    let bar = ProgressBar::with_draw_target(Some(sizes.sum()), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut skipped = 0;
+    for path in files {
+        let failed = |source| JudgeError::Records { path: path.clone(), source };
+        let source = open(path, &bar).map_err(failed)?;
+        skipped += records_of(source, &mut each).map_err(failed)?;
+    }
+    bar.finish_and_clear();
+    Ok(skipped)
+}
+
+/// The same for one stream.
+pub(crate) fn records_of(source: impl Read, mut each: impl FnMut(&Record)) -> io::Result<u64> {
+    let mut reader = Reader::new(source);
+    let mut skipped = 0;
+    while let Some(item) = reader.next_item()? {
+        match item.record {
+            Ok(record) => each(&record),
+            Err(_) => skipped += 1,
+        }
+    }
+    Ok(skipped)
+}
+
+fn open(path: &Path, bar: &ProgressBar) -> io::Result<Box<dyn Read>> {
+    let mut file = BufReader::with_capacity(1 << 16, bar.wrap_read(File::open(path)?));
+    let start = file.fill_buf()?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(MultiGzDecoder::new(file)));
+    }
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Ok(Box::new(Frames { file: Some(file), frame: None }));
+    }
+    Ok(Box::new(file))
+}
+
+/// The frames of a zstd file, one after another: what was appended to it is a frame of its own.
+struct Frames<R: BufRead> {
+    file: Option<R>,
+    frame: Option<StreamingDecoder<R, ruzstd::decoding::FrameDecoder>>,
+}
+
+impl<R: BufRead> Read for Frames<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let got = frame.read(into)?;
+                if got > 0 {
+                    return Ok(got);
+                }
+                self.file = self.frame.take().map(StreamingDecoder::into_inner);
+            }
+            let Some(mut file) = self.file.take() else { return Ok(0) };
+            if file.fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            let frame = StreamingDecoder::new(file);
+            self.frame =
+                Some(frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The lines of the state file: JSON, one change a line. What they say does not depend on the policy, so that a state
+//! can be read under another one.
+
+use psentry_records::{Prefix, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::counters::Counters;
+use crate::guard::{Brake, Clock, Sweep, Voucher};
+use crate::memory::{Contact, Flat, Source};
+use crate::state::State;
+
+/// What the first line says, so that no other file is taken for one.
+pub(crate) const FORM: &str = "psentry-judge state 1";
+
+/// One line.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Entry {
+    /// What this file is.
+    Form(String),
+    /// A source, as it is from now on.
+    Source(SourceEntry),
+    /// A source that was forgotten.
+    Gone(Prefix),
+    /// Somebody logged in; without more it has ended.
+    Vouch(Prefix, Option<Voucher>),
+    /// A prefix in which sources were convicted; without more it was forgotten.
+    Sweep(Prefix, Option<Sweep>),
+    /// The rest, which is small.
+    Rest(Rest),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SourceEntry {
+    scope: Prefix,
+    numbers: (i64, u16, u16, u8, u8),
+    contacts: Vec<Flat>,
+}
+
+/// What is written anew with every change.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Rest {
+    clock: Clock,
+    brake: Brake,
+    counters: Counters,
+    evicted: u64,
+    #[serde(default)]
+    told: Option<i64>,
+}
+
+impl Entry {
+    pub(crate) fn source(scope: Prefix, source: &Source) -> Self {
+        let contacts = source.contacts().map(Contact::flat).collect();
+        Entry::Source(SourceEntry { scope, numbers: source.numbers(), contacts })
+    }
+
+    pub(crate) fn rest(state: &State) -> Self {
+        Entry::Rest(Rest {
+            clock: state.clock,
+            brake: state.brake,
+            counters: state.counters,
+            evicted: state.sources.evicted(),
+            told: state.told.map(Timestamp::micros),
+        })
+    }
+
+    /// Makes what the line says part of the state.
+    pub(crate) fn apply(self, state: &mut State) {
+        match self {
+            Entry::Form(_) => {}
+            Entry::Source(SourceEntry { scope, numbers, contacts }) => {
+                let contacts: Vec<Contact> = contacts.iter().map(Contact::from_flat).collect();
+                state.sources.restore(scope, Source::from_numbers(numbers, &contacts));
+            }
+            Entry::Gone(scope) => state.sources.remove(scope),
+            Entry::Vouch(scope, voucher) => state.vouchers.restore(scope, voucher),
+            Entry::Sweep(prefix, sweep) => state.sweeps.restore(prefix, sweep),
+            Entry::Rest(rest) => {
+                (state.clock, state.brake, state.counters) = (rest.clock, rest.brake, rest.counters);
+                state.sources.set_evicted(rest.evicted);
+                state.told = rest.told.and_then(Timestamp::from_micros);
+            }
+        }
+    }
+}

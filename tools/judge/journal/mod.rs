@@ -1,0 +1,214 @@
+//! The judge's memory on disk: a file of changes that is appended to, and written anew when it has grown to twice what
+//! the memory takes. A judge that is killed loses at most the last second; a torn last line is dropped; after a restart
+//! the judge goes on as if it had never stopped.
+
+mod entry;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use self::entry::{Entry, FORM};
+use crate::{JudgeError, State};
+
+/// The file of changes.
+const FILE: &str = "state.jsonl";
+
+/// The one that takes its place.
+const NEW: &str = "state.jsonl.new";
+
+/// Who holds this lock may write.
+const LOCK: &str = "lock";
+
+/// Below this size a file is not written anew.
+const SMALL: u64 = 4 << 20;
+
+/// The longest line that is read. A source has at most a hundred contacts, a prefix 256 members.
+const LONGEST: u64 = 1 << 20;
+
+/// The size of a file that could not be written to: only all of it written anew will do.
+const BROKEN: u64 = u64::MAX;
+
+/// The state on disk.
+pub struct Journal {
+    folder: PathBuf,
+    file: BufWriter<File>,
+    size: u64,
+    /// What it took when it was last written anew.
+    base: u64,
+    _lock: Flock<File>,
+}
+
+/// What was found wrong while a state was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Lines in the middle that say nothing.
+    pub lines: u64,
+    /// The last line was cut off.
+    pub torn: bool,
+}
+
+impl Journal {
+    /// Opens the state in a folder, which is made where it is missing, and restores it into `state`.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another judge uses it.
+    pub fn open(folder: &Path, state: &mut State) -> Result<(Self, Damage), JudgeError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| JudgeError::State { what, path, source }
+        };
+        fs::create_dir_all(folder).map_err(failed("cannot make the folder", folder))?;
+        let lock = folder.join(LOCK);
+        let file = OpenOptions::new().create(true).append(true).open(&lock);
+        let file = file.map_err(failed("cannot open", &lock))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| JudgeError::Locked(folder.to_owned()))?;
+        let path = folder.join(FILE);
+        let damage = match File::open(&path) {
+            Ok(file) => restore(file, state).map_err(failed("cannot read", &path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Damage::default(),
+            Err(error) => return Err(failed("cannot read", &path)(error)),
+        };
+        state.sources.keep_journal();
+        let (file, size) = rewrite(folder, state).map_err(failed("cannot write", &folder.join(NEW)))?;
+        let folder = folder.to_owned();
+        Ok((Journal { folder, file: BufWriter::new(file), size, base: size, _lock: lock }, damage))
+    }
+
+    /// Writes what changed since the last call.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&mut self, state: &mut State) -> Result<(), JudgeError> {
+        if self.size == BROKEN {
+            return self.compact(state);
+        }
+        let path = self.folder.join(FILE);
+        let mut append = || -> io::Result<u64> {
+            let mut line = Vec::new();
+            let mut written = 0;
+            let file = &mut self.file;
+            let mut put = |entry: &Entry| -> io::Result<()> {
+                line.clear();
+                serde_json::to_writer(&mut line, entry)?;
+                line.push(b'\n');
+                written += line.len() as u64;
+                file.write_all(&line)
+            };
+            state.sources.drain_changes(|scope, source| {
+                put(&source.map_or(Entry::Gone(scope), |source| Entry::source(scope, source)))
+            })?;
+            for (prefix, sweep) in state.sweeps.drain_changes() {
+                put(&Entry::Sweep(prefix, sweep))?;
+            }
+            for (scope, voucher) in state.vouchers.drain_changes() {
+                put(&Entry::Vouch(scope, voucher))?;
+            }
+            put(&Entry::rest(state))?;
+            file.flush()?;
+            Ok(written)
+        };
+        match append() {
+            Ok(written) => self.size += written,
+            Err(source) => {
+                self.size = BROKEN;
+                return Err(JudgeError::State { what: "cannot write", path, source });
+            }
+        }
+        if self.size > SMALL.max(2 * self.base) {
+            self.compact(state)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the file anew, with nothing in it but what is remembered now.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn compact(&mut self, state: &mut State) -> Result<(), JudgeError> {
+        let (file, size) = rewrite(&self.folder, state).map_err(|source| JudgeError::State {
+            what: "cannot write",
+            path: self.folder.join(NEW),
+            source,
+        })?;
+        (self.file, self.size, self.base) = (BufWriter::new(file), size, size);
+        Ok(())
+    }
+}
+
+/// Reads a state. Public so that it can be fed anything.
+///
+/// # Errors
+/// What read(2) says; no content is an error.
+pub fn restore(file: impl io::Read, state: &mut State) -> io::Result<Damage> {
+    let mut reader = BufReader::new(file);
+    let mut damage = Damage::default();
+    let mut line = Vec::new();
+    let mut first = true;
+    loop {
+        line.clear();
+        let got = io::Read::take(&mut reader, LONGEST).read_until(b'\n', &mut line)?;
+        if got == 0 {
+            return Ok(damage);
+        }
+        if line.last() != Some(&b'\n') {
+            if (got as u64) < LONGEST {
+                damage.torn = true;
+                return Ok(damage);
+            }
+            damage.lines += 1;
+            reader.skip_until(b'\n')?;
+            continue;
+        }
+        match serde_json::from_slice::<Entry>(&line) {
+            Ok(Entry::Form(form)) if form == FORM => first = false,
+            // Another version's file is no state of ours: begin anew rather than half.
+            _ if first => {
+                damage.lines += 1;
+                return Ok(damage);
+            }
+            Ok(entry) => entry.apply(state),
+            Err(_) => damage.lines += 1,
+        }
+    }
+}
+
+/// Writes all that is remembered into a new file, which takes the place of the old one only when it is on the disk.
+fn rewrite(folder: &Path, state: &mut State) -> io::Result<(File, u64)> {
+    let new = folder.join(NEW);
+    let mut file = BufWriter::new(File::create(&new)?);
+    let mut size = 0;
+    let mut line = Vec::new();
+    let mut put = |entry: &Entry| -> io::Result<()> {
+        line.clear();
+        serde_json::to_writer(&mut line, entry)?;
+        line.push(b'\n');
+        size += line.len() as u64;
+        file.write_all(&line)
+    };
+    put(&Entry::Form(FORM.to_owned()))?;
+    for (scope, source) in state.sources.oldest_first() {
+        put(&Entry::source(scope, source))?;
+    }
+    for (&scope, voucher) in state.vouchers.iter() {
+        put(&Entry::Vouch(scope, Some(voucher.clone())))?;
+    }
+    for (&prefix, sweep) in state.sweeps.iter() {
+        put(&Entry::Sweep(prefix, Some(sweep.clone())))?;
+    }
+    put(&Entry::rest(state))?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_data()?;
+    fs::rename(&new, folder.join(FILE))?;
+    File::open(folder)?.sync_all()?;
+    state.sources.all_written();
+    state.sweeps.drain_changes();
+    state.vouchers.drain_changes();
+    Ok((file, size))
+}
+
+#[cfg(test)]
+mod tests;

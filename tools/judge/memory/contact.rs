@@ -1,0 +1,208 @@
+//! One port that a source touched, once or often, in 24 bytes: an attacker chooses how many there are.
+
+use std::time::Duration;
+
+use psentry_records::{Kind, Proto, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::Classes;
+use crate::sighting::Sighting;
+
+/// Kinds by the place of their bit.
+const KINDS: [Kind; 10] = [
+    Kind::Connect,
+    Kind::Syn,
+    Kind::Fin,
+    Kind::Null,
+    Kind::Xmas,
+    Kind::Ack,
+    Kind::Maimon,
+    Kind::Window,
+    Kind::Udp,
+    Kind::Other,
+];
+
+/// Protocols by their number in the low three bits of `marks`.
+const PROTOS: [Proto; 6] = [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Sctp, Proto::Other];
+
+const PROTO: u8 = 0b0000_0111;
+const HAS_PORT: u8 = 0b0000_1000;
+const HANDSHAKE: u8 = 0b0001_0000;
+const SIGNATURE: u8 = 0b0010_0000;
+/// The handshake was not by SYN cookie, at least once.
+const CERTAIN: u8 = 0b0100_0000;
+
+/// One port, and how it was touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// The first touch, in microseconds since 1970.
+    first: i64,
+    /// From the first touch to the last, in microseconds; six bytes are nine years.
+    span: [u8; 6],
+    port: u16,
+    count: u32,
+    /// Kinds in the low ten bits, classes in the upper six.
+    sorts: u16,
+    /// At which address of this machine.
+    dest: u8,
+    marks: u8,
+}
+
+/// Where the classes begin.
+const CLASSES: u32 = 10;
+
+/// A contact as the state file has it: first, span, port, count, sorts, dest, marks.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Flat(i64, u64, u16, u32, u16, u8, u8);
+
+fn bit(kind: Kind) -> u16 {
+    KINDS.iter().position(|&known| known == kind).map_or(0, |at| 1 << at)
+}
+
+fn number(proto: Proto) -> u8 {
+    PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, number)| number)
+}
+
+impl Contact {
+    /// The first touch of a port.
+    #[must_use]
+    pub fn new(seen: &Sighting, now: Timestamp, classes: Classes) -> Self {
+        let mut contact = Contact {
+            first: now.micros(),
+            span: [0; 6],
+            port: seen.port.unwrap_or(0),
+            count: 0,
+            sorts: 0,
+            dest: seen.dest,
+            marks: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 },
+        };
+        contact.touch(seen, now, classes);
+        contact
+    }
+
+    /// One more touch of it; whether it weighs more for it.
+    pub fn touch(&mut self, seen: &Sighting, now: Timestamp, classes: Classes) -> bool {
+        let (first, last) = (self.first.min(now.micros()), self.last().micros().max(now.micros()));
+        self.first = first;
+        let [bytes @ .., _, _] = last.saturating_sub(first).clamp(0, (1 << 48) - 1).to_le_bytes();
+        self.span = bytes;
+        self.count = self.count.saturating_add(seen.count);
+        let before = (self.marks, self.classes());
+        self.sorts |= bit(seen.kind) | u16::from(classes.bits()) << CLASSES;
+        if seen.handshake {
+            self.marks |= if seen.cookie { HANDSHAKE } else { HANDSHAKE | CERTAIN };
+        }
+        if seen.signature {
+            self.marks |= SIGNATURE;
+        }
+        before != (self.marks, self.classes())
+    }
+
+    /// Whether that is this port.
+    #[must_use]
+    pub fn is(&self, seen: &Sighting) -> bool {
+        self.port == seen.port.unwrap_or(0)
+            && self.dest == seen.dest
+            && self.marks & (PROTO | HAS_PORT)
+                == number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 }
+    }
+
+    /// The first touch.
+    #[must_use]
+    pub fn first(&self) -> Timestamp {
+        Timestamp::from_micros(self.first).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The last one.
+    #[must_use]
+    pub fn last(&self) -> Timestamp {
+        let [a, b, c, d, e, f] = self.span;
+        self.first().plus(Duration::from_micros(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])))
+    }
+
+    /// The port, where the protocol has ports.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        (self.marks & HAS_PORT != 0).then_some(self.port)
+    }
+
+    /// Its protocol.
+    #[must_use]
+    pub fn proto(&self) -> Proto {
+        PROTOS.get(usize::from(self.marks & PROTO)).copied().unwrap_or(Proto::Other)
+    }
+
+    /// Whether a handshake was completed at least once.
+    #[must_use]
+    pub fn handshake(&self) -> bool {
+        self.marks & HANDSHAKE != 0
+    }
+
+    /// Whether one was completed that no SYN cookie answered for.
+    #[must_use]
+    pub fn certain(&self) -> bool {
+        self.marks & CERTAIN != 0
+    }
+
+    /// Whether a scanner was recognized by its packet.
+    #[must_use]
+    pub fn signature(&self) -> bool {
+        self.marks & SIGNATURE != 0
+    }
+
+    /// What it is evidence of.
+    #[must_use]
+    pub fn classes(&self) -> Classes {
+        Classes::from_bits((self.sorts >> CLASSES).to_le_bytes()[0])
+    }
+
+    /// Whether both are the same port, if at different addresses.
+    #[must_use]
+    pub fn same_port(&self, other: &Contact) -> bool {
+        self.port == other.port && (self.marks ^ other.marks) & (PROTO | HAS_PORT) == 0
+    }
+
+    /// How many touches.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The kinds of these contacts, each once.
+    pub fn kinds<'a>(contacts: impl Iterator<Item = &'a Contact>) -> Vec<Kind> {
+        let seen = contacts.fold(0, |kinds, contact| kinds | contact.sorts);
+        KINDS.into_iter().filter(|&kind| seen & bit(kind) != 0).collect()
+    }
+
+    pub(crate) fn flat(&self) -> Flat {
+        let [a, b, c, d, e, f] = self.span;
+        let span = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        Flat(self.first, span, self.port, self.count, self.sorts, self.dest, self.marks)
+    }
+
+    pub(crate) fn from_flat(flat: &Flat) -> Self {
+        let &Flat(first, span, port, count, sorts, dest, marks) = flat;
+        let [span @ .., _, _] = span.min((1 << 48) - 1).to_le_bytes();
+        let first = first.clamp(0, Timestamp::MAX.micros());
+        Contact { first, span, port, count, sorts, dest, marks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_as_small_as_it_says() {
+        assert_eq!(size_of::<Contact>(), 24);
+    }
+
+    #[test]
+    fn every_kind_and_protocol_has_a_place_of_its_own() {
+        let kinds: std::collections::BTreeSet<u16> = KINDS.into_iter().map(bit).collect();
+        assert!(kinds.len() == KINDS.len() && !kinds.contains(&0));
+        for (proto, want) in PROTOS.into_iter().zip(0..) {
+            assert_eq!(number(proto), want);
+        }
+    }
+}

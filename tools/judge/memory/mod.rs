@@ -1,0 +1,12 @@
+//! What the judge remembers of sources, bounded: [`Table`] of [`Source`]s of [`Contact`]s.
+
+mod contact;
+mod key;
+mod slot;
+mod source;
+mod table;
+
+pub use contact::Contact;
+pub(crate) use contact::Flat;
+pub use source::{Conviction, Room, Source};
+pub use table::Table;

@@ -1,0 +1,274 @@
+//! What is known of one source, in 72 bytes beside its address and its place: two contacts within, more in a list of their
+//! own. What led to a conviction is forgotten when it is over; how often there was one is not.
+
+use std::time::Duration;
+
+use psentry_records::Timestamp;
+
+use super::contact::Contact;
+use crate::evidence::Classes;
+use crate::guard::JUMP;
+use crate::sighting::Sighting;
+
+/// How many contacts stand within the source.
+const INLINE: usize = 2;
+
+const CONVICTED: u8 = 1;
+const PROVEN: u8 = 2;
+/// Convicted, but only watched: the level is too low, it is vouched for, or the brake is on.
+const HELD: u8 = 4;
+/// It completed a handshake, or was convicted by handshakes: it is not pushed out by those who did not.
+const KNOWN: u8 = 8;
+/// The marks that are the table's: they say nothing of the source.
+const TABLE: u8 = 0xf0;
+
+/// Everything known of one source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Source {
+    inline: [Contact; INLINE],
+    #[allow(clippy::box_collection)] // eight bytes instead of twenty-four, for the many that need none
+    more: Option<Box<Vec<Contact>>>,
+    /// When the conviction that stands ends, or the last one ended, in microseconds.
+    until: i64,
+    offences: u16,
+    /// Packets since it was last at nothing, as psad counts them; stops at 65,535.
+    packets: u16,
+    held: u8,
+    level: u8,
+    /// The table's: how many bits of the address count.
+    pub(super) len: u8,
+    pub(super) marks: u8,
+}
+
+/// A conviction that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conviction {
+    /// Whether handshakes alone convicted.
+    pub proven: bool,
+    /// Whether it is only watched.
+    pub held: bool,
+}
+
+impl Source {
+    /// A new one in its place in the table.
+    pub(super) fn placed(len: u8, marks: u8) -> Self {
+        Source { len, marks, ..Source::default() }
+    }
+
+    /// The ports it touched and that are remembered, oldest first as a rule.
+    pub fn contacts(&self) -> impl Iterator<Item = &Contact> {
+        self.inline.iter().take(usize::from(self.held)).chain(self.more.iter().flat_map(|more| more.iter()))
+    }
+
+    fn contacts_mut(&mut self) -> impl Iterator<Item = &mut Contact> {
+        let held = usize::from(self.held);
+        self.inline.iter_mut().take(held).chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
+    }
+
+    /// How many contacts take room beside it.
+    #[must_use]
+    pub fn spilled(&self) -> usize {
+        self.more.as_ref().map_or(0, |more| more.len())
+    }
+
+    /// Takes note of a touch: whether there is something new to weigh. Contacts that lie further than `keep` before
+    /// the newest are forgotten, so a record that comes late counts as if it had come in time, or not at all. More
+    /// than `most` are not kept: one outside the window gives way, or to a handshake one without, so that a flood of
+    /// forged ports hides no proof.
+    pub fn note(&mut self, seen: &Sighting, now: Timestamp, classes: Classes, room: Room) -> bool {
+        self.packets = self.packets.saturating_add(u16::try_from(seen.count).unwrap_or(u16::MAX));
+        if seen.handshake {
+            self.marks |= KNOWN;
+        }
+        // What lies far ahead was a wrong clock: it must not make everything since look stale.
+        if self.newest().is_some_and(|newest| newest.since(now) > JUMP) {
+            let kept: Vec<Contact> =
+                self.contacts().filter(|contact| contact.last().since(now) <= JUMP).copied().collect();
+            self.set(&kept);
+        }
+        if let Some(contact) = self.contacts_mut().find(|contact| contact.is(seen)) {
+            let stale = room.window < now.since(contact.last());
+            return contact.touch(seen, now, classes) || stale;
+        }
+        let newest = self.newest().map_or(now, |newest| newest.max(now));
+        let fresh = |contact: &Contact, span| newest.since(contact.last()) <= span;
+        if self.contacts().any(|contact| !fresh(contact, room.keep)) {
+            let kept: Vec<Contact> =
+                self.contacts().filter(|contact| fresh(contact, room.keep)).copied().collect();
+            self.set(&kept);
+        }
+        if newest.since(now) > room.keep {
+            return false;
+        }
+        let contact = Contact::new(seen, now, classes);
+        if usize::from(self.held) + self.spilled() < room.most.max(INLINE) {
+            self.push(contact);
+            return true;
+        }
+        let stale = |held: &Contact| !fresh(held, room.window);
+        let oldest = self.contacts_mut().filter(|held| stale(held)).min_by_key(|held| held.last());
+        if let Some(oldest) = oldest {
+            *oldest = contact;
+        } else if seen.handshake
+            && let Some(weak) = self.contacts_mut().find(|held| !held.handshake())
+        {
+            *weak = contact;
+        }
+        true
+    }
+
+    fn push(&mut self, contact: Contact) {
+        match self.inline.get_mut(usize::from(self.held)) {
+            Some(free) => {
+                *free = contact;
+                self.held += 1;
+            }
+            None => {
+                let more = self.more.get_or_insert_default();
+                // Doubling would waste half.
+                if more.len() == more.capacity() {
+                    more.reserve_exact(more.len().clamp(2, 8));
+                }
+                more.push(contact);
+            }
+        }
+    }
+
+    /// Replaces all contacts.
+    pub(crate) fn set(&mut self, contacts: &[Contact]) {
+        self.held = 0;
+        self.more = None;
+        contacts.iter().for_each(|&contact| self.push(contact));
+    }
+
+    /// The newest touch.
+    #[must_use]
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.contacts().map(Contact::last).max()
+    }
+
+    /// Ends a conviction whose time is over, and forgets what led to it.
+    pub fn release(&mut self, now: Timestamp) {
+        if self.conviction().is_some() && now >= self.until() {
+            self.acquit();
+        }
+    }
+
+    /// Ends a conviction, and forgets what led to it.
+    pub fn acquit(&mut self) {
+        self.marks &= KNOWN | TABLE;
+        self.set(&[]);
+        self.packets = 0;
+        self.level = 0;
+    }
+
+    /// Forgives one offence for every `span` that passed since the last one ended.
+    pub fn forgive(&mut self, now: Timestamp, span: Duration) {
+        if self.offences == 0 || self.conviction().is_some() {
+            return;
+        }
+        let spans = now.since(self.until()).as_micros().checked_div(span.as_micros()).unwrap_or(0);
+        let spans = u32::try_from(spans).unwrap_or(u32::MAX);
+        self.offences = self.offences.saturating_sub(u16::try_from(spans).unwrap_or(u16::MAX));
+        self.until = self.until().plus(span.saturating_mul(spans)).micros();
+    }
+
+    /// Convicts it. What is only watched is no offence.
+    pub fn convict(&mut self, until: Timestamp, conviction: Conviction) {
+        self.until = until.micros();
+        self.marks |= CONVICTED;
+        self.marks &= !(PROVEN | HELD);
+        if conviction.held {
+            self.marks |= HELD;
+        }
+        if conviction.proven {
+            self.marks |= PROVEN | KNOWN;
+            self.offences = self.offences.saturating_add(u16::from(!conviction.held));
+        }
+    }
+
+    /// The conviction that stands.
+    #[must_use]
+    pub fn conviction(&self) -> Option<Conviction> {
+        (self.marks & CONVICTED != 0)
+            .then_some(Conviction { proven: self.marks & PROVEN != 0, held: self.marks & HELD != 0 })
+    }
+
+    /// When the conviction ends, or the last one ended.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        Timestamp::from_micros(self.until).unwrap_or(Timestamp::MAX)
+    }
+
+    /// A conviction that was only watched is blocked from now on.
+    pub fn unhold(&mut self, until: Timestamp) {
+        self.offences =
+            self.offences.saturating_add(u16::from(self.marks & (HELD | PROVEN) == HELD | PROVEN));
+        self.marks &= !HELD;
+        self.until = until.micros();
+    }
+
+    /// How often it was convicted by handshakes, and not only watched, less what was forgiven.
+    #[must_use]
+    pub fn offences(&self) -> u32 {
+        self.offences.into()
+    }
+
+    /// How many packets it sent since it was last at nothing; 65,535 means as many or more.
+    #[must_use]
+    pub fn packets(&self) -> u32 {
+        self.packets.into()
+    }
+
+    /// The level that was last told of.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// Notes the level that is told of.
+    pub fn set_level(&mut self, level: u8) {
+        self.level = level;
+    }
+
+    /// Whether it ever completed a handshake: then those who did not cannot push it out of memory.
+    #[must_use]
+    pub fn known(&self) -> bool {
+        self.marks & KNOWN != 0
+    }
+
+    /// The numbers beside the contacts, for the state file: until, offences, packets, level, marks.
+    pub(crate) fn numbers(&self) -> (i64, u16, u16, u8, u8) {
+        (self.until, self.offences, self.packets, self.level, self.marks & !TABLE)
+    }
+
+    pub(crate) fn from_numbers(numbers: (i64, u16, u16, u8, u8), contacts: &[Contact]) -> Self {
+        let (until, offences, packets, level, marks) = numbers;
+        let until = until.clamp(0, Timestamp::MAX.micros());
+        let marks = marks & !TABLE;
+        let mut source = Source { until, offences, packets, level, marks, ..Source::default() };
+        source.set(contacts);
+        source
+    }
+}
+
+/// How much of one source is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How many contacts.
+    pub most: usize,
+    /// How long a contact is kept.
+    pub keep: Duration,
+    /// How long it counts as fresh.
+    pub window: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_as_small_as_it_says() {
+        assert_eq!(size_of::<Source>(), 72);
+    }
+}

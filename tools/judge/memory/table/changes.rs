@@ -1,0 +1,65 @@
+//! What a journal is told of the table, and what the table takes back from it.
+
+use std::mem;
+
+use psentry_records::Prefix;
+
+use super::{DIRTY, LINKED_KNOWN, Source, Table, WRITTEN};
+
+impl Table {
+    /// Puts back what was known of a source, as just seen.
+    pub(crate) fn restore(&mut self, scope: Prefix, known: Source) {
+        self.with(scope, |source| {
+            let (len, marks) = (source.len, source.marks);
+            *source = known;
+            source.len = len;
+            source.marks |= marks & (LINKED_KNOWN | DIRTY | WRITTEN);
+        });
+    }
+
+    /// All sources, the one seen longest ago first: those whose packets could be forged, then the others.
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (Prefix, &Source)> {
+        [self.forgeable, self.known].into_iter().flat_map(|list| {
+            std::iter::successors(self.slot(list.tail), |slot| self.slot(slot.prev))
+                .map(|slot| (slot.key().into(), &slot.source))
+        })
+    }
+
+    /// The journal knows of all that is held now.
+    pub(crate) fn all_written(&mut self) {
+        self.gone.clear();
+        for slot in self.chunks.iter_mut().flatten() {
+            slot.mark(DIRTY, false);
+            slot.mark(WRITTEN, true);
+        }
+    }
+
+    /// Hands what changed since the last call to `write`: first who was forgotten, then the changed sources, the one
+    /// seen longest ago first. What changed stands at the heads of the lists, because it was seen since.
+    pub(crate) fn drain_changes<E>(
+        &mut self,
+        mut write: impl FnMut(Prefix, Option<&Source>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for scope in mem::take(&mut self.gone) {
+            write(scope, None)?;
+        }
+        for list in [self.forgeable, self.known] {
+            let mut changed = Vec::new();
+            let mut at = list.head;
+            while let Some(slot) = self.slot(at)
+                && slot.has(DIRTY)
+            {
+                changed.push(at);
+                at = slot.next;
+            }
+            for place in changed.into_iter().rev() {
+                if let Some(slot) = self.slot_mut(place) {
+                    slot.mark(DIRTY, false);
+                    slot.mark(WRITTEN, true);
+                    write(slot.key().into(), Some(&slot.source))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! The file: every key is read, every mistake is named with its place, and the defaults stand in one place.
+
+use std::path::Path;
+
+use super::assemble::span;
+use super::file::File;
+use super::*;
+use crate::PolicyFlags;
+
+/// The policy of a text.
+pub(crate) fn policy_of(text: &str) -> Policy {
+    read(text, &PolicyFlags::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn read(text: &str, flags: &PolicyFlags) -> Result<Policy, String> {
+    let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    std::fs::write(file.path(), text).map_err(|error| error.to_string())?;
+    let flags = PolicyFlags { policy: Some(file.path().to_owned()), ..flags.clone() };
+    let name = file.path().display().to_string();
+    Policy::from_flags(&flags).map_err(|error| error.to_string().replace(&name, "policy.toml"))
+}
+
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../units/etc/policy.toml");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// What a policy says, without the files it came from.
+fn said(mut policy: Policy) -> String {
+    policy.files.clear();
+    format!("{policy:#?}")
+}
+
+/// The example without the `#` before each key: every key at its default.
+fn uncommented() -> String {
+    let key = |line: &&str| {
+        line.starts_with('[') || line.starts_with("#") && line.contains(" = ") && !line.starts_with("# ")
+    };
+    example().lines().filter(key).map(|line| line.trim_start_matches('#').to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_example_says_nothing_but_the_defaults() {
+    let defaults = Policy::from_flags(&PolicyFlags::default()).unwrap();
+    let defaults = said(defaults);
+    assert_eq!(said(policy_of(&example())), defaults);
+    let text = uncommented();
+    assert_eq!(said(policy_of(&text)), defaults, "{text}");
+}
+
+#[test]
+fn the_example_has_every_key_of_the_file_and_the_manual_describes_each() {
+    let keys: Vec<String> = uncommented()
+        .lines()
+        .filter_map(|line| line.split_once(" = ").map(|(key, _)| key.trim().to_owned()))
+        .collect();
+    let source = include_str!("file.rs");
+    let fields: Vec<&str> = source
+        .lines()
+        .skip_while(|line| !line.contains("struct Test"))
+        .take_while(|line| !line.contains("struct Rule"))
+        .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "))
+        .map(|(field, _)| field)
+        .collect();
+    assert!(fields.len() > 30, "{fields:?}");
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../man/psentry-policy.5"));
+    let page = page.unwrap();
+    for field in fields {
+        // The trigger has no default: it takes the place of the test.
+        assert!(field == "trigger" || keys.iter().any(|key| key == field), "the example lacks {field}");
+        assert!(page.contains(&format!(".It Ic {field} ")), "the manual lacks {field}");
+    }
+    for line in uncommented().lines() {
+        let Some((key, value)) = line.split_once(" = ") else { continue };
+        let value = value.trim_matches('"').replace("[]", "none");
+        let head = format!(".It Ic {} ", key.trim());
+        // Of keys of the same name in several tables, one of the items says it.
+        let mut items = page.split(&head).skip(1).filter_map(|item| item.split(".It Ic").next());
+        let says = items.any(|item| item.contains(&format!("by default {value}")));
+        assert!(says, "the manual does not say that {key} is {value} by default");
+    }
+}
+
+#[test]
+fn a_mistake_is_named_with_file_line_and_column() {
+    for (text, want) in [
+        ("[test]\nalpha = 2\n", "policy.toml, line 2, column 9: "),
+        ("[test]\nalpha = 2.0\n", "policy.toml, line 2, column 9: write a number between 0 and 1"),
+        ("[test]\nalhpa = 0.1\n", "policy.toml, line 2, column 1: unknown field `alhpa`"),
+        ("[tests]\n", "policy.toml, line 1, column 2: unknown field `tests`"),
+        ("[test]\nwindow = \"ten\"\n", "line 2, column 10: write a duration as 600 (seconds)"),
+        ("[test]\nwindow = true\n", "line 2, column 10: invalid type: boolean"),
+        ("[test\n", "policy.toml, line 1, column 6: "),
+        ("\n\n[block]\nduration = \"nie\"\n", "line 4, column 12: write a duration as 600 (seconds), 10m"),
+        ("[evidence]\ndecoy = 0.5\n", "line 2, column 9: write one in how many"),
+        ("[levels]\npackets = [5, 4, 3, 2, 1]\n", "line 2, column 11: write five numbers"),
+        ("[levels]\nblock = 6\n", "line 2, column 9: write a level from 1 to 5"),
+        ("[sweep]\nipv4 = 8\n", "line 2, column 8: write a length of an IPv4 prefix"),
+        (
+            "[ignore]\nnetworks = [\"example.org\"]\n",
+            "line 2, column 12: 'example.org' looks like a host name",
+        ),
+        ("[ignore]\nnetworks = [\"@lan\"]\n", "policy.toml: there is no group 'lan'"),
+        ("[groups]\nlan = [\"10.0.0.0/33\"]\n", "line 2, column 7: '10.0.0.0/33': the length"),
+        ("[[rule]]\nports = [23]\n", "missing field `name`"),
+        ("[[rule]]\nname = \"x\"\nports = [\"9-1\"]\nconvict = true\n", "line 3, column 9: '9-1' is no port"),
+        ("[[rule]]\nname = \"x\"\nports = [65536]\nconvict = true\n", "line 3, column 9: '65536' is no port"),
+        ("[[rule]]\nname = \"x\"\nconvict = true\nignore = true\n", "both convicts and ignores"),
+        ("[[rule]]\nname = \"x\"\nports = [1]\n", "rule 'x' does nothing"),
+        ("[[rule]]\nname = \"x\"\nports = [1]\nthreshold = 2.0\n", "a threshold is of a source"),
+        ("[[rule]]\nname = \"\\u001b\"\nconvict = true\n", "the name of a rule is 1 to 60"),
+    ] {
+        let error = read(text, &PolicyFlags::default()).unwrap_err();
+        assert!(error.contains(want), "{text}: {error}");
+    }
+    let many = "[[rule]]\nname = \"x\"\nconvict = true\n".repeat(65);
+    assert!(read(&many, &PolicyFlags::default()).unwrap_err().contains("there are 65 rules"));
+}
+
+#[test]
+fn flags_override_the_file() {
+    let text = "[test]\nwindow = \"1h\"\n[block]\nduration = \"2h\"\nunproven = 5\nobserve = true\n";
+    let policy = policy_of(text);
+    assert_eq!((policy.window, policy.block.duration), (span("1h"), Length::For(span("2h"))));
+    assert!(policy.observe && policy.block.unproven == span("5s"));
+    let flags = PolicyFlags {
+        window: Some(span("9m")),
+        duration: Some(Length::Forever),
+        unproven: Some(span("2m")),
+        trigger: Some(7),
+        max_sources: Some(9),
+        ..PolicyFlags::default()
+    };
+    let policy = read(text, &flags).unwrap();
+    assert_eq!((policy.window, policy.block.duration), (span("9m"), Length::Forever));
+    assert_eq!((policy.block.unproven, policy.max_sources), (span("2m"), 9));
+    assert!(format!("{:?}", policy.rules).contains("Trigger { ports: 7 }"));
+}
+
+#[test]
+fn what_could_be_forged_never_lasts_longer() {
+    assert_eq!(policy_of("[block]\nduration = \"10s\"\n").block.unproven, span("10s"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[\\[\\]a-z0-9=\" .\\n#@/-]{0,200}") {
+        let _ = File::parse(Path::new("policy"), &text);
+    }
+}

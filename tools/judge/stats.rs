@@ -1,0 +1,93 @@
+//! The counters, told: as a `stats` record in the stream, as Suricata's EVE has one, and as a file in Prometheus' text
+//! format.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use psentry_records::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::State;
+
+/// How often counters are told, in the time of the records.
+const MINUTE: i64 = 60_000_000;
+
+/// The `stats` record of a state, without its newline, as of `at`.
+#[must_use]
+pub fn record(state: &State, at: Timestamp) -> String {
+    let mut stats = Map::new();
+    stats.insert("stage".to_owned(), json!("judge"));
+    for (name, _, value) in state.counters.named() {
+        stats.insert(name.to_owned(), json!(value));
+    }
+    stats.insert("sources".to_owned(), json!(state.sources.held()));
+    stats.insert("evicted".to_owned(), json!(state.sources.evicted()));
+    let stats = Value::Object(stats);
+    format!(r#"{{"timestamp":"{at}","event_type":"stats","stats":{stats}}}"#)
+}
+
+/// The record that is due, if a minute of the records' time has passed since the last one.
+pub fn due(state: &mut State) -> Option<String> {
+    let minute = Timestamp::from_micros(state.clock.now()?.micros() / MINUTE * MINUTE)?;
+    let told = state.told.replace(minute)?;
+    (told != minute).then(|| record(state, minute))
+}
+
+/// Writes the counters for node_exporter's textfile collector: beside the file, and then in its place.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_metrics(state: &State, path: &Path) -> io::Result<()> {
+    let mut text = String::new();
+    let mut put = |name: &str, kind: &str, help: &str, value: u64| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name} {value}\n");
+    };
+    for (name, help, value) in state.counters.named() {
+        put(&format!("psentry_judge_{name}_total"), "counter", help, value);
+    }
+    let evicted = state.sources.evicted();
+    put("psentry_judge_evicted_total", "counter", "Sources forgotten for want of room", evicted);
+    put("psentry_judge_sources", "gauge", "Sources remembered", state.sources.held() as u64);
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_of_the_stream_and_the_file_is_prometheus_s() {
+        let mut state = State::new(10);
+        state.counters.records = 7;
+        let line = record(&state, Timestamp::from_secs(1_700_000_000).unwrap());
+        assert_eq!(psentry_records::Record::parse(&line), Ok(psentry_records::Record::Other("stats".into())));
+        assert!(line.contains(r#""stage":"judge""#) && line.contains(r#""records":7"#), "{line}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("psentry.prom");
+        write_metrics(&state, &path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("# TYPE psentry_judge_records_total counter\npsentry_judge_records_total 7\n"));
+        assert!(text.lines().all(|line| line.starts_with("# ") || line.split(' ').count() == 2), "{text}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_minute_of_record_time_is_told_once() {
+        let mut state = State::new(10);
+        let mut at = |secs: u64| {
+            state.clock.tick(Timestamp::from_secs(1_700_000_000 + secs).unwrap());
+            due(&mut state).is_some()
+        };
+        // 1,700,000,000 is 20 seconds past the minute.
+        assert_eq!(
+            [0, 1, 39, 40, 41, 400, 400].map(&mut at),
+            [false, false, false, true, false, true, false]
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! How often the judge is wrong: 100,000 innocent sources and 10,000 scanners meet it, and beside it the rules of its
+//! peers with their documented parameters. Everything is drawn from one seed, so that the table is always the same;
+//! `cargo test -p psentry-judge --test simulation -- --nocapture` prints it.
+//!
+//! The machine has a service on 12 of its ports. Decoys listen on 24 ports that people and programs try; to every other
+//! port a packet is seen as one to a closed port. What innocents do, each source within 30 days:
+//!
+//! | share | innocents | what they do |
+//! |---|---|---|
+//! | 40 % | crawlers, link checkers | touch one decoy (8080, 8443, 8000, 8888) once, one in 50 of them a second one, days later |
+//! | 20 % | people | mistype one port: a decoy with 1 in 3, else a closed one; the browser tries 1 to 3 times |
+//! | 15 % | users of a service that restarts | 1 to 20 SYNs to the one port, one in 5 to two ports (80 and 443, 993 and 587) |
+//! | 10 % | former peers | 1 to 4 late FIN+ACK or ACK to the service's port; one in 10 to two ports |
+//! | 10 % | servers that this machine spoke to | 1 to 40 late packets, from 443 or 53, to as many ephemeral ports |
+//! | 4 % | stale peers of a UDP service that has moved | 5 to 200 datagrams to one closed port |
+//! | 1 % | NAT with 2 to 200 people | each person slips as above once in 400 days |
+//!
+//! What scanners do:
+//!
+//! | share | scanners | what they do |
+//! |---|---|---|
+//! | 25 % | nmap -sT | 40 of the likeliest ports, shuffled as nmap does, 10 ms apart |
+//! | 15 % | nmap -sS | the same by SYN, of which decoys see a packet only |
+//! | 5 % | nmap -sF, -sX, -sN, -sA | the same by segments without a SYN |
+//! | 5 % | nmap -sU | 50 ports by datagrams, 0.4 s apart |
+//! | 15 % | masscan | 6 to 20 ports in random order over minutes, with its signature |
+//! | 20 % | Mirai-like | 23 nine times in ten, else 2323, by SYN, then 5555, 7547, 8080, 37215 |
+//! | 5 % | port knockers and brute forcers | three to five fixed decoys in order, a second apart |
+//! | 5 % | distributed | two ports each, by handshake, a minute apart |
+//! | 5 % | slow | a port every 2 to 20 hours, by handshake, for 30 days |
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![allow(clippy::cast_precision_loss, unreachable_pub, missing_docs)]
+
+mod peers;
+mod world;
+
+use psentry_judge::{Policy, PolicyFlags, State, step_sighting};
+
+use peers::{Crowdsec, Detector, PortSentry, Psad, Zeek};
+use world::{Touch, World};
+
+const INNOCENTS: u32 = 100_000;
+const SCANNERS: u32 = 10_000;
+
+/// psentry itself, with its defaults but for sweeps and the brake: the sources here are independent of each other.
+struct Psentry {
+    policy: Policy,
+    state: State,
+}
+
+impl Detector for Psentry {
+    fn see(&mut self, touch: &Touch) -> bool {
+        let mut verdicts = Vec::new();
+        step_sighting(&mut self.state, &self.policy, &touch.sighting(), &mut verdicts);
+        !verdicts.is_empty()
+    }
+
+    fn forget(&mut self) {
+        self.state = State::new(8);
+    }
+}
+
+fn psentry() -> Box<dyn Detector> {
+    let mut policy = Policy::from_flags(&PolicyFlags::default()).unwrap();
+    (policy.sweep.sources, policy.brake.blocks) = (0, 0);
+    Box::new(Psentry { policy, state: State::new(1000) })
+}
+
+/// What becomes of a kind of source under one detector.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    sources: u32,
+    convicted: u32,
+    probes: Vec<u32>,
+}
+
+impl Tally {
+    fn share(&self) -> f64 {
+        f64::from(self.convicted) / f64::from(self.sources.max(1))
+    }
+
+    fn median(&mut self) -> u32 {
+        self.probes.sort_unstable();
+        self.probes.get(self.probes.len() / 2).copied().unwrap_or(0)
+    }
+}
+
+type Make = fn() -> Box<dyn Detector>;
+
+/// The detectors, each as its makers document it.
+const DETECTORS: [(&str, Make); 6] = [
+    ("psentry", psentry),
+    ("PortSentry 2, SCAN_TRIGGER=1", || Box::new(PortSentry { trigger: 1, seen: 0 })),
+    ("PortSentry 2, SCAN_TRIGGER=5", || Box::new(PortSentry { trigger: 5, seen: 0 })),
+    ("psad, danger level 2 (15 packets)", || Box::new(Psad::new(15))),
+    ("CrowdSec, 15 ports, leak 5 s", || Box::new(Crowdsec::default())),
+    ("Zeek, 15 ports in 5 min", || Box::new(Zeek::default())),
+];
+
+/// Every source under a detector that knows only it, which is what tables by source do.
+fn run(make: Make, sources: &[(usize, Vec<Touch>)], kinds: usize) -> Vec<Tally> {
+    let mut tallies = vec![Tally::default(); kinds];
+    let mut detector = make();
+    for (kind, touches) in sources {
+        detector.forget();
+        let tally = &mut tallies[*kind];
+        tally.sources += 1;
+        if let Some(at) = touches.iter().position(|touch| detector.see(touch)) {
+            tally.convicted += 1;
+            tally.probes.push(at as u32 + 1);
+        }
+    }
+    tallies
+}
+
+fn together(tallies: &[Tally]) -> Tally {
+    tallies.iter().fold(Tally::default(), |mut sum, tally| {
+        sum.sources += tally.sources;
+        sum.convicted += tally.convicted;
+        sum.probes.extend_from_slice(&tally.probes);
+        sum
+    })
+}
+
+#[test]
+fn innocents_are_left_alone_and_scanners_are_not() {
+    let mut world = World::new(0x5eed);
+    let innocents: Vec<_> = (0..INNOCENTS).map(|n| world.innocent(n)).collect();
+    let scanners: Vec<_> = (0..SCANNERS).map(|n| world.scanner(n)).collect();
+    println!("{:<36} {:>10} {:>10} {:>8}", "", "innocents", "scanners", "median");
+    let mut rows = Vec::new();
+    for (name, make) in DETECTORS {
+        let wrong = run(make, &innocents, world::INNOCENTS.len());
+        let right = run(make, &scanners, world::SCANNERS.len());
+        let (all_wrong, mut all_right) = (together(&wrong), together(&right));
+        let median = all_right.median();
+        println!(
+            "{name:<36} {:>9.3}% {:>9.2}% {median:>8}",
+            all_wrong.share() * 100.0,
+            all_right.share() * 100.0
+        );
+        rows.push((all_wrong, all_right, median, wrong, right));
+    }
+    let (wrong, right, median, by_innocent, by_scanner) = rows.remove(0);
+    for (kinds, tallies) in [(&world::INNOCENTS[..], by_innocent), (&world::SCANNERS[..], by_scanner)] {
+        for ((name, _), mut tally) in kinds.iter().zip(tallies) {
+            let (share, median) = (tally.share() * 100.0, tally.median());
+            println!("    {name:<32} {:>7} {share:>9.3}% {median:>8}", tally.sources);
+        }
+    }
+    // alpha and beta, as the policy has them by default.
+    assert!(wrong.share() <= 0.001, "{} innocents of {} convicted", wrong.convicted, wrong.sources);
+    assert!(right.share() >= 0.99, "{} scanners of {} convicted", right.convicted, right.sources);
+    assert!(median <= 3, "{median} probes");
+    // The table means something only where somebody does worse: a first touch convicts nearly everybody.
+    assert!(rows[0].0.share() > 0.3 && rows[4].1.share() < 0.9);
+}
