@@ -101,6 +101,8 @@ let
     ++ cfg.extraFlags.judge;
     block = [
       "--pass"
+      "--state"
+      "/var/lib/psentry-block"
     ]
     ++ toFlags {
       backend = cfg.block.backends;
@@ -213,6 +215,9 @@ in
             StandardOutput = log;
             RuntimeDirectory = "psentry-block";
             RuntimeDirectoryPreserve = "restart";
+            # Blocks outlive a reboot.
+            StateDirectory = "psentry-block";
+            StateDirectoryMode = "0700";
           };
         }
       );

@@ -1,5 +1,6 @@
 # The script of test.nix, in the words of NixOS' test driver.
 import json
+from datetime import datetime
 
 GUARD = ["192.0.2.1", "2001:db8:0:1::1"]
 ELDER = "192.0.2.3"
@@ -30,6 +31,12 @@ def blocked(*scopes):
     """Whether these are shut out, by the kernel's own account, as a command."""
     listed = "nft list table inet psentry"
     return " && ".join(f"{listed} | grep -F '{scope.split('/')[0]}' >/dev/null" for scope in scopes)
+
+
+def bans(guard):
+    """What is blocked on which backend, and until when."""
+    outcomes = [json.loads(line)["outcome"] for line in guard.succeed("psentry-block list").splitlines()]
+    return [((each["scope"], each["backend"]), datetime.fromisoformat(each["until"])) for each in outcomes]
 
 
 def stands(guard):
@@ -124,16 +131,38 @@ with subtest("where the firewall is iptables, its backends have what they need")
     scanner.fail(ssh(ELDER))
     innocent.succeed(ssh(ELDER))
 
-with subtest("after a reboot the guard stands again, and shuts out whoever scans it"):
-    guard.shutdown()
-    guard.start()
-    stands(guard)
-    innocent.wait_until_succeeds(ssh(GUARD[0]))
-    for host, scope in zip(GUARD, SCOPES):
-        scanner.succeed(scan(host))
-        guard.wait_until_succeeds(blocked(scope))
+with subtest("bans survive a reboot with the time they had left, and whom somebody let in stays in"):
+    guard.succeed(f"psentry-block unblock {SCOPES[0]}")
+    scanner.succeed(ssh(GUARD[0]))
+    rebooted = [guard, elder]
+    before = [bans(machine) for machine in rebooted]
+    assert len(before[0]) == 1 and len(before[1]) == 3, before
+    for machine in rebooted:
+        machine.shutdown()
+    for machine in rebooted:
+        machine.start()
+        stands(machine)
+    # Nobody scans; that the scanner is shut out again is all the memory there is.
+    guard.wait_until_succeeds(blocked(SCOPES[1]))
+    elder.wait_until_succeeds("ipset list psentry4 | grep -F 192.0.2.7")
+    for machine, was in zip(rebooted, before):
+        machine.wait_until_succeeds(f"psentry-block list | wc -l | grep -x {len(was)}")
+        for (ban, until), (same, then) in zip(bans(machine), was):
+            assert ban == same, f"{ban} is no {same}"
+            # ipset knows whole seconds that are left.
+            assert abs(until - then).total_seconds() <= 2, f"{ban} ended at {then}, and now at {until}"
+    innocent.wait_until_succeeds(ssh(GUARD[1]))
+    innocent.wait_until_succeeds(ssh(ELDER))
+    for host in [GUARD[1], ELDER]:
         scanner.fail(ssh(host))
-    innocent.succeed(ssh(GUARD[1]))
+    scanner.succeed(ssh(GUARD[0]))
+    guard.fail(blocked(SCOPES[0]))
+
+with subtest("after a reboot the guard stands again, and shuts out whoever scans it"):
+    scanner.succeed(scan(GUARD[0]))
+    guard.wait_until_succeeds(blocked(*SCOPES))
+    scanner.fail(ssh(GUARD[0]))
+    innocent.succeed(ssh(GUARD[0]))
 
 with subtest("as it comes, psentry observes, and shuts nobody out"):
     for host, scope in zip(OBSERVER, SCOPES):

@@ -29,9 +29,12 @@ pub struct Flags {
     /// How long a command may take
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub exec_timeout: Duration,
-    /// Where what commands have blocked is kept [default: /run/psentry/exec.jsonl]
+    /// Where what commands have blocked is kept [default: /run/psentry-block/exec.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,
+    /// The directory in which blocks are remembered beyond a restart and a reboot
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state: Option<PathBuf>,
     /// The most blocks at a time
     #[arg(long, global = true, value_name = "N", default_value_t = 100_000)]
     pub max_blocks: usize,
@@ -84,6 +87,20 @@ pub enum Which {
 }
 
 impl Which {
+    /// The name on the command line and in outcomes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Nft => "nft",
+            Which::Iptables => "iptables",
+            Which::Ipset => "ipset",
+            Which::Route => "route",
+            Which::HostsDeny => "hosts-deny",
+            Which::Exec => "exec",
+            Which::DryRun => "dry-run",
+        }
+    }
+
     /// Those that can leave something behind.
     pub const REAL: [Which; 6] =
         [Which::Nft, Which::Iptables, Which::Ipset, Which::Route, Which::HostsDeny, Which::Exec];

@@ -1,6 +1,7 @@
 //! `list`, `unblock`, `flush` and `--check`: for people, beside a running psentry-block or without one. They read
 //! what stands from where it stands, and make nothing.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
@@ -9,16 +10,32 @@ use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefi
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::recall::Recall;
 use crate::report::body;
 use crate::{backends, listing};
 
 /// Shows what is blocked.
 pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let (readers, trouble) = readers(flags);
+    let (readers, mut trouble) = readers(flags);
+    let recall = Recall::of(flags);
     let now = Timestamp::now();
     let mut blocks: Vec<(&str, Entry)> = Vec::new();
-    for (backend, entries) in &readers {
-        blocks.extend(entries.iter().map(|entry| (backend.name(), entry.clone())));
+    let mut missing = 0;
+    for (which, reader) in readers {
+        let Some((_, entries)) = reader else { continue };
+        let mut remembered = recall.blocks(which).unwrap_or_else(|error| {
+            trouble = worst(trouble.take(), error);
+            HashMap::new()
+        });
+        for mut entry in entries {
+            let block = remembered.remove(&entry.scope);
+            entry.rule = entry.rule.or(block.and_then(|block| block.rule));
+            blocks.push((which.name(), entry));
+        }
+        missing += remembered.len();
+    }
+    if let Some(directory) = recall.directory().filter(|_| missing > 0) {
+        say(&format!("{missing} more are remembered in {} and do not stand", directory.display()));
     }
     blocks.sort_by(|a, b| (a.1.scope, a.0).cmp(&(b.1.scope, b.0)));
     let text = if io::stdout().is_terminal() && !blocks.is_empty() {
@@ -34,25 +51,44 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     trouble.map_or(Ok(()), Err)
 }
 
-/// Ends a block on every backend that holds it.
+/// Ends a block on every backend that holds it, or remembers it.
 pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Result<(), Error> {
     let (readers, mut trouble) = readers(flags);
-    let chosen = !flags.backend.is_empty();
+    let (recall, chosen) = (Recall::of(flags), !flags.backend.is_empty());
     let mut outcomes = Vec::new();
     let mut near: Vec<(&str, Prefix)> = Vec::new();
-    for (mut backend, entries) in readers {
-        let name = backend.name();
-        let doubts = backend.unsure().unwrap_or_default();
-        let holds = entries.iter().chain(&doubts).any(|entry| entry.scope == scope);
-        near.extend(entries.iter().map(|entry| entry.scope).filter(|s| s.overlaps(scope)).map(|s| (name, s)));
-        if !holds && !chosen {
-            continue;
-        }
+    for (which, reader) in readers {
+        let name = which.name();
+        let (mut backend, entries) = reader.unzip();
+        let doubts = backend.as_mut().and_then(|backend| backend.unsure().ok());
+        let stands: Vec<Prefix> = entries.into_iter().flatten().map(|entry| entry.scope).collect();
+        let doubtful = doubts.into_iter().flatten().any(|entry| entry.scope == scope);
+        let holds = doubtful || stands.contains(&scope);
+        near.extend(stands.into_iter().filter(|other| other.overlaps(scope)).map(|other| (name, other)));
+        let remembered = recall.blocks(which).map(|blocks| blocks.contains_key(&scope));
+        // First what is wanted: should it be blocked anew meanwhile, that comes later, and counts.
+        let forgotten = remembered.and_then(|remembered| {
+            if remembered || holds {
+                recall.let_in(which, &[scope])?;
+            }
+            Ok(remembered)
+        });
+        let forgotten = forgotten.unwrap_or_else(|error| {
+            trouble = worst(trouble.take(), error);
+            false
+        });
         let change = Change { scope, wish: Wish::Release(Block::default()) };
+        let tried = backend.filter(|_| holds || chosen).map(|mut backend| {
+            backend.apply(&[change], Timestamp::now()).pop().unwrap_or(Ok(Effect::WasNotThere))
+        });
         let mut outcome = body(Action::Unblock, scope, Some(name), OutcomeResult::Released);
-        match backend.apply(&[change], Timestamp::now()).pop() {
+        match tried {
             Some(Ok(Effect::Done)) => {}
-            Some(Ok(Effect::WasNotThere)) | None => {
+            Some(Ok(Effect::WasNotThere)) | None if forgotten => {
+                say(&format!("{scope} did not stand on {name}, and is not remembered any more"));
+            }
+            None => continue,
+            Some(Ok(Effect::WasNotThere)) => {
                 say(&format!("{scope} was not blocked on {name}"));
                 outcome.result = OutcomeResult::Already;
             }
@@ -76,19 +112,37 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
     trouble.map_or(Ok(()), Err)
 }
 
-/// Ends all blocks, and takes away whatever psentry-block made.
+/// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made.
 pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let (readers, mut trouble) = readers(flags);
+    let recall = Recall::of(flags);
     let mut outcomes = Vec::new();
-    for (mut backend, _) in readers {
-        let name = backend.name();
-        match backend.remove() {
-            Ok(entries) => outcomes.extend(entries.into_iter().map(|entry| OutcomeBody {
-                until: entry.until,
-                ..body(Action::Block, entry.scope, Some(name), OutcomeResult::Released)
-            })),
-            Err(error) => trouble = worst(trouble, error),
-        }
+    for (which, reader) in readers {
+        let remembered = recall.blocks(which).and_then(|blocks| {
+            recall.let_in(which, &blocks.keys().copied().collect::<Vec<_>>())?;
+            Ok(blocks)
+        });
+        let remembered = remembered.unwrap_or_else(|error| {
+            trouble = worst(trouble.take(), error);
+            HashMap::new()
+        });
+        let removed = reader.map_or_else(|| Ok(Vec::new()), |(mut backend, _)| backend.remove());
+        let ended = match removed {
+            Ok(entries) => {
+                let mut ended: BTreeMap<Prefix, _> =
+                    remembered.into_iter().map(|(scope, block)| (scope, block.until)).collect();
+                ended.extend(entries.into_iter().map(|entry| (entry.scope, entry.until)));
+                ended
+            }
+            Err(error) => {
+                trouble = worst(trouble, error);
+                continue;
+            }
+        };
+        outcomes.extend(ended.into_iter().map(|(scope, until)| OutcomeBody {
+            until,
+            ..body(Action::Block, scope, Some(which.name()), OutcomeResult::Released)
+        }));
     }
     print(&lines(outcomes, host))?;
     trouble.map_or(Ok(()), Err)
@@ -105,11 +159,14 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
     for which in chosen {
         backends::check(which, flags).map_err(wrong)?;
     }
+    if let Some(state) = flags.state.as_ref().filter(|state| state.exists() && !state.is_dir()) {
+        return Err(Error::Config(format!("--state {}: this is no directory", state.display())));
+    }
     Ok(())
 }
 
-/// A backend and what it holds.
-type Reader = (Box<dyn Backend>, Vec<Entry>);
+/// A backend and what it holds; `None`: it cannot be read.
+type Reader = (Which, Option<(Box<dyn Backend>, Vec<Entry>)>);
 
 /// The chosen backends and what each holds; if none is chosen, all that this machine has. The second part: what
 /// went wrong with one that could be used.
@@ -118,18 +175,22 @@ fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
     let mut readers = Vec::new();
     let mut trouble: Option<Error> = None;
     for which in if chosen.is_empty() { Which::REAL.to_vec() } else { chosen.clone() } {
-        let read = || -> Result<Reader, Error> {
+        let read = || -> Result<_, Error> {
             let mut backend = backends::open(which, flags)?;
             let entries = backend.list()?;
             Ok((backend, entries))
         };
-        match read() {
-            Ok(reader) => readers.push(reader),
+        let reader = match read() {
+            Ok(reader) => Some(reader),
             // What is not there, or what the machine does not support, holds nothing.
-            Err(error) if chosen.is_empty() && error.is_unsupported() => {}
+            Err(error) if chosen.is_empty() && error.is_unsupported() => None,
             // Nothing was read, and it may hold anything.
-            Err(error) => trouble = worst(trouble, error),
-        }
+            Err(error) => {
+                trouble = worst(trouble, error);
+                None
+            }
+        };
+        readers.push((which, reader));
     }
     (readers, trouble)
 }

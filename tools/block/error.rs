@@ -67,6 +67,15 @@ pub enum Error {
         /// How long was waited.
         limit: Duration,
     },
+    /// Another psentry-block keeps what it remembers there.
+    #[error(
+        "{}: another psentry-block remembers its blocks here; end it, or give this one another --state",
+        path.display()
+    )]
+    Kept {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is done, and has no effect.
     #[error("{0}")]
     NoEffect(String),
@@ -120,6 +129,7 @@ impl Failure for Error {
             Error::System(_)
             | Error::Full { .. }
             | Error::Locked { .. }
+            | Error::Kept { .. }
             | Error::NoEffect(_)
             | Error::Unfinished(_) => Exit::Os,
             Error::File { .. } | Error::Input(_) | Error::Output(_) => Exit::Io,

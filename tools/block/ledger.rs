@@ -69,6 +69,15 @@ impl Ledger {
         }
     }
 
+    /// Takes over what is remembered of an earlier run, unless there are too many; whether it has.
+    pub fn recall(&mut self, entry: &Entry) -> bool {
+        let room = self.blocks.len() < self.most || self.blocks.contains_key(&entry.scope);
+        if room {
+            self.adopt(entry);
+        }
+        room
+    }
+
     /// What `verdict` changes at the moment `now`; `refusal` says whom not to block. A time in the future counts
     /// as now: no verdict lasts longer than its duration.
     pub fn decide(

@@ -3,11 +3,13 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `run.rs`, `commands.rs` | flags; the main loop; `list`, `unblock`, `flush`, `--check` |
+//! | `cli.rs`, `run.rs`, `start.rs` | flags; the main loop; how it starts |
+//! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `pace.rs` | a decision, too: how soon what others took away is put back |
 //! | `surroundings.rs` | what the guard saw last of this machine |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
+//! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
 //! | `note.rs`, `lock.rs` | what several backends need; netlink and programs are in `tools/kernel` |
 
@@ -21,13 +23,17 @@ mod error;
 pub mod guard;
 mod inbox;
 pub mod ledger;
+mod left;
 mod listing;
 mod lock;
+mod memory;
 mod note;
 mod pace;
+mod recall;
 mod report;
 mod run;
 mod schedule;
+mod start;
 mod surroundings;
 mod worker;
 

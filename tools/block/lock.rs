@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,19 +25,20 @@ pub(crate) struct Lock {
     path: PathBuf,
 }
 
-/// Where psentry-block keeps what lasts as long as the machine is up: what systemd says, or /run/psentry.
+/// Where psentry-block keeps what lasts as long as the machine is up: what systemd says, or where psentry-block.service
+/// has it, so that commands by hand look into the same place.
 pub(crate) fn runtime_directory() -> PathBuf {
     let given = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
     std::env::split_paths(&given)
         .find(|path| path.is_absolute())
-        .unwrap_or_else(|| PathBuf::from("/run/psentry"))
+        .unwrap_or_else(|| PathBuf::from("/run/psentry-block"))
 }
 
 impl Lock {
     /// The lock on a directory: nobody of us changes a file in it meanwhile.
     pub(crate) fn directory(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::file(path, "open it"))?;
-        Ok(Lock { _held: wait(file, path)?, path: path.to_owned() })
+        Ok(Lock { _held: wait(file, path, LIMIT)?, path: path.to_owned() })
     }
 
     /// The lock on a file of that name in the runtime directory, which exists only for that.
@@ -47,14 +48,15 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         loop {
-            fs::create_dir_all(&directory).map_err(Error::file(&directory, "make the directory"))?;
+            make_directory(&directory)?;
             let file = match options.open(&path) {
                 Ok(file) => file,
                 // Whoever was last has just taken the directory away.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::file(&path, "open the lock")(error)),
             };
-            let held = wait(file, &path)?;
+            like_its_directory(&file, &directory);
+            let held = wait(file, &path, LIMIT)?;
             // Whoever held it may have taken the file away, and then this lock locks nothing.
             if same(&held, &path) {
                 return Ok(Lock { _held: held, path });
@@ -71,7 +73,28 @@ impl Lock {
     }
 }
 
-fn wait(mut file: File, path: &Path) -> Result<Flock<File>, Error> {
+/// Makes a directory, if it is not there. Of a service of systemd that has stopped, a link to nowhere is left: what it
+/// leads to is made.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
+    let made = fs::create_dir_all(path).or_else(|why| {
+        let (Ok(target), Some(parent)) = (fs::read_link(path), path.parent()) else { return Err(why) };
+        fs::create_dir_all(parent.join(target))
+    });
+    made.map_err(Error::file(path, "make the directory"))
+}
+
+/// Makes a file belong to whom its directory belongs to, as far as we may: what root makes by hand is to be the
+/// service's, which is somebody else.
+pub(crate) fn like_its_directory(file: &File, directory: &Path) {
+    if let (Ok(is), Ok(wanted)) = (file.metadata(), fs::metadata(directory))
+        && (is.uid(), is.gid()) != (wanted.uid(), wanted.gid())
+    {
+        let _ = fchown(file, Some(wanted.uid()), Some(wanted.gid()));
+    }
+}
+
+/// Locks a file, and waits for whoever has it locked, but not longer than `limit`.
+pub(crate) fn wait(mut file: File, path: &Path, limit: Duration) -> Result<Flock<File>, Error> {
     let started = Instant::now();
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -79,8 +102,8 @@ fn wait(mut file: File, path: &Path) -> Result<Flock<File>, Error> {
             Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
             Err((_, errno)) => return Err(Error::file(path, "lock it")(errno.into())),
         }
-        if started.elapsed() > LIMIT {
-            return Err(Error::Locked { path: path.to_owned(), limit: LIMIT });
+        if started.elapsed() > limit {
+            return Err(Error::Locked { path: path.to_owned(), limit });
         }
         thread::sleep(PAUSE);
     }

@@ -1,26 +1,32 @@
 //! The main loop: verdicts from standard input through the ledger to the workers, until the input ends or somebody
-//! asks to stop. It never waits for a backend.
+//! asks to stop. It never waits for a slow backend; while all of them have enough to do, it lets the pipe hold the rest,
+//! so that a kill loses only what was taken out of it.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
-use psentry_stage::{Intake, Next, Patience, Signals, host_name};
+use psentry_stage::{Intake, Next, Patience, host_name};
 
 use crate::backend::{Block, Wish};
-use crate::cli::{Command, Flags, Which};
+use crate::cli::{Command, Flags};
+use crate::commands;
 use crate::error::Error;
 use crate::inbox::{Ask, Finish, Found, Inbox};
 use crate::ledger::{Decision, Ledger};
 use crate::report::{Reporter, body};
+use crate::start::start;
 use crate::surroundings::Guard;
-use crate::worker::{Left, Worker};
-use crate::{backends, commands};
 
 /// How often it is looked whether the last worker is done, once the input has ended.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How many scopes may wait in the backend in which the fewest do, before no more is read.
+const AHEAD: usize = 256;
+
+/// How often it is looked whether they have become fewer.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// The program.
 ///
@@ -36,66 +42,27 @@ pub fn run(flags: Flags) -> Result<(), Error> {
         Some(Command::List) => commands::list(&flags, host.as_deref()),
         Some(Command::Unblock { scope }) => commands::unblock(&flags, *scope, host.as_deref()),
         Some(Command::Flush) => commands::flush(&flags, host.as_deref()),
-        None => block(&flags, host),
+        None => start(&flags, host)?.run(flags.release),
     }
-}
-
-/// Reads verdicts and has them applied.
-fn block(flags: &Flags, host: Option<String>) -> Result<(), Error> {
-    let mut chosen = flags.chosen();
-    if chosen.is_empty() {
-        chosen.push(Which::Nft);
-    }
-    backends::fit(&chosen, flags)?;
-    // Before the first thread, so that every thread leaves signals to the main loop.
-    let signals = Signals::catch().map_err(|errno| Error::system("catch signals")(errno.into()))?;
-    let reporter = Arc::new(Reporter::stdout(host, signals.as_fd())?);
-    let intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
-    let mut ledger = Ledger::new(flags.max_blocks);
-    let mut opened = Vec::new();
-    for which in chosen {
-        opened.push(backends::open(which, flags)?);
-    }
-    let mut workers = Vec::new();
-    let mut guard = Guard::default();
-    for mut backend in opened {
-        let mut left = Left { found: backend.prepare()?, unsure: backend.unsure()?, ..Left::default() };
-        for entry in left.found.iter().chain(&left.unsure) {
-            match guard.refusal(entry.scope)? {
-                Some(why) => left.unwanted.push((entry.scope, why)),
-                None => ledger.adopt(entry),
-            }
-        }
-        let inbox = Arc::new(Inbox::new()?);
-        let name = backend.name();
-        let worker = Worker::new(backend, left, Arc::clone(&inbox), Arc::clone(&reporter));
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || worker.run())
-            .map_err(Error::system("start a thread"))?;
-        workers.push(Hired { name, inbox, thread });
-    }
-    let (pass, most) = (flags.pass, flags.max_blocks);
-    Stage { intake, reporter, ledger, workers, guard, most, pass }.run(flags.release)
 }
 
 /// Everything that the main loop holds.
-struct Stage {
-    intake: Intake,
-    reporter: Arc<Reporter>,
-    ledger: Ledger,
-    workers: Vec<Hired>,
-    guard: Guard,
-    most: usize,
+pub(crate) struct Stage {
+    pub(crate) intake: Intake,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) ledger: Ledger,
+    pub(crate) workers: Vec<Hired>,
+    pub(crate) guard: Guard,
+    pub(crate) most: usize,
     /// Whether what is read is written, too.
-    pass: bool,
+    pub(crate) pass: bool,
 }
 
 /// A worker, as the main loop sees it.
-struct Hired {
-    name: &'static str,
-    inbox: Arc<Inbox>,
-    thread: JoinHandle<Result<(), Error>>,
+pub(crate) struct Hired {
+    pub(crate) name: &'static str,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) thread: JoinHandle<Result<(), Error>>,
 }
 
 impl Stage {
@@ -132,6 +99,7 @@ impl Stage {
     fn read(&mut self) -> Result<bool, Error> {
         let mut patience = None;
         loop {
+            self.hold_up();
             let next = self.intake.next(patience).map_err(|why| Error::Input(Arc::new(why)))?;
             if let Some(error) = self.reporter.broken() {
                 return Err(error);
@@ -160,6 +128,18 @@ impl Stage {
                 Next::ReaderGone => self.reporter.reader_gone(),
                 Next::End => return Ok(true),
                 Next::Stop => return Ok(false),
+            }
+        }
+    }
+
+    /// Waits while every backend has enough to do. Asked to stop, it does not: what waits in the pipe is taken then.
+    fn hold_up(&mut self) {
+        let ahead = |workers: &[Hired]| workers.iter().map(|w| w.inbox.len()).min().unwrap_or(0);
+        while ahead(&self.workers) >= AHEAD && self.reporter.broken().is_none() {
+            match self.intake.linger(Some(BREATH)) {
+                Ok(Next::Nothing) => {}
+                Ok(Next::ReaderGone) => self.reporter.reader_gone(),
+                _ => return,
             }
         }
     }

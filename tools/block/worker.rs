@@ -5,6 +5,7 @@ mod answers;
 mod ending;
 mod healing;
 mod jobs;
+mod remembering;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use psentry_records::{Prefix, Timestamp};
 use crate::backend::{Backend, Block, Change, Entry, Wish};
 use crate::error::Error;
 use crate::inbox::{Ask, Finish, Inbox, Pending};
+use crate::left::Left;
+use crate::memory::Memory;
 use crate::pace::Pace;
 use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
@@ -37,6 +40,11 @@ pub(crate) struct Worker {
     /// Who took something away that is to be put back, as far as it is known, and how soon it is.
     damage: Option<String>,
     pace: Pace,
+    /// What is remembered beyond a restart, what of it is still to be put back, and whether what is released now is
+    /// only released because this program stops.
+    memory: Option<Memory>,
+    missing: Vec<Prefix>,
+    parting: bool,
 }
 
 /// Why something is done.
@@ -55,22 +63,12 @@ enum Job {
     Refuse(Plan, String),
 }
 
-/// What an earlier run left.
-#[derive(Default)]
-pub(crate) struct Left {
-    /// What stands.
-    pub(crate) found: Vec<Entry>,
-    /// Of which it is not known whether it stands.
-    pub(crate) unsure: Vec<Entry>,
-    /// What of it must not be blocked any more, and why.
-    pub(crate) unwanted: Vec<(Prefix, String)>,
-}
-
 impl Worker {
     /// The work of `backend`, which has been prepared.
     pub(crate) fn new(
         backend: Box<dyn Backend>,
         left: Left,
+        memory: Option<Memory>,
         inbox: Arc<Inbox>,
         reporter: Arc<Reporter>,
     ) -> Self {
@@ -85,9 +83,30 @@ impl Worker {
         for Entry { scope, until, rule, .. } in left.unsure {
             schedule.doubts(scope, Block { until, rule, ..Block::default() }, now);
         }
-        let (guard, unwanted) = (Guard::default(), left.unwanted);
-        let (damage, pace) = (None, Pace::default());
-        Worker { backend, inbox, reporter, schedule, guard, last: now, unwanted, given_up: 0, damage, pace }
+        let missing = left.missing.iter().map(|(scope, _)| *scope).collect();
+        for (scope, block) in left.missing {
+            schedule.stands(scope, block, None, now, None);
+        }
+        let mut worker = Worker {
+            backend,
+            inbox,
+            reporter,
+            schedule,
+            guard: Guard::default(),
+            last: now,
+            unwanted: left.unwanted,
+            given_up: 0,
+            damage: None,
+            pace: Pace::default(),
+            memory,
+            missing,
+            parting: false,
+        };
+        for scope in left.news {
+            let block = worker.schedule.get(scope).map(|plan| plan.block.clone());
+            worker.note(scope, block.as_ref());
+        }
+        worker
     }
 
     /// Works until there is nothing more to do.
@@ -98,6 +117,7 @@ impl Worker {
         let refuse = |(scope, why)| self.release(scope, |plan| Job::Refuse(plan, why));
         let jobs = unwanted.into_iter().filter_map(refuse).collect();
         self.work(jobs);
+        self.restore();
         loop {
             self.notice();
             let (next, watch) = (self.next(), self.backend.watch());
@@ -165,6 +185,7 @@ impl Worker {
             let (changes, reasons): (Vec<Change>, Vec<Job>) =
                 jobs.by_ref().take(self.at_once()).map(|(change, job)| in_time(change, job, now)).unzip();
             let results = self.backend.apply(&changes, now);
+            self.remember(&changes, &reasons, &results);
             let now = Timestamp::now();
             for ((change, job), result) in changes.into_iter().zip(reasons).zip(results) {
                 match change.wish {

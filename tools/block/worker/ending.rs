@@ -89,6 +89,7 @@ impl Worker {
 
     /// Releases what nobody would end once this program is gone.
     pub(super) fn stop(mut self) -> Result<(), Error> {
+        self.parting = true;
         let own_clock = !self.backend.ends_by_itself();
         let ends = |plan: &Plan| {
             plan.block.until.is_some() || plan.stands().is_some_and(|stood| stood.until.is_some())
@@ -114,6 +115,10 @@ impl Worker {
     /// Takes every trace away.
     pub(super) fn remove(mut self) -> Result<(), Error> {
         let name = self.backend.name();
+        // That is what is wanted, whether or not all of it goes.
+        if let Some(memory) = &mut self.memory {
+            memory.clear();
+        }
         for Entry { scope, until, .. } in self.backend.remove()? {
             let common = self.schedule.get(scope).and_then(|plan| plan.common.clone());
             let outcome =

@@ -80,6 +80,7 @@ impl Worker {
                 self.let_in(scope, &who);
             }
         }
+        self.commit();
     }
 
     /// Somebody let a scope in: that is a decision, and it is told.
@@ -92,6 +93,7 @@ impl Worker {
             return;
         }
         self.schedule.lets_in(scope);
+        self.note(scope, None);
         self.tell_let_in(scope, &plan, who);
     }
 
@@ -119,6 +121,7 @@ impl Worker {
         for (scope, is) in differences.shortened {
             self.shortened(scope, is);
         }
+        self.commit();
         if differences.missing.is_empty() && matches!(mended, Ok(false)) {
             self.pace.looked(Instant::now());
             return;
@@ -183,12 +186,13 @@ impl Worker {
     /// Somebody had a block end sooner: it does.
     fn shortened(&mut self, scope: Prefix, is: Block) {
         let Some(Plan { block: was, common, .. }) = self.schedule.get(scope).cloned() else { return };
+        self.note(scope, Some(&is));
         self.schedule.stands(scope, is.clone(), common, Timestamp::now(), self.backend.longest());
         self.inbox.tell(Found { scope, was, is });
     }
 
     /// What puts a block back, with the time that it has left. Whom to block is asked anew.
-    fn repair(&mut self, scope: Prefix) -> Option<(Change, Job)> {
+    pub(super) fn repair(&mut self, scope: Prefix) -> Option<(Change, Job)> {
         let plan = self.schedule.get(scope)?.clone();
         if matches!(plan.state, State::Failing { .. }) {
             // The longer one is tried at once, for the older one is gone.

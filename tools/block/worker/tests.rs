@@ -84,7 +84,8 @@ fn bench(left: Left) -> Bench {
     let fake = Fake::default();
     let (pipe, _writer) = std::io::pipe().unwrap();
     let reporter = Arc::new(Reporter::stdout(None, pipe.as_fd()).unwrap());
-    let worker = Worker::new(Box::new(fake.clone()), left, Arc::new(Inbox::new().unwrap()), reporter);
+    let inbox = Arc::new(Inbox::new().unwrap());
+    let worker = Worker::new(Box::new(fake.clone()), left, None, inbox, reporter);
     Bench { worker, fake }
 }
 

@@ -10,7 +10,7 @@ use psentry_records::{
 };
 
 use crate::error::Error;
-use crate::lock::Lock;
+use crate::lock::{Lock, like_its_directory, make_directory};
 
 /// A block by a command.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +75,7 @@ impl Roll {
         }
         let wrong = |why| Error::file(&self.path, "write it")(why);
         let mut file = tempfile::NamedTempFile::new_in(&directory).map_err(wrong)?;
+        like_its_directory(file.as_file(), &directory);
         file.write_all(&lines(&entries).map_err(wrong)?).map_err(wrong)?;
         file.as_file().sync_all().map_err(wrong)?;
         file.persist(&self.path).map_err(|error| wrong(error.error))?;
@@ -85,7 +86,7 @@ impl Roll {
     pub(super) fn directory(&self) -> Result<PathBuf, Error> {
         let directory =
             self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(directory).map_err(Error::file(directory, "make the directory"))?;
+        make_directory(directory)?;
         Ok(directory.to_owned())
     }
 

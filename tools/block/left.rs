@@ -1,0 +1,95 @@
+//! What an earlier run left, when the next one starts: what stands, beside what is remembered. A pure decision: what
+//! stands is right, for whoever changed it meanwhile decided so; what is missing is put back.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use psentry_records::{Prefix, Timestamp};
+
+use crate::backend::{Block, Entry};
+
+/// How far the kernel's clock may be from ours.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What an earlier run left.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// What stands.
+    pub(crate) found: Vec<Entry>,
+    /// Of which it is not known whether it stands.
+    pub(crate) unsure: Vec<Entry>,
+    /// What is remembered and does not stand, in the order of their scopes.
+    pub(crate) missing: Vec<(Prefix, Block)>,
+    /// What stands otherwise than it is remembered.
+    pub(crate) news: Vec<Prefix>,
+    /// What of it must not be blocked any more, and why.
+    pub(crate) unwanted: Vec<(Prefix, String)>,
+}
+
+impl Left {
+    /// What stands, what may stand, and what is remembered, if anything is.
+    pub(crate) fn compare(
+        mut found: Vec<Entry>,
+        unsure: Vec<Entry>,
+        remembered: Option<HashMap<Prefix, Block>>,
+    ) -> Self {
+        let Some(mut remembered) = remembered else { return Left { found, unsure, ..Left::default() } };
+        let mut news = Vec::new();
+        for entry in &mut found {
+            let known = remembered.remove(&entry.scope);
+            if !known.as_ref().is_some_and(|block| alike(block.until, entry.until)) {
+                news.push(entry.scope);
+            }
+            // Not every backend has room for it.
+            entry.rule = entry.rule.take().or(known.and_then(|block| block.rule));
+        }
+        let doubtful: HashSet<Prefix> = unsure.iter().map(|entry| entry.scope).collect();
+        let mut missing: Vec<(Prefix, Block)> =
+            remembered.into_iter().filter(|(scope, _)| !doubtful.contains(scope)).collect();
+        missing.sort_unstable_by_key(|(scope, _)| *scope);
+        Left { found, unsure, missing, news, unwanted: Vec::new() }
+    }
+}
+
+fn alike(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.since(b).max(b.since(a)) <= SLACK,
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(last: u8) -> Prefix {
+        format!("192.0.2.{last}").parse().unwrap()
+    }
+
+    fn at(second: u64) -> Option<Timestamp> {
+        Timestamp::from_secs(second)
+    }
+
+    fn entry(last: u8, until: Option<Timestamp>) -> Entry {
+        Entry::new(scope(last), until, None)
+    }
+
+    #[test]
+    fn what_stands_is_right_and_what_is_missing_is_put_back() {
+        let block = |until| Block { until, rule: Some("fan".to_owned()), ..Block::default() };
+        let remembered = [(1, at(100)), (2, at(100)), (3, at(100)), (4, None), (5, at(100))];
+        let remembered = remembered.map(|(last, until)| (scope(last), block(until))).into();
+        let found = vec![entry(1, at(101)), entry(2, at(50)), entry(9, at(100))];
+        let left = Left::compare(found, vec![entry(5, at(100))], Some(remembered));
+        assert_eq!(left.missing, [(scope(3), block(at(100))), (scope(4), block(None))]);
+        assert_eq!(left.news, [scope(2), scope(9)]);
+        assert_eq!(left.found[0].rule.as_deref(), Some("fan"));
+        assert_eq!(left.found[1].until, at(50));
+    }
+
+    #[test]
+    fn without_a_memory_nothing_is_missing_or_new() {
+        let left = Left::compare(vec![entry(1, None)], Vec::new(), None);
+        assert!(left.missing.is_empty() && left.news.is_empty());
+    }
+}
