@@ -117,7 +117,9 @@ fn every_default_in_help_stands_in_the_manual() {
 #[test]
 fn every_page_has_examples_and_speaks_of_security() {
     let programs = PROGRAMS.map(|program| format!("{program}.8"));
-    for name in programs.iter().map(String::as_str).chain(["psentry.7", "psentry-records.5", "psentry-policy.5"]) {
+    for name in
+        programs.iter().map(String::as_str).chain(["psentry.7", "psentry-records.5", "psentry-policy.5"])
+    {
         for section in [".Sh EXAMPLES", ".Sh EXIT STATUS", ".Sh SECURITY"] {
             assert!(page(name).contains(section), "{name} lacks {section}");
         }
