@@ -134,6 +134,18 @@ fn a_judge_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_was_only_observed_is_no_block_that_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let touches = |second: u32| -> String {
+        [23, 445].iter().map(|port| probe(&format!("15:00:0{second}"), "192.0.2.7", *port) + "\n").collect()
+    };
+    let observing = judge(&["--state", name(folder.path()), "--observe"], &touches(1));
+    assert!(text(&observing.stdout).contains(r#""action":"watch""#), "{}", text(&observing.stdout));
+    let blocking = judge(&["--state", name(folder.path())], &touches(2));
+    assert!(text(&blocking.stdout).contains(r#""action":"block""#), "{}", text(&blocking.stdout));
+}
+
+#[test]
 fn a_state_that_cannot_be_used_is_an_error_that_names_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = judge(&["--state", name(file.path())], "");
@@ -217,6 +229,53 @@ fn explain_tells_what_was_held_against_an_address() {
     let output = judge(&["explain", "192.0.2.9", "--records", "/nonexistent"], "");
     assert_eq!(output.status.code(), Some(74));
     assert!(text(&output.stderr).contains("--records: cannot read /nonexistent"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn explain_tells_what_a_judge_at_work_remembers() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let mut judge = Program::start_fed(Command::new(bin("psentry-judge")).args(["--state", name(&state)]));
+    let mut input = judge.stdin();
+    writeln!(input, "{}", probe("15:00:00", "192.0.2.7", 23)).unwrap();
+    writeln!(input, "{}", probe("15:00:01", "192.0.2.7", 445)).unwrap();
+    judge.record("verdict", verdict);
+    let file = state.join("state.jsonl");
+    wait_until("both probes are on the disk", || {
+        fs::read_to_string(&file).is_ok_and(|text| text.contains("192.0.2.7"))
+    });
+    let before = fs::read(&file).unwrap();
+    let told = self::judge(&["explain", "192.0.2.7", "--state", name(&state)], "");
+    let said = text(&told.stdout);
+    assert!(told.status.success() && said.lines().count() == 1, "{said} {}", text(&told.stderr));
+    for want in [
+        r#"{"remembered":{"#,
+        r#""port":445,"#,
+        r#""until":"2026-11-22T16:00:01.000000Z""#,
+        r#""offences":1,"#,
+    ] {
+        assert!(said.contains(want), "{said}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), before, "it only reads");
+    // Beside records it comes after their story; of others nothing is remembered.
+    let records = folder.path().join("records");
+    fs::write(&records, probe("15:00:00", "192.0.2.9", 23) + "\n").unwrap();
+    let flags = ["explain", "192.0.2.9", "--state", name(&state), "--records", name(&records)];
+    let said = text(&self::judge(&flags, "").stdout);
+    assert!(said.lines().count() == 3 && said.ends_with("\n") && said.contains(r#""ports":[],"#), "{said}");
+    assert!(judge.terminate().0.success());
+    let told = self::judge(&["explain", "192.0.2.7", "--state", "/nonexistent"], "");
+    assert_eq!(told.status.code(), Some(74));
+    assert!(text(&told.stderr).contains("--state: cannot read /nonexistent"), "{}", text(&told.stderr));
+}
+
+#[test]
+fn explain_says_of_a_block_that_ended_that_it_ended() {
+    let mut events =
+        [("15:00:00", 23), ("15:00:01", 445)].map(|(at, port)| probe(at, "192.0.2.7", port)).to_vec();
+    events.push(probe("17:00:00", "192.0.2.9", 23));
+    let said = text(&judge(&["explain", "192.0.2.7"], &events.join("\n")).stdout);
+    assert!(said.contains("It is not blocked: the evidence is not enough."), "{said}");
 }
 
 #[test]

@@ -53,6 +53,9 @@ pub enum Command {
         /// Records to judge, also in gzip or zstd; without it, standard input
         #[arg(long, value_name = "FILE", num_args = 1..)]
         records: Vec<PathBuf>,
+        /// Tell also, or only, what a judge at work remembers of it in this folder
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
         /// By what to judge them.
         #[command(flatten)]
         policy: PolicyFlags,

@@ -37,6 +37,11 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Whether they can be counted on: what a file says may be anything.
+    pub(crate) fn sane(&self) -> bool {
+        self.named().iter().all(|&(_, _, value)| value <= u64::MAX / 2)
+    }
+
     /// Each with its name and what it counts.
     #[must_use]
     pub fn named(&self) -> [(&'static str, &'static str, u64); 14] {

@@ -1,14 +1,17 @@
 //! `psentry-judge explain`: what was held against an address, probe by probe, and whether it would be blocked now.
 
+mod recall;
+
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use psentry_records::{Action, Prefix, Record, Timestamp, Verdict, canonical};
 use psentry_stage::printable;
 use serde::Serialize;
 use serde_json::json;
 
+use self::recall::{Recalled, recall};
 use crate::evidence::Tally;
 use crate::rules::rounded;
 use crate::{JudgeError, Policy, PolicyFlags, State, input, step};
@@ -45,9 +48,15 @@ struct Ending {
 ///
 /// # Errors
 /// A policy or a file that cannot be read, or nobody to tell.
-pub(crate) fn run(address: IpAddr, files: &[PathBuf], flags: &PolicyFlags) -> Result<(), JudgeError> {
+pub(crate) fn run(
+    address: IpAddr,
+    files: &[PathBuf],
+    folder: Option<&Path>,
+    flags: &PolicyFlags,
+) -> Result<(), JudgeError> {
     let policy = Policy::from_flags(flags)?;
     let address = canonical(address);
+    let recalled = folder.map(|folder| recall(folder, &policy, policy.scope(address))).transpose()?;
     let mut state = State::new(policy.max_sources);
     let mut lines = Vec::new();
     let mut blocks: Vec<Verdict> = Vec::new();
@@ -74,16 +83,31 @@ pub(crate) fn run(address: IpAddr, files: &[PathBuf], flags: &PolicyFlags) -> Re
         lines.push(line(&state, &policy, address, at, what, &said.iter().collect::<Vec<_>>()));
         blocks.extend(said);
     };
-    if files.is_empty() {
+    if files.is_empty() && recalled.is_some() {
+        // Only what is remembered is asked for.
+    } else if files.is_empty() {
         input::records_of(io::stdin().lock(), &mut take).map_err(JudgeError::Input)?;
     } else {
         input::each_record(files, &mut take)?;
     }
     let ending = ending(&state, &policy, address, &blocks);
+    let judged = recalled.is_none() || !files.is_empty();
+    tell(judged.then_some((&lines[..], &ending)), recalled.as_ref()).map_err(JudgeError::Output)
+}
+
+fn tell(judged: Option<(&[Line], &Ending)>, recalled: Option<&Recalled>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let written =
-        if out.is_terminal() { table(&mut out, &lines, &ending) } else { json(&mut out, &lines, &ending) };
-    written.map_err(JudgeError::Output)
+    let terminal = out.is_terminal();
+    match judged {
+        Some((lines, ending)) if terminal => table(&mut out, lines, ending)?,
+        Some((lines, ending)) => json(&mut out, lines, ending)?,
+        None => {}
+    }
+    match recalled {
+        Some(recalled) if terminal => recalled.table(&mut out),
+        Some(recalled) => writeln!(out, "{}", json!({ "remembered": recalled })),
+        None => Ok(()),
+    }
 }
 
 /// What a record says of that address, or of its group.
@@ -132,9 +156,14 @@ fn ending(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict])
     let scope = policy.scope(address);
     let now = state.clock.now();
     let stands = |verdict: &&Verdict| now.is_some_and(|now| verdict.until().is_none_or(|until| until > now));
-    let unblocked = verdicts.iter().rposition(|verdict| verdict.body.action == Action::Unblock);
-    let since = verdicts.iter().skip(unblocked.map_or(0, |at| at + 1));
-    let blocked = since.filter(|verdict| verdict.body.action == Action::Block).rfind(stands);
+    // To let in an address does not end the block of a prefix around it.
+    let ended = |(at, verdict): (usize, &Verdict)| {
+        let scope = verdict.body.scope;
+        let ends = |later: &&Verdict| later.body.action == Action::Unblock && later.body.scope == scope;
+        verdicts.iter().skip(at).find(ends).is_some()
+    };
+    let blocks = verdicts.iter().enumerate().filter(|(_, verdict)| verdict.body.action == Action::Block);
+    let blocked = blocks.filter(|&block| !ended(block)).map(|(_, verdict)| verdict).rfind(stands);
     let source = state.sources.peek(scope);
     let vouched = now.and_then(|now| state.vouchers.of(scope, now));
     let ignored = policy.ignore.holds(address);
@@ -145,7 +174,9 @@ fn ending(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict])
             None => "It is blocked until somebody unblocks it.".to_owned(),
         },
         (None, _) if vouched.is_some() => "It is not blocked; who logged in is only watched.".to_owned(),
-        (None, Some(source)) if source.conviction().is_some() => {
+        (None, Some(source))
+            if source.conviction().is_some() && now.is_some_and(|now| source.until() > now) =>
+        {
             "It is convicted, and only watched.".to_owned()
         }
         (None, Some(_)) => "It is not blocked: the evidence is not enough.".to_owned(),

@@ -1,13 +1,15 @@
 //! The policy and the lists of the ignored, read again when they change or when SIGHUP asks for it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::{JudgeError, Policy, PolicyFlags};
 
-/// What tells one content of a file from another.
-type Stamp = Option<(SystemTime, u64)>;
+/// What tells one content of a file from another: where every file has the same time, as in Nix's store, another file
+/// in its place is another inode.
+type Stamp = Option<(SystemTime, u64, u64, u64)>;
 
 /// The files that a policy came from, as they were when they were last read.
 pub(crate) struct Watched {
@@ -16,7 +18,7 @@ pub(crate) struct Watched {
 
 fn stamp(path: &PathBuf) -> Stamp {
     let meta = fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len()))
+    Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
 }
 
 impl Watched {
@@ -66,5 +68,26 @@ impl Watched {
             }
         }
         Ok(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_of_the_same_time_and_length_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        for (name, text) in [("policy", "[test]\ntrigger = 5\n"), ("next", "[test]\ntrigger = 6\n")] {
+            fs::write(path(name), text).unwrap();
+            fs::File::options().write(true).open(path(name)).unwrap().set_modified(time).unwrap();
+        }
+        let flags = PolicyFlags { policy: Some(path("policy")), ..PolicyFlags::default() };
+        let (mut watched, _) = Watched::start(&flags).unwrap();
+        assert!(!watched.changed());
+        fs::rename(path("next"), path("policy")).unwrap();
+        assert!(watched.changed() && !watched.changed());
     }
 }

@@ -33,7 +33,8 @@ struct Blocked {
 
 impl Trial {
     fn of(flags: &PolicyFlags) -> Result<Self, JudgeError> {
-        let policy = Policy::from_flags(flags)?;
+        // What would be done is what is asked for, also of a policy that only watches.
+        let policy = Policy { observe: false, ..Policy::from_flags(flags)? };
         let state = State::new(policy.max_sources);
         Ok(Trial { policy, state, blocked: BTreeMap::new(), verdicts: Vec::new() })
     }
@@ -41,9 +42,7 @@ impl Trial {
     fn take(&mut self, record: &Record) {
         step(&mut self.state, &self.policy, record, &mut self.verdicts);
         for verdict in self.verdicts.drain(..) {
-            // With --observe, what would be done is what is asked for.
-            let watched = self.policy.observe && verdict.body.duration.is_some();
-            if verdict.body.action != Action::Block && !watched {
+            if verdict.body.action != Action::Block {
                 continue;
             }
             let blocked = self.blocked.entry(verdict.body.scope).or_default();

@@ -1,7 +1,7 @@
 //! Standard input to standard output: reads records, asks [`step`], writes verdicts. It decides nothing itself.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, Record, Timestamp, Verdict};
@@ -25,7 +25,9 @@ const BETWEEN: u32 = 1024;
 /// [`JudgeError`]; the end of the input and SIGTERM are no errors.
 pub fn run(flags: Flags) -> Result<(), JudgeError> {
     match flags.command {
-        Some(Command::Explain { address, records, policy }) => explain::run(address, &records, &policy),
+        Some(Command::Explain { address, records, state, policy }) => {
+            explain::run(address, &records, state.as_deref(), &policy)
+        }
         Some(Command::Replay { records, against, policy }) => {
             replay::run(&records, &policy, against.as_deref())
         }
@@ -54,6 +56,12 @@ struct Judge {
     since: u32,
 }
 
+/// Where a judge that only observes keeps what it knows, or one that does not: what was only watched is no offence, and
+/// must not be taken for a block that stands.
+fn memory_of(folder: &Path, observe: bool) -> PathBuf {
+    if observe { folder.join("observed") } else { folder.to_owned() }
+}
+
 impl Judge {
     fn start(flags: Flags, watched: Watched, policy: Policy) -> Result<Self, JudgeError> {
         let signals = Signals::catch_requests(watched.any());
@@ -64,7 +72,7 @@ impl Judge {
         let mut state = State::new(policy.max_sources);
         let mut journal = None;
         if let Some(folder) = &flags.state {
-            let (opened, damage) = Journal::open(folder, &mut state)?;
+            let (opened, damage) = Journal::open(&memory_of(folder, policy.observe), &mut state)?;
             journal = Some(opened);
             if damage.torn {
                 complaints.say("the last line of the state was cut off, and is dropped");

@@ -51,6 +51,10 @@ fn tick(state: &mut State, at: Timestamp) -> Tick {
         state.counters.jumps += 1;
         let from = before.map(|before| before.to_string()).unwrap_or_default();
         state.notices.push(format!("the time of the records jumped from {from} to {}", tick.now));
+        if before.is_some_and(|before| tick.now < before) {
+            state.sweeps.clear();
+            state.vouchers.set_back(tick.now);
+        }
     }
     tick
 }
@@ -88,9 +92,9 @@ fn judge(state: &mut State, policy: &Policy, seen: &Sighting, verdicts: &mut Vec
         state.counters.uncounted += 1;
         return;
     };
-    let finding = find(state, policy, seen, scope, class, tick.at);
+    let finding = find(state, policy, seen, scope, class, tick);
     if let Some(finding) = finding {
-        pronounce(state, policy, seen, scope, finding, tick.at, verdicts);
+        pronounce(state, policy, seen, scope, finding, tick, verdicts);
     }
 }
 
@@ -101,9 +105,13 @@ fn find(
     seen: &Sighting,
     scope: Prefix,
     class: Class,
-    now: Timestamp,
+    tick: Tick,
 ) -> Option<Finding> {
+    let now = tick.at;
     state.sources.with(scope, |source| {
+        if !tick.wild() {
+            source.set_right(tick.now);
+        }
         source.release(now);
         source.forgive(now, policy.block.forgive);
         let news = source.note(seen, now, Classes::one(class), policy.room());
@@ -191,25 +199,39 @@ fn decide(policy: &Policy, tally: &Tally) -> Option<Decision> {
 /// Takes a voucher; who is blocked, or would be, is let in again.
 fn vouched(state: &mut State, policy: &Policy, vouch: &Vouch, verdicts: &mut Vec<Verdict>) {
     let Some(addr) = vouch.common.src_ip else { return };
-    let now = tick(state, vouch.common.timestamp).at;
+    let tick = tick(state, vouch.common.timestamp);
     state.counters.vouches += 1;
     let scope = policy.scope(addr);
-    let voucher = Voucher::new(&vouch.body, now, policy.vouch);
+    // One from the future would last as long as that is away.
+    let voucher = Voucher::new(&vouch.body, tick.began(), policy.vouch);
+    state.vouchers.expire(tick.now);
+    if voucher.until <= tick.now {
+        return;
+    }
     let words = voucher.words();
-    state.vouchers.expire(state.clock.now().unwrap_or(now));
     state.vouchers.add(scope, voucher);
-    let blocked = state.sources.peek(scope).and_then(Source::conviction);
-    if blocked.is_some_and(|standing| !standing.held) && !policy.observe {
+    if policy.observe {
+        return;
+    }
+    let mut scopes = state.sweeps.lift(&policy.sweep, scope, tick.now);
+    let stands = |source: &&Source| source.until() > tick.began();
+    let blocked = state.sources.peek(scope).filter(stands).and_then(Source::conviction);
+    if blocked.is_some_and(|standing| !standing.held) {
         state.sources.with(scope, Source::acquit);
+        scopes.push(scope);
+    }
+    for scope in scopes {
         state.counters.unblocks += 1;
         let body = VerdictBody {
             rule: Some("vouch".to_owned()),
             reason: Some(format!("{words}.")),
             ..VerdictBody::new(Action::Unblock, scope)
         };
-        verdicts.push(Verdict { common: Common { timestamp: now, ..vouch.common.clone() }, body });
+        verdicts.push(Verdict { common: vouch.common.clone(), body });
     }
 }
 
+#[cfg(test)]
+mod abuse;
 #[cfg(test)]
 mod tests;

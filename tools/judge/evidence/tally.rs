@@ -58,15 +58,23 @@ impl Tally {
             if weight <= 0.0 && treatment.convict.is_none() {
                 continue;
             }
-            // Another address of this machine is as easily tried as another port, but the port is the same mistake.
-            let again = source.contacts().take(n).any(|before| before.same_port(contact));
-            let weight = if again { weight * ELSEWHERE } else { weight };
-            let fresh = age <= policy.window;
-            let slow = age <= policy.slow.window && contact.classes().last_long();
-            tally.all.add(weight, fresh, slow && !again, again, &treatment);
+            let fresh = |age| age <= policy.window;
+            let slow = |age, contact: &Contact| age <= policy.slow.window && contact.classes().last_long();
+            // Another address of this machine is as easily tried as another port, but the port is the same mistake:
+            // fresh, fresh by handshake, slow, slow by handshake.
+            let mut again = [false; 4];
+            for before in source.contacts().take(n).filter(|before| before.same_port(contact)) {
+                let age = newest.map(|newest| newest.since(before.last())).unwrap_or_default();
+                let (fresh, slow) = (fresh(age), slow(age, before));
+                let now = [fresh, fresh && before.handshake(), slow, slow && before.handshake()];
+                again.iter_mut().zip(now).for_each(|(again, now)| *again |= now);
+            }
+            let (fresh, slow) = (fresh(age), slow(age, contact));
+            let [again, again_proven, again_slow, again_slow_proven] = again;
+            tally.all.add(weight, fresh, slow && !again_slow, again, &treatment);
             signature |= fresh && contact.signature();
             if contact.handshake() {
-                tally.proven.add(weight, fresh, slow && !again, again, &treatment);
+                tally.proven.add(weight, fresh, slow && !again_slow_proven, again_proven, &treatment);
                 signature_proven |= fresh && contact.signature();
                 if contact.certain() { certain += 1 } else { uncertain += 1 }
             }
@@ -94,7 +102,7 @@ impl View {
         if fresh {
             self.distinct += usize::from(!again);
             self.contacts += 1;
-            self.bare += weight;
+            self.bare += if again { weight * ELSEWHERE } else { weight };
             self.first_touch = self.first_touch.or(treatment.convict);
         }
         if slow {

@@ -41,7 +41,7 @@ pub enum Braking {
 }
 
 impl Brake {
-    /// Asks for one more block.
+    /// Asks for one more block. `now` is the stream's time: it goes back only when the clock was set back.
     pub fn press(&mut self, policy: &Brakes, scope: Prefix, proven: bool, now: Timestamp) -> Braking {
         let most = if scope.is_ipv4() { defaults::BRAKE_IPV4 } else { defaults::BRAKE_IPV6 };
         if scope.len() < most {
@@ -52,10 +52,14 @@ impl Brake {
         }
         let half = if proven { &mut self.proven } else { &mut self.unproven };
         let moment = |micros| Timestamp::from_micros(micros).unwrap_or(now);
+        // What lies further ahead than it can was noted before the clock was set back.
+        if half.until > now.plus(policy.pause).micros() {
+            half.until = 0;
+        }
         if now.micros() < half.until {
             return Braking::On(moment(half.until));
         }
-        if now.since(moment(half.since)) >= MINUTE {
+        if half.since > now.micros() || now.since(moment(half.since)) >= MINUTE {
             (half.since, half.blocks) = (now.micros(), 0);
         }
         if half.blocks >= policy.blocks {

@@ -31,6 +31,20 @@ pub struct Tick {
     pub late: bool,
 }
 
+impl Tick {
+    /// The record lies further from the stream than sensors fall silent: it counts for its own source alone.
+    #[must_use]
+    pub fn wild(&self) -> bool {
+        apart(self.at.micros(), self.now.micros())
+    }
+
+    /// The earlier of the two: a record that comes late was true at its own time, and one that runs ahead is not yet.
+    #[must_use]
+    pub fn began(&self) -> Timestamp {
+        self.at.min(self.now)
+    }
+}
+
 fn apart(one: i64, other: i64) -> bool {
     u128::from(one.abs_diff(other)) > JUMP.as_micros()
 }

@@ -67,20 +67,30 @@ pub(crate) fn parents(policy: &Sweeps, scope: Prefix) -> impl Iterator<Item = Pr
 }
 
 impl SweepTable {
-    /// Until when a prefix around that scope is blocked as a whole.
-    #[must_use]
-    pub fn covers(&self, policy: &Sweeps, scope: Prefix, now: Timestamp) -> Option<Timestamp> {
-        if self.held.is_empty() {
-            return None;
+    /// Ends the blocks of prefixes around that scope; which they were.
+    pub(crate) fn lift(&mut self, policy: &Sweeps, scope: Prefix, now: Timestamp) -> Vec<Prefix> {
+        let mut lifted = Vec::new();
+        for prefix in parents(policy, scope) {
+            if let Some(sweep) = self.held.get_mut(&prefix)
+                && sweep.until.take().is_some_and(|until| until > now)
+            {
+                lifted.push(prefix);
+                self.changed.insert(prefix);
+            }
         }
-        let until = |prefix| self.held.get(&prefix).and_then(|sweep| sweep.until);
-        parents(policy, scope).filter_map(until).filter(|&until| until > now).max()
+        lifted
     }
 
-    /// Notes that a source was convicted by handshakes; what of it is to be widened, if anything.
+    /// Forgets all, because the clock by which it was noted was wrong.
+    pub(crate) fn clear(&mut self) {
+        self.changed.extend(std::mem::take(&mut self.held).into_keys());
+    }
+
+    /// Notes that a source was convicted by handshakes; what of it is to be widened, if anything. `needed` sources are.
     pub fn convicted(
         &mut self,
         policy: &Sweeps,
+        needed: usize,
         scope: Prefix,
         ports: u64,
         until: Timestamp,
@@ -104,7 +114,7 @@ impl SweepTable {
             let sources = sweep.members.iter().filter(|member| alike(member.ports, ports)).count();
             let stands = sweep.until.is_some_and(|until| until > now);
             let blocked = || self.held.values().filter(|sweep| sweep.until.is_some_and(|until| until > now));
-            if sources >= policy.sources && !stands && blocked().count() < policy.most {
+            if sources >= needed && !stands && blocked().count() < policy.most {
                 // The widest that is due holds the others.
                 widening = Some(Widening { prefix, sources });
             }
@@ -143,7 +153,8 @@ impl SweepTable {
 
     pub(crate) fn restore(&mut self, prefix: Prefix, sweep: Option<Sweep>) {
         match sweep {
-            Some(sweep) if self.held.len() < MOST || self.held.contains_key(&prefix) => {
+            Some(mut sweep) if self.held.len() < MOST || self.held.contains_key(&prefix) => {
+                sweep.members.truncate(MEMBERS);
                 self.held.insert(prefix, sweep)
             }
             Some(_) => None,
@@ -168,7 +179,7 @@ mod tests {
     fn convict(table: &mut SweepTable, scope: &str, ports: &[u16], secs: u64) -> Option<String> {
         let ports = sketch(ports.iter().copied());
         let scope = scope.parse().unwrap();
-        let widening = table.convicted(&policy(), scope, ports, at(secs + 3600), at(secs))?;
+        let widening = table.convicted(&policy(), 3, scope, ports, at(secs + 3600), at(secs))?;
         table.widened(widening.prefix, at(secs + 3600));
         Some(format!("{} {}", widening.prefix, widening.sources))
     }
@@ -183,8 +194,8 @@ mod tests {
         assert_eq!(convict(&mut table, "192.0.3.3", &[23, 2323], 3), None);
         assert_eq!(convict(&mut table, "192.0.2.4", &[23, 2323], 4).as_deref(), Some("192.0.2.0/24 3"));
         assert_eq!(convict(&mut table, "192.0.2.5", &[23, 2323], 5), None);
-        let covers = |scope: &str, secs| table.covers(&policy(), scope.parse().unwrap(), at(secs)).is_some();
-        assert!(covers("192.0.2.200", 10) && !covers("192.0.3.200", 10) && !covers("192.0.2.200", 3605));
+        let mut lift = |scope: &str, secs| table.lift(&policy(), scope.parse().unwrap(), at(secs)).len();
+        assert_eq!((lift("192.0.3.200", 10), lift("192.0.2.200", 10), lift("192.0.2.200", 10)), (0, 1, 0));
     }
 
     #[test]

@@ -107,6 +107,17 @@ impl Vouchers {
         });
     }
 
+    /// The clock was set back: those that begin in what is the future now begin now.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
+        for (&scope, voucher) in &mut self.held {
+            if voucher.from > now {
+                voucher.until = now.plus(voucher.until.since(voucher.from));
+                voucher.from = now;
+                self.changed.insert(scope);
+            }
+        }
+    }
+
     /// What changed since the last call; `None`: it has ended, or was forgotten.
     pub(crate) fn drain_changes(&mut self) -> Vec<(Prefix, Option<Voucher>)> {
         let changed = std::mem::take(&mut self.changed);

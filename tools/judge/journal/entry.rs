@@ -49,6 +49,15 @@ pub(crate) struct Rest {
 }
 
 impl Entry {
+    /// Whether it matters to that scope.
+    pub(crate) fn concerns(&self, whom: Prefix) -> bool {
+        match self {
+            Entry::Source(SourceEntry { scope, .. }) | Entry::Gone(scope) => *scope == whom,
+            Entry::Vouch(scope, _) | Entry::Sweep(scope, _) => scope.overlaps(whom),
+            Entry::Form(_) | Entry::Rest(_) => true,
+        }
+    }
+
     pub(crate) fn source(scope: Prefix, source: &Source) -> Self {
         let contacts = source.contacts().map(Contact::flat).collect();
         Entry::Source(SourceEntry { scope, numbers: source.numbers(), contacts })
@@ -76,8 +85,9 @@ impl Entry {
             Entry::Vouch(scope, voucher) => state.vouchers.restore(scope, voucher),
             Entry::Sweep(prefix, sweep) => state.sweeps.restore(prefix, sweep),
             Entry::Rest(rest) => {
-                (state.clock, state.brake, state.counters) = (rest.clock, rest.brake, rest.counters);
-                state.sources.set_evicted(rest.evicted);
+                (state.clock, state.brake) = (rest.clock, rest.brake);
+                state.counters = Some(rest.counters).filter(Counters::sane).unwrap_or_default();
+                state.sources.set_evicted(rest.evicted.min(u64::MAX / 2));
                 state.told = rest.told.and_then(Timestamp::from_micros);
             }
         }

@@ -4,11 +4,14 @@
 
 mod entry;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use psentry_records::Prefix;
 
 use self::entry::{Entry, FORM};
 use crate::{JudgeError, State};
@@ -60,17 +63,20 @@ impl Journal {
             let path = path.to_owned();
             move |source| JudgeError::State { what, path, source }
         };
-        fs::create_dir_all(folder).map_err(failed("cannot make the folder", folder))?;
+        // Who logged in from where is nobody else's business.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(failed("cannot make the folder", folder))?;
         let lock = folder.join(LOCK);
-        let file = OpenOptions::new().create(true).append(true).open(&lock);
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock);
         let file = file.map_err(failed("cannot open", &lock))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| JudgeError::Locked(folder.to_owned()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => JudgeError::Locked(folder.to_owned()),
+            errno => failed("cannot lock", &lock)(errno.into()),
+        })?;
         let path = folder.join(FILE);
-        let damage = match File::open(&path) {
-            Ok(file) => restore(file, state).map_err(failed("cannot read", &path))?,
+        let damage = match File::open(&path).and_then(|file| restore(file, state)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Damage::default(),
-            Err(error) => return Err(failed("cannot read", &path)(error)),
+            read => read.map_err(failed("cannot read", &path))?,
         };
         state.sources.keep_journal();
         let (file, size) = rewrite(folder, state).map_err(failed("cannot write", &folder.join(NEW)))?;
@@ -129,14 +135,24 @@ impl Journal {
     /// # Errors
     /// The file cannot be written.
     pub fn compact(&mut self, state: &mut State) -> Result<(), JudgeError> {
-        let (file, size) = rewrite(&self.folder, state).map_err(|source| JudgeError::State {
-            what: "cannot write",
-            path: self.folder.join(NEW),
-            source,
+        let written = rewrite(&self.folder, state);
+        let (file, size) = written.map_err(|source| {
+            self.size = BROKEN;
+            JudgeError::State { what: "cannot write", path: self.folder.join(NEW), source }
         })?;
         (self.file, self.size, self.base) = (BufWriter::new(file), size, size);
         Ok(())
     }
+}
+
+/// Reads what the state in a folder says of that scope, without a claim to it: a judge may be at work there.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn read_about(folder: &Path, state: &mut State, scope: Prefix) -> Result<Damage, JudgeError> {
+    let path = folder.join(FILE);
+    let read = File::open(&path).and_then(|file| restore_some(file, state, |entry| entry.concerns(scope)));
+    read.map_err(|source| JudgeError::State { what: "cannot read", path, source })
 }
 
 /// Reads a state. Public so that it can be fed anything.
@@ -144,6 +160,14 @@ impl Journal {
 /// # Errors
 /// What read(2) says; no content is an error.
 pub fn restore(file: impl io::Read, state: &mut State) -> io::Result<Damage> {
+    restore_some(file, state, |_| true)
+}
+
+fn restore_some(
+    file: impl io::Read,
+    state: &mut State,
+    wanted: impl Fn(&Entry) -> bool,
+) -> io::Result<Damage> {
     let mut reader = BufReader::new(file);
     let mut damage = Damage::default();
     let mut line = Vec::new();
@@ -170,7 +194,8 @@ pub fn restore(file: impl io::Read, state: &mut State) -> io::Result<Damage> {
                 damage.lines += 1;
                 return Ok(damage);
             }
-            Ok(entry) => entry.apply(state),
+            Ok(entry) if wanted(&entry) => entry.apply(state),
+            Ok(_) => {}
             Err(_) => damage.lines += 1,
         }
     }
@@ -179,7 +204,25 @@ pub fn restore(file: impl io::Read, state: &mut State) -> io::Result<Damage> {
 /// Writes all that is remembered into a new file, which takes the place of the old one only when it is on the disk.
 fn rewrite(folder: &Path, state: &mut State) -> io::Result<(File, u64)> {
     let new = folder.join(NEW);
-    let mut file = BufWriter::new(File::create(&new)?);
+    let written = write_whole(&new, state).and_then(|written| {
+        fs::rename(&new, folder.join(FILE))?;
+        File::open(folder)?.sync_all()?;
+        Ok(written)
+    });
+    if written.is_err() {
+        // Half a file would keep a full disk full.
+        let _ = fs::remove_file(&new);
+    }
+    let written = written?;
+    state.sources.all_written();
+    state.sweeps.drain_changes();
+    state.vouchers.drain_changes();
+    Ok(written)
+}
+
+fn write_whole(new: &Path, state: &State) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(new)?;
+    let mut file = BufWriter::new(file);
     let mut size = 0;
     let mut line = Vec::new();
     let mut put = |entry: &Entry| -> io::Result<()> {
@@ -202,11 +245,6 @@ fn rewrite(folder: &Path, state: &mut State) -> io::Result<(File, u64)> {
     put(&Entry::rest(state))?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_data()?;
-    fs::rename(&new, folder.join(FILE))?;
-    File::open(folder)?.sync_all()?;
-    state.sources.all_written();
-    state.sweeps.drain_changes();
-    state.vouchers.drain_changes();
     Ok((file, size))
 }
 

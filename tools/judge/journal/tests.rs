@@ -178,3 +178,45 @@ fn a_file_of_something_else_is_not_taken_for_a_state() {
         assert_eq!((damage.lines > 0, state.sources.held()), (!text.is_empty(), 0), "{text}");
     }
 }
+
+#[test]
+fn nobody_else_reads_who_logged_in_and_half_a_file_does_not_stay() {
+    use std::os::unix::fs::PermissionsExt;
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("state");
+    let (mut state, mut journal, _) = open(&folder, &policy());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o700, 0o600));
+    // What cannot be put in its place is not left beside it.
+    fs::remove_file(folder.join(FILE)).unwrap();
+    fs::create_dir(folder.join(FILE)).unwrap();
+    assert!(journal.compact(&mut state).is_err());
+    assert!(!folder.join(NEW).exists());
+    fs::remove_dir(folder.join(FILE)).unwrap();
+    journal.save(&mut state).unwrap();
+    assert!(folder.join(FILE).exists());
+}
+
+#[test]
+fn hostile_numbers_are_only_numbers() {
+    let (top, low) = (u64::MAX, i64::MIN);
+    let counters = format!(r#"{{"records":{top},"probes":{top},"blocks":{top}}}"#);
+    let half = format!(r#"{{"since":{},"blocks":4294967295,"until":{}}}"#, i64::MAX, i64::MAX);
+    let contacts = vec![format!("[{low},{top},65535,4294967295,65535,255,255]"); 3000].join(",");
+    let text = format!(
+        "{{\"form\":\"{FORM}\"}}\n\
+         {{\"source\":{{\"scope\":\"192.0.2.7/32\",\"numbers\":[{},65535,65535,255,255],\"contacts\":[{contacts}]}}}}\n\
+         {{\"rest\":{{\"clock\":{{\"now\":{low},\"claimed\":{low}}},\"brake\":{{\"proven\":{half},\"unproven\":{half}}},\
+         \"counters\":{counters},\"evicted\":{top}}}}}\n",
+        i64::MAX
+    );
+    let policy = policy();
+    let mut state = State::new(12);
+    assert_eq!(restore(text.as_bytes(), &mut state).unwrap(), Damage::default());
+    let scope = "192.0.2.7".parse().unwrap();
+    assert!(state.sources.peek(scope).unwrap().contacts().count() <= 100);
+    // And the brake is not on for ever.
+    let lines: Vec<String> = (0..40).map(|n| line(n, 10 + n as u64, 9, 1 + n as u16 % 4, 0)).collect();
+    let said = judge(&mut state, &policy, &lines);
+    assert!(said.contains(r#""action":"block","scope":"192.0.0.9/32""#), "{said}");
+}

@@ -80,15 +80,25 @@ impl Contact {
         contact
     }
 
-    /// One more touch of it; whether it weighs more for it.
+    /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened nor
+    /// strengthened by packets without one, because anybody could forge these.
     pub fn touch(&mut self, seen: &Sighting, now: Timestamp, classes: Classes) -> bool {
-        let (first, last) = (self.first.min(now.micros()), self.last().micros().max(now.micros()));
-        self.first = first;
-        let [bytes @ .., _, _] = last.saturating_sub(first).clamp(0, (1 << 48) - 1).to_le_bytes();
-        self.span = bytes;
         self.count = self.count.saturating_add(seen.count);
+        self.sorts |= bit(seen.kind);
+        if self.handshake() && !seen.handshake {
+            return false;
+        }
         let before = (self.marks, self.classes());
-        self.sorts |= bit(seen.kind) | u16::from(classes.bits()) << CLASSES;
+        let mut last = self.last().micros().max(now.micros());
+        if seen.handshake && !self.handshake() {
+            self.sorts &= (1 << CLASSES) - 1;
+            self.marks &= !SIGNATURE;
+            last = now.micros();
+        }
+        self.first = self.first.min(now.micros());
+        let [bytes @ .., _, _] = last.saturating_sub(self.first).clamp(0, (1 << 48) - 1).to_le_bytes();
+        self.span = bytes;
+        self.sorts |= u16::from(classes.bits()) << CLASSES;
         if seen.handshake {
             self.marks |= if seen.cookie { HANDSHAKE } else { HANDSHAKE | CERTAIN };
         }

@@ -1,17 +1,21 @@
 //! What is known of one source, in 72 bytes beside its address and its place: two contacts within, more in a list of their
 //! own. What led to a conviction is forgotten when it is over; how often there was one is not.
 
+mod note;
+
 use std::time::Duration;
 
 use psentry_records::Timestamp;
 
+pub use self::note::Room;
 use super::contact::Contact;
-use crate::evidence::Classes;
-use crate::guard::JUMP;
-use crate::sighting::Sighting;
+use crate::policy::LONGEST_TRIGGER;
 
 /// How many contacts stand within the source.
 const INLINE: usize = 2;
+
+/// How many contacts any policy may have remembered.
+const MOST: usize = LONGEST_TRIGGER as usize;
 
 const CONVICTED: u8 = 1;
 const PROVEN: u8 = 2;
@@ -71,86 +75,22 @@ impl Source {
         self.more.as_ref().map_or(0, |more| more.len())
     }
 
-    /// Takes note of a touch: whether there is something new to weigh. Contacts that lie further than `keep` before
-    /// the newest are forgotten, so a record that comes late counts as if it had come in time, or not at all. More
-    /// than `most` are not kept: one outside the window gives way, or to a handshake one without, so that a flood of
-    /// forged ports hides no proof.
-    pub fn note(&mut self, seen: &Sighting, now: Timestamp, classes: Classes, room: Room) -> bool {
-        self.packets = self.packets.saturating_add(u16::try_from(seen.count).unwrap_or(u16::MAX));
-        if seen.handshake {
-            self.marks |= KNOWN;
-        }
-        // What lies far ahead was a wrong clock: it must not make everything since look stale.
-        if self.newest().is_some_and(|newest| newest.since(now) > JUMP) {
-            let kept: Vec<Contact> =
-                self.contacts().filter(|contact| contact.last().since(now) <= JUMP).copied().collect();
-            self.set(&kept);
-        }
-        if let Some(contact) = self.contacts_mut().find(|contact| contact.is(seen)) {
-            let stale = room.window < now.since(contact.last());
-            return contact.touch(seen, now, classes) || stale;
-        }
-        let newest = self.newest().map_or(now, |newest| newest.max(now));
-        let fresh = |contact: &Contact, span| newest.since(contact.last()) <= span;
-        if self.contacts().any(|contact| !fresh(contact, room.keep)) {
-            let kept: Vec<Contact> =
-                self.contacts().filter(|contact| fresh(contact, room.keep)).copied().collect();
-            self.set(&kept);
-        }
-        if newest.since(now) > room.keep {
-            return false;
-        }
-        let contact = Contact::new(seen, now, classes);
-        if usize::from(self.held) + self.spilled() < room.most.max(INLINE) {
-            self.push(contact);
-            return true;
-        }
-        let stale = |held: &Contact| !fresh(held, room.window);
-        let oldest = self.contacts_mut().filter(|held| stale(held)).min_by_key(|held| held.last());
-        if let Some(oldest) = oldest {
-            *oldest = contact;
-        } else if seen.handshake
-            && let Some(weak) = self.contacts_mut().find(|held| !held.handshake())
-        {
-            *weak = contact;
-        }
-        true
-    }
-
-    fn push(&mut self, contact: Contact) {
-        match self.inline.get_mut(usize::from(self.held)) {
-            Some(free) => {
-                *free = contact;
-                self.held += 1;
-            }
-            None => {
-                let more = self.more.get_or_insert_default();
-                // Doubling would waste half.
-                if more.len() == more.capacity() {
-                    more.reserve_exact(more.len().clamp(2, 8));
-                }
-                more.push(contact);
-            }
-        }
-    }
-
-    /// Replaces all contacts.
-    pub(crate) fn set(&mut self, contacts: &[Contact]) {
-        self.held = 0;
-        self.more = None;
-        contacts.iter().for_each(|&contact| self.push(contact));
-    }
-
     /// The newest touch.
     #[must_use]
     pub fn newest(&self) -> Option<Timestamp> {
         self.contacts().map(Contact::last).max()
     }
 
-    /// Ends a conviction whose time is over, and forgets what led to it.
+    /// Ends a conviction whose time is over, and forgets what led to it. What was proven by handshakes beside a
+    /// conviction that could be forged stays: else two forged packets a minute would wash it out.
     pub fn release(&mut self, now: Timestamp) {
-        if self.conviction().is_some() && now >= self.until() {
+        if let Some(standing) = self.conviction()
+            && now >= self.until()
+        {
+            let proof = |contact: &&Contact| !standing.proven && contact.handshake();
+            let kept: Vec<Contact> = self.contacts().filter(proof).copied().collect();
             self.acquit();
+            self.set(&kept);
         }
     }
 
@@ -237,6 +177,11 @@ impl Source {
         self.marks & KNOWN != 0
     }
 
+    /// Whether handshakes convicted it, and that is not forgiven yet.
+    pub(super) fn offender(&self) -> bool {
+        self.offences > 0 || self.conviction().is_some_and(|standing| standing.proven)
+    }
+
     /// The numbers beside the contacts, for the state file: until, offences, packets, level, marks.
     pub(crate) fn numbers(&self) -> (i64, u16, u16, u8, u8) {
         (self.until, self.offences, self.packets, self.level, self.marks & !TABLE)
@@ -247,20 +192,9 @@ impl Source {
         let until = until.clamp(0, Timestamp::MAX.micros());
         let marks = marks & !TABLE;
         let mut source = Source { until, offences, packets, level, marks, ..Source::default() };
-        source.set(contacts);
+        source.set(contacts.get(..MOST).unwrap_or(contacts));
         source
     }
-}
-
-/// How much of one source is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// How many contacts.
-    pub most: usize,
-    /// How long a contact is kept.
-    pub keep: Duration,
-    /// How long it counts as fresh.
-    pub window: Duration,
 }
 
 #[cfg(test)]

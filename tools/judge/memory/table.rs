@@ -1,11 +1,13 @@
 //! All sources that are remembered, with a bound. A place in a slab is four bytes, so a source costs its own size and
-//! about ten bytes of index. Two lists, each from newest to oldest, say who is forgotten first: of those whose packets
-//! could all be forged the one seen longest ago, and only when there are none of these, one that completed a handshake.
+//! about ten bytes of index. Three lists, each from newest to oldest, say who is forgotten first: of those whose packets
+//! could all be forged the one seen longest ago; when there are few of these, one that completed a handshake; and last
+//! one whom handshakes convicted, because whoever has many addresses could otherwise wash that out with one handshake each.
 //!
 //! The index is hashed with a key that is drawn at random, because attackers choose the addresses; nothing that is
 //! decided depends on the order in it.
 
 mod changes;
+mod lists;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -13,8 +15,9 @@ use std::mem;
 use hashbrown::HashTable;
 use psentry_records::Prefix;
 
+use self::lists::{EMPTY, List};
 use super::key::Key;
-use super::slot::{DIRTY, LINKED_KNOWN, Slot, WRITTEN};
+use super::slot::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, Slot, WRITTEN};
 use super::source::Source;
 
 /// No place.
@@ -26,18 +29,9 @@ const CHUNK: usize = 1 << 12;
 /// How many contacts beyond the two within a source there may be for each source of the bound.
 const SPILL: usize = 4;
 
-/// Of the bound, an eighth is always left to those whose packets could be forged: new sources begin there.
+/// Of the bound, an eighth is always left to those whose packets could be forged, where new sources begin; and another
+/// one to those who completed a handshake.
 const RESERVE: usize = 8;
-
-/// A list through the slots, newest first.
-#[derive(Clone, Copy)]
-struct List {
-    head: u32,
-    tail: u32,
-    len: usize,
-}
-
-const EMPTY: List = List { head: NONE, tail: NONE, len: 0 };
 
 /// The judge's memory of sources.
 pub struct Table {
@@ -47,10 +41,12 @@ pub struct Table {
     hasher: RandomState,
     forgeable: List,
     known: List,
+    offenders: List,
     most: usize,
     spilled: usize,
     evicted: u64,
     journaled: bool,
+    restoring: bool,
     gone: Vec<Prefix>,
 }
 
@@ -66,10 +62,12 @@ impl Table {
             hasher: RandomState::new(),
             forgeable: EMPTY,
             known: EMPTY,
+            offenders: EMPTY,
             most: most.max(2),
             spilled: 0,
             evicted: 0,
             journaled: false,
+            restoring: false,
             gone: Vec::new(),
         }
     }
@@ -87,7 +85,7 @@ impl Table {
     /// How many sources are remembered.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.forgeable.len + self.known.len
+        self.forgeable.len + self.known.len + self.offenders.len
     }
 
     /// How many were forgotten for want of room.
@@ -125,6 +123,7 @@ impl Table {
         let result = change(&mut slot.source);
         let after = slot.source.spilled();
         slot.mark(LINKED_KNOWN, slot.source.known());
+        slot.mark(LINKED_OFFENDER, slot.source.offender());
         slot.mark(DIRTY, true);
         self.spilled = self.spilled + after - before;
         self.link(place);
@@ -133,10 +132,18 @@ impl Table {
 
     /// Until there is room for one more: forgets, first those whose packets could be forged.
     fn make_room(&mut self) {
-        while self.held() >= self.most || self.spilled > self.most * SPILL {
-            let known_most = self.most - (self.most / RESERVE).max(1);
-            let forgeable = if self.known.len > known_most { NONE } else { self.forgeable.tail };
-            let oldest = if forgeable == NONE { self.known.tail } else { forgeable };
+        // While a journal is restored, what it says stands: it was within the bounds, or will be at the next source.
+        while self.held() >= self.most || (!self.restoring && self.spilled > self.most * SPILL) {
+            let part = (self.most / RESERVE).max(1);
+            let (forgeable, known, offender) = (self.forgeable.tail, self.known.tail, self.offenders.tail);
+            let order = if self.offenders.len > self.most.saturating_sub(2 * part) {
+                [offender, known, forgeable]
+            } else if self.offenders.len + self.known.len > self.most - part {
+                [known, offender, forgeable]
+            } else {
+                [forgeable, known, offender]
+            };
+            let oldest = order.into_iter().find(|&place| place != NONE).unwrap_or(NONE);
             if oldest == NONE {
                 return;
             }
@@ -219,40 +226,6 @@ impl Table {
 
     fn slot_mut(&mut self, place: u32) -> Option<&mut Slot> {
         self.chunks.get_mut(place as usize / CHUNK)?.get_mut(place as usize % CHUNK)
-    }
-
-    fn list_mut(&mut self, known: bool) -> &mut List {
-        if known { &mut self.known } else { &mut self.forgeable }
-    }
-
-    fn unlink(&mut self, place: u32) {
-        let Some(slot) = self.slot_mut(place) else { return };
-        let (prev, next, known) = (slot.prev, slot.next, slot.has(LINKED_KNOWN));
-        match self.slot_mut(prev) {
-            Some(slot) => slot.next = next,
-            None => self.list_mut(known).head = next,
-        }
-        match self.slot_mut(next) {
-            Some(slot) => slot.prev = prev,
-            None => self.list_mut(known).tail = prev,
-        }
-        self.list_mut(known).len -= 1;
-    }
-
-    fn link(&mut self, place: u32) {
-        let Some(slot) = self.slot_mut(place) else { return };
-        let known = slot.has(LINKED_KNOWN);
-        let head = self.list_mut(known).head;
-        if let Some(slot) = self.slot_mut(place) {
-            (slot.prev, slot.next) = (NONE, head);
-        }
-        match self.slot_mut(head) {
-            Some(slot) => slot.prev = place,
-            None => self.list_mut(known).tail = place,
-        }
-        let list = self.list_mut(known);
-        list.head = place;
-        list.len += 1;
     }
 }
 

@@ -10,11 +10,14 @@ use super::file::{self, File, PolicyError};
 use super::rule::{MOST_RULES, NamedRule};
 use super::values::{Length, Network};
 use super::weights::{Odds, Weights};
-use super::{Blocks, Brakes, Levels, Policy, Slow, Sweeps, defaults};
+use super::{Blocks, Brakes, IPV6_GROUP, Levels, Policy, Slow, Sweeps, defaults};
 use crate::{Ignore, JudgeError, PolicyFlags, Rule, Sequential, SlowScan, Trigger};
 
 /// How many ports of one source are remembered, unless a trigger needs more.
 const CONTACTS: usize = 32;
+
+/// Behind a translator's prefix a /64 is all of IPv4 (RFC 6052, RFC 8215).
+const TRANSLATORS: [&str; 2] = ["64:ff9b::/96", "64:ff9b:1::/48"];
 
 /// A default that stands in `defaults.rs`, where a test reads every one.
 pub(super) fn span(text: &str) -> Duration {
@@ -53,24 +56,33 @@ impl Policy {
         ignore_files.extend(flags.ignore.iter().cloned());
         let mut ignored = Ignore::read_prefixes(&ignore_files).map_err(JudgeError::Ignore)?;
         files.extend(ignore_files);
-        ignored.extend(resolve(file, &file.ignore.networks).map_err(whole)?);
-        let named = file.rule.iter().map(|rule| name_rule(file, rule)).collect::<Result<Vec<_>, _>>();
-        let named = named.map_err(whole)?;
-        if named.len() > MOST_RULES {
-            return Err(whole(format!("there are {} rules; write at most {MOST_RULES}", named.len())));
+        if let Some(networks) = &file.ignore.networks {
+            ignored.extend(resolve(file, networks.get_ref()).map_err(whole)?);
         }
-        Ok(Self::assemble(flags, file, ignored.into_iter().collect(), named, files))
+        let rules = file.rule.iter().map(|rule| name_rule(file, rule.get_ref()));
+        let named = rules.collect::<Result<Vec<_>, _>>().map_err(whole)?;
+        // A rule for some addresses of a /64 is for these, and not for whoever shares it.
+        let mut apart: Vec<Prefix> = TRANSLATORS.iter().filter_map(|prefix| prefix.parse().ok()).collect();
+        for networks in file.rule.iter().filter_map(|rule| rule.get_ref().networks.as_ref()) {
+            let prefixes = resolve(file, networks).map_err(whole)?;
+            apart
+                .extend(prefixes.into_iter().filter(|prefix| !prefix.is_ipv4() && prefix.len() > IPV6_GROUP));
+        }
+        let (ignored, apart) = (ignored.into_iter().collect(), apart.into_iter().collect());
+        Ok(Self::assemble(flags, file, ignored, apart, named, files))
     }
 
     fn assemble(
         flags: &PolicyFlags,
         file: &File,
         ignore: Ignore,
+        apart: Ignore,
         named: Vec<NamedRule>,
         files: Vec<PathBuf>,
     ) -> Self {
         use defaults as d;
-        let (alpha, beta) = (file.test.alpha.unwrap_or(d::ALPHA), file.test.beta.unwrap_or(d::BETA));
+        let alpha = file.test.alpha.as_ref().map_or(d::ALPHA, |alpha| *alpha.get_ref());
+        let beta = file.test.beta.unwrap_or(d::BETA);
         let trigger = flags.trigger.or(file.test.trigger);
         let slow = Slow {
             window: file.slow.window.unwrap_or_else(|| span(d::SLOW_WINDOW)),
@@ -129,10 +141,40 @@ impl Policy {
             vouch: file.vouch.duration.unwrap_or_else(|| span(d::VOUCH)),
             observe: flags.observe || file.block.observe.unwrap_or(false),
             ignore,
+            apart,
             max_sources: max_sources as usize,
             max_contacts: (trigger.unwrap_or(0) as usize).max(CONTACTS),
             files,
         }
+    }
+}
+
+impl File {
+    /// What in it contradicts something else, and where that stands.
+    pub(super) fn check(&self) -> Result<(), (usize, String)> {
+        if let Some(alpha) = &self.test.alpha {
+            let beta = self.test.beta.unwrap_or(defaults::BETA);
+            if *alpha.get_ref() >= beta {
+                let problem = format!("alpha must be smaller than beta, which is {beta}");
+                return Err((alpha.span().start, problem));
+            }
+        } else if let Some(beta) = self.test.beta.filter(|&beta| beta <= defaults::ALPHA) {
+            return Err((
+                0,
+                format!("beta is {beta}, and must be larger than alpha, which is {}", defaults::ALPHA),
+            ));
+        }
+        if let Some(networks) = &self.ignore.networks {
+            resolve(self, networks.get_ref()).map_err(|problem| (networks.span().start, problem))?;
+        }
+        for (n, rule) in self.rule.iter().enumerate() {
+            let at = rule.span().start;
+            name_rule(self, rule.get_ref()).map_err(|problem| (at, problem))?;
+            if n >= MOST_RULES {
+                return Err((at, format!("there are {} rules; write at most {MOST_RULES}", self.rule.len())));
+            }
+        }
+        Ok(())
     }
 }
 

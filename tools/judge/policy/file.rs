@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use psentry_records::Proto;
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::values::{self, Length, Member, Network, Ports};
 
@@ -26,14 +27,14 @@ pub(crate) struct File {
     pub(crate) memory: Memory,
     pub(crate) ignore: Ignore,
     pub(crate) groups: BTreeMap<String, Vec<Member>>,
-    pub(crate) rule: Vec<Rule>,
+    pub(crate) rule: Vec<Spanned<Rule>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Test {
-    #[serde(deserialize_with = "values::probability")]
-    pub(crate) alpha: Option<f64>,
+    #[serde(deserialize_with = "values::placed")]
+    pub(crate) alpha: Option<Spanned<f64>>,
     #[serde(deserialize_with = "values::probability")]
     pub(crate) beta: Option<f64>,
     #[serde(deserialize_with = "values::probability")]
@@ -141,7 +142,7 @@ pub(crate) struct Memory {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Ignore {
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) networks: Vec<Network>,
+    pub(crate) networks: Option<Spanned<Vec<Network>>>,
 }
 
 /// A `[[rule]]`: to whom and what it applies, and what it does about it.
@@ -224,12 +225,16 @@ impl File {
 
     /// Reads a text; `path` only names it.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, PolicyError> {
-        toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
+        let refuse = |at: usize, problem| {
             let (line, column) = place(text.as_bytes().get(..at).unwrap_or_default());
-            let problem = error.message().lines().collect::<Vec<_>>().join("; ");
             PolicyError::Place { file: path.to_owned(), line, column, problem }
-        })
+        };
+        let file: Self = toml::from_str(text).map_err(|error| {
+            let problem = error.message().lines().collect::<Vec<_>>().join("; ");
+            refuse(error.span().map_or(0, |span| span.start), problem)
+        })?;
+        file.check().map_err(|(at, problem)| refuse(at, problem))?;
+        Ok(file)
     }
 }
 

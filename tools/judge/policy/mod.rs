@@ -55,6 +55,8 @@ pub struct Policy {
     pub observe: bool,
     /// Whom to leave alone.
     pub ignore: Ignore,
+    /// Of these, and of their neighbours, each address is judged by itself.
+    pub apart: Ignore,
     /// How many sources to remember.
     pub max_sources: usize,
     /// How many contacts of one source to remember; the rules need no more.
@@ -133,7 +135,25 @@ impl Policy {
             return Prefix::host(addr);
         }
         let group = Prefix::around(addr, IPV6_GROUP);
-        if self.ignore.touches(group) { Prefix::host(addr) } else { group }
+        if self.ignore.touches(group) || self.apart.touches(group) { Prefix::host(addr) } else { group }
+    }
+
+    /// Whether that scope is narrower than usual.
+    pub(crate) fn is_apart(&self, scope: Prefix) -> bool {
+        !scope.is_ipv4() && scope.len() > IPV6_GROUP
+    }
+
+    /// Whether somebody in that prefix is never judged: by the list of the ignored, or by a rule.
+    pub(crate) fn spares(&self, prefix: Prefix) -> bool {
+        self.ignore.touches(prefix) || self.named.iter().any(|rule| rule.spares(prefix))
+    }
+
+    /// How many sources around that scope have their prefix blocked: as many times more as their network's threshold
+    /// is higher.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // at most 256,000
+    pub(crate) fn sources_of_sweep(&self, scope: Prefix) -> usize {
+        let factor = self.threshold_of(self.networks_of(scope)).max(1.0);
+        (self.sweep.sources as f64 * factor).ceil() as usize
     }
 
     /// How much of one source is remembered.

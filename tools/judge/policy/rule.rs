@@ -46,6 +46,12 @@ impl Default for Treatment {
 }
 
 impl NamedRule {
+    /// Whether it never counts anything of somebody in that prefix.
+    pub(crate) fn spares(&self, prefix: Prefix) -> bool {
+        let all = self.ports.is_none() && self.proto.is_none();
+        self.ignore && all && self.networks.as_ref().is_none_or(|networks| networks.touches(prefix))
+    }
+
     fn applies(&self, port: Option<u16>, proto: Proto) -> bool {
         let inside = |&(first, last): &(u16, u16)| port.is_some_and(|port| first <= port && port <= last);
         self.ports.as_ref().is_none_or(|ranges| ranges.iter().any(inside))

@@ -101,13 +101,25 @@ fn a_mistake_is_named_with_file_line_and_column() {
             "[ignore]\nnetworks = [\"example.org\"]\n",
             "line 2, column 12: 'example.org' looks like a host name",
         ),
-        ("[ignore]\nnetworks = [\"@lan\"]\n", "policy.toml: there is no group 'lan'"),
+        ("[ignore]\nnetworks = [\"@lan\"]\n", "line 2, column 12: there is no group 'lan'"),
         ("[groups]\nlan = [\"10.0.0.0/33\"]\n", "line 2, column 7: '10.0.0.0/33': the length"),
         ("[[rule]]\nports = [23]\n", "missing field `name`"),
         ("[[rule]]\nname = \"x\"\nports = [\"9-1\"]\nconvict = true\n", "line 3, column 9: '9-1' is no port"),
         ("[[rule]]\nname = \"x\"\nports = [65536]\nconvict = true\n", "line 3, column 9: '65536' is no port"),
-        ("[[rule]]\nname = \"x\"\nconvict = true\nignore = true\n", "both convicts and ignores"),
-        ("[[rule]]\nname = \"x\"\nports = [1]\n", "rule 'x' does nothing"),
+        (
+            "[[rule]]\nname = \"x\"\nconvict = true\nignore = true\n",
+            "line 1, column 1: rule 'x' both convicts",
+        ),
+        (
+            "\n[test]\nalpha = 0.5\nbeta = 0.4\n",
+            "line 3, column 9: alpha must be smaller than beta, which is 0.4",
+        ),
+        ("[test]\nbeta = 0.001\n", "beta is 0.001, and must be larger than alpha"),
+        (
+            "[[rule]]\nname = \"x\"\nnetworks = [\"@lan\"]\nignore = true\n",
+            "line 1, column 1: rule 'x': there is no group",
+        ),
+        ("[[rule]]\nname = \"x\"\nports = [1]\n", "line 1, column 1: rule 'x' does nothing"),
         ("[[rule]]\nname = \"x\"\nports = [1]\nthreshold = 2.0\n", "a threshold is of a source"),
         ("[[rule]]\nname = \"\\u001b\"\nconvict = true\n", "the name of a rule is 1 to 60"),
     ] {
@@ -115,7 +127,9 @@ fn a_mistake_is_named_with_file_line_and_column() {
         assert!(error.contains(want), "{text}: {error}");
     }
     let many = "[[rule]]\nname = \"x\"\nconvict = true\n".repeat(65);
-    assert!(read(&many, &PolicyFlags::default()).unwrap_err().contains("there are 65 rules"));
+    assert!(
+        read(&many, &PolicyFlags::default()).unwrap_err().contains("line 193, column 1: there are 65 rules")
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
 
 /// A span of time, or for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,12 @@ fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 pub(crate) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     bounded(deserializer, |p| *p > 0.0 && *p < 1.0, "write a number between 0 and 1, without the two")
+}
+
+/// A probability that knows where it stands, to be compared with another one.
+pub(crate) fn placed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Spanned<f64>>, D::Error> {
+    let bounds = "write a number between 0 and 1, without the two";
+    bounded(deserializer, |p: &Spanned<f64>| *p.get_ref() > 0.0 && *p.get_ref() < 1.0, bounds)
 }
 
 pub(crate) fn odds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {

@@ -4,7 +4,7 @@ use psentry_records::{Action, Common, Kind, Prefix, Timestamp, Verdict, VerdictB
 
 use super::Finding;
 use super::widen::widen;
-use crate::guard::Braking;
+use crate::guard::{Braking, Tick};
 use crate::memory::{Contact, Conviction};
 use crate::policy::{Length, Policy};
 use crate::sentence::{deeds, length};
@@ -18,9 +18,10 @@ pub(super) fn pronounce(
     seen: &Sighting,
     scope: Prefix,
     finding: Finding,
-    now: Timestamp,
+    tick: Tick,
     verdicts: &mut Vec<Verdict>,
 ) {
+    let now = tick.at;
     let contacts: Vec<&Contact> = finding.contacts.iter().collect();
     let mut reason = format!("{}; {}.", deeds(&contacts), finding.grounds);
     if !finding.convicts && !finding.raised {
@@ -35,7 +36,7 @@ pub(super) fn pronounce(
         action = Action::Watch;
         reason.push_str(&format!(" It is only watched below level {}.", policy.levels.block));
     }
-    if let Some(voucher) = state.vouchers.of(scope, now)
+    if let Some(voucher) = state.vouchers.of(scope, tick.began())
         && action == Action::Block
     {
         action = Action::Watch;
@@ -45,18 +46,13 @@ pub(super) fn pronounce(
     }
     let mut loud = None;
     if action == Action::Block {
-        let wide = state.sweeps.covers(&policy.sweep, scope, now);
-        if let Some(wide) = wide.filter(|wide| wide.since(now) * 2 >= until.since(now)) {
-            // Its prefix is blocked for most of the time that it would be: nothing is to be done, or said.
-            convict(state, scope, &finding, until.min(wide), false);
-            return;
-        }
-        match state.brake.press(&policy.brake, scope, finding.proven, now) {
+        // Also where its prefix is blocked: psentry-block may have had to refuse that, because this machine is in it.
+        match state.brake.press(&policy.brake, scope, finding.proven, tick.now) {
             Braking::Free => {}
             braking => {
                 action = Action::Watch;
                 state.counters.braked += 1;
-                until = until.min(braked(braking, now));
+                until = until.min(braked(braking, tick.now));
                 reason.push_str(" It is only watched, because the brake is on.");
                 loud = brake_words(policy, finding.proven, braking);
             }
@@ -78,7 +74,7 @@ pub(super) fn pronounce(
     }
     verdicts.push(said);
     if finding.proven && action == Action::Block {
-        widen(state, policy, seen, scope, &finding, until, now, verdicts);
+        widen(state, policy, seen, scope, &finding, until, tick, verdicts);
     }
 }
 

@@ -7,15 +7,15 @@ use super::*;
 use crate::PolicyFlags;
 use crate::policy::tests::policy_of;
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy::from_flags(&PolicyFlags::default()).unwrap()
 }
 
-fn at(secs: u64) -> Timestamp {
+pub(super) fn at(secs: u64) -> Timestamp {
     Timestamp::from_secs(1_700_000_000 + secs).unwrap()
 }
 
-fn probe(secs: u64, src: &str, port: u16, kind: Kind) -> Record {
+pub(super) fn probe(secs: u64, src: &str, port: u16, kind: Kind) -> Record {
     let mut common = Common::at(at(secs));
     common.src_ip = Some(src.parse().unwrap());
     common.dest_port = Some(port);
@@ -35,7 +35,7 @@ fn said(policy: &Policy, story: &[Record]) -> Vec<VerdictBody> {
 }
 
 /// The verdicts of a story, each as (scope, seconds, offence, proven).
-fn verdicts(policy: &Policy, story: &[Record]) -> Vec<(String, u64, u32, bool)> {
+pub(super) fn verdicts(policy: &Policy, story: &[Record]) -> Vec<(String, u64, u32, bool)> {
     let short = |body: VerdictBody| {
         (body.scope.to_string(), body.duration.unwrap(), body.offence.unwrap(), body.handshake.unwrap())
     };
@@ -43,14 +43,14 @@ fn verdicts(policy: &Policy, story: &[Record]) -> Vec<(String, u64, u32, bool)> 
 }
 
 /// The rule and action of each.
-fn words(policy: &Policy, story: &[Record]) -> Vec<String> {
+pub(super) fn words(policy: &Policy, story: &[Record]) -> Vec<String> {
     said(policy, story)
         .iter()
         .map(|body| format!("{} {} {}", body.action.name(), body.scope, body.rule.as_deref().unwrap()))
         .collect()
 }
 
-fn connects(src: &str, touches: &[(u64, u16)]) -> Vec<Record> {
+pub(super) fn connects(src: &str, touches: &[(u64, u16)]) -> Vec<Record> {
     touches.iter().map(|&(secs, port)| probe(secs, src, port, Kind::Connect)).collect()
 }
 
@@ -347,7 +347,7 @@ fn for_ever_is_a_block_without_an_end() {
     assert_eq!(said.iter().map(|body| body.duration).collect::<Vec<_>>(), [None]);
 }
 
-fn vouch(secs: u64, src: &str) -> Record {
+pub(super) fn vouch(secs: u64, src: &str) -> Record {
     let mut common = Common::at(at(secs));
     common.src_ip = Some(src.parse().unwrap());
     let body = VouchBody { user: Some("alice".into()), method: Some("ssh".into()), duration: None };
@@ -389,13 +389,14 @@ fn a_sweep_widens_to_the_prefix_and_narrows_again() {
         .chain(connects("192.0.2.201", &[(5000, 23), (5001, 445)]))
         .collect();
     let said = words(&policy(), &story);
-    assert_eq!(said.len(), 11, "{said:#?}");
+    assert_eq!(said.len(), 23, "{said:#?}");
     assert_eq!(said[7..9], ["block 192.0.2.8/32 sequential", "block 192.0.2.0/24 sweep"]);
-    assert_eq!(
-        said[9], "block 192.0.2.200/32 sequential",
-        "its own block lasts much longer than the prefix's"
-    );
-    assert_eq!(said[10], "block 192.0.2.201/32 sequential");
+    assert_eq!(said[9], "block 192.0.2.9/32 sequential", "the blocker may have had to refuse the prefix");
+    // A login from there ends it.
+    let came_in: Vec<Record> = story.iter().cloned().chain([vouch(6000, "192.0.2.60")]).collect();
+    assert_eq!(words(&policy(), &came_in).len(), 23, "it had ended by itself");
+    let came_in: Vec<Record> = story[..40].iter().cloned().chain([vouch(40, "192.0.2.60")]).collect();
+    assert_eq!(words(&policy(), &came_in).last().map(String::as_str), Some("unblock 192.0.2.0/24 vouch"));
     // Who logged in from there, or is ignored there, is not shut out with it; nor do forged packets widen.
     let vouched: Vec<Record> = [vouch(0, "192.0.2.77")].into_iter().chain(story.clone()).collect();
     let ignore = ["192.0.2.250".parse().unwrap()].into_iter().collect();

@@ -4,22 +4,25 @@ use std::mem;
 
 use psentry_records::Prefix;
 
-use super::{DIRTY, LINKED_KNOWN, Source, Table, WRITTEN};
+use super::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, Source, Table, WRITTEN};
 
 impl Table {
     /// Puts back what was known of a source, as just seen.
     pub(crate) fn restore(&mut self, scope: Prefix, known: Source) {
+        self.restoring = true;
         self.with(scope, |source| {
             let (len, marks) = (source.len, source.marks);
             *source = known;
             source.len = len;
-            source.marks |= marks & (LINKED_KNOWN | DIRTY | WRITTEN);
+            source.marks |= marks & (LINKED_KNOWN | LINKED_OFFENDER | DIRTY | WRITTEN);
         });
+        self.restoring = false;
     }
 
-    /// All sources, the one seen longest ago first: those whose packets could be forged, then the others.
+    /// All sources, the one seen longest ago first: those whose packets could be forged, then the
+    /// others, and last those whom handshakes convicted.
     pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (Prefix, &Source)> {
-        [self.forgeable, self.known].into_iter().flat_map(|list| {
+        [self.forgeable, self.known, self.offenders].into_iter().flat_map(|list| {
             std::iter::successors(self.slot(list.tail), |slot| self.slot(slot.prev))
                 .map(|slot| (slot.key().into(), &slot.source))
         })
@@ -43,7 +46,7 @@ impl Table {
         for scope in mem::take(&mut self.gone) {
             write(scope, None)?;
         }
-        for list in [self.forgeable, self.known] {
+        for list in [self.forgeable, self.known, self.offenders] {
             let mut changed = Vec::new();
             let mut at = list.head;
             while let Some(slot) = self.slot(at)

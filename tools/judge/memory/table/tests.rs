@@ -7,7 +7,7 @@ use psentry_records::{Kind, Proto, Timestamp};
 
 use super::*;
 use crate::evidence::Classes;
-use crate::memory::Room;
+use crate::memory::{Conviction, Room};
 use crate::sighting::Sighting;
 
 fn scope(n: u32) -> Prefix {
@@ -65,6 +65,28 @@ fn those_with_handshakes_leave_room_for_others_and_push_out_their_own_oldest() {
     touch(&mut table, 5000, 23, false);
     touch(&mut table, 5001, 23, false);
     assert!(table.peek(scope(5000)).is_some(), "a newcomer does not push out the newcomer before it");
+}
+
+#[test]
+fn whom_handshakes_convicted_one_handshake_of_many_does_not_push_out() {
+    let convict = |table: &mut Table, n: u32| {
+        let until = Timestamp::from_secs(1_700_003_600).unwrap();
+        table.with(scope(n), |source| source.convict(until, Conviction { proven: true, held: false }));
+    };
+    let mut table = Table::new(80);
+    convict(&mut table, 1);
+    (100..5000).for_each(|n| touch(&mut table, n, 23, true));
+    (5000..9000).for_each(|n| touch(&mut table, n, 23, false));
+    assert!(table.peek(scope(1)).is_some_and(|source| source.offences() == 1));
+    // Nor do those who were convicted take all the room.
+    (10_000..11_000).for_each(|n| convict(&mut table, n));
+    (0..8).for_each(|n| touch(&mut table, 20_000 + n, 23, true));
+    (0..8).for_each(|n| touch(&mut table, 30_000 + n, 23, false));
+    (11_000..12_000).for_each(|n| convict(&mut table, n));
+    assert_eq!(table.held(), 80);
+    for newcomer in [20_000, 30_000] {
+        assert!((newcomer..newcomer + 8).all(|n| table.peek(scope(n)).is_some()), "{newcomer}");
+    }
 }
 
 #[test]
