@@ -5,8 +5,11 @@
 //! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
 //! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
 //! | `innocent.rs` | who uses real services is never told of |
+//! | `standing.rs` | nor who keeps connections for long, over a path that narrows |
+//! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
 //! | `many.rs` | thousands of sources, and a flood |
+//! | `other-nft` | a check by hand: the same with the nft of another Debian release |
 
 use std::process::Stdio;
 
@@ -18,7 +21,9 @@ mod innocent;
 mod kinds;
 mod life;
 mod many;
+mod mirage;
 mod quarantine;
+mod standing;
 
 /// Starts the trap on the guard; it stands when this returns.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {
@@ -80,6 +85,16 @@ fn counter(lines: &[String], part: &str, name: &str) -> u64 {
         number.split([',', '}']).next()?.parse().ok()
     };
     lines.iter().rev().find_map(of).unwrap_or_else(|| panic!("no counter {part}.{name} in {lines:#?}"))
+}
+
+/// The trap has seen nothing at all.
+fn unseen(mut trap: Program) {
+    let (status, lines, errors) = trap.terminate();
+    assert!(status.success(), "{errors:?}");
+    assert!(probes(&lines).is_empty(), "{lines:#?}");
+    assert_eq!(counter(&lines, "kernel", "seen"), 0, "{lines:#?}");
+    assert_eq!(counter(&lines, "kernel", "quarantined"), 0);
+    assert_eq!(counter(&lines, "kernel", "refused"), 0);
 }
 
 /// Runs a program of Python's to its end, which must be a good one.

@@ -143,3 +143,25 @@ fn gateways_and_resolvers_are_followed() {
     lab.scanner.is_shut_out(GUARD[0], 9);
     assert!(lab.scanner.is_shut_out(GUARD[0], SERVICE));
 }
+
+/// The ports of our own clients are where the kernel says they are now, not where it said so at the start.
+#[test]
+fn the_ports_of_our_own_clients_are_followed() {
+    let lab = Lab::new();
+    let _trap = trap(&lab, &[]);
+    let ephemeral = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "ephemeral"]);
+    assert!(ephemeral().contains("32768-60999"), "{}", ephemeral());
+    lab.guard.sh("echo 20000 29999 > /proc/sys/net/ipv4/ip_local_port_range");
+    // Any change of routes makes it look at once.
+    lab.guard.sh("ip route add 203.0.113.128/25 via 203.0.113.7");
+    wait_until("the new range is known", || ephemeral().contains("20000-29999"));
+    assert!(!ephemeral().contains("32768"), "{}", ephemeral());
+    let datagram = |port: &str| {
+        lab.scanner.read(&["nmap", "-n", "-Pn", "-sU", "--max-retries", "0", "-p", port, GUARD[0]]);
+    };
+    // Once by right; beyond the range at nobody's port.
+    datagram("25000");
+    assert_eq!(quarantined(&lab), [false, false]);
+    datagram("40000");
+    assert_eq!(quarantined(&lab), [true, false]);
+}

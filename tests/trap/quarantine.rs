@@ -196,35 +196,3 @@ fn a_half_open_scan_of_a_decoy_is_told_and_a_connection_is_not() {
         probe(&mut listen, "a proof", |probe| probe.common.dest_port == Some(2323) && probe.body.handshake);
     }
 }
-
-/// All ports look open; who is in quarantine sees the real ones as decoys, too.
-#[test]
-fn a_mirage_answers_for_every_port() {
-    let lab = Lab::new();
-    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--mirage", "61999"]));
-    wait_until("the mirage stands", || lab.guard.read(&["ss", "-Hltun"]).matches(":61999 ").count() == 2);
-    let _service = lab.service(SERVICE);
-    let _trap = trap(&lab, &["--mirage", "61999"]);
-    for (family, guard) in GUARD.into_iter().enumerate() {
-        for port in [1, 4444, 65535] {
-            lab.scanner.touch(guard, port);
-            probe(&mut listen, "a connection", |probe| probe.common.dest_port == Some(port));
-        }
-        assert!(!quarantined(&lab)[family]);
-        assert_eq!(lab.hello(guard, SERVICE), "hello\n");
-        let scan = ["nmap", "-n", "-Pn", "-sN", "--max-retries", "0", "-p", "9", guard];
-        lab.scanner.read(&[&scan[..], version(family)].concat());
-        assert!(quarantined(&lab)[family]);
-        lab.scanner.touch(guard, SERVICE);
-        probe(&mut listen, "a connection", |probe| probe.common.dest_port == Some(SERVICE));
-        assert!(lab.innocent.reaches(guard, SERVICE));
-    }
-}
-
-impl Lab {
-    /// What the scanner reads from a service.
-    fn hello(&self, guard: &str, port: u16) -> String {
-        let address = if guard.contains(':') { format!("TCP6:[{guard}]") } else { format!("TCP4:{guard}") };
-        self.scanner.sh(&format!("socat -u {address}:{port},connect-timeout=5 -"))
-    }
-}

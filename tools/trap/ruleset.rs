@@ -45,7 +45,6 @@ pub(crate) fn whole(settings: &Settings, ground: &Ground) -> String {
         _ => true,
     };
     let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
-    let (first, last) = ground.ephemeral;
     let mut values: Vec<(&str, String)> = vec![
         ("tells", CLASSES.iter().filter(used).map(|class| TELL.replace("$class", class)).collect()),
         ("quarantine", seconds(settings.quarantine)),
@@ -57,7 +56,6 @@ pub(crate) fn whole(settings: &Settings, ground: &Ground) -> String {
         ("group", settings.group.to_string()),
         ("mirage", settings.mirage.map_or_else(String::new, |port| port.to_string())),
         ("decoy", format!("{DECOY_MARK:#x}")),
-        ("ephemeral", format!("{first}-{last}")),
         ("spared", members(settings.spared.iter().map(|(first, last)| format!("{first}-{last}")))),
         ("allow4", members(&v4)),
         ("allow6", members(&v6)),
@@ -96,13 +94,15 @@ pub(crate) fn none() -> String {
 
 impl Ground {
     /// The sets that follow the surroundings, and what is in them.
-    fn sets(&self) -> [(&'static str, BTreeSet<String>); 5] {
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 6] {
         let of =
             |v4: bool| self.around.iter().filter(move |addr| addr.is_ipv4() == v4).map(IpAddr::to_string);
+        let (first, last) = self.ephemeral;
         [
             ("around4", of(true).collect()),
             ("around6", of(false).collect()),
             ("own_nets6", self.own_nets6.iter().map(ToString::to_string).collect()),
+            ("ephemeral", [format!("{first}-{last}")].into()),
             ("listening_tcp", self.listening.tcp.iter().map(ToString::to_string).collect()),
             ("listening_udp", self.listening.udp.iter().map(ToString::to_string).collect()),
         ]

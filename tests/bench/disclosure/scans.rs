@@ -32,18 +32,7 @@ impl Scan {
         },
         Scan {
             name: "masscan -p1-10000",
-            words: &[
-                "masscan",
-                "-p1-10000",
-                "--rate",
-                "10000",
-                "--wait",
-                "2",
-                "--interface",
-                "eth0",
-                "--seed",
-                "7",
-            ],
+            words: &["masscan", "-p1-10000", "--rate", "10000", "--wait", "2", "--interface", "eth0"],
         },
     ];
 

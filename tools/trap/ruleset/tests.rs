@@ -64,9 +64,11 @@ fn a_change_is_only_what_changed() {
     assert_eq!(change(&from, &to), "");
     to.around.remove(&"2001:db8::53".parse().unwrap());
     to.listening.tcp.insert(443);
+    to.ephemeral = (20_000, 30_000);
     assert_eq!(
         change(&from, &to),
-        "flush set inet psentry_trap around6\nflush set inet psentry_trap listening_tcp\n\
+        "flush set inet psentry_trap around6\nflush set inet psentry_trap ephemeral\n\
+         add element inet psentry_trap ephemeral { 20000-30000 }\nflush set inet psentry_trap listening_tcp\n\
          add element inet psentry_trap listening_tcp { 22, 443, 80 }\n"
     );
 }

@@ -1,0 +1,210 @@
+//! A flood of SYNs to closed ports from a hundred thousand forged sources, and what becomes of a real service
+//! meanwhile: how many of its clients' connections succeed and how long they take, how much memory the trap takes, and
+//! whether its counters add up to what the interface received.
+//!
+//!     cargo bench --bench flood -- [--seconds N] [--rate PACKETS-A-SECOND]
+//!
+//! Needs no root, only namespaces. Sender, kernel, trap and service share the processors of this machine.
+
+// A benchmark may end at the first surprise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code, unreachable_pub, unused_imports)] // the tests use the rest of it
+#[path = "../lab/mod.rs"]
+mod lab;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::{GUARD, Lab, Program, bin, wait_until};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// The arguments that make this program the sender, the service, and its client.
+const SEND: &str = "--send";
+const SERVICE: &str = "--service";
+const CLIENT: &str = "--client";
+
+/// The service.
+const PORT: u16 = 8088;
+
+/// How many addresses of 198.18.0.0/15 are forged.
+const SOURCES: u32 = 100_000;
+
+/// How often the client tries.
+const PACE: Duration = Duration::from_millis(10);
+
+/// How long it waits before it gives a connection up. A SYN that is lost comes again after a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let number = |flag: &str, default: u64| {
+        let at = args.iter().position(|arg| arg == flag);
+        at.map_or(default, |at| args[at + 1].parse().expect("a number"))
+    };
+    match args.first().map(String::as_str) {
+        Some(SEND) => send(number("--seconds", 1), number("--rate", 1)),
+        Some(SERVICE) => serve(),
+        Some(CLIENT) => visit(Duration::from_secs(number("--seconds", 1))),
+        // As a test (`cargo test --benches`) it only shows that it works.
+        _ if !args.iter().any(|arg| arg == "--bench") => flood(1, 1_000),
+        _ => flood(number("--seconds", 20), number("--rate", 200_000)),
+    }
+}
+
+fn flood(seconds: u64, rate: u64) {
+    let lab = Lab::new();
+    lab.guard.sh("ip route add 198.18.0.0/15 dev scanner");
+    let this = env::current_exe().unwrap();
+    let this = this.to_str().unwrap();
+    let _service = Program::start(lab.guard.command(this).arg(SERVICE));
+    wait_until("the service answers", || lab.innocent.reaches(GUARD[0], PORT));
+    // So that the sender's own measure is known, once without a trap: the kernel answers each packet by a reset.
+    let sender = |seconds: u64| {
+        let [seconds, rate] = [seconds, rate].map(|number| number.to_string());
+        Program::start(lab.scanner.command(this).args([SEND, "--seconds", &seconds, "--rate", &rate]))
+    };
+    let alone: u64 = sender(1).line("the sender", |_| true).parse().unwrap();
+    println!("sent in a second without a trap: {alone}");
+    let mut trap = Program::start(&mut lab.guard.command(bin("psentry-trap")));
+    wait_until("the trap stands", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
+    let client = |seconds: u64| {
+        let seconds = seconds.to_string();
+        Program::start(lab.innocent.command(this).args([CLIENT, "--seconds", &seconds]))
+    };
+    println!("before the flood: {}", client(seconds.min(5)).line("the client", |_| true));
+    let (memory, received) = (resident(trap.pid()), interface(&lab));
+    let mut visitor = client(seconds);
+    let mut sender = sender(seconds);
+    let mut most = memory;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        thread::sleep(Duration::from_millis(200));
+        most = most.max(resident(trap.pid()));
+    }
+    println!("in the flood: {}", visitor.line("the client", |_| true));
+    let sent: u64 = sender.line("the sender", |_| true).parse().unwrap();
+    let received = interface(&lab) - received;
+    let listed = lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "quarantine4"]);
+    let (status, lines, errors) = trap.terminate();
+    assert!(status.success(), "{errors:?}");
+    let counters = counters(&lines);
+    let of = |name: &str| counters.get(name).copied().unwrap_or(0);
+
+    println!(
+        "sent {sent}, {:.0} a second; received by the interface {received}",
+        sent as f64 / seconds as f64
+    );
+    println!("resident memory, both processes: {memory} kB before, {most} kB at most");
+    println!("in quarantine at the end: {}", listed.matches("expires").count());
+    println!("counters: {counters:?}");
+    assert_eq!(of("seen"), of("told") + of("unheard_source") + of("unheard_total"));
+    assert_eq!(of("told"), of("received") + of("lost"));
+    assert_eq!(of("received"), of("probes") + of("folded") + of("unreadable"));
+    assert_eq!(of("refused"), of("seen"), "nothing was let through");
+    let gap = received.abs_diff(of("seen"));
+    println!("received by the interface, but not seen by the trap, or otherwise: {gap}");
+    assert!(most < memory + 32 * 1024, "memory is not flat");
+}
+
+/// How many packets came from the scanner's side.
+fn interface(lab: &Lab) -> u64 {
+    let shown = lab.guard.read(&["ip", "-s", "-o", "link", "show", "scanner"]);
+    let received = shown.split_once("RX:").unwrap().1.split('\\').nth(1).unwrap();
+    received.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Kilobytes of a process and its children.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let own = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let own: u64 = own.and_then(|size| size.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    own + children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(resident).sum::<u64>()
+}
+
+/// The last word on each counter, of both records.
+fn counters(lines: &[String]) -> BTreeMap<String, u64> {
+    let stats = lines.iter().filter(|line| line.contains("\"event_type\":\"stats\""));
+    let pairs = stats.flat_map(|line| line.split([',', '{', '}'])).filter_map(|pair| pair.split_once(':'));
+    let pair = |(name, value): (&str, &str)| Some((name.trim_matches('"').to_owned(), value.parse().ok()?));
+    pairs.filter_map(pair).collect()
+}
+
+/// Is the sender: `rate` a second if the machine can, and at last says how many it sent.
+fn send(seconds: u64, rate: u64) {
+    let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
+    raw.set_send_buffer_size(1 << 20).unwrap();
+    let guard: Ipv4Addr = GUARD[0].parse().unwrap();
+    let to = SockAddr::from(SocketAddr::from((guard, 0)));
+    let (began, all, mut sent) = (Instant::now(), Duration::from_secs(seconds), 0);
+    while began.elapsed() < all {
+        let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
+        if sent >= due {
+            thread::sleep(Duration::from_micros(200));
+        }
+        // What it could not keep up with for a tenth of a second, it gives up.
+        for _ in 0..due.saturating_sub(sent).min(rate / 10) {
+            let packet = syn(guard, (sent % u64::from(SOURCES)) as u32, (sent / 7 % 5000) as u16 + 1);
+            sent += u64::from(raw.send_to(&packet, &to).is_ok());
+        }
+    }
+    println!("{sent}");
+}
+
+/// A SYN like masscan's.
+fn syn(to: Ipv4Addr, source: u32, port: u16) -> [u8; 40] {
+    let mut packet = [0; 40];
+    packet[..12].copy_from_slice(&[0x45, 0, 0, 40, 0, 1, 0, 0, 255, 6, 0, 0]);
+    packet[12..16].copy_from_slice(&(0xc612_0000 + source).to_be_bytes());
+    packet[16..20].copy_from_slice(&to.octets());
+    packet[20..24].copy_from_slice(&[0x9c, 0x40, (port >> 8) as u8, port as u8]);
+    packet[32..36].copy_from_slice(&[0x50, 2, 4, 0]);
+    // Addresses, protocol and length count, too.
+    let words = packet[12..].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let mut sum = words.sum::<u32>() + 6 + 20;
+    while sum >> 16 > 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    packet[36..38].copy_from_slice(&(!sum as u16).to_be_bytes());
+    packet
+}
+
+/// Is the service, until killed.
+fn serve() {
+    for mut client in TcpListener::bind(("0.0.0.0", PORT)).unwrap().incoming().flatten() {
+        let _ = client.write_all(b"hello\n");
+    }
+}
+
+/// Is its client, and says how it fared.
+fn visit(all: Duration) {
+    let (began, mut failed, mut times) = (Instant::now(), 0, Vec::new());
+    let guard = SocketAddr::from((GUARD[0].parse::<Ipv4Addr>().unwrap(), PORT));
+    while began.elapsed() < all {
+        let start = Instant::now();
+        let hello = TcpStream::connect_timeout(&guard, PATIENCE).and_then(|mut stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.read_exact(&mut [0; 6])
+        });
+        match hello {
+            Ok(()) => times.push(start.elapsed().as_secs_f64() * 1e3),
+            Err(_) => failed += 1,
+        }
+        thread::sleep(PACE.saturating_sub(start.elapsed()));
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    println!(
+        "{} connections served, {failed} failed; ms: median {:.2}, 99 of 100 {:.2}, worst {:.2}",
+        times.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+}
