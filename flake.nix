@@ -43,6 +43,7 @@
             pkgs.iptables
             pkgs.iputils
             pkgs.jq
+            pkgs.logrotate
             pkgs.mandoc
             pkgs.netcat-openbsd
             pkgs.nftables

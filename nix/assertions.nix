@@ -100,7 +100,16 @@ let
         else
           "and set services.psentry.openFirewall = true, which opens the decoys";
       users = lib.filter (service: lib.elem port (service.${protocol} or [ ])) taken;
-      range = lib.filter (range: range.from <= port && port <= range.to) (defined firewall.${ranges});
+      within = lib.filter (range: range.from <= port && port <= range.to);
+      range = within (defined firewall.${ranges});
+      # What one interface opens, too, is for something else; unless that is how decoys are opened.
+      interfaces = lib.optionals cfg.openFirewall (
+        builtins.attrNames (
+          lib.filterAttrs (
+            _: interface: lib.elem port interface.${allowed} || within interface.${ranges} != [ ]
+          ) config.networking.firewall.interfaces
+        )
+      );
       units = lib.filter (socket: socket.port == toString port) sockets;
     in
     [
@@ -120,6 +129,10 @@ let
         message = "${decoy}, which lies in a range that networking.firewall.${ranges} opens for something else. ${remove}, or choose a narrower range.";
       }
       {
+        assertion = interfaces == [ ];
+        message = "${decoy}, which networking.firewall.interfaces opens for something else on ${lib.concatStringsSep " and " interfaces}. ${remove}.";
+      }
+      {
         assertion = users == [ ];
         message = "${decoy}, which ${
           lib.concatMapStringsSep " and " (service: service.name) users
@@ -133,6 +146,14 @@ let
       }
     ];
 
+  # How many decoys must be touched before the judge convicts, as far as its policy says so by a number.
+  decoys = lib.length (lib.unique cfg.tcpPorts) + lib.length (lib.unique cfg.udpPorts);
+  inherit (cfg.policy.test) trigger;
+  needed = if trigger == null then 2 else trigger;
+  # Both of these can make one touch enough.
+  weighed = cfg.policy ? rule || cfg.policy ? evidence;
+
+  mirage = cfg.trap.mirage != false;
   xtables = lib.filter (backend: backend == "iptables" || backend == "ipset") cfg.block.backends;
 in
 {
@@ -155,8 +176,26 @@ in
     }) (lib.unique cfg.udpPorts)
     ++ [
       {
-        assertion = cfg.tcpPorts != [ ] || cfg.udpPorts != [ ];
-        message = "services.psentry has no decoy port, and without one nobody is ever noticed. Put ports that nothing uses into services.psentry.tcpPorts or services.psentry.udpPorts.";
+        assertion = decoys > 0 || cfg.trap.enable;
+        message = "services.psentry has neither a decoy port nor its trap, and without one of them nobody is ever noticed. Put ports that nothing uses into services.psentry.tcpPorts or services.psentry.udpPorts, or set services.psentry.trap.enable = true.";
+      }
+      {
+        assertion = cfg.selftest.enable -> decoys > 0;
+        message = "services.psentry.selftest touches decoys, and there is none. Name one in services.psentry.tcpPorts, or set services.psentry.selftest.enable = false.";
+      }
+      {
+        assertion = mirage -> cfg.trap.enable;
+        message = "services.psentry.trap.mirage is what the trap sends strangers to, and services.psentry.trap.enable is false. Set both or neither.";
+      }
+      {
+        assertion =
+          mirage && cfg.openFirewall && config.networking.firewall.enable
+          -> config.networking.nftables.enable;
+        message = "services.psentry.trap.mirage would be hidden by a firewall that psentry can open to it only in nftables. Set networking.nftables.enable = true; or set services.psentry.openFirewall = false, and let in yourself what `-m socket --nowildcard --transparent` matches.";
+      }
+      {
+        assertion = (cfg.policy.block.observe or cfg.observe) == cfg.observe;
+        message = "services.psentry.policy.block.observe and services.psentry.observe contradict each other. Leave the first away: the second says for the judge and the trap alike whether anybody is shut out.";
       }
       {
         assertion = cfg.block.enable -> cfg.block.backends != [ ];
@@ -171,5 +210,10 @@ in
         message = "services.psentry.block.exec is the command of the backend \"exec\": set both or neither of it and \"exec\" in services.psentry.block.backends.";
       }
     ]
+  );
+
+  config.warnings = lib.mkIf cfg.enable (
+    lib.optional (!cfg.trap.enable && decoys < needed && !weighed)
+      "services.psentry has ${toString decoys} decoy${lib.optionalString (decoys != 1) "s"} and no trap, and its policy convicts at ${toString needed} different ports: nobody can ever be convicted. Name more decoys, set services.psentry.trap.enable = true, or set services.psentry.policy.test.trigger to ${toString decoys}."
   );
 }

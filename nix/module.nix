@@ -30,6 +30,10 @@ in
     networking.firewall = lib.mkIf cfg.openFirewall {
       allowedTCPPorts = lib.unique cfg.tcpPorts;
       allowedUDPPorts = lib.unique cfg.udpPorts;
+      # What comes to any port and goes to the mirage still bears the port that it came to.
+      extraInputRules = lib.mkIf (
+        cfg.trap.mirage != false && config.networking.nftables.enable
+      ) "meta l4proto { tcp, udp } socket transparent 1 socket mark 0x70730001 accept";
     };
 
     systemd.targets.psentry = {

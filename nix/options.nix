@@ -17,17 +17,8 @@ let
 
   decoys = import ./decoys.nix;
   ports = types.listOf (types.ints.between 1 65535);
-  time = types.strMatching "[0-9]+[a-zA-Z0-9 ]*";
-  # What a flag can be given: nothing for null and false, the flag alone for true, and else a value or several.
-  flag =
-    let
-      one = types.oneOf [
-        types.bool
-        types.int
-        types.str
-      ];
-    in
-    types.nullOr (types.either one (types.listOf one));
+  # As the tools write times: "10m", "1d 12h"; or a number of seconds.
+  time = types.either types.ints.positive (types.strMatching "[0-9]+[a-zA-Z0-9 ]*|forever");
   flagsFor =
     program:
     mkOption {
@@ -35,13 +26,6 @@ let
       default = [ ];
       example = [ "--host=edge-1" ];
       description = "More flags for {command}`${program}`, besides those that options give; see {manpage}`${program}(8)`.";
-    };
-  policyOption =
-    type: default: description:
-    mkOption {
-      type = types.nullOr type;
-      default = null;
-      description = "${description} With `null` it is the program's default: ${default}.";
     };
 in
 {
@@ -92,7 +76,7 @@ in
         "2001:db8::/32"
       ];
       description = ''
-        Addresses and prefixes that are never judged. A definition replaces the default.
+        Addresses and prefixes that are neither judged nor trapped. A definition replaces the default.
         Put there from where this machine is administered and monitored. Its own addresses and its gateways are never
         blocked in any case.
       '';
@@ -101,35 +85,61 @@ in
       type = types.bool;
       default = true;
       description = ''
-        Whether to observe only: {file}`/var/log/psentry/records.jsonl` says who would be shut out, and nobody is.
+        Whether to observe only, the judge and the trap: {file}`/var/log/psentry/records.jsonl` says who would be shut
+        out, and nobody is.
         It is so at first, so that you see whom it would hit; set it to `false` to have psentry block.
       '';
     };
-    policy = mkOption {
-      default = { };
-      example = {
-        trigger = 1;
-        duration = "1d";
+    policy = import ./policy.nix { inherit lib pkgs time; };
+
+    trap = {
+      enable = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether to run {command}`psentry-trap`, which shuts out for seconds, in the kernel, whoever sends a packet to a
+          port that no service uses. With {option}`services.psentry.observe` it only tells of them.
+        '';
       };
-      description = ''
-        By what {command}`psentry-judge` decides. A name that is no option here is passed on as a flag of that name; one
-        that the program does not know, or a value that it does not take, fails the build.
-      '';
-      type = types.submodule {
-        freeformType = types.attrsOf flag;
-        options = {
-          trigger = policyOption types.ints.positive "two different decoys convict" ''
-            How many different decoys convict. `1` convicts at the first touch.
-          '';
-          window = policyOption time "`15m`" "How long a touch counts.";
-          duration = policyOption time "`1h`" ''
-            How long a block lasts when completed handshakes prove the address.
-          '';
-          unproven = policyOption time "`1m`" "How long a block lasts when the packets could be forged.";
-          max-sources = policyOption types.ints.positive "`100000`" ''
-            How many sources to remember; the one that was seen longest ago is forgotten first.
-          '';
-        };
+      quarantine = mkOption {
+        type = types.nullOr time;
+        default = null;
+        example = "1m";
+        description = ''
+          How long a source is shut out after its last probe, at most an hour. With `null` it is the program's default:
+          `30s`.
+        '';
+      };
+      answer = mkOption {
+        type = types.enum [
+          "drop"
+          "reject"
+        ];
+        default = "drop";
+        description = "What becomes of packets that are not let through: `reject` answers as a closed port does.";
+      };
+      exceptPorts = mkOption {
+        type = types.listOf (
+          types.either (types.ints.between 1 65535) (types.strMatching "[0-9]+-[0-9]+")
+        );
+        default = [ ];
+        example = [
+          6881
+          "27000-27050"
+        ];
+        description = ''
+          Ports and ranges that are no trap, TCP and UDP alike, such as those at which clients call that nobody serves
+          any more. What listens, or did within ten minutes, is no trap anyway.
+        '';
+      };
+      mirage = mkOption {
+        type = types.either types.bool (types.ints.between 1 65535);
+        default = false;
+        description = ''
+          Whether {command}`psentry-listen` answers at every port that no service uses, so that all ports look open, the
+          real ones among them, and each connection proves its address. It does so by one socket, on port 61999, or on
+          the port that stands here.
+        '';
       };
     };
 
@@ -138,8 +148,8 @@ in
         type = types.bool;
         default = true;
         description = ''
-          Whether to run {command}`psentry-block`. Without it there are probes and verdicts in the log, and nothing that
-          could act on them.
+          Whether to run {command}`psentry-block`. Without it there are probes and verdicts in the log, and nobody is
+          shut out but for seconds, by {option}`services.psentry.trap.enable`.
         '';
       };
       backends = mkOption {
@@ -160,7 +170,8 @@ in
         ];
         description = ''
           How to block; see {manpage}`psentry-block(8)`. `nft` keeps a table of its own, `inet psentry`, beside whatever
-          firewall there is. `exec` runs {option}`services.psentry.block.exec` in the sandbox of the service, which has
+          firewall there is. The program's `hosts-deny` is no choice here, since NixOS' sshd and most services of today
+          do not read {file}`/etc/hosts.deny`, and it lies where the service may not write. `exec` runs {option}`services.psentry.block.exec` in the sandbox of the service, which has
           no network: to give it one, set {option}`systemd.services.psentry-block.serviceConfig`.
         '';
       };
@@ -173,7 +184,10 @@ in
         type = types.nullOr types.str;
         default = null;
         example = literalExpression "\"\${lib.getExe pkgs.my-ban} --seconds {duration} {scope}\"";
-        description = "The command that blocks, for the backend `exec`.";
+        description = ''
+          The command that blocks, for the backend `exec`. Its program must lie in the Nix store: it is looked for when
+          the machine is built, where there is nothing else.
+        '';
       };
       execUndo = mkOption {
         type = types.nullOr types.str;
@@ -185,8 +199,10 @@ in
 
     selftest.enable = mkOption {
       type = types.bool;
-      default = cfg.openFirewall || !config.networking.firewall.enable;
-      defaultText = literalExpression "config.services.psentry.openFirewall || !config.networking.firewall.enable";
+      default =
+        (cfg.tcpPorts != [ ] || cfg.udpPorts != [ ])
+        && (cfg.openFirewall || !config.networking.firewall.enable);
+      defaultText = lib.literalMD "`true` if there are decoys that no firewall hides";
       description = ''
         Whether to touch the decoys once an hour from a network namespace, and to fail {command}`psentry-selftest` and
         write a critical line to the journal when nobody notices. The decoys have to be open to all interfaces.
@@ -196,6 +212,7 @@ in
     extraFlags = {
       listen = flagsFor "psentry-listen";
       judge = flagsFor "psentry-judge";
+      trap = flagsFor "psentry-trap";
       block = flagsFor "psentry-block";
     };
   };

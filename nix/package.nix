@@ -49,6 +49,8 @@ rustPlatform.buildRustPackage {
     # For systemd without NixOS: to be linked or copied to /etc/systemd/system.
     install -D -m 644 -t $out/share/psentry/units units/*.service units/*.socket units/*.target units/*.timer
     substituteInPlace $out/share/psentry/units/*.service --replace-fail /usr/local "$out"
+    # With every key at its default, for whoever writes one by hand.
+    install -D -m 644 -t $out/share/psentry units/etc/policy.toml
   ''
   # A program says its completions itself, where it can be run.
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) (

@@ -10,45 +10,7 @@ let
   cfg = config.services.psentry;
   inherit (lib) mkIf mkMerge optional;
 
-  # What every stage lives in: no capability, no device, no file but its own, no call that a filter does not make.
-  sandbox = {
-    NoNewPrivileges = true;
-    DynamicUser = true;
-    UMask = "0077";
-    DevicePolicy = "closed";
-    LockPersonality = true;
-    MemoryDenyWriteExecute = true;
-    PrivateDevices = true;
-    PrivateIPC = true;
-    PrivateMounts = true;
-    PrivateTmp = true;
-    ProcSubset = "pid";
-    ProtectClock = true;
-    ProtectControlGroups = true;
-    ProtectHome = true;
-    ProtectHostname = true;
-    ProtectKernelLogs = true;
-    ProtectKernelModules = true;
-    ProtectKernelTunables = true;
-    ProtectProc = "invisible";
-    ProtectSystem = "strict";
-    RemoveIPC = true;
-    RestrictNamespaces = true;
-    RestrictRealtime = true;
-    RestrictSUIDSGID = true;
-    IPAddressDeny = "any";
-    SystemCallArchitectures = "native";
-    SystemCallErrorNumber = "EPERM";
-    SystemCallFilter = [
-      "@system-service"
-      "~@privileged @resources"
-    ];
-    CapabilityBoundingSet = "";
-    AmbientCapabilities = "";
-    PrivateNetwork = true;
-    PrivateUsers = true;
-    RestrictAddressFamilies = "none";
-  };
+  sandbox = import ./sandbox.nix;
 
   # A stage: its service, from its own rights, where they differ from the sandbox, and what it does otherwise than the
   # rest. The sandbox is made of defaults, so that a configuration's own serviceConfig wins without mkForce.
@@ -94,11 +56,27 @@ let
     listen = cfg.extraFlags.listen;
     judge = [
       "--pass"
+      "--policy"
+      "${policy}"
       "--ignore"
       "${ignore}"
+      "--state"
+      "/var/lib/psentry-judge"
     ]
-    ++ toFlags ({ inherit (cfg) observe; } // cfg.policy)
+    ++ toFlags { inherit (cfg) observe; }
     ++ cfg.extraFlags.judge;
+    trap = [
+      "--allow"
+      "${ignore}"
+    ]
+    ++ toFlags {
+      inherit (cfg) observe;
+      inherit (cfg.trap) quarantine;
+      answer = if cfg.trap.answer == "drop" then null else cfg.trap.answer;
+      except = cfg.trap.exceptPorts;
+      mirage = if cfg.trap.mirage == true then 61999 else cfg.trap.mirage;
+    }
+    ++ cfg.extraFlags.trap;
     block = [
       "--pass"
       "--state"
@@ -113,6 +91,10 @@ let
     ++ cfg.extraFlags.block;
   };
   ignore = pkgs.writeText "psentry-ignore" (lib.concatMapStrings (line: line + "\n") cfg.ignore);
+  # Without the options that are not set; TOML has no null.
+  policy = (pkgs.formats.toml { }).generate "psentry-policy.toml" (
+    lib.filterAttrsRecursive (_: value: value != null) cfg.policy
+  );
 
   # What the backends run.
   programs = lib.concatMap (
@@ -128,11 +110,13 @@ let
     .${backend} or [ ]
   ) (lib.unique cfg.block.backends);
 
-  running = [
-    "listen"
-    "judge"
-  ]
-  ++ optional cfg.block.enable "block";
+  # Without a socket the listener would end at once.
+  decoys = cfg.tcpPorts != [ ] || cfg.udpPorts != [ ] || cfg.trap.mirage != false;
+  running =
+    optional decoys "listen"
+    ++ [ "judge" ]
+    ++ optional cfg.trap.enable "trap"
+    ++ optional cfg.block.enable "block";
 
   # A wrong setting fails here, in the words of the program that it is for, and not after the switch.
   check = pkgs.runCommand "psentry-check" { nativeBuildInputs = programs; } (
@@ -142,18 +126,26 @@ let
     + "touch $out\n"
   );
 
-  # The one right that a firewall takes, and the one kind of socket; iptables asks for sets by a raw socket.
+  # The one right that a firewall takes, and the one kind of socket.
+  firewallRights = {
+    CapabilityBoundingSet = "CAP_NET_ADMIN";
+    AmbientCapabilities = "CAP_NET_ADMIN";
+    RestrictAddressFamilies = "AF_NETLINK";
+    PrivateNetwork = false;
+    PrivateUsers = false;
+  };
+  # iptables asks for sets by a raw socket.
   blockRights =
-    let
-      sets = lib.elem "ipset" cfg.block.backends;
-    in
-    rec {
-      CapabilityBoundingSet = "CAP_NET_ADMIN" + lib.optionalString sets " CAP_NET_RAW";
-      AmbientCapabilities = CapabilityBoundingSet;
-      RestrictAddressFamilies = "AF_NETLINK" + lib.optionalString sets " AF_INET";
-      PrivateNetwork = false;
-      PrivateUsers = false;
+    firewallRights
+    // lib.optionalAttrs (lib.elem "ipset" cfg.block.backends) {
+      CapabilityBoundingSet = "CAP_NET_ADMIN CAP_NET_RAW";
+      AmbientCapabilities = "CAP_NET_ADMIN CAP_NET_RAW";
+      RestrictAddressFamilies = "AF_NETLINK AF_INET";
     };
+  # With capset the half that reads what strangers sent gives up every right.
+  trapRights = firewallRights // {
+    SystemCallFilter = sandbox.SystemCallFilter ++ [ "capset" ];
+  };
 
   # The FIFO to the blocker, where there is one.
   verdicts = optional cfg.block.enable "psentry-verdicts.socket";
@@ -164,26 +156,49 @@ in
   config = mkIf cfg.enable {
     system.checks = optional (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) check;
 
-    # For people, who judge old records again. The service reads the store, so that a change restarts it.
+    # For people, who judge old records again. The services read the store, so that a change restarts them.
     environment.etc."psentry/ignore".source = ignore;
+    environment.etc."psentry/policy.toml".source = policy;
 
     systemd.targets.psentry.wants = map (name: "psentry-${name}.service") running;
 
     systemd.services = {
-      psentry-listen = stage "listen" { } {
-        description = "psentry: decoy ports";
-        # Stopped before the judge, so that what it still says is judged.
-        after = [
-          "psentry-judge.service"
-          "psentry-events.socket"
-        ];
-        requires = [ "psentry-events.socket" ];
-        serviceConfig = {
-          StandardOutput = "file:/run/psentry/events";
-          Nice = -10;
-          LimitNOFILE = 65536;
-        };
-      };
+      psentry-listen = mkIf decoys (
+        stage "listen" { } {
+          description = "psentry: decoy ports";
+          # Stopped before the judge, so that what it still says is judged.
+          after = [
+            "psentry-judge.service"
+            "psentry-events.socket"
+          ];
+          requires = [ "psentry-events.socket" ];
+          serviceConfig = {
+            StandardOutput = "file:/run/psentry/events";
+            Nice = -10;
+            LimitNOFILE = 65536;
+          };
+        }
+      );
+
+      psentry-trap = mkIf cfg.trap.enable (
+        stage "trap" trapRights {
+          description = "psentry: every closed port";
+          after = [
+            "psentry-judge.service"
+            "psentry-events.socket"
+            "nftables.service"
+            "firewall.service"
+            "network-pre.target"
+          ];
+          requires = [ "psentry-events.socket" ];
+          path = [ pkgs.nftables ];
+          serviceConfig = {
+            StandardOutput = "file:/run/psentry/events";
+            # The kernel acts by itself; this is for what is told of it.
+            Nice = -10;
+          };
+        }
+      );
 
       psentry-judge = stage "judge" { } {
         description = "psentry: the judge";
@@ -195,6 +210,9 @@ in
           Sockets = "psentry-events.socket";
           StandardInput = "socket";
           StandardOutput = if cfg.block.enable then "file:/run/psentry/verdicts" else log;
+          ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
+          StateDirectory = "psentry-judge";
+          StateDirectoryMode = "0700";
         };
       };
 

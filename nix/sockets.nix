@@ -51,6 +51,35 @@ let
       );
     };
 
+  # The decoy on every port that no service has, to which psentry-trap sends what came there.
+  mirage =
+    let
+      port = if cfg.trap.mirage == true then 61999 else cfg.trap.mirage;
+    in
+    {
+      description = "psentry: decoy on every port that no service has";
+      documentation = [
+        "man:psentry-listen(8)"
+        "man:psentry-trap(8)"
+      ];
+      unitConfig = held;
+      wantedBy = [ "psentry.target" ];
+      socketConfig = {
+        ListenStream = port;
+        ListenDatagram = port;
+        # May take what is addressed to other ports; psentry-listen knows a mirage by it.
+        Transparent = true;
+        FileDescriptorName = "mirage";
+        Service = "psentry-listen.service";
+        TriggerLimitIntervalSec = 0;
+        # As that of a decoy.
+        Mark = 1886584833;
+      };
+    };
+  sockets =
+    map (decoy: "${decoy.name}.socket") decoys
+    ++ lib.optional (cfg.trap.mirage != false) "psentry-mirage.socket";
+
   # Held open by systemd, so that what is on its way waits there while its reader restarts. Whoever is in the group may
   # write, and nobody but the reader may read.
   fifo = name: what: reader: {
@@ -87,9 +116,10 @@ in
     systemd.sockets = lib.mkMerge [
       (lib.listToAttrs decoys)
       { psentry-events = fifo "events" "probes" "judge"; }
+      (lib.mkIf (cfg.trap.mirage != false) { psentry-mirage = mirage; })
       (lib.mkIf cfg.block.enable { psentry-verdicts = fifo "verdicts" "verdicts" "block"; })
     ];
     # Named, so that a restart of the listener opens those that came with a switch.
-    systemd.services.psentry-listen.serviceConfig.Sockets = map (decoy: "${decoy.name}.socket") decoys;
+    systemd.services.psentry-listen = lib.mkIf (sockets != [ ]) { serviceConfig.Sockets = sockets; };
   };
 }

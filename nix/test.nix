@@ -42,6 +42,8 @@ in
   nodes = {
     guard = machine 1 (guarded {
       observe = false;
+      # So that nobody has to wait for its end for long.
+      trap.quarantine = "5s";
     });
     # A machine whose firewall is iptables.
     elder = machine 3 (
@@ -66,8 +68,14 @@ in
     );
     # As the module comes.
     observer = machine 2 (guarded { });
+    # To which every port is a decoy.
+    mirage = machine 4 (guarded {
+      trap.mirage = true;
+    });
     scanner = machine 7 { };
     innocent = machine 8 { };
+    # Touches no decoy.
+    prober = machine 9 { };
   };
 
   testScript = builtins.readFile ./test.py;

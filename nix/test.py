@@ -4,10 +4,13 @@ from datetime import datetime
 
 GUARD = ["192.0.2.1", "2001:db8:0:1::1"]
 ELDER = "192.0.2.3"
+MIRAGE = ["192.0.2.4", "2001:db8:0:4::1"]
 OBSERVER = ["192.0.2.2", "2001:db8:0:2::1"]
 SCANNER = ["192.0.2.7", "2001:db8:0:7::1"]
 SCOPES = ["192.0.2.7/32", "2001:db8:0:7::/64"]
 LOG = "/var/log/psentry/records.jsonl"
+STAGES = ["listen", "trap", "judge", "block"]
+PROBER = ["192.0.2.9", "2001:db8:0:9::"]
 # Far more than it takes: two decoys convict.
 PORTS = "21,23,445,3389"
 
@@ -23,8 +26,13 @@ def touch(host, port):
 
 
 def scan(host):
+    return probe("-sT", PORTS, host)
+
+
+def probe(how, ports, host):
+    """Touches ports in one of nmap's ways, as a command."""
     six = "-6 " if ":" in host else ""
-    return f"nmap {six}-n -Pn -sT --max-retries 1 --host-timeout 30s -p {PORTS} {host}"
+    return f"nmap {six}-n -Pn {how} --max-retries 1 --host-timeout 30s -p {ports} {host}"
 
 
 def blocked(*scopes):
@@ -40,9 +48,17 @@ def bans(guard):
 
 
 def stands(guard):
-    for unit in ["psentry.target", "psentry-listen", "psentry-judge", "psentry-block", "psentry-tcp@23.socket"]:
-        guard.wait_for_unit(unit if "." in unit else f"{unit}.service")
+    for stage in STAGES:
+        guard.wait_for_unit(f"psentry-{stage}.service")
+    for unit in ["psentry.target", "psentry-tcp@23.socket"]:
+        guard.wait_for_unit(unit)
+    guard.wait_until_succeeds("nft list table inet psentry_trap")
     guard.wait_for_open_port(22)
+
+
+def trapped(address):
+    """Whether the trap has this in quarantine, by the kernel's own account, as a command."""
+    return f"nft list set inet psentry_trap quarantine{6 if ':' in address else 4} | grep -F '{address}' >/dev/null"
 
 
 def sent(event):
@@ -50,17 +66,33 @@ def sent(event):
     return f"grep -F '\"event_type\":\"{event}\"' {LOG}"
 
 
+def told(kind, address):
+    """Whether the trap has told of such a packet, as a command."""
+    return sent("probe") + f" | grep -F '\"sensor\":\"trap\"' | grep -F '\"kind\":\"{kind}\"' | grep -F '{address}'"
+
+
 start_all()
-for each in [guard, observer, elder]:
+for each in [guard, observer, elder, mirage]:
     stands(each)
-for host in GUARD + OBSERVER + [ELDER]:
-    for machine in [scanner, innocent]:
+for host in GUARD + OBSERVER + MIRAGE + [ELDER]:
+    for machine in [scanner, innocent, prober]:
         machine.wait_until_succeeds(ssh(host))
 
 with subtest("whoever touches one decoy is seen, and not shut out"):
     innocent.succeed(touch(GUARD[0], 23))
     guard.wait_until_succeeds(sent("probe") + " | grep -F 192.0.2.8")
     innocent.succeed(ssh(GUARD[0]))
+
+with subtest("whoever touches a closed port is shut out at once, for seconds, and nobody else"):
+    for host, address in zip(GUARD, PROBER):
+        prober.succeed(probe("-sS", "8000", host))
+        guard.succeed(trapped(address))
+        prober.fail(ssh(host))
+        innocent.succeed(ssh(host))
+        guard.wait_until_succeeds(told("syn", address))
+        # A forged packet would have cost its victim no more.
+        guard.fail(blocked(address))
+        prober.wait_until_succeeds(ssh(host))
 
 with subtest("nmap is shut out, over IPv4 and over IPv6, and nobody else"):
     for host, scope in zip(GUARD, SCOPES):
@@ -72,7 +104,7 @@ with subtest("nmap is shut out, over IPv4 and over IPv6, and nobody else"):
 
 with subtest("every record can be read again"):
     for line in guard.succeed(f"cat {LOG}").splitlines():
-        assert json.loads(line)["event_type"] in ["probe", "verdict", "outcome"], line
+        assert json.loads(line)["event_type"] in ["probe", "verdict", "outcome", "stats"], line
 
 with subtest("bans are back within a second when the firewall is flushed, reloaded and restarted"):
     for trouble in [
@@ -93,7 +125,7 @@ with subtest("bans are back within a second when the firewall is flushed, reload
         innocent.succeed(ssh(GUARD[0]))
 
 with subtest("every stage comes back when it is killed, the bans stand, and a new scan is shut out"):
-    for stage in ["listen", "judge", "block"]:
+    for stage in STAGES:
         before = guard.succeed(f"systemctl show -P MainPID psentry-{stage}").strip()
         guard.succeed(f"systemctl kill --signal=KILL psentry-{stage}.service")
         guard.wait_until_succeeds(
@@ -102,12 +134,11 @@ with subtest("every stage comes back when it is killed, the bans stand, and a ne
         )
         guard.wait_for_unit(f"psentry-{stage}.service")
     guard.succeed(blocked(*SCOPES))
-    guard.succeed("psentry-block unblock 192.0.2.7")
-    scanner.succeed(ssh(GUARD[0]))
-    # The judge forgot whom it had convicted when it was killed.
-    scanner.succeed(scan(GUARD[0]))
-    guard.wait_until_succeeds(blocked(SCOPES[0]))
-    scanner.fail(ssh(GUARD[0]))
+    prober.succeed(scan(GUARD[0]))
+    guard.wait_until_succeeds(blocked(PROBER[0]))
+    prober.fail(ssh(GUARD[0]))
+    guard.succeed(f"psentry-block unblock {PROBER[0]}")
+    prober.succeed(ssh(GUARD[0]))
 
 with subtest("the self-test finds the guard alive, and shuts nobody out"):
     guard.succeed("systemctl start psentry-selftest.service")
@@ -115,11 +146,13 @@ with subtest("the self-test finds the guard alive, and shuts nobody out"):
     guard.fail("nft list table inet psentry | grep -F 169.254.")
 
 with subtest("each stage has what it needs and no more"):
-    for stage, most in [("listen", 3), ("judge", 3), ("block", 13)]:
+    for stage, most in [("listen", 3), ("trap", 13), ("judge", 3), ("block", 13)]:
         guard.succeed(f"systemd-analyze security --no-pager --threshold={most} psentry-{stage}.service")
 
 with subtest("the log is rotated, and goes on"):
-    guard.succeed(f"mv {LOG} {LOG}.1 && systemctl try-restart psentry-block.service")
+    guard.succeed(f"truncate --size=+101M {LOG} && systemctl start logrotate.service")
+    assert int(guard.succeed(f"stat -c %s {LOG}")) < 1000000, "the log is as long as it was"
+    guard.succeed(f"zcat {LOG}-*.gz | grep -a -c event_type")
     innocent.succeed(touch(GUARD[0], 23))
     guard.wait_until_succeeds(sent("probe") + " | grep -F 192.0.2.8")
 
@@ -159,10 +192,18 @@ with subtest("bans survive a reboot with the time they had left, and whom somebo
     guard.fail(blocked(SCOPES[0]))
 
 with subtest("after a reboot the guard stands again, and shuts out whoever scans it"):
+    # The judge remembers the scanner, and that its block is not over: that somebody let it in is not undone.
     scanner.succeed(scan(GUARD[0]))
-    guard.wait_until_succeeds(blocked(*SCOPES))
-    scanner.fail(ssh(GUARD[0]))
+    prober.succeed(scan(GUARD[1]))
+    guard.wait_until_succeeds(blocked(PROBER[1]))
+    prober.fail(ssh(GUARD[1]))
+    scanner.succeed(ssh(GUARD[0]))
     innocent.succeed(ssh(GUARD[0]))
+    # A bare FIN may be a former peer's, but not to four ports.
+    prober.succeed(probe("-sF", "8000-8007", ELDER))
+    elder.succeed(trapped(PROBER[0]))
+    elder.wait_until_succeeds(told("fin", PROBER[0]))
+    innocent.succeed(ssh(ELDER))
 
 with subtest("as it comes, psentry observes, and shuts nobody out"):
     for host, scope in zip(OBSERVER, SCOPES):
@@ -171,3 +212,15 @@ with subtest("as it comes, psentry observes, and shuts nobody out"):
         scanner.succeed(ssh(host))
     observer.fail(blocked(SCOPES[0]))
     observer.fail(sent("outcome") + " | grep -F applied")
+    prober.succeed(probe("-sS", "8000-8007", OBSERVER[0]))
+    observer.wait_until_succeeds(told("syn", PROBER[0]))
+    observer.fail(trapped(PROBER[0]))
+    prober.succeed(ssh(OBSERVER[0]))
+
+with subtest("with a mirage every port looks open, through the firewall, too, and a handshake proves who came"):
+    for host, address in zip(MIRAGE, PROBER):
+        prober.succeed(probe("-sT", "8000", host) + " | grep -w open")
+        mirage.wait_until_succeeds(
+            sent("probe") + f" | grep -F '\"dest_port\":8000' | grep -F '\"handshake\":true' | grep -F '{address}'"
+        )
+        innocent.succeed(ssh(host))

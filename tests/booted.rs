@@ -28,7 +28,7 @@ fn guard_and_scanner() -> (Booted, Host) {
 }
 
 fn scan(scanner: &Host) {
-    scanner.run(&["nmap", "-n", "-Pn", "-sT", "--max-retries", "1", "-p21,23,445,3389", GUARD]);
+    scanner.run(&["nmap", "-n", "-Pn", "-sT", "--max-retries", "1", "-p21,23,445,3389,4444", GUARD]);
 }
 
 #[test]
@@ -55,9 +55,14 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
     }
     assert_eq!(guard.sh("stat -c '%a %U %G' /var/log/psentry/records.jsonl"), "640 root psentry\n");
-    for unit in
-        ["psentry.target", "psentry-listen", "psentry-judge", "psentry-block", "psentry-tcp@23.socket"]
-    {
+    for unit in [
+        "psentry.target",
+        "psentry-listen",
+        "psentry-trap",
+        "psentry-judge",
+        "psentry-block",
+        "psentry-tcp@23.socket",
+    ] {
         wait_until(&format!("{unit} is active"), || guard.ok(&format!("systemctl is-active {unit}")));
     }
     assert!(!guard.ok("systemctl is-active psentry-tcp@2323.socket"), "a port in use is no decoy");
@@ -67,13 +72,21 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     wait_until("the scan is observed", || {
         guard.sh(log).contains(r#""action":"watch","scope":"203.0.113.7/32""#)
     });
-    assert!(!guard.sh("nft list ruleset").contains(SCANNER), "observing blocks nobody");
+    assert!(!guard.sh("nft list table inet psentry").contains(SCANNER), "observing blocks nobody");
+    assert!(
+        guard.ok("grep -q '\"sensor\":\"trap\"' /var/log/psentry/records.jsonl"),
+        "the trap has seen it, too"
+    );
+    assert!(
+        !guard.sh("nft list set inet psentry_trap quarantine4").contains(SCANNER),
+        "nor does it shut out"
+    );
     assert!(scanner.reaches(GUARD, 8080));
 
-    guard.sh("sed -i 's/^JUDGE=.*/JUDGE=/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
+    guard.sh("sed -i 's/^OBSERVE=.*/OBSERVE=/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
     wait_until("the decoys are back", || guard.ok("systemctl is-active psentry-listen"));
     scan(&scanner);
-    wait_until("the scanner is blocked", || guard.sh("nft list ruleset").contains(SCANNER));
+    wait_until("the scanner is blocked", || guard.sh("nft list table inet psentry").contains(SCANNER));
     assert!(scanner.is_shut_out(GUARD, 8080));
     wait_until("the block is on record", || guard.sh(log).contains(r#""result":"applied""#));
 
@@ -94,7 +107,8 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         guard.ok("bash -c 'exec 3<>/dev/tcp/127.0.0.1/6379; grep late <&3'")
     });
     guard.sh("systemctl stop late");
-    let processes = "systemctl show -P MainPID psentry-listen psentry-judge psentry-block | sort";
+    let processes =
+        "systemctl show -P MainPID psentry-listen psentry-trap psentry-judge psentry-block | sort";
     for change in ["", "echo '# another' >> /opt/psentry/units/psentry-tcp@.socket"] {
         let (before, decoy) = (guard.sh(processes), guard.sh("ss -Hltne 'sport = :2222'"));
         let said = guard.sh(&format!("{change}\n/opt/psentry/units/install --programs /opt/psentry/bin"));
@@ -107,14 +121,14 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         // Its socket is opened anew only if it is another.
         assert_eq!(decoy == guard.sh("ss -Hltne 'sport = :2222'"), change.is_empty(), "{decoy}");
         assert!(!guard.ok("systemctl is-active psentry-tcp@6379.socket"), "it was given back");
-        assert!(guard.sh("nft list ruleset").contains(SCANNER), "a block outlives it");
+        assert!(guard.sh("nft list table inet psentry").contains(SCANNER), "a block outlives it");
     }
 
     // The guard tells whether it lives, and blocks nobody to find out.
-    let rules_before = guard.sh("nft list ruleset | grep -c elements");
+    let rules_before = guard.sh("nft list table inet psentry | grep -c elements");
     guard.sh("systemctl start psentry-selftest.service");
     assert!(guard.sh("journalctl -u psentry-selftest -o cat").contains("psentry is well"));
-    assert_eq!(guard.sh("nft list ruleset | grep -c elements"), rules_before);
+    assert_eq!(guard.sh("nft list table inet psentry | grep -c elements"), rules_before);
     assert_eq!(guard.sh("ip -o link show | grep -c psentry-test || true"), "0\n");
 
     // Whoever is in the group may write, and nobody else.
@@ -129,10 +143,10 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
 
     // Rotated, a new file is written, and the blocks stand.
     guard.sh("logrotate --force --state /run/rotated /etc/logrotate.d/psentry; test -e /var/log/psentry/records.jsonl");
-    assert!(guard.sh("nft list ruleset").contains(SCANNER));
+    assert!(guard.sh("nft list table inet psentry").contains(SCANNER));
 
     // Each stage may be killed, and a stop leaves the blocks to the kernel.
-    for stage in ["listen", "judge", "block"] {
+    for stage in ["listen", "trap", "judge", "block"] {
         let pid = guard.sh(&format!("systemctl show -P MainPID psentry-{stage}"));
         guard.sh(&format!("systemctl kill --signal=KILL psentry-{stage}"));
         wait_until(&format!("psentry-{stage} is back"), || {
@@ -141,10 +155,10 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
                 && guard.ok(&format!("systemctl is-active psentry-{stage}"))
         });
     }
-    assert!(guard.sh("nft list ruleset").contains(SCANNER), "a killed stage costs no block");
+    assert!(guard.sh("nft list table inet psentry").contains(SCANNER), "a killed stage costs no block");
     guard.sh("systemctl stop psentry.target");
     wait_until("all is stopped", || {
-        !guard.ok("systemctl is-active psentry-block psentry-listen psentry-judge")
+        !guard.ok("systemctl is-active psentry-block psentry-listen psentry-trap psentry-judge")
     });
 
     assert_eq!(

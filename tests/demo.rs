@@ -30,6 +30,8 @@ fn the_demo_shows_the_scan_and_the_block() {
         "blocked  203.0.113.7/32 by nft",
         "nmap found open: nothing",
         "table inet psentry",
+        "once more with psentry-trap",
+        "before the kernel shut it out",
     ] {
         assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");
     }
@@ -86,6 +88,9 @@ fn try_blocks_a_scan_and_a_ctrl_c_takes_every_trace_away() {
     for port in [2323, 2324] {
         lab.innocent.touch(GUARD[0], port);
     }
+    wait_until("the trap is set", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
+    lab.scanner.run(&["nmap", "-n", "-Pn", "-sN", "--max-retries", "0", "-p4444", GUARD[0]]);
+    wait_until("it has told", || fs::read_to_string(&file).unwrap().contains(r#""kind":"null""#));
     lab.scanner.run(&["nmap", "-n", "-Pn", "-sT", "-p2323,2324", GUARD[0]]);
     script.complaint("blocked  203.0.113.7/32 by nft");
     assert!(lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
@@ -138,7 +143,7 @@ fn try_without_cargo_takes_what_was_built_before() {
     assert_eq!(code, Some(69), "{error}");
     assert!(error.contains("cargo is missing") && error.contains("without sudo"), "{error}");
     fs::create_dir(&built).unwrap();
-    for program in ["psentry-listen", "psentry-judge", "psentry-block", "psentry-show"] {
+    for program in ["psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"] {
         symlink(bin(program), built.join(program)).unwrap();
     }
     // As far as the listener, which has no such port.

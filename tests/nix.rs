@@ -52,6 +52,17 @@ fn what_is_accepted_differs_from_the_default_as_written_down_and_builds() {
     }
 }
 
+/// The default has no mirage, so that it says nothing of the one in units/.
+#[test]
+fn the_mirage_is_the_one_of_units() {
+    let store = Store::new();
+    let made = store.configuration(&Path::new(HERE).join("tests/nix/cases/mirage.nix")).unwrap();
+    let only = |facts: facts::Facts| -> Vec<String> {
+        facts.into_iter().filter(|fact| fact.starts_with("psentry-mirage.socket")).collect()
+    };
+    assert_eq!(only(made.facts()), only(facts::of_install(Path::new(HERE))));
+}
+
 #[test]
 fn what_cannot_work_is_refused_with_a_sentence() {
     let store = Store::new();
@@ -89,20 +100,25 @@ fn a_wrong_setting_fails_the_build_in_the_words_of_its_program() {
 #[test]
 fn systemd_understands_the_units_and_every_sandbox_is_tight() {
     let store = Store::new();
-    for case in ["default", "everything", "without-blocker"] {
+    for case in ["default", "everything", "mirage", "trap-alone", "without-blocker"] {
         let made = store.configuration(&Path::new(HERE).join(format!("tests/nix/cases/{case}.nix"))).unwrap();
         let (folder, files) = made.units();
-        assert!(files.len() >= 8, "{files:?}");
+        assert!(files.len() >= 7, "{files:?}");
         let output =
             Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&files).output().unwrap();
         // It ends well even on a misspelt directive, but not in silence.
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{case}");
         assert!(output.status.success());
-        for (unit, tenths) in [("listen", 3), ("judge", 3), ("block", 13)] {
-            let unit = folder.path().join(format!("psentry-{unit}.service"));
-            if !unit.exists() && case == "without-blocker" {
+        for (unit, tenths) in [("listen", 3), ("trap", 13), ("judge", 3), ("block", 13)] {
+            let without = match case {
+                "trap-alone" => "listen",
+                "without-blocker" => "block",
+                _ => "",
+            };
+            if unit == without {
                 continue;
             }
+            let unit = folder.path().join(format!("psentry-{unit}.service"));
             let output = Command::new("systemd-analyze")
                 .args(["security", "--offline=true", "--no-pager", &format!("--threshold={tenths}")])
                 .arg(&unit)

@@ -43,7 +43,9 @@ fn systemd_understands_every_unit_without_a_word() {
 
 #[test]
 fn every_sandbox_is_tight() {
-    for (unit, tenths) in [("psentry-listen", 3), ("psentry-judge", 3), ("psentry-block", 13)] {
+    for (unit, tenths) in
+        [("psentry-listen", 3), ("psentry-trap", 13), ("psentry-judge", 3), ("psentry-block", 13)]
+    {
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", &format!("--threshold={tenths}")])
             .arg(units().join(format!("{unit}.service")))
@@ -57,7 +59,7 @@ fn every_sandbox_is_tight() {
 
 #[test]
 fn no_stage_complains_into_the_stream() {
-    for stage in ["listen", "judge", "block"] {
+    for stage in ["listen", "trap", "judge", "block"] {
         let text = fs::read_to_string(units().join(format!("psentry-{stage}.service"))).unwrap();
         // Where standard output is a file, standard error is the same one by default (systemd.exec(5)).
         assert!(text.contains("\nStandardOutput=") && text.contains("\nStandardError=journal\n"), "{stage}");

@@ -28,12 +28,14 @@ fn in_hand() -> u32 {
     u32::try_from(4096 / Load::probe(0).len()).unwrap() + 2
 }
 
-/// A guard on which psentry stands and convicts at the first touch, except those who visit its decoys.
+/// A guard on which psentry stands and convicts at the first touch, however many come, except those who visit its
+/// decoys.
 fn standing() -> (Booted, Host, Load) {
     let (guard, scanner) = guard_and_scanner();
     guard.sh(&format!(
         "/opt/psentry/units/install --programs /opt/psentry/bin
-         sed -i 's/^JUDGE=.*/JUDGE=--trigger 1/; s/^BLOCK=.*/& --max-blocks 200000/' /etc/psentry/psentry.conf
+         sed -i 's/^OBSERVE=.*/OBSERVE=/; s/^JUDGE=.*/JUDGE=--trigger 1/; s/^BLOCK=.*/& --max-blocks 200000/' /etc/psentry/psentry.conf
+         printf '[brake]\nblocks = 0\n[sweep]\nsources = 0\n' > /etc/psentry/policy.toml
          echo {SCANNER} >> /etc/psentry/ignore; systemctl restart psentry.target"
     ));
     wait_until("all stand", || guard.ok("systemctl is-active psentry-listen psentry-judge psentry-block"));

@@ -33,7 +33,7 @@ done
 mkdir -p root/opt/psentry/bin root/etc/systemd/journald.conf.d
 printf '[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n' > root/etc/systemd/journald.conf.d/test.conf
 cp -r "$1/units" "$1/man" root/opt/psentry/
-for name in listen judge block show; do cp "$2/psentry-$name" root/opt/psentry/bin/; done
+for name in listen trap judge block show; do cp "$2/psentry-$name" root/opt/psentry/bin/; done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet -M "$4" --private-network -D root --keep-unit --register=no --boot --console=pipe
 "#;

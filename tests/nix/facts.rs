@@ -37,7 +37,8 @@ fn spelling(value: &str) -> String {
         other => other,
     };
     let value = value.replace("/nix/store/psentry/", "/usr/local/").replace("/usr/bin/", "/bin/");
-    value.replace("\" \"", " ").replace('"', "")
+    let value = value.replace("\" \"", " ").replace('"', "");
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The facts of one unit. What an instance holds is said of its template.
@@ -45,6 +46,8 @@ fn of_unit(name: &str, text: &str) -> Facts {
     let general = template(name);
     let mut facts = Facts::from([general.clone()]);
     let mut section = "";
+    // A line that ends so goes on in the next.
+    let text = text.replace("\\\n", " ");
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if line.starts_with('[') {
             section = line;
@@ -70,6 +73,19 @@ fn of_file(name: &str, text: &str) -> Facts {
         .collect()
 }
 
+/// The facts of a file in TOML, each with the table that it stands in.
+fn of_toml(name: &str, text: &str) -> Facts {
+    let mut table = "";
+    let mut facts = Facts::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.starts_with('[') {
+            true => table = line,
+            false => _ = facts.insert(format!("{name}: {table} {line}")),
+        }
+    }
+    facts
+}
+
 /// Which decoys there are, as one fact for each protocol.
 fn of_decoys<'a>(protocol: &str, ports: impl Iterator<Item = &'a str>) -> Facts {
     let mut ports: Vec<u16> = ports.map(|port| port.parse().unwrap()).collect();
@@ -86,9 +102,10 @@ pub fn of_listing(listing: &str) -> Facts {
     let parts: Vec<(&str, &str)> = listing.split("=== ").filter_map(|part| part.split_once('\n')).collect();
     let mut facts: Facts = parts
         .iter()
-        .flat_map(|(name, text)| match name.contains('.') {
-            true => of_unit(name, text),
-            false => of_file(name, text),
+        .flat_map(|(name, text)| match name.rsplit_once('.') {
+            Some((_, "toml")) => of_toml(name, text),
+            Some(_) => of_unit(name, text),
+            None => of_file(name, text),
         })
         .collect();
     for protocol in ["tcp", "udp"] {
@@ -118,6 +135,7 @@ pub fn of_install(repository: &Path) -> Facts {
     ] {
         facts.extend(of_file(name, &read(file)));
     }
+    facts.extend(of_toml("etc/psentry/policy.toml", &read("etc/policy.toml")));
     // The decoys that it enables.
     for (variable, protocol) in [("TCP=\"", "tcp"), ("UDP=\"", "udp")] {
         let install = read("install");

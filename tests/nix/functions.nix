@@ -17,6 +17,7 @@ let
       isAttrs
       isList
       isString
+      length
       listToAttrs
       mapAttrs
       match
@@ -32,6 +33,11 @@ let
     escapeShellArgs = functions.concatMapStringsSep " " functions.escapeShellArg;
     filterAttrs =
       f: set: removeAttrs set (builtins.filter (name: !(f name set.${name})) (builtins.attrNames set));
+    filterAttrsRecursive =
+      f: set:
+      builtins.mapAttrs (
+        _: value: if builtins.isAttrs value then functions.filterAttrsRecursive f value else value
+      ) (functions.filterAttrs f set);
     genAttrs =
       names: f:
       builtins.listToAttrs (
@@ -43,6 +49,7 @@ let
     getExe' = package: program: "${package}/bin/${program}";
     hasPrefix = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
     imap1 = f: list: builtins.genList (n: f (n + 1) (builtins.elemAt list n)) (builtins.length list);
+    literalMD = functions.literalExpression;
     literalExpression = text: {
       _type = "literalExpression";
       inherit text;
@@ -56,6 +63,16 @@ let
     optionals = condition: list: if condition then list else [ ];
     optionalAttrs = condition: set: if condition then set else { };
     optionalString = condition: text: if condition then text else "";
+    recursiveUpdate =
+      one: other:
+      one
+      // builtins.mapAttrs (
+        name: new:
+        if builtins.isAttrs new && builtins.isAttrs (one.${name} or null) then
+          functions.recursiveUpdate one.${name} new
+        else
+          new
+      ) other;
     showOption = concatStringsSep ".";
     toList = value: if builtins.isList value then value else [ value ];
     unique = builtins.foldl' (

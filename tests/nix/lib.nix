@@ -117,6 +117,13 @@ let
         strays here tree.${name} (builtins.concatMap expose given)
     ) (builtins.attrNames (builtins.foldl' (all: set: all // set) { } sets));
 
+  # What is left of a definition without what is declared, for a type that takes all the rest.
+  undeclared =
+    tree: set:
+    builtins.mapAttrs (
+      name: value: if tree ? ${name} then mkMerge (map (undeclared tree.${name}) (expose value)) else value
+    ) (lib.filterAttrs (name: _: !(isType "option" (tree.${name} or null))) set);
+
   evalModules =
     {
       modules,
@@ -152,8 +159,8 @@ let
         if freeforms == [ ] then
           { }
         else
-          (builtins.head freeforms).merge prefix (map (set: removeAttrs set (builtins.attrNames tree)) sets);
-      config = free // results options;
+          (builtins.head freeforms).merge prefix (map (undeclared tree) sets);
+      config = lib.recursiveUpdate free (results options);
       stray = if freeforms == [ ] then strays prefix tree sets else [ ];
     in
     {

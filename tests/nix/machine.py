@@ -98,6 +98,7 @@ class Machine:
             ranges = firewall[f"allowed{protocol.upper()}PortRanges"]
             ports += ["{from}-{to}".format(**both) for both in ranges]
             lines += [f"{protocol} dport {{ {', '.join(ports)} }} accept"] if ports else []
+        lines.append(firewall["extraInputRules"])
         return "\n".join(lines + ["}", "}", ""])
 
     # The machine on and off.

@@ -12,7 +12,8 @@ const LISTING: &str = r#"(.units | to_entries[] | "=== \(.key)", .value),
     (.etc | to_entries[] | "=== etc/\(.key)", .value.text),
     "=== tmpfiles", .tmpfiles, "=== sysusers", .sysusers, "=== logrotate", .logrotate,
     "=== firewall", (.firewall | to_entries[] | select(.value | type == "array") | "\(.key) \(.value | sort | map(tostring) | join(" "))"),
-    "=== check", .checks[]"#;
+    (.firewall.extraInputRules | select(. != "")),
+    "=== warnings", .warnings[], "=== check", .checks[]"#;
 
 /// A folder with the built package as nix/package.nix lays it out, and a place for files of the store.
 pub struct Store {
@@ -26,7 +27,7 @@ impl Store {
         let (programs, lib) = (store.path("psentry/bin"), store.path("psentry/lib/psentry"));
         fs::create_dir_all(&programs).unwrap();
         fs::create_dir_all(&lib).unwrap();
-        for name in ["psentry-listen", "psentry-judge", "psentry-block", "psentry-show"] {
+        for name in ["psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"] {
             fs::copy(bin(name), programs.join(name)).unwrap();
         }
         fs::copy(Path::new(HERE).join("units/selftest"), lib.join("selftest")).unwrap();

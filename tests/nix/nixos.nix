@@ -71,6 +71,8 @@ in
 
     networking.firewall = openPorts // {
       enable = flag true;
+      interfaces = set (types.submodule { options = openPorts; });
+      extraInputRules = option types.lines "";
     };
     networking.nftables.enable = flag false;
     networking.nftables.flushRuleset = flag false;
@@ -114,11 +116,11 @@ in
     (lib.mkIf config.services.openssh.enable {
       networking.firewall.allowedTCPPorts = config.services.openssh.ports;
     })
-    # As NixOS shuts it in; what it runs is no part of psentry.
+    # As NixOS shuts it in.
     (lib.mkIf (config.services.logrotate.settings != { }) {
       systemd.services.logrotate.serviceConfig = {
         Type = "oneshot";
-        ExecStart = "${pkgs.coreutils}/bin/true";
+        ExecStart = "${pkgs.logrotate}/sbin/logrotate /etc/logrotate.d/nixos";
         RestrictAddressFamilies = lib.mkIf (!config.services.logrotate.allowNetworking) "none";
       };
     })

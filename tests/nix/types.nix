@@ -57,6 +57,7 @@ let
     anything = mkType "anything" (_: true);
     unspecified = types.anything;
     bool = mkType "boolean" builtins.isBool;
+    float = mkType "floating point number" builtins.isFloat;
     int = mkType "signed integer" builtins.isInt;
     ints = {
       inherit between;

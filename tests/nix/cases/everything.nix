@@ -18,11 +18,46 @@
     ];
     observe = false;
     policy = {
-      trigger = 3;
-      window = "10m";
-      duration = "1d 12h";
-      unproven = "30s";
-      max-sources = 5000;
+      test.trigger = 3;
+      test.window = "10m";
+      block.duration = "1d 12h";
+      block.unproven = 30;
+      memory.sources = 5000;
+      # No options, and passed on as they are.
+      evidence.decoy = 90;
+      levels.packets = [
+        1
+        2
+        3
+        4
+        5
+      ];
+      block.growth = 1.5;
+      groups.office = [ "198.51.100.0/24" ];
+      rule = [
+        {
+          name = "say \"telnet\"";
+          ports = [
+            23
+            "5555-5556"
+          ];
+          convict = true;
+        }
+        {
+          name = "office";
+          networks = [ "@office" ];
+          weight = 0.5;
+        }
+      ];
+    };
+    trap = {
+      quarantine = "1m";
+      answer = "reject";
+      exceptPorts = [
+        6881
+        "27000-27050"
+      ];
+      mirage = 4999;
     };
     block = {
       backends = [
@@ -37,6 +72,7 @@
     extraFlags = {
       listen = [ "--host=edge" ];
       judge = [ "--ignore=/dev/null" ];
+      trap = [ "--served=1m" ];
       block = [
         "--host=edge"
         "--exec-timeout=5s"

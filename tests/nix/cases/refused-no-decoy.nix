@@ -3,5 +3,6 @@
     enable = true;
     tcpPorts = [ ];
     udpPorts = [ ];
+    trap.enable = false;
   };
 }

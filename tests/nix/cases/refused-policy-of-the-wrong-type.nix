@@ -1,6 +1,6 @@
 {
   services.psentry = {
     enable = true;
-    policy.trigger = "two";
+    policy.test.trigger = "two";
   };
 }

@@ -1,6 +1,6 @@
 {
   services.psentry = {
     enable = true;
-    policy.triger = 2;
+    policy.slow.port = 2;
   };
 }

@@ -1,6 +1,6 @@
 {
   services.psentry = {
     enable = true;
-    policy.trigger = 100000;
+    policy.test.trigger = 100000;
   };
 }

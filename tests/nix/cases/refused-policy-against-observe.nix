@@ -1,0 +1,7 @@
+{
+  services.psentry = {
+    enable = true;
+    observe = true;
+    policy.block.observe = false;
+  };
+}

@@ -1,0 +1,8 @@
+{
+  services.psentry = {
+    enable = true;
+    tcpPorts = [ ];
+    udpPorts = [ ];
+    selftest.enable = true;
+  };
+}

@@ -1,0 +1,12 @@
+{
+  services.psentry = {
+    enable = true;
+    udpPorts = [ 1900 ];
+  };
+  networking.firewall.interfaces.lan.allowedUDPPortRanges = [
+    {
+      from = 1890;
+      to = 1910;
+    }
+  ];
+}

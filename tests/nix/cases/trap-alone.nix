@@ -1,0 +1,8 @@
+# No decoy, and so no listener and no self-test.
+{
+  services.psentry = {
+    enable = true;
+    tcpPorts = [ ];
+    udpPorts = [ ];
+  };
+}

@@ -1,0 +1,6 @@
+{
+  services.psentry = {
+    enable = true;
+    policy.trigger = 2;
+  };
+}

@@ -1,0 +1,6 @@
+{
+  services.psentry = {
+    enable = true;
+    trap.quarantine = "2h";
+  };
+}

@@ -1,0 +1,7 @@
+# Decoys only.
+{
+  services.psentry = {
+    enable = true;
+    trap.enable = false;
+  };
+}
