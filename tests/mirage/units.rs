@@ -46,9 +46,9 @@ fn under_systemd_the_mirage_takes_no_right() {
     guard.sh("systemctl restart psentry-listen; echo 2 > /proc/sys/net/ipv4/tcp_syncookies");
     scanner.touch(GUARD[0], 12_347);
     scanner.touch(GUARD[0], 23);
-    for port in [12_347, 23] {
+    for (port, sensor) in [(12_347, "mirage"), (23, "listen")] {
         let weak = format!(
-            r#""dest_port":{port},"proto":"TCP","probe":{{"sensor":"listen","kind":"connect","handshake":true,"cookie":true}}"#
+            r#""dest_port":{port},"proto":"TCP","probe":{{"sensor":"{sensor}","kind":"connect","handshake":true,"cookie":true}}"#
         );
         wait_until("the cookie is told", || records().contains(&weak));
     }

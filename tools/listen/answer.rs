@@ -75,7 +75,7 @@ mod tests {
 
     fn earned(answers: &Answers, source: &str, dest: &str, length: usize) -> usize {
         let (source, dest) = (source.parse().unwrap(), dest.parse().unwrap());
-        let sighting = Sighting { at: Timestamp::now(), source, dest, way: Way::Datagram };
+        let sighting = Sighting { at: Timestamp::now(), source, dest, way: Way::Datagram, mirage: false };
         answers.to(&Datagram { sighting, length, to_all: false }).len()
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Sighting {
     pub(crate) dest: SocketAddr,
     /// By which transport.
     pub(crate) way: Way,
+    /// Whether it was the mirage: then no decoy was touched, but a port that nobody serves.
+    pub(crate) mirage: bool,
 }
 
 /// What a visit proves.
@@ -46,7 +48,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Journal<W> {
     /// # Errors
     /// What `write` says.
     pub(crate) fn note(&mut self, sighting: &Sighting, bytes: &[u8]) -> io::Result<()> {
-        let Sighting { at, source, dest, way } = sighting;
+        let Sighting { at, source, dest, way, mirage } = sighting;
         let (kind, handshake, proto) = match way {
             Way::Connection(handshake) => (Kind::Connect, Some(handshake), Proto::Tcp),
             Way::Datagram => (Kind::Udp, None, Proto::Udp),
@@ -62,7 +64,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Journal<W> {
         };
         let payload = (!bytes.is_empty()).then(|| bytes.escape_ascii().to_string());
         let body = ProbeBody {
-            sensor: Some("listen".to_owned()),
+            sensor: Some(if *mirage { "mirage" } else { "listen" }.to_owned()),
             handshake: handshake.is_some(),
             cookie: handshake.is_some_and(|handshake| handshake.cookie),
             signature: handshake.and_then(|handshake| handshake.signature).map(|scanner| scanner.to_string()),
@@ -91,9 +93,12 @@ mod tests {
             source: "[::ffff:192.0.2.7]:40000".parse().unwrap(),
             dest: "[::ffff:198.51.100.1]:23".parse().unwrap(),
             way: Way::Connection(Handshake::default()),
+            mirage: false,
         };
         journal.note(&sighting, b"GET /\"\r\n\x00\xff").unwrap();
         journal.note(&Sighting { way: Way::Datagram, ..sighting }, b"").unwrap();
+        journal.note(&Sighting { way: Way::Datagram, mirage: true, ..sighting }, b"").unwrap();
+        assert!(lines.pop().unwrap().contains(r#""sensor":"mirage""#));
         assert_eq!(
             lines,
             [

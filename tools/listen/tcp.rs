@@ -10,6 +10,7 @@ use psentry_records::Timestamp;
 use socket2::{SockAddr, Socket};
 
 use crate::handshake::Syns;
+use crate::mirage::is_mirage;
 use crate::sighting::{Sighting, Way};
 
 /// A listening socket.
@@ -18,6 +19,7 @@ pub(crate) struct TcpDecoy {
     pub(crate) socket: Socket,
     pub(crate) local: SocketAddr,
     pub(crate) syns: Syns,
+    mirage: bool,
 }
 
 impl TcpDecoy {
@@ -32,7 +34,8 @@ impl TcpDecoy {
         socket.set_nonblocking(true)?;
         socket.set_linger(Some(Duration::ZERO))?;
         let syns = Syns::keep(&socket);
-        Ok(TcpDecoy { socket, local, syns })
+        let mirage = is_mirage(&socket);
+        Ok(TcpDecoy { socket, local, syns, mirage })
     }
 
     /// The next connection.
@@ -48,7 +51,7 @@ impl TcpDecoy {
         let reached = stream.local_addr().ok();
         let dest = reached.as_ref().and_then(SockAddr::as_socket).unwrap_or(self.local);
         let way = Way::Connection(self.syns.read(&stream));
-        Ok((stream, Sighting { at, source, dest, way }))
+        Ok((stream, Sighting { at, source, dest, way, mirage: self.mirage }))
     }
 }
 

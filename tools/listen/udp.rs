@@ -101,7 +101,7 @@ impl UdpDecoy {
                 dest.set_port(port);
             }
         }
-        let sighting = Sighting { at, source, dest, way: Way::Datagram };
+        let sighting = Sighting { at, source, dest, way: Way::Datagram, mirage: self.mirage };
         Ok(Datagram { sighting, length: message.bytes, to_all })
     }
 
