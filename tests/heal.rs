@@ -2,6 +2,8 @@
 //! had left; whom somebody let in stays let in; and there is no fight. Times are printed.
 
 mod choices;
+mod decisions;
+mod hosts_deny;
 
 use std::process::ChildStdin;
 use std::time::{Duration, Instant};
@@ -78,7 +80,8 @@ fn whatever_others_take_away_is_back_within_a_second() {
     let guard = &lab.guard;
     let whole = || {
         let sets = [("v4_32", 2), ("v4_24", 1), ("v6_64", 1)];
-        sets.iter().all(|(set, want)| count(guard, set) == *want) && rules(guard) == 3
+        let asleep = guard.ok(&["sh", "-c", "nft list table inet psentry | grep -q dormant"]);
+        sets.iter().all(|(set, want)| count(guard, set) == *want) && rules(guard) == 3 && !asleep
     };
     assert!(whole());
     for vandal in [
@@ -92,6 +95,7 @@ fn whatever_others_take_away_is_back_within_a_second() {
         "nft 'flush chain inet psentry prerouting; delete set inet psentry v4_24'",
         "nft delete rule inet psentry prerouting handle \
              $(nft -a list chain inet psentry prerouting | sed -n 's/.*@v4_32 .*handle //p')",
+        "nft add table inet psentry '{ flags dormant; }'",
     ] {
         let took = damaged(guard, vandal, whole);
         println!("{took:>7.0?} {vandal}");

@@ -2,7 +2,7 @@
 //! file, what a command does) and says of each change whether it is confirmed. It decides nothing, keeps no clock,
 //! and trusts no memory of its own: whoever changes the same piece by hand meanwhile is right.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -94,10 +94,23 @@ pub trait Backend: Send {
 pub struct Noticed {
     /// They ended these blocks, and nothing else: a decision, and it stands.
     pub let_in: Vec<(Prefix, String)>,
-    /// They chose what is to stand: whatever is missing was let in.
+    /// Another process of psentry blocked these anew: their ends are a decision, too.
+    pub decided: BTreeMap<Prefix, Entry>,
+    /// Another process of psentry took all of it away: everybody was let in, whatever had been damaged before.
+    pub cleared: Option<Cleared>,
+    /// They chose what is to stand: whatever is missing was let in, unless there is damage beside it.
     pub edited: Option<String>,
     /// They changed something else, or it is not known what: whatever is missing is put back.
     pub damaged: Option<String>,
+}
+
+/// That everybody was let in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cleared {
+    /// By whom.
+    pub who: String,
+    /// What was put in place after that.
+    pub since: BTreeSet<Prefix>,
 }
 
 /// What is wanted of a scope.

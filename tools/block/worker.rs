@@ -5,12 +5,13 @@ mod answers;
 mod ending;
 mod healing;
 mod jobs;
+mod noticing;
 mod remembering;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
 
@@ -24,6 +25,9 @@ use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
 use crate::surroundings::Guard;
 
+/// How far the clock may get ahead of what has passed and not have been set: more than what keeps it right moves it.
+const LEAP: Duration = Duration::from_secs(1);
+
 /// A backend and its work.
 pub(crate) struct Worker {
     backend: Box<dyn Backend>,
@@ -31,8 +35,11 @@ pub(crate) struct Worker {
     reporter: Arc<Reporter>,
     schedule: Schedule,
     guard: Guard,
-    /// When it last looked at the clock.
+    /// When it last looked at the clock, by the clock that nobody sets, too; and whether the first was ever ahead of it:
+    /// then the kernel, which counts by the second one, holds blocks beyond their ends.
     last: Timestamp,
+    ticks: Instant,
+    ahead: bool,
     /// What an earlier run left and must not stand any more, and why.
     unwanted: Vec<(Prefix, String)>,
     /// Blocks that were given up when the input ended.
@@ -94,6 +101,8 @@ impl Worker {
             schedule,
             guard: Guard::default(),
             last: now,
+            ticks: Instant::now(),
+            ahead: false,
             unwanted: left.unwanted,
             given_up: 0,
             damage: None,
@@ -141,11 +150,7 @@ impl Worker {
 
     /// Does some of what is due and what arrived, ends first: however much arrives or fails, no end is late for it.
     fn round(&mut self, arrived: Vec<(Prefix, Pending)>) {
-        let now = Timestamp::now();
-        if now < self.last {
-            self.schedule.set_back(now);
-        }
-        self.last = now;
+        self.look_at_the_clock();
         self.notice();
         self.mend();
         // What was just decided about a scope replaces what was planned for it.
@@ -154,6 +159,16 @@ impl Worker {
         let jobs = self.settle(arrived);
         self.work(jobs);
         self.due(&decided, false);
+    }
+
+    /// Clocks are set, and machines sleep.
+    fn look_at_the_clock(&mut self) {
+        let (now, ticks) = (Timestamp::now(), Instant::now());
+        if now < self.last {
+            self.schedule.set_back(now);
+        }
+        self.ahead |= now.since(self.last) > ticks.saturating_duration_since(self.ticks) + LEAP;
+        (self.last, self.ticks) = (now, ticks);
     }
 
     /// Does what is due, as much as the backend does at once: ends, or what is tried again.

@@ -1,18 +1,16 @@
-//! What others did to the blocks of this backend. What they decided stands, and is told; what they damaged is put
-//! back, at once, but never in a fight.
+//! What others damaged of the blocks of this backend is put back, at once, but never in a fight.
 //!
 //! What is put back has no outcome of its own, however many blocks it is: it was applied before, and it is. One
 //! sentence tells of it. What cannot be put back is an outcome `failed`, is tried again, and is `applied` then.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use psentry_records::{OutcomeResult, Prefix, Timestamp};
+use psentry_records::{Prefix, Timestamp};
 
 use super::{Job, Worker};
-use crate::backend::{Block, Change, Entry, Noticed, Wish};
+use crate::backend::{Block, Change, Entry, Wish};
 use crate::error::Error;
-use crate::inbox::Found;
 use crate::schedule::{Plan, State};
 
 /// How far an end may be from the planned one: the kernel's clock and ours are not the same.
@@ -36,20 +34,6 @@ impl Worker {
         Some(now.plus(moment.saturating_duration_since(clock)))
     }
 
-    /// Takes in what others did. Backends hear of it while they work, too, and then nothing is left to wake anybody:
-    /// so this comes before every waiting.
-    pub(super) fn notice(&mut self) {
-        match self.backend.noticed() {
-            Ok(noticed) => self.take_in(noticed),
-            Err(error) => {
-                let name = self.backend.name();
-                self.reporter.tell(&format!(
-                    "{name} does not hear of changes any more, and will not mend what others damage: {error}"
-                ));
-            }
-        }
-    }
-
     /// Puts back what others damaged, if it is time.
     pub(super) fn mend(&mut self) {
         let now = Instant::now();
@@ -58,49 +42,11 @@ impl Worker {
         }
     }
 
-    fn take_in(&mut self, noticed: Noticed) {
-        let Noticed { mut let_in, edited, damaged } = noticed;
-        if let Some(who) = damaged {
-            self.pace.disturbed(Instant::now());
-            self.damage = Some(who);
-        }
-        // With damage beside it, what is missing was not chosen.
-        if let (Some(who), None) = (edited, &self.damage) {
-            let standing = self.scopes_with(|plan| plan.stands().is_some());
-            let_in.extend(standing.into_iter().map(|scope| (scope, who.clone())));
-        }
-        if let_in.is_empty() {
-            return;
-        }
-        // Some may stand again already; where that cannot be asked, what was told is believed.
-        let named: HashSet<Prefix> = let_in.iter().map(|(scope, _)| *scope).collect();
-        let standing = self.backend.standing(&named).unwrap_or_default();
-        for (scope, who) in let_in {
-            if !standing.contains(&scope) {
-                self.let_in(scope, &who);
-            }
-        }
-        self.commit();
-    }
-
-    /// Somebody let a scope in: that is a decision, and it is told.
-    fn let_in(&mut self, scope: Prefix, who: &str) {
-        let Some(plan) = self.schedule.get(scope).filter(|plan| plan.stands().is_some()).cloned() else {
-            return;
-        };
-        // What would not go has gone: its end is told when it is tried again.
-        if matches!(plan.state, State::Leaving { .. }) {
-            return;
-        }
-        self.schedule.lets_in(scope);
-        self.note(scope, None);
-        self.tell_let_in(scope, &plan, who);
-    }
-
     /// Compares what is to stand with what stands, and makes it so.
     fn heal(&mut self, started: Instant) {
         let name = self.backend.name();
         let now = Timestamp::now();
+        let who = self.damage.take().unwrap_or_default();
         let wanted = self.scopes_with(|plan| is_wanted(plan, now));
         let mended = self.backend.mend(&wanted);
         let found = match &mended {
@@ -108,18 +54,20 @@ impl Worker {
             // Without what they stand in none of them stands, whatever is listed.
             Err(_) => Ok(Vec::new()),
         };
+        // What was decided just before it was looked at counts, too.
+        self.notice();
         let differences = match found {
             Ok(found) => self.differences(&wanted, found),
             Err(error) => {
                 self.reporter
                     .say(&format!("{name}: what stands after a change by others is not known: {error}"));
+                self.damage.get_or_insert(who);
                 self.slow_down();
                 return;
             }
         };
-        let who = self.damage.take().unwrap_or_default();
         for (scope, is) in differences.shortened {
-            self.shortened(scope, is);
+            self.stands_as(scope, is);
         }
         self.commit();
         if differences.missing.is_empty() && matches!(mended, Ok(false)) {
@@ -183,14 +131,6 @@ impl Worker {
         differences
     }
 
-    /// Somebody had a block end sooner: it does.
-    fn shortened(&mut self, scope: Prefix, is: Block) {
-        let Some(Plan { block: was, common, .. }) = self.schedule.get(scope).cloned() else { return };
-        self.note(scope, Some(&is));
-        self.schedule.stands(scope, is.clone(), common, Timestamp::now(), self.backend.longest());
-        self.inbox.tell(Found { scope, was, is });
-    }
-
     /// What puts a block back, with the time that it has left. Whom to block is asked anew.
     pub(super) fn repair(&mut self, scope: Prefix) -> Option<(Change, Job)> {
         let plan = self.schedule.get(scope)?.clone();
@@ -204,12 +144,6 @@ impl Worker {
             Job::Again(plan) => (Change { scope, wish: Wish::Block(plan.block.clone()) }, Job::Repair(plan)),
             job => (Change { scope, wish: Wish::Release(plan.block) }, job),
         })
-    }
-
-    fn tell_let_in(&self, scope: Prefix, plan: &Plan, who: &str) {
-        let why = format!("let in by {who}");
-        self.reporter.say(&format!("{}: {scope} was {why}", self.backend.name()));
-        self.tell_end_because(scope, plan, OutcomeResult::Released, Some(why));
     }
 }
 

@@ -13,7 +13,7 @@ impl Worker {
     /// What is to be done about a scope for which something is due.
     pub(super) fn job(&mut self, scope: Prefix, now: Timestamp) -> Option<(Change, Job)> {
         let plan = self.schedule.get(scope)?.clone();
-        let by_itself = self.backend.ends_by_itself();
+        let by_itself = self.backend.ends_by_itself() && !self.ahead;
         if plan.is_let_in() {
             self.schedule.remove(scope);
             return None;

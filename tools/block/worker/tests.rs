@@ -16,7 +16,10 @@ struct State {
     stands: HashMap<Prefix, Option<Timestamp>>,
     broken: bool,
     /// What others do while the backend works.
-    damaged: bool,
+    noticed: Noticed,
+    /// What stands cannot be asked.
+    mute: bool,
+    ends_by_itself: bool,
     changes: Vec<Change>,
 }
 
@@ -53,12 +56,14 @@ impl Backend for Fake {
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
         let state = self.0.lock().unwrap();
+        if state.mute {
+            return Err(Error::NoEffect("mute".to_owned()));
+        }
         Ok(state.stands.iter().map(|(scope, until)| Entry::new(*scope, *until, None)).collect())
     }
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
-        let damaged = std::mem::take(&mut self.0.lock().unwrap().damaged);
-        Ok(Noticed { damaged: damaged.then(|| "somebody".to_owned()), ..Noticed::default() })
+        Ok(std::mem::take(&mut self.0.lock().unwrap().noticed))
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
@@ -66,7 +71,7 @@ impl Backend for Fake {
     }
 
     fn ends_by_itself(&self) -> bool {
-        false
+        self.0.lock().unwrap().ends_by_itself
     }
 
     fn at_once(&self) -> usize {

@@ -1,36 +1,40 @@
 //! Blocks as lines in hosts.deny, for services that are linked with TCP wrappers, or run by tcpd. Nothing in the
 //! kernel changes. The file is replaced in one step, under a lock on its directory.
 
+mod edits;
+mod replacing;
 mod section;
 mod watch;
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use psentry_records::Timestamp;
 
+use self::edits::Edits;
+use self::replacing::{remove, replace, sync};
 use self::section::Parts;
-use self::watch::{Edit, Watch, draft};
+use self::watch::Watch;
 use super::SOMEBODY;
-use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Change, Cleared, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 use crate::lock::Lock;
-
-/// The rights of a file that is made: every service has to read it.
-const MODE: u32 = 0o644;
 
 /// The backend.
 pub(super) struct HostsDeny {
     path: PathBuf,
     watch: Option<Watch>,
+    /// Why nothing is told of changes, until that is told.
+    unheard: Option<Error>,
+    /// What was watched is not there any more.
+    lost: bool,
 }
 
 impl HostsDeny {
     pub(super) fn new(path: &Path) -> Self {
-        HostsDeny { path: path.to_owned(), watch: None }
+        HostsDeny { path: path.to_owned(), watch: None, unheard: None, lost: false }
     }
 
     /// Whether the file can be found and its section read.
@@ -38,6 +42,43 @@ impl HostsDeny {
         let (path, directory) = self.place()?;
         fs::metadata(&directory).map_err(Error::file(&directory, "find it"))?;
         Self::read(&path).map(drop)
+    }
+
+    /// The file, and the symbolic link that leads to it.
+    fn paths(&self) -> Result<Vec<PathBuf>, Error> {
+        let (path, _) = self.place()?;
+        let given = std::path::absolute(&self.path).map_err(Error::file(&self.path, "find it"))?;
+        Ok(if given == path { vec![path] } else { vec![path, given] })
+    }
+
+    fn listen(&mut self) -> Result<(), Error> {
+        self.watch = Some(Watch::open(&self.paths()?)?);
+        Ok(())
+    }
+
+    /// What was changed, once more of what replaced it, if something did.
+    fn edits(&mut self) -> Result<Edits, Error> {
+        let mut edits = match self.watch.as_mut().map(Watch::read) {
+            None => Edits::NONE,
+            Some(Ok(edits)) => edits,
+            Some(Err(error)) => {
+                self.watch = None;
+                return Err(error);
+            }
+        };
+        let moved =
+            || !self.paths().is_ok_and(|paths| self.watch.as_ref().is_some_and(|w| w.is_over(&paths)));
+        if edits.lost || (edits.others && moved()) {
+            self.watch = None;
+            self.lost = true;
+            edits.lost = true;
+        }
+        // Until there is something to watch again, whatever is done to the file fails, and is tried again.
+        if self.lost && self.listen().is_ok() {
+            self.lost = false;
+            edits.lost = true;
+        }
+        Ok(edits)
     }
 
     /// The file behind symbolic links, and the directory that holds it.
@@ -65,8 +106,13 @@ impl HostsDeny {
         }
     }
 
+    /// Whether there is a section that can be read.
+    fn has_section(&self) -> bool {
+        self.place().and_then(|(path, _)| Self::read(&path)).is_ok_and(|parts| parts.section)
+    }
+
     /// Reads, changes and replaces the file; what `change` returns.
-    fn rewrite<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> Result<T, Error> {
+    fn rewrite<T>(&self, flush: bool, change: impl FnOnce(&mut Vec<Entry>) -> T) -> Result<T, Error> {
         let (path, directory) = self.place()?;
         let _lock = Lock::directory(&directory)?;
         let before = Self::content(&path)?;
@@ -77,8 +123,8 @@ impl HostsDeny {
             return Ok(result);
         }
         match after {
-            Some(content) => replace(&path, &directory, &content)?,
-            None => remove(&path, &directory)?,
+            Some(content) => replace(&path, &directory, flush, &content)?,
+            None => remove(&path, &directory, flush)?,
         }
         sync(&directory)?;
         Ok(result)
@@ -94,14 +140,13 @@ impl Backend for HostsDeny {
         // A temporary file tells now, and not at the first block, whether the directory can be written.
         let (_, directory) = self.place()?;
         tempfile::NamedTempFile::new_in(&directory).map_err(Error::file(&directory, "write into it"))?;
-        let (path, _) = self.place()?;
-        self.watch = Some(Watch::open(&path, &directory)?);
+        self.unheard = self.listen().err();
         self.list()
     }
 
     fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
-        let done =
-            self.rewrite(|entries| changes.iter().map(|change| make(entries, change)).collect::<Vec<_>>());
+        let done = self
+            .rewrite(false, |entries| changes.iter().map(|change| make(entries, change)).collect::<Vec<_>>());
         match done {
             Ok(effects) => effects.into_iter().map(Ok).collect(),
             Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
@@ -120,22 +165,22 @@ impl Backend for HostsDeny {
     /// Whoever edits the section chooses who stands in it; where the whole section is gone, the file was replaced by
     /// one who did not know of it.
     fn noticed(&mut self) -> Result<Noticed, Error> {
-        let edit = match self.watch.as_mut().map(Watch::read) {
-            None => None,
-            Some(Ok(edit)) => edit,
-            Some(Err(error)) => {
-                self.watch = None;
-                return Err(error);
-            }
-        };
+        if let Some(error) = self.unheard.take() {
+            return Err(error);
+        }
+        let edits = self.edits()?;
+        let psentry = || "'psentry-block'".to_owned();
         let mut noticed = Noticed::default();
-        match edit {
-            None => {}
-            Some(Edit::Psentry) => noticed.edited = Some("'psentry-block'".to_owned()),
-            Some(Edit::Others) if self.list().is_ok_and(|entries| !entries.is_empty()) => {
-                noticed.edited = Some(SOMEBODY.to_owned());
-            }
-            Some(Edit::Others) => noticed.damaged = Some(SOMEBODY.to_owned()),
+        if edits.flush {
+            noticed.cleared = Some(Cleared { who: psentry(), ..Cleared::default() });
+        }
+        if edits.psentry {
+            noticed.edited = Some(psentry());
+        }
+        if edits.lost || (edits.others && !self.has_section()) {
+            noticed.damaged = Some(SOMEBODY.to_owned());
+        } else if edits.others {
+            noticed.edited = Some(SOMEBODY.to_owned());
         }
         Ok(noticed)
     }
@@ -145,7 +190,7 @@ impl Backend for HostsDeny {
         if Self::content(&path)?.is_none() {
             return Ok(Vec::new());
         }
-        self.rewrite(std::mem::take)
+        self.rewrite(true, std::mem::take)
     }
 
     fn ends_by_itself(&self) -> bool {
@@ -170,38 +215,6 @@ fn make(entries: &mut Vec<Entry>, change: &Change) -> Effect {
             if entries.len() < had { Effect::Done } else { Effect::WasNotThere }
         }
     }
-}
-
-/// Puts a new file in the place of the old one, with its owner and rights.
-fn replace(path: &Path, directory: &Path, content: &[u8]) -> Result<(), Error> {
-    let wrong = |doing| Error::file(path, doing);
-    let mut file = draft(directory).map_err(wrong("write a new one beside it"))?;
-    let (mode, owner) = match fs::metadata(path) {
-        Ok(meta) => (meta.mode() & 0o7777, Some((meta.uid(), meta.gid()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (MODE, None),
-        Err(error) => return Err(wrong("read its rights")(error)),
-    };
-    if let Some((uid, gid)) = owner {
-        fchown(file.as_file(), Some(uid), Some(gid)).map_err(wrong("keep its owner"))?;
-    }
-    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(wrong("keep its rights"))?;
-    file.write_all(content).map_err(wrong("write a new one beside it"))?;
-    file.as_file().sync_all().map_err(wrong("write a new one beside it"))?;
-    // Closed before it is renamed: a file that is closed under its new name looks as if others had written it.
-    file.into_temp_path().persist(path).map_err(|error| wrong("replace it")(error.error))?;
-    Ok(())
-}
-
-/// Takes the file away, by way of a draft's name, so that whoever watches knows who it was.
-fn remove(path: &Path, directory: &Path) -> Result<(), Error> {
-    let wrong = |doing| Error::file(path, doing);
-    let aside = draft(directory).map_err(wrong("remove it"))?;
-    fs::rename(path, aside.path()).map_err(wrong("remove it"))
-}
-
-fn sync(directory: &Path) -> Result<(), Error> {
-    let wrong = |doing| Error::file(directory, doing);
-    File::open(directory).map_err(wrong("open it"))?.sync_all().map_err(wrong("write it to the disk"))
 }
 
 #[cfg(test)]

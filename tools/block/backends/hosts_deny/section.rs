@@ -25,6 +25,8 @@ pub(super) struct Parts {
     /// The blocks that stand.
     pub(super) entries: Vec<Entry>,
     after: Vec<u8>,
+    /// There is a section, with or without blocks.
+    pub(super) section: bool,
     /// There was no file before ours.
     pub(super) made_file: bool,
     /// The line before ours had no newline, which is to be so again.
@@ -44,6 +46,7 @@ impl Parts {
             let (begins, ends) = (text.starts_with(BEGIN), text == END);
             match place {
                 Place::Before if begins => {
+                    parts.section = true;
                     parts.made_file = text.contains(MADE_FILE);
                     parts.no_newline = text.contains(NO_NEWLINE);
                     place = Place::Within(number);
@@ -181,7 +184,10 @@ mod tests {
              ALL: [2001:db8::]/64\n\
              # END psentry\n"
         );
+        assert!(!parts.section);
+        parts.section = true;
         assert_eq!(Parts::read(path(), Some(text.as_bytes())).unwrap(), parts);
+        assert!(Parts::read(path(), Some(b"# BEGIN psentry\n# END psentry\n")).unwrap().section);
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! The file as others find it: its rights, its links, its bytes.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::replacing::MODE;
 use super::*;
 use crate::backend::Block;
 use psentry_records::Prefix;

@@ -53,6 +53,17 @@ impl Nft {
         }
     }
 
+    /// Whether our table sleeps: then nothing in it is asked.
+    fn is_dormant(&mut self) -> Result<bool, Error> {
+        let doing = "look at table inet psentry";
+        let read = |_: &_, message: &[u8]| Ok(Some(rules::is_dormant(message)));
+        match self.link.query_as(doing, &rules::table(), read)? {
+            Ok(tables) => Ok(tables.into_iter().flatten().any(|dormant| dormant)),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(refused(doing, errno)),
+        }
+    }
+
     /// The generation of the whole ruleset.
     pub(super) fn generation(&mut self) -> Result<u32, Error> {
         let doing = "tell the generation of the ruleset";
@@ -62,8 +73,8 @@ impl Nft {
         answer.into_iter().flatten().next().ok_or_else(|| refused(doing, Errno::ENODATA))
     }
 
-    /// Makes the table, the chain, whichever of `wanted` is missing, and the rule of every set that has lost it.
-    /// Whether something had to be made.
+    /// Makes the table, the chain, whichever of `wanted` is missing, and the rule of every set that has lost it; wakes a
+    /// table that sleeps. Whether something had to be made.
     pub(super) fn make(&mut self, wanted: &BTreeSet<SetId>) -> Result<bool, Error> {
         let mut trouble = None;
         for tried in 0..=TRIES {
@@ -73,7 +84,9 @@ impl Nft {
             let in_use: BTreeSet<SetId> = standing.union(wanted).copied().collect();
             let rules: BTreeSet<SetId> = in_use.difference(&self.find_rules()?).copied().collect();
             self.sets = standing;
-            if sets.is_empty() && rules.is_empty() {
+            // `add` without the flag wakes it.
+            let whole = sets.is_empty() && rules.is_empty() && !self.is_dormant()?;
+            if whole {
                 self.whole = Some(generation);
                 return Ok(tried > 0);
             }

@@ -11,6 +11,9 @@ use super::ruleset::SetId;
 use crate::backend::Noticed;
 use crate::error::Error;
 
+/// How often it is read on until all is read: often enough for whatever found room.
+const READINGS: usize = 64;
+
 impl Nft {
     /// From now on the kernel tells of every change.
     pub(super) fn listen(&mut self) -> Result<(), Error> {
@@ -18,9 +21,9 @@ impl Nft {
         Ok(())
     }
 
-    /// Reads some of what waits.
-    pub(super) fn hear(&mut self) -> Result<(), Error> {
-        let Some(watch) = &mut self.watch else { return Ok(()) };
+    /// Reads some of what waits; whether more does.
+    pub(super) fn hear(&mut self) -> Result<bool, Error> {
+        let Some(watch) = &mut self.watch else { return Ok(false) };
         let (own, news) = (self.link.port(), &mut self.news);
         let heard = watch.hear(|header, message| news.hear(own, header, message))?;
         // The kernel tells of a loss first, then what came before it; what comes after it follows when all is read.
@@ -29,29 +32,42 @@ impl Nft {
             news.lost();
         }
         self.deaf &= heard.more;
-        Ok(())
+        Ok(heard.more)
     }
 
     /// What others did since it was last asked.
     pub(super) fn told(&mut self) -> Result<Noticed, Error> {
-        if let Err(error) = self.hear() {
-            self.watch = None;
-            self.news.lost();
+        if let Some(error) = self.unheard.take() {
             return Err(error);
         }
+        let mut more = true;
+        for _ in 0..READINGS {
+            more = match self.hear() {
+                Ok(more) => more,
+                Err(error) => {
+                    self.watch = None;
+                    self.news.lost();
+                    return Err(error);
+                }
+            };
+            if !more {
+                break;
+            }
+        }
         let mut news = std::mem::take(&mut self.news);
-        let noticed = news.take(|set| self.holds(set));
+        // What we put into a set ourselves is known when all has been read.
+        let noticed = news.take(|set, since| !more && self.holds(set, since));
         // A transaction may have been told half.
         self.news = news;
-        if noticed.edited.is_some() {
+        if noticed.cleared.is_some() {
             self.sets.clear();
         }
         Ok(noticed)
     }
 
-    /// Whether elements stand in a set. What cannot be read holds nothing.
-    fn holds(&mut self, set: SetId) -> bool {
-        self.entries(set).is_ok_and(|entries| !entries.is_empty())
+    /// Whether elements stand in a set beside these. What cannot be read holds nothing.
+    fn holds(&mut self, set: SetId, beside: &BTreeSet<Prefix>) -> bool {
+        self.entries(set).is_ok_and(|entries| entries.iter().any(|entry| !beside.contains(&entry.scope)))
     }
 
     /// Makes table, chain, sets and rules for these scopes again; whether something of it was missing. Where all of it

@@ -45,6 +45,8 @@ pub struct Nft {
     whole: Option<u32>,
     /// What the kernel tells of changes, once there is something to lose.
     watch: Option<Watch>,
+    /// Why it tells of nothing, until that is told.
+    unheard: Option<Error>,
     news: News,
     /// The kernel dropped something, and not all that came before it has been read.
     deaf: bool,
@@ -58,7 +60,7 @@ impl Nft {
     pub fn open() -> Result<Self, Error> {
         let link = Link::open(NETLINK_NETFILTER)?;
         let (sets, news) = (BTreeSet::new(), News::default());
-        Ok(Nft { link, nft: None, sets, whole: None, watch: None, news, deaf: false })
+        Ok(Nft { link, nft: None, sets, whole: None, watch: None, unheard: None, news, deaf: false })
     }
 }
 
@@ -76,7 +78,7 @@ impl Backend for Nft {
         }
         self.make(&SetId::FIRST.into_iter().collect())?;
         // Before the list, so that nothing goes unnoticed between the two.
-        self.listen()?;
+        self.unheard = self.listen().err();
         self.list()
     }
 

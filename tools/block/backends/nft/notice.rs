@@ -5,25 +5,30 @@
 //! |---|---|---|
 //! | elements, while others stay in their set | anybody | let in |
 //! | one element, the last of its set, too | anybody | let in |
-//! | elements, or the table | psentry-block, another process of it | let in |
+//! | elements, or the table | psentry-block, another process of it | let in, whatever went before |
 //! | all of several elements of a set | others | damage |
 //! | table, chain, rule, set | others | damage |
+//! | nothing, but the table sleeps | others | damage |
 //! | anything, and nobody told what | nobody knows | damage |
 //!
 //! Whoever names an element knows whom he lets in. Whoever takes the whole away (a reload of the firewall, nine times
 //! out of ten) has not thought of those who stood in it. Nftables does not tell a flush of a set with one element from
-//! the end of that element: there the administrator is given the benefit of the doubt. What is added is nobody's harm.
+//! the end of that element: there the administrator is given the benefit of the doubt.
+//!
+//! What psentry-block adds is a decision. What others add may stand in the place of ours with another end, and has to be
+//! looked at. What we put into a set after several elements had gone from it says nothing about what stayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_core::NetlinkHeader;
 use psentry_kernel::is_psentry;
-use psentry_records::Prefix;
+use psentry_records::{Prefix, Timestamp};
 
 use super::super::SOMEBODY;
-use super::reading::{HEADER, attributes, scopes};
+use super::reading::{HEADER, attributes, entries, scopes};
+use super::rules::is_dormant;
 use super::ruleset::{SIZE, SetId, TABLE};
-use crate::backend::Noticed;
+use crate::backend::{Cleared, Entry, Noticed};
 
 // Numbers of messages and attributes, from linux/netfilter/nf_tables.h.
 const SUBSYSTEM: u16 = 10;
@@ -32,6 +37,7 @@ const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
+const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
 const NEW_GENERATION: u16 = 15;
 const ITS_TABLE: u16 = 1;
@@ -53,11 +59,14 @@ pub(super) struct News {
     doubts: Vec<Doubt>,
 }
 
-/// What one transaction of others took away.
+/// What one transaction of others took away, and added.
 #[derive(Default)]
 struct Transaction {
     table: bool,
     damage: bool,
+    added: bool,
+    /// What was added, if psentry did.
+    decided: BTreeMap<Prefix, Entry>,
     elements: BTreeMap<SetId, Vec<Prefix>>,
 }
 
@@ -66,15 +75,23 @@ pub(super) struct Doubt {
     pub(super) set: SetId,
     pub(super) scopes: Vec<Prefix>,
     pub(super) who: String,
+    /// What we put into the set after that.
+    pub(super) since: BTreeSet<Prefix>,
 }
 
 impl News {
     /// Takes in one message; `own` is the address from which we change the table ourselves.
     pub(super) fn hear(&mut self, own: u32, header: &NetlinkHeader, message: &[u8]) {
-        if header.port_number == own || header.message_type >> 8 != SUBSYSTEM {
+        if header.message_type >> 8 != SUBSYSTEM {
             return;
         }
         let kind = header.message_type & 0xff;
+        if header.port_number == own {
+            if kind == NEW_ELEMENTS {
+                self.put(message);
+            }
+            return;
+        }
         if kind == NEW_GENERATION {
             let transaction = std::mem::take(&mut self.open);
             let psentry = is_psentry(header.port_number);
@@ -85,10 +102,22 @@ impl News {
             return;
         }
         match kind {
-            NEW_TABLE | NEW_CHAIN | NEW_RULE | NEW_SET => {}
+            NEW_TABLE => self.open.damage |= is_dormant(message),
+            NEW_CHAIN | NEW_RULE | NEW_SET => {}
             DELETE_TABLE => self.open.table = true,
+            NEW_ELEMENTS => {
+                self.open.added = true;
+                let set = value(message, ELEMENTS_SET).and_then(set);
+                if let Some(set) = set.filter(|_| is_psentry(header.port_number)) {
+                    let entries = entries(set, message, Timestamp::now()).into_iter();
+                    self.open.decided.extend(entries.map(|entry| (entry.scope, entry)));
+                }
+            }
             DELETE_ELEMENTS => match value(message, ELEMENTS_SET).and_then(set) {
                 Some(set) => {
+                    if !self.open.decided.is_empty() {
+                        scopes(set, message).for_each(|scope| _ = self.open.decided.remove(&scope));
+                    }
                     let gone = self.open.elements.entry(set).or_default();
                     let room = (SIZE as usize).saturating_sub(gone.len());
                     gone.extend(scopes(set, message).take(room));
@@ -96,8 +125,23 @@ impl News {
                 // A set of somebody else's.
                 None => self.open.damage = true,
             },
-            // A chain, a rule, a set, new elements in the place of ours, or what we do not know.
+            // A chain, a rule, a set, or what we do not know.
             _ => self.open.damage = true,
+        }
+    }
+
+    /// We put elements into a set ourselves.
+    fn put(&mut self, message: &[u8]) {
+        if self.doubts.is_empty() && self.noticed.cleared.is_none() {
+            return;
+        }
+        let Some(set) = value(message, ELEMENTS_SET).and_then(set) else { return };
+        let scopes: Vec<Prefix> = scopes(set, message).collect();
+        for doubt in self.doubts.iter_mut().filter(|doubt| doubt.set == set) {
+            doubt.since.extend(&scopes);
+        }
+        if let Some(cleared) = &mut self.noticed.cleared {
+            cleared.since.extend(&scopes);
         }
     }
 
@@ -108,11 +152,11 @@ impl News {
         self.noticed.damaged.get_or_insert_with(|| SOMEBODY.to_owned());
     }
 
-    /// What it comes to; `stays` says whether other elements stay in a set.
-    pub(super) fn take(&mut self, mut stays: impl FnMut(SetId) -> bool) -> Noticed {
+    /// What it comes to; `stays` says whether elements stay in a set beside these.
+    pub(super) fn take(&mut self, mut stays: impl FnMut(SetId, &BTreeSet<Prefix>) -> bool) -> Noticed {
         let mut noticed = std::mem::take(&mut self.noticed);
-        for Doubt { set, scopes, who } in std::mem::take(&mut self.doubts) {
-            if stays(set) {
+        for Doubt { set, scopes, who, since } in std::mem::take(&mut self.doubts) {
+            if stays(set, &since) {
                 noticed.let_in.extend(scopes.into_iter().map(|scope| (scope, who.clone())));
             } else {
                 noticed.damaged = Some(who);
@@ -122,17 +166,24 @@ impl News {
     }
 
     fn close(&mut self, transaction: Transaction, psentry: bool, who: &str) {
-        let Transaction { table, damage, elements } = transaction;
+        let Transaction { table, damage, added, decided, elements } = transaction;
+        self.noticed.decided.extend(decided);
         if table && psentry {
-            self.noticed.edited = Some(who.to_owned());
+            self.doubts.clear();
+            let cleared = Cleared { who: who.to_owned(), ..Cleared::default() };
+            self.noticed = Noticed { cleared: Some(cleared), ..Noticed::default() };
         } else if table || damage {
             self.noticed.damaged = Some(who.to_owned());
         } else {
+            if added && !psentry {
+                self.noticed.damaged = Some(who.to_owned());
+            }
             for (set, scopes) in elements {
                 if psentry || scopes.len() == 1 {
                     self.noticed.let_in.extend(scopes.into_iter().map(|scope| (scope, who.to_owned())));
-                } else {
-                    self.doubts.push(Doubt { set, scopes, who: who.to_owned() });
+                } else if !added {
+                    let since = BTreeSet::new();
+                    self.doubts.push(Doubt { set, scopes, who: who.to_owned(), since });
                 }
             }
         }

@@ -1,8 +1,11 @@
 //! Whether the sets have their rules: without them nothing is dropped, however full a set is. `nft flush table`, `nft
-//! flush chain` and `nft delete rule` take rules away and leave sets. Builds and reads messages, sends none.
+//! flush chain` and `nft delete rule` take rules away and leave sets; in a table that sleeps no rule is asked. Builds and
+//! reads messages, sends none.
 
 use netlink_packet_netfilter::NetfilterMessage;
-use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage, RuleAttribute, RuleMessage};
+use netlink_packet_netfilter::nftables::{
+    GenMessage, NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableMessage,
+};
 
 use super::elements::inet;
 use super::reading::{HEADER, attributes};
@@ -10,6 +13,7 @@ use super::ruleset::{CHAIN, SetId, TABLE};
 
 // Numbers of attributes, from linux/netfilter/nf_tables.h.
 const GENERATION: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
 const EXPRESSIONS: u16 = 4;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
@@ -17,6 +21,9 @@ const LOOKUP_SET: u16 = 1;
 const IMMEDIATE_DATA: u16 = 2;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
+
+/// The flag of a table that sleeps.
+const DORMANT: u32 = 1;
 
 /// The verdict that drops a packet (linux/netfilter.h).
 const DROP: [u8; 4] = [0; 4];
@@ -37,6 +44,19 @@ pub(super) fn generation(message: &[u8]) -> Option<u32> {
 pub(super) fn list() -> NetfilterMessage {
     let attributes = vec![RuleAttribute::Table(TABLE.to_owned()), RuleAttribute::Chain(CHAIN.to_owned())];
     inet(NfTablesMessage::GetRule(RuleMessage { attributes }))
+}
+
+/// The question for our table.
+pub(super) fn table() -> NetfilterMessage {
+    let attributes = vec![TableAttribute::Name(TABLE.to_owned())];
+    inet(NfTablesMessage::GetTable(TableMessage { attributes }))
+}
+
+/// Whether the table that a message tells of sleeps.
+pub(super) fn is_dormant(message: &[u8]) -> bool {
+    let body = message.get(HEADER..).unwrap_or_default();
+    let flags = part(body, TABLE_FLAGS).and_then(|value| value.first_chunk().copied());
+    flags.is_some_and(|flags| u32::from_be_bytes(flags) & DORMANT != 0)
 }
 
 /// The set whose elements a rule drops; `None`: it is no rule of ours.
@@ -79,6 +99,15 @@ mod tests {
         bytes.extend(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
+    }
+
+    #[test]
+    fn a_table_that_sleeps_is_known_by_its_flag() {
+        for (flags, dormant) in [([0, 0, 0, 1], true), ([0, 0, 0, 3], true), ([0, 0, 0, 2], false)] {
+            let message = [&[1, 0, 0, 0][..], &attribute(1, b"psentry\0"), &attribute(TABLE_FLAGS, &flags)];
+            assert_eq!(is_dormant(&message.concat()), dormant, "{flags:?}");
+        }
+        assert!(!is_dormant(&[1, 0, 0, 0, 6, 0, 2, 0, 1]));
     }
 
     fn rule(set: &[u8], code: [u8; 4]) -> Vec<u8> {

@@ -1,0 +1,115 @@
+//! What others did to the blocks of this backend, told apart: what they decided stands, and is told; what they damaged
+//! waits for its repair.
+//!
+//! Pending damage is why something is missing that nobody chose to end. So it outweighs somebody's choice of what is to
+//! stand beside it, but not that psentry-block took everything away: then nothing is left to be repaired.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use psentry_records::{OutcomeResult, Prefix, Timestamp};
+
+use super::Worker;
+use crate::backend::{Block, Cleared, Entry, Noticed};
+use crate::inbox::Found;
+use crate::schedule::{Plan, State};
+
+impl Worker {
+    /// Takes in what others did. Backends hear of it while they work, too, and then nothing is left to wake anybody:
+    /// so this comes before every waiting.
+    pub(super) fn notice(&mut self) {
+        match self.backend.noticed() {
+            Ok(noticed) => self.take_in(noticed),
+            Err(error) => {
+                let name = self.backend.name();
+                self.reporter.tell(&format!(
+                    "{name} does not hear of changes any more, and will not mend what others damage: {error}"
+                ));
+            }
+        }
+    }
+
+    fn take_in(&mut self, noticed: Noticed) {
+        let Noticed { mut let_in, decided, cleared, edited, damaged } = noticed;
+        for entry in decided.into_values() {
+            self.adopt(entry);
+        }
+        if let Some(Cleared { who, since }) = cleared {
+            self.damage = None;
+            let gone = self.standing().into_iter().filter(|scope| !since.contains(scope));
+            let_in.extend(gone.map(|scope| (scope, who.clone())));
+        }
+        if let Some(who) = damaged {
+            self.is_damaged(who);
+        }
+        // With damage beside it, what is missing was not chosen.
+        if let (Some(who), None) = (edited, &self.damage) {
+            let_in.extend(self.standing().into_iter().map(|scope| (scope, who.clone())));
+        }
+        self.let_all_in(let_in);
+        self.commit();
+    }
+
+    fn is_damaged(&mut self, who: String) {
+        self.pace.disturbed(Instant::now());
+        self.damage = Some(who);
+    }
+
+    /// The scopes that stand, as far as is known.
+    fn standing(&self) -> Vec<Prefix> {
+        self.scopes_with(|plan| plan.stands().is_some())
+    }
+
+    /// Some may stand again already. Where that cannot be asked, all has to be looked at.
+    fn let_all_in(&mut self, let_in: Vec<(Prefix, String)>) {
+        let Some((_, who)) = let_in.last() else { return };
+        let named: HashSet<Prefix> = let_in.iter().map(|(scope, _)| *scope).collect();
+        let standing = match self.backend.standing(&named) {
+            Ok(standing) => standing,
+            Err(error) => {
+                let name = self.backend.name();
+                self.reporter.say(&format!("{name}: whom {who} let in is not known: {error}"));
+                return self.is_damaged(who.clone());
+            }
+        };
+        for (scope, who) in let_in {
+            if !standing.contains(&scope) {
+                self.let_in(scope, &who);
+            }
+        }
+    }
+
+    /// Somebody let a scope in: that is a decision, and it is told.
+    fn let_in(&mut self, scope: Prefix, who: &str) {
+        let Some(plan) = self.schedule.get(scope).filter(|plan| plan.stands().is_some()).cloned() else {
+            return;
+        };
+        // What would not go has gone: its end is told when it is tried again.
+        if matches!(plan.state, State::Leaving { .. }) {
+            return;
+        }
+        self.schedule.lets_in(scope);
+        self.note(scope, None);
+        let why = format!("let in by {who}");
+        self.reporter.say(&format!("{}: {scope} was {why}", self.backend.name()));
+        self.tell_end_because(scope, &plan, OutcomeResult::Released, Some(why));
+    }
+
+    /// Another process of psentry blocked a scope of ours anew: its end counts, unless a longer one is being tried.
+    fn adopt(&mut self, entry: Entry) {
+        let Some(Plan { block, state, .. }) = self.schedule.get(entry.scope) else { return };
+        if matches!(state, State::Failing { .. }) && block.outlasts(entry.until) {
+            return;
+        }
+        let is = Block { until: entry.until, rule: entry.rule, ..block.clone() };
+        self.stands_as(entry.scope, is);
+    }
+
+    /// Somebody decided how a block stands.
+    pub(super) fn stands_as(&mut self, scope: Prefix, is: Block) {
+        let Some(Plan { block: was, common, .. }) = self.schedule.get(scope).cloned() else { return };
+        self.note(scope, Some(&is));
+        self.schedule.stands(scope, is.clone(), common, Timestamp::now(), self.backend.longest());
+        self.inbox.tell(Found { scope, was, is });
+    }
+}
