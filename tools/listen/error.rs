@@ -4,9 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use psentry_stage::{Exit, Failure};
-
-use crate::PortsError;
+use psentry_stage::{Exit, Failure, PortsError};
 
 /// Why psentry-listen ends.
 #[derive(Debug, thiserror::Error)]

@@ -43,5 +43,4 @@ mod watch;
 
 pub use cli::Flags;
 pub use error::ListenError;
-pub use ports::PortsError;
 pub use run::run;

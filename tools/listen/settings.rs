@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::{Flags, ListenError, ports};
+use psentry_stage::parse_ports;
+
+use crate::{Flags, ListenError};
 
 /// How many milliseconds a connection is held when there is something to send or to hear. A client across the
 /// world needs a third of it; each more gives every source a longer grip on one of the held places.
@@ -92,7 +94,8 @@ impl Settings {
 fn port_list(flag: &'static str, lists: &[String]) -> Result<BTreeSet<u16>, ListenError> {
     let mut all = BTreeSet::new();
     for list in lists {
-        all.append(&mut ports::parse(list).map_err(|source| ListenError::Ports { flag, source })?);
+        let ranges = parse_ports(list).map_err(|source| ListenError::Ports { flag, source })?;
+        all.extend(ranges.into_iter().flatten());
     }
     Ok(all)
 }
@@ -174,7 +177,7 @@ mod tests {
         let settings =
             settings(&["--tcp", "23,21", "--tcp", "21,80", "--bind", "::ffff:127.0.0.1", "--bind", "::1"])
                 .unwrap();
-        assert_eq!(ports::list(&settings.tcp), "21,23,80");
+        assert_eq!(crate::ports::list(&settings.tcp), "21,23,80");
         assert!(settings.bind.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
         assert_eq!(settings.bind.len(), 2);
     }

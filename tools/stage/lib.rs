@@ -1,6 +1,6 @@
 //! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
-//! on standard error that a flood cannot flood ([`Complaints`]), durations on the command line.
+//! on standard error that a flood cannot flood ([`Complaints`]), durations and ports on the command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket.
 
@@ -9,6 +9,7 @@ mod durations;
 mod exit;
 mod intake;
 mod output;
+mod ports;
 mod signals;
 mod text;
 
@@ -17,5 +18,6 @@ pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use intake::{Intake, Next, Requests};
 pub use output::{Output, Patience, host_name};
+pub use ports::{PortsError, parse_ports};
 pub use signals::{Request, Signals, Stop};
 pub use text::{printable, speak};

@@ -4,9 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psentry_stage::{Exit, Failure};
-
-use crate::PortsError;
+use psentry_stage::{Exit, Failure, PortsError};
 
 /// Why psentry-trap ends.
 #[derive(Debug, thiserror::Error)]

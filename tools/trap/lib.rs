@@ -42,5 +42,4 @@ mod warden;
 
 pub use cli::Flags;
 pub use error::TrapError;
-pub use ports::PortsError;
 pub use run::run;

@@ -1,6 +1,8 @@
-//! Lists of ports as people write them, `21,23,8000-8010`.
+//! Sets of ports as nftables takes them: ranges that do not touch.
 
-use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+
+use psentry_stage::{PortsError, parse_ports};
 
 /// A set of ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,38 +11,9 @@ pub(crate) struct Ranges(
     Vec<(u16, u16)>,
 );
 
-/// What is wrong with a list of ports.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PortsError {
-    /// Neither a port nor a range.
-    #[error("'{0}' is not a port from 1 to 65535, nor a range such as 8000-8010")]
-    NoPort(String),
-    /// `8010-8000`.
-    #[error("the range '{0}' ends before it begins")]
-    Backwards(String),
-}
-
-/// The ports of a list such as `21,23,445,8000-8010`. Spaces around commas are fine.
+/// The ports of a list such as `21,23,445,8000-8010`.
 pub(crate) fn parse(list: &str) -> Result<Ranges, PortsError> {
-    let mut ranges = Vec::new();
-    for part in list.split(',').map(str::trim) {
-        // What is quoted in a message: a typing error, not a whole file.
-        let quoted = || part.chars().take(40).collect::<String>();
-        let port = |text: &str| number(text).ok_or_else(|| PortsError::NoPort(quoted()));
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (port(first)?, port(last)?);
-        if last < first {
-            return Err(PortsError::Backwards(quoted()));
-        }
-        ranges.push((first, last));
-    }
-    Ok(Ranges::of(ranges))
-}
-
-/// A port in digits alone: no sign, and not zero.
-fn number(text: &str) -> Option<u16> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse::<NonZeroU16>().ok()).flatten().map(NonZeroU16::get)
+    Ok(Ranges::of(parse_ports(list)?.into_iter().map(RangeInclusive::into_inner).collect()))
 }
 
 impl Ranges {
@@ -99,14 +72,6 @@ mod tests {
     fn ports_and_ranges_are_read_and_merged() {
         assert_eq!(parse("445, 21,22,8000-8010,8005-8011").unwrap().0, [(21, 22), (445, 445), (8000, 8011)]);
         assert!(parse("1-65535").unwrap().hold_all());
-    }
-
-    #[test]
-    fn the_rest_is_refused_in_a_sentence_that_names_it() {
-        for list in ["", "0", "65536", "+21", "-21", "21,", "ssh", "1-", "1-2-3", "21 23", "0-5"] {
-            assert!(matches!(parse(list), Err(PortsError::NoPort(_))), "{list}");
-        }
-        assert_eq!(parse("1,30-20").unwrap_err().to_string(), "the range '30-20' ends before it begins");
     }
 
     proptest! {
