@@ -16,7 +16,7 @@
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
 //! | `hostile.rs` | bad input kills nothing and blocks nobody |
 //! | `cases.rs` | `cases/*.events` in, `cases/*.verdicts` out |
-//! | `judge.rs` | psentry-judge beside its records: reloads, state, counters, explain, replay |
+//! | `judge.rs`, `judge/` | psentry-judge beside its records: reloads, state, counters, explain, replay |
 //! | `surface.rs` | help and manual agree, exit codes, --check, completions |
 //! | `units.rs` | the unit files, read by systemd-analyze |
 //! | `nix.rs`, `nix/` | the NixOS module without NixOS: evaluated, refused, run on containers |

@@ -22,17 +22,12 @@ fn stamp(path: &PathBuf) -> Stamp {
 }
 
 impl Watched {
-    /// The files of that policy.
-    pub(crate) fn of(policy: &Policy) -> Self {
-        Watched { files: policy.files.iter().map(|path| (path.clone(), stamp(path))).collect() }
-    }
-
     /// Of the policy that the flags describe, and that policy.
     ///
     /// # Errors
     /// It cannot be used.
     pub(crate) fn start(flags: &PolicyFlags) -> Result<(Self, Policy), JudgeError> {
-        let mut watched = Watched::of(&Policy::from_flags(flags)?);
+        let mut watched = Watched { files: Vec::new() };
         let policy = watched.read(flags)?;
         Ok((watched, policy))
     }
@@ -53,20 +48,28 @@ impl Watched {
         changed
     }
 
+    fn watch(&mut self, path: PathBuf) {
+        if !self.files.iter().any(|(known, _)| *known == path) {
+            let stamp = stamp(&path);
+            self.files.push((path, stamp));
+        }
+    }
+
     /// Reads the policy again.
     ///
     /// # Errors
     /// The new one cannot be used; the old one is to stay.
     pub(crate) fn read(&mut self, flags: &PolicyFlags) -> Result<Policy, JudgeError> {
-        let policy = Policy::from_flags(flags)?;
-        // A file that changed while it was read keeps the stamp of before, and is read once more.
-        let before = std::mem::take(&mut self.files);
-        *self = Watched::of(&policy);
-        for (path, now) in &mut self.files {
-            if let Some((_, stamp)) = before.iter().find(|(known, _)| known == path) {
-                *now = *stamp;
-            }
+        // Watched from before they are read: also those that only a refused policy names, for it is one of them that
+        // may have to be mended; and a file that changes while it is read is read once more.
+        for path in Policy::files_of(flags) {
+            self.watch(path);
         }
+        let policy = Policy::from_flags(flags)?;
+        for path in &policy.files {
+            self.watch(path.clone());
+        }
+        self.files.retain(|(path, _)| policy.files.contains(path));
         Ok(policy)
     }
 }
@@ -89,5 +92,32 @@ mod tests {
         assert!(!watched.changed());
         fs::rename(path("next"), path("policy")).unwrap();
         assert!(watched.changed() && !watched.changed());
+    }
+
+    #[test]
+    fn a_list_that_only_a_refused_policy_names_is_watched_until_it_can_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("policy"), "").unwrap();
+        let flags = PolicyFlags { policy: Some(path("policy")), ..PolicyFlags::default() };
+        let (mut watched, _) = Watched::start(&flags).unwrap();
+        // First the list is missing, then it names a host, then it is right; the policy itself stays as it is.
+        fs::write(path("policy"), format!("[ignore]\nfiles = [{:?}]\n", path("list"))).unwrap();
+        assert!(watched.changed());
+        watched.read(&flags).unwrap_err();
+        assert!(!watched.changed(), "it is not refused again every second");
+        fs::write(path("list"), "example.org\n").unwrap();
+        assert!(watched.changed());
+        watched.read(&flags).unwrap_err();
+        fs::write(path("list"), "192.0.2.7\n").unwrap();
+        assert!(watched.changed());
+        assert!(watched.read(&flags).unwrap().ignore.holds("192.0.2.7".parse().unwrap()));
+        assert!(!watched.changed());
+        // One that no policy names any more is left alone.
+        fs::write(path("policy"), "").unwrap();
+        assert!(watched.changed());
+        watched.read(&flags).unwrap();
+        fs::write(path("list"), "192.0.2.0/24\n").unwrap();
+        assert!(!watched.changed());
     }
 }

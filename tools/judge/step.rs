@@ -70,7 +70,8 @@ struct Finding {
     level: u8,
     /// Whether it is convicted, or only climbs.
     convicts: bool,
-    /// The conviction stood already, only watched; now its level is high enough.
+    /// The conviction stood already, only watched; now its level is high enough, or what kept it from being blocked is
+    /// over.
     raised: bool,
 }
 
@@ -108,6 +109,10 @@ fn find(
     tick: Tick,
 ) -> Option<Finding> {
     let now = tick.at;
+    let (brake, vouchers) = (&state.brake, &state.vouchers);
+    // What turned a block down before is not asked again while it lasts: it would be said at every packet.
+    let free =
+        |proven| !brake.is_on(&policy.brake, proven, tick.now) && vouchers.of(scope, tick.began()).is_none();
     state.sources.with(scope, |source| {
         if !tick.wild() {
             source.set_right(tick.now);
@@ -129,9 +134,10 @@ fn find(
         let proven = fresh.as_ref().map(|fresh| fresh.proven).or(standing.map(|standing| standing.proven));
         let level = level(&policy.levels, source.packets(), tally.all.distinct, proven, offence);
         let raised = fresh.is_none()
-            && standing.is_some_and(|standing| standing.held)
-            && source.level() < policy.levels.block
-            && level >= policy.levels.block;
+            && level >= policy.levels.block
+            && standing.is_some_and(|standing| {
+                standing.held && (source.level() < policy.levels.block || free(standing.proven))
+            });
         let climbed = policy.levels.watch > 0 && level >= policy.levels.watch && level > source.level();
         let slow = fresh.as_ref().is_some_and(|fresh| fresh.slow);
         if fresh.is_none() && !raised && !climbed {

@@ -41,6 +41,13 @@ pub enum Braking {
 }
 
 impl Brake {
+    /// Whether it is on, without asking for a block.
+    pub fn is_on(&self, policy: &Brakes, proven: bool, now: Timestamp) -> bool {
+        let half = if proven { self.proven } else { self.unproven };
+        let ahead = half.until > now.plus(policy.pause).micros();
+        policy.blocks > 0 && now.micros() < half.until && !ahead
+    }
+
     /// Asks for one more block. `now` is the stream's time: it goes back only when the clock was set back.
     pub fn press(&mut self, policy: &Brakes, scope: Prefix, proven: bool, now: Timestamp) -> Braking {
         let most = if scope.is_ipv4() { defaults::BRAKE_IPV4 } else { defaults::BRAKE_IPV6 };

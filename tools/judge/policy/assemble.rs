@@ -38,6 +38,13 @@ impl Policy {
         Self::from_file(flags, &file, files)
     }
 
+    /// The files that such a policy would come from, as far as they can be told, also where it cannot be used.
+    pub(crate) fn files_of(flags: &PolicyFlags) -> Vec<PathBuf> {
+        let file = flags.policy.as_ref().and_then(|path| File::read(path).ok()).unwrap_or_default();
+        let named = file.ignore.files.into_iter().chain(flags.ignore.iter().cloned());
+        flags.policy.iter().cloned().chain(named).collect()
+    }
+
     /// The policy of a text, as it would stand in the file.
     ///
     /// # Errors

@@ -35,7 +35,8 @@ impl Detector for PortSentry {
 }
 
 /// psad: packets within SCAN_TIMEOUT of 3600 s from the scan's start, over at least two ports
-/// (PORT_RANGE_SCAN_THRESHOLD 1); IGNORE_CONNTRACK_BUG_PKTS leaves alone segments with ACK.
+/// (PORT_RANGE_SCAN_THRESHOLD 1), as many as DANGER_LEVEL1 to 5 ask for; IGNORE_CONNTRACK_BUG_PKTS leaves alone segments
+/// with ACK. Signatures and reputation lists, which can only raise a level, are left out.
 pub struct Psad {
     packets: u32,
     seen: u32,
