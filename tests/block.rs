@@ -39,6 +39,21 @@ pub fn result(block: &mut Program, scope: &str) -> OutcomeResult {
     outcome(block, scope).body.result
 }
 
+/// Blocks so many hosts, from 198.18.0.0 on, and waits until all are applied.
+pub fn block_many(program: &mut Program, mut stdin: ChildStdin, count: u32) -> ChildStdin {
+    let feeder = std::thread::spawn(move || {
+        for n in 0..count {
+            say(&mut stdin, Action::Block, &format!("198.18.{}.{}", n / 250, n % 250), Some(600));
+        }
+        stdin
+    });
+    let applied = |r: &Record| matches!(r, Record::Outcome(o) if o.body.result == OutcomeResult::Applied);
+    for _ in 0..count {
+        program.record("applied", applied);
+    }
+    feeder.join().unwrap()
+}
+
 #[test]
 fn whoever_must_not_be_cut_off_is_refused() {
     let lab = Lab::new();

@@ -8,9 +8,9 @@ mod hosts_deny;
 use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
-use psentry_records::{Action, OutcomeResult, Record, Timestamp};
+use psentry_records::{Action, OutcomeResult, Timestamp};
 
-use crate::block::{outcome, result, say, start};
+use crate::block::{block_many, outcome, result, say, start};
 use crate::lab::{GUARD, Host, Lab, Program, bin, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,21 +26,6 @@ fn block(program: &mut Program, stdin: &mut ChildStdin, scopes: &[&str]) {
         say(stdin, Action::Block, scope, Some(600));
         assert_eq!(result(program, scope), OutcomeResult::Applied);
     }
-}
-
-/// Blocks so many hosts, from 198.18.0.0 on.
-fn block_many(program: &mut Program, mut stdin: ChildStdin, count: u32) -> ChildStdin {
-    let feeder = std::thread::spawn(move || {
-        for n in 0..count {
-            say(&mut stdin, Action::Block, &format!("198.18.{}.{}", n / 250, n % 250), Some(600));
-        }
-        stdin
-    });
-    let applied = |r: &Record| matches!(r, Record::Outcome(o) if o.body.result == OutcomeResult::Applied);
-    for _ in 0..count {
-        program.record("applied", applied);
-    }
-    feeder.join().unwrap()
 }
 
 fn count(guard: &Host, set: &str) -> usize {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult, Record, Timestamp};
 
-use crate::block::{outcome, result, say, start};
+use crate::block::{block_many, outcome, result, say, start};
 use crate::lab::{GUARD, Lab, Program, bin, wait_until};
 
 /// A directory for `--state`.
@@ -50,25 +50,6 @@ fn listed(lab: &Lab, flags: &[&str]) -> Vec<(String, String, Option<Timestamp>)>
         (outcome.body.scope.to_string(), outcome.body.backend.unwrap(), outcome.body.until)
     };
     list.lines().map(entry).collect()
-}
-
-/// Feeds so many verdicts, from 198.18.0.0 on, and waits until all are applied.
-fn block_many(
-    block: &mut Program,
-    mut stdin: std::process::ChildStdin,
-    count: u32,
-) -> std::process::ChildStdin {
-    let feeder = std::thread::spawn(move || {
-        for n in 0..count {
-            say(&mut stdin, Action::Block, &format!("198.18.{}.{}", n / 250, n % 250), Some(600));
-        }
-        stdin
-    });
-    let applied = |r: &Record| matches!(r, Record::Outcome(o) if o.body.result == OutcomeResult::Applied);
-    for _ in 0..count {
-        block.record("applied", applied);
-    }
-    feeder.join().unwrap()
 }
 
 const BACKENDS: [&str; 5] = ["nft", "ipset", "iptables", "route", "hosts-deny"];

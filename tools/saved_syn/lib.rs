@@ -1,7 +1,7 @@
 //! The SYN that a TCP connection began with, as the kernel kept it: `TCP_SAVE_SYN` and `TCP_SAVED_SYN` of tcp(7).
 //!
-//! No crate that the suite uses wraps these two, so this one does, and does nothing else. It is the only one in which
-//! unsafe code is allowed: the two functions at the end.
+//! nix, socket2 and rustix wrap neither, so this crate does, and does nothing else. It is the only one in which unsafe
+//! code is allowed: the two functions at the end.
 
 use std::io;
 use std::mem::size_of;
