@@ -1,5 +1,5 @@
-//! Own addresses and default gateways, asked of the kernel at the moment they matter: an address that came with
-//! DHCP a second ago counts.
+//! Own addresses and default gateways, asked of the kernel at the moment they matter, and resolvers: what came with DHCP
+//! a second ago counts.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,6 +14,7 @@ use psentry_records::canonical;
 
 use crate::error::Error;
 use crate::netlink::Link;
+use crate::resolvers;
 
 /// A default route, or each half of one, as VPNs set it.
 const WIDE: u8 = 1;
@@ -27,6 +28,8 @@ pub struct Surroundings {
     pub broadcasts: Vec<IpAddr>,
     /// The next hops of its default routes, and the peers at the other end of those.
     pub gateways: Vec<IpAddr>,
+    /// The resolvers that it asks.
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// A way out of this machine.
@@ -44,7 +47,7 @@ enum WayOut {
 /// When the kernel does not answer.
 pub fn look() -> Result<Surroundings, Error> {
     let doing = "list this machine's addresses";
-    let mut around = Surroundings::default();
+    let mut around = Surroundings { resolvers: resolvers::look(), ..Surroundings::default() };
     let mut peers: Vec<(u32, IpAddr)> = Vec::new();
     for interface in getifaddrs().map_err(|errno| Error::Refused { doing, errno })? {
         around.own.extend(interface.address.as_ref().and_then(ip));
