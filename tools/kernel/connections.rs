@@ -1,14 +1,13 @@
 //! Which connections stand, asked of the kernel by their ports (sock_diag(7)). The kernel is handed a filter with the
 //! question, so that it picks out the few that are meant and does not send all of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use netlink_packet_core::{DecodeError, Emitable, NetlinkHeader, NetlinkSerializable, Parseable};
 use netlink_packet_sock_diag::constants::SOCK_DIAG_BY_FAMILY;
-use netlink_packet_sock_diag::inet::{
-    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
-};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
 use netlink_packet_sock_diag::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use nix::errno::Errno;
@@ -71,11 +70,37 @@ impl Ports {
 /// When it does not answer.
 pub fn connections(transport: Transport, ports: &Ports) -> Result<Result<Vec<Connection>, Errno>, Error> {
     let doing = "list the connections that stand";
+    let filter = Some(pick::either(&ports.local, &ports.remote)).filter(|filter| filter.len() <= ROOM);
+    let mut all = match sockets(doing, transport, StateFlags::ESTABLISHED, &filter.unwrap_or_default())? {
+        Ok(all) => all,
+        Err(errno) => return Ok(Err(errno)),
+    };
+    // Where the filter found no room all of them came.
+    all.retain(|connection| ports.hold(connection));
+    Ok(Ok(all))
+}
+
+/// The ports of this machine on which something waits for whoever comes. The inner error: this kernel cannot tell.
+///
+/// # Errors
+/// When it does not answer.
+pub fn listening(transport: Transport) -> Result<Result<BTreeSet<u16>, Errno>, Error> {
+    // A UDP socket without a peer is "closed".
+    let state = if transport == Transport::Tcp { StateFlags::LISTEN } else { StateFlags::CLOSE };
+    let found = sockets("list the ports that something listens on", transport, state, &[])?;
+    Ok(found.map(|found| found.into_iter().map(|socket| socket.local).collect()))
+}
+
+fn sockets(
+    doing: &'static str,
+    transport: Transport,
+    states: StateFlags,
+    filter: &[u8],
+) -> Result<Result<Vec<Connection>, Errno>, Error> {
     let mut link = match Link::open(NETLINK_SOCK_DIAG) {
         Err(error) if error.is_unsupported() => return Ok(Err(Errno::EPROTONOSUPPORT)),
         link => link?,
     };
-    let filter = Some(pick::either(&ports.local, &ports.remote)).filter(|filter| filter.len() <= ROOM);
     let mut all = Vec::new();
     for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
         let question = Question {
@@ -83,10 +108,10 @@ pub fn connections(transport: Transport, ports: &Ports) -> Result<Result<Vec<Con
                 family,
                 protocol: if transport == Transport::Tcp { IPPROTO_TCP } else { IPPROTO_UDP },
                 extensions: ExtensionFlags::empty(),
-                states: StateFlags::ESTABLISHED,
+                states: states.clone(),
                 socket_id,
             },
-            filter: filter.clone().unwrap_or_default(),
+            filter: filter.to_vec(),
         };
         match link.dump_as(doing, &question, connection)? {
             Ok(found) => all.extend(found),
@@ -97,8 +122,6 @@ pub fn connections(transport: Transport, ports: &Ports) -> Result<Result<Vec<Con
             Err(errno) => return Err(Error::Refused { doing, errno }),
         }
     }
-    // Where the filter found no room all of them came.
-    all.retain(|connection| ports.hold(connection));
     Ok(Ok(all))
 }
 
@@ -166,6 +189,7 @@ mod tests {
             assert_eq!(found.iter().map(|c| (c.local, c.remote)).collect::<Vec<_>>(), [(theirs, port)]);
             let found = of(vec![1..=1, port + 1..=port + 1], vec![2..=2]);
             assert!(found.iter().all(|c| c.local != port && c.remote != port), "{found:?}");
+            assert!(listening(Transport::Tcp).unwrap().unwrap().contains(&port));
             // Both ends have one of them.
             let both = of(vec![1..=7, port..=port], vec![port..=port, 9..=9]);
             assert_eq!(both.len(), 2, "{both:?}");
@@ -193,6 +217,7 @@ mod tests {
         let ports = Ports { local: Vec::new(), remote: vec![port..=port] };
         let udp = || connections(Transport::Udp, &ports).unwrap().unwrap();
         assert_eq!(udp(), []);
+        assert!(listening(Transport::Udp).unwrap().unwrap().contains(&port));
         client.connect(("::1", port)).unwrap();
         assert_eq!(udp().iter().map(|c| c.peer.to_string()).collect::<Vec<_>>(), ["::1"]);
     }

@@ -22,7 +22,7 @@ mod resolvers;
 mod surroundings;
 pub mod watch;
 
-pub use connections::{Connection, Ports, Transport, connections};
+pub use connections::{Connection, Ports, Transport, connections, listening};
 pub use error::Error;
 pub use netlink::{Link, Request};
 pub use port::is_psentry;
