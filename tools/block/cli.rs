@@ -50,7 +50,7 @@ pub struct Flags {
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration)]
     pub login_grace: Duration,
     /// The most new blocks a minute, such as 600/min [default: no limit]
-    #[arg(long, value_name = "N/min")]
+    #[arg(long, value_name = "N/min", overrides_with = "brake")]
     pub brake: Option<Rate>,
     /// Write all records that are read, too, so that one log holds all
     #[arg(long)]

@@ -115,6 +115,7 @@ impl Stage {
             }
             match next {
                 Next::Item(item) => {
+                    // What waits already arrived together with this one, and may share a look around.
                     patience = Some(Duration::ZERO);
                     if self.pass && item.record.is_ok() {
                         self.reporter.pass(self.intake.raw());
@@ -126,6 +127,7 @@ impl Stage {
                     }
                 }
                 Next::Nothing => {
+                    self.guard.forget();
                     self.braked(false);
                     patience = self.brake.as_ref().and_then(|brake| brake.patience(Instant::now()));
                 }

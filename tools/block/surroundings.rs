@@ -98,6 +98,15 @@ impl Guard {
         Ok(seen.sessions.refusal(scope, when))
     }
 
+    /// What was seen counts no longer.
+    pub(crate) fn forget(&self) {
+        let mut seen = self.lock();
+        seen.around = None;
+        if let Some(looked) = &mut seen.looked {
+            looked.until = looked.when;
+        }
+    }
+
     /// Takes a look at who is connected if it is time, so that it is known later how long they have been.
     pub(crate) fn glance(&self) {
         let mut seen = self.lock();
