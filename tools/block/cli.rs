@@ -44,7 +44,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub allow: Vec<PathBuf>,
     /// The ports at which people log in: whoever is logged in is not blocked
-    #[arg(long, value_name = "PORTS", default_value = "22")]
+    #[arg(long, value_name = "PORTS", default_value = "22", overrides_with = "login_ports")]
     pub login_ports: String,
     /// How long somebody may be connected there who does not log in: longer than sshd's LoginGraceTime
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration)]

@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `start.rs` | flags; the main loop; how it starts |
+//! | `braking.rs` | what the main loop says of the brake |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `sessions.rs`, `brake.rs` | decisions, too: who is logged in; how many new blocks are too many |
@@ -20,6 +21,7 @@ mod allow;
 pub mod backend;
 pub mod backends;
 mod brake;
+mod braking;
 pub mod cli;
 mod commands;
 mod error;

@@ -10,7 +10,7 @@ use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Ver
 use psentry_stage::{Intake, Next, Patience, host_name};
 
 use crate::backend::{Block, Wish};
-use crate::brake::{Brake, Held};
+use crate::brake::Brake;
 use crate::cli::{Command, Flags};
 use crate::commands;
 use crate::error::Error;
@@ -201,30 +201,6 @@ impl Stage {
             }
         }
         self.reporter.outcome(Some(&verdict.common), outcome);
-    }
-
-    /// Why the brake turns a new block down; `None`: it does not.
-    fn hold(&mut self, scope: Prefix) -> Option<String> {
-        let Held::Yes { why, first } = self.brake.as_mut()?.hold(Instant::now()) else { return None };
-        self.ledger.forget(scope);
-        if first {
-            self.reporter.tell(&format!(
-                "THE BRAKE HOLDS: {scope} is not blocked, for {why}; more are turned down until it is a minute quiet. \
-                 Is the judge right?"
-            ));
-        }
-        Some(why)
-    }
-
-    /// Says that the brake has let go, or at the `end` that it holds.
-    fn braked(&mut self, end: bool) {
-        let Some(brake) = &mut self.brake else { return };
-        let (count, what) = match (brake.let_go(Instant::now()), brake.holds().filter(|_| end)) {
-            (Some(count), _) => (count, "has let go"),
-            (None, Some(count)) => (count, "held until the end"),
-            (None, None) => return,
-        };
-        self.reporter.tell(&format!("the brake {what}: {count} new blocks were turned down"));
     }
 
     /// Hands a change to every worker.

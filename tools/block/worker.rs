@@ -209,7 +209,7 @@ impl Worker {
             let (changes, reasons): (Vec<Change>, Vec<Job>) = jobs
                 .by_ref()
                 .take(self.at_once())
-                .map(|(change, job)| in_time(change, job, now))
+                .map(|(change, job)| jobs::in_time(change, job, now))
                 .filter_map(|(change, job)| self.not_yet(change, job))
                 .unzip();
             if changes.is_empty() {
@@ -230,17 +230,6 @@ impl Worker {
     fn scopes_with(&self, which: impl Fn(&Plan) -> bool) -> Vec<Prefix> {
         let scopes = self.schedule.scopes().into_iter();
         scopes.filter(|scope| self.schedule.get(*scope).is_some_and(&which)).collect()
-    }
-}
-
-/// A block that waited beyond its end is not made any more, and what stands of it goes.
-fn in_time(change: Change, job: Job, now: Timestamp) -> (Change, Job) {
-    match change.wish {
-        Wish::Block(block) if block.is_over(now) => {
-            let job = if let Job::Again(plan) = job { Job::End(plan) } else { job };
-            (Change { wish: Wish::Release(block), ..change }, job)
-        }
-        _ => (change, job),
     }
 }
 
