@@ -192,7 +192,12 @@ fn check_says_whether_the_configuration_is_sound() {
             78,
             "bad, line 2: 'office.example.org' looks like a host name",
         ),
-        ("psentry-block", vec!["--check", "--backend", "dry-run", "--login-ports", "ssh"], 78, "--login-ports"),
+        (
+            "psentry-block",
+            vec!["--check", "--backend", "dry-run", "--login-ports", "ssh"],
+            78,
+            "--login-ports",
+        ),
         ("psentry-block", vec!["--check", "--brake", "1/min", "--brake", "600"], 64, "such as 600/min"),
         ("psentry-trap", vec!["--check", "--ports", "1-1023", "--allow", good], 0, ""),
         (
