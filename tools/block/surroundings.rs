@@ -102,17 +102,16 @@ impl Guard {
     pub(crate) fn forget(&self) {
         let mut seen = self.lock();
         seen.around = None;
-        if let Some(looked) = &mut seen.looked {
-            looked.until = looked.when;
-        }
+        seen.outdate();
     }
 
     /// Takes a look at who is connected if it is time, so that it is known later how long they have been.
     pub(crate) fn glance(&self) {
         let mut seen = self.lock();
         if seen.looked.as_ref().is_none_or(|looked| looked.when.elapsed() >= GLANCE) {
-            // Whoever asks next is told.
+            // Whoever asks next looks himself, and is told.
             let _ = seen.look();
+            seen.outdate();
         }
     }
 
@@ -144,6 +143,13 @@ impl Seen {
     fn renew(&mut self) {
         if let Err(error) = self.allow.renew() {
             self.news.push(format!("--allow: {error}; what was read before stays"));
+        }
+    }
+
+    /// Who is connected has to be looked at anew.
+    fn outdate(&mut self) {
+        if let Some(looked) = &mut self.looked {
+            looked.until = looked.when;
         }
     }
 
