@@ -127,7 +127,7 @@ impl Stage {
                     }
                 }
                 Next::Nothing => {
-                    self.guard.forget();
+                    self.guard.rest();
                     self.braked(false);
                     patience = self.brake.as_ref().and_then(|brake| brake.patience(Instant::now()));
                 }
