@@ -76,9 +76,9 @@ in
         "2001:db8::/32"
       ];
       description = ''
-        Addresses and prefixes that are neither judged nor trapped. A definition replaces the default.
-        Put there from where this machine is administered and monitored. Its own addresses and its gateways are never
-        blocked in any case.
+        Addresses and prefixes that are neither judged nor trapped nor blocked. A definition replaces the default.
+        Put there from where this machine is administered and monitored, and its time servers. Its own addresses, its
+        gateways and its resolvers are never blocked in any case, nor is who is logged in.
       '';
     };
     observe = mkOption {
@@ -179,6 +179,21 @@ in
         type = types.nullOr types.ints.positive;
         default = null;
         description = "The most blocks that stand at a time. With `null` it is the program's default: `100000`.";
+      };
+      brake = mkOption {
+        type = types.nullOr types.str;
+        default = "600/min";
+        description = ''
+          More new blocks than this are turned down, as a last line of defence. It is above what the judge's own brake
+          lets through. With `null` there is no limit.
+        '';
+      };
+      loginPorts = mkOption {
+        type = ports;
+        default =
+          if config.services.openssh.enable then lib.unique config.services.openssh.ports else [ 22 ];
+        defaultText = literalExpression "the ports of services.openssh, or else [ 22 ]";
+        description = "The ports at which people log in. Who is logged in there is blocked when he has logged out.";
       };
       exec = mkOption {
         type = types.nullOr types.str;

@@ -81,11 +81,14 @@ let
       "--pass"
       "--state"
       "/var/lib/psentry-block"
+      "--allow"
+      "${ignore}"
     ]
     ++ toFlags {
       backend = cfg.block.backends;
       max-blocks = cfg.block.maxBlocks;
-      inherit (cfg.block) exec;
+      login-ports = lib.concatMapStringsSep "," toString cfg.block.loginPorts;
+      inherit (cfg.block) brake exec;
       exec-undo = cfg.block.execUndo;
     }
     ++ cfg.extraFlags.block;

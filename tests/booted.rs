@@ -2,6 +2,7 @@
 //! uninstalled. What a kill costs under load is in `losses.rs`.
 
 mod decoys;
+mod fuse;
 mod load;
 mod losses;
 
@@ -140,6 +141,8 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     wait_until("a script's verdict is applied", || guard.sh("nft list ruleset").contains("192.0.2.99"));
     assert!(!guard.ok("setpriv --reuid stranger --init-groups bash -c 'echo > /run/psentry/verdicts'"));
     guard.sh("userdel script; userdel stranger");
+
+    fuse::is_whole_in_the_sandbox(&guard, &scanner);
 
     // Rotated, a new file is written, and the blocks stand.
     guard.sh("logrotate --force --state /run/rotated /etc/logrotate.d/psentry; test -e /var/log/psentry/records.jsonl");

@@ -185,6 +185,20 @@ fn check_says_whether_the_configuration_is_sound() {
         ("psentry-listen", vec!["--check"], 0, ""), // systemd may pass sockets
         ("psentry-listen", vec!["--check", "--bind", "nowhere", "--tcp", "23"], 78, "nowhere"),
         ("psentry-block", vec!["--check", "--backend", "dry-run"], 0, ""),
+        ("psentry-block", vec!["--check", "--backend", "dry-run", "--allow", good], 0, ""),
+        (
+            "psentry-block",
+            vec!["--check", "--backend", "dry-run", "--allow", bad],
+            78,
+            "bad, line 2: 'office.example.org' looks like a host name",
+        ),
+        (
+            "psentry-block",
+            vec!["--check", "--backend", "dry-run", "--login-ports", "ssh"],
+            78,
+            "--login-ports",
+        ),
+        ("psentry-block", vec!["--check", "--brake", "1/min", "--brake", "600"], 64, "such as 600/min"),
         ("psentry-trap", vec!["--check", "--ports", "1-1023", "--allow", good], 0, ""),
         (
             "psentry-trap",

@@ -9,6 +9,7 @@
 //! | `mirage.rs` | one socket that stands for every port |
 //! | `trap.rs`, `trap/` | closed ports: every scan is seen and shut out, nobody else is |
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
+//! | `fuse.rs` | the blocker alone: who is logged in, whom `--allow` names, the brake |
 //! | `heal.rs`, `heal/`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
 //! | `remember.rs`, `remember/` | the blocker alone: what it remembers beyond a kill and a reboot |
 //! | `booted.rs` | units/install on a really booted systemd |
@@ -37,6 +38,7 @@ mod block;
 mod booted;
 mod cases;
 mod demo;
+mod fuse;
 mod heal;
 mod heal_booted;
 mod hostile;

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
+use crate::brake::Rate;
+
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]
 #[command(name = "psentry-block", version, about)]
@@ -38,6 +40,18 @@ pub struct Flags {
     /// The most blocks at a time
     #[arg(long, global = true, value_name = "N", default_value_t = 100_000)]
     pub max_blocks: usize,
+    /// Never block the addresses in FILE; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub allow: Vec<PathBuf>,
+    /// The ports at which people log in: whoever is logged in is not blocked
+    #[arg(long, value_name = "PORTS", default_value = "22", overrides_with = "login_ports")]
+    pub login_ports: String,
+    /// How long somebody may be connected there who does not log in: longer than sshd's LoginGraceTime
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration)]
+    pub login_grace: Duration,
+    /// The most new blocks a minute, such as 600/min [default: no limit]
+    #[arg(long, value_name = "N/min", overrides_with = "brake")]
+    pub brake: Option<Rate>,
     /// Write all records that are read, too, so that one log holds all
     #[arg(long)]
     pub pass: bool,

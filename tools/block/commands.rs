@@ -12,6 +12,7 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::recall::Recall;
 use crate::report::body;
+use crate::start::guard;
 use crate::{backends, listing};
 
 /// Shows what is blocked.
@@ -159,6 +160,7 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
     for which in chosen {
         backends::check(which, flags).map_err(wrong)?;
     }
+    guard(flags).map_err(wrong)?;
     if let Some(state) = flags.state.as_ref().filter(|state| state.exists() && !state.is_dir()) {
         return Err(Error::Config(format!("--state {}: this is no directory", state.display())));
     }

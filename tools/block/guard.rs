@@ -1,5 +1,6 @@
-//! Whom nobody can make you shut out, whatever a verdict says: this machine itself, its way out, and addresses
-//! that are nobody's. A pure decision; what the machine's own addresses are, `surroundings.rs` finds out.
+//! Whom nobody can make you shut out, whatever a verdict says: this machine itself, its way out, those that it asks for
+//! names, and addresses that are nobody's. A pure decision; what the machine's own addresses are, `surroundings.rs`
+//! finds out, and who is logged in `sessions.rs` decides.
 
 use std::net::IpAddr;
 
@@ -48,6 +49,9 @@ pub fn refusal(scope: Prefix, around: &Surroundings) -> Option<String> {
     if let Some(addr) = near(&around.gateways) {
         return Some(format!("{scope} {verb} {addr}, the default gateway of this machine"));
     }
+    if let Some(addr) = near(&around.resolvers) {
+        return Some(format!("{scope} {verb} {addr}, a resolver of this machine"));
+    }
     None
 }
 
@@ -61,6 +65,7 @@ mod tests {
             own: ["192.0.2.1", "2001:db8::1"].map(|a| a.parse().unwrap()).to_vec(),
             broadcasts: vec!["192.0.2.255".parse().unwrap()],
             gateways: ["198.51.100.1", "2001:db8:ffff::1"].map(|a| a.parse().unwrap()).to_vec(),
+            resolvers: ["203.0.113.53", "2001:db8:ffff::53"].map(|a| a.parse().unwrap()).to_vec(),
         }
     }
 
@@ -71,7 +76,7 @@ mod tests {
     #[test]
     fn strangers_may_be_blocked() {
         for scope in
-            ["192.0.2.7", "203.0.113.0/24", "9.0.0.0/8", "2001:db8::2", "2001:db8:1::/64", "2a00::/16"]
+            ["192.0.2.7", "203.0.114.0/24", "9.0.0.0/8", "2001:db8::2", "2001:db8:1::/64", "2a00::/16"]
         {
             assert_eq!(refused(scope), None, "{scope}");
         }
@@ -89,6 +94,8 @@ mod tests {
                 "192.0.2.255/32 is 192.0.2.255, the broadcast address of a network of this machine",
             ),
             ("198.51.0.0/16", "198.51.0.0/16 holds 198.51.100.1, the default gateway of this machine"),
+            ("203.0.113.53", "203.0.113.53/32 is 203.0.113.53, a resolver of this machine"),
+            ("203.0.113.0/24", "203.0.113.0/24 holds 203.0.113.53, a resolver of this machine"),
             ("127.0.0.53", "127.0.0.53/32 is a loopback address, which is never blocked"),
             ("169.254.1.1", "169.254.1.1/32 is a link-local address, which is never blocked"),
             ("224.0.0.0/8", "224.0.0.0/8 holds a multicast address, which is never blocked"),
@@ -108,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_let_through_leaves_own_addresses_and_gateways_alone(v4: bool, bits: u128, len in 0u8..=128) {
+        fn whatever_is_let_through_leaves_own_addresses_gateways_and_resolvers_alone(v4: bool, bits: u128, len in 0u8..=128) {
             let addr: IpAddr = if v4 {
                 std::net::Ipv4Addr::from((bits >> 96) as u32).into()
             } else {
@@ -116,7 +123,7 @@ mod tests {
             };
             let scope = Prefix::around(addr, len);
             if refusal(scope, &around()).is_none() {
-                for addr in around().own.into_iter().chain(around().gateways) {
+                for addr in around().own.into_iter().chain(around().gateways).chain(around().resolvers) {
                     prop_assert!(!scope.contains(addr));
                 }
                 prop_assert!(!scope.addr().is_loopback() && !scope.addr().is_multicast());

@@ -135,6 +135,23 @@ impl Ledger {
         }
     }
 
+    /// Whether `scope` is to be shut out at the moment `now`.
+    #[must_use]
+    pub fn holds(&self, scope: Prefix, now: Timestamp) -> bool {
+        self.blocks.get(&scope).is_some_and(|block| !block.is_over(now))
+    }
+
+    /// What was decided last about `scope` is not done after all.
+    pub fn forget(&mut self, scope: Prefix) {
+        self.drop(scope);
+    }
+
+    /// Those are not to be shut out any more.
+    pub fn let_in(&mut self, whom: impl Fn(Prefix) -> bool) {
+        self.blocks.retain(|scope, _| !whom(*scope));
+        self.ends.retain(|(_, scope)| !whom(*scope));
+    }
+
     /// Forgets what has ended.
     fn expire(&mut self, now: Timestamp) {
         while let Some((until, scope)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {

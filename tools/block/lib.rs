@@ -4,10 +4,12 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `start.rs` | flags; the main loop; how it starts |
+//! | `braking.rs` | what the main loop says of the brake |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
-//! | `pace.rs` | a decision, too: how soon what others took away is put back |
-//! | `surroundings.rs` | what the guard saw last of this machine |
+//! | `sessions.rs`, `brake.rs` | decisions, too: who is logged in; how many new blocks are too many |
+//! | `pace.rs` | one more: how soon what others took away is put back |
+//! | `surroundings.rs`, `logind.rs`, `allow.rs` | what the guard saw last of this machine; whom it leaves alone |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
 //! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
@@ -15,8 +17,11 @@
 
 #![forbid(unsafe_code)]
 
+mod allow;
 pub mod backend;
 pub mod backends;
+mod brake;
+mod braking;
 pub mod cli;
 mod commands;
 mod error;
@@ -26,6 +31,7 @@ pub mod ledger;
 mod left;
 mod listing;
 mod lock;
+mod logind;
 mod memory;
 mod note;
 mod pace;
@@ -33,6 +39,7 @@ mod recall;
 mod report;
 mod run;
 mod schedule;
+mod sessions;
 mod start;
 mod surroundings;
 mod worker;

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
 use psentry_stage::{Intake, Next, Patience, host_name};
 
 use crate::backend::{Block, Wish};
+use crate::brake::Brake;
 use crate::cli::{Command, Flags};
 use crate::commands;
 use crate::error::Error;
@@ -53,6 +54,9 @@ pub(crate) struct Stage {
     pub(crate) ledger: Ledger,
     pub(crate) workers: Vec<Hired>,
     pub(crate) guard: Guard,
+    /// Which version of whom never to block the ledger knows.
+    pub(crate) allowed: u64,
+    pub(crate) brake: Option<Brake>,
     pub(crate) most: usize,
     /// Whether what is read is written, too.
     pub(crate) pass: bool,
@@ -68,6 +72,7 @@ pub(crate) struct Hired {
 impl Stage {
     fn run(mut self, release: bool) -> Result<(), Error> {
         let came = self.read();
+        self.braked(true);
         // Whatever ended the reading, the workers end in good order before it is told.
         let ended = matches!(came, Ok(true)) && !release;
         if ended {
@@ -122,8 +127,9 @@ impl Stage {
                     }
                 }
                 Next::Nothing => {
-                    patience = None;
-                    self.guard.forget();
+                    self.guard.rest();
+                    self.braked(false);
+                    patience = self.brake.as_ref().and_then(|brake| brake.patience(Instant::now()));
                 }
                 Next::ReaderGone => self.reporter.reader_gone(),
                 Next::End => return Ok(true),
@@ -151,17 +157,27 @@ impl Stage {
         for Found { scope, was, is } in self.workers.iter().flat_map(|worker| worker.inbox.found()) {
             self.ledger.correct(scope, &was, is);
         }
-        let guard = &mut self.guard;
+        if let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) {
+            self.ledger.let_in(|scope| allowed.touches(scope));
+        }
+        let (guard, new) = (&self.guard, !self.ledger.holds(scope, now));
         let decision = self.ledger.decide(verdict, now, |scope| {
             guard.refusal(scope).unwrap_or_else(|error| {
                 unknown = Some(error.to_string());
                 Some(String::new())
             })
         });
+        for sentence in self.guard.news() {
+            self.reporter.tell(&sentence);
+        }
         let mut outcome = body(action, scope, None, OutcomeResult::Refused);
         match decision {
             Decision::Nothing => return,
             Decision::Block(block) => {
+                if let Some(why) = new.then(|| self.hold(scope)).flatten() {
+                    outcome.error = Some(why);
+                    return self.reporter.outcome(Some(&verdict.common), outcome);
+                }
                 return self.order(verdict, Wish::Block(block), None, OutcomeResult::Applied);
             }
             Decision::Already { stands, asked } => {

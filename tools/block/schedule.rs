@@ -27,8 +27,8 @@ pub(crate) struct Plan {
 pub(crate) enum State {
     /// It stands; the kernel has to be told again at that moment, if at all.
     Standing { renew: Option<Timestamp> },
-    /// It failed, and is tried again; meanwhile an older block may still stand.
-    Failing { retry: Timestamp, wait: Duration, why: String, stood: Option<Block> },
+    /// It failed, or must not be done yet and is `refused`, and is tried again; meanwhile an older block may still stand.
+    Failing { retry: Timestamp, wait: Duration, why: String, stood: Option<Block>, refused: bool },
     /// It is to go, and would not.
     Leaving { retry: Timestamp, wait: Duration },
     /// Somebody let it in by hand. It is remembered to its end, so that it is known not to stand.
@@ -173,16 +173,34 @@ impl Schedule {
             _ => (FIRST_WAIT, false),
         };
         let stood = self.get(scope).and_then(Plan::stands).cloned();
-        let state = State::Failing { retry: now.plus(wait), wait, why: why.to_owned(), stood };
+        let state =
+            State::Failing { retry: now.plus(wait), wait, why: why.to_owned(), stood, refused: false };
         self.put(scope, Plan { block, common, state });
         !told
+    }
+
+    /// The block must not be made yet; it is tried again soon.
+    pub(crate) fn waits(
+        &mut self,
+        scope: Prefix,
+        block: Block,
+        common: Option<Common>,
+        now: Timestamp,
+        why: &str,
+    ) {
+        let stood = self.get(scope).and_then(Plan::stands).cloned();
+        let (retry, wait, why) = (now.plus(FIRST_WAIT), FIRST_WAIT / 2, why.to_owned());
+        self.put(
+            scope,
+            Plan { block, common, state: State::Failing { retry, wait, why, stood, refused: true } },
+        );
     }
 
     /// Nobody knows whether the block stands: it is tried at once.
     pub(crate) fn doubts(&mut self, scope: Prefix, block: Block, now: Timestamp) {
         let stood = self.get(scope).and_then(Plan::stands).cloned();
         let why = "an earlier run did not learn whether it stands".to_owned();
-        let state = State::Failing { retry: now, wait: FIRST_WAIT / 2, why, stood };
+        let state = State::Failing { retry: now, wait: FIRST_WAIT / 2, why, stood, refused: false };
         self.put(scope, Plan { block, common: None, state });
     }
 

@@ -5,10 +5,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 
-use psentry_stage::{Intake, Signals};
+use psentry_stage::{Intake, Signals, parse_ports};
 
+use crate::allow::Allow;
 use crate::backend::{Backend, Block};
 use crate::backends;
+use crate::brake::Brake;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::inbox::Inbox;
@@ -27,6 +29,9 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
         chosen.push(Which::Nft);
     }
     backends::fit(&chosen, flags)?;
+    let guard = guard(flags)?;
+    // Whoever is connected by now may have been for long.
+    guard.glance();
     // Before the first thread, so that every thread leaves signals to the main loop.
     let signals = Signals::catch().map_err(|errno| Error::system("catch signals")(errno.into()))?;
     let reporter = Arc::new(Reporter::stdout(host, signals.as_fd())?);
@@ -35,14 +40,25 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     for which in chosen {
         opened.push((which, backends::open(which, flags)?));
     }
-    let (ledger, guard) = (Ledger::new(flags.max_blocks), Guard::default());
-    let (workers, most, pass) = (Vec::new(), flags.max_blocks, flags.pass);
-    let mut stage = Stage { intake, reporter, ledger, workers, guard, most, pass };
+    let (ledger, brake) = (Ledger::new(flags.max_blocks), flags.brake.map(Brake::new));
+    let (workers, most, pass, allowed) = (Vec::new(), flags.max_blocks, flags.pass, 0);
+    let mut stage = Stage { intake, reporter, ledger, workers, guard, allowed, brake, most, pass };
     for (which, backend) in opened {
         let hired = hire(&mut stage, flags, which, backend)?;
         stage.workers.push(hired);
     }
     Ok(stage)
+}
+
+/// The guard that these flags describe.
+///
+/// # Errors
+/// Which flag, or which line of its file, cannot be used.
+pub(crate) fn guard(flags: &Flags) -> Result<Guard, Error> {
+    let ports =
+        parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
+    let allow = Allow::read(&flags.allow).map_err(|why| Error::Config(format!("--allow: {why}")))?;
+    Ok(Guard::new(ports, flags.login_grace, allow))
 }
 
 /// A thread for a backend, with what an earlier run left.
@@ -92,7 +108,8 @@ fn hire(
     left.missing = missing;
     let inbox = Arc::new(Inbox::new()?);
     let name = backend.name();
-    let worker = Worker::new(backend, left, memory, Arc::clone(&inbox), Arc::clone(reporter));
+    let (inbox_too, reporter) = (Arc::clone(&inbox), Arc::clone(reporter));
+    let worker = Worker::new(backend, left, memory, inbox_too, guard.clone(), reporter);
     let thread = thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || worker.run())

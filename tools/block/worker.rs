@@ -7,6 +7,7 @@ mod healing;
 mod jobs;
 mod noticing;
 mod remembering;
+mod waiting;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(crate) struct Worker {
     reporter: Arc<Reporter>,
     schedule: Schedule,
     guard: Guard,
+    /// Which version of whom never to block it knows.
+    allowed: u64,
     /// When it last looked at the clock, by the clock that nobody sets, too; and whether the first was ever ahead of it:
     /// then the kernel, which counts by the second one, holds blocks beyond their ends.
     last: Timestamp,
@@ -68,6 +71,8 @@ enum Job {
     Repair(Plan),
     /// It must not be blocked any more; why.
     Refuse(Plan, String),
+    /// It stood, and whom never to block has changed; why.
+    Spare(Plan, String),
 }
 
 impl Worker {
@@ -77,6 +82,7 @@ impl Worker {
         left: Left,
         memory: Option<Memory>,
         inbox: Arc<Inbox>,
+        guard: Guard,
         reporter: Arc<Reporter>,
     ) -> Self {
         let mut schedule = Schedule::default();
@@ -98,7 +104,8 @@ impl Worker {
             inbox,
             reporter,
             schedule,
-            guard: Guard::default(),
+            guard,
+            allowed: 0,
             last: now,
             ticks: Instant::now(),
             ahead: false,
@@ -150,6 +157,8 @@ impl Worker {
     /// Does some of what is due and what arrived, ends first: however much arrives or fails, no end is late for it.
     fn round(&mut self, arrived: Vec<(Prefix, Pending)>) {
         self.look_at_the_clock();
+        self.guard.glance();
+        self.spare();
         self.notice();
         self.mend();
         // What was just decided about a scope replaces what was planned for it.
@@ -184,7 +193,7 @@ impl Worker {
 
     /// When something is to be done next, if nothing comes.
     fn next(&self) -> Option<Timestamp> {
-        [self.schedule.next(), self.next_look()].into_iter().flatten().min()
+        [self.schedule.next(), self.next_look(), self.next_reading()].into_iter().flatten().min()
     }
 
     fn at_once(&self) -> usize {
@@ -196,8 +205,15 @@ impl Worker {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             let now = Timestamp::now();
-            let (changes, reasons): (Vec<Change>, Vec<Job>) =
-                jobs.by_ref().take(self.at_once()).map(|(change, job)| in_time(change, job, now)).unzip();
+            let (changes, reasons): (Vec<Change>, Vec<Job>) = jobs
+                .by_ref()
+                .take(self.at_once())
+                .map(|(change, job)| jobs::in_time(change, job, now))
+                .filter_map(|(change, job)| self.not_yet(change, job))
+                .unzip();
+            if changes.is_empty() {
+                continue;
+            }
             let results = self.backend.apply(&changes, now);
             self.remember(&changes, &reasons, &results);
             let now = Timestamp::now();
@@ -213,17 +229,6 @@ impl Worker {
     fn scopes_with(&self, which: impl Fn(&Plan) -> bool) -> Vec<Prefix> {
         let scopes = self.schedule.scopes().into_iter();
         scopes.filter(|scope| self.schedule.get(*scope).is_some_and(&which)).collect()
-    }
-}
-
-/// A block that waited beyond its end is not made any more, and what stands of it goes.
-fn in_time(change: Change, job: Job, now: Timestamp) -> (Change, Job) {
-    match change.wish {
-        Wish::Block(block) if block.is_over(now) => {
-            let job = if let Job::Again(plan) = job { Job::End(plan) } else { job };
-            (Change { wish: Wish::Release(block), ..change }, job)
-        }
-        _ => (change, job),
     }
 }
 

@@ -5,19 +5,24 @@
 //! |---|---|
 //! | `netlink.rs` | a socket to the kernel: requests, and the answer to each |
 //! | `watch.rs`, `port.rs` | what the kernel tells of changes unasked; by which address it tells psentry's own |
-//! | `surroundings.rs` | own addresses, broadcast addresses and gateways |
+//! | `surroundings.rs`, `resolvers.rs` | own addresses, broadcast addresses, gateways and resolvers |
+//! | `connections.rs`, `pick.rs` | which connections stand; the filter with which the kernel picks them |
 //! | `program.rs` | nft, iptables and their like, run without a shell and with a limit |
 //! | `error.rs` | what can go wrong |
 
 #![forbid(unsafe_code)]
 
+mod connections;
 mod error;
 mod netlink;
+mod pick;
 mod port;
 mod program;
+mod resolvers;
 mod surroundings;
 pub mod watch;
 
+pub use connections::{Connection, Ports, Transport, connections, listening};
 pub use error::Error;
 pub use netlink::{Link, Request};
 pub use port::is_psentry;

@@ -1,19 +1,19 @@
-//! Own addresses and default gateways, asked of the kernel at the moment they matter: an address that came with
-//! DHCP a second ago counts.
+//! Own addresses and default gateways, asked of the kernel at the moment they matter, and resolvers: what came with DHCP
+//! a second ago counts.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use psentry_records::canonical;
 
 use crate::error::Error;
 use crate::netlink::Link;
+use crate::resolvers;
 
 /// A default route, or each half of one, as VPNs set it.
 const WIDE: u8 = 1;
@@ -27,6 +27,8 @@ pub struct Surroundings {
     pub broadcasts: Vec<IpAddr>,
     /// The next hops of its default routes, and the peers at the other end of those.
     pub gateways: Vec<IpAddr>,
+    /// The resolvers that it asks.
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// A way out of this machine.
@@ -44,19 +46,18 @@ enum WayOut {
 /// When the kernel does not answer.
 pub fn look() -> Result<Surroundings, Error> {
     let doing = "list this machine's addresses";
-    let mut around = Surroundings::default();
+    let mut around = Surroundings { resolvers: resolvers::look(), ..Surroundings::default() };
     let mut peers: Vec<(u32, IpAddr)> = Vec::new();
-    for interface in getifaddrs().map_err(|errno| Error::Refused { doing, errno })? {
-        around.own.extend(interface.address.as_ref().and_then(ip));
-        around.broadcasts.extend(broadcast(&interface));
-        if interface.flags.contains(InterfaceFlags::IFF_POINTOPOINT)
-            && let Some(peer) = interface.destination.as_ref().and_then(ip)
-        {
-            // An interface that is gone by now has no peer.
-            peers.extend(if_nametoindex(&*interface.interface_name).ok().map(|index| (index, peer)));
-        }
-    }
     let mut link = Link::open(NETLINK_ROUTE)?;
+    let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let answer = link.dump(doing, &question)?.map_err(|errno| Error::Refused { doing, errno })?;
+    for message in answer {
+        let RouteNetlinkMessage::NewAddress(message) = message else { continue };
+        let Some((own, peer)) = ends(&message.attributes) else { continue };
+        around.own.push(own);
+        around.broadcasts.extend(broadcast(own, message.header.prefix_len));
+        peers.extend(peer.map(|peer| (message.header.index, peer)));
+    }
     // Otherwise a machine that holds every route of the Internet, or our own, sends them all.
     link.filter_dumps();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -72,21 +73,27 @@ pub fn look() -> Result<Surroundings, Error> {
     Ok(around)
 }
 
-fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
-    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
-        (None, Some(v6)) => Some(canonical(IpAddr::V6(v6.ip()))),
-        (None, None) => None,
-    }
+/// An own address, and the one at the other end of its link, if there is one.
+fn ends(attributes: &[AddressAttribute]) -> Option<(IpAddr, Option<IpAddr>)> {
+    let address = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(canonical(*address)),
+        _ => None,
+    });
+    let local = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(local) => Some(canonical(*local)),
+        _ => None,
+    });
+    // Where both are told, the first one is the other end's (linux/if_addr.h).
+    let own = local.or(address)?;
+    Some((own, address.filter(|address| *address != own)))
 }
 
-/// The directed broadcast address of an interface's network, whether or not it is set on the interface.
-fn broadcast(interface: &InterfaceAddress) -> Option<IpAddr> {
-    let address = interface.address.as_ref()?.as_sockaddr_in()?.ip();
-    let mask = interface.netmask.as_ref()?.as_sockaddr_in()?.ip();
-    let ends = u32::from(mask).trailing_zeros();
+/// The directed broadcast address of a network, whether or not it is set on the interface.
+fn broadcast(own: IpAddr, length: u8) -> Option<IpAddr> {
+    let IpAddr::V4(own) = own else { return None };
     // Two hosts, or one, have no broadcast address.
-    (2..32).contains(&ends).then(|| Ipv4Addr::from(u32::from(address) | !u32::from(mask)).into())
+    let hosts = u32::MAX.checked_shr(length.into()).filter(|_| (1..31).contains(&length))?;
+    Some(Ipv4Addr::from(u32::from(own) | hosts).into())
 }
 
 /// The ways of the default routes, in every table.
@@ -138,12 +145,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_among_the_own_addresses_of_every_machine_that_has_it_up() {
-        let around = look().unwrap();
-        let up = getifaddrs()
-            .unwrap()
-            .any(|interface| interface.address.is_some_and(|a| a.as_sockaddr_in().is_some()));
-        assert_eq!(up, around.own.iter().any(IpAddr::is_ipv4));
+    fn own_addresses_are_those_that_the_library_of_c_knows() {
+        let ip = |address: &nix::sys::socket::SockaddrStorage| match (
+            address.as_sockaddr_in(),
+            address.as_sockaddr_in6(),
+        ) {
+            (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+            (None, v6) => v6.map(|v6| IpAddr::V6(v6.ip())),
+        };
+        let known = nix::ifaddrs::getifaddrs().unwrap();
+        let mut known: Vec<IpAddr> = known.filter_map(|interface| ip(interface.address.as_ref()?)).collect();
+        let mut own = look().unwrap().own;
+        known.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(own, known);
+    }
+
+    #[test]
+    fn the_other_end_of_a_link_is_told_from_ours() {
+        let addr = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (ours, theirs) = (addr("192.0.2.1"), addr("192.0.2.2"));
+        let (address, local) = (AddressAttribute::Address, AddressAttribute::Local);
+        assert_eq!(ends(&[address(theirs), local(ours)]), Some((ours, Some(theirs))));
+        assert_eq!(ends(&[address(ours), local(ours)]), Some((ours, None)));
+        assert_eq!(ends(&[address(addr("2001:db8::1"))]), Some((addr("2001:db8::1"), None)));
+        assert_eq!(ends(&[]), None);
+    }
+
+    #[test]
+    fn a_network_of_more_than_two_has_a_broadcast_address() {
+        let of = |own: &str, length| broadcast(own.parse().unwrap(), length).map(|addr| addr.to_string());
+        assert_eq!(of("192.0.2.7", 24).as_deref(), Some("192.0.2.255"));
+        assert_eq!(of("192.0.2.1", 30).as_deref(), Some("192.0.2.3"));
+        for (own, length) in [("192.0.2.1", 31), ("192.0.2.1", 32), ("192.0.2.1", 0), ("2001:db8::1", 24)] {
+            assert_eq!(of(own, length), None, "{own}/{length}");
+        }
     }
 
     #[test]

@@ -17,9 +17,6 @@ const EPHEMERAL: (u16, u16) = (32768, 60999);
 /// Where the kernel says it; a sandbox may hide that.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// Where resolvers are named.
-const RESOLVERS: &str = "/etc/resolv.conf";
-
 /// What stands around this machine, as the rules have it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ground {
@@ -36,17 +33,11 @@ pub(crate) struct Ground {
 impl Ground {
     /// Looks around. `listening` is what [`Memory`] holds.
     pub(crate) fn look(listening: Listening) -> Result<Self, psentry_kernel::Error> {
-        let resolvers = fs::read_to_string(RESOLVERS).map(|text| resolvers(&text)).unwrap_or_default();
         let range = fs::read_to_string(PORT_RANGE).ok().and_then(|text| port_range(&text));
-        Ok(Self::of(&psentry_kernel::look()?, resolvers, range.unwrap_or(EPHEMERAL), listening))
+        Ok(Self::of(&psentry_kernel::look()?, range.unwrap_or(EPHEMERAL), listening))
     }
 
-    fn of(
-        around: &Surroundings,
-        resolvers: Vec<IpAddr>,
-        ephemeral: (u16, u16),
-        listening: Listening,
-    ) -> Self {
+    fn of(around: &Surroundings, ephemeral: (u16, u16), listening: Listening) -> Self {
         let own_nets6 = around
             .own
             .iter()
@@ -55,7 +46,7 @@ impl Ground {
                 _ => None,
             })
             .collect();
-        let around = around.gateways.iter().copied().chain(resolvers).map(canonical).collect();
+        let around = around.gateways.iter().chain(&around.resolvers).copied().map(canonical).collect();
         Ground { around, own_nets6, ephemeral, listening }
     }
 }
@@ -63,15 +54,6 @@ impl Ground {
 /// The first address of its /64.
 fn network(addr: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(addr) & !u128::from(u64::MAX))
-}
-
-/// The addresses of resolv.conf(5), without their zones.
-fn resolvers(text: &str) -> Vec<IpAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.split_whitespace().next())
-        .filter_map(|word| word.split('%').next()?.parse().ok())
-        .collect()
 }
 
 fn port_range(text: &str) -> Option<(u16, u16)> {
@@ -112,15 +94,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolvers_are_read_as_the_manual_has_them() {
-        let text = "# nameserver 192.0.2.1\nsearch example.org\nnameserver 192.0.2.53\n\
-                    nameserver\tfe80::1%eth0\n nameserver ::1\nnameserver dns.example.org\n";
-        let want: Vec<IpAddr> =
-            ["192.0.2.53", "fe80::1", "::1"].iter().map(|addr| addr.parse().unwrap()).collect();
-        assert_eq!(resolvers(text), want);
-    }
-
-    #[test]
     fn a_range_of_ports_is_read_or_not_at_all() {
         assert_eq!(port_range("32768\t60999\n"), Some((32768, 60999)));
         for text in ["", "1", "a b", "60999 32768", "1 70000"] {
@@ -132,7 +105,7 @@ mod tests {
     fn own_networks_are_64s_and_loopback_is_none() {
         let own = ["2001:db8:1::7", "::1", "192.0.2.7"].iter().map(|addr| addr.parse().unwrap()).collect();
         let around = Surroundings { own, ..Surroundings::default() };
-        let ground = Ground::of(&around, Vec::new(), EPHEMERAL, Listening::default());
+        let ground = Ground::of(&around, EPHEMERAL, Listening::default());
         assert_eq!(ground.own_nets6, [Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0)].into());
     }
 

@@ -40,7 +40,7 @@ impl Worker {
                 return self.answer(scope, &[ask], until, |_| OutcomeResult::Failed, Some(why));
             }
             // Nobody asks, but what failed and now stands is told like what was asked for.
-            Job::Again(plan) | Job::End(plan) | Job::Refuse(plan, _) => {
+            Job::Again(plan) | Job::End(plan) | Job::Refuse(plan, _) | Job::Spare(plan, _) => {
                 let failing = matches!(plan.state, State::Failing { .. });
                 let common = plan.common.clone();
                 let ask = common.clone().unwrap_or_else(|| Common::at(now));
@@ -116,6 +116,11 @@ impl Worker {
                 };
                 self.reporter.outcome(plan.common.as_ref(), outcome);
             }
+            (Job::Spare(plan, why), Ok(_)) => {
+                self.schedule.remove(scope);
+                self.reporter.say(&format!("{}: {scope} is let in: {why}", self.backend.name()));
+                self.tell_end_because(scope, &plan, OutcomeResult::Released, Some(why));
+            }
             (Job::Again(plan) | Job::End(plan) | Job::Repair(plan), Ok(_)) => {
                 self.schedule.remove(scope);
                 let over = plan.is_over(now);
@@ -125,7 +130,14 @@ impl Worker {
                     if over { OutcomeResult::Expired } else { OutcomeResult::Released },
                 );
             }
-            (Job::Again(plan) | Job::End(plan) | Job::Repair(plan) | Job::Refuse(plan, _), Err(error)) => {
+            (
+                Job::Again(plan)
+                | Job::End(plan)
+                | Job::Repair(plan)
+                | Job::Refuse(plan, _)
+                | Job::Spare(plan, _),
+                Err(error),
+            ) => {
                 if matches!(plan.state, State::Leaving { .. }) {
                     self.schedule.stays(scope, block, plan.common, now);
                 } else {
@@ -161,7 +173,7 @@ impl Worker {
     }
 
     /// An outcome for each verdict that asked.
-    fn answer(
+    pub(super) fn answer(
         &self,
         scope: Prefix,
         asks: &[Ask],

@@ -71,7 +71,8 @@ impl Worker {
     /// to stand, nothing is left standing.
     fn give_up(&mut self, scope: Prefix) {
         let Some(plan) = self.schedule.remove(scope) else { return };
-        self.given_up += 1;
+        // Whom it must not block it has not failed to block.
+        self.given_up += usize::from(!matches!(plan.state, State::Failing { refused: true, .. }));
         let State::Failing { stood, .. } = plan.state else { return };
         let now = Timestamp::now();
         if let Some(stood) = stood {

@@ -100,3 +100,14 @@ impl Worker {
         jobs
     }
 }
+
+/// A block that waited beyond its end is not made any more, and what stands of it goes.
+pub(super) fn in_time(change: Change, job: Job, now: Timestamp) -> (Change, Job) {
+    match change.wish {
+        Wish::Block(block) if block.is_over(now) => {
+            let job = if let Job::Again(plan) = job { Job::End(plan) } else { job };
+            (Change { wish: Wish::Release(block), ..change }, job)
+        }
+        _ => (change, job),
+    }
+}

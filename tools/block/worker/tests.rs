@@ -10,6 +10,11 @@ use super::*;
 use crate::backend::{Effect, Noticed};
 use crate::inbox::Found;
 
+/// Nobody logs in at a port on which nothing listens.
+fn guard() -> Guard {
+    Guard::new(vec![1..=1], Duration::from_secs(180), crate::allow::Allow::default())
+}
+
 /// What a backend holds, and whether it fails.
 #[derive(Default)]
 struct State {
@@ -90,7 +95,7 @@ fn bench(left: Left) -> Bench {
     let (pipe, _writer) = std::io::pipe().unwrap();
     let reporter = Arc::new(Reporter::stdout(None, pipe.as_fd()).unwrap());
     let inbox = Arc::new(Inbox::new().unwrap());
-    let worker = Worker::new(Box::new(fake.clone()), left, None, inbox, reporter);
+    let worker = Worker::new(Box::new(fake.clone()), left, None, inbox, guard(), reporter);
     Bench { worker, fake }
 }
 

@@ -1,0 +1,115 @@
+//! The files of `--allow`: whom never to block, in the format that psentry-judge and psentry-trap read, too. They are
+//! read again when they change.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use psentry_records::{Ignore, IgnoreError, Prefix};
+
+/// What tells one content of a file from another: where every file has the same time, as in Nix's store, another file
+/// in its place is another inode.
+type Stamp = Option<(SystemTime, u64, u64, u64)>;
+
+/// Whom never to block, as the files had it last.
+#[derive(Default)]
+pub(crate) struct Allow {
+    files: Vec<PathBuf>,
+    stamps: Vec<Stamp>,
+    list: Arc<Ignore>,
+    /// How often it has changed.
+    version: u64,
+}
+
+impl Allow {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// The first file, or line, that cannot be used.
+    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, IgnoreError> {
+        // From before they are read, so that a file that changes meanwhile is read once more.
+        let stamps = stamps(files);
+        let list = Arc::new(Ignore::read_prefixes(files)?.into_iter().collect());
+        Ok(Allow { files: files.to_vec(), stamps, list, version: 0 })
+    }
+
+    /// Reads the files again if they have changed.
+    ///
+    /// # Errors
+    /// What cannot be used, once for each change; then it stays as it was.
+    pub(crate) fn renew(&mut self) -> Result<(), IgnoreError> {
+        let stamps = stamps(&self.files);
+        if stamps == self.stamps {
+            return Ok(());
+        }
+        self.stamps = stamps;
+        self.list = Arc::new(Ignore::read_prefixes(&self.files)?.into_iter().collect());
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Why `scope` must not be blocked; `None`: it may.
+    pub(crate) fn refusal(&self, scope: Prefix) -> Option<String> {
+        let verb = if scope.is_host() { "is" } else { "holds" };
+        self.list.touches(scope).then(|| format!("{scope} {verb} an address that --allow names"))
+    }
+
+    /// Whom never to block.
+    pub(crate) fn list(&self) -> &Arc<Ignore> {
+        &self.list
+    }
+
+    /// How often it has changed since the start.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether there is a file that may change.
+    pub(crate) fn may_change(&self) -> bool {
+        !self.files.is_empty()
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |path: &Path| {
+        let meta = fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
+    };
+    files.iter().map(|path| stamp(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_counts_and_a_broken_one_leaves_all_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("allow");
+        let write = |text: &str| {
+            let next = folder.path().join("next");
+            fs::write(&next, text).unwrap();
+            fs::rename(next, &file).unwrap();
+        };
+        write("192.0.2.7 # office\n");
+        let mut allow = Allow::read(std::slice::from_ref(&file)).unwrap();
+        let held = |allow: &Allow, addr: &str| allow.list().holds(addr.parse().unwrap());
+        assert!(held(&allow, "192.0.2.7") && !held(&allow, "192.0.2.8"));
+        allow.renew().unwrap();
+        assert_eq!(allow.version(), 0);
+        write("192.0.2.8\n");
+        allow.renew().unwrap();
+        assert!(held(&allow, "192.0.2.8") && !held(&allow, "192.0.2.7"));
+        assert_eq!(allow.version(), 1);
+        write("192.0.2.9\nexample.org\n");
+        let said = allow.renew().unwrap_err().to_string();
+        assert!(said.contains("line 2"), "{said}");
+        allow.renew().unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(allow.renew().unwrap_err().to_string().contains("cannot read"));
+        assert!(held(&allow, "192.0.2.8"));
+        assert_eq!(allow.version(), 1);
+    }
+}

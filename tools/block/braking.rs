@@ -1,0 +1,34 @@
+//! What the main loop says of the brake: loudly that it holds, and when it has let go, how many it turned down.
+
+use std::time::Instant;
+
+use psentry_records::Prefix;
+
+use crate::brake::Held;
+use crate::run::Stage;
+
+impl Stage {
+    /// Why the brake turns a new block down; `None`: it does not.
+    pub(crate) fn hold(&mut self, scope: Prefix) -> Option<String> {
+        let Held::Yes { why, first } = self.brake.as_mut()?.hold(Instant::now()) else { return None };
+        self.ledger.forget(scope);
+        if first {
+            self.reporter.tell(&format!(
+                "THE BRAKE HOLDS: {scope} is not blocked, for {why}; more are turned down until it is a minute quiet. \
+                 Is the judge right?"
+            ));
+        }
+        Some(why)
+    }
+
+    /// Says that the brake has let go, or at the `end` that it holds.
+    pub(crate) fn braked(&mut self, end: bool) {
+        let Some(brake) = &mut self.brake else { return };
+        let (count, what) = match (brake.let_go(Instant::now()), brake.holds().filter(|_| end)) {
+            (Some(count), _) => (count, "has let go"),
+            (None, Some(count)) => (count, "held until the end"),
+            (None, None) => return,
+        };
+        self.reporter.tell(&format!("the brake {what}: {count} new blocks were turned down"));
+    }
+}

@@ -1,0 +1,131 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const GRACE: Duration = Duration::from_secs(180);
+
+fn at(addr: &str, cookie: u8) -> (Use, Connection) {
+    let peer = addr.parse().unwrap();
+    (Use::Login, Connection { local: 22, peer, remote: 40_000, cookie: [cookie; 8] })
+}
+
+fn sight(connections: &[(Use, Connection)], record: Option<&[&str]>) -> Sight {
+    let record = record.map(|addrs| addrs.iter().map(|addr| addr.parse().unwrap()).collect());
+    Sight { connections: connections.to_vec(), record }
+}
+
+fn scope(text: &str) -> Prefix {
+    text.parse().unwrap()
+}
+
+/// Sessions that have looked once, when nothing stood.
+fn looked() -> (Sessions, Instant) {
+    let (mut sessions, now) = (Sessions::new(GRACE), Instant::now());
+    sessions.note(now, Sight::default());
+    (sessions, now)
+}
+
+#[test]
+fn who_is_on_record_is_logged_in_at_once_and_a_prefix_that_holds_him_is_spared() {
+    let (mut sessions, now) = looked();
+    sessions.note(now, sight(&[at("192.0.2.7", 1)], Some(&["192.0.2.7"])));
+    assert_eq!(
+        sessions.refusal(scope("192.0.2.0/24"), now).unwrap(),
+        "192.0.2.0/24 holds 192.0.2.7, which is logged in on port 22; it is blocked when that has ended"
+    );
+    assert!(sessions.refusal(scope("::ffff:192.0.2.7"), now).is_some());
+    for other in ["192.0.2.8", "192.0.3.0/24", "2001:db8::/32"] {
+        assert_eq!(sessions.refusal(scope(other), now), None, "{other}");
+    }
+    // The record outlives the connection, as with tmux: only who is connected is logged in.
+    sessions.note(now, sight(&[], Some(&["192.0.2.7"])));
+    assert_eq!(sessions.refusal(scope("192.0.2.7"), now), None);
+}
+
+#[test]
+fn whoever_holds_a_connection_is_a_stranger_until_it_is_older_than_a_stranger_s() {
+    let (mut sessions, start) = looked();
+    let mut refused = |after: Duration| {
+        sessions.note(start + after, sight(&[at("192.0.2.7", 1)], Some(&[])));
+        sessions.refusal(scope("192.0.2.7"), start + after).is_some()
+    };
+    let second = Duration::from_secs(1);
+    assert!(!refused(second) && !refused(GRACE) && refused(GRACE + second));
+}
+
+#[test]
+fn what_stood_before_anybody_looked_is_a_login() {
+    let (mut sessions, now) = (Sessions::new(GRACE), Instant::now());
+    sessions.note(now, sight(&[at("2001:db8::7", 1)], Some(&[])));
+    assert!(sessions.refusal(scope("2001:db8::/64"), now).is_some());
+}
+
+/// Without a record a young connection is spared, but not the ones that are opened after it.
+#[test]
+fn nobody_protects_himself_by_one_connection_after_the_other() {
+    let (mut sessions, start) = looked();
+    let mut refused = |second: u64, cookies: &[u8]| {
+        let now = start + Duration::from_secs(second);
+        let stands: Vec<_> = cookies.iter().map(|cookie| at("192.0.2.7", *cookie)).collect();
+        sessions.note(now, sight(&stands, None));
+        sessions.refusal(scope("192.0.2.7"), now)
+    };
+    let first = refused(10, &[1]).unwrap();
+    assert!(first.contains("which may be logging in on port 22"), "{first}");
+    assert!(refused(60, &[1, 2]).is_some());
+    assert_eq!(refused(130, &[2, 3]), None);
+    assert_eq!(refused(140, &[3]), None);
+    // But one that stays for so long has logged in.
+    assert!(refused(130 + GRACE.as_secs(), &[3]).is_some());
+    // When all have gone, so has the doubt.
+    assert_eq!(refused(500, &[]), None);
+    assert!(refused(510, &[4]).is_some());
+}
+
+#[test]
+fn resolvers_and_time_servers_are_spared_while_they_are_asked() {
+    let (mut sessions, now) = looked();
+    let asked = |what, addr: &str, remote| {
+        let (_, connection) = at(addr, 1);
+        (what, Connection { local: 40_000, remote, ..connection })
+    };
+    let stands = [asked(Use::Names, "192.0.2.53", 853), asked(Use::Time, "192.0.2.123", 123)];
+    sessions.note(now, sight(&stands, Some(&[])));
+    for (scope, why) in [
+        ("192.0.2.53", "192.0.2.53/32 is 192.0.2.53, a resolver that this machine is asking on port 853"),
+        ("192.0.2.123", "192.0.2.123/32 is 192.0.2.123, a time server that this machine is asking"),
+    ] {
+        let said = sessions.refusal(scope.parse().unwrap(), now).unwrap();
+        assert!(said.starts_with(why), "{said}");
+    }
+    sessions.note(now, sight(&[], Some(&[])));
+    assert_eq!(sessions.refusal(scope("192.0.2.0/24"), now), None);
+}
+
+proptest! {
+    /// Whatever a scanner opens and sshd ends, once all that stood when he was to be shut out has gone he is.
+    #[test]
+    fn a_stranger_is_spared_for_at_most_one_grace(
+        opened in prop::collection::vec((0u64..400, 1u64..125), 1..12), verdict in 0u64..300, record: bool
+    ) {
+        let (mut sessions, start) = looked();
+        let mut spared = 0;
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            let stands: Vec<_> = (1..)
+                .zip(&opened)
+                .filter(|(_, (from, long))| (*from..from + long).contains(&second))
+                .map(|(cookie, _)| at("192.0.2.7", cookie))
+                .collect();
+            sessions.note(now, sight(&stands, record.then_some(&[])));
+            if second < verdict {
+                continue;
+            }
+            match sessions.refusal(scope("192.0.2.7"), now) {
+                Some(_) => spared += 1,
+                None => break,
+            }
+        }
+        prop_assert!(spared <= if record { 0 } else { 125 }, "{spared} s");
+    }
+}
