@@ -11,6 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 
 use crate::backend::{Block, Wish};
+use crate::control::Answers;
 use crate::error::Error;
 
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the
@@ -37,6 +38,10 @@ struct Waiting {
     rung: bool,
     finish: Option<Finish>,
     found: Vec<Found>,
+    /// Who wants to know how the backend is.
+    questions: Vec<Answers>,
+    /// Whether everybody was let in because of a panic.
+    opened: bool,
 }
 
 /// What the backend found that the ledger does not know: the scope was let in by somebody.
@@ -119,6 +124,28 @@ impl Inbox {
     /// What the ledger should know.
     pub(crate) fn found(&self) -> Vec<Found> {
         std::mem::take(&mut self.lock().found)
+    }
+
+    /// Has the worker say how its backend is.
+    pub(crate) fn ask(&self, answers: Answers) {
+        let mut waiting = self.lock();
+        waiting.questions.push(answers);
+        self.ring(&mut waiting);
+    }
+
+    /// Who wants to know.
+    pub(crate) fn questions(&self) -> Vec<Answers> {
+        std::mem::take(&mut self.lock().questions)
+    }
+
+    /// Takes note that everybody was let in.
+    pub(crate) fn tell_opened(&self) {
+        self.lock().opened = true;
+    }
+
+    /// Whether everybody was let in since the last call.
+    pub(crate) fn opened(&self) -> bool {
+        std::mem::take(&mut self.lock().opened)
     }
 
     /// How many scopes wait.

@@ -2,6 +2,7 @@
 //! does nothing, and never asks the clock.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_records::{Action, Prefix, Timestamp, Verdict};
@@ -133,6 +134,19 @@ impl Ledger {
         if self.blocks.get(&scope) == Some(was) {
             self.put(scope, is);
         }
+    }
+
+    /// Forgets everything: everybody was let in.
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+        self.ends.clear();
+    }
+
+    /// The blocks that hold `addr`, the narrowest first.
+    pub fn around(&self, addr: IpAddr) -> impl Iterator<Item = (Prefix, &Block)> {
+        let longest = if addr.is_ipv4() { 32 } else { 128 };
+        let scopes = (0..=longest).rev().map(move |len| Prefix::around(addr, len));
+        scopes.filter_map(|scope| self.blocks.get(&scope).map(|block| (scope, block)))
     }
 
     /// Forgets what has ended.

@@ -9,6 +9,8 @@
 //! | `pace.rs` | a decision, too: how soon what others took away is put back |
 //! | `surroundings.rs` | what the guard saw last of this machine |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
+//! | `control/` | the socket on which a running psentry-block is asked |
+//! | `people/`, `panic.rs` | `block`, `status`, `why`, `panic`, `resume`; what a panic is |
 //! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
 //! | `note.rs`, `lock.rs` | what several backends need; netlink and programs are in `tools/kernel` |
@@ -19,6 +21,7 @@ pub mod backend;
 pub mod backends;
 pub mod cli;
 mod commands;
+mod control;
 mod error;
 pub mod guard;
 mod inbox;
@@ -29,6 +32,8 @@ mod lock;
 mod memory;
 mod note;
 mod pace;
+mod panic;
+mod people;
 mod recall;
 mod report;
 mod run;

@@ -40,6 +40,8 @@ pub(crate) enum State {
 pub(crate) struct Schedule {
     plans: HashMap<Prefix, Plan>,
     agenda: BTreeSet<(Timestamp, Prefix)>,
+    /// The latest failure.
+    latest: Option<(Timestamp, String)>,
 }
 
 impl Plan {
@@ -118,6 +120,11 @@ impl Schedule {
         self.plans.get(&scope)
     }
 
+    /// When a block failed last, and why.
+    pub(crate) fn latest_failure(&self) -> Option<&(Timestamp, String)> {
+        self.latest.as_ref()
+    }
+
     /// All scopes with plans, in order.
     pub(crate) fn scopes(&self) -> Vec<Prefix> {
         let mut scopes: Vec<Prefix> = self.plans.keys().copied().collect();
@@ -172,6 +179,7 @@ impl Schedule {
             Some(State::Failing { wait, why: before, .. }) => (longer(*wait), before == why),
             _ => (FIRST_WAIT, false),
         };
+        self.latest = Some((now, why.to_owned()));
         let stood = self.get(scope).and_then(Plan::stands).cloned();
         let state = State::Failing { retry: now.plus(wait), wait, why: why.to_owned(), stood };
         self.put(scope, Plan { block, common, state });

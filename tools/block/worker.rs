@@ -6,7 +6,9 @@ mod ending;
 mod healing;
 mod jobs;
 mod noticing;
+mod opening;
 mod remembering;
+mod telling;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::inbox::{Ask, Finish, Inbox, Pending};
 use crate::left::Left;
 use crate::memory::Memory;
 use crate::pace::Pace;
+use crate::panic::Panic;
 use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
 use crate::surroundings::Guard;
@@ -52,6 +55,11 @@ pub(crate) struct Worker {
     memory: Option<Memory>,
     missing: Vec<Prefix>,
     parting: bool,
+    /// Where it is looked whether a panic holds.
+    panic: Panic,
+    /// Since when it works, and what was last put back when, for people who ask.
+    began: Timestamp,
+    repaired: Option<(Timestamp, String)>,
 }
 
 /// Why something is done.
@@ -109,6 +117,9 @@ impl Worker {
             memory,
             missing,
             parting: false,
+            panic: Panic::default(),
+            began: now,
+            repaired: None,
         };
         for scope in left.news {
             let block = worker.schedule.get(scope).map(|plan| plan.block.clone());
@@ -131,6 +142,7 @@ impl Worker {
             let (next, watch) = (self.next(), self.backend.watch());
             let (arrived, finish) = self.inbox.take(self.at_once(), next, known, watch);
             self.round(arrived);
+            self.tell_how_it_is();
             if finish != known {
                 known = finish;
                 match finish {
@@ -151,6 +163,7 @@ impl Worker {
     fn round(&mut self, arrived: Vec<(Prefix, Pending)>) {
         self.look_at_the_clock();
         self.notice();
+        self.open_up();
         self.mend();
         // What was just decided about a scope replaces what was planned for it.
         let decided: HashSet<Prefix> = arrived.iter().map(|(scope, _)| *scope).collect();
@@ -158,6 +171,8 @@ impl Worker {
         let jobs = self.settle(arrived);
         self.work(jobs);
         self.due(&decided, false);
+        // What slipped in before the panic was seen.
+        self.open_up();
     }
 
     /// Clocks are set, and machines sleep.
@@ -196,8 +211,12 @@ impl Worker {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             let now = Timestamp::now();
+            let some = jobs.by_ref().take(self.at_once()).map(|(change, job)| in_time(change, job, now));
             let (changes, reasons): (Vec<Change>, Vec<Job>) =
-                jobs.by_ref().take(self.at_once()).map(|(change, job)| in_time(change, job, now)).unzip();
+                self.hold_off(some.collect()).into_iter().unzip();
+            if changes.is_empty() {
+                continue;
+            }
             let results = self.backend.apply(&changes, now);
             self.remember(&changes, &reasons, &results);
             let now = Timestamp::now();

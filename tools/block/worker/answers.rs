@@ -161,7 +161,7 @@ impl Worker {
     }
 
     /// An outcome for each verdict that asked.
-    fn answer(
+    pub(super) fn answer(
         &self,
         scope: Prefix,
         asks: &[Ask],
