@@ -80,6 +80,8 @@ fn by_hand_beside_a_running_one_it_confirms() {
         }
     }
     assert!(run(&lab, &state, &["unblock", SCANNER[0]]).status.success());
+    let (code, text) = told(&run(&lab, &state, &["why", SCANNER[0]]));
+    assert!(code == Some(1) && text.contains("is not blocked"), "{text}");
     assert!(!lab.scanner.is_shut_out(GUARD[0], 8088));
 }
 
@@ -97,11 +99,34 @@ fn by_hand_what_fails_says_so() {
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("\"failing\":1") && text.contains("enforced 0 of 1"), "{text}");
+    let found = outcomes(&run(&lab, &state, &["why", SCANNER[0], "--backend", "exec", "--exec", "true"]));
+    assert!(
+        found.len() == 1 && found[0].error.as_ref().is_some_and(|why| why.contains("exit status")),
+        "{found:?}"
+    );
     std::fs::write(state.path().join("works"), "").unwrap();
     let applied = |record: &Record| matches!(record, Record::Outcome(outcome) if outcome.body.result == OutcomeResult::Applied);
     block.record("applied", applied);
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert_eq!(code, Some(0), "{text}");
+}
+
+/// A backend that takes its time is told of, and the others are not waited for in vain.
+#[test]
+fn a_slow_backend_is_late_and_the_others_answer() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let command = ["--exec", "sleep 60", "--exec-timeout", "1m", "--exec-undo", "true"];
+    let (mut block, mut stdin) =
+        asked(&lab, &state, &[&["--backend", "exec", "--backend", "nft"][..], &command].concat());
+    say(&mut stdin, Action::Block, "203.0.113.7/32", Some(600));
+    assert_eq!(outcome(&mut block, "203.0.113.7/32").body.backend.as_deref(), Some("nft"));
+    let (code, text) = told(&run(&lab, &state, &["status"]));
+    assert!(code == Some(1) && text.contains("exec has not answered within"), "{text}");
+    assert!(text.contains("\"wanted\":1,\"standing\":1") && text.contains("\"answers\""), "{text}");
+    let output = run(&lab, &state, &["block", "203.0.113.8"]);
+    let results: Vec<_> = outcomes(&output).into_iter().map(|o| (o.backend.unwrap(), o.result)).collect();
+    let is = [("nft".to_owned(), OutcomeResult::Applied), ("exec".to_owned(), OutcomeResult::Failed)];
+    assert_eq!((results, output.status.code()), (is.to_vec(), Some(71)), "{}", said(&output));
 }
 
 #[test]

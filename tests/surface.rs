@@ -158,6 +158,9 @@ fn completions_complete_the_flags() {
             assert!(output.status.success() && script.contains("check"), "{program} {shell}");
         }
         let script = run(program, &["--completions", "bash"]).stdout;
+        let commands = ["list", "unblock", "flush", "block", "status", "why", "panic", "resume"];
+        let text = String::from_utf8_lossy(&script);
+        assert!(program != "psentry-block" || commands.iter().all(|command| text.contains(command)));
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), script).unwrap();
         let read = Command::new("bash").arg("-n").arg(file.path()).status().unwrap();

@@ -2,6 +2,7 @@
 //! reading, and what waits is bounded by the number of scopes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,8 +39,8 @@ struct Waiting {
     rung: bool,
     finish: Option<Finish>,
     found: Vec<Found>,
-    /// Who wants to know how the backend is.
-    questions: Vec<Answers>,
+    /// What people want to know of the backend.
+    questions: Vec<(Tell, Answers)>,
     /// Whether everybody was let in because of a panic.
     opened: bool,
 }
@@ -70,6 +71,15 @@ pub(crate) struct Ask {
     pub(crate) action: Action,
     /// What it is answered when all goes well.
     pub(crate) well: OutcomeResult,
+}
+
+/// What a worker is asked to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tell {
+    /// How its backend is.
+    Status,
+    /// Which blocks that it is to make hold this address.
+    Why(IpAddr),
 }
 
 /// How the work ends.
@@ -126,15 +136,15 @@ impl Inbox {
         std::mem::take(&mut self.lock().found)
     }
 
-    /// Has the worker say how its backend is.
-    pub(crate) fn ask(&self, answers: Answers) {
+    /// Has the worker tell something of its backend.
+    pub(crate) fn ask(&self, what: Tell, answers: Answers) {
         let mut waiting = self.lock();
-        waiting.questions.push(answers);
+        waiting.questions.push((what, answers));
         self.ring(&mut waiting);
     }
 
-    /// Who wants to know.
-    pub(crate) fn questions(&self) -> Vec<Answers> {
+    /// What people want to know since the last call.
+    pub(crate) fn questions(&self) -> Vec<(Tell, Answers)> {
         std::mem::take(&mut self.lock().questions)
     }
 

@@ -2,7 +2,6 @@
 //! does nothing, and never asks the clock.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_records::{Action, Prefix, Timestamp, Verdict};
@@ -106,7 +105,7 @@ impl Ledger {
         }
         let block = Block {
             until,
-            rule: verdict.body.rule.clone(),
+            rule: verdict.body.rule.as_deref().and_then(told),
             port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
             proto: verdict.common.proto,
             since: Some(from),
@@ -140,13 +139,6 @@ impl Ledger {
     pub fn clear(&mut self) {
         self.blocks.clear();
         self.ends.clear();
-    }
-
-    /// The blocks that hold `addr`, the narrowest first.
-    pub fn around(&self, addr: IpAddr) -> impl Iterator<Item = (Prefix, &Block)> {
-        let longest = if addr.is_ipv4() { 32 } else { 128 };
-        let scopes = (0..=longest).rev().map(move |len| Prefix::around(addr, len));
-        scopes.filter_map(|scope| self.blocks.get(&scope).map(|block| (scope, block)))
     }
 
     /// Forgets what has ended.

@@ -98,7 +98,7 @@ impl Reporter {
         if record.encode(&mut line).is_ok() {
             waiting.retain(|(when, whom, answers)| {
                 let meant = (*when, *whom) == (decided, scope);
-                !meant || answers.send(Answer::Line(body.backend.clone(), line.clone())).is_ok()
+                !meant || answers.send(Answer::Lines(body.backend.clone(), line.clone())).is_ok()
             });
         }
     }

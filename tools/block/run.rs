@@ -68,6 +68,8 @@ pub(crate) struct Stage {
     pub(crate) pass: bool,
     /// Where people reach it, if they do.
     pub(crate) control: Option<Control>,
+    /// Whether nothing more is read.
+    pub(crate) over: bool,
     /// Where it is looked whether a panic holds.
     pub(crate) panic: Panic,
 }
@@ -82,21 +84,22 @@ pub(crate) struct Hired {
 impl Stage {
     fn run(mut self, release: bool) -> Result<(), Error> {
         let came = self.read();
-        // Whoever asks from here on finds nobody, and knows it.
         self.attend(true);
-        self.control = None;
+        self.over = true;
         // Whatever ended the reading, the workers end in good order before it is told.
         let ended = matches!(came, Ok(true)) && !release;
         if ended {
             self.finish(Finish::Ended);
             while self.reporter.broken().is_none() && self.workers.iter().any(|w| !w.thread.is_finished()) {
                 match self.intake.linger(Some(LOOK)) {
-                    Ok(Next::Nothing) => {}
+                    Ok(Next::Nothing) => self.attend(true),
                     Ok(Next::ReaderGone) => self.reporter.reader_gone(),
                     _ => break,
                 }
             }
         }
+        // Whoever asks from here on finds nobody, and knows it.
+        self.control = None;
         self.reporter.stopping();
         self.finish(if release { Finish::Remove } else { Finish::Stop });
         let mut result = came.map(|_| ());
@@ -168,7 +171,7 @@ impl Stage {
         let now = Timestamp::now();
         let (action, scope) = (verdict.body.action, verdict.body.scope);
         let mut unknown = None;
-        if self.workers.iter().filter(|worker| worker.inbox.opened()).count() > 0 {
+        if self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened) {
             self.ledger.clear();
         }
         if action == Action::Block

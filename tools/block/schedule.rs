@@ -1,6 +1,7 @@
 //! When what is to be done again on one backend: ends, renewals, retries. Pure: the moment is always given.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_records::{Common, Prefix, Timestamp};
@@ -118,6 +119,13 @@ impl Schedule {
     /// The plan for a scope.
     pub(crate) fn get(&self, scope: Prefix) -> Option<&Plan> {
         self.plans.get(&scope)
+    }
+
+    /// The plans for whatever holds `addr`, the narrowest first.
+    pub(crate) fn around(&self, addr: IpAddr) -> impl Iterator<Item = (Prefix, &Plan)> {
+        let longest = if addr.is_ipv4() { 32 } else { 128 };
+        let scopes = (0..=longest).rev().map(move |len| Prefix::around(addr, len));
+        scopes.filter_map(|scope| self.get(scope).map(|plan| (scope, plan)))
     }
 
     /// When a block failed last, and why.

@@ -47,7 +47,8 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     let (ledger, guard) = (Ledger::new(flags.max_blocks), Guard::default());
     let (workers, most, pass) = (Vec::new(), flags.max_blocks, flags.pass);
     let panic = Panic::of(flags);
-    let mut stage = Stage { intake, reporter, ledger, workers, guard, most, pass, control, panic };
+    let mut stage =
+        Stage { intake, reporter, ledger, workers, guard, most, pass, control, over: false, panic };
     for (which, backend) in opened {
         let hired = hire(&mut stage, flags, which, backend)?;
         stage.workers.push(hired);

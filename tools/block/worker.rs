@@ -142,7 +142,7 @@ impl Worker {
             let (next, watch) = (self.next(), self.backend.watch());
             let (arrived, finish) = self.inbox.take(self.at_once(), next, known, watch);
             self.round(arrived);
-            self.tell_how_it_is();
+            self.tell();
             if finish != known {
                 known = finish;
                 match finish {

@@ -25,8 +25,11 @@ const MOST: usize = 8;
 /// How long a line may take to come.
 const READING: Duration = Duration::from_secs(2);
 
-/// How long an answer is waited for.
-const WAITING: Duration = Duration::from_secs(10);
+/// How long it is waited until a verdict is carried out.
+const DOING: Duration = Duration::from_secs(10);
+
+/// How long it is waited until backends say how they are.
+const TELLING: Duration = Duration::from_secs(3);
 
 /// How long a reader may take for the answer.
 const WRITING: Duration = Duration::from_secs(2);
@@ -127,6 +130,7 @@ impl Desk {
     fn answer(&self, question: Question, out: &mut Out<'_>) -> io::Result<()> {
         let (answers, told) = channel();
         let late = Late::of(&question);
+        let limit = late.limit();
         match self.requests.try_send(Request { question, answers }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return out.line(&trouble("too many ask at once; ask again")),
@@ -136,10 +140,10 @@ impl Desk {
         let asked = Instant::now();
         let mut expected: Option<Vec<&'static str>> = None;
         while expected.as_ref().is_none_or(|names| !names.is_empty()) {
-            match told.recv_timeout(WAITING.saturating_sub(asked.elapsed())) {
+            match told.recv_timeout(limit.saturating_sub(asked.elapsed())) {
                 Ok(Answer::Expect(names)) => expected = Some(names),
-                Ok(Answer::Line(by, line)) => {
-                    out.line(&line)?;
+                Ok(Answer::Lines(by, lines)) => {
+                    out.line(&lines)?;
                     match by {
                         Some(by) => expected.iter_mut().for_each(|names| names.retain(|name| *name != by)),
                         None => return Ok(()),
@@ -147,6 +151,9 @@ impl Desk {
                 }
                 Err(RecvTimeoutError::Timeout) if expected.is_none() => {
                     return out.line(&trouble("psentry-block does not get to it"));
+                }
+                Err(RecvTimeoutError::Disconnected) if expected.is_none() => {
+                    return out.line(&trouble("psentry-block is ending"));
                 }
                 // They are gone without an answer, or are late.
                 Err(_) => break,
@@ -170,10 +177,14 @@ impl Late {
         }
     }
 
+    fn limit(&self) -> Duration {
+        if self.0.is_some() { DOING } else { TELLING }
+    }
+
     fn line(&self, backend: &str) -> Vec<u8> {
-        let why = format!("{backend} has not answered within {} s, and may still do it", WAITING.as_secs());
+        let why = format!("{backend} has not answered within {} s", self.limit().as_secs());
         match &self.0 {
-            Some(verdict) => super::serving::failed(verdict, backend, why),
+            Some(verdict) => super::serving::failed(verdict, backend, why + ", and may still do it"),
             None => super::words::line(&crate::people::Report::without(backend, why)),
         }
     }

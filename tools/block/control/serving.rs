@@ -1,14 +1,12 @@
 //! The main loop's part of the control socket: a question is answered by the one thread that keeps the ledger, in order
 //! with verdicts. What a backend has to say comes from its own thread; nobody is waited for.
 
-use std::net::IpAddr;
+use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Record, Verdict};
 
-use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Verdict};
-
-use super::words::{Answer, Answers, Question, Request};
-use crate::backend::Block;
+use super::words::{Answer, Answers, Question, Request, trouble};
+use crate::inbox::Tell;
 use crate::report::body;
-use crate::run::Stage;
+use crate::run::{Hired, Stage};
 
 impl Stage {
     /// Answers what is asked on the control socket, whose bell may have been `rung`.
@@ -16,57 +14,37 @@ impl Stage {
         let requests = self.control.as_ref().map(|control| control.requests(rung)).unwrap_or_default();
         for Request { question, answers } in requests {
             match question {
+                Question::Verdict(_) if self.over => {
+                    let why = "the input has ended: psentry-block only ends its blocks, and makes no more";
+                    let _ = answers.send(Answer::Lines(None, trouble(why)));
+                }
                 Question::Verdict(verdict) => {
-                    let _ = answers.send(self.all());
+                    let _ = answers.send(Answer::Expect(self.workers.iter().map(|w| w.name).collect()));
                     self.reporter.tell_of(&verdict, answers);
                     self.verdict(&verdict);
                 }
-                Question::Status => {
-                    let _ = answers.send(self.all());
-                    for worker in &self.workers {
-                        worker.inbox.ask(answers.clone());
-                    }
-                }
-                Question::Why(addr) => self.tell_why(addr, &answers),
+                Question::Status => self.have_told(Tell::Status, &answers),
+                Question::Why(addr) => self.have_told(Tell::Why(addr), &answers),
             }
         }
     }
 
-    /// Every backend answers.
-    fn all(&self) -> Answer {
-        Answer::Expect(self.workers.iter().map(|worker| worker.name).collect())
-    }
-
-    fn tell_why(&self, addr: IpAddr, answers: &Answers) {
-        for (scope, block) in self.ledger.around(addr) {
-            let _ = answers.send(Answer::Line(Some(String::new()), wanted(scope, block)));
+    /// Has every backend tell it that still works.
+    fn have_told(&self, what: Tell, answers: &Answers) {
+        let working: Vec<&Hired> = self.workers.iter().filter(|w| !w.thread.is_finished()).collect();
+        let _ = answers.send(Answer::Expect(working.iter().map(|worker| worker.name).collect()));
+        for worker in working {
+            worker.inbox.ask(what, answers.clone());
         }
-        let _ = answers.send(Answer::Expect(Vec::new()));
     }
-}
-
-/// A block that is wanted, as a line.
-fn wanted(scope: Prefix, block: &Block) -> Vec<u8> {
-    let body = OutcomeBody {
-        until: block.until,
-        rule: block.rule.clone(),
-        reason: block.reason.clone(),
-        since: block.since,
-        ..body(Action::Block, scope, None, OutcomeResult::Already)
-    };
-    line(Common::at(psentry_records::Timestamp::now()), body)
 }
 
 /// That nobody knows yet what became of a verdict.
 pub(super) fn failed(verdict: &Verdict, backend: &str, why: String) -> Vec<u8> {
     let (action, scope) = (verdict.body.action, verdict.body.scope);
     let body = OutcomeBody { error: Some(why), ..body(action, scope, Some(backend), OutcomeResult::Failed) };
-    line(verdict.common.clone(), body)
-}
-
-fn line(common: Common, body: OutcomeBody) -> Vec<u8> {
     let mut text = Vec::new();
     // It can always be encoded: texts that are too long are shortened.
-    let _ = Record::Outcome(Outcome { common, body }).encode(&mut text);
+    let _ = Record::Outcome(Outcome { common: verdict.common.clone(), body }).encode(&mut text);
     text
 }

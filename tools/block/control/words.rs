@@ -32,8 +32,8 @@ pub(crate) type Answers = Sender<Answer>;
 pub(crate) enum Answer {
     /// Each of these backends will answer; with none of them nothing more comes.
     Expect(Vec<&'static str>),
-    /// A line, and which of them it is the answer of.
-    Line(Option<String>, Vec<u8>),
+    /// Lines, or none, and which of them it is the answer of; with nobody, nothing more comes.
+    Lines(Option<String>, Vec<u8>),
 }
 
 /// What is asked besides verdicts.

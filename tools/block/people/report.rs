@@ -1,6 +1,7 @@
 //! How one backend is: a line on the control socket, and of `status`.
 
 use psentry_records::Timestamp;
+use psentry_stage::printable;
 use serde::{Deserialize, Serialize};
 
 use crate::control::line;
@@ -60,8 +61,8 @@ impl Report {
     /// The cells of a row.
     pub(super) fn row(&self) -> Vec<String> {
         let when = |text: &Option<String>, at: Option<Timestamp>| match (text, at) {
-            (Some(text), Some(at)) => format!("{} {text}", moment(at)),
-            (Some(text), None) => text.clone(),
+            (Some(text), Some(at)) => format!("{} {}", moment(at), printable(text)),
+            (Some(text), None) => printable(text),
             (None, _) => "-".to_owned(),
         };
         vec![

@@ -33,7 +33,7 @@ struct Summary<'a> {
 pub(crate) fn status(flags: &Flags) -> Result<(), Error> {
     let path = control::path(flags);
     let (daemon, answered) = match ask(&path, &What::Status, TELLING) {
-        Ok(lines) => ("answers", lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Ok(lines) => ("answers", lines.iter().filter_map(|line| report(line)).collect()),
         Err(Silence::Absent) => ("absent", Vec::new()),
         Err(Silence::Dead) => ("dead", Vec::new()),
         Err(Silence::Forbidden) => {
@@ -84,6 +84,10 @@ pub(crate) fn status(flags: &Flags) -> Result<(), Error> {
     };
     // That there is no right to read it is worth more than that it was not read.
     trouble.map_or(Err(Error::No(why)), Err)
+}
+
+fn report(line: &str) -> Option<Report> {
+    serde_json::from_str(line).ok().filter(|report: &Report| !report.backend.is_empty())
 }
 
 /// What is remembered, and what of that stands.

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::net::IpAddr;
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_stage::printable;
 
 use crate::backend::Block;
 use crate::cli::Flags;
@@ -23,49 +24,42 @@ struct Finding {
     backend: String,
     scope: Prefix,
     block: Block,
-    stands: bool,
+    /// Why it does not stand; `None`: it does.
+    missing: Option<String>,
 }
+
+/// What a running psentry-block says of backends and scopes.
+type Wanted = HashMap<(String, Prefix), (Block, Option<String>)>;
 
 /// Says which blocks hold `addr`.
 pub(crate) fn why(flags: &Flags, addr: IpAddr, host: Option<&str>) -> Result<(), Error> {
     let (readers, mut trouble) = readers(flags);
     let recall = Recall::of(flags);
-    // What a running psentry-block knows beyond what stands and what is remembered.
-    let wanted = wanted(flags, addr);
+    // First what is wanted, by a running psentry-block or by its memory; then what stands of it.
+    let mut wanted = wanted(flags, addr);
     let mut findings = Vec::new();
     for (which, reader) in readers {
-        let mut remembered = recall.blocks(which).unwrap_or_else(|error| {
+        let name = which.name();
+        let remembered = recall.blocks(which).unwrap_or_else(|error| {
             trouble = worst(trouble.take(), error);
             HashMap::new()
         });
-        remembered.retain(|scope, _| scope.contains(addr));
-        for entry in reader.into_iter().flat_map(|(_, entries)| entries) {
-            if entry.scope.contains(addr) {
-                let known = remembered.remove(&entry.scope).or_else(|| wanted.get(&entry.scope).cloned());
-                let block = known.unwrap_or_default();
-                let rule = entry.rule.or(block.rule.clone());
-                let block = Block { until: entry.until, rule, ..block };
-                findings.push(Finding {
-                    backend: which.name().to_owned(),
-                    scope: entry.scope,
-                    block,
-                    stands: true,
-                });
-            }
+        for (scope, block) in remembered.into_iter().filter(|(scope, _)| scope.contains(addr)) {
+            wanted.entry((name.to_owned(), scope)).or_insert((block, None));
         }
-        findings.extend(remembered.into_iter().map(|(scope, block)| Finding {
-            backend: which.name().to_owned(),
-            scope,
-            block,
-            stands: false,
-        }));
-    }
-    for (scope, block) in wanted {
-        // On which backend it is wanted is not told; where one has it, it is found.
-        if !findings.iter().any(|finding| finding.scope == scope) {
-            findings.push(Finding { backend: "-".to_owned(), scope, block, stands: false });
+        let entries = reader.into_iter().flat_map(|(_, entries)| entries);
+        for entry in entries.filter(|entry| entry.scope.contains(addr)) {
+            let known = wanted.remove(&(name.to_owned(), entry.scope)).map(|(block, _)| block);
+            let known = known.unwrap_or_default();
+            // Not every backend has room for the rule, and none for the rest.
+            let block = Block { until: entry.until, rule: entry.rule.or(known.rule.clone()), ..known };
+            findings.push(Finding { backend: name.to_owned(), scope: entry.scope, block, missing: None });
         }
     }
+    findings.extend(wanted.into_iter().map(|((backend, scope), (block, failure))| {
+        let missing = failure.unwrap_or_else(|| "it is wanted, and does not stand".to_owned());
+        Finding { backend, scope, block, missing: Some(missing) }
+    }));
     findings.sort_by(|a, b| (a.scope, &a.backend).cmp(&(b.scope, &b.backend)));
     if findings.is_empty() {
         // What could not be read may well block it.
@@ -92,13 +86,13 @@ fn not_blocked(addr: IpAddr) -> String {
 }
 
 /// What a running psentry-block wants; without one, nothing.
-fn wanted(flags: &Flags, addr: IpAddr) -> HashMap<Prefix, Block> {
-    let path = control::path(flags);
-    let answered = ask(&path, &What::Why(addr), TELLING).unwrap_or_default();
+fn wanted(flags: &Flags, addr: IpAddr) -> Wanted {
+    let answered = ask(&control::path(flags), &What::Why(addr), TELLING).unwrap_or_default();
     let block = |line: &String| match Record::parse(line) {
         Ok(Record::Outcome(outcome)) => {
-            let OutcomeBody { scope, until, rule, reason, since, .. } = outcome.body;
-            Some((scope, Block { until, rule, reason, since, ..Block::default() }))
+            let OutcomeBody { scope, backend, until, rule, reason, since, error, .. } = outcome.body;
+            let block = Block { until, rule, reason, since, ..Block::default() };
+            backend.map(|backend| ((backend, scope), (block, error)))
         }
         _ => None,
     };
@@ -108,31 +102,32 @@ fn wanted(flags: &Flags, addr: IpAddr) -> HashMap<Prefix, Block> {
 impl Finding {
     /// For programs.
     fn outcome(&self) -> OutcomeBody {
-        let result = if self.stands { OutcomeResult::Already } else { OutcomeResult::Failed };
-        let backend = Some(&*self.backend).filter(|name| *name != "-");
+        let result = if self.missing.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
         OutcomeBody {
             until: self.block.until,
             rule: self.block.rule.clone(),
             reason: self.block.reason.clone(),
             since: self.block.since,
-            error: (!self.stands).then(|| "it is wanted, and does not stand".to_owned()),
-            ..body(Action::Block, self.scope, backend, result)
+            error: self.missing.clone(),
+            ..body(Action::Block, self.scope, Some(&self.backend), result)
         }
     }
 
     /// For people.
     fn text(&self, now: Timestamp) -> String {
-        let Finding { scope, block, .. } = self;
-        let stands = if self.stands { "stands" } else { "is wanted, and does not stand" };
+        let Finding { scope, block, backend, .. } = self;
+        let stands = self.missing.as_ref().map_or_else(
+            || format!("{scope} stands on {backend}"),
+            |why| format!("{scope} does not stand on {backend}: {}", printable(why)),
+        );
         let until = block.until.map_or_else(
             || "it is unblocked".to_owned(),
             |until| format!("{} ({} left)", moment(until), left(until.since(now))),
         );
         let since = block.since.map_or_else(|| "not known".to_owned(), moment);
         format!(
-            "{scope} {stands} on {}\n  rule    {}\n  reason  {}\n  since   {since}\n  until   {until}\n  \
+            "{stands}\n  rule    {}\n  reason  {}\n  since   {since}\n  until   {until}\n  \
              ended by: psentry-block unblock {scope}\n",
-            self.backend,
             block.rule.as_deref().unwrap_or("-"),
             block.reason.as_deref().unwrap_or("-"),
         )
