@@ -83,6 +83,8 @@ let
       "/var/lib/psentry-block"
       "--allow"
       "${ignore}"
+      "--control"
+      "/run/psentry-block/control"
     ]
     ++ toFlags {
       backend = cfg.block.backends;
@@ -137,13 +139,16 @@ let
     PrivateNetwork = false;
     PrivateUsers = false;
   };
-  # iptables asks for sets by a raw socket.
+  # Another socket for commands by hand; iptables asks for sets by a raw one.
   blockRights =
     firewallRights
+    // {
+      RestrictAddressFamilies = "AF_NETLINK AF_UNIX";
+    }
     // lib.optionalAttrs (lib.elem "ipset" cfg.block.backends) {
       CapabilityBoundingSet = "CAP_NET_ADMIN CAP_NET_RAW";
       AmbientCapabilities = "CAP_NET_ADMIN CAP_NET_RAW";
-      RestrictAddressFamilies = "AF_NETLINK AF_INET";
+      RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
     };
   # With capset the half that reads what strangers sent gives up every right.
   trapRights = firewallRights // {

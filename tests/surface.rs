@@ -44,9 +44,11 @@ fn help_and_manual_name_the_same_flags() {
     for program in PROGRAMS {
         let mut help = flags_of_help(&String::from_utf8(run(program, &["--help"]).stdout).unwrap());
         if program == "psentry-block" {
-            for command in ["list", "unblock", "flush"] {
+            for command in ["list", "unblock", "flush", "block", "status", "why", "panic", "resume"] {
                 let output = run(program, &[command, "--help"]);
                 assert!(output.status.success(), "{command}");
+                let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+                assert!(lines <= 50, "{command}: {lines} lines of help");
                 help.extend(flags_of_help(&String::from_utf8(output.stdout).unwrap()));
             }
         }
@@ -156,6 +158,9 @@ fn completions_complete_the_flags() {
             assert!(output.status.success() && script.contains("check"), "{program} {shell}");
         }
         let script = run(program, &["--completions", "bash"]).stdout;
+        let commands = ["list", "unblock", "flush", "block", "status", "why", "panic", "resume"];
+        let text = String::from_utf8_lossy(&script);
+        assert!(program != "psentry-block" || commands.iter().all(|command| text.contains(command)));
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), script).unwrap();
         let read = Command::new("bash").arg("-n").arg(file.path()).status().unwrap();

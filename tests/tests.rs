@@ -11,6 +11,7 @@
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
 //! | `fuse.rs` | the blocker alone: who is logged in, whom `--allow` names, the brake |
 //! | `heal.rs`, `heal/`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
+//! | `people.rs`, `people/` | what people ask of the blocker: block, status, why, panic, the control socket |
 //! | `remember.rs`, `remember/` | the blocker alone: what it remembers beyond a kill and a reboot |
 //! | `booted.rs` | units/install on a really booted systemd |
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
@@ -46,6 +47,7 @@ mod judge;
 mod listen;
 mod mirage;
 mod nix;
+mod people;
 mod remember;
 mod scans;
 mod stages;

@@ -174,7 +174,7 @@ pub struct Entry {
 /// The longest reason that is kept. A sentence of the judge is shorter.
 const LONGEST_REASON: usize = 300;
 
-/// What is kept of a reason that came from outside: what a terminal prints as itself, and not too much of it.
+/// What is kept of a reason or a rule's name that came from outside: what a terminal prints as itself, and not too much of it.
 #[must_use]
 pub fn told(reason: &str) -> Option<String> {
     let shown: String = printable(reason).chars().take(LONGEST_REASON).collect();

@@ -1,10 +1,11 @@
 //! The flags, and nothing else: what they mean for a run is decided in `run.rs` and `backends/`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use psentry_records::Prefix;
+use psentry_records::{Prefix, canonical};
 use psentry_stage::parse_duration;
 
 use crate::brake::Rate;
@@ -37,6 +38,12 @@ pub struct Flags {
     /// The directory in which blocks are remembered beyond a restart and a reboot
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// The socket on which it is asked by the commands block, status and why [default: none]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Who may ask there, as an octal mode
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = mode)]
+    pub control_mode: u32,
     /// The most blocks at a time
     #[arg(long, global = true, value_name = "N", default_value_t = 100_000)]
     pub max_blocks: usize,
@@ -79,6 +86,34 @@ pub enum Command {
     },
     /// End all blocks and take every trace of psentry away
     Flush,
+    /// Block by hand, and say so once it is confirmed
+    Block {
+        /// An address or a prefix
+        #[arg(value_name = "CIDR")]
+        scope: Prefix,
+        /// For how long [default: until it is unblocked]
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+        span: Option<Duration>,
+        /// Why, for people who list
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Show whether everything is enforced; exits 1 if not
+    Status,
+    /// Show every block that holds an address; exits 1 if none does
+    Why {
+        /// The address
+        #[arg(value_name = "ADDRESS", value_parser = address)]
+        addr: IpAddr,
+    },
+    /// Let everybody in, and block nobody until 'resume'
+    Panic {
+        /// Why, for people who look
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// End a panic; who was let in by it stays let in
+    Resume,
 }
 
 /// The backends by name.
@@ -98,6 +133,18 @@ pub enum Which {
     Exec,
     /// Says what it would do.
     DryRun,
+}
+
+/// Reads an address. For clap's `value_parser`.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let addr = text.parse::<IpAddr>().map_err(|_| "write an address, such as 192.0.2.7 or 2001:db8::7")?;
+    Ok(canonical(addr))
+}
+
+/// Reads the mode of a file as chmod(1) does. For clap's `value_parser`.
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "write a mode as chmod(1) takes it, such as 0600 or 0660".to_owned())
 }
 
 impl Which {

@@ -20,7 +20,7 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let (readers, mut trouble) = readers(flags);
     let recall = Recall::of(flags);
     let now = Timestamp::now();
-    let mut blocks: Vec<(&str, Entry)> = Vec::new();
+    let mut blocks: Vec<(&str, Entry, Block)> = Vec::new();
     let mut missing = 0;
     for (which, reader) in readers {
         let Some((_, entries)) = reader else { continue };
@@ -30,8 +30,10 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
         });
         for mut entry in entries {
             let block = remembered.remove(&entry.scope);
-            entry.rule = entry.rule.or(block.and_then(|block| block.rule));
-            blocks.push((which.name(), entry));
+            // Not every backend has room for the rule, and none for the rest.
+            let block = block.unwrap_or_default();
+            entry.rule = entry.rule.or(block.rule.clone());
+            blocks.push((which.name(), entry, block));
         }
         missing += remembered.len();
     }
@@ -40,10 +42,13 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     }
     blocks.sort_by(|a, b| (a.1.scope, a.0).cmp(&(b.1.scope, b.0)));
     let text = if io::stdout().is_terminal() && !blocks.is_empty() {
-        listing::table(&blocks, now).into_bytes()
+        listing::table(&blocks, now, listing::columns()).into_bytes()
     } else {
-        let outcome = |(backend, entry): &(&str, Entry)| OutcomeBody {
+        let outcome = |(backend, entry, block): &(&str, Entry, Block)| OutcomeBody {
             until: entry.until,
+            rule: entry.rule.clone(),
+            reason: block.reason.clone(),
+            since: block.since,
             ..body(Action::Block, entry.scope, Some(backend), OutcomeResult::Already)
         };
         lines(blocks.iter().map(outcome), host)
@@ -168,11 +173,11 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
 }
 
 /// A backend and what it holds; `None`: it cannot be read.
-type Reader = (Which, Option<(Box<dyn Backend>, Vec<Entry>)>);
+pub(crate) type Reader = (Which, Option<(Box<dyn Backend>, Vec<Entry>)>);
 
 /// The chosen backends and what each holds; if none is chosen, all that this machine has. The second part: what
 /// went wrong with one that could be used.
-fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
+pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
     let chosen = flags.chosen();
     let mut readers = Vec::new();
     let mut trouble: Option<Error> = None;
@@ -198,7 +203,7 @@ fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
 }
 
 /// Outcomes as lines.
-fn lines(outcomes: impl IntoIterator<Item = OutcomeBody>, host: Option<&str>) -> Vec<u8> {
+pub(crate) fn lines(outcomes: impl IntoIterator<Item = OutcomeBody>, host: Option<&str>) -> Vec<u8> {
     let mut text = Vec::new();
     let mut line = Vec::new();
     for body in outcomes {
@@ -212,7 +217,7 @@ fn lines(outcomes: impl IntoIterator<Item = OutcomeBody>, host: Option<&str>) ->
 }
 
 /// Writes to standard output; a reader that has seen enough is no error.
-fn print(text: &[u8]) -> Result<(), Error> {
+pub(crate) fn print(text: &[u8]) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(Arc::new(error))),
@@ -221,13 +226,13 @@ fn print(text: &[u8]) -> Result<(), Error> {
 }
 
 /// The error that the program ends with: the first one. Others are told at once.
-fn worst(trouble: Option<Error>, error: Error) -> Option<Error> {
+pub(crate) fn worst(trouble: Option<Error>, error: Error) -> Option<Error> {
     if trouble.is_some() {
         say(&error.to_string());
     }
     trouble.or(Some(error))
 }
 
-fn say(sentence: &str) {
+pub(crate) fn say(sentence: &str) {
     let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
 }

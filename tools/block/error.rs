@@ -76,6 +76,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Another psentry-block listens on the control socket.
+    #[error(
+        "--control {}: another psentry-block listens there; end it, or give this one another --control",
+        path.display()
+    )]
+    Listened {
+        /// The socket.
+        path: PathBuf,
+    },
     /// It is done, and has no effect.
     #[error("{0}")]
     NoEffect(String),
@@ -91,6 +100,12 @@ pub enum Error {
     /// Standard output: whoever read the outcomes is gone.
     #[error("standard output: {0}; without a reader of its outcomes psentry-block stops")]
     Output(Arc<io::Error>),
+    /// What was asked was answered, and the answer is no.
+    #[error("{0}")]
+    No(String),
+    /// Somebody must not do that.
+    #[error("{0}")]
+    Forbidden(String),
     /// The program ends, and something is not as it should be.
     #[error("{0}")]
     Unfinished(String),
@@ -123,13 +138,15 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Error::Missing { .. } => Exit::Unavailable,
-            Error::NotPermitted { .. } => Exit::NoPermission,
+            Error::No(_) => Exit::No,
+            Error::NotPermitted { .. } | Error::Forbidden(_) => Exit::NoPermission,
             Error::System(error) if error.is_permission() => Exit::NoPermission,
             Error::File { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => Exit::NoPermission,
             Error::System(_)
             | Error::Full { .. }
             | Error::Locked { .. }
             | Error::Kept { .. }
+            | Error::Listened { .. }
             | Error::NoEffect(_)
             | Error::Unfinished(_) => Exit::Os,
             Error::File { .. } | Error::Input(_) | Error::Output(_) => Exit::Io,

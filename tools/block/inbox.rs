@@ -2,6 +2,7 @@
 //! reading, and what waits is bounded by the number of scopes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 
 use crate::backend::{Block, Wish};
+use crate::control::Answers;
 use crate::error::Error;
 
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the
@@ -37,6 +39,10 @@ struct Waiting {
     rung: bool,
     finish: Option<Finish>,
     found: Vec<Found>,
+    /// What people want to know of the backend.
+    questions: Vec<(Tell, Answers)>,
+    /// Whether everybody was let in because of a panic.
+    opened: bool,
 }
 
 /// What the backend found that the ledger does not know: the scope was let in by somebody.
@@ -65,6 +71,15 @@ pub(crate) struct Ask {
     pub(crate) action: Action,
     /// What it is answered when all goes well.
     pub(crate) well: OutcomeResult,
+}
+
+/// What a worker is asked to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tell {
+    /// How its backend is.
+    Status,
+    /// Which blocks that it is to make hold this address.
+    Why(IpAddr),
 }
 
 /// How the work ends.
@@ -119,6 +134,28 @@ impl Inbox {
     /// What the ledger should know.
     pub(crate) fn found(&self) -> Vec<Found> {
         std::mem::take(&mut self.lock().found)
+    }
+
+    /// Has the worker tell something of its backend.
+    pub(crate) fn ask(&self, what: Tell, answers: Answers) {
+        let mut waiting = self.lock();
+        waiting.questions.push((what, answers));
+        self.ring(&mut waiting);
+    }
+
+    /// What people want to know since the last call.
+    pub(crate) fn questions(&self) -> Vec<(Tell, Answers)> {
+        std::mem::take(&mut self.lock().questions)
+    }
+
+    /// Takes note that everybody was let in.
+    pub(crate) fn tell_opened(&self) {
+        self.lock().opened = true;
+    }
+
+    /// Whether everybody was let in since the last call.
+    pub(crate) fn opened(&self) -> bool {
+        std::mem::take(&mut self.lock().opened)
     }
 
     /// How many scopes wait.

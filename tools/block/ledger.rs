@@ -105,7 +105,7 @@ impl Ledger {
         }
         let block = Block {
             until,
-            rule: verdict.body.rule.clone(),
+            rule: verdict.body.rule.as_deref().and_then(told),
             port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
             proto: verdict.common.proto,
             since: Some(from),
@@ -150,6 +150,12 @@ impl Ledger {
     pub fn let_in(&mut self, whom: impl Fn(Prefix) -> bool) {
         self.blocks.retain(|scope, _| !whom(*scope));
         self.ends.retain(|(_, scope)| !whom(*scope));
+    }
+
+    /// Forgets everything: everybody was let in.
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+        self.ends.clear();
     }
 
     /// Forgets what has ended.

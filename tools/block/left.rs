@@ -53,6 +53,11 @@ impl Left {
         missing.sort_unstable_by_key(|(scope, _)| *scope);
         Left { found, unsure, missing, news, unwanted: Vec::new() }
     }
+
+    /// Puts nothing back, for a panic holds. Gives what is to be forgotten.
+    pub(crate) fn forget(&mut self) -> Vec<Prefix> {
+        std::mem::take(&mut self.missing).into_iter().map(|(scope, _)| scope).collect()
+    }
 }
 
 fn alike(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {

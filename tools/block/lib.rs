@@ -11,6 +11,8 @@
 //! | `pace.rs` | one more: how soon what others took away is put back |
 //! | `surroundings.rs`, `logind.rs`, `allow.rs` | what the guard saw last of this machine; whom it leaves alone |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
+//! | `control/` | the socket on which a running psentry-block is asked |
+//! | `people/`, `panic.rs` | `block`, `status`, `why`, `panic`, `resume`; what a panic is |
 //! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
 //! | `note.rs`, `lock.rs` | what several backends need; netlink and programs are in `tools/kernel` |
@@ -24,6 +26,7 @@ mod brake;
 mod braking;
 pub mod cli;
 mod commands;
+mod control;
 mod error;
 pub mod guard;
 mod inbox;
@@ -35,6 +38,8 @@ mod logind;
 mod memory;
 mod note;
 mod pace;
+mod panic;
+mod people;
 mod recall;
 mod report;
 mod run;

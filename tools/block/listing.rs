@@ -1,17 +1,30 @@
-//! Blocks as a table for people. Text that came from outside was cleaned where it was read (`note.rs`).
+//! Blocks, and anything else, as a table for people. Text that came from outside was cleaned where it was read
+//! (`note.rs`, `backend::told`).
 
 use std::time::Duration;
 
 use psentry_records::Timestamp;
 
-use crate::backend::Entry;
+use crate::backend::{Block, Entry};
 use crate::note::moment;
 
-/// A table of blocks with the backend that holds each.
-pub(crate) fn table(blocks: &[(&str, Entry)], now: Timestamp) -> String {
-    let head = ["SCOPE", "BACKEND", "LEFT", "UNTIL", "RULE"].map(str::to_owned);
-    let row = |(backend, entry): &(&str, Entry)| {
-        [
+/// How wide a terminal is that does not say so.
+const COLUMNS: usize = 100;
+
+/// A reason of fewer letters tells nothing.
+const SHORTEST: usize = 16;
+
+/// How wide the terminal is, as a shell that exports it says.
+pub(crate) fn columns() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(COLUMNS)
+}
+
+/// A table of blocks with the backend that holds each, and what else is known; with the reason, if it has room in so
+/// many `columns`.
+pub(crate) fn table(blocks: &[(&str, Entry, Block)], now: Timestamp, columns: usize) -> String {
+    let head = ["SCOPE", "BACKEND", "LEFT", "UNTIL", "RULE"].map(str::to_owned).to_vec();
+    let row = |(backend, entry, _): &(&str, Entry, Block)| {
+        vec![
             entry.scope.to_string(),
             (*backend).to_owned(),
             entry.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
@@ -19,12 +32,24 @@ pub(crate) fn table(blocks: &[(&str, Entry)], now: Timestamp) -> String {
             entry.rule.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(blocks.iter().map(row)).collect();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(blocks.iter().map(row)).collect();
+    let used: usize = widths(&rows).iter().map(|width| width + 2).sum();
+    let room = columns.saturating_sub(used);
+    let reasons = blocks.iter().map(|(_, _, block)| block.reason.as_deref());
+    if room >= SHORTEST && reasons.clone().any(|reason| reason.is_some()) {
+        let texts = std::iter::once("REASON").chain(reasons.map(Option::unwrap_or_default));
+        for (row, text) in rows.iter_mut().zip(texts) {
+            row.push(shortened(text, room));
+        }
+    }
+    lined_up(&rows)
+}
+
+/// Rows with their columns lined up; the first one is the head.
+pub(crate) fn lined_up(rows: &[Vec<String>]) -> String {
+    let widths = widths(rows);
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
@@ -33,8 +58,23 @@ pub(crate) fn table(blocks: &[(&str, Entry)], now: Timestamp) -> String {
     text
 }
 
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    (0..columns).map(width).collect()
+}
+
+/// At most so many letters of a text.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(3)).chain("...".chars()).collect()
+}
+
 /// A span in its two largest units, as people say it.
-fn left(span: Duration) -> String {
+pub(crate) fn left(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -49,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_lines_up() {
+    fn a_table_lines_up_and_tells_the_reason_where_it_has_room() {
         let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
         let entry = |scope: &str, seconds: Option<u64>| {
             Entry::new(
@@ -58,13 +98,24 @@ mod tests {
                 seconds.map(|_| "fan".to_owned()),
             )
         };
-        let text =
-            table(&[("nft", entry("192.0.2.7", Some(3725))), ("route", entry("2001:db8::/64", None))], now);
+        let reason = Some("7 ports within two seconds".to_owned());
+        let blocks = [
+            ("nft", entry("192.0.2.7", Some(3725)), Block { reason, ..Block::default() }),
+            ("route", entry("2001:db8::/64", None), Block::default()),
+        ];
+        let narrow = "SCOPE          BACKEND  LEFT   UNTIL                 RULE\n\
+                      192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan\n\
+                      2001:db8::/64  route    -      unblocked             -\n";
+        assert_eq!(table(&blocks, now, 72), narrow);
         assert_eq!(
-            text,
-            "SCOPE          BACKEND  LEFT   UNTIL                 RULE\n\
-             192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan\n\
+            table(&blocks, now, 80),
+            "SCOPE          BACKEND  LEFT   UNTIL                 RULE  REASON\n\
+             192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan   7 ports within two...\n\
              2001:db8::/64  route    -      unblocked             -\n"
+        );
+        assert_eq!(
+            table(&blocks[1..], now, 80).lines().next(),
+            Some("SCOPE          BACKEND  LEFT  UNTIL      RULE")
         );
     }
 

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,9 +20,20 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How often it is tried: flock(2) that waits cannot be given a limit.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long who must not be held up waits for it, and then goes on without.
+const BOLD_LIMIT: Duration = Duration::from_secs(1);
+
+/// Whether this process goes on without a lock that it does not get; only `panic` does.
+static BOLD: AtomicBool = AtomicBool::new(false);
+
+/// From now on no lock is waited for longer than a second: then this process goes on without it.
+pub(crate) fn go_on_without() {
+    BOLD.store(true, Ordering::Relaxed);
+}
+
 /// A lock that is held until it is dropped.
 pub(crate) struct Lock {
-    _held: Flock<File>,
+    _held: Option<Flock<File>>,
     path: PathBuf,
 }
 
@@ -38,7 +50,7 @@ impl Lock {
     /// The lock on a directory: nobody of us changes a file in it meanwhile.
     pub(crate) fn directory(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::file(path, "open it"))?;
-        Ok(Lock { _held: wait(file, path, LIMIT)?, path: path.to_owned() })
+        Ok(Lock { _held: hold(file, path)?, path: path.to_owned() })
     }
 
     /// The lock on a file of that name in the runtime directory, which exists only for that.
@@ -56,9 +68,9 @@ impl Lock {
                 Err(error) => return Err(Error::file(&path, "open the lock")(error)),
             };
             like_its_directory(&file, &directory);
-            let held = wait(file, &path, LIMIT)?;
+            let held = hold(file, &path)?;
             // Whoever held it may have taken the file away, and then this lock locks nothing.
-            if same(&held, &path) {
+            if held.as_ref().is_none_or(|held| same(held, &path)) {
                 return Ok(Lock { _held: held, path });
             }
         }
@@ -90,6 +102,15 @@ pub(crate) fn like_its_directory(file: &File, directory: &Path) {
         && (is.uid(), is.gid()) != (wanted.uid(), wanted.gid())
     {
         let _ = fchown(file, Some(wanted.uid()), Some(wanted.gid()));
+    }
+}
+
+/// The lock on a file; `None`: this process goes on without.
+fn hold(file: File, path: &Path) -> Result<Option<Flock<File>>, Error> {
+    let bold = BOLD.load(Ordering::Relaxed);
+    match wait(file, path, if bold { BOLD_LIMIT } else { LIMIT }) {
+        Err(Error::Locked { .. }) if bold => Ok(None),
+        held => held.map(Some),
     }
 }
 

@@ -214,7 +214,13 @@ pub(crate) fn read(directory: &Path, backend: &str) -> Result<HashMap<Prefix, Bl
 
 /// Has a backend forget scopes, whether or not a psentry-block keeps its memory; on the disk when this returns.
 pub(crate) fn let_in(directory: &Path, backend: &str, scopes: &[Prefix]) -> Result<(), Error> {
-    journal::let_in(&journal::path(directory, backend), scopes)
+    let scopes: Vec<_> = scopes.iter().map(|scope| (*scope, None)).collect();
+    journal::add(&journal::path(directory, backend), &scopes)
+}
+
+/// Has a backend remember a block, whether or not a psentry-block keeps its memory; on the disk when this returns.
+pub(crate) fn add(directory: &Path, backend: &str, scope: Prefix, block: &Block) -> Result<(), Error> {
+    journal::add(&journal::path(directory, backend), &[(scope, Some(block))])
 }
 
 #[cfg(test)]

@@ -36,6 +36,14 @@ impl Recall {
         self.directory.as_deref().map_or_else(|| Ok(HashMap::new()), |d| memory::read(d, which.name()))
     }
 
+    /// Has a block remembered; `false`: it is remembered nowhere.
+    pub(crate) fn add(&self, which: Which, scope: Prefix, block: &Block) -> Result<bool, Error> {
+        let Some(directory) = self.directory.as_deref().filter(|_| which != Which::DryRun) else {
+            return Ok(false);
+        };
+        memory::add(directory, which.name(), scope, block).map(|()| true)
+    }
+
     /// Has these forgotten.
     pub(crate) fn let_in(&self, which: Which, scopes: &[Prefix]) -> Result<(), Error> {
         match self.directory.as_deref() {

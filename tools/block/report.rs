@@ -9,10 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{
+    Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict,
+};
 use psentry_stage::{Complaints, Output, Patience};
 
+use crate::control::{Answer, Answers};
 use crate::error::Error;
+
+/// How many verdicts of the control socket are waited for at most: more than are asked at once.
+const WAITING: usize = 64;
 
 /// Where everything that psentry-block has to say goes.
 pub(crate) struct Reporter {
@@ -26,6 +32,8 @@ pub(crate) struct Reporter {
     stop: Epoll,
     _stopped: UnixStream,
     stopper: Mutex<Option<UnixStream>>,
+    /// Who asked by the control socket, and waits for the outcomes of a verdict.
+    waiting: Mutex<Vec<(Timestamp, Prefix, Answers)>>,
     /// What a test wants to see.
     #[cfg(test)]
     pub(crate) told: Mutex<Vec<OutcomeBody>>,
@@ -51,6 +59,7 @@ impl Reporter {
             stop,
             _stopped: stopped,
             stopper: Mutex::new(Some(stopper)),
+            waiting: Mutex::default(),
             #[cfg(test)]
             told: Mutex::default(),
         })
@@ -62,10 +71,36 @@ impl Reporter {
         lock(&self.told).push(body.clone());
         let now = Timestamp::now();
         let mut common = common.cloned().unwrap_or_else(|| Common::at(now));
+        let (decided, scope) = (common.timestamp, body.scope);
         common.timestamp = now;
         common.host.clone_from(&self.host);
         let record = Record::Outcome(Outcome { common, body });
+        self.answer(decided, scope, &record);
         self.put(|output| output.write_unless(self.stop.0.as_fd(), &record));
+    }
+
+    /// From now on the outcomes of this verdict go to whoever waits for `answers`, too.
+    pub(crate) fn tell_of(&self, verdict: &Verdict, answers: Answers) {
+        let mut waiting = lock(&self.waiting);
+        // Those before have long got theirs, or have left.
+        let over = waiting.len().saturating_sub(WAITING);
+        waiting.drain(..over);
+        waiting.push((verdict.common.timestamp, verdict.body.scope, answers));
+    }
+
+    fn answer(&self, decided: Timestamp, scope: Prefix, record: &Record) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        let Record::Outcome(Outcome { body, .. }) = record else { return };
+        let mut line = Vec::new();
+        if record.encode(&mut line).is_ok() {
+            waiting.retain(|(when, whom, answers)| {
+                let meant = (*when, *whom) == (decided, scope);
+                !meant || answers.send(Answer::Lines(body.backend.clone(), line.clone())).is_ok()
+            });
+        }
     }
 
     /// Passes on a line as it was read.
@@ -122,7 +157,17 @@ pub(crate) fn body(
     backend: Option<&str>,
     result: OutcomeResult,
 ) -> OutcomeBody {
-    OutcomeBody { action, scope, backend: backend.map(str::to_owned), result, until: None, error: None }
+    OutcomeBody {
+        action,
+        scope,
+        backend: backend.map(str::to_owned),
+        result,
+        until: None,
+        error: None,
+        rule: None,
+        reason: None,
+        since: None,
+    }
 }
 
 /// Ends the main loop's waiting, as a request to stop would.

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
 use psentry_stage::{Intake, Next, Patience, host_name};
 
 use crate::backend::{Block, Wish};
 use crate::brake::Brake;
 use crate::cli::{Command, Flags};
 use crate::commands;
+use crate::control::Control;
 use crate::error::Error;
 use crate::inbox::{Ask, Finish, Found, Inbox};
 use crate::ledger::{Decision, Ledger};
+use crate::panic::Panic;
+use crate::people;
 use crate::report::{Reporter, body};
 use crate::start::start;
 use crate::surroundings::Guard;
@@ -43,6 +46,13 @@ pub fn run(flags: Flags) -> Result<(), Error> {
         Some(Command::List) => commands::list(&flags, host.as_deref()),
         Some(Command::Unblock { scope }) => commands::unblock(&flags, *scope, host.as_deref()),
         Some(Command::Flush) => commands::flush(&flags, host.as_deref()),
+        Some(Command::Block { scope, span, reason }) => {
+            people::block(&flags, *scope, *span, reason.as_deref(), host.as_deref())
+        }
+        Some(Command::Status) => people::status(&flags),
+        Some(Command::Why { addr }) => people::why(&flags, *addr, host.as_deref()),
+        Some(Command::Panic { reason }) => people::panic(&flags, reason.as_deref(), host.as_deref()),
+        Some(Command::Resume) => people::resume(&flags),
         None => start(&flags, host)?.run(flags.release),
     }
 }
@@ -60,6 +70,12 @@ pub(crate) struct Stage {
     pub(crate) most: usize,
     /// Whether what is read is written, too.
     pub(crate) pass: bool,
+    /// Where people reach it, if they do.
+    pub(crate) control: Option<Control>,
+    /// Whether nothing more is read.
+    pub(crate) over: bool,
+    /// Where it is looked whether a panic holds.
+    pub(crate) panic: Panic,
 }
 
 /// A worker, as the main loop sees it.
@@ -73,18 +89,22 @@ impl Stage {
     fn run(mut self, release: bool) -> Result<(), Error> {
         let came = self.read();
         self.braked(true);
+        self.attend(true);
+        self.over = true;
         // Whatever ended the reading, the workers end in good order before it is told.
         let ended = matches!(came, Ok(true)) && !release;
         if ended {
             self.finish(Finish::Ended);
             while self.reporter.broken().is_none() && self.workers.iter().any(|w| !w.thread.is_finished()) {
                 match self.intake.linger(Some(LOOK)) {
-                    Ok(Next::Nothing) => {}
+                    Ok(Next::Nothing) => self.attend(true),
                     Ok(Next::ReaderGone) => self.reporter.reader_gone(),
                     _ => break,
                 }
             }
         }
+        // Whoever asks from here on finds nobody, and knows it.
+        self.control = None;
         self.reporter.stopping();
         self.finish(if release { Finish::Remove } else { Finish::Stop });
         let mut result = came.map(|_| ());
@@ -105,6 +125,7 @@ impl Stage {
         let mut patience = None;
         loop {
             self.hold_up();
+            self.attend(false);
             let next = self.intake.next(patience).map_err(|why| Error::Input(Arc::new(why)))?;
             if let Some(error) = self.reporter.broken() {
                 return Err(error);
@@ -130,6 +151,7 @@ impl Stage {
                     self.guard.rest();
                     self.braked(false);
                     patience = self.brake.as_ref().and_then(|brake| brake.patience(Instant::now()));
+                    self.attend(true);
                 }
                 Next::ReaderGone => self.reporter.reader_gone(),
                 Next::End => return Ok(true),
@@ -142,6 +164,7 @@ impl Stage {
     fn hold_up(&mut self) {
         let ahead = |workers: &[Hired]| workers.iter().map(|w| w.inbox.len()).min().unwrap_or(0);
         while ahead(&self.workers) >= AHEAD && self.reporter.broken().is_none() {
+            self.attend(true);
             match self.intake.linger(Some(BREATH)) {
                 Ok(Next::Nothing) => {}
                 Ok(Next::ReaderGone) => self.reporter.reader_gone(),
@@ -150,10 +173,21 @@ impl Stage {
         }
     }
 
-    fn verdict(&mut self, verdict: &Verdict) {
+    pub(crate) fn verdict(&mut self, verdict: &Verdict) {
         let now = Timestamp::now();
         let (action, scope) = (verdict.body.action, verdict.body.scope);
         let mut unknown = None;
+        if self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened) {
+            self.ledger.clear();
+        }
+        if action == Action::Block
+            && let Some(order) = self.panic.holds()
+        {
+            self.ledger.clear();
+            let error = Some(order.sentence());
+            let outcome = OutcomeBody { error, ..body(action, scope, None, OutcomeResult::Refused) };
+            return self.reporter.outcome(Some(&verdict.common), outcome);
+        }
         for Found { scope, was, is } in self.workers.iter().flat_map(|worker| worker.inbox.found()) {
             self.ledger.correct(scope, &was, is);
         }

@@ -1,6 +1,7 @@
 //! When what is to be done again on one backend: ends, renewals, retries. Pure: the moment is always given.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_records::{Common, Prefix, Timestamp};
@@ -40,6 +41,8 @@ pub(crate) enum State {
 pub(crate) struct Schedule {
     plans: HashMap<Prefix, Plan>,
     agenda: BTreeSet<(Timestamp, Prefix)>,
+    /// The latest failure.
+    latest: Option<(Timestamp, String)>,
 }
 
 impl Plan {
@@ -118,6 +121,18 @@ impl Schedule {
         self.plans.get(&scope)
     }
 
+    /// The plans for whatever holds `addr`, the narrowest first.
+    pub(crate) fn around(&self, addr: IpAddr) -> impl Iterator<Item = (Prefix, &Plan)> {
+        let longest = if addr.is_ipv4() { 32 } else { 128 };
+        let scopes = (0..=longest).rev().map(move |len| Prefix::around(addr, len));
+        scopes.filter_map(|scope| self.get(scope).map(|plan| (scope, plan)))
+    }
+
+    /// When a block failed last, and why.
+    pub(crate) fn latest_failure(&self) -> Option<&(Timestamp, String)> {
+        self.latest.as_ref()
+    }
+
     /// All scopes with plans, in order.
     pub(crate) fn scopes(&self) -> Vec<Prefix> {
         let mut scopes: Vec<Prefix> = self.plans.keys().copied().collect();
@@ -172,6 +187,7 @@ impl Schedule {
             Some(State::Failing { wait, why: before, .. }) => (longer(*wait), before == why),
             _ => (FIRST_WAIT, false),
         };
+        self.latest = Some((now, why.to_owned()));
         let stood = self.get(scope).and_then(Plan::stands).cloned();
         let state =
             State::Failing { retry: now.plus(wait), wait, why: why.to_owned(), stood, refused: false };

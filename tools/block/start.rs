@@ -12,11 +12,13 @@ use crate::backend::{Backend, Block};
 use crate::backends;
 use crate::brake::Brake;
 use crate::cli::{Flags, Which};
+use crate::control::Control;
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::left::Left;
 use crate::memory::Memory;
+use crate::panic::Panic;
 use crate::report::Reporter;
 use crate::run::{Hired, Stage};
 use crate::surroundings::Guard;
@@ -35,17 +37,29 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     // Before the first thread, so that every thread leaves signals to the main loop.
     let signals = Signals::catch().map_err(|errno| Error::system("catch signals")(errno.into()))?;
     let reporter = Arc::new(Reporter::stdout(host, signals.as_fd())?);
-    let intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
+    let control = match &flags.control {
+        Some(path) => Some(Control::listen(path, flags.control_mode)?),
+        None => None,
+    };
+    let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
+    if let Some(control) = &control {
+        intake.heed_bell(control.bell()?);
+    }
     let mut opened = Vec::new();
     for which in chosen {
         opened.push((which, backends::open(which, flags)?));
     }
     let (ledger, brake) = (Ledger::new(flags.max_blocks), flags.brake.map(Brake::new));
     let (workers, most, pass, allowed) = (Vec::new(), flags.max_blocks, flags.pass, 0);
-    let mut stage = Stage { intake, reporter, ledger, workers, guard, allowed, brake, most, pass };
+    let (panic, over) = (Panic::of(flags), false);
+    let mut stage =
+        Stage { intake, reporter, ledger, workers, guard, allowed, brake, most, pass, control, over, panic };
     for (which, backend) in opened {
         let hired = hire(&mut stage, flags, which, backend)?;
         stage.workers.push(hired);
+    }
+    if let Some(path) = &flags.control {
+        stage.reporter.tell(&format!("{}: psentry-block may be asked here", path.display()));
     }
     Ok(stage)
 }
@@ -73,10 +87,18 @@ fn hire(
     let opened = state.map(|state| Memory::open(state, which.name(), &stage.reporter)).transpose()?;
     let (mut memory, remembered) = opened.unzip();
     let mut left = Left::compare(backend.prepare()?, backend.unsure()?, remembered);
-    let Stage { ledger, guard, reporter, .. } = stage;
+    let Stage { ledger, guard, reporter, panic, .. } = stage;
+    let held = panic.holds().map(|order| order.sentence());
+    if let Some(why) = &held {
+        reporter.tell(&format!("{}: {why}", which.name()));
+        for scope in left.forget() {
+            memory.iter_mut().for_each(|memory| memory.note(scope, None));
+        }
+    }
     let unsure = left.unsure.iter().map(|entry| (entry.scope, Block::from(entry)));
     for (scope, block) in left.found.iter().map(|(entry, block)| (entry.scope, block.clone())).chain(unsure) {
-        match guard.refusal(scope)? {
+        let why = held.clone().map_or_else(|| guard.refusal(scope), |why| Ok(Some(why)))?;
+        match why {
             Some(why) => left.unwanted.push((scope, why)),
             None => ledger.adopt(scope, &block),
         }
@@ -109,7 +131,8 @@ fn hire(
     let inbox = Arc::new(Inbox::new()?);
     let name = backend.name();
     let (inbox_too, reporter) = (Arc::clone(&inbox), Arc::clone(reporter));
-    let worker = Worker::new(backend, left, memory, inbox_too, guard.clone(), reporter);
+    let mut worker = Worker::new(backend, left, memory, inbox_too, guard.clone(), reporter);
+    worker.heed(panic.clone());
     let thread = thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || worker.run())

@@ -6,7 +6,9 @@ mod ending;
 mod healing;
 mod jobs;
 mod noticing;
+mod opening;
 mod remembering;
+mod telling;
 mod waiting;
 
 use std::collections::HashSet;
@@ -22,6 +24,7 @@ use crate::inbox::{Ask, Finish, Inbox, Pending};
 use crate::left::Left;
 use crate::memory::Memory;
 use crate::pace::Pace;
+use crate::panic::Panic;
 use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
 use crate::surroundings::Guard;
@@ -55,6 +58,11 @@ pub(crate) struct Worker {
     memory: Option<Memory>,
     missing: Vec<Prefix>,
     parting: bool,
+    /// Where it is looked whether a panic holds.
+    panic: Panic,
+    /// Since when it works, and what was last put back when, for people who ask.
+    began: Timestamp,
+    repaired: Option<(Timestamp, String)>,
 }
 
 /// Why something is done.
@@ -116,6 +124,9 @@ impl Worker {
             memory,
             missing,
             parting: false,
+            panic: Panic::default(),
+            began: now,
+            repaired: None,
         };
         for scope in left.news {
             let block = worker.schedule.get(scope).map(|plan| plan.block.clone());
@@ -138,6 +149,7 @@ impl Worker {
             let (next, watch) = (self.next(), self.backend.watch());
             let (arrived, finish) = self.inbox.take(self.at_once(), next, known, watch);
             self.round(arrived);
+            self.tell();
             if finish != known {
                 known = finish;
                 match finish {
@@ -160,6 +172,7 @@ impl Worker {
         self.guard.glance();
         self.spare();
         self.notice();
+        self.open_up();
         self.mend();
         // What was just decided about a scope replaces what was planned for it.
         let decided: HashSet<Prefix> = arrived.iter().map(|(scope, _)| *scope).collect();
@@ -167,6 +180,8 @@ impl Worker {
         let jobs = self.settle(arrived);
         self.work(jobs);
         self.due(&decided, false);
+        // What slipped in before the panic was seen.
+        self.open_up();
     }
 
     /// Clocks are set, and machines sleep.
@@ -205,12 +220,13 @@ impl Worker {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             let now = Timestamp::now();
-            let (changes, reasons): (Vec<Change>, Vec<Job>) = jobs
+            let some = jobs
                 .by_ref()
                 .take(self.at_once())
                 .map(|(change, job)| jobs::in_time(change, job, now))
                 .filter_map(|(change, job)| self.not_yet(change, job))
-                .unzip();
+                .collect();
+            let (changes, reasons): (Vec<Change>, Vec<Job>) = self.hold_off(some).into_iter().unzip();
             if changes.is_empty() {
                 continue;
             }

@@ -254,7 +254,14 @@ impl Record {
                 (&mut verdict.common, vec![verdict.body.reason.as_mut(), verdict.body.rule.as_mut()])
             }
             Record::Outcome(outcome) => {
-                (&mut outcome.common, vec![outcome.body.error.as_mut(), outcome.body.backend.as_mut()])
+                let body = &mut outcome.body;
+                let texts = vec![
+                    body.error.as_mut(),
+                    body.backend.as_mut(),
+                    body.reason.as_mut(),
+                    body.rule.as_mut(),
+                ];
+                (&mut outcome.common, texts)
             }
             Record::Vouch(vouch) => {
                 (&mut vouch.common, vec![vouch.body.user.as_mut(), vouch.body.method.as_mut()])

@@ -14,6 +14,8 @@ use clap_complete::Shell;
 pub enum Exit {
     /// All is well.
     Ok = 0,
+    /// What was asked was answered, and the answer is no.
+    No = 1,
     /// The command line is wrong.
     Usage = 64,
     /// A program that is needed is missing.

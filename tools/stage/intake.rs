@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,6 +27,8 @@ pub struct Intake {
     /// Standard output, only to see that its reader is gone.
     output: File,
     signals: Signals,
+    /// Readable when somebody else wants the caller's attention.
+    bell: Option<OwnedFd>,
     stopping: Option<Stopping>,
     requests: Requests,
     ended: bool,
@@ -54,6 +56,7 @@ struct Stopping {
 struct Seen {
     readable: bool,
     signalled: bool,
+    rung: bool,
     reader_gone: bool,
 }
 
@@ -63,8 +66,8 @@ struct Seen {
 pub enum Next<T = Record> {
     /// A line of the input.
     Item(Item<T>),
-    /// Nothing, for as long as was asked for, or until a signal asked for something that is no end:
-    /// [`Intake::requests`] says what.
+    /// Nothing, for as long as was asked for, or until a signal asked for something that is no end
+    /// ([`Intake::requests`] says what), or the bell was rung ([`Intake::heed_bell`]).
     Nothing,
     /// The input has ended; nothing more will come.
     End,
@@ -86,10 +89,16 @@ impl Intake {
             reader: Reader::new(stdin),
             output,
             signals,
+            bell: None,
             stopping: None,
             requests: Requests::default(),
             ended: false,
         })
+    }
+
+    /// From now on waiting ends with [`Next::Nothing`], too, when `bell` is readable, which the caller then sees to.
+    pub fn heed_bell(&mut self, bell: OwnedFd) {
+        self.bell = Some(bell);
     }
 
     /// The next record, or what else there is to know; waits at most `patience` (`None`: for ever).
@@ -133,6 +142,8 @@ impl Intake {
                 }
             } else if seen.readable {
                 self.ended = !if over { self.reader.fill_one()? } else { self.reader.fill()? };
+            } else if seen.rung {
+                return Ok(Next::Nothing);
             } else {
                 return Ok(if grace.is_some() { Next::Stop } else { Next::Nothing });
             }
@@ -188,23 +199,25 @@ impl Intake {
 
     /// Waits for something to happen.
     fn wait(&self, patience: Option<Duration>, input: bool) -> io::Result<Seen> {
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             // Asked for nothing, a pipe without a reader still tells of its error.
             PollFd::new(self.output.as_fd(), PollFlags::empty()),
-            PollFd::new(self.reader.source().as_fd(), PollFlags::POLLIN),
         ];
-        let watched = if input { &mut fds[..] } else { &mut fds[..2] };
-        match poll(watched, timeout(patience)) {
+        fds.extend(self.bell.as_ref().map(|bell| PollFd::new(bell.as_fd(), PollFlags::POLLIN)));
+        fds.extend(input.then(|| PollFd::new(self.reader.source().as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, timeout(patience)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let [signals, output, stdin] = fds;
+        let mut seen = fds.iter().map(PollFd::any);
+        let mut next = |unclear| seen.next().map(|any| any.unwrap_or(unclear));
         Ok(Seen {
+            signalled: next(true) == Some(true),
+            reader_gone: next(false) == Some(true),
+            rung: self.bell.is_some() && next(true) == Some(true),
             // Whatever poll says of standard input, an error or a hang-up too, read(2) tells the rest.
-            readable: input && stdin.any().unwrap_or(true),
-            signalled: signals.any().unwrap_or(true),
-            reader_gone: output.any().unwrap_or(false),
+            readable: input && next(true) == Some(true),
         })
     }
 }

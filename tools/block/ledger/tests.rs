@@ -82,8 +82,10 @@ fn a_block_knows_since_when_and_why_and_nothing_of_it_is_syntax() {
     let mut ledger = Ledger::new(10);
     let mut block = verdict(Action::Block, "192.0.2.7", 5, Some(60));
     block.body.reason = Some("7 ports\u{1b}[2J\n within 2 s".to_owned());
+    block.body.rule = Some("fan\u{1b}[2J".to_owned());
     let Decision::Block(decided) = ledger.decide(&block, at(9), |_| None) else { panic!() };
     assert_eq!((decided.since, decided.until), (Some(at(5)), Some(at(65))));
+    assert_eq!(decided.rule.as_deref(), Some("fan\\u{1b}[2J"));
     assert_eq!(decided.reason.as_deref(), Some("7 ports\\u{1b}[2J\\n within 2 s"));
     // A verdict of the future is one of now.
     block.body.scope = "192.0.2.8".parse().unwrap();

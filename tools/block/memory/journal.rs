@@ -11,6 +11,7 @@ use nix::fcntl::Flock;
 use psentry_records::{Prefix, Timestamp};
 
 use super::lines::{Held, line};
+use crate::backend::Block;
 use crate::error::Error;
 use crate::lock::{self, Lock};
 
@@ -154,20 +155,27 @@ pub(super) fn read(path: &Path) -> Result<Held, Error> {
     }
 }
 
-/// Notes in the journal of a running psentry-block, or of none, that scopes were let in; on the disk when this
-/// returns.
-pub(super) fn let_in(path: &Path, scopes: &[Prefix]) -> Result<(), Error> {
+/// Notes in the journal of a running psentry-block, or of none, that scopes were blocked, or (`None`) let in; on the
+/// disk when this returns. Where nothing was remembered, only a block is.
+pub(super) fn add(path: &Path, changes: &[(Prefix, Option<&Block>)]) -> Result<(), Error> {
     let Some(directory) = path.parent() else { return Ok(()) };
+    let blocks = changes.iter().any(|(_, block)| block.is_some());
+    if blocks {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(Error::file(directory, "make the directory"))?;
+    }
     let _lock = Lock::directory(directory)?;
     let write = || -> io::Result<()> {
-        // Never made here: it would belong to whoever calls, and not to the one that keeps it.
-        let mut file = match OpenOptions::new().read(true).append(true).open(path) {
+        let mut options = OpenOptions::new();
+        let mut file = match options.read(true).append(true).create(blocks).mode(0o600).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
+        // If it was made, it is to belong to the one that will keep it.
+        lock::like_its_directory(&file, directory);
         let mut text = if is_torn(&file)? { vec![b'\n'] } else { Vec::new() };
-        for scope in scopes {
-            line(*scope, None, Timestamp::now(), &mut text)?;
+        for (scope, block) in changes {
+            line(*scope, *block, Timestamp::now(), &mut text)?;
         }
         file.write_all(&text)?;
         file.sync_data()

@@ -42,7 +42,7 @@ impl Held {
         let (scope, from) = (verdict.body.scope, verdict.common.timestamp.min(now));
         let block = Block {
             until: verdict.body.duration.map(|seconds| from.plus(Duration::from_secs(seconds))),
-            rule: verdict.body.rule.clone(),
+            rule: verdict.body.rule.as_deref().and_then(told),
             port: verdict.common.dest_port,
             proto: verdict.common.proto,
             since: Some(from),

@@ -78,6 +78,8 @@ impl Worker {
         self.work(jobs);
         let stands = |scope: &&Prefix| self.schedule.get(**scope).is_some_and(|plan| plan.stands().is_some());
         let back = differences.missing.iter().filter(stands).count();
+        self.repaired =
+            Some((Timestamp::now(), format!("{back} {}, {who}", if back == 1 { "block" } else { "blocks" })));
         self.tell_repair(back, mended, &who, started.elapsed());
         self.slow_down();
     }

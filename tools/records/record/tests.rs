@@ -89,11 +89,12 @@ fn record() -> BoxedStrategy<Record> {
     );
     use OutcomeResult::*;
     let result = prop::sample::select(vec![Applied, Already, Refused, Failed, Released, Expired]);
-    let outcome = (common(), action(), prefix(), some(), result, when(), some()).prop_map(
-        |(common, action, scope, backend, result, until, error)| {
+    let told = (some(), some(), some(), when());
+    let outcome = (common(), action(), prefix(), some(), result, when(), told).prop_map(
+        |(common, action, scope, backend, result, until, (error, rule, reason, since))| {
             Record::Outcome(Outcome {
                 common,
-                body: OutcomeBody { action, scope, backend, result, until, error },
+                body: OutcomeBody { action, scope, backend, result, until, error, rule, reason, since },
             })
         },
     );

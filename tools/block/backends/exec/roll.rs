@@ -11,6 +11,7 @@ use psentry_records::{
 
 use crate::error::Error;
 use crate::lock::{Lock, like_its_directory, make_directory};
+use crate::report::body;
 
 /// A block by a command.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,14 +103,9 @@ fn lines(entries: &[Line]) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut line = Vec::new();
     for entry in entries {
-        let body = OutcomeBody {
-            action: Action::Block,
-            scope: entry.scope,
-            backend: Some("exec".to_owned()),
-            result: if entry.confirmed { OutcomeResult::Applied } else { OutcomeResult::Failed },
-            until: entry.until,
-            error: None,
-        };
+        let result = if entry.confirmed { OutcomeResult::Applied } else { OutcomeResult::Failed };
+        let body =
+            OutcomeBody { until: entry.until, ..body(Action::Block, entry.scope, Some("exec"), result) };
         Record::Outcome(Outcome { common: Common::at(Timestamp::now()), body }).encode(&mut line)?;
         text.extend_from_slice(&line);
     }

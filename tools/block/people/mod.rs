@@ -1,0 +1,21 @@
+//! What people ask of psentry-block, whether or not it runs: to block by hand, how it is, why an address is blocked, and
+//! to stop blocking at once.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `by_hand.rs` | `block` |
+//! | `status.rs`, `report.rs` | `status`; how one backend is |
+//! | `why.rs` | `why` |
+//! | `opening.rs` | `panic` and `resume` |
+
+mod by_hand;
+mod opening;
+mod report;
+mod status;
+mod why;
+
+pub(crate) use by_hand::block;
+pub(crate) use opening::{panic, resume};
+pub(crate) use report::Report;
+pub(crate) use status::status;
+pub(crate) use why::why;

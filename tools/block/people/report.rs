@@ -1,0 +1,106 @@
+//! How one backend is: a line on the control socket, and of `status`.
+
+use psentry_records::Timestamp;
+use psentry_stage::printable;
+use serde::{Deserialize, Serialize};
+
+use crate::control::line;
+use crate::note::moment;
+
+/// How one backend is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Report {
+    /// Which.
+    pub(crate) backend: String,
+    /// Since when it works; absent: psentry-block did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+    /// How many blocks are wanted; absent: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wanted: Option<usize>,
+    /// How many of those stand, read from where they stand; absent: that could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) standing: Option<usize>,
+    /// How many failed and are tried again.
+    pub(crate) failing: usize,
+    /// The latest failure, and when that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error_at: Option<Timestamp>,
+    /// What was last put back that others took away, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) repair: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) repaired: Option<Timestamp>,
+}
+
+impl Report {
+    /// Of a backend that does not say how it is.
+    pub(crate) fn without(backend: &str, error: String) -> Self {
+        Report { backend: backend.to_owned(), error: Some(error), ..Report::default() }
+    }
+
+    /// As a line.
+    pub(crate) fn line(&self) -> Vec<u8> {
+        line(self)
+    }
+
+    /// Whether all that is wanted stands. Where that is not known, it does not.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.failing == 0 && self.wanted.is_some() && self.standing >= self.wanted
+    }
+
+    /// How much of what is wanted stands, in words.
+    pub(crate) fn enforced(&self) -> String {
+        let number = |number: Option<usize>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        format!("enforced {} of {}", number(self.standing), number(self.wanted))
+    }
+
+    /// The cells of a row.
+    pub(super) fn row(&self) -> Vec<String> {
+        let when = |text: &Option<String>, at: Option<Timestamp>| match (text, at) {
+            (Some(text), Some(at)) => format!("{} {}", moment(at), printable(text)),
+            (Some(text), None) => printable(text),
+            (None, _) => "-".to_owned(),
+        };
+        vec![
+            self.backend.clone(),
+            self.enforced(),
+            self.failing.to_string(),
+            self.since.map_or_else(|| "-".to_owned(), moment),
+            when(&self.repair, self.repaired),
+            when(&self.error, self.error_at),
+        ]
+    }
+
+    /// What the cells of a row are.
+    pub(super) fn head() -> Vec<String> {
+        ["BACKEND", "ENFORCED", "FAILING", "SINCE", "LAST REPAIR", "LATEST ERROR"].map(str::to_owned).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_stand_is_enforced() {
+        let report = |wanted, standing, failing| Report { wanted, standing, failing, ..Report::default() };
+        assert!(report(Some(0), Some(0), 0).is_whole() && report(Some(412), Some(412), 0).is_whole());
+        for (wanted, standing, failing) in [
+            (Some(412), Some(411), 0),
+            (Some(412), None, 0),
+            (None, Some(1), 0),
+            (Some(1), Some(1), 1),
+            (None, None, 0),
+        ] {
+            assert!(!report(wanted, standing, failing).is_whole(), "{wanted:?} {standing:?} {failing}");
+        }
+        assert_eq!(report(Some(412), None, 0).enforced(), "enforced ? of 412");
+        // A line of a later psentry-block is read, too.
+        let read: Report = serde_json::from_str("{\"backend\":\"nft\",\"wanted\":3,\"new\":1}").unwrap();
+        assert_eq!((read.wanted, read.standing), (Some(3), None));
+    }
+}

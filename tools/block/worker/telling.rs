@@ -1,0 +1,81 @@
+//! What people ask of a backend: what is wanted of it, what of that stands, read from where it stands at that moment,
+//! what fails, and what was last put back.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+
+use super::Worker;
+use crate::control::Answer;
+use crate::inbox::Tell;
+use crate::people::Report;
+use crate::report::body;
+use crate::schedule::{Plan, State};
+
+impl Worker {
+    /// Answers whoever asked since it last looked.
+    pub(super) fn tell(&mut self) {
+        for (what, answers) in self.inbox.questions() {
+            let lines = match what {
+                Tell::Status => self.report().line(),
+                Tell::Why(addr) => self.blocks_around(addr),
+            };
+            // Whoever asked may have left.
+            let _ = answers.send(Answer::Lines(Some(self.backend.name().to_owned()), lines));
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        let now = Timestamp::now();
+        let wanted: HashSet<Prefix> = self.scopes_with(|plan| is_wanted(plan, now)).into_iter().collect();
+        let fails = |plan: &Plan| matches!(plan.state, State::Failing { .. } | State::Leaving { .. });
+        let failing = self.scopes_with(fails).len();
+        let standing = self.backend.standing(&wanted);
+        let unread = standing.as_ref().err().map(|error| (now, error.to_string()));
+        let latest = unread.or_else(|| self.schedule.latest_failure().cloned());
+        let (error_at, error) = latest.unzip();
+        let (repaired, repair) = self.repaired.clone().unzip();
+        Report {
+            backend: self.backend.name().to_owned(),
+            since: Some(self.began),
+            wanted: Some(wanted.len()),
+            standing: standing.ok().map(|standing| standing.len()),
+            failing,
+            error,
+            error_at,
+            repair,
+            repaired,
+        }
+    }
+
+    /// The blocks that are to hold `addr`, as lines.
+    fn blocks_around(&self, addr: IpAddr) -> Vec<u8> {
+        let now = Timestamp::now();
+        let (mut lines, mut line) = (Vec::new(), Vec::new());
+        for (scope, plan) in self.schedule.around(addr).filter(|(_, plan)| is_wanted(plan, now)) {
+            let (result, error) = match &plan.state {
+                State::Failing { why, .. } => (OutcomeResult::Failed, Some(why.clone())),
+                State::Standing { .. } | State::Leaving { .. } | State::LetIn => {
+                    (OutcomeResult::Already, None)
+                }
+            };
+            let body = OutcomeBody {
+                until: plan.block.until,
+                error,
+                rule: plan.block.rule.clone(),
+                reason: plan.block.reason.clone(),
+                since: plan.block.since,
+                ..body(Action::Block, scope, Some(self.backend.name()), result)
+            };
+            if Record::Outcome(Outcome { common: Common::at(now), body }).encode(&mut line).is_ok() {
+                lines.extend_from_slice(&line);
+            }
+        }
+        lines
+    }
+}
+
+fn is_wanted(plan: &Plan, now: Timestamp) -> bool {
+    !plan.is_over(now) && !matches!(plan.state, State::Leaving { .. } | State::LetIn)
+}
