@@ -15,7 +15,8 @@ fn bans_outlive_a_reload_of_the_firewall() {
     let guard = Booted::boot();
     // Whoever tried it by hand before leaves what is root's.
     guard.sh("/opt/psentry/bin/psentry-block --backend iptables < /dev/null; mkdir -p /run/psentry-block
-              touch /run/psentry-block/xtables.lock; /opt/psentry/units/install --programs /opt/psentry/bin");
+              touch /run/psentry-block/xtables.lock; /opt/psentry/units/install --programs /opt/psentry/bin
+              sed -i 's|^BLOCK=.*|& --brake 10000/min|' /etc/psentry/psentry.conf; systemctl restart psentry-block");
     wait_until("the blocker stands", || guard.ok("systemctl is-active psentry-block"));
     guard.sh("nft -f /etc/nftables.conf; systemctl start nftables");
     // In lines of one write each, as the FIFO takes them.
