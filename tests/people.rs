@@ -1,6 +1,7 @@
 //! What people ask of psentry-block, as an administrator would at night: beside a running one, without one, without
 //! rights, and while it hangs.
 
+mod booted;
 mod control;
 mod panic;
 

@@ -20,13 +20,16 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How often it is tried: flock(2) that waits cannot be given a limit.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long who must not be held up waits for it, and then goes on without.
+/// How long who must not be held up waits for it, once, and then goes on without.
 const BOLD_LIMIT: Duration = Duration::from_secs(1);
 
 /// Whether this process goes on without a lock that it does not get; only `panic` does.
 static BOLD: AtomicBool = AtomicBool::new(false);
 
-/// From now on no lock is waited for longer than a second: then this process goes on without it.
+/// Whether it has waited in vain before: then the next lock is not waited for.
+static WAITED: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process goes on without a lock that it does not get, and waits a second for all of them.
 pub(crate) fn go_on_without() {
     BOLD.store(true, Ordering::Relaxed);
 }
@@ -108,8 +111,16 @@ pub(crate) fn like_its_directory(file: &File, directory: &Path) {
 /// The lock on a file; `None`: this process goes on without.
 fn hold(file: File, path: &Path) -> Result<Option<Flock<File>>, Error> {
     let bold = BOLD.load(Ordering::Relaxed);
-    match wait(file, path, if bold { BOLD_LIMIT } else { LIMIT }) {
-        Err(Error::Locked { .. }) if bold => Ok(None),
+    let limit = match (bold, WAITED.load(Ordering::Relaxed)) {
+        (false, _) => LIMIT,
+        (true, false) => BOLD_LIMIT,
+        (true, true) => Duration::ZERO,
+    };
+    match wait(file, path, limit) {
+        Err(Error::Locked { .. }) if bold => {
+            WAITED.store(true, Ordering::Relaxed);
+            Ok(None)
+        }
         held => held.map(Some),
     }
 }

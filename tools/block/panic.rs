@@ -49,6 +49,12 @@ impl Panic {
         Panic { files: state.into_iter().chain([runtime_directory()]).map(|d| d.join(NAME)).collect() }
     }
 
+    /// In these directories.
+    #[cfg(test)]
+    pub(crate) fn looks_in(directories: &[&Path]) -> Self {
+        Panic { files: directories.iter().map(|directory| directory.join(NAME)).collect() }
+    }
+
     /// The order that holds now, if one does: any file of that name is one, whatever it says.
     pub(crate) fn holds(&self) -> Option<Order> {
         self.files.iter().find(|file| fs::symlink_metadata(file).is_ok()).map(|file| read(file))
@@ -148,19 +154,15 @@ fn is_absent(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn panic_in(directories: &[&Path]) -> Panic {
-        Panic { files: directories.iter().map(|directory| directory.join(NAME)).collect() }
-    }
-
     #[test]
     fn an_order_holds_in_either_place_until_it_is_taken_back() {
         let (state, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let panic = panic_in(&[state.path(), run.path()]);
+        let panic = Panic::looks_in(&[state.path(), run.path()]);
         assert_eq!((panic.holds(), panic.end().unwrap()), (None, false));
         let order = Order::now(Some("the office is\nlocked out"));
         panic.declare(&order).unwrap();
         for places in [&[state.path()], &[run.path()]] {
-            assert_eq!(panic_in(places).holds(), Some(order.clone()));
+            assert_eq!(Panic::looks_in(places).holds(), Some(order.clone()));
         }
         assert!(order.sentence().contains("(the office is\\nlocked out)"), "{}", order.sentence());
         assert!(panic.end().unwrap());
@@ -171,7 +173,7 @@ mod tests {
     fn a_place_that_cannot_be_written_to_keeps_no_other_from_it() {
         let run = tempfile::tempdir().unwrap();
         fs::write(run.path().join("file"), "").unwrap();
-        let panic = panic_in(&[&run.path().join("file"), run.path()]);
+        let panic = Panic::looks_in(&[&run.path().join("file"), run.path()]);
         assert!(panic.declare(&Order::now(None)).is_err());
         assert!(panic.holds().is_some());
     }
@@ -182,7 +184,7 @@ mod tests {
         for text in ["", "{", "\u{1b}[2J", "{\"timestamp\":\"2026-11-22T15:04:05Z\",\"by\":\"a\\u001b[2J\"}"]
         {
             fs::write(run.path().join(NAME), text).unwrap();
-            let sentence = panic_in(&[run.path()]).holds().unwrap().sentence();
+            let sentence = Panic::looks_in(&[run.path()]).holds().unwrap().sentence();
             assert!(sentence.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{sentence}");
         }
     }

@@ -171,8 +171,10 @@ pub(super) fn add(path: &Path, changes: &[(Prefix, Option<&Block>)]) -> Result<(
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
-        // If it was made, it is to belong to the one that will keep it.
-        lock::like_its_directory(&file, directory);
+        if blocks {
+            // If it was made, it is to belong to the one that will keep it.
+            lock::like_its_directory(&file, directory);
+        }
         let mut text = if is_torn(&file)? { vec![b'\n'] } else { Vec::new() };
         for (scope, block) in changes {
             line(*scope, *block, Timestamp::now(), &mut text)?;

@@ -165,6 +165,13 @@ fn on(which: Which, flags: &Flags, scope: Prefix, block: &Block) -> Result<Outco
     }
     let change = Change { scope, wish: Wish::Block(block.clone()) };
     backend.apply(&[change], Timestamp::now()).pop().transpose()?;
+    // Declared meanwhile: what slipped in goes.
+    if let Some(order) = Panic::of(flags).holds() {
+        let change = Change { scope, wish: Wish::Release(block.clone()) };
+        backend.apply(&[change], Timestamp::now()).pop().transpose()?;
+        let error = Some(order.sentence());
+        return Ok(OutcomeBody { error, result: OutcomeResult::Refused, ..outcome });
+    }
     let recall = Recall::of(flags);
     match recall.add(which, scope, block) {
         Ok(true) => {}

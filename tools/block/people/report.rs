@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::line;
 use crate::note::moment;
+use crate::panic::Order;
 
 /// How one backend is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub(crate) struct Report {
     pub(crate) repair: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repaired: Option<Timestamp>,
+    /// The panic that holds, as this psentry-block sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) panic: Option<Order>,
 }
 
 impl Report {

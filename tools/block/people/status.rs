@@ -57,7 +57,9 @@ pub(crate) fn status(flags: &Flags) -> Result<(), Error> {
         (reports, trouble) = read(flags);
     }
     reports.sort_by(|a, b| a.backend.cmp(&b.backend));
-    let panic = Panic::of(flags).holds();
+    // Whoever may ask need not be able to look.
+    let told = || reports.iter().find_map(|report| report.panic.clone());
+    let panic = Panic::of(flags).holds().or_else(told);
     let short: Vec<&Report> = reports.iter().filter(|report| !report.is_whole()).collect();
     let enforced =
         short.is_empty() && trouble.is_none() && panic.is_none() && !matches!(daemon, "hangs" | "dead");

@@ -46,6 +46,7 @@ impl Worker {
             error_at,
             repair,
             repaired,
+            panic: self.panic.holds(),
         }
     }
 

@@ -26,6 +26,8 @@ struct State {
     mute: bool,
     ends_by_itself: bool,
     changes: Vec<Change>,
+    /// What happens while it blocks.
+    meanwhile: Option<Box<dyn FnMut() + Send>>,
 }
 
 #[derive(Clone, Default)]
@@ -47,6 +49,9 @@ impl Backend for Fake {
             match &change.wish {
                 Wish::Block(_) if state.broken => Err(Error::NoEffect("broken".to_owned())),
                 Wish::Block(block) => {
+                    if let Some(meanwhile) = &mut state.meanwhile {
+                        meanwhile();
+                    }
                     state.stands.insert(change.scope, block.until);
                     Ok(Effect::Done)
                 }
@@ -233,3 +238,4 @@ fn what_is_in_doubt_is_tried_at_once() {
 }
 
 mod healing;
+mod opening;

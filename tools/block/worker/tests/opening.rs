@@ -1,0 +1,62 @@
+//! A panic before, between and in the midst of what the worker does.
+
+use super::*;
+use crate::panic::Order;
+
+/// A worker that heeds the panic of a directory.
+fn heeding(directory: &tempfile::TempDir) -> (Bench, Panic) {
+    let panic = Panic::looks_in(&[directory.path()]);
+    let mut bench = bench(Left::default());
+    bench.worker.heed(panic.clone());
+    (bench, panic)
+}
+
+#[test]
+fn while_it_holds_nobody_is_blocked_and_every_verdict_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut bench, panic) = heeding(&directory);
+    panic.declare(&Order::now(None)).unwrap();
+    bench.ask(from_now(60), None);
+    assert_eq!(bench.told(), [(OutcomeResult::Refused, None)]);
+    assert!(bench.fake.0.lock().unwrap().changes.is_empty());
+    assert!(bench.worker.inbox.opened(), "the ledger is told");
+    panic.end().unwrap();
+    let until = from_now(60);
+    bench.ask(until, None);
+    assert_eq!((bench.told(), bench.stands()), (vec![(OutcomeResult::Applied, until)], Some(until)));
+    assert!(!bench.worker.inbox.opened());
+}
+
+#[test]
+fn what_stands_is_let_in_and_what_fails_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    for broken in [false, true] {
+        let (mut bench, panic) = heeding(&directory);
+        bench.break_it(broken);
+        bench.ask(from_now(60), None);
+        bench.told();
+        panic.declare(&Order::now(None)).unwrap();
+        bench.break_it(false);
+        bench.worker.round(Vec::new());
+        assert_eq!((bench.told().len(), bench.stands()), (1, None));
+        panic.end().unwrap();
+        // Nothing is left that would come back.
+        bench.worker.last_try();
+        assert_eq!(bench.stands(), None);
+        assert!(!bench.worker.is_needed());
+    }
+}
+
+#[test]
+fn declared_in_the_midst_of_it_what_slipped_in_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut bench, panic) = heeding(&directory);
+    let order = panic.clone();
+    bench.fake.0.lock().unwrap().meanwhile =
+        Some(Box::new(move || order.declare(&Order::now(None)).unwrap()));
+    let until = from_now(60);
+    bench.ask(until, None);
+    assert_eq!(bench.told(), [(OutcomeResult::Applied, until), (OutcomeResult::Released, until)]);
+    assert_eq!(bench.stands(), None);
+    assert!(panic.end().unwrap());
+}
