@@ -186,7 +186,12 @@ fn check_says_whether_the_configuration_is_sound() {
         ("psentry-listen", vec!["--check", "--bind", "nowhere", "--tcp", "23"], 78, "nowhere"),
         ("psentry-block", vec!["--check", "--backend", "dry-run"], 0, ""),
         ("psentry-trap", vec!["--check", "--ports", "1-1023", "--allow", good], 0, ""),
-        ("psentry-trap", vec!["--check", "--allow", bad], 78, "bad, line 2: 'office.example.org'"),
+        (
+            "psentry-trap",
+            vec!["--check", "--allow", bad],
+            78,
+            "bad, line 2: 'office.example.org' looks like a host name",
+        ),
         ("psentry-trap", vec!["--check", "--except", "1-65535"], 78, "no port"),
         ("psentry-show", vec!["--check"], 0, ""),
     ] {

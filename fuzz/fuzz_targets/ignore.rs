@@ -5,8 +5,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use psentry_judge::Ignore;
-use psentry_records::canonical;
+use psentry_records::{Ignore, canonical};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(prefixes) = Ignore::parse(Path::new("ignore"), bytes) else { return };

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use psentry_records::IgnoreError;
 use psentry_stage::{Exit, Failure};
 
-use crate::{IgnoreError, PolicyError};
+use crate::PolicyError;
 
 /// Why psentry-judge ends.
 #[derive(Debug, thiserror::Error)]

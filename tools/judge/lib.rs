@@ -14,7 +14,6 @@
 //! | `memory/` | what is known of sources, bounded |
 //! | `state.rs`, `counters.rs` | all that is remembered |
 //! | `policy/` | the administrator's dials, and every default |
-//! | `ignore.rs` | whom to leave alone: PortSentry's ignore file |
 //! | `journal/` | the memory on disk |
 //! | `sighting.rs`, `decode.rs` | what the judge needs of a probe, and how it is read fast |
 //! | `run.rs`, `reload.rs`, `stats.rs` | standard input to standard output; what changes under it; what it counts |
@@ -28,7 +27,6 @@ mod error;
 pub mod evidence;
 mod explain;
 pub mod guard;
-mod ignore;
 mod input;
 pub mod journal;
 pub mod memory;
@@ -47,9 +45,6 @@ pub use cli::{Command, Flags, PolicyFlags};
 pub use counters::Counters;
 pub use decode::{Heard, hear};
 pub use error::JudgeError;
-
-pub use ignore::{Ignore, IgnoreError};
-
 pub use policy::{Policy, PolicyError};
 pub use rules::{Rule, Sequential, SlowScan, Trigger, Weight};
 pub use run::run;

@@ -2,18 +2,20 @@
 //! a [`Verdict`], the blocker an [`Outcome`], and whoever saw a login a [`Vouch`]. One record is one line of JSON of at most [`MAX_LINE`] bytes.
 //!
 //! This crate reads records leniently ([`Reader`]) and writes them strictly ([`Writer`]). It decides nothing, and
-//! opens nothing: bytes come from, and go to, whoever calls it.
+//! opens nothing but the files of [`Ignore`]: bytes come from, and go to, whoever calls it.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `record.rs` | [`Record`]: which kind a line is; parsing and encoding |
 //! | `probe.rs`, `verdict.rs`, `outcome.rs`, `vouch.rs` | the four records |
 //! | `address.rs`, `timestamp.rs` | the values that they are made of |
+//! | `ignore.rs` | the addresses that every program is to leave alone: PortSentry's ignore file |
 //! | `mark.rs` | the one word that two sensors exchange beside the stream |
 //! | `lines.rs` | bytes into lines, bounded |
 //! | `reader.rs`, `writer.rs` | the two ends of a pipe |
 
 mod address;
+mod ignore;
 mod lines;
 mod mark;
 mod outcome;
@@ -26,6 +28,7 @@ mod vouch;
 mod writer;
 
 pub use address::{Prefix, PrefixError, canonical};
+pub use ignore::{Ignore, IgnoreError};
 pub use lines::{Line, Lines, READ_AHEAD};
 pub use mark::DECOY_MARK;
 pub use outcome::{Outcome, OutcomeBody, OutcomeResult};

@@ -1,9 +1,9 @@
 //! What can go wrong with psentry-trap, in sentences that say what to do.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use psentry_records::IgnoreError;
 use psentry_stage::{Exit, Failure, PortsError};
 
 /// Why psentry-trap ends.
@@ -27,24 +27,9 @@ pub enum TrapError {
         .0.as_secs()
     )]
     QuarantineLong(Duration),
-    /// A file of `--allow` cannot be read.
-    #[error("--allow: cannot read {}: {source}", file.display())]
-    AllowRead {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A line of it says nothing that can be used.
-    #[error("{}, line {line}: '{shown}' is not an address such as 192.0.2.7 or 2001:db8::/32", file.display())]
-    AllowLine {
-        /// The file.
-        file: PathBuf,
-        /// The line.
-        line: usize,
-        /// What stands there.
-        shown: String,
-    },
+    /// A file of `--allow` is unreadable or wrong.
+    #[error("--allow: {0}")]
+    Allow(#[source] IgnoreError),
     /// nft is not there.
     #[error("psentry-trap needs the program 'nft', which is not installed; install nftables")]
     NoNft,
@@ -90,8 +75,7 @@ impl Failure for TrapError {
             TrapError::Ports { .. }
             | TrapError::NoPortLeft
             | TrapError::QuarantineLong(_)
-            | TrapError::AllowRead { .. }
-            | TrapError::AllowLine { .. } => Exit::Config,
+            | TrapError::Allow(_) => Exit::Config,
             TrapError::NoNft | TrapError::NoNflog | TrapError::GroupTaken(_) => Exit::Unavailable,
             TrapError::NotPermitted | TrapError::Refused(_) => Exit::NoPermission,
             TrapError::Kernel(error) if error.is_permission() => Exit::NoPermission,

@@ -7,7 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `settings.rs`, `ports.rs`, `allow.rs` | flags, what they mean, lists of ports, files of addresses |
+//! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
 //! | `ruleset.nft`, `tell.nft`, `ruleset.rs` | the rules, and how they are filled in |
 //! | `ground.rs`, `sockets.rs` | what the rules must know of this machine |
 //! | `table.rs`, `counters.rs` | loading and removing the rules; what they counted |
@@ -19,7 +19,6 @@
 //! | `stats.rs` | counters as records and as a sentence |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
-mod allow;
 mod child;
 mod cli;
 mod counters;

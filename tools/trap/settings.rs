@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use psentry_records::Prefix;
+use psentry_records::{Ignore, Prefix};
 
+use crate::TrapError;
 use crate::cli::{Answer, Flags};
 use crate::ports::{self, Ranges};
-use crate::{TrapError, allow};
 
 /// The longest quarantine. A forged packet costs its victim as much; for longer there is psentry-judge.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -70,7 +70,7 @@ impl Settings {
             quarantine: flags.quarantine,
             observe: flags.observe,
             answer: flags.answer,
-            allow: allow::read_all(&flags.allow)?,
+            allow: Ignore::read_prefixes(&flags.allow).map_err(TrapError::Allow)?,
             spared: spared.list(),
             served: flags.served,
             icmp: flags.icmp,

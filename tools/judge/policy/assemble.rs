@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psentry_records::Prefix;
+use psentry_records::{Ignore, Prefix};
 use psentry_stage::parse_duration;
 
 use super::file::{self, File, PolicyError};
@@ -11,7 +11,7 @@ use super::rule::{MOST_RULES, NamedRule};
 use super::values::{Length, Network};
 use super::weights::{Odds, Weights};
 use super::{Blocks, Brakes, IPV6_GROUP, Levels, Policy, Slow, Sweeps, defaults};
-use crate::{Ignore, JudgeError, PolicyFlags, Rule, Sequential, SlowScan, Trigger};
+use crate::{JudgeError, PolicyFlags, Rule, Sequential, SlowScan, Trigger};
 
 /// How many ports of one source are remembered, unless a trigger needs more.
 const CONTACTS: usize = 32;

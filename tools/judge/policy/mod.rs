@@ -10,7 +10,7 @@ mod weights;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use psentry_records::{Prefix, Proto};
+use psentry_records::{Ignore, Prefix, Proto};
 
 pub use file::PolicyError;
 pub use rule::{NamedRule, Treatment};
@@ -18,8 +18,8 @@ pub use values::Length;
 pub use weights::{Odds, Weights};
 
 use self::rule::Networks;
+use crate::Rule;
 use crate::memory::Room;
-use crate::{Ignore, Rule};
 
 /// The largest trigger; it bounds the memory of one source.
 pub(crate) const LONGEST_TRIGGER: u32 = 100;

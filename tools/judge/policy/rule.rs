@@ -1,9 +1,7 @@
 //! What the administrator's `[[rule]]`s say about one contact. The first rule that applies and has a say about
 //! something decides it.
 
-use psentry_records::{Prefix, Proto};
-
-use crate::Ignore;
+use psentry_records::{Ignore, Prefix, Proto};
 
 /// One rule, ready to be asked.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use psentry_records::Prefix;
+use psentry_records::{Ignore, Prefix};
 use psentry_stage::parse_duration;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Network {
         if let Some(name) = text.strip_prefix('@') {
             return Ok(Network::Group(name.to_owned()));
         }
-        crate::ignore::parse_entry(&text).map(Network::Prefix).map_err(de::Error::custom)
+        Ignore::parse_entry(&text).map(Network::Prefix).map_err(de::Error::custom)
     }
 }
 
@@ -201,6 +201,6 @@ pub(crate) struct Member(pub(crate) Prefix);
 impl<'de> Deserialize<'de> for Member {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        crate::ignore::parse_entry(&text).map(Member).map_err(de::Error::custom)
+        Ignore::parse_entry(&text).map(Member).map_err(de::Error::custom)
     }
 }

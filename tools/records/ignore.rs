@@ -1,13 +1,15 @@
 //! Whom to leave alone: PortSentry's ignore file, read as its users expect. One address or prefix a line; `#` begins
 //! a comment, also after an address; host bits may be set; upper-case hexadecimal, blanks, carriage returns and a
-//! missing last newline are fine. Host names are refused: the judge opens no socket, so it cannot look them up.
+//! missing last newline are fine. Host names are refused: a guard that looked them up could be misled by whoever answers.
+//!
+//! Every program that takes such a file reads it here, so that one file means the same to all of them.
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use psentry_records::{Prefix, canonical};
+use crate::{Prefix, canonical};
 
 /// Ranges of addresses, sorted and merged: a look-up is one binary search.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,9 +70,17 @@ impl Ignore {
                 continue;
             }
             let refuse = |problem| IgnoreError::Line { file: file.to_owned(), line, problem };
-            prefixes.push(parse_entry(entry).map_err(refuse)?);
+            prefixes.push(Self::parse_entry(entry).map_err(refuse)?);
         }
         Ok(prefixes)
+    }
+
+    /// One entry without its comment, as a policy may hold it too.
+    ///
+    /// # Errors
+    /// What is wrong with it and how to write it, as a sentence without file and line.
+    pub fn parse_entry(entry: &str) -> Result<Prefix, String> {
+        entry.parse().map_err(|_| remedy(entry))
     }
 
     /// Whether that address is to be left alone.
@@ -104,42 +114,35 @@ impl FromIterator<Prefix> for Ignore {
     }
 }
 
-/// One entry without its comment.
-pub(crate) fn parse_entry(entry: &str) -> Result<Prefix, String> {
-    if let Ok(prefix) = entry.parse() {
-        return Ok(prefix);
-    }
+/// What is wrong with an entry that is no prefix.
+fn remedy(entry: &str) -> String {
     let shown: String = entry.chars().take(60).flat_map(char::escape_default).collect();
     if let Some((addr, mask)) = entry.split_once('/') {
         if let (Ok(_), Ok(mask)) = (addr.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>()) {
             let bits = u32::from(mask).leading_ones();
-            return Err(format!("'{shown}': write the length of the mask instead, {addr}/{bits}"));
+            return format!("'{shown}': write the length of the mask instead, {addr}/{bits}");
         }
         if addr.parse::<Ipv4Addr>().is_ok() {
-            return Err(format!("'{shown}': the length after an IPv4 address is 0 to 32"));
+            return format!("'{shown}': the length after an IPv4 address is 0 to 32");
         }
         if addr.parse::<Ipv6Addr>().is_ok() {
-            return Err(format!("'{shown}': the length after an IPv6 address is 0 to 128"));
+            return format!("'{shown}': the length after an IPv6 address is 0 to 128");
         }
     }
     if entry.contains('%') {
-        return Err(format!(
-            "'{shown}': write the address without its zone; link-local ones are never blocked"
-        ));
+        return format!("'{shown}': write the address without its zone; link-local ones are never blocked");
     }
     if entry.split_whitespace().count() > 1 {
-        return Err(format!("'{shown}': write one address or prefix a line; a comment begins with #"));
+        return format!("'{shown}': write one address or prefix a line; a comment begins with #");
     }
     if entry.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
         && entry.contains(char::is_alphabetic)
     {
-        return Err(format!(
-            "'{shown}' looks like a host name; write its addresses, because psentry-judge looks up no names"
-        ));
+        return format!(
+            "'{shown}' looks like a host name; write its addresses, because names are not looked up"
+        );
     }
-    Err(format!(
-        "'{shown}' is not an address such as 192.0.2.7 or a prefix such as 192.0.2.0/24 or 2001:db8::/32"
-    ))
+    format!("'{shown}' is not an address such as 192.0.2.7 or a prefix such as 192.0.2.0/24 or 2001:db8::/32")
 }
 
 #[cfg(test)]
