@@ -77,16 +77,16 @@ fn parsed(path: &Path) -> usize {
     records
 }
 
-/// What the processor itself spent on a file, which other work on the machine does not change.
-fn processor_time(name: &str, path: &Path) {
+/// What the processor itself spent on a file, here or in a child, which other work on the machine changes little.
+fn processor_time(name: &str, who: UsageWho, work: impl Fn()) {
     let spent = || {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+        let usage = getrusage(who).unwrap();
         let (user, system) = (usage.user_time(), usage.system_time());
         Duration::from_micros((user.num_microseconds() + system.num_microseconds()).try_into().unwrap())
     };
     let before = spent();
     for _ in 0..5 {
-        judge(path, &[]);
+        work();
     }
     let each = (spent() - before).as_secs_f64() / 5.0;
     println!("{name}: {each:.2} s of processor time, {:.0} records a second", f64::from(RECORDS) / each);
@@ -202,8 +202,16 @@ fn bench(criterion: &mut Criterion) {
     probes(&one, true);
     fs::read(&distinct).unwrap();
 
-    processor_time("all distinct sources", &distinct);
-    processor_time("all one source", &one);
+    let [here, child] = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN];
+    processor_time("floor: lines of the file", here, || assert!(lines(&distinct) > 0));
+    processor_time("floor: lines read and parsed", here, || assert!(parsed(&distinct) > 0));
+    processor_time("all distinct sources", child, || judge(&distinct, &[]));
+    processor_time("all one source", child, || judge(&one, &[]));
+    let kept = || {
+        let state = tempfile::tempdir().unwrap();
+        judge(&distinct, &["--state", state.path().to_str().unwrap()]);
+    };
+    processor_time("all distinct sources, with --state", child, kept);
 
     let mut group = criterion.benchmark_group("judge");
     group.sample_size(10).throughput(Throughput::Elements(RECORDS.into()));
@@ -211,10 +219,7 @@ fn bench(criterion: &mut Criterion) {
     group.bench_function("floor: lines read and parsed", |bencher| bencher.iter(|| parsed(&distinct)));
     group.bench_function("all distinct sources", |bencher| bencher.iter(|| judge(&distinct, &[])));
     group.bench_function("all one source", |bencher| bencher.iter(|| judge(&one, &[])));
-    group.bench_function("all distinct sources, with --state", |bencher| {
-        let state = tempfile::tempdir().unwrap();
-        bencher.iter(|| judge(&distinct, &["--state", state.path().to_str().unwrap()]));
-    });
+    group.bench_function("all distinct sources, with --state", |bencher| bencher.iter(kept));
     group.finish();
 }
 

@@ -175,18 +175,18 @@ fn moment(text: &str) -> Option<Timestamp> {
         b'.',
         micros @ ..,
         b'Z',
-    ] = bytes
+    ] = *bytes
     else {
         return None;
     };
-    let number = |digits: &[&u8]| {
+    let number = |digits: &[u8]| {
         digits.iter().try_fold(0i64, |number, digit| {
-            digit.is_ascii_digit().then(|| number * 10 + i64::from(**digit - b'0'))
+            digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
         })
     };
     let (year, month, day) = (number(&[y1, y2, y3, y4])?, number(&[m1, m2])?, number(&[d1, d2])?);
     let (hour, minute, second) = (number(&[h1, h2])?, number(&[n1, n2])?, number(&[s1, s2])?);
-    let micros = number(&micros.iter().collect::<Vec<_>>())?;
+    let micros = number(&micros)?;
     // Days beyond the 28th, and leap seconds, take a calendar.
     let easy = (1970..=9998).contains(&year) && (1..=12).contains(&month) && (1..=28).contains(&day);
     if !easy || hour > 23 || minute > 59 || second > 59 {

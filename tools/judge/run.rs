@@ -198,7 +198,7 @@ impl Judge {
         }
         // A full disk does not stop the guard; it is tried again, and said again.
         if let Some(journal) = &mut self.journal
-            && let Err(error) = journal.save(&mut self.state)
+            && let Err(error) = journal.save(&mut self.state, self.turned)
         {
             self.complaints.say(&error.to_string());
         }

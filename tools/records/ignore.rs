@@ -119,8 +119,10 @@ fn remedy(entry: &str) -> String {
     let shown: String = entry.chars().take(60).flat_map(char::escape_default).collect();
     if let Some((addr, mask)) = entry.split_once('/') {
         if let (Ok(_), Ok(mask)) = (addr.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>()) {
-            let bits = u32::from(mask).leading_ones();
-            return format!("'{shown}': write the length of the mask instead, {addr}/{bits}");
+            let (mask, bits) = (u32::from(mask), u32::from(mask).leading_ones());
+            if bits + mask.trailing_zeros() == u32::BITS {
+                return format!("'{shown}': write the length of the mask instead, {addr}/{bits}");
+            }
         }
         if addr.parse::<Ipv4Addr>().is_ok() {
             return format!("'{shown}': the length after an IPv4 address is 0 to 32");

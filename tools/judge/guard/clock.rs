@@ -1,6 +1,10 @@
 //! The time of the stream: it comes from the records and never goes back, except when the clock that they come from
 //! was set. One record from a far future or past must not end vouchers, sweeps and the brake: a jump counts only when a
 //! second record bears it out. Until then it counts for its own source alone, at its own time.
+//!
+//! Two in a row of a sensor whose clock is wrong still move it, and two in a row of another move it back. To ask for more
+//! would not end that, for a scan is many records; and after weeks of silence a quiet network would wait for them, with a
+//! login that is long over.
 
 use std::time::Duration;
 

@@ -1,14 +1,16 @@
 //! The judge's memory on disk: a file of changes that is appended to, and written anew when it has grown to twice what
-//! the memory takes. A judge that is killed loses at most the last second; a torn last line is dropped; after a restart
-//! the judge goes on as if it had never stopped.
+//! the memory takes. A judge that is killed loses at most the last second, a machine that crashes the last few; a torn
+//! last line is dropped, and lines that say nothing; after a restart the judge goes on as if it had never stopped.
 
 mod entry;
 mod restore;
+mod sync;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -17,6 +19,7 @@ pub(crate) use self::restore::read_about;
 pub use self::restore::{Damage, restore};
 
 use self::entry::{Entry, FORM};
+use self::sync::Sync;
 use crate::{JudgeError, State};
 
 /// The file of changes.
@@ -41,6 +44,9 @@ pub struct Journal {
     size: u64,
     /// What it took when it was last written anew.
     base: u64,
+    /// The last line about the rest: while nothing changes, nothing is written, and disks may sleep.
+    rest: Vec<u8>,
+    sync: Sync,
     _lock: Flock<File>,
 }
 
@@ -72,14 +78,16 @@ impl Journal {
         state.sources.keep_journal();
         let (file, size) = rewrite(folder, state).map_err(failed("cannot write", &folder.join(NEW)))?;
         let folder = folder.to_owned();
-        Ok((Journal { folder, file: BufWriter::new(file), size, base: size, _lock: lock }, damage))
+        let (file, rest, sync) = (BufWriter::new(file), Vec::new(), Sync::default());
+        Ok((Journal { folder, file, size, base: size, rest, sync, _lock: lock }, damage))
     }
 
-    /// Writes what changed since the last call.
+    /// Writes what changed since the last call. What was written is on the disk a few seconds after `now` if this is
+    /// called meanwhile, with changes or without.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn save(&mut self, state: &mut State) -> Result<(), JudgeError> {
+    /// The file cannot be written; with the next call all of it is written anew.
+    pub fn save(&mut self, state: &mut State, now: Instant) -> Result<(), JudgeError> {
         if self.size == BROKEN {
             return self.compact(state);
         }
@@ -89,9 +97,7 @@ impl Journal {
             let mut written = 0;
             let file = &mut self.file;
             let mut put = |entry: &Entry| -> io::Result<()> {
-                line.clear();
-                serde_json::to_writer(&mut line, entry)?;
-                line.push(b'\n');
+                encode(entry, &mut line)?;
                 written += line.len() as u64;
                 file.write_all(&line)
             };
@@ -104,8 +110,17 @@ impl Journal {
             for (scope, voucher) in state.vouchers.drain_changes() {
                 put(&Entry::Vouch(scope, voucher))?;
             }
-            put(&Entry::rest(state))?;
+            encode(&Entry::rest(state), &mut line)?;
+            if line != self.rest {
+                written += line.len() as u64;
+                file.write_all(&line)?;
+                self.rest = line;
+            }
             file.flush()?;
+            if written > 0 {
+                self.sync.appended(now);
+            }
+            self.sync.turn(file.get_ref(), now)?;
             Ok(written)
         };
         match append() {
@@ -132,8 +147,18 @@ impl Journal {
             JudgeError::State { what: "cannot write", path: self.folder.join(NEW), source }
         })?;
         (self.file, self.size, self.base) = (BufWriter::new(file), size, size);
+        // All of it is on the disk; what becomes of the old file is of no interest any more.
+        self.sync = Sync::default();
+        self.rest.clear();
         Ok(())
     }
+}
+
+fn encode(entry: &Entry, line: &mut Vec<u8>) -> io::Result<()> {
+    line.clear();
+    serde_json::to_writer(&mut *line, entry)?;
+    line.push(b'\n');
+    Ok(())
 }
 
 /// Writes all that is remembered into a new file, which takes the place of the old one only when it is on the disk.
@@ -161,9 +186,7 @@ fn write_whole(new: &Path, state: &State) -> io::Result<(File, u64)> {
     let mut size = 0;
     let mut line = Vec::new();
     let mut put = |entry: &Entry| -> io::Result<()> {
-        line.clear();
-        serde_json::to_writer(&mut line, entry)?;
-        line.push(b'\n');
+        encode(entry, &mut line)?;
         size += line.len() as u64;
         file.write_all(&line)
     };

@@ -1,8 +1,11 @@
 //! What is restored is what was saved, whatever happened to the file.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use psentry_records::{Record, Verdict};
 
+use super::sync::WITHIN;
 use super::*;
 use crate::policy::tests::policy_of;
 use crate::{Policy, step};
@@ -101,7 +104,7 @@ proptest! {
             prop_assert_eq!(damage, Damage::default());
             for piece in lines[from..to].chunks(17) {
                 said += &judge(&mut state, &policy, piece);
-                journal.save(&mut state).unwrap();
+                journal.save(&mut state, Instant::now()).unwrap();
             }
             if ends {
                 journal.compact(&mut state).unwrap();
@@ -144,7 +147,7 @@ fn a_torn_last_line_is_dropped_and_the_rest_stays() {
     let policy = policy();
     let (mut state, mut journal, _) = open(folder.path(), &policy);
     judge(&mut state, &policy, &[line(0, 1, 7, 23, 0)]);
-    journal.save(&mut state).unwrap();
+    journal.save(&mut state, Instant::now()).unwrap();
     drop(journal);
     let path = folder.path().join(FILE);
     let mut text = fs::read(&path).unwrap();
@@ -152,6 +155,78 @@ fn a_torn_last_line_is_dropped_and_the_rest_stays() {
     fs::write(&path, text).unwrap();
     let (state, _, damage) = open(folder.path(), &policy);
     assert_eq!((damage, state.sources.held()), (Damage { lines: 0, torn: true }, 1));
+}
+
+/// As after a crash of the machine: what was appended last came onto the disk in part, with nothing before it.
+#[test]
+fn a_hole_in_the_file_is_skipped_and_what_stands_around_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy();
+    let (mut state, mut journal, _) = open(folder.path(), &policy);
+    for host in [7, 8, 9] {
+        judge(&mut state, &policy, &[line(0, 1, host, 23, 0)]);
+        journal.save(&mut state, Instant::now()).unwrap();
+    }
+    drop(journal);
+    let path = folder.path().join(FILE);
+    let mut text = fs::read(&path).unwrap();
+    let hole = text.windows(12).position(|at| at == b"192.0.0.8/32").unwrap();
+    text[hole - 20..hole + 20].fill(0);
+    fs::write(&path, text).unwrap();
+    let (state, _, damage) = open(folder.path(), &policy);
+    assert!(damage.lines > 0 && !damage.torn, "{damage:?}");
+    let held = |host: u8| state.sources.peek(format!("192.0.0.{host}").parse().unwrap()).is_some();
+    assert_eq!([7, 8, 9].map(held), [true, false, true]);
+}
+
+#[test]
+fn what_was_appended_is_on_the_disk_a_few_seconds_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy();
+    let (mut state, mut journal, _) = open(folder.path(), &policy);
+    let begin = Instant::now();
+    let save = |journal: &mut Journal, state: &mut State, after: Duration| {
+        journal.save(state, begin + after).unwrap();
+        (journal.sync.since.is_some(), journal.sync.thread.is_some())
+    };
+    judge(&mut state, &policy, &[line(0, 1, 7, 23, 0)]);
+    let moment = Duration::from_millis(1);
+    assert_eq!(save(&mut journal, &mut state, Duration::ZERO), (true, false));
+    assert_eq!(save(&mut journal, &mut state, WITHIN - moment), (true, false));
+    // Nothing new came: it is the first append that counts.
+    assert_eq!(save(&mut journal, &mut state, WITHIN), (false, true));
+    journal.sync.thread.take().unwrap().join().unwrap().unwrap();
+    // A judge that hears nothing writes nothing.
+    let size = journal.size;
+    assert_eq!(save(&mut journal, &mut state, 3 * WITHIN), (false, false));
+    assert_eq!(journal.size, size);
+    // What is written anew is on the disk already.
+    judge(&mut state, &policy, &[line(0, 1, 8, 23, 0)]);
+    assert_eq!(save(&mut journal, &mut state, 4 * WITHIN), (true, false));
+    journal.compact(&mut state).unwrap();
+    assert!(journal.sync.since.is_none());
+}
+
+#[test]
+fn what_the_disk_did_not_take_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy();
+    let (mut state, mut journal, _) = open(folder.path(), &policy);
+    // It takes every write, and cannot be synchronized.
+    journal.file = BufWriter::new(OpenOptions::new().write(true).open("/dev/null").unwrap());
+    judge(&mut state, &policy, &[line(0, 1, 7, 23, 0)]);
+    let begin = Instant::now();
+    journal.save(&mut state, begin).unwrap();
+    journal.save(&mut state, begin + WITHIN).unwrap();
+    while !journal.sync.thread.as_ref().unwrap().is_finished() {
+        std::thread::yield_now();
+    }
+    let error = journal.save(&mut state, begin + WITHIN).unwrap_err().to_string();
+    assert!(error.contains("cannot write"), "{error}");
+    journal.save(&mut state, begin + WITHIN).unwrap();
+    drop(journal);
+    let (state, _, damage) = open(folder.path(), &policy);
+    assert_eq!((damage, state.sources.held()), (Damage::default(), 1));
 }
 
 #[test]
@@ -164,7 +239,7 @@ fn the_file_is_bounded_and_one_judge_has_it() {
     assert!(error.contains("another psentry-judge uses"), "{error}");
     for n in 0..8_000u64 {
         judge(&mut state, &policy, &[line(0, n / 10, (n % 40) as u8, (n % 7) as u16, 0)]);
-        journal.save(&mut state).unwrap();
+        journal.save(&mut state, Instant::now()).unwrap();
     }
     let size = fs::metadata(folder.path().join(FILE)).unwrap().len();
     assert!(size <= SMALL + 4096 && journal.base < journal.size, "{size}");
@@ -193,7 +268,7 @@ fn nobody_else_reads_who_logged_in_and_half_a_file_does_not_stay() {
     assert!(journal.compact(&mut state).is_err());
     assert!(!folder.join(NEW).exists());
     fs::remove_dir(folder.join(FILE)).unwrap();
-    journal.save(&mut state).unwrap();
+    journal.save(&mut state, Instant::now()).unwrap();
     assert!(folder.join(FILE).exists());
 }
 

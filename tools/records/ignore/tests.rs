@@ -56,6 +56,8 @@ fn a_bad_line_is_named_with_its_remedy() {
             "10.0.0.0/255.0.0.0",
             "ignore, line 1: '10.0.0.0/255.0.0.0': write the length of the mask instead, 10.0.0.0/8",
         ),
+        // A router's wildcard: what it would be the mask of is everything.
+        ("10.0.0.0/0.0.0.255", "'10.0.0.0/0.0.0.255': the length after an IPv4 address is 0 to 32"),
         ("10.0.0.0/33", "the length after an IPv4 address is 0 to 32"),
         ("::/129", "the length after an IPv6 address is 0 to 128"),
         ("fe80::1%eth0", "without its zone"),

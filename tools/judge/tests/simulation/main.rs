@@ -19,23 +19,26 @@
 //!
 //! | share | scanners | what they do |
 //! |---|---|---|
-//! | 25 % | nmap -sT | 40 of the likeliest ports, shuffled as nmap does, 10 ms apart |
-//! | 15 % | nmap -sS | the same by SYN, of which decoys see a packet only |
-//! | 5 % | nmap -sF, -sX, -sN, -sA | the same by segments without a SYN |
-//! | 5 % | nmap -sU | 50 ports by datagrams, 0.4 s apart |
-//! | 15 % | masscan | 6 to 20 ports in random order over minutes, with its signature |
+//! | 25 % | nmap -sT | at -T3 and -T4 |
+//! | 15 % | nmap -sS | at -T1 to -T4, and of all ports; decoys see a packet only |
+//! | 5 % | nmap -sF, -sX, -sN, -sA | segments without a SYN |
+//! | 5 % | nmap -sU | the likeliest 100 ports, by datagrams |
+//! | 15 % | masscan | all ports at 1,000 a second, 7 at 10 a second, or a /24, 20 ports a host; with its signature |
 //! | 20 % | Mirai-like | 23 nine times in ten, else 2323, by SYN, then 5555, 7547, 8080, 37215 |
 //! | 5 % | port knockers and brute forcers | three to five fixed decoys in order, a second apart |
 //! | 5 % | distributed | two ports each, by handshake, a minute apart |
 //! | 5 % | slow | a port every 2 to 20 hours, by handshake, for 30 days |
 //!
-//! None of these scanners sends more than 50 packets to one machine, and no innocent 150 to two ports: psad's levels from
-//! 3 on, which ask for 150 and more, convict nobody here.
+//! nmap and masscan are recordings of real runs, each source one of them, of which the first 160 packets were kept
+//! (`recorded/`; `recorded/record` makes them again). Hosts that refuse, that say nothing and that have services were
+//! scanned; here packets to services are left out, because no sensor sees them. psad's levels 4 and 5, which ask for
+//! 1,500 packets and more, convict nobody here, where a scan of all ports would reach them.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 #![allow(clippy::cast_precision_loss, unreachable_pub, missing_docs)]
 
 mod peers;
+mod recorded;
 mod world;
 
 use psentry_judge::{Policy, PolicyFlags, State, step_sighting};

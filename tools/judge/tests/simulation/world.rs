@@ -1,9 +1,11 @@
-//! Who comes by, and what he does: the tables of `main.rs`, drawn from a seed.
+//! Who comes by, and what he does: the tables of `main.rs`, drawn from a seed; nmap and masscan as they were recorded.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use psentry_judge::Sighting;
 use psentry_records::{Kind, Proto, Timestamp};
+
+use crate::recorded::Recorded;
 
 /// Kinds of innocents, and how many of a hundred.
 pub const INNOCENTS: [(&str, u32); 7] = [
@@ -35,12 +37,8 @@ const DECOYS: [u16; 24] = [
     9200, 5432, 2375, 139, 135, 21, 111,
 ];
 
-/// nmap's likeliest ports, without those of services of this machine, which no sensor sees.
-const NMAP: [u16; 40] = [
-    23, 21, 3389, 110, 445, 139, 8080, 1723, 111, 995, 135, 5900, 1025, 8888, 199, 1720, 113, 554, 256, 2000,
-    8000, 32768, 1026, 2001, 515, 8008, 49152, 1027, 5666, 8443, 646, 5000, 5631, 631, 49153, 8081, 2049, 88,
-    79, 5800,
-];
+/// Where services are: what a scan sends there no sensor sees.
+const SERVICES: [u16; 12] = [22, 25, 53, 80, 143, 443, 465, 587, 993, 4190, 5060, 10_000];
 
 const DAY: u64 = 86_400_000_000;
 
@@ -79,19 +77,22 @@ impl Touch {
     }
 }
 
-/// Chance (xorshift64*), and an address for each.
-pub struct World(u64);
+/// Chance (xorshift64*), an address for each, and what was recorded.
+pub struct World {
+    chance: u64,
+    recorded: Recorded,
+}
 
 impl World {
     pub fn new(seed: u64) -> Self {
-        World(seed | 1)
+        World { chance: seed | 1, recorded: Recorded::read() }
     }
 
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+        self.chance ^= self.chance >> 12;
+        self.chance ^= self.chance << 25;
+        self.chance ^= self.chance >> 27;
+        self.chance.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
     }
 
     fn below(&mut self, most: u64) -> u64 {
@@ -213,28 +214,15 @@ impl World {
             |at: u64, port: u16, kind: Kind| Touch { at, src, src_port, port, kind, signature: false };
         let mut touches = Vec::new();
         match kind {
-            0..=2 => {
-                let sent = match kind {
-                    0 => Kind::Connect,
-                    1 => Kind::Syn,
-                    _ => self.of(&[Kind::Fin, Kind::Xmas, Kind::Null, Kind::Ack]),
-                };
-                for (n, port) in self.shuffled(&NMAP).into_iter().enumerate() {
-                    touches.push(touch(start + n as u64 * 10_000, port, sent));
-                }
-            }
-            3 => {
-                for n in 0..50 {
-                    touches.push(touch(start + n * 400_000, self.between(1, 2000) as u16, Kind::Udp));
-                }
-            }
-            4 => {
-                let ports = self.shuffled(&NMAP);
-                for (n, port) in ports.into_iter().take(self.between(6, 20) as usize).enumerate() {
-                    let at = start + n as u64 * self.between(1, 20) * 1_000_000;
-                    touches.push(Touch { signature: true, ..touch(at, port, Kind::Syn) });
-                }
-                touches.sort_by_key(|touch| touch.at);
+            0..=4 => {
+                let ball = self.next() as usize;
+                let Recorded { connect, syn, flags, udp, masscan } = &self.recorded;
+                let runs = [connect, syn, flags, udp, masscan][kind];
+                let seen = runs[ball % runs.len()].iter().filter(|packet| !SERVICES.contains(&packet.port));
+                touches.extend(seen.map(|packet| Touch {
+                    signature: kind == 4,
+                    ..touch(start + packet.after, packet.port, packet.kind)
+                }));
             }
             5 => {
                 for n in 0..10 {
