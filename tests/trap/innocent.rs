@@ -48,6 +48,25 @@ print('ready', flush=True)
 while True: s.sendto(*s.recvfrom(9000))
 "#;
 
+/// Asks a UDP service all the time, until its input ends: by turns from one port and from a new one each time. Says what
+/// becomes of it whenever that changes; "refused" is an ICMP error, of which the kernel sends few. Arguments: address, port.
+const ASK: &str = r#"
+import select, socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+def fresh():
+    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(0.1); s.connect((sys.argv[1], int(sys.argv[2])))
+    return s
+kept, before, count = fresh(), '', 0
+while not select.select([sys.stdin], [], [], 0)[0]:
+    count += 1
+    asking = kept if count % 2 else fresh()
+    try: asking.send(b'question'); asking.recv(100); now = 'answered'
+    except ConnectionRefusedError: now = 'refused'
+    except TimeoutError: now = 'silence'
+    if now != before: print(now, flush=True)
+    before = now
+"#;
+
 fn server(lab: &Lab, address: &str, port: u16) -> Program {
     let mut server =
         Program::start(lab.guard.command("python3").args(["-c", SERVER, address, &port.to_string()]));
@@ -88,6 +107,40 @@ fn a_server_that_restarts_traps_none_of_its_clients() {
         refused += lines[0].split_whitespace().nth(1).unwrap().parse::<u32>().unwrap();
     }
     assert!(refused > 0, "the restart was noticed");
+    unseen(trap);
+}
+
+/// Each bound to its address, so that the answer comes from there.
+fn echoes(lab: &Lab) -> [Program; 2] {
+    GUARD.map(|guard| {
+        let mut echo = Program::start(lab.guard.command("python3").args(["-c", ECHO, guard, "5353"]));
+        echo.line("the echo", |line| line == "ready");
+        echo
+    })
+}
+
+/// The trap stands before the service, so that only the packets that its sockets took speak for the port.
+#[test]
+fn a_udp_server_that_restarts_traps_none_of_its_clients() {
+    let lab = Lab::new();
+    let trap = trap(&lab, &[]);
+    let mut echo = echoes(&lab);
+    let mut clients = GUARD
+        .map(|guard| Program::start_fed(lab.innocent.command("python3").args(["-c", ASK, guard, "5353"])));
+    let mut all = |what| clients.iter_mut().for_each(|client| drop(client.line(what, |line| line == what)));
+    all("answered");
+    for _ in 0..3 {
+        // What the trap saw when it looked around is not what is tested here.
+        lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", "listening_udp"]);
+        echo.iter_mut().for_each(|echo| drop(echo.terminate()));
+        all("refused");
+        echo = echoes(&lab);
+        all("answered");
+    }
+    for client in &mut clients {
+        let (status, _, errors) = client.end();
+        assert!(status.success(), "{errors:?}");
+    }
     unseen(trap);
 }
 
@@ -148,10 +201,7 @@ fn a_published_port_is_nobodys_trap() {
 #[test]
 fn datagrams_pings_and_traceroute_are_fine() {
     let lab = Lab::new();
-    // Each bound to its address, so that the answer comes from there.
-    let mut echo =
-        GUARD.map(|guard| Program::start(lab.guard.command("python3").args(["-c", ECHO, guard, "5353"])));
-    echo.iter_mut().for_each(|echo| drop(echo.line("the echo", |line| line == "ready")));
+    let _echo = echoes(&lab);
     let trap = trap(&lab, &[]);
     for (guard, target) in
         [(GUARD[0], format!("UDP4:{}:5353", GUARD[0])), (GUARD[1], format!("UDP6:[{}]:5353", GUARD[1]))]

@@ -4,13 +4,23 @@ use std::io::Write;
 
 use psentry_records::Kind;
 
-use super::{probe, probes, quarantined, release, trap, version};
+use super::{probe, probes, python, quarantined, release, trap, version};
 use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SERVICE: u16 = 8088;
 
 /// Services that people have, where scanners look first.
 const SERVICES: [u16; 8] = [22, 25, 80, 110, 143, 443, 3306, 8080];
+
+/// Datagrams from the port of answers to closed ports, one of them such as clients have. Argument: address.
+const KNOCK: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 53))
+for port in 9, 9, 9, 40000, 40000:
+    try: s.sendto(b'knock', (sys.argv[1], port))
+    except ConnectionRefusedError: pass
+"#;
 
 #[test]
 fn a_scanner_learns_at_most_one_port() {
@@ -149,6 +159,30 @@ fn only_the_ports_that_are_watched_are_traps() {
     assert!(lab.scanner.is_shut_out(GUARD[0], SERVICE));
     let probes = probes(&trap.terminate().1);
     assert!(!probes.is_empty() && probes.iter().all(|probe| probe.common.dest_port == Some(10)));
+}
+
+/// Nothing that a stranger sends makes a closed port look served, not even where every packet goes on to the kernel,
+/// which answers it: neither datagrams again and again from one port, nor what looks like an answer, nor connections.
+#[test]
+fn no_stranger_makes_a_port_look_served() {
+    for flags in [&[][..], &["--observe"]] {
+        let lab = Lab::new();
+        let _service = lab.service(SERVICE);
+        let mut trap = trap(&lab, flags);
+        for (guard, scanner) in GUARD.into_iter().zip(SCANNER) {
+            lab.scanner.run(&["nc", "-z", "-n", "-w", "1", guard, "9"]);
+            python(&lab.scanner, KNOCK, &[guard]);
+            let scanner: std::net::IpAddr = scanner.parse().unwrap();
+            probe(&mut trap, "a datagram", |probe| {
+                probe.body.kind == Kind::Udp && probe.common.src_ip == Some(scanner)
+            });
+        }
+        assert!(lab.innocent.reaches(GUARD[0], SERVICE));
+        let served = ["served_tcp", "served_udp"]
+            .map(|set| lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", set]));
+        assert!(served[0].contains(&format!(" {SERVICE} ")), "{served:?}");
+        assert_eq!(served.concat().matches("expires").count(), 1, "{flags:?}: {served:?}");
+    }
 }
 
 /// One late packet is nobody's fault; a scan by such packets is one at the fourth port.

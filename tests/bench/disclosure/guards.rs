@@ -77,12 +77,19 @@ fn psentry(lab: &Lab, sensor: &str, flags: &[&str]) -> Standing {
     Standing { _programs: vec![sensor_program, judge, block], files: None }
 }
 
+/// Debian's package of PortSentry, fetched by the first run that needs it.
+const PACKAGE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/portsentry");
+
 /// Debian's PortSentry, unpacked, with the one line of its settings changed that makes it block.
 fn portsentry(lab: &Lab, mode: &str) -> Standing {
     let files = tempfile::tempdir().unwrap();
     let at = files.path();
-    let script = "apt-get download portsentry >/dev/null 2>&1 && dpkg-deb -x portsentry_*.deb unpacked";
-    let unpacked = Command::new("sh").args(["-ec", script]).current_dir(at).status().unwrap();
+    fs::create_dir_all(PACKAGE).unwrap();
+    let script = "ls $0/portsentry_*.deb || (cd $0 && apt-get download portsentry)
+                  dpkg-deb -x $0/portsentry_*.deb unpacked";
+    let mut unpack = Command::new("sh");
+    let unpack = unpack.args(["-ec", script, PACKAGE]).stdout(Stdio::null()).stderr(Stdio::null());
+    let unpacked = unpack.current_dir(at).status().unwrap();
     assert!(unpacked.success(), "apt-get download portsentry: Debian's package is needed for its column");
     let settings = at.join("unpacked/etc/portsentry/portsentry.conf");
     let text: String = fs::read_to_string(&settings)

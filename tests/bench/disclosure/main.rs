@@ -5,6 +5,7 @@
 //!
 //! For every guard and scan, the median of the runs (and the worst of them) of: services that the scanner learnt,
 //! packets of the scanner that got past the firewall, and the time from its first packet to the first one dropped.
+//! The guards take turns, so that what else the machine does falls on all of them; every run goes to standard error.
 //! It needs nmap, masscan, tcpdump, python3 and ethtool; of Debian's portsentry it takes the package from where
 //! `apt-get download` finds it, and unpacks it into a temporary directory.
 
@@ -53,8 +54,16 @@ fn main() {
     );
     println!("|---|---|---|---|---|");
     for scan in Scan::ALL.iter().filter(|scan| chosen("--scan", scan.name)) {
-        for guard in Guard::ALL.iter().filter(|guard| chosen("--guard", guard.name)) {
-            let seen: Vec<Seen> = (0..runs).map(|_| look(scan, guard, delay)).collect();
+        let guards: Vec<&Guard> = Guard::ALL.iter().filter(|guard| chosen("--guard", guard.name)).collect();
+        let mut all_seen: Vec<Vec<Seen>> = guards.iter().map(|_| Vec::new()).collect();
+        for run in 1..=runs {
+            for (guard, seen) in guards.iter().zip(&mut all_seen) {
+                let look = look(scan, guard, delay, run);
+                eprintln!("run {run}, {}, {}: {look:?}", scan.name, guard.name);
+                seen.push(look);
+            }
+        }
+        for (guard, seen) in guards.iter().zip(&all_seen) {
             println!(
                 "| {} | {} | {} | {} | {} |",
                 scan.name,
@@ -73,6 +82,7 @@ fn main() {
 }
 
 /// What one run showed.
+#[derive(Debug)]
 struct Seen {
     learnt: usize,
     passed: usize,
@@ -80,19 +90,19 @@ struct Seen {
 }
 
 /// One run, in a laboratory of its own.
-fn look(scan: &Scan, guard: &Guard, delay: u32) -> Seen {
+fn look(scan: &Scan, guard: &Guard, delay: u32, run: usize) -> Seen {
     let lab = Lab::new();
     let _relay = (delay > 0).then(|| wire::delay(&lab, delay));
     let _services = services::start(&lab);
     let standing = (guard.start)(&lab);
     let wire = Wire::tap(&lab, SCANNER[0]);
-    let learnt = scan.run(&lab, GUARD[0]);
+    let learnt = scan.run(&lab, GUARD[0], run);
     let (passed, drop_ms) = wire.read();
     drop(standing);
     Seen { learnt: services::PORTS.iter().filter(|port| learnt.contains(port)).count(), passed, drop_ms }
 }
 
-/// The median, and the largest behind it.
+/// The median (of an even number the larger of the two in the middle), and the largest behind it.
 fn spread(values: impl Iterator<Item = f64>, digits: usize) -> String {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
