@@ -180,6 +180,17 @@ fn a_flushed_ruleset_is_made_again() {
     assert!(lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
 }
 
+/// Somebody's table that sleeps and holds nothing yet is woken, and then filled.
+#[test]
+fn an_empty_table_that_sleeps_is_no_obstacle() {
+    let lab = Lab::new();
+    lab.guard.sh("nft add table inet psentry '{ flags dormant; }'");
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
+    assert!(!lab.guard.sh("nft list ruleset").contains("dormant"));
+}
+
 /// However somebody takes the rules away, what is told to be applied is dropped.
 #[test]
 fn a_set_without_its_rule_gets_it_again() {

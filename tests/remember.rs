@@ -3,6 +3,7 @@
 //! kernel and /run held is gone, and the directory of `--state` is not.
 
 mod commands;
+mod many;
 mod trouble;
 mod waiting;
 

@@ -13,6 +13,7 @@
 //! | `heal.rs`, `heal/`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
 //! | `people.rs`, `people/` | what people ask of the blocker: block, status, why, panic, the control socket |
 //! | `remember.rs`, `remember/` | the blocker alone: what it remembers beyond a kill and a reboot |
+//! | `model.rs`, `model/` | random sequences of everything that happens to the blocker, against a simple model |
 //! | `booted.rs` | units/install on a really booted systemd |
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
@@ -46,6 +47,7 @@ mod hostile;
 mod judge;
 mod listen;
 mod mirage;
+mod model;
 mod nix;
 mod people;
 mod remember;

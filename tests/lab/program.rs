@@ -116,7 +116,12 @@ impl Program {
 
     /// Waits for a line of its standard error.
     pub fn complaint(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + WAIT;
+        self.complaint_within(WAIT, text)
+    }
+
+    /// The same of something that takes long.
+    pub fn complaint_within(&mut self, wait: Duration, text: &str) -> String {
+        let deadline = Instant::now() + wait;
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
             match self.errors.recv_timeout(patience) {

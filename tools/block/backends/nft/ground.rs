@@ -84,9 +84,8 @@ impl Nft {
             let in_use: BTreeSet<SetId> = standing.union(wanted).copied().collect();
             let rules: BTreeSet<SetId> = in_use.difference(&self.find_rules()?).copied().collect();
             self.sets = standing;
-            // `add` without the flag wakes it.
-            let whole = sets.is_empty() && rules.is_empty() && !self.is_dormant()?;
-            if whole {
+            let dormant = self.is_dormant()?;
+            if sets.is_empty() && rules.is_empty() && !dormant {
                 self.whole = Some(generation);
                 return Ok(tried > 0);
             }
@@ -94,8 +93,10 @@ impl Nft {
                 Some(nft) => nft,
                 None => self.nft.insert(installed(NAME, "nft")?),
             };
+            // A table is woken first, and filled in the next round: at once the kernel does not do both.
+            let text = if dormant { ruleset::awake() } else { ruleset::text(&sets, &rules) };
             // If another process was faster, `create` fails as a whole, and the next round sees its sets.
-            trouble = nft.run_well(&["-f", "-"], ruleset::text(&sets, &rules).as_bytes()).err().or(trouble);
+            trouble = nft.run_well(&["-f", "-"], text.as_bytes()).err().or(trouble);
         }
         Err(trouble.map_or_else(|| refused("make table inet psentry", Errno::ENOENT), Error::System))
     }

@@ -81,11 +81,17 @@ impl SetId {
     }
 }
 
+/// What wakes a table that sleeps: `add` without the flag.
+pub(super) fn awake() -> String {
+    format!("add table inet {TABLE}\n")
+}
+
 /// Everything that is not there yet: table and chain, which `add` leaves alone when they are there, sets and rules.
 pub(super) fn text(sets: &BTreeSet<SetId>, rules: &BTreeSet<SetId>) -> String {
     let mut text = format!(
-        "add table inet {TABLE}\n\
-         add chain inet {TABLE} {CHAIN} {{ type filter hook prerouting priority raw; policy accept; }}\n"
+        "{}\
+         add chain inet {TABLE} {CHAIN} {{ type filter hook prerouting priority raw; policy accept; }}\n",
+        awake()
     );
     text.extend(sets.iter().map(|set| set.set()));
     text.extend(rules.iter().map(|set| set.rule()));

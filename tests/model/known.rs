@@ -1,0 +1,140 @@
+//! The simple model: which scopes are shut out, and until when. It knows the sentences of the manual and nothing of how
+//! they are kept: of two blocks for one scope the longer one stands, scopes that overlap know nothing of each other, and
+//! what ends, ends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use psentry_records::{OutcomeResult, Prefix, Timestamp};
+
+/// When a block ends; `None`: when somebody ends it.
+pub type Until = Option<Timestamp>;
+
+/// Backends know whole seconds, and a note is rounded up.
+pub const SLACK: Duration = Duration::from_secs(2);
+
+/// What a verdict asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub scope: Prefix,
+    /// `None`: to let it in.
+    pub block: Option<Until>,
+    /// Whether the guard is to refuse it.
+    pub refused: bool,
+}
+
+/// Who is shut out.
+#[derive(Clone, Default)]
+pub struct Known {
+    pub blocks: BTreeMap<Prefix, Until>,
+    /// What ended lately: whoever lets that in may still find it.
+    ended: BTreeMap<Prefix, Timestamp>,
+}
+
+impl Known {
+    /// What may be answered at the moment `at`.
+    pub fn answers(&self, asked: &Asked, at: Timestamp) -> Vec<OutcomeResult> {
+        let stands = self.blocks.get(&asked.scope).filter(|until| !is_over(**until, at));
+        let Some(until) = asked.block else {
+            let lately = self.ended.get(&asked.scope).is_some_and(|end| at.since(*end) < SLACK);
+            return match stands {
+                Some(_) => vec![OutcomeResult::Released],
+                None if lately => vec![OutcomeResult::Already, OutcomeResult::Released],
+                None => vec![OutcomeResult::Already],
+            };
+        };
+        match stands {
+            _ if is_over(until, at) => vec![OutcomeResult::Expired],
+            _ if asked.refused => vec![OutcomeResult::Refused],
+            Some(stands) if alike(*stands, until) => vec![OutcomeResult::Already, OutcomeResult::Applied],
+            Some(stands) if outlasts(*stands, until) => vec![OutcomeResult::Already],
+            _ => vec![OutcomeResult::Applied],
+        }
+    }
+
+    /// What comes of a verdict at the moment `at`.
+    pub fn take(&mut self, asked: &Asked, at: Timestamp) {
+        match asked.block {
+            None => _ = self.blocks.remove(&asked.scope),
+            Some(until) if asked.refused || is_over(until, at) => {}
+            Some(until) => {
+                let stands = self.blocks.entry(asked.scope).or_insert(until);
+                if !outlasts(*stands, until) {
+                    *stands = until;
+                }
+            }
+        }
+    }
+
+    /// The next end within `span` of `now`.
+    pub fn next_end(&self, now: Timestamp, span: Duration) -> Option<(Prefix, Timestamp)> {
+        let ends = self.blocks.iter().filter_map(|(scope, until)| Some((*scope, (*until)?)));
+        ends.filter(|(_, until)| until.since(now) < span).min_by_key(|(_, until)| *until)
+    }
+
+    /// What ended within the last seconds.
+    pub fn ended_lately(&self) -> impl Iterator<Item = Prefix> {
+        let now = Timestamp::now();
+        self.ended.iter().filter(move |(_, end)| now.since(**end) < 2 * SLACK).map(|(scope, _)| *scope)
+    }
+
+    /// Whether this is what ended lately, and only stands until its end rounded up.
+    pub fn has_ended(&self, scope: Prefix, until: Until) -> bool {
+        self.ended.get(&scope).is_some_and(|end| alike(Some(*end), until))
+    }
+
+    /// A block has ended.
+    pub fn end(&mut self, scope: Prefix) {
+        if let Some(Some(until)) = self.blocks.remove(&scope) {
+            self.ended.insert(scope, until);
+        }
+    }
+
+    /// How `listed`, which was read between two moments, differs from what is to stand.
+    pub fn differs(
+        &self,
+        listed: &BTreeMap<Prefix, Until>,
+        before: Timestamp,
+        after: Timestamp,
+    ) -> Option<String> {
+        for (scope, until) in listed {
+            let known =
+                self.blocks.get(scope).copied().or_else(|| self.ended.get(scope).map(|end| Some(*end)));
+            match known {
+                None => return Some(format!("{scope} stands, and nobody asked for it")),
+                Some(Some(end)) if before.since(end) > SLACK => {
+                    return Some(format!("{scope} stands beyond its end, {end}"));
+                }
+                Some(known) if !alike(known, *until) => {
+                    return Some(format!("{scope} stands until {until:?}, and is to stand until {known:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let soon = after.plus(SLACK / 2);
+        let missing =
+            |(scope, until): &(&Prefix, &Until)| !is_over(**until, soon) && !listed.contains_key(*scope);
+        let (scope, until) = self.blocks.iter().find(missing)?;
+        Some(format!("{scope} is to stand until {until:?}, and does not"))
+    }
+}
+
+pub fn is_over(until: Until, at: Timestamp) -> bool {
+    until.is_some_and(|until| until <= at)
+}
+
+/// Whether two ends are the same, as far as backends can tell.
+pub fn alike(a: Until, b: Until) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.since(b).max(b.since(a)) <= SLACK,
+        (a, b) => a == b,
+    }
+}
+
+fn outlasts(a: Until, b: Until) -> bool {
+    match (a, b) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(a), Some(b)) => a >= b,
+    }
+}

@@ -1,0 +1,150 @@
+//! What may happen, at random: verdicts, what others and commands do, kills. Each step can be taken whatever was done
+//! before it, so that a sequence stays one when steps are left out. A step reads as a line.
+//!
+//! The clock cannot be set: the one that psentry-block reads is the machine's own. What moves instead are the
+//! timestamps: a verdict for 600 seconds that is dated 599 seconds ago ends in a second, so ends come by themselves while
+//! other things happen, or are awaited.
+
+use std::fmt;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use psentry_records::Timestamp;
+
+use super::known::Asked;
+
+/// Hosts and prefixes that hold each other; the last ones hold this machine.
+const SCOPES: [&str; 12] = [
+    "203.0.113.7",
+    "203.0.113.8",
+    "198.18.0.7/32",
+    "::ffff:203.0.113.7",
+    "203.0.113.6/31",
+    "203.0.113.0/24",
+    "198.18.0.0/15",
+    "2001:db8:7::7",
+    "2001:db8:7::/64",
+    "2001:db8:7:1::/64",
+    "2001:db8:7::/48",
+    REFUSED,
+];
+const REFUSED: &str = "198.51.100.0/24";
+
+#[derive(Clone)]
+pub enum Step {
+    /// A verdict, and its outcome.
+    Say(Say),
+    /// Verdicts in one piece, and all their outcomes.
+    Burst(Vec<Say>),
+    /// Verdicts in one piece, and a kill after so many outcomes.
+    BurstAndKill(Vec<Say>, usize),
+    /// Whatever ends soon, ends.
+    End,
+    /// Somebody takes away what blocks stand in; which of the ways.
+    Damage(usize),
+    /// Somebody deletes elements of one set by hand.
+    Delete(Vec<&'static str>),
+    /// `psentry-block unblock`.
+    Unblock(&'static str),
+    /// `psentry-block flush`.
+    Flush,
+    /// SIGKILL. Whoever needs psentry-block again starts it.
+    Kill,
+    /// SIGTERM.
+    Stop,
+}
+
+/// A verdict; how many seconds, and dated how many milliseconds after now.
+#[derive(Clone)]
+pub struct Say {
+    scope: &'static str,
+    block: Option<(Option<u64>, i64)>,
+}
+
+impl Say {
+    /// The line, with a number by which its outcome is known, and what it asks for.
+    pub fn line(&self, number: u16) -> (String, Asked) {
+        let scope = self.scope.parse().unwrap();
+        let now = Timestamp::now();
+        let dated = self.block.map_or(0, |(_, dated)| dated);
+        let dated = Timestamp::from_micros(now.micros() + dated * 1000).unwrap();
+        let (action, duration) = match self.block {
+            Some((Some(seconds), _)) => ("block", format!(",\"duration\":{seconds}")),
+            Some((None, _)) => ("block", String::new()),
+            None => ("unblock", String::new()),
+        };
+        let until =
+            |(seconds, _): (Option<u64>, _)| seconds.map(|s| dated.min(now).plus(Duration::from_secs(s)));
+        let asked = Asked { scope, block: self.block.map(until), refused: self.scope == REFUSED };
+        let line = format!(
+            "{{\"timestamp\":\"{dated}\",\"event_type\":\"verdict\",\"dest_port\":{number},\
+             \"verdict\":{{\"action\":\"{action}\",\"scope\":\"{}\"{duration}}}}}\n",
+            self.scope
+        );
+        (line, asked)
+    }
+}
+
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let says = || prop::collection::vec(say(), 2..8);
+    let step = prop_oneof![
+        10 => say().prop_map(Step::Say),
+        3 => says().prop_map(Step::Burst),
+        2 => (says(), 0..4usize).prop_map(|(says, after)| Step::BurstAndKill(says, after)),
+        1 => Just(Step::End),
+        3 => (0..8usize).prop_map(Step::Damage),
+        2 => prop::collection::vec(scope(), 1..4).prop_map(Step::Delete),
+        2 => scope().prop_map(Step::Unblock),
+        1 => Just(Step::Flush),
+        2 => Just(Step::Kill),
+        1 => Just(Step::Stop),
+    ];
+    prop::collection::vec(step, 1..=30)
+}
+
+fn scope() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&SCOPES[..])
+}
+
+fn say() -> impl Strategy<Value = Say> {
+    let block = prop_oneof![
+        4 => (prop::sample::select(vec![600, 7200]), -300_000..=0i64).prop_map(|(s, dated)| (Some(s), dated)),
+        1 => Just((Some(600), 86_400_000)),
+        2 => (500..2000i64).prop_map(|left| (Some(600), left - 600_000)),
+        1 => Just((Some(600), -600_001)),
+        1 => Just((None, 0)),
+    ];
+    (scope(), prop::option::weighted(0.75, block)).prop_map(|(scope, block)| Say { scope, block })
+}
+
+impl fmt::Debug for Say {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.block {
+            None => write!(f, "unblock {}", self.scope),
+            Some((None, _)) => write!(f, "block {}", self.scope),
+            Some((Some(seconds), dated)) => {
+                write!(f, "block {} for {seconds} s, dated {} s from now", self.scope, dated as f64 / 1e3)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |says: &[Say]| says.iter().map(|say| format!("{say:?}")).collect::<Vec<_>>().join("; ");
+        match self {
+            Step::Say(say) => write!(f, "{say:?}"),
+            Step::Burst(says) => write!(f, "at once: {}", list(says)),
+            Step::BurstAndKill(says, after) => {
+                write!(f, "at once: {}; kill -9 after {after} outcomes", list(says))
+            }
+            Step::End => write!(f, "what ends soon ends"),
+            Step::Damage(way) => write!(f, "damage {way}"),
+            Step::Delete(scopes) => write!(f, "by hand: delete {}", scopes.join(", ")),
+            Step::Unblock(scope) => write!(f, "psentry-block unblock {scope}"),
+            Step::Flush => write!(f, "psentry-block flush"),
+            Step::Kill => write!(f, "kill -9"),
+            Step::Stop => write!(f, "kill -15"),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A hundred thousand verdicts at once, and kill -9 in their midst: nothing is lost that was told to be applied, and
+//! nothing stands that nobody asked for; neither where the kernel still has it nor after a reboot.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ChildStdin;
+use std::thread::{self, JoinHandle};
+
+use super::*;
+use crate::lab::WAIT;
+
+const MANY: u32 = 100_000;
+
+/// How many have been told when it is killed.
+const KILLED: usize = 40_000;
+
+fn scope(n: u32) -> String {
+    format!("10.{}.{}.{}/32", n >> 16, n >> 8 & 255, n & 255)
+}
+
+/// Writes all verdicts, as far as somebody reads. The input ends when this is joined.
+fn feed(mut stdin: ChildStdin) -> JoinHandle<ChildStdin> {
+    thread::spawn(move || {
+        let (now, mut lines) = (Timestamp::now(), String::new());
+        for n in 0..MANY {
+            writeln!(
+                lines,
+                "{{\"timestamp\":\"{now}\",\"event_type\":\"verdict\",\"verdict\":{{\"action\":\"block\",\
+                 \"scope\":\"{}\",\"duration\":7200}}}}",
+                scope(n)
+            )
+            .unwrap();
+        }
+        let _ = stdin.write_all(lines.as_bytes());
+        stdin
+    })
+}
+
+/// The scope of an outcome that says that it stands now.
+fn stands(line: &str) -> Option<String> {
+    let well = ["\"result\":\"applied\"", "\"result\":\"already\""].iter().any(|well| line.contains(well));
+    let (_, rest) = line.split_once("\"scope\":\"").filter(|_| well)?;
+    Some(rest.split_once('"')?.0.to_owned())
+}
+
+fn scopes(lab: &Lab) -> HashSet<String> {
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    let scopes: HashSet<String> = list.lines().filter_map(stands).collect();
+    assert_eq!(scopes.len(), list.lines().count());
+    scopes
+}
+
+#[test]
+fn of_a_hundred_thousand_at_once_a_kill_loses_nothing_that_was_told() {
+    let asked: HashSet<String> = (0..MANY).map(scope).collect();
+    let (state, lab) = (State::new(), Lab::new());
+    let flags = state.flags(&["--backend", "nft"]);
+    let began = Instant::now();
+    for until in [KILLED, MANY as usize] {
+        let (mut block, stdin) = start(&lab, &flags);
+        let feeder = feed(stdin);
+        let mut told = HashSet::new();
+        while told.len() < until {
+            told.extend(stands(&block.line("outcome", |line| stands(line).is_some())));
+        }
+        block.signal(Signal::SIGKILL);
+        told.extend(block.end().1.iter().filter_map(|line| stands(line)));
+        feeder.join().unwrap();
+        let standing = scopes(&lab);
+        println!("{:>7.0?} {} told, {} stand", began.elapsed(), told.len(), standing.len());
+        assert!(told.is_subset(&standing), "told, and does not stand");
+        assert!(standing.is_subset(&asked), "stands, and nobody asked");
+    }
+    // What was killed the second time had told all of it.
+    let (_block, lab) = (lab, Lab::new());
+    let (mut block, _stdin) = start(&lab, &flags);
+    // A build without optimization spends its time on itself.
+    let said = block.complaint_within(2 * WAIT, "put back");
+    println!("{:>7.0?} {said}", began.elapsed());
+    assert!(scopes(&lab) == asked);
+}
