@@ -135,11 +135,17 @@ impl Schedule {
     }
 
     fn put(&mut self, scope: Prefix, plan: Plan) {
-        self.remove(scope);
-        if let Some(due) = plan.due() {
+        let due = plan.due();
+        let before = self.plans.insert(scope, plan).and_then(|plan| plan.due());
+        if before == due {
+            return;
+        }
+        if let Some(before) = before {
+            self.agenda.remove(&(before, scope));
+        }
+        if let Some(due) = due {
             self.agenda.insert((due, scope));
         }
-        self.plans.insert(scope, plan);
     }
 
     /// The block stands; `longest` is what the kernel can be told at once.

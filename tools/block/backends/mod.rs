@@ -3,6 +3,7 @@
 //! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
 //! in [`check`].
 
+mod attributes;
 mod dry_run;
 mod exec;
 mod hosts_deny;

@@ -25,7 +25,8 @@ use psentry_kernel::is_psentry;
 use psentry_records::{Prefix, Timestamp};
 
 use super::super::SOMEBODY;
-use super::reading::{HEADER, attributes, entries, scopes};
+use super::super::attributes::{attribute, text};
+use super::reading::{HEADER, entries, scopes};
 use super::rules::is_dormant;
 use super::ruleset::{SIZE, SetId, TABLE};
 use crate::backend::{Cleared, Entry, Noticed};
@@ -206,12 +207,7 @@ fn author(message: &[u8], psentry: bool) -> String {
 }
 
 fn value(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    let body = message.get(HEADER..)?;
-    attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
-fn text(value: &[u8]) -> &[u8] {
-    value.strip_suffix(&[0]).unwrap_or(value)
+    attribute(message.get(HEADER..)?, wanted)
 }
 
 fn set(name: &[u8]) -> Option<SetId> {
