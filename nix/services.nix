@@ -26,7 +26,7 @@ let
         stopIfChanged = false;
         enableDefaultPath = false;
         serviceConfig = lib.mapAttrs (_: lib.mkDefault) (sandbox // rights) // {
-          Type = "exec";
+          Type = lib.mkDefault "exec";
           ExecStart = utils.escapeSystemdExecArgs ([ (program name) ] ++ flags.${name});
           StandardError = "journal";
           Restart = "always";
@@ -134,13 +134,14 @@ let
     PrivateNetwork = false;
     PrivateUsers = false;
   };
-  # iptables asks for sets by a raw socket.
+  # One more socket, to say that it is ready; and iptables asks for sets by a raw one.
   blockRights =
     firewallRights
+    // { RestrictAddressFamilies = "AF_NETLINK AF_UNIX"; }
     // lib.optionalAttrs (lib.elem "ipset" cfg.block.backends) {
       CapabilityBoundingSet = "CAP_NET_ADMIN CAP_NET_RAW";
       AmbientCapabilities = "CAP_NET_ADMIN CAP_NET_RAW";
-      RestrictAddressFamilies = "AF_NETLINK AF_INET";
+      RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
     };
   # With capset the half that reads what strangers sent gives up every right.
   trapRights = firewallRights // {
@@ -228,6 +229,9 @@ in
           requires = [ "psentry-verdicts.socket" ];
           path = programs;
           serviceConfig = {
+            # Started is: all that is remembered stands again. A slow start is no reason to kill it.
+            Type = "notify";
+            TimeoutStartSec = "infinity";
             Sockets = "psentry-verdicts.socket";
             StandardInput = "socket";
             StandardOutput = log;

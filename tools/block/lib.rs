@@ -3,7 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `run.rs`, `start.rs` | flags; the main loop; how it starts |
+//! | `cli.rs`, `run.rs`, `start.rs`, `ready.rs` | flags; the main loop; how it starts, and when it is ready |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `pace.rs` | a decision, too: how soon what others took away is put back |
@@ -29,6 +29,7 @@ mod lock;
 mod memory;
 mod note;
 mod pace;
+mod ready;
 mod recall;
 mod report;
 mod run;

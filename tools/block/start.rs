@@ -15,6 +15,7 @@ use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::left::Left;
 use crate::memory::Memory;
+use crate::ready::Ready;
 use crate::report::Reporter;
 use crate::run::{Hired, Stage};
 use crate::surroundings::Guard;
@@ -38,10 +39,16 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     let (ledger, guard) = (Ledger::new(flags.max_blocks), Guard::default());
     let (workers, most, pass) = (Vec::new(), flags.max_blocks, flags.pass);
     let mut stage = Stage { intake, reporter, ledger, workers, guard, most, pass };
+    // A command takes as long as it likes, and no boot waits for that. One more: this start itself.
+    let waited_for = |which: Which| which != Which::Exec;
+    let ready =
+        Ready::after(opened.iter().filter(|(which, _)| waited_for(*which)).count() + 1, &stage.reporter);
     for (which, backend) in opened {
-        let hired = hire(&mut stage, flags, which, backend)?;
+        let ready = waited_for(which).then(|| Arc::clone(&ready));
+        let hired = hire(&mut stage, flags, which, backend, ready)?;
         stage.workers.push(hired);
     }
+    ready.done();
     Ok(stage)
 }
 
@@ -51,6 +58,7 @@ fn hire(
     flags: &Flags,
     which: Which,
     mut backend: Box<dyn Backend>,
+    ready: Option<Arc<Ready>>,
 ) -> Result<Hired, Error> {
     // What only says what it would do does nothing that could be remembered.
     let state = flags.state.as_deref().filter(|_| which != Which::DryRun);
@@ -94,7 +102,7 @@ fn hire(
     let worker = Worker::new(backend, left, memory, Arc::clone(&inbox), Arc::clone(reporter));
     let thread = thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || worker.run())
+        .spawn(move || worker.run(ready.as_deref()))
         .map_err(Error::system("start a thread"))?;
     Ok(Hired { name, inbox, thread })
 }

@@ -21,6 +21,7 @@ use crate::inbox::{Ask, Finish, Inbox, Pending};
 use crate::left::Left;
 use crate::memory::Memory;
 use crate::pace::Pace;
+use crate::ready::Ready;
 use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
 use crate::surroundings::Guard;
@@ -118,8 +119,8 @@ impl Worker {
         worker
     }
 
-    /// Works until there is nothing more to do.
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    /// Works until there is nothing more to do; says when what is remembered was put back.
+    pub(crate) fn run(mut self, ready: Option<&Ready>) -> Result<(), Error> {
         let _alarm = Alarm;
         let mut known = None;
         let unwanted = std::mem::take(&mut self.unwanted);
@@ -127,6 +128,9 @@ impl Worker {
         let jobs = unwanted.into_iter().filter_map(refuse).collect();
         self.work(jobs);
         self.restore();
+        if let Some(ready) = ready {
+            ready.done();
+        }
         loop {
             self.notice();
             let (next, watch) = (self.next(), self.backend.watch());

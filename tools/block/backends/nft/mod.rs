@@ -115,17 +115,7 @@ impl Backend for Nft {
             let entries = self.list()?.into_iter();
             return Ok(entries.map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect());
         }
-        let doing = "look a block up";
-        let mut standing = HashSet::new();
-        for scope in scopes {
-            let read = |_: &_, _: &[u8]| Ok(());
-            match self.link.query_as(doing, &elements::find(SetId::of(*scope), &[*scope]), read)? {
-                Ok(found) if !found.is_empty() => _ = standing.insert(*scope),
-                Ok(_) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(refused(doing, errno)),
-            }
-        }
-        Ok(standing)
+        self.look_up(scopes)
     }
 
     fn watch(&self) -> Option<BorrowedFd<'_>> {
