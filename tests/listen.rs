@@ -7,7 +7,7 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use psentry_records::{Kind, Probe, Proto, Record};
 
-use crate::lab::{GUARD, INNOCENT, Lab, Notified, Program, SCANNER, WAIT, bin, wait_until};
+use crate::lab::{GUARD, INNOCENT, Lab, Notified, Program, SCANNER, bin, wait_until};
 
 fn probe_at(program: &mut Program, port: u16) -> Probe {
     let is_it =

@@ -11,6 +11,7 @@
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
 //! | `heal.rs`, `heal/`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
 //! | `remember.rs`, `remember/` | the blocker alone: what it remembers beyond a kill and a reboot |
+//! | `trouble.rs` | what the blocker does about full sets, held locks, read-only files, floods and signals |
 //! | `booted.rs` | units/install on a really booted systemd |
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
@@ -50,4 +51,5 @@ mod stages;
 mod stream;
 mod surface;
 mod trap;
+mod trouble;
 mod units;

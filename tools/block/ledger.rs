@@ -2,11 +2,15 @@
 //! does nothing, and never asks the clock.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use psentry_records::{Action, Prefix, Timestamp, Verdict};
 
 use crate::backend::{Block, Entry};
+
+/// The longest reason that is kept, in characters.
+const REASON: usize = 300;
 
 /// The blocks that are wanted, at most so many.
 pub struct Ledger {
@@ -109,6 +113,8 @@ impl Ledger {
             rule: verdict.body.rule.clone(),
             port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
             proto: verdict.common.proto,
+            reason: verdict.body.reason.as_deref().map(shortened),
+            offence: verdict.body.offence,
         };
         match self.blocks.get(&scope) {
             Some(stands) if stands.outlasts(until) => {
@@ -155,6 +161,12 @@ impl Ledger {
             self.ends.remove(&(until, scope));
         }
     }
+}
+
+/// As much of a reason as anybody reads.
+fn shortened(reason: &str) -> Arc<str> {
+    let end = reason.char_indices().nth(REASON).map_or(reason.len(), |(end, _)| end);
+    reason.get(..end).unwrap_or_default().into()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use psentry_records::{Common, Prefix, Timestamp};
 
-use crate::backend::Block;
+use crate::backend::{Block, Count};
 
 /// How long after a first failure it is tried again; the wait doubles from there.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -71,6 +71,12 @@ impl Plan {
         }
     }
 
+    /// Whether it should stand at the moment `now`.
+    pub(crate) fn should_stand(&self, now: Timestamp) -> bool {
+        let leaving = matches!(self.state, State::Leaving { .. });
+        !leaving && self.stands().is_some_and(|block| !block.is_over(now))
+    }
+
     /// Whether somebody let it in by hand.
     pub(crate) fn is_let_in(&self) -> bool {
         self.state == State::LetIn
@@ -118,11 +124,27 @@ impl Schedule {
         self.plans.get(&scope)
     }
 
+    /// Whether nothing is planned.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
     /// All scopes with plans, in order.
     pub(crate) fn scopes(&self) -> Vec<Prefix> {
         let mut scopes: Vec<Prefix> = self.plans.keys().copied().collect();
         scopes.sort_unstable();
         scopes
+    }
+
+    /// How many blocks should stand at the moment `now`.
+    pub(crate) fn standing(&self, now: Timestamp) -> Count {
+        let mut count = Count::default();
+        for (scope, plan) in &self.plans {
+            if plan.should_stand(now) {
+                *if scope.is_ipv4() { &mut count.ipv4 } else { &mut count.ipv6 } += 1;
+            }
+        }
+        count
     }
 
     /// Takes a plan off.

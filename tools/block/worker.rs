@@ -48,6 +48,10 @@ pub(crate) struct Worker {
     /// Who took something away that is to be put back, as far as it is known, and how soon it is.
     damage: Option<String>,
     pace: Pace,
+    /// When it last looked whether its blocks stand, where nobody tells; and whether the clock was ever set back: then the
+    /// kernel, which counts on, ends blocks before their time.
+    looked: Instant,
+    behind: bool,
     /// What is remembered beyond a restart, what of it is still to be put back, and whether what is released now is
     /// only released because this program stops.
     memory: Option<Memory>,
@@ -108,6 +112,8 @@ impl Worker {
             given_up: 0,
             damage: None,
             pace: Pace::default(),
+            looked: Instant::now(),
+            behind: false,
             memory,
             missing,
             parting: false,
@@ -171,6 +177,7 @@ impl Worker {
         if now < self.last {
             self.schedule.set_back(now);
         }
+        self.behind |= ticks.saturating_duration_since(self.ticks) > now.since(self.last) + LEAP;
         self.ahead |= now.since(self.last) > ticks.saturating_duration_since(self.ticks) + LEAP;
         (self.last, self.ticks) = (now, ticks);
     }
@@ -189,7 +196,7 @@ impl Worker {
 
     /// When something is to be done next, if nothing comes.
     fn next(&self) -> Option<Timestamp> {
-        [self.schedule.next(), self.next_look()].into_iter().flatten().min()
+        [self.schedule.next(), self.next_look(), self.next_glance()].into_iter().flatten().min()
     }
 
     fn at_once(&self) -> usize {

@@ -72,6 +72,7 @@ impl Held {
             rule: verdict.body.rule,
             port: verdict.common.dest_port,
             proto: verdict.common.proto,
+            ..Block::default()
         };
         match verdict.body.action {
             Action::Block if !block.is_over(now) => {

@@ -104,7 +104,10 @@ impl Nft {
                 None => self.nft.insert(installed(NAME, "nft")?),
             };
             // If another process was faster, `create` fails as a whole, and the next round sees its sets.
-            trouble = nft.run_well(&["-f", "-"], ruleset::text(&sets, &rules).as_bytes()).err().or(trouble);
+            match nft.run_as(&["-f", "-"], ruleset::text(&sets, &rules).as_bytes()) {
+                Ok((_, process)) => self.news.made_by(process),
+                Err(error) => trouble = Some(error),
+            }
         }
         Err(trouble.map_or_else(|| refused("make table inet psentry", Errno::ENOENT), Error::System))
     }

@@ -29,6 +29,9 @@ const DORMANT: u32 = 1;
 /// The verdict that drops a packet (linux/netfilter.h).
 const DROP: [u8; 4] = [0; 4];
 
+/// The one that accepts it.
+const ACCEPT: [u8; 4] = [0, 0, 0, 1];
+
 /// The question for the generation of the ruleset, which every change of it, by anybody, raises by one.
 pub(super) fn ask_generation() -> NetfilterMessage {
     inet(NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }))
@@ -71,15 +74,26 @@ pub(super) fn drops(message: &[u8]) -> Option<SetId> {
                     attribute(expression, EXPRESSION_DATA).and_then(|data| attribute(data, LOOKUP_SET))?;
                 set = std::str::from_utf8(text(name)).ok().and_then(SetId::from_name);
             }
-            Some(b"immediate") => {
-                let path = [EXPRESSION_DATA, IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CODE];
-                let code = path.iter().try_fold(expression, |outer, kind| attribute(outer, *kind));
-                drops = code.is_some_and(|code| code == DROP);
-            }
+            Some(b"immediate") => drops = verdict(expression) == Some(&DROP),
             _ => {}
         }
     }
     set.filter(|_| drops)
+}
+
+/// Whether a rule accepts, and so ends the walk through its chain.
+pub(super) fn accepts(message: &[u8]) -> bool {
+    let body = message.get(HEADER..).unwrap_or_default();
+    attributes(body)
+        .filter(|(kind, _)| *kind == EXPRESSIONS)
+        .flat_map(|(_, list)| attributes(list))
+        .any(|(_, expression)| verdict(expression) == Some(&ACCEPT))
+}
+
+fn verdict(expression: &[u8]) -> Option<&[u8]> {
+    let path = [EXPRESSION_DATA, IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CODE];
+    let immediate = attribute(expression, EXPRESSION_NAME).map(text) == Some(b"immediate");
+    path.iter().try_fold(expression, |outer, kind| attribute(outer, *kind)).filter(|_| immediate)
 }
 
 #[cfg(test)]
@@ -119,7 +133,8 @@ mod tests {
     #[test]
     fn a_rule_is_known_by_its_set_and_that_it_drops() {
         assert_eq!(drops(&rule(b"v4_32\0", DROP)), Some(SetId::FIRST[0]));
-        assert_eq!(drops(&rule(b"v4_32\0", [0, 0, 0, 1])), None);
+        assert_eq!(drops(&rule(b"v4_32\0", ACCEPT)), None);
+        assert!(accepts(&rule(b"v4_32\0", ACCEPT)) && !accepts(&rule(b"v4_32\0", DROP)));
         assert_eq!(drops(&rule(b"mine\0", DROP)), None);
         assert_eq!(drops(&[1, 0, 0]), None);
         assert_eq!(generation(&[&[0, 0, 0, 0][..], &attribute(1, &[0, 0, 1, 2])].concat()), Some(258));
