@@ -26,7 +26,7 @@ let
         stopIfChanged = false;
         enableDefaultPath = false;
         serviceConfig = lib.mapAttrs (_: lib.mkDefault) (sandbox // rights) // {
-          Type = "exec";
+          Type = lib.mkDefault "exec";
           ExecStart = utils.escapeSystemdExecArgs ([ (program name) ] ++ flags.${name});
           StandardError = "journal";
           Restart = "always";
@@ -139,7 +139,7 @@ let
     PrivateNetwork = false;
     PrivateUsers = false;
   };
-  # Another socket for commands by hand; iptables asks for sets by a raw one.
+  # Another socket, for commands by hand and to say that it is ready; iptables asks for sets by a raw one.
   blockRights =
     firewallRights
     // {
@@ -236,6 +236,9 @@ in
           requires = [ "psentry-verdicts.socket" ];
           path = programs;
           serviceConfig = {
+            # Started is: all that is remembered stands again. A slow start is no reason to kill it.
+            Type = "notify";
+            TimeoutStartSec = "infinity";
             Sockets = "psentry-verdicts.socket";
             StandardInput = "socket";
             StandardOutput = log;

@@ -3,6 +3,7 @@
 
 mod choices;
 mod decisions;
+mod firewalls;
 mod hosts_deny;
 
 use std::process::ChildStdin;

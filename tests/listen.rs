@@ -2,15 +2,12 @@
 //! gone, when it is asked to stop, and when it is out of descriptors.
 
 use std::io::Read;
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use psentry_records::{Kind, Probe, Proto, Record};
-use tempfile::TempDir;
 
-use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, WAIT, bin, wait_until};
+use crate::lab::{GUARD, INNOCENT, Lab, Notified, Program, SCANNER, bin, wait_until};
 
 fn probe_at(program: &mut Program, port: u16) -> Probe {
     let is_it =
@@ -210,40 +207,6 @@ fn broadcasts_are_not_recorded() {
     assert_eq!(probe.common.dest_ip.unwrap().to_string(), GUARD[0]);
     let (_, rest, _) = listen.terminate();
     assert_eq!(rest, Vec::<String>::new());
-}
-
-/// What a service tells systemd.
-struct Notified {
-    socket: UnixDatagram,
-    path: PathBuf,
-    _folder: TempDir,
-}
-
-impl Notified {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(WAIT)).unwrap();
-        Notified { socket, path, _folder: folder }
-    }
-
-    fn hears(&self, word: &str) {
-        let mut told = [0; 4096];
-        loop {
-            let got = self.socket.recv(&mut told).unwrap_or_else(|error| panic!("{word}: {error}"));
-            if std::str::from_utf8(&told[..got]).unwrap().contains(word) {
-                return;
-            }
-        }
-    }
-
-    /// Forgets what was told so far.
-    fn forget(&self) {
-        self.socket.set_nonblocking(true).unwrap();
-        while self.socket.recv(&mut [0; 4096]).is_ok() {}
-        self.socket.set_nonblocking(false).unwrap();
-    }
 }
 
 /// `READY=1` is sent when sockets are open, and `STOPPING=1` at the end.

@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult, Record, Timestamp};
 
 use crate::block::{block_many, outcome, result, say, start};
-use crate::lab::{GUARD, Lab, Program, bin, wait_until};
+use crate::lab::{GUARD, Lab, Notified, Program, bin, wait_until};
 
 /// A directory for `--state`.
 struct State(tempfile::TempDir);
@@ -80,6 +80,8 @@ fn on_every_backend_blocks_are_back_after_a_reboot_with_the_time_they_had_left()
             for _ in 0..2 * BACKENDS.len() {
                 outcome(&mut block, "203.0.113.9/32");
             }
+            // Ipset knows whole seconds, and ends it a moment later.
+            wait_until("it has ended", || listed(&lab, &flags[2..]).len() == 3 * BACKENDS.len());
             before = listed(&lab, &flags[2..]);
             assert_eq!(before.len(), 3 * BACKENDS.len(), "{before:?}");
         } else {
@@ -113,6 +115,35 @@ fn on_every_backend_blocks_are_back_after_a_reboot_with_the_time_they_had_left()
             assert!(told.is_empty(), "what is merely restored is not told again: {told:?}");
         }
     }
+}
+
+/// `READY=1` comes when all that is remembered stands again, and no sooner; nobody waits for what a command does.
+#[test]
+fn systemd_is_told_when_all_of_it_is_back() {
+    let (state, systemd) = (State::new(), Notified::new());
+    let remembered: String = (0..20_000)
+        .map(|n| {
+            format!(
+                "{{\"timestamp\":\"{}\",\"event_type\":\"verdict\",\"verdict\":{{\"action\":\"block\",\
+                 \"scope\":\"198.18.{}.{}\",\"duration\":600}}}}\n",
+                Timestamp::now(),
+                n / 250,
+                n % 250
+            )
+        })
+        .collect();
+    std::fs::write(state.file("nft"), &remembered).unwrap();
+    std::fs::write(state.file("exec"), remembered.lines().next().unwrap()).unwrap();
+    let lab = Lab::new();
+    let flags =
+        state.flags(&["--backend", "nft", "--backend", "exec", "--exec", "sh -c 'sleep 60; echo {addr}'"]);
+    let mut command = lab.guard.command(bin("psentry-block"));
+    let mut block = Program::start_fed(command.args(flags).env("NOTIFY_SOCKET", &systemd.path));
+    systemd.hears("READY=1");
+    // The sentence is said before it is told.
+    assert_eq!(listed(&lab, &["--backend", "nft"]).len(), 20_000);
+    block.complaint("put back 20000 blocks");
+    kill(&mut block);
 }
 
 /// What the kernel still has stays as it is, and only what it lacks is put back.

@@ -14,6 +14,7 @@
 //! | `people.rs`, `people/` | what people ask of the blocker: block, status, why, panic, the control socket |
 //! | `remember.rs`, `remember/` | the blocker alone: what it remembers beyond a kill and a reboot |
 //! | `model.rs`, `model/` | random sequences of everything that happens to the blocker, against a simple model |
+//! | `trouble.rs` | what the blocker does about full sets, held locks, read-only files, floods and signals |
 //! | `booted.rs` | units/install on a really booted systemd |
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
@@ -56,4 +57,5 @@ mod stages;
 mod stream;
 mod surface;
 mod trap;
+mod trouble;
 mod units;

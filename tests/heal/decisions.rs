@@ -98,3 +98,47 @@ fn a_longer_block_from_another_psentry_block_stands() {
     assert_eq!(result(&mut program, SCANNER), OutcomeResult::Already);
     assert!(left(&lab.guard, "203.0.113.7") > 7000);
 }
+
+/// What others put before blocks without taking any away is theirs, and told once.
+#[test]
+fn what_is_put_before_blocks_is_told_once_and_left() {
+    let lab = Lab::new();
+    for (backend, flags, hand, words) in [
+        (
+            "nft",
+            "inet psentry",
+            "nft insert rule inet psentry prerouting ip saddr 203.0.113.0/24 accept",
+            "put a rule that accepts into the table inet psentry",
+        ),
+        (
+            "route",
+            "blackhole",
+            "ip route replace 203.0.113.7/32 dev scanner metric 1",
+            "203.0.113.7/32 is not cut off any more: another route",
+        ),
+        (
+            "route",
+            "blackhole",
+            "ip route replace 198.18.0.128/25 dev scanner",
+            "198.18.0.0/24 is not cut off any more: another route to 198.18.0.254",
+        ),
+    ] {
+        let (mut program, mut stdin) = start(&lab, &["--backend", backend]);
+        block(&mut program, &mut stdin, &[SCANNER, "198.18.0.0/24"]);
+        lab.guard.sh(&format!("{hand}; {}", hand.replace("203.0.113.0/24 accept", "203.0.113.0/25 accept")));
+        // What does not concern anybody who is blocked.
+        lab.guard.sh(
+            "nft add table inet filter '{ chain input { type filter hook input priority -400; accept; }; }'
+                      ip route replace 198.19.0.0/16 dev scanner",
+        );
+        let said = program.complaint(words);
+        println!("{said} ({flags})");
+        block(&mut program, &mut stdin, &["198.18.7.7/32"]);
+        let (_, _, errors) = program.terminate();
+        let again: Vec<_> =
+            errors.iter().filter(|line| line.contains("put a rule") || line.contains("cut off")).collect();
+        assert!(again.is_empty(), "told once: {errors:?}");
+        lab.guard.sh("ip route del 203.0.113.7/32 metric 1 2>/dev/null || true; ip route del 198.18.0.128/25 2>/dev/null || true
+                      nft flush ruleset");
+    }
+}

@@ -11,10 +11,12 @@
 
 mod booted;
 mod host;
+mod notified;
 mod program;
 
 pub use booted::Booted;
 pub use host::Host;
+pub use notified::Notified;
 pub use program::{Program, WAIT, bin, wait_until};
 
 /// The guard's addresses.

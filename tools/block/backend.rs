@@ -62,6 +62,19 @@ pub trait Backend: Send {
         Ok(Noticed::default())
     }
 
+    /// How often it has to look for itself whether its blocks stand, because nobody tells; `None`: it is told.
+    fn look_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Looks, with as few questions as will do, whether as many blocks stand as should.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn look(&mut self, _should: Count) -> Result<Noticed, Error> {
+        Ok(Noticed::default())
+    }
+
     /// Puts back what the blocks of these scopes stand in, and says whether anything of it was missing.
     ///
     /// # Errors
@@ -103,6 +116,25 @@ pub struct Noticed {
     pub edited: Option<String>,
     /// They changed something else, or it is not known what: whatever is missing is put back.
     pub damaged: Option<String>,
+    /// What else is to be told of it, in sentences: that something was put before blocks that stand, for one.
+    pub told: Vec<String>,
+}
+
+/// How many blocks there are of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Of IPv4.
+    pub ipv4: usize,
+    /// Of IPv6.
+    pub ipv6: usize,
+}
+
+impl Count {
+    /// Of one family.
+    #[must_use]
+    pub fn of(self, ipv4: bool) -> usize {
+        if ipv4 { self.ipv4 } else { self.ipv6 }
+    }
 }
 
 /// That everybody was let in.
@@ -147,6 +179,8 @@ pub struct Block {
     pub since: Option<Timestamp>,
     /// The sentence of the verdict, for people: printable and short (see `told`).
     pub reason: Option<String>,
+    /// The 1st, 2nd, ... time that this source is convicted, for commands.
+    pub offence: Option<u32>,
 }
 
 /// What a change came to.

@@ -32,6 +32,9 @@ pub struct Flags {
     /// How long a command may take
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub exec_timeout: Duration,
+    /// How many commands may run at a time [default: 4]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub exec_jobs: Option<u8>,
     /// Where what commands have blocked is kept [default: /run/psentry-block/exec.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,

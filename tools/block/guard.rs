@@ -3,6 +3,7 @@
 //! finds out, and who is logged in `sessions.rs` decides.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use psentry_kernel::Surroundings;
 use psentry_records::Prefix;
@@ -34,8 +35,12 @@ pub fn refusal(scope: Prefix, around: &Surroundings) -> Option<String> {
         return Some(format!("{scope} is wider than /{widest}, which is more than one verdict may block"));
     }
     let verb = if scope.is_host() { "is" } else { "holds" };
-    for (range, what) in SPECIAL {
-        if range.parse().is_ok_and(|range| scope.overlaps(range)) {
+    // Read once: a hundred thousand scopes are asked for at a start.
+    static RANGES: LazyLock<Vec<(Prefix, &str)>> = LazyLock::new(|| {
+        SPECIAL.iter().filter_map(|(range, what)| Some((range.parse().ok()?, *what))).collect()
+    });
+    for (range, what) in RANGES.iter() {
+        if scope.overlaps(*range) {
             return Some(format!("{scope} {verb} {what}, which is never blocked"));
         }
     }

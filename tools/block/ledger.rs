@@ -110,6 +110,7 @@ impl Ledger {
             proto: verdict.common.proto,
             since: Some(from),
             reason: verdict.body.reason.as_deref().and_then(told),
+            offence: verdict.body.offence,
         };
         match self.blocks.get(&scope) {
             Some(stands) if stands.outlasts(until) => {

@@ -3,7 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `run.rs`, `start.rs` | flags; the main loop; how it starts |
+//! | `cli.rs`, `run.rs`, `start.rs`, `ready.rs` | flags; the main loop; how it starts, and when it is ready |
 //! | `braking.rs` | what the main loop says of the brake |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
@@ -40,6 +40,7 @@ mod note;
 mod pace;
 mod panic;
 mod people;
+mod ready;
 mod recall;
 mod report;
 mod run;

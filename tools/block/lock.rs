@@ -56,27 +56,36 @@ impl Lock {
         Ok(Lock { _held: hold(file, path)?, path: path.to_owned() })
     }
 
-    /// The lock on a file of that name in the runtime directory, which exists only for that.
+    /// The lock on a file of that name in the runtime directory.
     pub(crate) fn named(name: &str) -> Result<Self, Error> {
-        let directory = runtime_directory();
+        Self::file(&runtime_directory(), name)
+    }
+
+    /// The lock on a file of that name in a directory, which is made if it is not there.
+    pub(crate) fn file(directory: &Path, name: &str) -> Result<Self, Error> {
         let path = directory.join(name);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         loop {
-            make_directory(&directory)?;
+            make_directory(directory)?;
             let file = match options.open(&path) {
                 Ok(file) => file,
                 // Whoever was last has just taken the directory away.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::file(&path, "open the lock")(error)),
             };
-            like_its_directory(&file, &directory);
+            like_its_directory(&file, directory);
             let held = hold(file, &path)?;
             // Whoever held it may have taken the file away, and then this lock locks nothing.
             if held.as_ref().is_none_or(|held| same(held, &path)) {
                 return Ok(Lock { _held: held, path });
             }
         }
+    }
+
+    /// The file, or the directory, that is locked.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Takes the file away with the lock, and the directory if nothing is left in it.

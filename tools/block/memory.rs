@@ -97,7 +97,6 @@ impl Memory {
                 path.display()
             ));
         }
-        let blocks = held.blocks.into_iter().map(|(scope, (block, _))| (scope, block)).collect();
         match opened {
             Ok(journal) => shared.lock().journal = Some(journal),
             Err(error) => shared.fails(&mut shared.lock(), &error),
@@ -107,7 +106,7 @@ impl Memory {
             .name(format!("{backend}: state"))
             .spawn(move || keeper.keep())
             .map_err(Error::system("start a thread"))?;
-        Ok((Memory { shared, keeper: Some(keeper), noted: Vec::new() }, blocks))
+        Ok((Memory { shared, keeper: Some(keeper), noted: Vec::new() }, held.blocks))
     }
 
     /// Where it is.
@@ -208,8 +207,7 @@ impl Shared {
 
 /// What one of a directory's backends remembers, for people who look.
 pub(crate) fn read(directory: &Path, backend: &str) -> Result<HashMap<Prefix, Block>, Error> {
-    let held = journal::read(&journal::path(directory, backend))?;
-    Ok(held.blocks.into_iter().map(|(scope, (block, _))| (scope, block)).collect())
+    Ok(journal::read(&journal::path(directory, backend))?.blocks)
 }
 
 /// Has a backend forget scopes, whether or not a psentry-block keeps its memory; on the disk when this returns.

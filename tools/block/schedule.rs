@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use psentry_records::{Common, Prefix, Timestamp};
 
-use crate::backend::Block;
+use crate::backend::{Block, Count};
 
 /// How long after a first failure it is tried again; the wait doubles from there.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -74,6 +74,12 @@ impl Plan {
         }
     }
 
+    /// Whether it should stand at the moment `now`.
+    pub(crate) fn should_stand(&self, now: Timestamp) -> bool {
+        let leaving = matches!(self.state, State::Leaving { .. });
+        !leaving && self.stands().is_some_and(|block| !block.is_over(now))
+    }
+
     /// Whether somebody let it in by hand.
     pub(crate) fn is_let_in(&self) -> bool {
         self.state == State::LetIn
@@ -133,11 +139,27 @@ impl Schedule {
         self.latest.as_ref()
     }
 
+    /// Whether nothing is planned.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
     /// All scopes with plans, in order.
     pub(crate) fn scopes(&self) -> Vec<Prefix> {
         let mut scopes: Vec<Prefix> = self.plans.keys().copied().collect();
         scopes.sort_unstable();
         scopes
+    }
+
+    /// How many blocks should stand at the moment `now`.
+    pub(crate) fn standing(&self, now: Timestamp) -> Count {
+        let mut count = Count::default();
+        for (scope, plan) in &self.plans {
+            if plan.should_stand(now) {
+                *if scope.is_ipv4() { &mut count.ipv4 } else { &mut count.ipv6 } += 1;
+            }
+        }
+        count
     }
 
     /// Takes a plan off.
@@ -150,11 +172,17 @@ impl Schedule {
     }
 
     fn put(&mut self, scope: Prefix, plan: Plan) {
-        self.remove(scope);
-        if let Some(due) = plan.due() {
+        let due = plan.due();
+        let before = self.plans.insert(scope, plan).and_then(|plan| plan.due());
+        if before == due {
+            return;
+        }
+        if let Some(before) = before {
+            self.agenda.remove(&(before, scope));
+        }
+        if let Some(due) = due {
             self.agenda.insert((due, scope));
         }
-        self.plans.insert(scope, plan);
     }
 
     /// The block stands; `longest` is what the kernel can be told at once.

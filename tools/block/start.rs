@@ -19,6 +19,7 @@ use crate::ledger::Ledger;
 use crate::left::Left;
 use crate::memory::Memory;
 use crate::panic::Panic;
+use crate::ready::Ready;
 use crate::report::Reporter;
 use crate::run::{Hired, Stage};
 use crate::surroundings::Guard;
@@ -54,13 +55,19 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     let (panic, over) = (Panic::of(flags), false);
     let mut stage =
         Stage { intake, reporter, ledger, workers, guard, allowed, brake, most, pass, control, over, panic };
+    // A command takes as long as it likes, and no boot waits for that. One more: this start itself.
+    let waited_for = |which: Which| which != Which::Exec;
+    let ready =
+        Ready::after(opened.iter().filter(|(which, _)| waited_for(*which)).count() + 1, &stage.reporter);
     for (which, backend) in opened {
-        let hired = hire(&mut stage, flags, which, backend)?;
+        let ready = waited_for(which).then(|| Arc::clone(&ready));
+        let hired = hire(&mut stage, flags, which, backend, ready)?;
         stage.workers.push(hired);
     }
     if let Some(path) = &flags.control {
         stage.reporter.tell(&format!("{}: psentry-block may be asked here", path.display()));
     }
+    ready.done();
     Ok(stage)
 }
 
@@ -81,6 +88,7 @@ fn hire(
     flags: &Flags,
     which: Which,
     mut backend: Box<dyn Backend>,
+    ready: Option<Arc<Ready>>,
 ) -> Result<Hired, Error> {
     // What only says what it would do does nothing that could be remembered.
     let state = flags.state.as_deref().filter(|_| which != Which::DryRun);
@@ -135,7 +143,7 @@ fn hire(
     worker.heed(panic.clone());
     let thread = thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || worker.run())
+        .spawn(move || worker.run(ready.as_deref()))
         .map_err(Error::system("start a thread"))?;
     Ok(Hired { name, inbox, thread })
 }

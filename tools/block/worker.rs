@@ -25,6 +25,7 @@ use crate::left::Left;
 use crate::memory::Memory;
 use crate::pace::Pace;
 use crate::panic::Panic;
+use crate::ready::Ready;
 use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
 use crate::surroundings::Guard;
@@ -53,6 +54,10 @@ pub(crate) struct Worker {
     /// Who took something away that is to be put back, as far as it is known, and how soon it is.
     damage: Option<String>,
     pace: Pace,
+    /// When it last looked whether its blocks stand, where nobody tells; and whether the clock was ever set back: then the
+    /// kernel, which counts on, ends blocks before their time.
+    looked: Instant,
+    behind: bool,
     /// What is remembered beyond a restart, what of it is still to be put back, and whether what is released now is
     /// only released because this program stops.
     memory: Option<Memory>,
@@ -121,6 +126,8 @@ impl Worker {
             given_up: 0,
             damage: None,
             pace: Pace::default(),
+            looked: Instant::now(),
+            behind: false,
             memory,
             missing,
             parting: false,
@@ -135,8 +142,8 @@ impl Worker {
         worker
     }
 
-    /// Works until there is nothing more to do.
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    /// Works until there is nothing more to do; says when what is remembered was put back.
+    pub(crate) fn run(mut self, ready: Option<&Ready>) -> Result<(), Error> {
         let _alarm = Alarm;
         let mut known = None;
         let unwanted = std::mem::take(&mut self.unwanted);
@@ -144,6 +151,9 @@ impl Worker {
         let jobs = unwanted.into_iter().filter_map(refuse).collect();
         self.work(jobs);
         self.restore();
+        if let Some(ready) = ready {
+            ready.done();
+        }
         loop {
             self.notice();
             let (next, watch) = (self.next(), self.backend.watch());
@@ -190,6 +200,7 @@ impl Worker {
         if now < self.last {
             self.schedule.set_back(now);
         }
+        self.behind |= ticks.saturating_duration_since(self.ticks) > now.since(self.last) + LEAP;
         self.ahead |= now.since(self.last) > ticks.saturating_duration_since(self.ticks) + LEAP;
         (self.last, self.ticks) = (now, ticks);
     }
@@ -208,7 +219,8 @@ impl Worker {
 
     /// When something is to be done next, if nothing comes.
     fn next(&self) -> Option<Timestamp> {
-        [self.schedule.next(), self.next_look(), self.next_reading()].into_iter().flatten().min()
+        let moments = [self.schedule.next(), self.next_look(), self.next_reading(), self.next_glance()];
+        moments.into_iter().flatten().min()
     }
 
     fn at_once(&self) -> usize {

@@ -12,7 +12,7 @@ use netlink_packet_core::{
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::{MsgFlags, getsockopt, setsockopt, sockopt};
 
 use crate::error::Error;
 use crate::port;
@@ -22,6 +22,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// The kernel sends at most 32 KiB at once.
 const ANSWER: usize = 64 * 1024;
+
+/// Room for one batch of requests. Where the administrator's limit holds, it is some 200 KiB.
+const SEND: usize = 4 * 1024 * 1024;
 
 /// Room for the acknowledgements of one batch, each of which weighs some 800 bytes.
 const RECEIVE: usize = 1024 * 1024;
@@ -62,6 +65,9 @@ impl Link {
             socket.set_cap_ack(true)?;
             // A smaller buffer only means that a large batch is refused and tried in pieces.
             let _ = socket.set_rx_buf_sz(RECEIVE);
+            if setsockopt(&socket, sockopt::SndBufForce, &SEND).is_err() {
+                let _ = setsockopt(&socket, sockopt::SndBuf, &SEND);
+            }
             Ok((socket, port))
         };
         let (socket, port) = open().map_err(Error::system("open a netlink socket"))?;
@@ -72,6 +78,13 @@ impl Link {
     #[must_use]
     pub fn port(&self) -> u32 {
         self.port
+    }
+
+    /// How many bytes of requests it takes at once.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        // The kernel keeps some of it for itself.
+        getsockopt(&self.socket, sockopt::SndBuf).map_or(0, |room| room.saturating_sub(32))
     }
 
     /// Has the kernel take the filters of a dump seriously; an old kernel only sends more than was asked for.

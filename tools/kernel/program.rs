@@ -42,6 +42,8 @@ pub struct Program {
 
 /// What a program that ended left.
 pub struct Ran {
+    /// Which process it was: the kernel tells it of changes of the ruleset.
+    pub pid: u32,
     /// How it ended.
     pub status: ExitStatus,
     /// `None`: it did not come to its end in time, though the program did.
@@ -67,9 +69,14 @@ impl Program {
 
     /// Runs it; a status that is not 0 is an error with its words.
     pub fn run_well(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
+        self.run_as(args, input).map(|(stdout, _)| stdout)
+    }
+
+    /// As `run_well`, and says which process it was.
+    pub fn run_as(&self, args: &[&str], input: &[u8]) -> Result<(Vec<u8>, u32), Error> {
         let ran = self.run(args, input)?;
         match ran.stdout {
-            Some(stdout) if ran.status.success() => Ok(stdout),
+            Some(stdout) if ran.status.success() => Ok((stdout, ran.pid)),
             None if ran.status.success() => Err(unread(&self.name, ran.status)),
             _ => Err(self.failure(&ran)),
         }
@@ -139,7 +146,7 @@ pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> R
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" / ");
-    Ok(Ran { status, stdout: stdout.recv_timeout(LEFTOVERS).ok(), said })
+    Ok(Ran { pid: child.id(), status, stdout: stdout.recv_timeout(LEFTOVERS).ok(), said })
 }
 
 /// Writes the input beside the waiting, so that a program that reads slowly, or not, cannot hold us up.

@@ -3,6 +3,6 @@
   services.psentry.enable = true;
   systemd.services.psentry-block.serviceConfig = {
     IPAddressDeny = "";
-    RestrictAddressFamilies = "AF_NETLINK AF_INET AF_INET6";
+    RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET AF_INET6";
   };
 }

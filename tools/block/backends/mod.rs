@@ -3,6 +3,7 @@
 //! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
 //! in [`check`].
 
+mod attributes;
 mod dry_run;
 mod exec;
 mod hosts_deny;
@@ -14,6 +15,9 @@ use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use psentry_kernel::Program;
+
+/// How many commands run at a time, unless somebody knows better.
+const EXEC_JOBS: u8 = 4;
 
 /// Who it is of whom nothing was told.
 const SOMEBODY: &str = "somebody";
@@ -69,6 +73,7 @@ pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
         ("--exec", flags.exec.is_some()),
         ("--exec-undo", flags.exec_undo.is_some()),
         ("--exec-roll", flags.exec_roll.is_some()),
+        ("--exec-jobs", flags.exec_jobs.is_some()),
     ];
     let stray = exec_flags.iter().find(|(_, given)| *given).filter(|_| !chosen.contains(&Which::Exec));
     if let Some((flag, _)) = stray {
@@ -86,5 +91,6 @@ fn exec(flags: &Flags) -> Result<exec::Exec, Error> {
         flags.exec_undo.as_deref(),
         flags.exec_timeout,
         flags.exec_roll.clone(),
+        flags.exec_jobs.unwrap_or(EXEC_JOBS).into(),
     )
 }

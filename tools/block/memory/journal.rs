@@ -125,7 +125,7 @@ impl Anew {
     pub(super) fn of(journal: &Path, read: u64, now: Timestamp) -> Result<Self, Error> {
         let path = journal.with_extension("new");
         let write = || -> io::Result<File> {
-            let text = Held::read(File::open(journal)?.take(read), now)?.compact();
+            let text = Held::compact(File::open(journal)?.take(read), now)?;
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

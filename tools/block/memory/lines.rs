@@ -13,8 +13,8 @@ use crate::backend::{Block, told};
 /// What a journal holds.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// The blocks that are wanted, each with the line that says so.
-    pub(super) blocks: HashMap<Prefix, (Block, Vec<u8>)>,
+    /// The blocks that are wanted.
+    pub(super) blocks: HashMap<Prefix, Block>,
     /// How many lines are no verdicts, and where the first of them is.
     pub(super) damaged: Option<(u64, u64)>,
 }
@@ -22,11 +22,38 @@ pub(super) struct Held {
 impl Held {
     /// Reads a journal to its end; what is over at the moment `now` is not held.
     pub(super) fn read(source: impl Read, now: Timestamp) -> io::Result<Self> {
+        Self::read_with(source, now, |_, _| {})
+    }
+
+    /// The lines of a journal that matter, in the order of their scopes.
+    pub(super) fn compact(source: impl Read, now: Timestamp) -> io::Result<Vec<u8>> {
+        let mut lines: HashMap<Prefix, Vec<u8>> = HashMap::new();
+        let held = Self::read_with(source, now, |scope, line| {
+            lines.insert(scope, line.to_vec());
+        })?;
+        let mut lines: Vec<_> =
+            lines.into_iter().filter(|(scope, _)| held.blocks.contains_key(scope)).collect();
+        lines.sort_unstable_by_key(|(scope, _)| *scope);
+        let mut text = Vec::new();
+        for (_, line) in lines {
+            text.extend_from_slice(&line);
+            text.push(b'\n');
+        }
+        Ok(text)
+    }
+
+    /// `each` is given the scope and the line of every verdict that decides.
+    fn read_with(source: impl Read, now: Timestamp, mut each: impl FnMut(Prefix, &[u8])) -> io::Result<Self> {
         let mut held = Held::default();
         let mut reader = Reader::new(source);
         while let Some(item) = reader.next_item()? {
             match item.record {
-                Ok(Record::Verdict(verdict)) => held.take(&verdict, reader.raw(), now),
+                Ok(Record::Verdict(verdict)) => {
+                    if verdict.body.action != Action::Watch {
+                        each(verdict.body.scope, reader.raw());
+                    }
+                    held.take(verdict, now);
+                }
                 // Written by a later psentry, which is no damage.
                 Ok(_) => {}
                 Err(_) => {
@@ -38,7 +65,7 @@ impl Held {
         Ok(held)
     }
 
-    fn take(&mut self, verdict: &Verdict, line: &[u8], now: Timestamp) {
+    fn take(&mut self, verdict: Verdict, now: Timestamp) {
         let (scope, from) = (verdict.body.scope, verdict.common.timestamp.min(now));
         let block = Block {
             until: verdict.body.duration.map(|seconds| from.plus(Duration::from_secs(seconds))),
@@ -47,28 +74,17 @@ impl Held {
             proto: verdict.common.proto,
             since: Some(from),
             reason: verdict.body.reason.as_deref().and_then(told),
+            offence: verdict.body.offence,
         };
         match verdict.body.action {
             Action::Block if !block.is_over(now) => {
-                self.blocks.insert(scope, (block, line.to_vec()));
+                self.blocks.insert(scope, block);
             }
             Action::Block | Action::Unblock => {
                 self.blocks.remove(&scope);
             }
             Action::Watch => {}
         }
-    }
-
-    /// The lines that matter, in the order of their scopes.
-    pub(super) fn compact(self) -> Vec<u8> {
-        let mut blocks: Vec<_> = self.blocks.into_iter().collect();
-        blocks.sort_unstable_by_key(|(scope, _)| *scope);
-        let mut text = Vec::new();
-        for (_, (_, line)) in blocks {
-            text.extend_from_slice(&line);
-            text.push(b'\n');
-        }
-        text
     }
 }
 
@@ -87,6 +103,7 @@ pub(super) fn line(
         common.proto = block.proto;
         body.rule.clone_from(&block.rule);
         body.reason.clone_from(&block.reason);
+        body.offence = block.offence;
         // From the verdict on, whose duration it was; of what was found nothing earlier is known than this moment.
         let since = block.since.unwrap_or(now);
         body.duration = block.seconds_left(since);
@@ -128,7 +145,7 @@ mod tests {
     }
 
     fn ends(held: &Held) -> Vec<(Prefix, Option<Timestamp>)> {
-        let mut ends: Vec<_> = held.blocks.iter().map(|(scope, (block, _))| (*scope, block.until)).collect();
+        let mut ends: Vec<_> = held.blocks.iter().map(|(scope, block)| (*scope, block.until)).collect();
         ends.sort_unstable();
         ends
     }
@@ -143,11 +160,14 @@ mod tests {
             (2, None),
             (4, Some(Block::default())),
         ];
-        let held = Held::read(&*text(&lines, at(0)), at(20)).unwrap();
+        let journal = text(&lines, at(0));
+        let held = Held::read(&*journal, at(20)).unwrap();
         assert_eq!(ends(&held), [(scope(1), Some(at(30))), (scope(4), None)]);
-        assert_eq!(held.blocks[&scope(1)].0, until(at(30)));
-        // What is left when it is written anew says the same.
-        let again = Held::read(&*held.compact(), at(20)).unwrap();
+        assert_eq!(held.blocks[&scope(1)], until(at(30)));
+        // What is left when it is written anew says the same, in fewer lines.
+        let short = Held::compact(&*journal, at(20)).unwrap();
+        assert_eq!(short.iter().filter(|byte| **byte == b'\n').count(), 2);
+        let again = Held::read(&*short, at(20)).unwrap();
         assert_eq!(ends(&again), [(scope(1), Some(at(30))), (scope(4), None)]);
         assert!(again.damaged.is_none());
     }
@@ -162,7 +182,7 @@ mod tests {
         );
         let held = Held::read(line.as_bytes(), at(20)).unwrap();
         let block = Block { until: Some(at(65)), since: Some(at(5)), ..Block::default() };
-        assert_eq!(held.blocks[&scope(1)].0, block);
+        assert_eq!(held.blocks[&scope(1)], block);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Worker {
         let name = self.backend.name();
         let now = Timestamp::now();
         let who = self.damage.take().unwrap_or_default();
-        let wanted = self.scopes_with(|plan| is_wanted(plan, now));
+        let wanted = self.scopes_with(|plan| plan.should_stand(now));
         let mended = self.backend.mend(&wanted);
         let found = match &mended {
             Ok(_) => self.backend.list(),
@@ -147,9 +147,4 @@ impl Worker {
             job => (Change { scope, wish: Wish::Release(plan.block) }, job),
         })
     }
-}
-
-fn is_wanted(plan: &Plan, now: Timestamp) -> bool {
-    let leaving = matches!(plan.state, State::Leaving { .. });
-    !leaving && plan.stands().is_some_and(|block| !block.is_over(now))
 }

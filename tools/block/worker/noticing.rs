@@ -5,14 +5,17 @@
 //! stand beside it, but not that psentry-block took everything away: then nothing is left to be repaired.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use psentry_records::{OutcomeResult, Prefix, Timestamp};
 
 use super::Worker;
-use crate::backend::{Block, Cleared, Entry, Noticed};
+use crate::backend::{Block, Cleared, Count, Entry, Noticed};
 use crate::inbox::Found;
 use crate::schedule::{Plan, State};
+
+/// How much earlier than planned a block may end: the kernel's clock, a note and ours are not the same.
+const SLACK: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Takes in what others did. Backends hear of it while they work, too, and then nothing is left to wake anybody:
@@ -27,10 +30,48 @@ impl Worker {
                 ));
             }
         }
+        self.glance();
+    }
+
+    /// Looks whether its blocks stand, if it is time to and nobody tells. Not in the middle of a repair that waits.
+    fn glance(&mut self) {
+        let due = |every: Duration| self.damage.is_none() && self.looked.elapsed() >= every;
+        if !self.backend.look_every().is_some_and(due) {
+            return;
+        }
+        let should = self.schedule.standing(Timestamp::now().plus(SLACK));
+        let looked =
+            if should == Count::default() { Ok(Noticed::default()) } else { self.backend.look(should) };
+        match looked {
+            Ok(mut noticed) => {
+                // What the kernel ended before its time nobody let in.
+                if let Some(who) = noticed.edited.take_if(|_| self.behind) {
+                    noticed.damaged.get_or_insert(who);
+                }
+                self.take_in(noticed);
+            }
+            Err(error) => {
+                let name = self.backend.name();
+                self.reporter.say(&format!("{name}: whether its blocks stand is not known: {error}"));
+            }
+        }
+        self.looked = Instant::now();
+    }
+
+    /// When it looks next.
+    pub(super) fn next_glance(&self) -> Option<Timestamp> {
+        let every = self.backend.look_every()?;
+        if self.damage.is_some() || self.schedule.is_empty() {
+            return None;
+        }
+        Some(Timestamp::now().plus(every.saturating_sub(self.looked.elapsed())))
     }
 
     fn take_in(&mut self, noticed: Noticed) {
-        let Noticed { mut let_in, decided, cleared, edited, damaged } = noticed;
+        let Noticed { mut let_in, decided, cleared, edited, damaged, told } = noticed;
+        for sentence in told {
+            self.reporter.tell(&format!("{}: {sentence}", self.backend.name()));
+        }
         for entry in decided.into_values() {
             self.adopt(entry);
         }
@@ -44,7 +85,10 @@ impl Worker {
         }
         // With damage beside it, what is missing was not chosen.
         if let (Some(who), None) = (edited, &self.damage) {
-            let_in.extend(self.standing().into_iter().map(|scope| (scope, who.clone())));
+            // What is about to end may have ended: nobody let it in.
+            let soon = Timestamp::now().plus(SLACK);
+            let lasts = |plan: &Plan| plan.stands().is_some_and(|block| !block.is_over(soon));
+            let_in.extend(self.scopes_with(lasts).into_iter().map(|scope| (scope, who.clone())));
         }
         self.let_all_in(let_in);
         self.commit();

@@ -21,8 +21,15 @@ impl Worker {
             return;
         }
         let started = Instant::now();
-        let jobs = missing.iter().filter_map(|scope| self.repair(*scope)).collect();
-        self.work(jobs);
+        // Whom not to block was asked a moment ago.
+        let job = |worker: &Self, scope: Prefix| {
+            let plan = worker.schedule.get(scope)?.clone();
+            Some((Change { scope, wish: Wish::Block(plan.block.clone()) }, Job::Repair(plan)))
+        };
+        for missing in missing.chunks(self.at_once()) {
+            let jobs = missing.iter().filter_map(|scope| job(self, *scope)).collect();
+            self.work(jobs);
+        }
         let stands = |scope: &&Prefix| self.schedule.get(**scope).is_some_and(|plan| plan.stands().is_some());
         let back = missing.iter().filter(stands).count();
         if let Some(memory) = self.memory.as_ref().filter(|_| back > 0) {

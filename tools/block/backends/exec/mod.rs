@@ -4,12 +4,17 @@
 mod roll;
 mod words;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use psentry_kernel::{Error as Below, failure, locate, run};
 use psentry_records::{Prefix, Proto, Timestamp};
+use psentry_stage::printable;
 
 use self::roll::{Line, Roll};
 use self::words::Words;
@@ -28,6 +33,7 @@ pub(super) struct Exec {
     undo: Option<Words>,
     timeout: Duration,
     roll: Roll,
+    jobs: usize,
 }
 
 impl Exec {
@@ -36,6 +42,7 @@ impl Exec {
         undo: Option<&str>,
         timeout: Duration,
         roll: Option<PathBuf>,
+        jobs: usize,
     ) -> Result<Self, Error> {
         let split = |flag, command: Option<&str>| command.map(|c| Words::split(flag, c)).transpose();
         Ok(Exec {
@@ -43,6 +50,7 @@ impl Exec {
             undo: split("--exec-undo", undo)?,
             timeout,
             roll: roll.map_or_else(|| Roll::of_ours(runtime_directory().join(ROLL)), Roll::at),
+            jobs,
         })
     }
 
@@ -55,6 +63,28 @@ impl Exec {
             program(words)?;
         }
         Ok(())
+    }
+
+    /// Makes changes, each of another scope, some at a time.
+    fn together(&self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
+        let results: Vec<OnceLock<Result<Effect, Error>>> = changes.iter().map(|_| OnceLock::new()).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < changes.len()) {
+                if let (Some(change), Some(result)) = (changes.get(at), results.get(at)) {
+                    let _ = result.set(self.change(change, now));
+                }
+            }
+        };
+        thread::scope(|scope| {
+            // Without a thread there is one job less. This one works, too.
+            for _ in 1..self.jobs.min(changes.len()) {
+                let _ = thread::Builder::new().name("exec: job".to_owned()).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let lost = || Err(Error::Unfinished("a change has no result; this is a bug of psentry".to_owned()));
+        results.into_iter().map(|result| result.into_inner().unwrap_or_else(lost)).collect()
     }
 
     fn change(&self, change: &Change, now: Timestamp) -> Result<Effect, Error> {
@@ -143,6 +173,12 @@ impl Exec {
         for name in ["scope", "addr", "port", "proto", "duration"] {
             command.env(format!("PSENTRY_{}", name.to_uppercase()), value(name));
         }
+        // For people: what came from outside is made harmless for a terminal, and is no word of the command.
+        let told = |text: Option<&str>| text.map(printable).unwrap_or_default();
+        command
+            .env("PSENTRY_RULE", told(block.rule.as_deref()))
+            .env("PSENTRY_REASON", told(block.reason.as_deref()))
+            .env("PSENTRY_OFFENCE", block.offence.map_or_else(String::new, |offence| offence.to_string()));
         let ran = run(words.program(), command, b"", self.timeout)?;
         if ran.status.success() { Ok(()) } else { Err(failure(words.program(), &ran).into()) }
     }
@@ -161,7 +197,7 @@ impl Backend for Exec {
     }
 
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
-        changes.iter().map(|change| self.change(change, now)).collect()
+        self.together(changes, now)
     }
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
@@ -180,11 +216,15 @@ impl Backend for Exec {
         entries.extend(
             doubtful.into_iter().filter(|d| !entries.iter().any(|e| e.scope == d.scope)).collect::<Vec<_>>(),
         );
-        for line in self.roll.read()? {
+        let release = |line: Line| {
             let block = Block { until: line.until, ..Block::default() };
-            let done = self.change(&Change { scope: line.scope, wish: Wish::Release(block) }, now);
+            (line.scope, Change { scope: line.scope, wish: Wish::Release(block) })
+        };
+        let releases: BTreeMap<Prefix, Change> = self.roll.read()?.into_iter().map(release).collect();
+        let releases: Vec<Change> = releases.into_values().collect();
+        for (change, done) in releases.iter().zip(self.together(&releases, now)) {
             if done.is_err() {
-                entries.retain(|entry| entry.scope != line.scope);
+                entries.retain(|entry| entry.scope != change.scope);
             }
             trouble = trouble.or(done.err());
         }
@@ -196,9 +236,9 @@ impl Backend for Exec {
         self.undo.is_none()
     }
 
-    /// A command may take seconds, and its outcome is to be told at once.
+    /// A command may take seconds, and its outcome is to be told soon: no more than run at a time.
     fn at_once(&self) -> usize {
-        1
+        self.jobs
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 
 fn exec(directory: &Path, block: &str, undo: Option<&str>) -> Exec {
     let roll = Some(directory.join("exec.jsonl"));
-    Exec::new(Some(block), undo, Duration::from_secs(5), roll).unwrap()
+    Exec::new(Some(block), undo, Duration::from_secs(5), roll, 1).unwrap()
 }
 
 fn change(scope: &str, until: Option<Timestamp>) -> Change {
@@ -93,7 +93,7 @@ fn what_may_stand_is_undone() {
         let block = format!("sh -c 'touch {}; {end}'", stands.display());
         let undo = format!("rm {}", stands.display());
         let roll = Some(directory.path().join("exec.jsonl"));
-        let mut backend = Exec::new(Some(&block), Some(&undo), Duration::from_millis(500), roll).unwrap();
+        let mut backend = Exec::new(Some(&block), Some(&undo), Duration::from_millis(500), roll, 1).unwrap();
         let now = Timestamp::now();
         for flush in [false, true] {
             backend.apply(&[change("192.0.2.7", None)], now).remove(0).unwrap_err();
@@ -141,4 +141,51 @@ fn to_a_command_no_end_is_not_the_end() {
     assert_eq!(duration(&block(Some(now)), "block", now), 1);
     assert_eq!(duration(&block(Some(now)), "unblock", now), 0);
     assert_eq!(duration(&block(None), "block", now), 0);
+}
+
+/// Several at once, and never more than may; each has its own result.
+#[test]
+fn commands_run_beside_each_other_and_not_more_than_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().display();
+    // Says how many are at it, this one with them; the last address of them fails.
+    let script = format!(
+        "sh -c 'mkdir {place}/at-$0; ls -d {place}/at-* | wc -l >>{place}/count; sleep 0.3; rmdir {place}/at-$0; \
+         test $0 != 192.0.2.7' {{addr}}"
+    );
+    let roll = Some(directory.path().join("exec.jsonl"));
+    let mut backend = Exec::new(Some(&script), Some("true"), Duration::from_secs(5), roll, 3).unwrap();
+    assert_eq!(backend.at_once(), 3);
+    let changes: Vec<Change> = (1..=7).map(|n| change(&format!("192.0.2.{n}"), None)).collect();
+    let results = backend.apply(&changes, Timestamp::now());
+    assert_eq!(
+        results.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [[true; 6].as_slice(), &[false]].concat()
+    );
+    let counts = fs::read_to_string(directory.path().join("count")).unwrap();
+    let most = counts.lines().filter_map(|line| line.trim().parse::<u32>().ok()).max();
+    assert_eq!((counts.lines().count(), most), (7, Some(3)), "{counts}");
+    assert_eq!((backend.list().unwrap().len(), backend.unsure().unwrap().len()), (6, 1));
+    assert_eq!(backend.remove().unwrap().len(), 7);
+}
+
+/// What people want to know stands in the environment, and no trick of it does.
+#[test]
+fn a_command_is_told_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let told = directory.path().join("told");
+    let script =
+        format!("sh -c 'echo \"$PSENTRY_RULE|$PSENTRY_REASON|$PSENTRY_OFFENCE\" >>{}'", told.display());
+    let mut backend = exec(directory.path(), &script, None);
+    let block = Block {
+        rule: Some("fan".to_owned()),
+        reason: Some("two decoys\u{1b}[2J\u{202e}".into()),
+        offence: Some(3),
+        ..Block::default()
+    };
+    for (scope, block) in [("192.0.2.7", block), ("192.0.2.8", Block::default())] {
+        let change = Change { scope: scope.parse().unwrap(), wish: Wish::Block(block) };
+        backend.apply(&[change], Timestamp::now()).remove(0).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&told).unwrap(), "fan|two decoys\\u{1b}[2J\\u{202e}|3\n||\n");
 }

@@ -1,22 +1,41 @@
 //! Elements of nft's sets as netlink messages: a block is an element with a timeout and a comment. Builds
-//! messages, sends none; `reading.rs` reads the answers.
+//! messages, sends none; `reading.rs` reads the answers. What is added is written attribute by attribute, for a hundred
+//! thousand of them come at a start.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList, SetElementMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
+};
 use psentry_records::{Prefix, Timestamp};
 
+use super::super::attributes::{nest, put};
 use super::ruleset::{SetId, TABLE};
 use crate::backend::Block;
 use crate::note;
 
 /// The number of nftables among netfilter's subsystems; the frame of a batch names it.
 const SUBSYSTEM: u16 = 10;
+
+// Numbers of messages and attributes, from linux/netfilter/nf_tables.h.
+const NEW_ELEMENTS: u8 = 12;
+const ITS_TABLE: u16 = 1;
+const ITS_SET: u16 = 2;
+const ELEMENTS: u16 = 3;
+const LIST_ELEMENT: u16 = 1;
+const KEY: u16 = 1;
+const TIMEOUT: u16 = 4;
+const USERDATA: u16 = 6;
+const VALUE: u16 = 1;
+
+/// Room for an element with the note of a rule whose name is short.
+const ELEMENT: usize = 96;
 
 /// nft's own code for a comment among the data that the kernel keeps for userspace.
 pub(super) const COMMENT: u8 = 0;
@@ -42,21 +61,44 @@ pub(super) fn add_bare(set: SetId, scopes: &[Prefix]) -> NetfilterMessage {
 
 /// Elements with their timeouts and comments.
 pub(super) fn add(set: SetId, blocks: &[(Prefix, &Block)], now: Timestamp) -> NetfilterMessage {
-    let element = |(scope, block): &(Prefix, &Block)| {
-        // In nft's own order.
-        let mut element = Vec::with_capacity(3);
-        if let Some(until) = block.until {
-            let left = until.since(now).min(LONGEST);
-            // To the kernel 0 means: for ever.
-            let millis = u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
-            element.push(SetElementAttribute::Timeout(millis));
-        }
-        element.push(key(*scope));
-        element
-            .push(SetElementAttribute::UserData(userdata(&note::write(block.rule.as_deref(), block.until))));
-        element
+    new_elements(set, blocks.iter().map(|(scope, block)| element(*scope, block, now)))
+}
+
+/// One of them, in nft's own order.
+pub(super) fn element(scope: Prefix, block: &Block, now: Timestamp) -> Vec<u8> {
+    let mut element = Vec::with_capacity(ELEMENT);
+    if let Some(until) = block.until {
+        let left = until.since(now).min(LONGEST);
+        // To the kernel 0 means: for ever.
+        let millis = u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
+        put(&mut element, TIMEOUT, &millis.to_be_bytes());
+    }
+    nest(&mut element, KEY, |key| match scope.addr() {
+        IpAddr::V4(v4) => put(key, VALUE, &v4.octets()),
+        IpAddr::V6(v6) => put(key, VALUE, &v6.octets()),
+    });
+    put(&mut element, USERDATA, &userdata(&note::write(block.rule.as_deref(), block.until)));
+    element
+}
+
+/// The message that adds elements.
+pub(super) fn new_elements(set: SetId, elements: impl IntoIterator<Item = Vec<u8>>) -> NetfilterMessage {
+    let mut list = Vec::new();
+    for element in elements {
+        nest(&mut list, LIST_ELEMENT, |list| list.extend_from_slice(&element));
+    }
+    let name = |name: &str| [name.as_bytes(), &[0]].concat();
+    let attributes = vec![
+        DefaultNla::new(ITS_TABLE, name(TABLE)),
+        DefaultNla::new(ITS_SET, name(&set.name())),
+        DefaultNla::new(ELEMENTS | NLA_F_NESTED, list),
+    ];
+    let inner = NetfilterMessageInner::Other {
+        subsys: NetfilterSubsystem::NfTables,
+        message_type: NEW_ELEMENTS,
+        attributes,
     };
-    inet(NfTablesMessage::NewSetElement(message(set, blocks.iter().map(element).collect())))
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), inner)
 }
 
 /// The end of elements; one that is not there fails the transaction.

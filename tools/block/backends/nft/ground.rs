@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use psentry_records::Timestamp;
 
 use super::super::installed;
-use super::ruleset::{self, SetId, TABLE};
+use super::ruleset::{self, SIZE, SetId, TABLE};
 use super::{NAME, Nft, elements, reading, refused, rules};
 use crate::backend::Entry;
 use crate::error::Error;
@@ -29,6 +29,15 @@ impl Nft {
             Err(errno) => return Err(refused(doing, errno)),
         };
         Ok(Some(answer.into_iter().filter_map(set_of).collect()))
+    }
+
+    /// How many elements a set takes: one that was there before us may take fewer than ours.
+    pub(super) fn size(&mut self, set: SetId) -> u32 {
+        let attributes = vec![SetAttribute::Table(TABLE.to_owned()), SetAttribute::Name(set.name())];
+        let question = elements::inet(NfTablesMessage::GetSet(SetMessage { attributes }));
+        let read = |_: &_, message: &[u8]| Ok(reading::size(message));
+        let answer = self.link.query_as("look at a set of table inet psentry", &question, read);
+        answer.ok().and_then(Result::ok).into_iter().flatten().flatten().next().unwrap_or(SIZE)
     }
 
     /// What stands in one set, which is nothing where it is gone.
@@ -96,7 +105,10 @@ impl Nft {
             // A table is woken first, and filled in the next round: at once the kernel does not do both.
             let text = if dormant { ruleset::awake() } else { ruleset::text(&sets, &rules) };
             // If another process was faster, `create` fails as a whole, and the next round sees its sets.
-            trouble = nft.run_well(&["-f", "-"], text.as_bytes()).err().or(trouble);
+            match nft.run_as(&["-f", "-"], text.as_bytes()) {
+                Ok((_, process)) => self.news.made_by(process),
+                Err(error) => trouble = Some(error),
+            }
         }
         Err(trouble.map_or_else(|| refused("make table inet psentry", Errno::ENOENT), Error::System))
     }

@@ -35,25 +35,25 @@ impl Nft {
         Ok(heard.more)
     }
 
+    /// Reads what waits, as far as it does not come faster than it is read; whether more does.
+    pub(super) fn hear_on(&mut self) -> Result<bool, Error> {
+        for _ in 0..READINGS {
+            if !self.hear()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What others did since it was last asked.
     pub(super) fn told(&mut self) -> Result<Noticed, Error> {
         if let Some(error) = self.unheard.take() {
             return Err(error);
         }
-        let mut more = true;
-        for _ in 0..READINGS {
-            more = match self.hear() {
-                Ok(more) => more,
-                Err(error) => {
-                    self.watch = None;
-                    self.news.lost();
-                    return Err(error);
-                }
-            };
-            if !more {
-                break;
-            }
-        }
+        let more = self.hear_on().inspect_err(|_| {
+            self.watch = None;
+            self.news.lost();
+        })?;
         let mut news = std::mem::take(&mut self.news);
         // What we put into a set ourselves is known when all has been read.
         let noticed = news.take(|set, since| !more && self.holds(set, since));

@@ -15,6 +15,9 @@
 //! out of ten) has not thought of those who stood in it. Nftables does not tell a flush of a set with one element from
 //! the end of that element: there the administrator is given the benefit of the doubt.
 //!
+//! A rule that others put among ours is told once, and left where it is: in another chain none could let in whom ours drop,
+//! but in ours one that accepts does.
+//!
 //! What psentry-block adds is a decision. What others add may stand in the place of ours with another end, and has to be
 //! looked at. What we put into a set after several elements had gone from it says nothing about what stayed.
 
@@ -25,8 +28,9 @@ use psentry_kernel::is_psentry;
 use psentry_records::{Prefix, Timestamp};
 
 use super::super::SOMEBODY;
-use super::reading::{HEADER, attributes, entries, scopes};
-use super::rules::is_dormant;
+use super::super::attributes::{attribute, text};
+use super::reading::{HEADER, entries, scopes};
+use super::rules::{accepts, is_dormant};
 use super::ruleset::{SIZE, SetId, TABLE};
 use crate::backend::{Cleared, Entry, Noticed};
 
@@ -55,6 +59,10 @@ pub(super) struct News {
     open: Transaction,
     /// What is certain.
     noticed: Noticed,
+    /// The process that last made our ruleset for us.
+    maker: Option<u32>,
+    /// Whether it has been told that others put rules among ours.
+    told: bool,
     /// Several elements that went from a set at once: it depends on whether others stay in it.
     doubts: Vec<Doubt>,
 }
@@ -65,6 +73,8 @@ struct Transaction {
     table: bool,
     damage: bool,
     added: bool,
+    /// A rule that accepts was put among ours.
+    ruled: bool,
     /// What was added, if psentry did.
     decided: BTreeMap<Prefix, Entry>,
     elements: BTreeMap<SetId, Vec<Prefix>>,
@@ -95,7 +105,10 @@ impl News {
         if kind == NEW_GENERATION {
             let transaction = std::mem::take(&mut self.open);
             let psentry = is_psentry(header.port_number);
-            return self.close(transaction, psentry, &author(message, psentry));
+            let process = value(message, PROCESS).and_then(|value| value.first_chunk::<4>());
+            let process = process.map(|bytes| u32::from_be_bytes(*bytes));
+            let ruled = transaction.ruled && (self.maker.is_none() || process != self.maker);
+            return self.close(Transaction { ruled, ..transaction }, psentry, &author(message, psentry));
         }
         let table = value(message, ITS_TABLE).map(text);
         if message.first() != Some(&INET) || table != Some(TABLE.as_bytes()) {
@@ -103,7 +116,8 @@ impl News {
         }
         match kind {
             NEW_TABLE => self.open.damage |= is_dormant(message),
-            NEW_CHAIN | NEW_RULE | NEW_SET => {}
+            NEW_RULE => self.open.ruled |= accepts(message),
+            NEW_CHAIN | NEW_SET => {}
             DELETE_TABLE => self.open.table = true,
             NEW_ELEMENTS => {
                 self.open.added = true;
@@ -128,6 +142,11 @@ impl News {
             // A chain, a rule, a set, or what we do not know.
             _ => self.open.damage = true,
         }
+    }
+
+    /// Takes note of the process that made our ruleset for us.
+    pub(super) fn made_by(&mut self, process: u32) {
+        self.maker = Some(process);
     }
 
     /// We put elements into a set ourselves.
@@ -166,12 +185,19 @@ impl News {
     }
 
     fn close(&mut self, transaction: Transaction, psentry: bool, who: &str) {
-        let Transaction { table, damage, added, decided, elements } = transaction;
+        let Transaction { table, damage, added, ruled, decided, elements } = transaction;
         self.noticed.decided.extend(decided);
+        if ruled && !std::mem::replace(&mut self.told, true) {
+            self.noticed.told.push(format!(
+                "{who} put a rule that accepts into the table inet psentry: whom it lets pass before psentry's rules is not shut out; \
+                 'nft list table inet psentry' shows it"
+            ));
+        }
         if table && psentry {
             self.doubts.clear();
             let cleared = Cleared { who: who.to_owned(), ..Cleared::default() };
-            self.noticed = Noticed { cleared: Some(cleared), ..Noticed::default() };
+            let told = std::mem::take(&mut self.noticed.told);
+            self.noticed = Noticed { cleared: Some(cleared), told, ..Noticed::default() };
         } else if table || damage {
             self.noticed.damaged = Some(who.to_owned());
         } else {
@@ -206,12 +232,7 @@ fn author(message: &[u8], psentry: bool) -> String {
 }
 
 fn value(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    let body = message.get(HEADER..)?;
-    attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
-fn text(value: &[u8]) -> &[u8] {
-    value.strip_suffix(&[0]).unwrap_or(value)
+    attribute(message.get(HEADER..)?, wanted)
 }
 
 fn set(name: &[u8]) -> Option<SetId> {

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
 use psentry_records::{Prefix, Timestamp};
 
+use super::super::attributes::{attribute, attributes};
 use super::elements::COMMENT;
 use super::ruleset::SetId;
 use crate::backend::Entry;
@@ -16,6 +16,8 @@ pub(super) const HEADER: usize = 4;
 
 // Numbers of attributes, from linux/netfilter/nf_tables.h.
 const ELEMENTS: u16 = 3;
+const SET_DESCRIPTION: u16 = 9;
+const DESCRIPTION_SIZE: u16 = 1;
 const KEY: u16 = 1;
 const EXPIRATION: u16 = 5;
 const USERDATA: u16 = 6;
@@ -31,6 +33,13 @@ pub(super) fn scopes(set: SetId, message: &[u8]) -> impl Iterator<Item = Prefix>
         let (_, key) = attributes(element).find(|(kind, _)| *kind == KEY)?;
         scope(set, key)
     })
+}
+
+/// How many elements the set that a message tells of takes.
+pub(super) fn size(message: &[u8]) -> Option<u32> {
+    let body = message.get(HEADER..)?;
+    let size = attribute(attribute(body, SET_DESCRIPTION)?, DESCRIPTION_SIZE)?;
+    Some(u32::from_be_bytes(*size.first_chunk()?))
 }
 
 fn elements(message: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -59,16 +68,6 @@ fn entry(set: SetId, element: &[u8], now: Timestamp) -> Option<Entry> {
     Some(note::reconcile(named?, expires, told))
 }
 
-/// Attributes with their kinds, up to the first that is broken.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(|attribute| {
-        let attribute = attribute.ok()?;
-        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
-        // The buffer goes on with what comes after the attribute.
-        Some((kind, attribute.into_inner().get(NLA_HEADER_SIZE..length)?))
-    })
-}
-
 fn comment(mut data: &[u8]) -> Option<String> {
     while let [kind, len, rest @ ..] = data {
         let (text, after) = rest.split_at_checked(usize::from(*len))?;
@@ -83,14 +82,11 @@ fn comment(mut data: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::attributes::put;
     use super::super::elements::tests::{at, bytes};
-    use super::super::elements::{add, inet};
+    use super::super::elements::{element, new_elements};
     use super::*;
     use crate::backend::Block;
-    use netlink_packet_netfilter::NetfilterMessageInner;
-    use netlink_packet_netfilter::nftables::{
-        ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
-    };
 
     #[test]
     fn an_element_is_read_back() {
@@ -100,17 +96,12 @@ mod tests {
         let other: Prefix = "2001:db8:ffff:1::/64".parse().unwrap();
         let read = |until: &str, expires: u64| {
             let block = Block { until: Some(at(until)), rule: Some("fan".to_owned()), ..Block::default() };
-            let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(mut message)) =
-                add(set, &[(scope, &block), (other, &block)], now).inner
-            else {
-                panic!()
-            };
-            let SetElementList::Elements(list) = &mut message.attributes[2] else { panic!() };
-            for element in list {
-                let ListAttribute::Element(element) = element else { panic!() };
-                element.push(SetElementAttribute::Expiration(expires));
-            }
-            entries(set, &bytes(inet(NfTablesMessage::NewSetElement(message))), now)
+            let told = [scope, other].map(|scope| {
+                let mut told = element(scope, &block, now);
+                put(&mut told, EXPIRATION, &expires.to_be_bytes());
+                told
+            });
+            entries(set, &bytes(new_elements(set, told)), now)
         };
         let until = at("2026-11-22T15:14:05Z");
         let want = Entry::new(scope, Some(until), Some("fan".to_owned()));

@@ -7,8 +7,9 @@ use netlink_packet_netfilter::nftables::{
     GenMessage, NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableMessage,
 };
 
+use super::super::attributes::{attribute, attributes, text};
 use super::elements::inet;
-use super::reading::{HEADER, attributes};
+use super::reading::HEADER;
 use super::ruleset::{CHAIN, SetId, TABLE};
 
 // Numbers of attributes, from linux/netfilter/nf_tables.h.
@@ -28,6 +29,9 @@ const DORMANT: u32 = 1;
 /// The verdict that drops a packet (linux/netfilter.h).
 const DROP: [u8; 4] = [0; 4];
 
+/// The one that accepts it.
+const ACCEPT: [u8; 4] = [0, 0, 0, 1];
+
 /// The question for the generation of the ruleset, which every change of it, by anybody, raises by one.
 pub(super) fn ask_generation() -> NetfilterMessage {
     inet(NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }))
@@ -36,8 +40,7 @@ pub(super) fn ask_generation() -> NetfilterMessage {
 /// The generation that an answer tells.
 pub(super) fn generation(message: &[u8]) -> Option<u32> {
     let body = message.get(HEADER..).unwrap_or_default();
-    let (_, value) = attributes(body).find(|(kind, _)| *kind == GENERATION)?;
-    Some(u32::from_be_bytes(*value.first_chunk()?))
+    Some(u32::from_be_bytes(*attribute(body, GENERATION)?.first_chunk()?))
 }
 
 /// The question for the rules of our chain.
@@ -55,7 +58,7 @@ pub(super) fn table() -> NetfilterMessage {
 /// Whether the table that a message tells of sleeps.
 pub(super) fn is_dormant(message: &[u8]) -> bool {
     let body = message.get(HEADER..).unwrap_or_default();
-    let flags = part(body, TABLE_FLAGS).and_then(|value| value.first_chunk().copied());
+    let flags = attribute(body, TABLE_FLAGS).and_then(|value| value.first_chunk().copied());
     flags.is_some_and(|flags| u32::from_be_bytes(flags) & DORMANT != 0)
 }
 
@@ -65,39 +68,42 @@ pub(super) fn drops(message: &[u8]) -> Option<SetId> {
     let (mut set, mut drops) = (None, false);
     let expressions = attributes(body).filter(|(kind, _)| *kind == EXPRESSIONS);
     for (_, expression) in expressions.flat_map(|(_, list)| attributes(list)) {
-        match part(expression, EXPRESSION_NAME).map(text) {
+        match attribute(expression, EXPRESSION_NAME).map(text) {
             Some(b"lookup") => {
-                let name = part(expression, EXPRESSION_DATA).and_then(|data| part(data, LOOKUP_SET))?;
+                let name =
+                    attribute(expression, EXPRESSION_DATA).and_then(|data| attribute(data, LOOKUP_SET))?;
                 set = std::str::from_utf8(text(name)).ok().and_then(SetId::from_name);
             }
-            Some(b"immediate") => {
-                let path = [EXPRESSION_DATA, IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CODE];
-                let code = path.iter().try_fold(expression, |outer, kind| part(outer, *kind));
-                drops = code.is_some_and(|code| code == DROP);
-            }
+            Some(b"immediate") => drops = verdict(expression) == Some(&DROP),
             _ => {}
         }
     }
     set.filter(|_| drops)
 }
 
-fn part(outer: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(outer).find(|(k, _)| *k == kind).map(|(_, value)| value)
+/// Whether a rule accepts, and so ends the walk through its chain.
+pub(super) fn accepts(message: &[u8]) -> bool {
+    let body = message.get(HEADER..).unwrap_or_default();
+    attributes(body)
+        .filter(|(kind, _)| *kind == EXPRESSIONS)
+        .flat_map(|(_, list)| attributes(list))
+        .any(|(_, expression)| verdict(expression) == Some(&ACCEPT))
 }
 
-fn text(value: &[u8]) -> &[u8] {
-    value.strip_suffix(&[0]).unwrap_or(value)
+fn verdict(expression: &[u8]) -> Option<&[u8]> {
+    let path = [EXPRESSION_DATA, IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CODE];
+    let immediate = attribute(expression, EXPRESSION_NAME).map(text) == Some(b"immediate");
+    path.iter().try_fold(expression, |outer, kind| attribute(outer, *kind)).filter(|_| immediate)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::attributes::put;
     use super::*;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(value.len() + 4).unwrap();
-        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let mut bytes = Vec::new();
+        put(&mut bytes, kind, value);
         bytes
     }
 
@@ -127,7 +133,8 @@ mod tests {
     #[test]
     fn a_rule_is_known_by_its_set_and_that_it_drops() {
         assert_eq!(drops(&rule(b"v4_32\0", DROP)), Some(SetId::FIRST[0]));
-        assert_eq!(drops(&rule(b"v4_32\0", [0, 0, 0, 1])), None);
+        assert_eq!(drops(&rule(b"v4_32\0", ACCEPT)), None);
+        assert!(accepts(&rule(b"v4_32\0", ACCEPT)) && !accepts(&rule(b"v4_32\0", DROP)));
         assert_eq!(drops(&rule(b"mine\0", DROP)), None);
         assert_eq!(drops(&[1, 0, 0]), None);
         assert_eq!(generation(&[&[0, 0, 0, 0][..], &attribute(1, &[0, 0, 1, 2])].concat()), Some(258));

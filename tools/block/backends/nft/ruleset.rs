@@ -54,7 +54,9 @@ impl SetId {
         } else {
             Ipv6Addr::from(*key.first_chunk::<16>()?).into()
         };
-        format!("{addr}/{}", self.len).parse().ok()
+        // A mapped address is in no set of ours: it would be one of IPv4.
+        let scope = Prefix::around(addr, self.len);
+        (SetId::of(scope) == self).then_some(scope)
     }
 
     /// The set. `create` fails if it is there, and with it the rule that another process has made, too.

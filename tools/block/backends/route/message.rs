@@ -1,7 +1,7 @@
 //! A blackhole as a message to the kernel and back. The number of the routing protocol says that a route is ours, its
 //! metric says when it ends. Builds and reads messages, sends none.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::route::{
@@ -10,12 +10,22 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use psentry_records::{Prefix, Timestamp};
 
+use super::super::attributes::attribute;
+
 /// The routing protocol of our routes, in the range that is nobody's (rtnetlink(7), `/etc/iproute2/rt_protos`).
 const PROTOCOL: u8 = 158;
 
 /// The kernel's number for the end of a route, and where the routing protocol stands in it (linux/rtnetlink.h).
 const RTM_DELROUTE: u16 = 25;
 const ITS_PROTOCOL: usize = 5;
+
+// As above, for a new route: how long its prefix is, how long it is itself before its attributes, and where it leads to.
+const RTM_NEWROUTE: u16 = 24;
+const ITS_LENGTH: usize = 1;
+const BEFORE: usize = 12;
+const RTA_DST: u16 = 1;
+const INET: u8 = 2;
+const INET6: u8 = 10;
 
 /// The metric of a route that ends when somebody ends it. Others have the second of their end.
 const NO_END: u32 = u32::MAX;
@@ -69,6 +79,21 @@ pub(super) fn deleted(header: &NetlinkHeader, body: &[u8]) -> Option<Hole> {
         RouteNetlinkMessage::DelRoute(route) => hole(RouteNetlinkMessage::NewRoute(route)),
         _ => None,
     }
+}
+
+/// Where a route of others that was added leads to; `None`: it is ours, or no new route.
+pub(super) fn rival(header: &NetlinkHeader, body: &[u8]) -> Option<Prefix> {
+    let (family, len) = (*body.first()?, *body.get(ITS_LENGTH)?);
+    if header.message_type != RTM_NEWROUTE || body.get(ITS_PROTOCOL) == Some(&PROTOCOL) {
+        return None;
+    }
+    let to = attribute(body.get(BEFORE..)?, RTA_DST)?;
+    let addr: IpAddr = match (family, to.len()) {
+        (INET, 4) => Ipv4Addr::from(*to.first_chunk::<4>()?).into(),
+        (INET6, 16) => Ipv6Addr::from(*to.first_chunk::<16>()?).into(),
+        _ => return None,
+    };
+    Some(Prefix::around(addr, len))
 }
 
 /// The route that a message tells of, if it is ours.
@@ -144,6 +169,25 @@ mod tests {
         assert_eq!(read(RTM_DELROUTE, message(sent)), Some(sent));
         assert_eq!(read(RTM_DELROUTE - 1, message(sent)), None);
         assert_eq!(read(RTM_DELROUTE, other), None);
+    }
+
+    #[test]
+    fn where_a_new_route_of_others_leads_is_read() {
+        let read = |kind: u16, route: &RouteMessage| {
+            let mut body = vec![0; route.buffer_len()];
+            route.emit(&mut body);
+            let mut header = NetlinkHeader::default();
+            header.message_type = kind;
+            rival(&header, &body)
+        };
+        for scope in ["192.0.2.0/24", "2001:db8::/64"] {
+            let scope: Prefix = scope.parse().unwrap();
+            let mut route = message(Hole { scope, metric: 5 });
+            assert_eq!(read(RTM_NEWROUTE, &route), None, "ours");
+            route.header.protocol = RouteProtocol::Static;
+            assert_eq!(read(RTM_NEWROUTE, &route), Some(scope));
+            assert_eq!(read(RTM_DELROUTE, &route), None);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 mod message;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -14,12 +14,12 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use psentry_kernel::watch::{IPV4_ROUTES, IPV6_ROUTES};
-use psentry_kernel::{Error as Below, Link, Watch, is_psentry};
+use psentry_kernel::{Error as Below, Link, Request, Watch, is_psentry};
 use psentry_records::{Prefix, Timestamp};
 
-use self::message::{Hole, deleted, end, family, header, hole, hosts, message, metric};
+use self::message::{Hole, deleted, end, family, header, hole, hosts, message, metric, rival};
 use super::SOMEBODY;
-use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 
 const NAME: &str = "route";
@@ -27,17 +27,27 @@ const NAME: &str = "route";
 /// What the kernel answers of an address to which a blackhole leads, or nothing at all.
 const NOWHERE: [Errno; 4] = [Errno::EINVAL, Errno::EHOSTUNREACH, Errno::EACCES, Errno::ENETUNREACH];
 
+/// How many routes are added together: the answer to each takes room.
+const TOGETHER: usize = 1000;
+
 /// The backend.
 pub(super) struct Route {
     link: Link,
     watch: Option<Watch>,
+    /// Why nothing is told of changes, until that is told.
+    unheard: Option<Error>,
+    /// Whom we cut off, as far as we know: a hint, so that not every route of others is looked at closer.
+    ours: HashSet<Prefix>,
+    /// Of whom it has been told that a route of others beats ours.
+    beaten: HashSet<Prefix>,
 }
 
 impl Route {
     pub(super) fn open() -> Result<Self, Error> {
         let mut link = Link::open(NETLINK_ROUTE)?;
         link.filter_dumps();
-        Ok(Route { link, watch: None })
+        let (ours, beaten) = (HashSet::new(), HashSet::new());
+        Ok(Route { link, watch: None, unheard: None, ours, beaten })
     }
 
     /// Our routes of one family.
@@ -62,26 +72,59 @@ impl Route {
         Ok(holes)
     }
 
-    /// The new route first, and once it is confirmed the old ones go: there is no moment without. `standing` are those of the scope.
-    fn block(&mut self, scope: Prefix, block: &Block, standing: &[Hole]) -> Result<Effect, Error> {
-        let hole = Hole { scope, metric: metric(block.until) };
-        if !standing.contains(&hole) {
-            let doing = "add a blackhole route";
-            let message = RouteNetlinkMessage::NewRoute(message(hole));
-            match self.link.ask(doing, message, NLM_F_CREATE | NLM_F_EXCL)? {
-                Ok(()) => {}
-                Err(errno) => return Err(refused(doing, errno)),
+    /// The new routes first, and once one is confirmed the old ones of its scope go: there is no moment without. Each scope
+    /// with its new route and its old ones.
+    fn block(&mut self, blocks: &[(Hole, Vec<Hole>)]) -> Vec<Result<Effect, Error>> {
+        let mut effects: Vec<Result<Effect, Error>> = vec![Ok(Effect::Done); blocks.len()];
+        let add = |(hole, standing): &(Hole, Vec<Hole>)| (!standing.contains(hole)).then(|| message(*hole));
+        let add = blocks.iter().map(add).map(|route| route.map(RouteNetlinkMessage::NewRoute));
+        self.together("add a blackhole route", add, NLM_F_CREATE | NLM_F_EXCL, &mut effects);
+        for ((hole, _), effect) in blocks.iter().zip(&mut effects).filter(|(_, effect)| effect.is_ok()) {
+            if let Err(error) = self.confirm(hole.scope) {
+                // What has no effect is not left standing either.
+                *effect = self.delete(*hole).and(Err(error));
             }
         }
-        if let Err(error) = self.confirm(scope) {
-            // What has no effect is not left standing either.
-            self.delete(hole)?;
-            return Err(error);
+        for ((hole, standing), effect) in blocks.iter().zip(&mut effects).filter(|(_, effect)| effect.is_ok())
+        {
+            for old in standing.iter().filter(|old| *old != hole) {
+                if let Err(error) = self.delete(*old) {
+                    *effect = Err(error);
+                }
+            }
         }
-        for old in standing.iter().filter(|old| **old != hole) {
-            self.delete(*old)?;
+        effects
+    }
+
+    /// Sends requests a thousand at a time, and notes which were refused; `None` asks for nothing.
+    fn together(
+        &mut self,
+        doing: &'static str,
+        messages: impl Iterator<Item = Option<RouteNetlinkMessage>>,
+        flags: u16,
+        effects: &mut [Result<Effect, Error>],
+    ) {
+        let mut wanted = messages.enumerate().filter_map(|(at, message)| Some((at, message?))).peekable();
+        while wanted.peek().is_some() {
+            let (places, requests): (Vec<usize>, Vec<_>) = wanted
+                .by_ref()
+                .take(TOGETHER)
+                .map(|(at, message)| (at, Request { message, flags, acked: true }))
+                .unzip();
+            let answers = self.link.batch(doing, requests);
+            for (nth, at) in places.into_iter().enumerate() {
+                let error = match &answers {
+                    Ok(answers) => match answers.get(nth).copied().unwrap_or(Err(Errno::ENODATA)) {
+                        Ok(()) => continue,
+                        Err(errno) => refused(doing, errno),
+                    },
+                    Err(error) => error.clone().into(),
+                };
+                if let Some(effect) = effects.get_mut(at) {
+                    *effect = Err(error);
+                }
+            }
         }
-        Ok(Effect::Done)
     }
 
     fn release(&mut self, standing: &[Hole]) -> Result<Effect, Error> {
@@ -142,8 +185,11 @@ impl Backend for Route {
         // Deleting what cannot be there changes nothing, and tells whether changing is allowed.
         let nobody = Hole { scope: Prefix::around([0, 0, 0, 0].into(), 32), metric: 1 };
         self.delete(nobody)?;
-        self.watch = Some(Watch::open(NETLINK_ROUTE, &[IPV4_ROUTES, IPV6_ROUTES])?);
-        self.list()
+        let watch = Watch::open(NETLINK_ROUTE, &[IPV4_ROUTES, IPV6_ROUTES]);
+        self.watch = watch.map_err(|error| self.unheard = Some(error.into())).ok();
+        let found = self.list()?;
+        self.ours = found.iter().map(|entry| entry.scope).collect();
+        Ok(found)
     }
 
     fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
@@ -155,13 +201,27 @@ impl Backend for Route {
         for hole in standing {
             by_scope.entry(hole.scope).or_default().push(hole);
         }
+        let mut blocks = Vec::new();
+        for Change { scope, wish } in changes {
+            self.beaten.remove(scope);
+            if let Wish::Block(block) = wish {
+                let hole = Hole { scope: *scope, metric: metric(block.until) };
+                blocks.push((hole, by_scope.remove(scope).unwrap_or_default()));
+            }
+        }
+        let mut blocked = self.block(&blocks).into_iter();
         let mut effects = Vec::with_capacity(changes.len());
         for Change { scope, wish } in changes {
-            let standing = by_scope.remove(scope).unwrap_or_default();
-            effects.push(match wish {
-                Wish::Block(block) => self.block(*scope, block, &standing),
-                Wish::Release(_) => self.release(&standing),
-            });
+            let effect = match wish {
+                Wish::Block(_) => blocked.next().unwrap_or(Ok(Effect::Done)),
+                Wish::Release(_) => self.release(&by_scope.remove(scope).unwrap_or_default()),
+            };
+            match (wish, &effect) {
+                (Wish::Block(_), Ok(_)) => _ = self.ours.insert(*scope),
+                (Wish::Release(_), Ok(_)) => _ = self.ours.remove(scope),
+                _ => {}
+            }
+            effects.push(effect);
         }
         effects
     }
@@ -178,16 +238,23 @@ impl Backend for Route {
     /// A route that goes without a word of psentry is put back: routing daemons take away what they do not know one
     /// by one, and the kernel does not say who it was.
     fn noticed(&mut self) -> Result<Noticed, Error> {
+        if let Some(error) = self.unheard.take() {
+            return Err(error);
+        }
         let mut noticed = Noticed::default();
         let Some(watch) = &mut self.watch else { return Ok(noticed) };
-        let own = self.link.port();
-        let heard = watch.hear(|header, body| match deleted(header, body) {
-            Some(_) if header.port_number == own => {}
-            Some(hole) if is_psentry(header.port_number) => {
-                noticed.let_in.push((hole.scope, "'psentry-block'".to_owned()));
+        let (own, ours, mut rivals) = (self.link.port(), &self.ours, HashSet::new());
+        let heard = watch.hear(|header, body| {
+            if header.port_number == own {
+                return;
             }
-            Some(_) => noticed.damaged = Some(SOMEBODY.to_owned()),
-            None => {}
+            match deleted(header, body) {
+                Some(hole) if is_psentry(header.port_number) => {
+                    noticed.let_in.push((hole.scope, "'psentry-block'".to_owned()));
+                }
+                Some(_) => noticed.damaged = Some(SOMEBODY.to_owned()),
+                None => rivals.extend(rival(header, body).into_iter().flat_map(|to| beaten_by(to, ours))),
+            }
         });
         match heard {
             Ok(heard) if heard.lost => noticed.damaged = Some(SOMEBODY.to_owned()),
@@ -195,6 +262,14 @@ impl Backend for Route {
             Err(error) => {
                 self.watch = None;
                 return Err(error.into());
+            }
+        }
+        for scope in rivals {
+            if !self.beaten.contains(&scope)
+                && let Err(Error::NoEffect(why)) = self.confirm(scope)
+            {
+                self.beaten.insert(scope);
+                noticed.told.push(format!("{scope} is not cut off any more: {why}"));
             }
         }
         Ok(noticed)
@@ -211,6 +286,19 @@ impl Backend for Route {
     fn ends_by_itself(&self) -> bool {
         false
     }
+
+    /// All routes are read before some are changed.
+    fn at_once(&self) -> usize {
+        20_000
+    }
+}
+
+/// Whom of ours a route to `to` may beat: those that hold it.
+fn beaten_by(to: Prefix, ours: &HashSet<Prefix>) -> Vec<Prefix> {
+    if ours.is_empty() {
+        return Vec::new();
+    }
+    (0..=to.len()).map(|len| Prefix::around(to.addr(), len)).filter(|scope| ours.contains(scope)).collect()
 }
 
 fn refused(doing: &'static str, errno: Errno) -> Error {

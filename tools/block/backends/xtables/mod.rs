@@ -1,13 +1,29 @@
 //! What the backends iptables and ipset share: the filter tables of iptables and ip6tables, in the variant that
 //! speaks to nf_tables as in the legacy one. Rules are read with `-S` and changed with `iptables-restore
 //! --noflush`, all of a batch in one step.
+//!
+//! | what others do is known by | |
+//! |---|---|
+//! | `hearing.rs` | rules that nf_tables keeps: the kernel tells |
+//! | `header.rs` | sets of ipset: the kernel tells nothing, and is asked how many entries they have |
+//! | `-S` | rules of the legacy variant: the kernel tells nothing, and they are read again |
+//! | `book.rs` | whether it was psentry-block itself |
+//! | `order.rs` | what stands before our rule |
 
+mod batches;
+mod book;
 mod ground;
+mod header;
+mod hearing;
 mod ipset;
 mod iptables;
+mod lines;
+mod order;
 mod rules;
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::time::Duration;
 
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
@@ -29,6 +45,8 @@ pub(super) struct Filter {
     pub(super) ipv4: bool,
     iptables: Program,
     restore: Program,
+    /// The processes that changed it for us, since that was last asked.
+    ran: RefCell<Vec<u32>>,
 }
 
 /// The programs that the filter tables need.
@@ -40,7 +58,7 @@ impl Filter {
         let family = |ipv4: bool, names: [&str; 2]| -> Result<Filter, Error> {
             let [iptables, restore] = names;
             let (iptables, restore) = (installed(backend, iptables)?, installed(backend, restore)?);
-            Ok(Filter { backend, ipv4, iptables, restore })
+            Ok(Filter { backend, ipv4, iptables, restore, ran: RefCell::default() })
         };
         let mut found = vec![family(true, PROGRAMS)?];
         if Path::new("/proc/net/if_inet6").exists() {
@@ -55,6 +73,11 @@ impl Filter {
         Error::NoEffect(format!("the kernel of this machine has no {family}, so there is nothing to block"))
     }
 
+    /// The program that shows its rules.
+    fn program(&self) -> &'static str {
+        if self.ipv4 { "iptables" } else { "ip6tables" }
+    }
+
     /// The rules that stand.
     fn rules(&self) -> Result<Rules, Error> {
         let listed = self.iptables.run_well(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
@@ -67,8 +90,17 @@ impl Filter {
             return Ok(());
         }
         let script = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
-        let done = self.restore.run_well(&["-w", WAIT, "--noflush"], script.as_bytes());
-        done.map(drop).map_err(|error| self.explain(error))
+        let (_, process) = self
+            .restore
+            .run_as(&["-w", WAIT, "--noflush"], script.as_bytes())
+            .map_err(|error| self.explain(error))?;
+        self.ran.borrow_mut().push(process);
+        Ok(())
+    }
+
+    /// The processes that changed it for us, since this was last asked.
+    fn take_ran(&self) -> Vec<u32> {
+        self.ran.take()
     }
 
     /// The commands that put `target` at the top of INPUT, unless it stands anywhere in it; the order that an
@@ -110,6 +142,13 @@ impl Filter {
         }
     }
 }
+
+/// How often it is looked what stands, where the kernel does not tell of changes: what others take away is back within a
+/// second.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How many times longer than a look, which reads all rules, the pause before the next one is at least.
+const REST: u32 = 8;
 
 /// The lock on both tables: they are read, changed and written back.
 fn lock() -> Result<Lock, Error> {

@@ -32,6 +32,11 @@ impl Rules {
 }
 
 impl Rule {
+    /// As it is listed.
+    pub(super) fn line(&self) -> &str {
+        &self.line
+    }
+
     /// The command that takes exactly this rule away.
     pub(super) fn deletion(&self) -> String {
         self.line.replacen("-A", "-D", 1)

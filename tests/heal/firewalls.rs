@@ -1,0 +1,227 @@
+//! The rules of iptables, in both variants, and the sets of ipset: of the first the kernel tells, of the rest it does not,
+//! and it is looked for twice a second.
+
+use std::fmt::Write;
+use std::process::ChildStdin;
+
+use psentry_records::{Outcome, Record};
+
+use super::*;
+use crate::lab::SCANNER as SCANNERS;
+
+/// A machine whose iptables is this variant.
+struct Machine {
+    lab: Lab,
+    path: String,
+}
+
+impl Machine {
+    fn new(variant: &str) -> Self {
+        let lab = Lab::new();
+        lab.guard.sh(&format!(
+            "mkdir /run/{variant}; for name in iptables iptables-restore ip6tables ip6tables-restore; do
+                 ln -s $(command -v $(echo $name | sed s/tables/tables-{variant}/)) /run/{variant}/$name; done"
+        ));
+        let path = format!("/run/{variant}:{}", std::env::var("PATH").unwrap());
+        Machine { lab, path }
+    }
+
+    fn start(&self, flags: &[&str]) -> (Program, ChildStdin) {
+        let mut command = self.lab.guard.command(bin("psentry-block"));
+        let mut block = Program::start_fed(command.args(flags).env("PATH", &self.path));
+        let stdin = block.stdin();
+        (block, stdin)
+    }
+
+    fn sh(&self, script: &str) -> String {
+        self.lab.guard.sh(&format!("PATH={}; {script}", self.path))
+    }
+
+    /// How many blocks of both families stand, if they have an effect.
+    fn standing(&self, backend: &str) -> usize {
+        let list = if backend == "ipset" {
+            "iptables -S INPUT | grep -q psentry4 && ip6tables -S INPUT | grep -q psentry6 && ipset save | grep ^add"
+        } else {
+            "iptables -S INPUT | grep -q PSENTRY && ip6tables -S INPUT | grep -q PSENTRY &&
+             iptables -S PSENTRY | grep DROP && ip6tables -S PSENTRY | grep DROP"
+        };
+        self.sh(&format!("({list}) 2>/dev/null || true")).lines().count()
+    }
+}
+
+/// Of every kind of damage.
+const VANDALS: [(&str, &[&str]); 2] = [
+    (
+        "iptables",
+        &[
+            "iptables -F; ip6tables -F",
+            "iptables -F INPUT",
+            "iptables -F PSENTRY",
+            "iptables -F; iptables -X",
+            "iptables -D INPUT $(iptables -nL INPUT --line-numbers | awk '/PSENTRY/{print $1}')",
+            "printf '*filter\\n:INPUT ACCEPT [0:0]\\n:FORWARD ACCEPT [0:0]\\n:OUTPUT ACCEPT [0:0]\\nCOMMIT\\n' | iptables-restore",
+        ],
+    ),
+    (
+        "ipset",
+        &[
+            "ipset flush psentry4; ipset flush psentry6",
+            "ipset flush psentry4",
+            "iptables -F; ip6tables -F",
+            "iptables -F INPUT; sleep 0.1; ipset destroy psentry4",
+        ],
+    ),
+];
+
+#[test]
+fn whatever_others_take_away_of_iptables_and_ipset_is_back_within_a_second() {
+    for variant in ["nft", "legacy"] {
+        for (backend, vandals) in VANDALS {
+            let machine = Machine::new(variant);
+            let lab = &machine.lab;
+            let _service = lab.service(8088);
+            let (mut program, mut stdin) = machine.start(&["--backend", backend]);
+            block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32", "198.18.0.0/24", "2001:db8:7::/64"]);
+            let whole = || machine.standing(backend) == 4;
+            assert!(whole());
+            let other: &[&str] = if variant == "nft" { &["nft flush ruleset"] } else { &[] };
+            for vandal in vandals.iter().chain(other) {
+                let took = damaged(&lab.guard, &format!("PATH={}; {vandal}", machine.path), whole);
+                println!("{took:>7.0?} {backend} ({variant}): {vandal}");
+                assert!(took < SECOND, "{took:?}: {backend} ({variant}): {vandal}");
+                program.complaint("put back");
+            }
+            assert!(SCANNERS.iter().zip(GUARD).all(|(_, guard)| lab.scanner.is_shut_out(guard, 8088)));
+            assert!(lab.innocent.reaches(GUARD[0], 8088));
+            let (status, output, errors) = program.terminate();
+            assert!(status.success(), "{errors:?}");
+            // What was merely put back is not told again, and nobody was let in by it.
+            let told: Vec<_> = output.iter().filter(|line| line.contains("let in by")).collect();
+            assert!(told.is_empty(), "{backend} ({variant}): {told:?}");
+        }
+    }
+}
+
+fn outcomes(program: &mut Program, count: usize) -> Vec<Outcome> {
+    let is_outcome = |record: &Record| matches!(record, Record::Outcome(_));
+    let outcome = |_| match program.record("an outcome", is_outcome) {
+        Record::Outcome(outcome) => outcome,
+        _ => panic!(),
+    };
+    (0..count).map(outcome).collect()
+}
+
+/// Who takes a single one out, and who says so with psentry-block, knows whom he lets in.
+#[test]
+fn whom_somebody_lets_in_on_iptables_and_ipset_stays_let_in() {
+    for variant in ["nft", "legacy"] {
+        for (backend, hand) in [
+            (
+                "iptables",
+                "iptables -D PSENTRY $(iptables -nL PSENTRY --line-numbers | awk '/203.0.113.7 /{print $1}')",
+            ),
+            ("ipset", "ipset del psentry4 203.0.113.7"),
+        ] {
+            let machine = Machine::new(variant);
+            let (mut program, mut stdin) = machine.start(&["--backend", backend]);
+            let unblock = format!("{} unblock 203.0.113.7 --backend {backend}", bin("psentry-block"));
+            for (who, hand) in [("", hand), ("'psentry-block'", &unblock)] {
+                block(
+                    &mut program,
+                    &mut stdin,
+                    &[SCANNER, "203.0.113.8/32", "198.18.0.0/24", "2001:db8:7::/64"],
+                );
+                machine.sh(hand);
+                let told = outcome(&mut program, SCANNER).body;
+                assert_eq!(told.result, OutcomeResult::Released, "{backend} ({variant}): {hand}");
+                assert!(told.error.as_ref().is_some_and(|why| why.contains(who)), "{hand}: {told:?}");
+                // A repair of the rest leaves him in.
+                machine.sh("iptables -F");
+                wait_until("the rest is back", || machine.standing(backend) == 3);
+                for scope in ["203.0.113.8/32", "198.18.0.0/24", "2001:db8:7::/64"] {
+                    say(&mut stdin, Action::Unblock, scope, None);
+                    assert_eq!(result(&mut program, scope), OutcomeResult::Released);
+                }
+            }
+            block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32", "2001:db8:7::/64"]);
+            machine.sh(&format!("{} flush --backend {backend}", bin("psentry-block")));
+            for told in outcomes(&mut program, 3) {
+                assert_eq!(told.body.result, OutcomeResult::Released, "{backend} ({variant}): {told:?}");
+                assert!(
+                    told.body.error.as_ref().is_some_and(|why| why.contains("'psentry-block'")),
+                    "{told:?}"
+                );
+            }
+            let left = machine.sh("iptables -S; ip6tables -S; ipset save");
+            assert!(!left.contains("psentry") && !left.contains("PSENTRY"), "flushed on purpose: {left}");
+        }
+    }
+}
+
+/// Ten times as many blocks, and a set that is loaded as it was saved long ago.
+#[test]
+fn a_thousand_on_ipset_are_back_and_no_old_times_with_them() {
+    let machine = Machine::new("nft");
+    let (mut program, stdin) = machine.start(&["--backend", "ipset"]);
+    let _stdin = block_many(&mut program, stdin, 1000);
+    let guard = &machine.lab.guard;
+    let count = || guard.sh("ipset save psentry4 | grep -c ^add || true").trim().parse::<usize>().unwrap();
+    let took = damaged(guard, "ipset flush psentry4", || count() == 1000);
+    println!("{took:>7.0?} 1000 entries");
+    assert!(took < SECOND, "{took:?}");
+    program.complaint("put back");
+    let mut saved = String::new();
+    for n in 0..10 {
+        writeln!(
+            saved,
+            "add psentry4 198.18.0.{n} timeout 7200 comment \"psentry until 2026-11-22T00:00:00Z\""
+        )
+        .unwrap();
+    }
+    let old = format!("ipset flush psentry4; echo '{}' | ipset restore", saved.trim());
+    let longest = "ipset save psentry4 | sed 's/.*timeout \\([0-9]*\\).*/\\1/' | sort -n | tail -1";
+    let took = damaged(guard, &old, || count() == 1000);
+    println!("{took:>7.0?} a set that was saved long ago");
+    assert!(took < SECOND, "{took:?}");
+    wait_until("none of them lasts longer", || {
+        guard.sh(longest).trim().parse::<u64>().is_ok_and(|longest| longest <= 600)
+    });
+    let (_, output, _) = program.terminate();
+    assert!(!output.iter().any(|line| line.contains("let in by")), "nobody was let in by that");
+}
+
+/// Somebody who takes rules away again and again is told of, and not fought, there as well.
+#[test]
+fn a_fighter_for_iptables_is_not_fought() {
+    let machine = Machine::new("nft");
+    let (mut program, mut stdin) = machine.start(&["--backend", "iptables"]);
+    block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32"]);
+    machine.sh("for n in $(seq 60); do iptables -F; sleep 0.1; done");
+    let said = program.complaint("again and again");
+    assert!(said.contains("every 10 s"), "{said}");
+    wait_until("it is back", || machine.sh("iptables -S PSENTRY").matches("DROP").count() == 2);
+}
+
+/// A rule before ours is somebody's decision, and told once.
+#[test]
+fn a_rule_that_accepts_before_ours_is_told_once() {
+    for variant in ["nft", "legacy"] {
+        for backend in ["iptables", "ipset"] {
+            let machine = Machine::new(variant);
+            let (mut program, mut stdin) = machine.start(&["--backend", backend]);
+            block(&mut program, &mut stdin, &[SCANNER]);
+            machine.sh(
+                "iptables -I INPUT 1 -s 203.0.113.0/24 -j ACCEPT; iptables -I INPUT 1 -s 192.0.2.66 -j DROP",
+            );
+            // Where the kernel tells of nothing, and ipset is only asked for its entries, the next block finds it.
+            for scope in ["198.18.0.1/32", "198.18.0.2/32"] {
+                block(&mut program, &mut stdin, &[scope]);
+            }
+            let said = program.complaint("stands before psentry's rule");
+            assert!(said.contains("'iptables -A INPUT -s 203.0.113.0/24 -j ACCEPT'"), "{said}");
+            let (_, _, errors) = program.terminate();
+            assert!(!errors.iter().any(|line| line.contains("stands before")), "told once: {errors:?}");
+            assert!(machine.sh("iptables -S INPUT").contains("203.0.113.0/24"), "and left so");
+        }
+    }
+}

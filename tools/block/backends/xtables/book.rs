@@ -1,0 +1,181 @@
+//! What psentry-block's commands decided about the blocks of iptables and ipset, for the psentry-block that runs: neither
+//! tells it who made a change. `unblock` and `flush` write a line into the file that both lock anyway, while they have it
+//! locked; whoever runs reads on from where it was.
+//!
+//! `flush` takes the file away with the lock. Whoever has it open reads its last lines nevertheless.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+
+use psentry_records::Prefix;
+
+use crate::backend::{Change, Cleared, Effect, Noticed};
+use crate::error::Error;
+use crate::lock::Lock;
+
+/// Beyond that it is begun anew: what stands in it was read long ago.
+const LONG: u64 = 64 * 1024;
+
+/// Who decides.
+const WHO: &str = "'psentry-block'";
+
+/// The file, as one who runs reads it.
+pub(super) struct Book {
+    file: File,
+    /// Up to where it has been read.
+    read: u64,
+}
+
+/// What a command decided.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Decision {
+    /// This scope was let in.
+    Unblock(Prefix),
+    /// All were.
+    Flush,
+}
+
+impl Book {
+    /// From now on decisions are read.
+    pub(super) fn open(lock: &Lock) -> Result<Self, Error> {
+        let file = File::open(lock.path()).map_err(Error::file(lock.path(), "read it"))?;
+        let read = file.metadata().map_or(0, |meta| meta.len());
+        Ok(Book { file, read })
+    }
+
+    /// What was decided on `backend` since it was last asked.
+    pub(super) fn decided(&mut self, lock: &Lock, backend: &str) -> Result<Noticed, Error> {
+        let mut lines = String::new();
+        let mut read = || -> io::Result<()> {
+            self.read_on(&mut lines)?;
+            let now = File::open(lock.path())?;
+            let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+            if place(&now)? != place(&self.file)? {
+                (self.file, self.read) = (now, 0);
+                self.read_on(&mut lines)?;
+            }
+            Ok(())
+        };
+        read().map_err(Error::file(lock.path(), "read it"))?;
+        let mut noticed = Noticed::default();
+        for decision in lines.lines().filter_map(|line| parse(backend, line)) {
+            match decision {
+                Decision::Unblock(scope) => noticed.let_in.push((scope, WHO.to_owned())),
+                Decision::Flush => {
+                    noticed.let_in.clear();
+                    noticed.cleared = Some(Cleared { who: WHO.to_owned(), ..Cleared::default() });
+                }
+            }
+        }
+        Ok(noticed)
+    }
+
+    fn read_on(&mut self, lines: &mut String) -> io::Result<()> {
+        if self.file.metadata()?.len() < self.read {
+            self.read = 0;
+        }
+        self.file.seek(SeekFrom::Start(self.read))?;
+        let mut bytes = Vec::new();
+        self.read += self.file.read_to_end(&mut bytes)? as u64;
+        lines.push_str(&String::from_utf8_lossy(&bytes));
+        Ok(())
+    }
+}
+
+/// Writes down what is decided on `backend`, while the lock is held.
+pub(super) fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Result<(), Error> {
+    if decisions.is_empty() {
+        return Ok(());
+    }
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).open(lock.path())?;
+        if file.metadata()?.len() > LONG {
+            file.set_len(0)?;
+        }
+        let line = |decision: &Decision| match decision {
+            Decision::Unblock(scope) => format!("{backend} unblock {scope}\n"),
+            Decision::Flush => format!("{backend} flush\n"),
+        };
+        file.write_all(decisions.iter().map(line).collect::<String>().as_bytes())
+    };
+    write().map_err(Error::file(lock.path(), "write it"))
+}
+
+/// Writes down which of these changes let somebody in. What cannot be written down is undone by whoever runs: so that is
+/// no success.
+pub(super) fn write_released(
+    lock: &Lock,
+    backend: &str,
+    changes: &[Change],
+    effects: &mut [Result<Effect, Error>],
+) {
+    let released: Vec<Decision> = changes
+        .iter()
+        .zip(&*effects)
+        .filter(|(change, effect)| change.block().is_none() && matches!(effect, Ok(Effect::Done)))
+        .map(|(change, _)| Decision::Unblock(change.scope))
+        .collect();
+    if let Err(error) = write(lock, backend, &released) {
+        for effect in effects.iter_mut().filter(|effect| matches!(effect, Ok(Effect::Done))) {
+            *effect = Err(error.clone());
+        }
+    }
+}
+
+fn parse(backend: &str, line: &str) -> Option<Decision> {
+    let mut words = line.split(' ');
+    if words.next() != Some(backend) {
+        return None;
+    }
+    match (words.next()?, words.next()) {
+        ("flush", None) => Some(Decision::Flush),
+        ("unblock", Some(scope)) => scope.parse().ok().map(Decision::Unblock),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(last: u8) -> Prefix {
+        format!("192.0.2.{last}").parse().unwrap()
+    }
+
+    /// What is decided behind the back of whoever reads, and the file is taken away and made again.
+    #[test]
+    fn decisions_are_read_once_and_from_a_file_that_was_taken_away_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = || Lock::file(directory.path(), "xtables.lock").unwrap();
+        let decide = |decisions: &[Decision]| write(&lock(), "ipset", decisions).unwrap();
+        decide(&[Decision::Flush]);
+        let mut book = Book::open(&lock()).unwrap();
+        let mut decided = || book.decided(&lock(), "ipset").unwrap();
+        assert_eq!(decided(), Noticed::default(), "what was decided before it ran");
+        decide(&[Decision::Unblock(scope(7))]);
+        write(&lock(), "iptables", &[Decision::Flush]).unwrap();
+        assert_eq!(decided().let_in, [(scope(7), WHO.to_owned())]);
+        assert_eq!(decided(), Noticed::default(), "read once");
+        let held = lock();
+        write(&held, "ipset", &[Decision::Unblock(scope(8)), Decision::Flush]).unwrap();
+        held.remove();
+        decide(&[Decision::Unblock(scope(9))]);
+        let noticed = decided();
+        assert!(noticed.cleared.is_some(), "{noticed:?}");
+        assert_eq!(noticed.let_in, [(scope(9), WHO.to_owned())]);
+    }
+
+    #[test]
+    fn it_does_not_grow_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::file(directory.path(), "xtables.lock").unwrap();
+        let mut book = Book::open(&lock).unwrap();
+        for _ in 0..5 {
+            write(&lock, "ipset", &vec![Decision::Unblock(scope(7)); 1000]).unwrap();
+            assert_eq!(book.decided(&lock, "ipset").unwrap().let_in.len(), 1000);
+        }
+        assert!(lock.path().metadata().unwrap().len() < 2 * LONG);
+        assert_eq!(parse("ipset", "ipset unblock nobody"), None);
+    }
+}

@@ -1,0 +1,34 @@
+//! What systemd is told (sd_notify(3)): that the blocker is ready, which is once all that is remembered stands again, as
+//! far as it can. Whoever is ordered after psentry-block.service starts behind whole walls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sd_notify::NotifyState;
+
+use crate::report::Reporter;
+
+/// How many are still at it.
+pub(crate) struct Ready {
+    left: AtomicUsize,
+    reporter: Arc<Reporter>,
+}
+
+impl Ready {
+    /// Ready when [`done`](Self::done) was called as often as this.
+    pub(crate) fn after(count: usize, reporter: &Arc<Reporter>) -> Arc<Self> {
+        Arc::new(Ready { left: AtomicUsize::new(count), reporter: Arc::clone(reporter) })
+    }
+
+    /// One of them has put back what it can. The last one tells; where nobody waits for that, it is told to nobody.
+    pub(crate) fn done(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Err(why) = sd_notify::notify(&[NotifyState::Ready])
+        {
+            self.reporter.tell(&format!(
+                "the service manager cannot be told that psentry-block is ready: {why}; with Type=notify it will take \
+                 it for hanging: RestrictAddressFamilies= has to allow AF_UNIX"
+            ));
+        }
+    }
+}
