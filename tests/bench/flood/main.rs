@@ -2,27 +2,29 @@
 //! meanwhile: how many of its clients' connections succeed and how long they take, how much memory the trap takes, and
 //! whether its counters add up to what the interface received.
 //!
-//!     cargo bench --bench flood -- [--seconds N] [--rate PACKETS-A-SECOND]
+//!     cargo bench --bench flood -- [--seconds N] [--rate PACKETS-A-SECOND] [--steer]
 //!
-//! Needs no root, only namespaces. Sender, kernel, trap and service share the processors of this machine.
+//! Needs no root, only namespaces. Sender, kernel, trap and service share the processors of this machine, and the sender
+//! pays for what the guard's kernel does; with --steer, which takes root, that is done on other processors than its own.
 
 // A benchmark may end at the first surprise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[allow(dead_code, unreachable_pub, unused_imports)] // the tests use the rest of it
-#[path = "../lab/mod.rs"]
+#[path = "../../lab/mod.rs"]
 mod lab;
+mod sender;
 
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{GUARD, Lab, Program, bin, wait_until};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// The arguments that make this program the sender, the service, and its client.
 const SEND: &str = "--send";
@@ -31,9 +33,6 @@ const CLIENT: &str = "--client";
 
 /// The service.
 const PORT: u16 = 8088;
-
-/// How many addresses of 198.18.0.0/15 are forged.
-const SOURCES: u32 = 100_000;
 
 /// How often the client tries.
 const PACE: Duration = Duration::from_millis(10);
@@ -48,26 +47,34 @@ fn main() {
         at.map_or(default, |at| args[at + 1].parse().expect("a number"))
     };
     match args.first().map(String::as_str) {
-        Some(SEND) => send(number("--seconds", 1), number("--rate", 1)),
+        Some(SEND) => sender::send(&args[1], number("--seconds", 1), number("--rate", 1)),
         Some(SERVICE) => serve(),
         Some(CLIENT) => visit(Duration::from_secs(number("--seconds", 1))),
         // As a test (`cargo test --benches`) it only shows that it works.
-        _ if !args.iter().any(|arg| arg == "--bench") => flood(1, 1_000),
-        _ => flood(number("--seconds", 20), number("--rate", 200_000)),
+        _ if !args.iter().any(|arg| arg == "--bench") => flood(1, 1_000, false),
+        _ => {
+            let steered = args.iter().any(|arg| arg == "--steer");
+            flood(number("--seconds", 20), number("--rate", 200_000), steered);
+        }
     }
 }
 
-fn flood(seconds: u64, rate: u64) {
+fn flood(seconds: u64, rate: u64, steered: bool) {
     let lab = Lab::new();
     lab.guard.sh("ip route add 198.18.0.0/15 dev scanner");
     let this = env::current_exe().unwrap();
     let this = this.to_str().unwrap();
+    if steered {
+        steer(&lab);
+    }
     let _service = Program::start(lab.guard.command(this).arg(SERVICE));
     wait_until("the service answers", || lab.innocent.reaches(GUARD[0], PORT));
+    let shown = lab.guard.read(&["ip", "-o", "link", "show", "scanner"]);
+    let to = shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().to_owned();
     // So that the sender's own measure is known, once without a trap: the kernel answers each packet by a reset.
     let sender = |seconds: u64| {
         let [seconds, rate] = [seconds, rate].map(|number| number.to_string());
-        Program::start(lab.scanner.command(this).args([SEND, "--seconds", &seconds, "--rate", &rate]))
+        Program::start(lab.scanner.command(this).args([SEND, &to, "--seconds", &seconds, "--rate", &rate]))
     };
     let alone: u64 = sender(1).line("the sender", |_| true).parse().unwrap();
     println!("sent in a second without a trap: {alone}");
@@ -107,9 +114,24 @@ fn flood(seconds: u64, rate: u64) {
     assert_eq!(of("told"), of("received") + of("lost"));
     assert_eq!(of("received"), of("probes") + of("folded") + of("unreadable"));
     assert_eq!(of("refused"), of("seen"), "nothing was let through");
-    let gap = received.abs_diff(of("seen"));
-    println!("received by the interface, but not seen by the trap, or otherwise: {gap}");
+    println!(
+        "received by the interface, but not seen by the trap, or otherwise: {}",
+        received.abs_diff(of("seen"))
+    );
+    println!("sent, but not received, since the kernel's queue was full: {}", sent.saturating_sub(received));
     assert!(most < memory + 32 * 1024, "memory is not flat");
+}
+
+/// Lets all processors but the first, which is the sender's, do what the guard's kernel does with what arrives. Only real
+/// root may say so, in a view of /sys that is the guard's.
+fn steer(lab: &Lab) {
+    let processors = thread::available_parallelism().unwrap().get().min(32);
+    let queue = "/sys/class/net/scanner/queues/rx-0/rps_cpus";
+    let script = format!("mount -t sysfs sysfs /sys; echo {:x} > {queue}", (1_u64 << processors) - 2);
+    let network = format!("--net=/proc/{}/ns/net", lab.guard.pid());
+    let mut steer = Command::new("nsenter");
+    steer.args([&network, "unshare", "--mount", "sh", "-ec", &script]);
+    assert!(processors > 1 && steer.status().unwrap().success(), "--steer takes root and a second processor");
 }
 
 /// How many packets came from the scanner's side.
@@ -134,45 +156,6 @@ fn counters(lines: &[String]) -> BTreeMap<String, u64> {
     let pairs = stats.flat_map(|line| line.split([',', '{', '}'])).filter_map(|pair| pair.split_once(':'));
     let pair = |(name, value): (&str, &str)| Some((name.trim_matches('"').to_owned(), value.parse().ok()?));
     pairs.filter_map(pair).collect()
-}
-
-/// Is the sender: `rate` a second if the machine can, and at last says how many it sent.
-fn send(seconds: u64, rate: u64) {
-    let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
-    raw.set_send_buffer_size(1 << 20).unwrap();
-    let guard: Ipv4Addr = GUARD[0].parse().unwrap();
-    let to = SockAddr::from(SocketAddr::from((guard, 0)));
-    let (began, all, mut sent) = (Instant::now(), Duration::from_secs(seconds), 0);
-    while began.elapsed() < all {
-        let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
-        if sent >= due {
-            thread::sleep(Duration::from_micros(200));
-        }
-        // What it could not keep up with for a tenth of a second, it gives up.
-        for _ in 0..due.saturating_sub(sent).min(rate / 10) {
-            let packet = syn(guard, (sent % u64::from(SOURCES)) as u32, (sent / 7 % 5000) as u16 + 1);
-            sent += u64::from(raw.send_to(&packet, &to).is_ok());
-        }
-    }
-    println!("{sent}");
-}
-
-/// A SYN like masscan's.
-fn syn(to: Ipv4Addr, source: u32, port: u16) -> [u8; 40] {
-    let mut packet = [0; 40];
-    packet[..12].copy_from_slice(&[0x45, 0, 0, 40, 0, 1, 0, 0, 255, 6, 0, 0]);
-    packet[12..16].copy_from_slice(&(0xc612_0000 + source).to_be_bytes());
-    packet[16..20].copy_from_slice(&to.octets());
-    packet[20..24].copy_from_slice(&[0x9c, 0x40, (port >> 8) as u8, port as u8]);
-    packet[32..36].copy_from_slice(&[0x50, 2, 4, 0]);
-    // Addresses, protocol and length count, too.
-    let words = packet[12..].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let mut sum = words.sum::<u32>() + 6 + 20;
-    while sum >> 16 > 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    packet[36..38].copy_from_slice(&(!sum as u16).to_be_bytes());
-    packet
 }
 
 /// Is the service, until killed.
