@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use nix::sys::stat::{Mode, umask};
 
 use crate::error::Error;
+use crate::lock::make_directory;
 
 /// A socket that listens; its file goes with it.
 pub(super) struct Socket {
@@ -26,6 +27,9 @@ impl Socket {
     /// Makes it. Before the first thread: while it is made, every new file of this process is closed to others.
     pub(super) fn listen(path: &Path, mode: u32) -> Result<(Self, UnixListener), Error> {
         let wrong = |doing| Error::file(path, doing);
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            make_directory(directory)?;
+        }
         clear_the_way(path)?;
         let before = umask(Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);
@@ -119,6 +123,13 @@ mod tests {
         fs::write(&path, "another").unwrap();
         drop(socket);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/psentry-block/control");
+        assert!(Socket::listen(&path, 0o600).is_ok());
     }
 
     #[test]
