@@ -70,6 +70,8 @@ pub(super) struct News {
 /// What one transaction of others took away, and added.
 #[derive(Default)]
 struct Transaction {
+    /// Some of it was not told: whoever made it need not be who did the damage.
+    lost: bool,
     table: bool,
     damage: bool,
     added: bool,
@@ -166,7 +168,7 @@ impl News {
 
     /// The kernel had no room for something: what is told next may be the rest of a transaction.
     pub(super) fn lost(&mut self) {
-        self.open = Transaction { damage: true, ..Transaction::default() };
+        self.open = Transaction { lost: true, damage: true, ..Transaction::default() };
         self.doubts.clear();
         self.noticed.damaged.get_or_insert_with(|| SOMEBODY.to_owned());
     }
@@ -185,7 +187,8 @@ impl News {
     }
 
     fn close(&mut self, transaction: Transaction, psentry: bool, who: &str) {
-        let Transaction { table, damage, added, ruled, decided, elements } = transaction;
+        let Transaction { lost, table, damage, added, ruled, decided, elements } = transaction;
+        let who = if lost { SOMEBODY } else { who };
         self.noticed.decided.extend(decided);
         if ruled && !std::mem::replace(&mut self.told, true) {
             self.noticed.told.push(format!(

@@ -50,8 +50,8 @@ impl Nft {
             .collect();
         // Most of what is blocked was not blocked before: then this is a third of the work for the kernel. That it finds
         // something there after all costs 16 ms (measured), so that of a few it is asked first.
-        let scopes: HashSet<Prefix> = blocks.iter().map(|(scope, _)| *scope).collect();
-        let stand = scopes.len() <= LOOKUPS && !self.look_up(&scopes)?.is_empty();
+        let scopes = || blocks.iter().map(|(scope, _)| *scope).collect();
+        let stand = blocks.len() <= LOOKUPS && !self.look_up(&scopes())?.is_empty();
         let add = |nft: &mut Nft| nft.commit("block", fresh(&parts, now), NLM_F_CREATE | NLM_F_EXCL);
         let done = match if stand { Ok(Err(Errno::EEXIST)) } else { add(self) }? {
             // A full set is told of before what stands in it.

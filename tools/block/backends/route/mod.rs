@@ -2,14 +2,14 @@
 //! about. Packets still arrive. The number of the routing protocol says that a route is ours, its metric says
 //! when it ends, so that a later psentry-block knows both.
 
+mod holding;
 mod message;
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteScope, RouteType};
+use netlink_packet_route::route::{RouteMessage, RouteScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
@@ -17,15 +17,13 @@ use psentry_kernel::watch::{IPV4_ROUTES, IPV6_ROUTES};
 use psentry_kernel::{Error as Below, Link, Request, Watch, is_psentry};
 use psentry_records::{Prefix, Timestamp};
 
-use self::message::{Hole, deleted, end, family, header, hole, hosts, message, metric, rival};
+use self::holding::beaten_by;
+use self::message::{Hole, deleted, end, header, hole, message, metric, rival};
 use super::SOMEBODY;
 use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 
 const NAME: &str = "route";
-
-/// What the kernel answers of an address to which a blackhole leads, or nothing at all.
-const NOWHERE: [Errno; 4] = [Errno::EINVAL, Errno::EHOSTUNREACH, Errno::EACCES, Errno::ENETUNREACH];
 
 /// How many routes are added together: the answer to each takes room.
 const TOGETHER: usize = 1000;
@@ -144,36 +142,6 @@ impl Route {
             Err(errno) => Err(refused(doing, errno)),
         }
     }
-
-    /// Asks where packets to the scope would go, to its first host and to its last: another route may stand before
-    /// ours.
-    fn confirm(&mut self, scope: Prefix) -> Result<(), Error> {
-        hosts(scope).into_iter().try_for_each(|addr| self.confirm_host(addr))
-    }
-
-    fn confirm_host(&mut self, addr: IpAddr) -> Result<(), Error> {
-        let mut question = RouteMessage::default();
-        let host = Prefix::host(addr);
-        question.header.address_family = family(host);
-        question.header.destination_prefix_length = host.len();
-        question.attributes = vec![RouteAttribute::Destination(addr.into())];
-        let doing = "say which route holds";
-        let holds = match self.link.query(doing, &RouteNetlinkMessage::GetRoute(question))? {
-            // Blackholes answer with an error, or with a route of their kind.
-            Err(errno) if NOWHERE.contains(&errno) => true,
-            Err(errno) => return Err(refused(doing, errno)),
-            Ok(answer) => answer.iter().any(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::BlackHole,
-                _ => false,
-            }),
-        };
-        if holds {
-            return Ok(());
-        }
-        Err(Error::NoEffect(format!(
-            "another route to {addr} stands before the blackhole; 'ip route get {addr}' shows it"
-        )))
-    }
 }
 
 impl Backend for Route {
@@ -291,14 +259,6 @@ impl Backend for Route {
     fn at_once(&self) -> usize {
         20_000
     }
-}
-
-/// Whom of ours a route to `to` may beat: those that hold it.
-fn beaten_by(to: Prefix, ours: &HashSet<Prefix>) -> Vec<Prefix> {
-    if ours.is_empty() {
-        return Vec::new();
-    }
-    (0..=to.len()).map(|len| Prefix::around(to.addr(), len)).filter(|scope| ours.contains(scope)).collect()
 }
 
 fn refused(doing: &'static str, errno: Errno) -> Error {

@@ -63,6 +63,8 @@ struct Transaction {
     gone: usize,
     /// Whether anything else happened that concerns us.
     more: bool,
+    /// Some of it was not told: whoever made it need not be who did the damage.
+    lost: bool,
 }
 
 /// What others did; each with who did it.
@@ -91,7 +93,7 @@ impl Ear {
             let (ours, heard) = (&self.ours, &mut self.heard);
             let read = self.watch.hear(|header, message| heard.hear(chain, ours, header, message))?;
             if read.lost {
-                heard.open = Transaction { gone: 0, more: true };
+                heard.open = Transaction { more: true, lost: true, ..Transaction::default() };
                 heard.told.damaged.get_or_insert_with(|| SOMEBODY.to_owned());
             }
             if !read.more {
@@ -144,11 +146,12 @@ impl Heard {
             // Whoever runs a program chooses its name.
             let printable = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
             let name: String = name.iter().map(printable).collect();
+            let process = process.filter(|_| !transaction.lost);
             process.map_or_else(|| SOMEBODY.to_owned(), |process| format!("'{name}' (process {process})"))
         };
         match transaction {
-            Transaction { gone: 0, more: false } => {}
-            Transaction { gone: 1, more: false } => self.told.edited = Some(who()),
+            Transaction { gone: 0, more: false, .. } => {}
+            Transaction { gone: 1, more: false, .. } => self.told.edited = Some(who()),
             _ => self.told.damaged = Some(who()),
         }
     }
