@@ -42,7 +42,7 @@ fn a_flush_of_psentry_block_ends_a_repair_that_waits() {
     let (mut program, mut stdin) = start(&lab, &["--backend", "nft"]);
     block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32"]);
     lab.guard.sh(&format!(
-        "nft flush ruleset; sleep 0.08; nft add element inet psentry v4_32 '{{ 203.0.113.99 timeout 1h }}'; {}",
+        "nft flush ruleset; until nft add element inet psentry v4_32 '{{ 203.0.113.99 timeout 1h }}'; do :; done; {}",
         flush()
     ));
     for scope in [SCANNER, "203.0.113.8/32"] {
