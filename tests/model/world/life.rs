@@ -36,7 +36,10 @@ impl Run<'_> {
         let listed = self.listed()?;
         let now = Timestamp::now();
         for (scope, may) in std::mem::take(&mut self.open) {
-            let is = listed.get(&scope).copied().filter(|until| !self.known.has_ended(scope, *until));
+            // What ended a moment ago looks like what was just blocked anew.
+            let anew = |until: Until| may.iter().any(|may| may.is_some_and(|may| alike(may, until)));
+            let is = listed.get(&scope).copied();
+            let is = is.filter(|until| anew(*until) || !self.known.has_ended(scope, *until));
             let fits = |may: &Option<Until>| match (may, is) {
                 (Some(may), Some(is)) => alike(*may, is),
                 (Some(may), None) => is_over(*may, now.plus(SOON)),
