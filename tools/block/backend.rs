@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use psentry_records::{Prefix, Proto, Timestamp};
+use psentry_stage::printable;
 
 use crate::error::Error;
 
@@ -142,6 +143,10 @@ pub struct Block {
     pub port: Option<u16>,
     /// Its transport, for commands.
     pub proto: Option<Proto>,
+    /// The moment of the verdict, for people; `None`: not known, it was found.
+    pub since: Option<Timestamp>,
+    /// The sentence of the verdict, for people: printable and short (see `told`).
+    pub reason: Option<String>,
 }
 
 /// What a change came to.
@@ -164,6 +169,16 @@ pub struct Entry {
     pub rule: Option<String>,
     /// The kernel would end it before `until`, because it could not be told more at once.
     pub early: bool,
+}
+
+/// The longest reason that is kept. A sentence of the judge is shorter.
+const LONGEST_REASON: usize = 300;
+
+/// What is kept of a reason that came from outside: what a terminal prints as itself, and not too much of it.
+#[must_use]
+pub fn told(reason: &str) -> Option<String> {
+    let shown: String = printable(reason).chars().take(LONGEST_REASON).collect();
+    Some(shown.trim().to_owned()).filter(|reason| !reason.is_empty())
 }
 
 impl Block {
@@ -196,6 +211,13 @@ impl Entry {
     #[must_use]
     pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
         Entry { scope, until, rule, early: false }
+    }
+}
+
+impl From<&Entry> for Block {
+    /// All that can be told of a block by what stands.
+    fn from(entry: &Entry) -> Self {
+        Block { until: entry.until, rule: entry.rule.clone(), ..Block::default() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use psentry_records::{Action, Prefix, Timestamp, Verdict};
 
-use crate::backend::{Block, Entry};
+use crate::backend::{Block, told};
 
 /// The blocks that are wanted, at most so many.
 pub struct Ledger {
@@ -61,19 +61,18 @@ impl Ledger {
     }
 
     /// Takes over what an earlier run left; of several for one scope the longest.
-    pub fn adopt(&mut self, entry: &Entry) {
-        let outlasted = self.blocks.get(&entry.scope).is_some_and(|stands| stands.outlasts(entry.until));
+    pub fn adopt(&mut self, scope: Prefix, block: &Block) {
+        let outlasted = self.blocks.get(&scope).is_some_and(|stands| stands.outlasts(block.until));
         if !outlasted {
-            let block = Block { until: entry.until, rule: entry.rule.clone(), ..Block::default() };
-            self.put(entry.scope, block);
+            self.put(scope, block.clone());
         }
     }
 
     /// Takes over what is remembered of an earlier run, unless there are too many; whether it has.
-    pub fn recall(&mut self, entry: &Entry) -> bool {
-        let room = self.blocks.len() < self.most || self.blocks.contains_key(&entry.scope);
+    pub fn recall(&mut self, scope: Prefix, block: &Block) -> bool {
+        let room = self.blocks.len() < self.most || self.blocks.contains_key(&scope);
         if room {
-            self.adopt(entry);
+            self.adopt(scope, block);
         }
         room
     }
@@ -109,6 +108,8 @@ impl Ledger {
             rule: verdict.body.rule.clone(),
             port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
             proto: verdict.common.proto,
+            since: Some(from),
+            reason: verdict.body.reason.as_deref().and_then(told),
         };
         match self.blocks.get(&scope) {
             Some(stands) if stands.outlasts(until) => {

@@ -14,8 +14,8 @@ const SLACK: Duration = Duration::from_secs(2);
 /// What an earlier run left.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// What stands.
-    pub(crate) found: Vec<Entry>,
+    /// What stands, each with all that is known of the block.
+    pub(crate) found: Vec<(Entry, Block)>,
     /// Of which it is not known whether it stands.
     pub(crate) unsure: Vec<Entry>,
     /// What is remembered and does not stand, in the order of their scopes.
@@ -29,20 +29,24 @@ pub(crate) struct Left {
 impl Left {
     /// What stands, what may stand, and what is remembered, if anything is.
     pub(crate) fn compare(
-        mut found: Vec<Entry>,
+        found: Vec<Entry>,
         unsure: Vec<Entry>,
         remembered: Option<HashMap<Prefix, Block>>,
     ) -> Self {
-        let Some(mut remembered) = remembered else { return Left { found, unsure, ..Left::default() } };
+        let keeps = remembered.is_some();
+        let mut remembered = remembered.unwrap_or_default();
         let mut news = Vec::new();
-        for entry in &mut found {
+        let all_of_it = |entry: Entry| {
             let known = remembered.remove(&entry.scope);
-            if !known.as_ref().is_some_and(|block| alike(block.until, entry.until)) {
+            if keeps && !known.as_ref().is_some_and(|block| alike(block.until, entry.until)) {
                 news.push(entry.scope);
             }
-            // Not every backend has room for it.
-            entry.rule = entry.rule.take().or(known.and_then(|block| block.rule));
-        }
+            // Not every backend has room for the rule, and none for the rest.
+            let known = known.unwrap_or_default();
+            let block = Block { until: entry.until, rule: entry.rule.clone().or(known.rule), ..known };
+            (entry, block)
+        };
+        let found = found.into_iter().map(all_of_it).collect();
         let doubtful: HashSet<Prefix> = unsure.iter().map(|entry| entry.scope).collect();
         let mut missing: Vec<(Prefix, Block)> =
             remembered.into_iter().filter(|(scope, _)| !doubtful.contains(scope)).collect();
@@ -76,15 +80,22 @@ mod tests {
 
     #[test]
     fn what_stands_is_right_and_what_is_missing_is_put_back() {
-        let block = |until| Block { until, rule: Some("fan".to_owned()), ..Block::default() };
+        let reason = Some("7 ports".to_owned());
+        let block = |until| Block {
+            until,
+            rule: Some("fan".to_owned()),
+            since: at(40),
+            reason: reason.clone(),
+            ..Block::default()
+        };
         let remembered = [(1, at(100)), (2, at(100)), (3, at(100)), (4, None), (5, at(100))];
         let remembered = remembered.map(|(last, until)| (scope(last), block(until))).into();
         let found = vec![entry(1, at(101)), entry(2, at(50)), entry(9, at(100))];
         let left = Left::compare(found, vec![entry(5, at(100))], Some(remembered));
         assert_eq!(left.missing, [(scope(3), block(at(100))), (scope(4), block(None))]);
         assert_eq!(left.news, [scope(2), scope(9)]);
-        assert_eq!(left.found[0].rule.as_deref(), Some("fan"));
-        assert_eq!(left.found[1].until, at(50));
+        assert_eq!(left.found[0].1.rule.as_deref(), Some("fan"));
+        assert_eq!(left.found[1].1, block(at(50)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::thread;
 
 use psentry_stage::{Intake, Signals};
 
-use crate::backend::{Backend, Entry};
+use crate::backend::{Backend, Block};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
@@ -58,10 +58,11 @@ fn hire(
     let (mut memory, remembered) = opened.unzip();
     let mut left = Left::compare(backend.prepare()?, backend.unsure()?, remembered);
     let Stage { ledger, guard, reporter, .. } = stage;
-    for entry in left.found.iter().chain(&left.unsure) {
-        match guard.refusal(entry.scope)? {
-            Some(why) => left.unwanted.push((entry.scope, why)),
-            None => ledger.adopt(entry),
+    let unsure = left.unsure.iter().map(|entry| (entry.scope, Block::from(entry)));
+    for (scope, block) in left.found.iter().map(|(entry, block)| (entry.scope, block.clone())).chain(unsure) {
+        match guard.refusal(scope)? {
+            Some(why) => left.unwanted.push((scope, why)),
+            None => ledger.adopt(scope, &block),
         }
     }
     let remembered = left.missing.len();
@@ -72,7 +73,7 @@ fn hire(
                 left.unwanted.push((scope, why));
                 true
             }
-            None => ledger.recall(&Entry::new(scope, block.until, block.rule.clone())),
+            None => ledger.recall(scope, &block),
         };
         if fits {
             missing.push((scope, block));

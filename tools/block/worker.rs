@@ -81,14 +81,13 @@ impl Worker {
     ) -> Self {
         let mut schedule = Schedule::default();
         let now = Timestamp::now();
-        for Entry { scope, until, rule, early } in left.found {
-            let block = Block { until, rule, ..Block::default() };
+        for (Entry { scope, early, .. }, block) in left.found {
             // What the kernel would end too early is renewed at once: nobody knows how much too early.
             let longest = if early { Some(Duration::ZERO) } else { None };
             schedule.stands(scope, block, None, now, longest);
         }
-        for Entry { scope, until, rule, .. } in left.unsure {
-            schedule.doubts(scope, Block { until, rule, ..Block::default() }, now);
+        for entry in left.unsure {
+            schedule.doubts(entry.scope, Block::from(&entry), now);
         }
         let missing = left.missing.iter().map(|(scope, _)| *scope).collect();
         for (scope, block) in left.missing {

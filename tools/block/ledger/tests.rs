@@ -15,8 +15,14 @@ fn verdict(action: Action, scope: &str, when: u64, duration: Option<u64>) -> Ver
     Verdict { common: Common::at(at(when)), body }
 }
 
+/// The decision, without the moment of the verdict.
 fn decide(ledger: &mut Ledger, verdict: &Verdict, now: u64) -> Decision {
-    ledger.decide(verdict, at(now), |_| None)
+    let bare = |block: Block| Block { since: None, ..block };
+    match ledger.decide(verdict, at(now), |_| None) {
+        Decision::Block(block) => Decision::Block(bare(block)),
+        Decision::Already { stands, asked } => Decision::Already { stands: bare(stands), asked: bare(asked) },
+        decision => decision,
+    }
 }
 
 /// The block that should stand already.
@@ -72,6 +78,23 @@ fn beyond_its_bound_it_refuses_and_what_ends_makes_room() {
 }
 
 #[test]
+fn a_block_knows_since_when_and_why_and_nothing_of_it_is_syntax() {
+    let mut ledger = Ledger::new(10);
+    let mut block = verdict(Action::Block, "192.0.2.7", 5, Some(60));
+    block.body.reason = Some("7 ports\u{1b}[2J\n within 2 s".to_owned());
+    let Decision::Block(decided) = ledger.decide(&block, at(9), |_| None) else { panic!() };
+    assert_eq!((decided.since, decided.until), (Some(at(5)), Some(at(65))));
+    assert_eq!(decided.reason.as_deref(), Some("7 ports\\u{1b}[2J\\n within 2 s"));
+    // A verdict of the future is one of now.
+    block.body.scope = "192.0.2.8".parse().unwrap();
+    block.common.timestamp = at(500);
+    block.body.reason = Some("x".repeat(4000));
+    let Decision::Block(decided) = ledger.decide(&block, at(9), |_| None) else { panic!() };
+    assert_eq!((decided.since, decided.until), (Some(at(9)), Some(at(69))));
+    assert_eq!(decided.reason.map(|reason| reason.len()), Some(300));
+}
+
+#[test]
 fn what_must_not_be_blocked_and_what_only_watches_changes_nothing() {
     let mut ledger = Ledger::new(10);
     let block = verdict(Action::Block, "192.0.2.7", 0, None);
@@ -86,7 +109,7 @@ fn of_what_earlier_runs_left_the_longest_is_adopted() {
     let mut ledger = Ledger::new(10);
     let scope = "192.0.2.7".parse().unwrap();
     for end in [Some(50), Some(70), Some(60)] {
-        ledger.adopt(&Entry::new(scope, end.map(at), None));
+        ledger.adopt(scope, &Block { until: end.map(at), ..Block::default() });
     }
     let shorter = verdict(Action::Block, "192.0.2.7", 0, Some(65));
     assert_eq!(stays(decide(&mut ledger, &shorter, 0)), Some(until(70)));
@@ -102,7 +125,8 @@ fn what_somebody_let_in_is_wanted_as_it_stands_now() {
     let scope = "192.0.2.7".parse().unwrap();
     ledger.correct(scope, &until(5), until(70));
     assert_eq!(stays(decide(&mut ledger, &block(Some(60)), 0)), Some(Block::default()));
-    ledger.correct(scope, &Block::default(), until(60));
+    let stands = Block { since: Some(at(0)), ..Block::default() };
+    ledger.correct(scope, &stands, until(60));
     assert_eq!(decide(&mut ledger, &block(Some(61)), 0), Decision::Block(until(61)));
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use psentry_records::{Action, Common, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody};
 
-use crate::backend::Block;
+use crate::backend::{Block, told};
 
 /// What a journal holds.
 #[derive(Debug, Default)]
@@ -45,6 +45,8 @@ impl Held {
             rule: verdict.body.rule.clone(),
             port: verdict.common.dest_port,
             proto: verdict.common.proto,
+            since: Some(from),
+            reason: verdict.body.reason.as_deref().and_then(told),
         };
         match verdict.body.action {
             Action::Block if !block.is_over(now) => {
@@ -84,11 +86,14 @@ pub(super) fn line(
         common.dest_port = block.port;
         common.proto = block.proto;
         body.rule.clone_from(&block.rule);
-        body.duration = block.seconds_left(now);
+        body.reason.clone_from(&block.reason);
+        // From the verdict on, whose duration it was; of what was found nothing earlier is known than this moment.
+        let since = block.since.unwrap_or(now);
+        body.duration = block.seconds_left(since);
         // Durations are whole seconds, and ends are not.
         let seconds = body.duration.and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1_000_000));
         let from = block.until.zip(seconds).and_then(|(until, seconds)| until.micros().checked_sub(seconds));
-        common.timestamp = from.and_then(Timestamp::from_micros).unwrap_or(now);
+        common.timestamp = from.and_then(Timestamp::from_micros).unwrap_or(since);
     }
     let mut line = Vec::new();
     Record::Verdict(Verdict { common, body }).encode(&mut line)?;
@@ -110,7 +115,8 @@ mod tests {
     }
 
     fn until(end: Timestamp) -> Block {
-        Block { until: Some(end), rule: Some("fan".to_owned()), port: Some(23), ..Block::default() }
+        let (rule, reason) = (Some("fan".to_owned()), Some("7 ports".to_owned()));
+        Block { until: Some(end), rule, port: Some(23), since: Some(at(0)), reason, ..Block::default() }
     }
 
     fn text(lines: &[(u8, Option<Block>)], now: Timestamp) -> Vec<u8> {
@@ -146,6 +152,19 @@ mod tests {
         assert!(again.damaged.is_none());
     }
 
+    /// As psentry-block wrote them before it noted reasons.
+    #[test]
+    fn a_line_without_a_reason_is_read_and_its_moment_is_the_beginning() {
+        let line = format!(
+            "{{\"timestamp\":\"{}\",\"event_type\":\"verdict\",\
+             \"verdict\":{{\"action\":\"block\",\"scope\":\"192.0.2.1\",\"duration\":60}}}}\n",
+            at(5)
+        );
+        let held = Held::read(line.as_bytes(), at(20)).unwrap();
+        let block = Block { until: Some(at(65)), since: Some(at(5)), ..Block::default() };
+        assert_eq!(held.blocks[&scope(1)].0, block);
+    }
+
     #[test]
     fn a_torn_line_costs_only_itself() {
         let mut journal = text(&[(1, Some(until(at(60)))), (2, Some(until(at(60))))], at(0));
@@ -160,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_makes_no_block_longer_than_it_was() {
-        let journal = text(&[(1, Some(until(at(100_060))))], at(100_000));
+        let block = Block { since: Some(at(100_000)), ..until(at(100_060)) };
+        let journal = text(&[(1, Some(block))], at(100_000));
         let held = Held::read(&*journal, at(0)).unwrap();
         assert_eq!(ends(&held), [(scope(1), Some(at(60)))]);
     }
