@@ -5,19 +5,25 @@
 //! |---|---|
 //! | `netlink.rs` | a socket to the kernel: requests, and the answer to each |
 //! | `watch.rs`, `port.rs` | what the kernel tells of changes unasked; by which address it tells psentry's own |
+//! | `connections.rs`, `sockets.rs`, `filter.rs`, `tracked.rs` | connections that stand: found, and ended |
 //! | `surroundings.rs` | own addresses, broadcast addresses and gateways |
 //! | `program.rs` | nft, iptables and their like, run without a shell and with a limit |
 //! | `error.rs` | what can go wrong |
 
 #![forbid(unsafe_code)]
 
+mod connections;
 mod error;
+mod filter;
 mod netlink;
 mod port;
 mod program;
+mod sockets;
 mod surroundings;
+mod tracked;
 pub mod watch;
 
+pub use connections::{Connections, Peer};
 pub use error::Error;
 pub use netlink::{Link, Request};
 pub use port::is_psentry;
