@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `start.rs` | flags; the main loop; how it starts |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
+//! | `extent.rs` | how far a block reaches, and which backend can do that |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `pace.rs` | a decision, too: how soon what others took away is put back |
 //! | `surroundings.rs` | what the guard saw last of this machine |
@@ -20,6 +21,7 @@ pub mod backends;
 pub mod cli;
 mod commands;
 mod error;
+pub mod extent;
 pub mod guard;
 mod inbox;
 pub mod ledger;

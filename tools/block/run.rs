@@ -164,6 +164,9 @@ impl Stage {
             Decision::Block(block) => {
                 return self.order(verdict, Wish::Block(block), None, OutcomeResult::Applied);
             }
+            Decision::Widened { both, asked } => {
+                return self.order(verdict, Wish::Block(asked), Some(both), OutcomeResult::Applied);
+            }
             Decision::Already { stands, asked } => {
                 return self.order(verdict, Wish::Block(asked), Some(stands), OutcomeResult::Already);
             }

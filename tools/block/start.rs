@@ -11,6 +11,7 @@ use crate::backend::{Backend, Block};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::extent::Extent;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::left::Left;
@@ -35,7 +36,7 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     for which in chosen {
         opened.push((which, backends::open(which, flags)?));
     }
-    let (ledger, guard) = (Ledger::new(flags.max_blocks), Guard::default());
+    let (ledger, guard) = (Ledger::new(flags.max_blocks).shutting(Extent::of(flags).ports), Guard::default());
     let (workers, most, pass) = (Vec::new(), flags.max_blocks, flags.pass);
     let mut stage = Stage { intake, reporter, ledger, workers, guard, most, pass };
     for (which, backend) in opened {

@@ -101,7 +101,8 @@ impl Worker {
         if matches!(state, State::Failing { .. }) && block.outlasts(entry.until) {
             return;
         }
-        let is = Block { until: entry.until, rule: entry.rule, ..block.clone() };
+        let Entry { until, rule, ports, proto, .. } = entry;
+        let is = Block { until, rule, ports, proto: proto.or(block.proto), ..block.clone() };
         self.stands_as(entry.scope, is);
     }
 

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use nix::errno::Errno;
+use psentry_kernel::Error as Below;
 use psentry_records::Timestamp;
 
 use super::super::installed;
+use super::layout::{Standing, Work};
 use super::ruleset::{self, SetId, TABLE};
 use super::{NAME, Nft, elements, reading, refused, rules};
 use crate::backend::Entry;
@@ -31,7 +33,7 @@ impl Nft {
         Ok(Some(answer.into_iter().filter_map(set_of).collect()))
     }
 
-    /// What stands in one set, which is nothing where it is gone.
+    /// What stands in one set, an entry for each element; it is nothing where the set is gone.
     pub(super) fn entries(&mut self, set: SetId) -> Result<Vec<Entry>, Error> {
         let doing = "list the blocks of table inet psentry";
         let now = Timestamp::now();
@@ -43,13 +45,18 @@ impl Nft {
         }
     }
 
-    /// The sets that have a rule which drops what is in them.
-    fn find_rules(&mut self) -> Result<BTreeSet<SetId>, Error> {
+    /// Our chains, and the rules of ours in them.
+    fn find_rules(&mut self) -> Result<Standing, Error> {
         let doing = "list the rules of table inet psentry";
-        match self.link.dump_as(doing, &rules::list(), |_, message| Ok(rules::drops(message)))? {
-            Ok(rules) => Ok(rules.into_iter().flatten().collect()),
-            Err(Errno::ENOENT) => Ok(BTreeSet::new()),
-            Err(errno) => Err(refused(doing, errno)),
+        let chains = self.link.dump_as(doing, &rules::chains(), |_, message| Ok(rules::chain(message)))?;
+        let rules = self.link.dump_as(doing, &rules::list(), |_, message| Ok(rules::rule(message)))?;
+        match (chains, rules) {
+            (Ok(chains), Ok(rules)) => Ok(Standing {
+                chains: chains.into_iter().flatten().collect(),
+                rules: rules.into_iter().flatten().collect(),
+            }),
+            (Err(Errno::ENOENT), _) | (_, Err(Errno::ENOENT)) => Ok(Standing::default()),
+            (Err(errno), _) | (_, Err(errno)) => Err(refused(doing, errno)),
         }
     }
 
@@ -73,8 +80,8 @@ impl Nft {
         answer.into_iter().flatten().next().ok_or_else(|| refused(doing, Errno::ENODATA))
     }
 
-    /// Makes the table, the chain, whichever of `wanted` is missing, and the rule of every set that has lost it; wakes a
-    /// table that sleeps. Whether something had to be made.
+    /// Makes the table, its chains, whichever of `wanted` is missing, and the rules of every set that has lost them; takes
+    /// away chains and rules of other flags; wakes a table that sleeps. Whether something had to be done.
     pub(super) fn make(&mut self, wanted: &BTreeSet<SetId>) -> Result<bool, Error> {
         let mut trouble = None;
         for tried in 0..=TRIES {
@@ -82,10 +89,10 @@ impl Nft {
             let standing = self.find_sets()?.unwrap_or_default();
             let sets: BTreeSet<SetId> = wanted.difference(&standing).copied().collect();
             let in_use: BTreeSet<SetId> = standing.union(wanted).copied().collect();
-            let rules: BTreeSet<SetId> = in_use.difference(&self.find_rules()?).copied().collect();
+            let work = Work::new(self.extent, &in_use, &sets, &self.find_rules()?);
             self.sets = standing;
             // `add` without the flag wakes it.
-            let whole = sets.is_empty() && rules.is_empty() && !self.is_dormant()?;
+            let whole = work.is_done() && !self.is_dormant()?;
             if whole {
                 self.whole = Some(generation);
                 return Ok(tried > 0);
@@ -95,7 +102,11 @@ impl Nft {
                 None => self.nft.insert(installed(NAME, "nft")?),
             };
             // If another process was faster, `create` fails as a whole, and the next round sees its sets.
-            trouble = nft.run_well(&["-f", "-"], ruleset::text(&sets, &rules).as_bytes()).err().or(trouble);
+            let failed = nft.run_well(&["-f", "-"], ruleset::text(&work, self.comments).as_bytes()).err();
+            // An old one has no comments for tables.
+            self.comments &=
+                !matches!(&failed, Some(Below::Program { said, .. }) if said.contains("syntax error"));
+            trouble = failed.or(trouble);
         }
         Err(trouble.map_or_else(|| refused("make table inet psentry", Errno::ENOENT), Error::System))
     }

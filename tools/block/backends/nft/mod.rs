@@ -4,6 +4,7 @@
 mod elements;
 mod ground;
 mod hearing;
+mod layout;
 mod notice;
 mod putting;
 mod reading;
@@ -21,15 +22,17 @@ use psentry_kernel::{Error as Below, Link, Program, Watch};
 use psentry_records::{Prefix, Timestamp};
 
 use self::notice::News;
+use self::putting::fitting;
 use self::ruleset::{SetId, TABLE};
 use super::installed;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
+use crate::extent::Extent;
 
 const NAME: &str = "nft";
 
-/// How many blocks go into one transaction: each costs the kernel milliseconds, however little is in it. At most 200
-/// bytes and two bare elements for each stay below the 208 KiB that a socket sends at once.
+/// How many elements go into one transaction: each costs the kernel milliseconds, however little is in it. At most 200
+/// bytes and four bare elements for each stay below the 208 KiB that a socket sends at once.
 const BATCH: usize = 500;
 
 /// Up to how many scopes are looked up one by one, instead of reading the whole list.
@@ -38,6 +41,9 @@ const LOOKUPS: usize = 64;
 /// The backend.
 pub struct Nft {
     link: Link,
+    extent: Extent,
+    /// Whether nft takes comments of tables, as far as is known.
+    comments: bool,
     nft: Option<Program>,
     /// The sets that were seen; the kernel says when one is gone.
     sets: BTreeSet<SetId>,
@@ -57,10 +63,19 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel has no netlink.
-    pub fn open() -> Result<Self, Error> {
-        let link = Link::open(NETLINK_NETFILTER)?;
-        let (sets, news) = (BTreeSet::new(), News::default());
-        Ok(Nft { link, nft: None, sets, whole: None, watch: None, unheard: None, news, deaf: false })
+    pub fn open(extent: Extent) -> Result<Self, Error> {
+        Ok(Nft {
+            link: Link::open(NETLINK_NETFILTER)?,
+            extent,
+            comments: true,
+            nft: None,
+            sets: BTreeSet::new(),
+            whole: None,
+            watch: None,
+            unheard: None,
+            news: News::default(),
+            deaf: false,
+        })
     }
 }
 
@@ -84,13 +99,22 @@ impl Backend for Nft {
 
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
         let mut effects = Vec::with_capacity(changes.len());
-        for batch in changes.chunks(BATCH) {
+        let released = changes.iter().filter(|change| change.block().is_none()).map(|change| change.scope);
+        let ports = self.ports_of(&released.collect());
+        let mut rest = changes;
+        while let Some((batch, after)) = rest.split_at_checked(fitting(rest, BATCH)) {
+            rest = after;
             let blocks: Vec<(Prefix, &Block)> =
                 batch.iter().filter_map(|change| Some((change.scope, change.block()?))).collect();
             let together = if blocks.is_empty() { Ok(()) } else { self.put_surely(&blocks, now) };
             for change in batch {
                 effects.push(match &change.wish {
-                    Wish::Release(_) => self.release(change.scope),
+                    Wish::Release(_) => match &ports {
+                        Ok(ports) => {
+                            self.release(change.scope, ports.get(&change.scope).map_or(&[], Vec::as_slice))
+                        }
+                        Err(error) => Err(error.clone()),
+                    },
                     Wish::Block(_) if together.is_ok() => Ok(Effect::Done),
                     // Together they failed; alone, each has its own result.
                     Wish::Block(block) => match &together {
@@ -116,7 +140,7 @@ impl Backend for Nft {
         for set in self.find_sets()?.unwrap_or_default() {
             entries.extend(self.entries(set)?);
         }
-        Ok(entries)
+        Ok(Entry::gather(entries))
     }
 
     fn standing(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {
@@ -125,10 +149,10 @@ impl Backend for Nft {
             return Ok(entries.map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect());
         }
         let doing = "look a block up";
-        let mut standing = HashSet::new();
+        let mut standing: HashSet<Prefix> = self.ports_of(scopes)?.into_keys().collect();
         for scope in scopes {
             let read = |_: &_, _: &[u8]| Ok(());
-            match self.link.query_as(doing, &elements::find(SetId::of(*scope), &[*scope]), read)? {
+            match self.link.query_as(doing, &elements::find(SetId::of(*scope), &[(*scope, None)]), read)? {
                 Ok(found) if !found.is_empty() => _ = standing.insert(*scope),
                 Ok(_) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(refused(doing, errno)),

@@ -110,7 +110,10 @@ impl News {
                 let set = value(message, ELEMENTS_SET).and_then(set);
                 if let Some(set) = set.filter(|_| is_psentry(header.port_number)) {
                     let entries = entries(set, message, Timestamp::now()).into_iter();
-                    self.open.decided.extend(entries.map(|entry| (entry.scope, entry)));
+                    for entry in entries {
+                        let joined = self.open.decided.get(&entry.scope).map(|other| other.joined(&entry));
+                        self.open.decided.insert(entry.scope, joined.unwrap_or(entry));
+                    }
                 }
             }
             DELETE_ELEMENTS => match value(message, ELEMENTS_SET).and_then(set) {

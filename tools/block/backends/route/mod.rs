@@ -1,5 +1,6 @@
 //! Blocks as blackhole routes: what this machine sends to the source goes nowhere, so that no connection comes
-//! about. Packets still arrive. The number of the routing protocol says that a route is ours, its metric says
+//! about. Packets still arrive. Where the answer is a rejection the routes say so: to programs of this machine, and to
+//! whoever it forwards packets for. The number of the routing protocol says that a route is ours, its metric says
 //! when it ends, so that a later psentry-block knows both.
 
 mod message;
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -17,10 +18,11 @@ use psentry_kernel::watch::{IPV4_ROUTES, IPV6_ROUTES};
 use psentry_kernel::{Error as Below, Link, Watch, is_psentry};
 use psentry_records::{Prefix, Timestamp};
 
-use self::message::{Hole, deleted, end, family, header, hole, hosts, message, metric};
+use self::message::{Hole, deleted, end, family, header, hole, hosts, leads_nowhere, message, metric};
 use super::SOMEBODY;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
+use crate::extent::{Answer, Extent};
 
 const NAME: &str = "route";
 
@@ -31,13 +33,15 @@ const NOWHERE: [Errno; 4] = [Errno::EINVAL, Errno::EHOSTUNREACH, Errno::EACCES, 
 pub(super) struct Route {
     link: Link,
     watch: Option<Watch>,
+    /// Whether whoever sends to a source is told.
+    told: bool,
 }
 
 impl Route {
-    pub(super) fn open() -> Result<Self, Error> {
+    pub(super) fn open(extent: Extent) -> Result<Self, Error> {
         let mut link = Link::open(NETLINK_ROUTE)?;
         link.filter_dumps();
-        Ok(Route { link, watch: None })
+        Ok(Route { link, watch: None, told: extent.answer == Answer::Reject })
     }
 
     /// Our routes of one family.
@@ -47,6 +51,7 @@ impl Route {
         question.header = header(family);
         // The kernel filters; what it sends beyond that is passed over below.
         question.header.scope = RouteScope::Universe;
+        question.header.kind = RouteType::Unspec;
         let answer = match self.link.dump(doing, &RouteNetlinkMessage::GetRoute(question))? {
             Ok(answer) => answer,
             // A table without routes is none; a kernel without IPv6 has no routes of it.
@@ -64,24 +69,30 @@ impl Route {
 
     /// The new route first, and once it is confirmed the old ones go: there is no moment without. `standing` are those of the scope.
     fn block(&mut self, scope: Prefix, block: &Block, standing: &[Hole]) -> Result<Effect, Error> {
-        let hole = Hole { scope, metric: metric(block.until) };
-        if !standing.contains(&hole) {
-            let doing = "add a blackhole route";
-            let message = RouteNetlinkMessage::NewRoute(message(hole));
-            match self.link.ask(doing, message, NLM_F_CREATE | NLM_F_EXCL)? {
-                Ok(()) => {}
-                Err(errno) => return Err(refused(doing, errno)),
-            }
-        }
+        let hole = Hole { scope, metric: metric(block.until), told: self.told };
+        self.put(hole, standing)?;
         if let Err(error) = self.confirm(scope) {
             // What has no effect is not left standing either.
             self.delete(hole)?;
             return Err(error);
         }
-        for old in standing.iter().filter(|old| **old != hole) {
+        for old in standing.iter().filter(|old| old.metric != hole.metric) {
             self.delete(*old)?;
         }
         Ok(Effect::Done)
+    }
+
+    /// Puts a route in place, or in the place of one of another kind.
+    fn put(&mut self, hole: Hole, standing: &[Hole]) -> Result<(), Error> {
+        if standing.contains(&hole) {
+            return Ok(());
+        }
+        let doing = "add a blackhole route";
+        let other_kind = standing.iter().any(|old| old.metric == hole.metric);
+        let how = if other_kind { NLM_F_REPLACE } else { NLM_F_EXCL };
+        let message = RouteNetlinkMessage::NewRoute(message(hole));
+        let done = self.link.ask(doing, message, NLM_F_CREATE | how)?;
+        done.map_err(|errno| refused(doing, errno))
     }
 
     fn release(&mut self, standing: &[Hole]) -> Result<Effect, Error> {
@@ -120,7 +131,7 @@ impl Route {
             Err(errno) if NOWHERE.contains(&errno) => true,
             Err(errno) => return Err(refused(doing, errno)),
             Ok(answer) => answer.iter().any(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::BlackHole,
+                RouteNetlinkMessage::NewRoute(route) => leads_nowhere(route.header.kind),
                 _ => false,
             }),
         };
@@ -140,8 +151,12 @@ impl Backend for Route {
 
     fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
         // Deleting what cannot be there changes nothing, and tells whether changing is allowed.
-        let nobody = Hole { scope: Prefix::around([0, 0, 0, 0].into(), 32), metric: 1 };
+        let nobody = Hole { scope: Prefix::around([0, 0, 0, 0].into(), 32), metric: 1, told: false };
         self.delete(nobody)?;
+        // What other flags made is made anew.
+        for old in self.all()? {
+            self.put(Hole { told: self.told, ..old }, &[old])?;
+        }
         self.watch = Some(Watch::open(NETLINK_ROUTE, &[IPV4_ROUTES, IPV6_ROUTES])?);
         self.list()
     }

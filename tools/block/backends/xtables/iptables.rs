@@ -1,17 +1,28 @@
-//! Blocks as rules of iptables: one chain PSENTRY, one jump to it at the top of INPUT, a rule per scope. Every
-//! packet walks the rules, so that this is for some hundreds of blocks; ipset and nft take any number.
+//! Blocks as rules of iptables: one chain PSENTRY, jumps to it at the top of INPUT and FORWARD, a rule per scope; where
+//! packets to the source are dropped, too, a second chain for them. Every packet walks the rules, so that this is for
+//! some hundreds of blocks; ipset and nft take any number.
 
 use psentry_kernel::Error as Below;
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::{Prefix, Proto, Timestamp};
 
-use super::rules::Rules;
-use super::{Filter, lock};
-use crate::backend::{Backend, Change, Effect, Entry, Wish};
+use super::rules::{Rule, Rules};
+use super::{BUILTIN, DROP, Filter, answers, lock};
+use crate::backend::{Backend, Block, Change, Effect, Entry, Wish, transport};
 use crate::error::Error;
-use crate::note;
+use crate::extent::Extent;
+use crate::note::{self, Noted};
 
 const NAME: &str = "iptables";
-const CHAIN: &str = "PSENTRY";
+
+/// The chain for what comes from a source, and the one for what goes to it.
+const IN: &str = "PSENTRY";
+const OUT: &str = "PSENTRY-OUT";
+
+/// The rule that lets connections go on.
+const SPARE: &str = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN";
+
+/// How many ports a rule takes.
+const PORTS: usize = 15;
 
 /// How many times a batch that fails is halved. Two bad changes among a thousand are found with less.
 const PATIENCE: u32 = 24;
@@ -22,38 +33,79 @@ const BATCH: usize = 500;
 /// The backend.
 pub(crate) struct Iptables {
     filters: Vec<Filter>,
+    extent: Extent,
 }
 
 impl Iptables {
-    pub(crate) fn find() -> Result<Self, Error> {
-        Ok(Iptables { filters: Filter::find(NAME)? })
+    pub(crate) fn find(extent: Extent) -> Result<Self, Error> {
+        Ok(Iptables { filters: Filter::find(NAME)?, extent })
     }
 
     /// Makes the changes of one family, in one step, on what stood when `rules` were read.
-    fn make(filter: &Filter, rules: &Rules, changes: &[&Change]) -> Result<Vec<Effect>, Error> {
+    fn make(&self, filter: &Filter, rules: &Rules, changes: &[&Change]) -> Result<Vec<Effect>, Error> {
         let mut commands = Vec::new();
         let mut effects = Vec::with_capacity(changes.len());
         for change in changes {
-            let old: Vec<_> = rules.chain(CHAIN).filter(|rule| rule.source() == Some(change.scope)).collect();
-            let new = match &change.wish {
-                Wish::Block(block) => Some(note::write(block.rule.as_deref(), block.until)),
-                Wish::Release(_) => None,
-            };
-            effects.push(if new.is_none() && old.is_empty() { Effect::WasNotThere } else { Effect::Done });
-            if let ([rule], Some(note)) = (&*old, &new)
-                && rule.comment() == Some(note)
-                && rule.target() == Some("DROP")
-            {
-                continue;
+            let mut effect = Effect::WasNotThere;
+            for chain in [IN, OUT] {
+                let old: Vec<&Rule> =
+                    rules.chain(chain).filter(|r| r.scope() == Some(change.scope)).collect();
+                let wanted = match &change.wish {
+                    Wish::Block(block) => rules_of(self.extent, chain, change.scope, block),
+                    Wish::Release(_) => Vec::new(),
+                };
+                if !wanted.is_empty() || !old.is_empty() {
+                    effect = Effect::Done;
+                }
+                if old.len() == wanted.len() && old.iter().zip(&wanted).all(|(rule, wanted)| rule.is(wanted))
+                {
+                    continue;
+                }
+                // The new ones first: inside one step nobody sees the difference, but the order costs nothing.
+                commands.extend(wanted.iter().map(|rule| format!("-A {chain} {rule}")));
+                commands.extend(old.into_iter().map(Rule::deletion));
             }
-            // The new one first: inside one step nobody sees the difference, but the order costs nothing.
-            commands.extend(new.map(|note| {
-                format!("-A {CHAIN} -s {} -m comment --comment \"{note}\" -j DROP", change.scope)
-            }));
-            commands.extend(old.into_iter().map(super::rules::Rule::deletion));
+            effects.push(effect);
         }
         filter.change(&commands)?;
         Ok(effects)
+    }
+
+    /// Makes what is missing of chains and jumps, and takes away what other flags made. In `iptables-restore
+    /// --noflush` a line `:CHAIN` empties a chain that is there, so that it is written only for one that is not.
+    fn set_up(&self, filter: &Filter, rules: &Rules) -> Result<(), Error> {
+        let Extent { forward, egress, .. } = self.extent;
+        let mut commands = Vec::new();
+        for chain in [Some(IN), egress.then_some(OUT)].into_iter().flatten() {
+            if !rules.has_chain(chain) {
+                commands.push(format!(":{chain} - [0:0]"));
+            }
+            let spare = rules.chain(chain).find(|rule| rule.is(SPARE));
+            match (self.extent.spares(), spare) {
+                (true, None) => commands.push(format!("-I {chain} 1 {SPARE}")),
+                (false, Some(rule)) => commands.push(rule.deletion()),
+                _ => {}
+            }
+        }
+        let mut gone = Vec::new();
+        for chain in BUILTIN {
+            let targets = match chain {
+                "INPUT" => [true, false],
+                "FORWARD" => [forward, forward && egress],
+                _ => [false, egress],
+            };
+            let wanted = [IN, OUT].into_iter().zip(targets).filter(|(_, jump)| *jump);
+            let wanted: Vec<String> = wanted.map(|(target, _)| format!("-j {target}")).collect();
+            commands.extend(filter.place(rules, chain, &wanted, is_jump)?);
+            if wanted.is_empty() {
+                gone.extend(rules.chain(chain).filter(|rule| is_jump(rule)).map(|rule| (chain, rule)));
+            }
+        }
+        if !egress && rules.has_chain(OUT) {
+            commands.extend([format!("-F {OUT}"), format!("-X {OUT}")]);
+        }
+        filter.change(&commands)?;
+        filter.restore_ground(gone.into_iter())
     }
 
     fn apply_family(&self, ipv4: bool, changes: &[&Change]) -> Vec<Result<Effect, Error>> {
@@ -65,12 +117,12 @@ impl Iptables {
         let ready = || -> Result<Rules, Error> {
             let rules = filter.rules()?;
             if blocks {
-                filter.change(&setup(filter, &rules)?)?;
+                self.set_up(filter, &rules)?;
             }
             Ok(rules)
         };
         match ready() {
-            Ok(rules) => halving(changes, &mut |changes| Self::make(filter, &rules, changes)),
+            Ok(rules) => halving(changes, &mut |changes| self.make(filter, &rules, changes)),
             Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
         }
     }
@@ -86,8 +138,13 @@ impl Backend for Iptables {
         let mut found = Vec::new();
         for filter in &self.filters {
             let rules = filter.rules()?;
-            filter.change(&setup(filter, &rules)?)?;
-            found.extend(entries(&rules));
+            self.set_up(filter, &rules)?;
+            let entries = entries(&rules);
+            // What other flags made is made anew.
+            let block = |entry: &Entry| Change { scope: entry.scope, wish: Wish::Block(Block::from(entry)) };
+            let changes: Vec<Change> = entries.iter().map(block).collect();
+            self.make(filter, &rules, &changes.iter().collect::<Vec<_>>())?;
+            found.extend(entries);
         }
         Ok(found)
     }
@@ -114,13 +171,16 @@ impl Backend for Iptables {
         for filter in &self.filters {
             let rules = filter.rules()?;
             found.extend(entries(&rules));
-            let jumps: Vec<_> = rules.chain("INPUT").filter(|rule| rule.target() == Some(CHAIN)).collect();
-            let mut commands: Vec<String> = jumps.iter().map(|rule| rule.deletion()).collect();
-            if rules.has_chain(CHAIN) {
-                commands.extend([format!("-F {CHAIN}"), format!("-X {CHAIN}")]);
+            let jumps: Vec<(&str, &Rule)> = BUILTIN
+                .into_iter()
+                .flat_map(|chain| rules.chain(chain).filter(|r| is_jump(r)).map(move |rule| (chain, rule)))
+                .collect();
+            let mut commands: Vec<String> = jumps.iter().map(|(_, rule)| rule.deletion()).collect();
+            for chain in [IN, OUT].into_iter().filter(|chain| rules.has_chain(chain)) {
+                commands.extend([format!("-F {chain}"), format!("-X {chain}")]);
             }
             filter.change(&commands)?;
-            filter.restore_ground(&Filter::marks(jumps.into_iter()))?;
+            filter.restore_ground(jumps.into_iter())?;
         }
         lock.remove();
         Ok(found)
@@ -135,23 +195,58 @@ impl Backend for Iptables {
     }
 }
 
-/// The commands that make what is missing of chain and jump. In `iptables-restore --noflush` a line `:CHAIN`
-/// empties a chain that is there, so that it is written only for one that is not.
-fn setup(filter: &Filter, rules: &Rules) -> Result<Vec<String>, Error> {
-    let mut commands = Vec::new();
-    if !rules.has_chain(CHAIN) {
-        commands.push(format!(":{CHAIN} - [0:0]"));
+fn is_jump(rule: &Rule) -> bool {
+    rule.target().is_some_and(|target| [IN, OUT].contains(&target))
+}
+
+/// The rules that a block is in one of our chains, as `iptables -S` writes them.
+fn rules_of(extent: Extent, chain: &str, scope: Prefix, block: &Block) -> Vec<String> {
+    let note = format!("-m comment --comment \"{}\"", note::write(block));
+    let (addr, ports, answers) = match chain {
+        IN => ("-s", "--dports", answers(extent, scope.is_ipv4())),
+        _ if !extent.egress => return Vec::new(),
+        _ => ("-d", "--sports", vec![("", DROP)]),
+    };
+    if block.ports.is_empty() {
+        return answers.iter().map(|(only, end)| format!("{addr} {scope} {only}{note} {end}")).collect();
     }
-    commands.extend(filter.jump(rules, &format!("-j {CHAIN}"), |rule| rule.target() == Some(CHAIN))?);
-    Ok(commands)
+    let mut rules = Vec::new();
+    for name in block.transports().iter().filter_map(|number| transport_name(*number)) {
+        // TCP is reset; there is one answer to each of the others.
+        let answer = if name == "tcp" { answers.first() } else { answers.last() };
+        let end = answer.map_or(DROP, |(_, end)| end);
+        for chunk in block.ports.chunks(PORTS) {
+            let list: Vec<String> = chunk.iter().map(u16::to_string).collect();
+            rules.push(format!(
+                "{addr} {scope} -p {name} -m multiport {ports} {} {note} {end}",
+                list.join(",")
+            ));
+        }
+    }
+    rules
+}
+
+/// The name of a transport with ports.
+pub(super) fn transport_name(number: u8) -> Option<String> {
+    transport(number).map(|proto| proto.name().to_lowercase())
+}
+
+/// The transport with this name.
+pub(super) fn named(name: &str) -> Option<Proto> {
+    [Proto::Tcp, Proto::Udp].into_iter().find(|proto| proto.name().eq_ignore_ascii_case(name))
 }
 
 fn entries(rules: &Rules) -> Vec<Entry> {
-    let entry = |rule: &super::rules::Rule| {
-        let (rule_name, until) = note::read(rule.comment()?)?;
-        Some(Entry::new(rule.source()?, until, rule_name))
+    let entry = |rule: &Rule| {
+        let Noted { rule: name, since, until } = note::read(rule.comment()?)?;
+        let mut entry = Entry { since, ..Entry::new(rule.scope()?, until, name) };
+        if let Some(ports) = rule.value("--dports") {
+            entry.ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+            entry.proto = rule.value("-p").and_then(named);
+        }
+        Some(entry)
     };
-    rules.chain(CHAIN).filter_map(entry).collect()
+    Entry::gather(rules.chain(IN).filter_map(entry))
 }
 
 /// Makes changes together. If the program objects, they may be too many at once, or one of them bad: then each half
@@ -207,7 +302,7 @@ pub(super) fn by_family(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Block;
+    use crate::extent::Answer;
 
     fn changes(count: u32) -> Vec<Change> {
         let scope = |n: u32| Prefix::host(std::net::Ipv4Addr::from(0xC633_6400 + n).into());
@@ -243,5 +338,47 @@ mod tests {
         assert_eq!(run(512, 4, last(512)), (1, 0));
         let (runs, _) = run(2000, 1, |_| true);
         assert!(runs <= 2 * PATIENCE + 1, "{runs}");
+    }
+
+    #[test]
+    fn a_block_is_written_as_iptables_lists_it_and_read_back() {
+        let until = "2026-11-22T15:04:05Z".parse().ok();
+        let (scope, rule) = ("192.0.2.7".parse().unwrap(), Some("fan".to_owned()));
+        let whole = Block { until, rule, ..Block::default() };
+        let some = Block { ports: (1..=16).collect(), proto: Some(Proto::Tcp), ..whole.clone() };
+        let note = "-m comment --comment \"fan until 2026-11-22T15:04:05Z\"";
+        let reject = Extent { answer: Answer::Reject, ..Extent::default() };
+        for (extent, block, want) in [
+            (Extent::default(), &whole, vec![format!("-s 192.0.2.7/32 {note} -j DROP")]),
+            (
+                reject,
+                &whole,
+                vec![
+                    format!("-s 192.0.2.7/32 -p tcp {note} -j REJECT --reject-with tcp-reset"),
+                    format!("-s 192.0.2.7/32 {note} -j REJECT --reject-with icmp-admin-prohibited"),
+                ],
+            ),
+            (
+                reject,
+                &some,
+                ["1,2,3,4,5,6,7,8,9,10,11,12,13,14,15", "16"]
+                    .map(|ports| {
+                        format!(
+                            "-s 192.0.2.7/32 -p tcp -m multiport --dports {ports} {note} -j REJECT --reject-with \
+                             tcp-reset"
+                        )
+                    })
+                    .to_vec(),
+            ),
+        ] {
+            let rules = rules_of(extent, IN, scope, block);
+            assert_eq!(rules, want);
+            let listed: String = rules.iter().map(|rule| format!("-A PSENTRY {rule}\n")).collect();
+            let entries = entries(&Rules::read(&listed));
+            assert_eq!(entries.iter().map(Block::from).collect::<Vec<_>>(), std::slice::from_ref(block));
+        }
+        let egress = Extent { egress: true, ..Extent::default() };
+        assert_eq!(rules_of(egress, OUT, scope, &whole), [format!("-d 192.0.2.7/32 {note} -j DROP")]);
+        assert!(rules_of(reject, OUT, scope, &whole).is_empty());
     }
 }

@@ -14,6 +14,7 @@ pub(super) use self::iptables::Iptables;
 use self::rules::{Rule, Rules};
 use super::installed;
 use crate::error::Error;
+use crate::extent::{Answer, Extent};
 use crate::lock::Lock;
 use psentry_kernel::{Error as Below, Program};
 
@@ -71,29 +72,40 @@ impl Filter {
         done.map(drop).map_err(|error| self.explain(error))
     }
 
-    /// The commands that put `target` at the top of INPUT, unless it stands anywhere in it; the order that an
-    /// administrator gave it stays.
-    fn jump(&self, rules: &Rules, target: &str, ours: impl Fn(&Rule) -> bool) -> Result<Vec<String>, Error> {
-        if rules.chain("INPUT").any(ours) {
+    /// The commands that make `wanted` all that is ours in a builtin chain, at its top. What stands anywhere in it, in
+    /// this order, stays: the place that an administrator gave it counts.
+    fn place(
+        &self,
+        rules: &Rules,
+        chain: &str,
+        wanted: &[String],
+        ours: impl Fn(&Rule) -> bool,
+    ) -> Result<Vec<String>, Error> {
+        let standing: Vec<&Rule> = rules.chain(chain).filter(|rule| ours(rule)).collect();
+        let as_wanted = |(rule, wanted): (&&Rule, &String)| rule.is(wanted);
+        if standing.len() == wanted.len() && standing.iter().zip(wanted).all(as_wanted) {
             return Ok(Vec::new());
         }
         // Another backend of ours may have made what this one finds; whoever goes last takes it away.
-        let mark = match rules.chain("INPUT").find_map(|rule| ground::mark_of(rule.comment()?)) {
-            Some(mark) => Some(mark),
-            None => ground::survey(self)?,
+        let mark = match rules.chain(chain).find_map(|rule| ground::mark_of(rule.comment()?)) {
+            None if !wanted.is_empty() => ground::survey(self, chain)?,
+            mark => mark,
         };
         let comment = mark.map_or_else(String::new, |mark| format!("-m comment --comment \"{mark}\" "));
-        Ok(vec![format!("-I INPUT 1 {comment}{target}")])
+        let mut commands: Vec<String> = standing.into_iter().map(Rule::deletion).collect();
+        let places = wanted.iter().zip(1..);
+        commands.extend(places.map(|(rule, place)| format!("-I {chain} {place} {}", marked(rule, &comment))));
+        Ok(commands)
     }
 
-    /// After our rules are gone from INPUT: takes away the chain, and the table, that came with them.
-    fn restore_ground(&self, marks: &[&'static str]) -> Result<(), Error> {
-        marks.iter().try_for_each(|mark| ground::clear(self, mark))
-    }
-
-    /// The marks on rules of ours.
-    fn marks<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<&'static str> {
-        rules.filter_map(|rule| ground::mark_of(rule.comment()?)).collect()
+    /// After our rules are gone from builtin chains: takes away the chains, and the table, that came with them.
+    fn restore_ground<'a>(&self, gone: impl Iterator<Item = (&'a str, &'a Rule)>) -> Result<(), Error> {
+        let mark = |(chain, rule): (&'a str, &'a Rule)| Some((ground::mark_of(rule.comment()?)?, chain));
+        let mut marks: Vec<(&str, &str)> = gone.filter_map(mark).collect();
+        // Chains first, for a table goes only when it is empty.
+        marks.sort_unstable_by_key(|(mark, chain)| (*mark == ground::TABLE, *chain));
+        marks.dedup();
+        marks.into_iter().try_for_each(|(mark, chain)| ground::clear(self, chain, mark))
     }
 
     fn is_nf_tables(&self) -> Result<bool, Error> {
@@ -115,3 +127,34 @@ impl Filter {
 fn lock() -> Result<Lock, Error> {
     Lock::named("xtables.lock")
 }
+
+/// The builtin chains that rules of ours may stand in.
+const BUILTIN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+
+/// A rule with a comment more. The protocol comes first, as in what is listed.
+fn marked(rule: &str, comment: &str) -> String {
+    match rule.strip_prefix(TCP_ONLY) {
+        Some(rest) => format!("{TCP_ONLY}{comment}{rest}"),
+        None => format!("{comment}{rule}"),
+    }
+}
+
+/// What makes a rule one for TCP.
+const TCP_ONLY: &str = "-p tcp ";
+
+/// What becomes of packets from a source: for each answer what restricts it to a protocol, and the target.
+fn answers(extent: Extent, ipv4: bool) -> Vec<(&'static str, &'static str)> {
+    match (extent.answer, ipv4) {
+        (Answer::Drop, _) => vec![("", DROP)],
+        (Answer::Reject, true) => {
+            vec![(TCP_ONLY, RESET), ("", "-j REJECT --reject-with icmp-admin-prohibited")]
+        }
+        (Answer::Reject, false) => {
+            vec![(TCP_ONLY, RESET), ("", "-j REJECT --reject-with icmp6-adm-prohibited")]
+        }
+    }
+}
+
+/// The target that drops a packet, and the one that resets its connection.
+const DROP: &str = "-j DROP";
+const RESET: &str = "-j REJECT --reject-with tcp-reset";
