@@ -83,7 +83,13 @@ let
       "/var/lib/psentry-block"
     ]
     ++ toFlags {
+      answer = if cfg.block.answer == "drop" then null else cfg.block.answer;
       backend = cfg.block.backends;
+      cut = cfg.block.established == "cut";
+      egress = if cfg.block.egress then "yes" else null;
+      forward = if cfg.block.forward then null else "no";
+      ports = if cfg.block.ports == "all" then null else cfg.block.ports;
+      spare-established = cfg.block.established == "spare";
       max-blocks = cfg.block.maxBlocks;
       inherit (cfg.block) exec;
       exec-undo = cfg.block.execUndo;

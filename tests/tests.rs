@@ -9,6 +9,7 @@
 //! | `mirage.rs` | one socket that stands for every port |
 //! | `trap.rs`, `trap/` | closed ports: every scan is seen and shut out, nobody else is |
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
+//! | `scope.rs`, `scope/` | how far a block reaches: what real clients see of each flag on each backend |
 //! | `heal.rs`, `heal/`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
 //! | `remember.rs`, `remember/` | the blocker alone: what it remembers beyond a kill and a reboot |
 //! | `booted.rs` | units/install on a really booted systemd |
@@ -46,6 +47,7 @@ mod mirage;
 mod nix;
 mod remember;
 mod scans;
+mod scope;
 mod stages;
 mod stream;
 mod surface;

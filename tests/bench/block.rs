@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use psentry_block::backend::{Backend, Block, Change, Wish};
 use psentry_block::backends::nft::Nft;
+use psentry_block::extent::Extent;
 use psentry_records::{Prefix, Timestamp};
 
 /// Says that this process is inside its namespace.
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn measure() {
-    let mut nft = Nft::open().expect("netlink");
+    let mut nft = Nft::open(Extent::default()).expect("netlink");
     nft.prepare().expect("nft, and a kernel with nf_tables");
     let mut next = 0;
     let mut criterion = Criterion::default().configure_from_args().measurement_time(Duration::from_secs(3));

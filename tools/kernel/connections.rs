@@ -10,9 +10,10 @@ use nix::errno::Errno;
 use psentry_records::Prefix;
 
 use crate::error::Error;
+use crate::filter;
 use crate::netlink::{Link, Request};
+use crate::sockets::{self, Found};
 use crate::tracked::{self, Tracked};
-use crate::{filter, sockets};
 
 /// How many are ended at once.
 const BATCH: usize = 500;
@@ -80,7 +81,7 @@ impl Connections {
                 Err(errno) => return Err(Error::Refused { doing: "list sockets", errno }),
             }
         }
-        let requests = found.into_iter().filter(|socket| chosen(socket.peer)).map(|socket| socket.end());
+        let requests = found.into_iter().filter(|socket| chosen(socket.peer)).map(Found::end);
         all_gone(&mut self.sockets, "end a socket", requests.collect())
     }
 

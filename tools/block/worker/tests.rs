@@ -14,6 +14,8 @@ use crate::inbox::Found;
 #[derive(Default)]
 struct State {
     stands: HashMap<Prefix, Option<Timestamp>>,
+    /// Of whom only ports are shut.
+    ports: HashMap<Prefix, Vec<u16>>,
     broken: bool,
     /// What others do while the backend works.
     noticed: Noticed,
@@ -43,6 +45,7 @@ impl Backend for Fake {
                 Wish::Block(_) if state.broken => Err(Error::NoEffect("broken".to_owned())),
                 Wish::Block(block) => {
                     state.stands.insert(change.scope, block.until);
+                    state.ports.insert(change.scope, block.ports.clone());
                     Ok(Effect::Done)
                 }
                 Wish::Release(_) => {
@@ -59,7 +62,12 @@ impl Backend for Fake {
         if state.mute {
             return Err(Error::NoEffect("mute".to_owned()));
         }
-        Ok(state.stands.iter().map(|(scope, until)| Entry::new(*scope, *until, None)).collect())
+        let ports = |scope: &Prefix| state.ports.get(scope).cloned().unwrap_or_default();
+        let entry = |(scope, until): (&Prefix, &Option<Timestamp>)| Entry {
+            ports: ports(scope),
+            ..Entry::new(*scope, *until, None)
+        };
+        Ok(state.stands.iter().map(entry).collect())
     }
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
@@ -108,9 +116,13 @@ fn block(until: Option<Timestamp>) -> Block {
 
 impl Bench {
     fn ask(&mut self, until: Option<Timestamp>, already: Option<Block>) {
+        self.ask_for(block(until), already);
+    }
+
+    fn ask_for(&mut self, block: Block, already: Option<Block>) {
         let well = if already.is_some() { OutcomeResult::Already } else { OutcomeResult::Applied };
         let ask = Ask { common: Common::at(Timestamp::now()), action: Action::Block, well };
-        self.worker.inbox.put(scope(), Wish::Block(block(until)), already, ask);
+        self.worker.inbox.put(scope(), Wish::Block(block), already, ask);
         let (arrived, _) = self.worker.inbox.take(1, Some(Timestamp::now()), None, None);
         self.worker.round(arrived);
     }
@@ -228,3 +240,4 @@ fn what_is_in_doubt_is_tried_at_once() {
 }
 
 mod healing;
+mod ports;

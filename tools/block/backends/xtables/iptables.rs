@@ -72,8 +72,10 @@ impl Iptables {
     }
 
     /// Makes what is missing of chains and jumps, and takes away what other flags made. In `iptables-restore
-    /// --noflush` a line `:CHAIN` empties a chain that is there, so that it is written only for one that is not.
-    fn set_up(&self, filter: &Filter, rules: &Rules) -> Result<(), Error> {
+    /// --noflush` a line `:CHAIN` empties a chain that is there, so that it is written only for one that is not. Gives
+    /// the rules that stand then.
+    fn set_up(&self, filter: &Filter) -> Result<Rules, Error> {
+        let rules = filter.rules()?;
         let Extent { forward, egress, .. } = self.extent;
         let mut commands = Vec::new();
         for chain in [Some(IN), egress.then_some(OUT)].into_iter().flatten() {
@@ -96,7 +98,7 @@ impl Iptables {
             };
             let wanted = [IN, OUT].into_iter().zip(targets).filter(|(_, jump)| *jump);
             let wanted: Vec<String> = wanted.map(|(target, _)| format!("-j {target}")).collect();
-            commands.extend(filter.place(rules, chain, &wanted, is_jump)?);
+            commands.extend(filter.place(&rules, chain, &wanted, is_jump)?);
             if wanted.is_empty() {
                 gone.extend(rules.chain(chain).filter(|rule| is_jump(rule)).map(|rule| (chain, rule)));
             }
@@ -104,8 +106,12 @@ impl Iptables {
         if !egress && rules.has_chain(OUT) {
             commands.extend([format!("-F {OUT}"), format!("-X {OUT}")]);
         }
+        if commands.is_empty() {
+            return Ok(rules);
+        }
         filter.change(&commands)?;
-        filter.restore_ground(gone.into_iter())
+        filter.restore_ground(gone.into_iter())?;
+        filter.rules()
     }
 
     fn apply_family(&self, ipv4: bool, changes: &[&Change]) -> Vec<Result<Effect, Error>> {
@@ -114,14 +120,7 @@ impl Iptables {
         };
         // Who only releases makes nothing, least of all after a flush.
         let blocks = changes.iter().any(|change| change.block().is_some());
-        let ready = || -> Result<Rules, Error> {
-            let rules = filter.rules()?;
-            if blocks {
-                self.set_up(filter, &rules)?;
-            }
-            Ok(rules)
-        };
-        match ready() {
+        match if blocks { self.set_up(filter) } else { filter.rules() } {
             Ok(rules) => halving(changes, &mut |changes| self.make(filter, &rules, changes)),
             Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -137,8 +136,7 @@ impl Backend for Iptables {
         let _lock = lock()?;
         let mut found = Vec::new();
         for filter in &self.filters {
-            let rules = filter.rules()?;
-            self.set_up(filter, &rules)?;
+            let rules = self.set_up(filter)?;
             let entries = entries(&rules);
             // What other flags made is made anew.
             let block = |entry: &Entry| Change { scope: entry.scope, wish: Wish::Block(Block::from(entry)) };
