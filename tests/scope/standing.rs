@@ -126,6 +126,23 @@ fn who_is_cut_loses_his_connections_at_once_and_nobody_else_does() {
     }
 }
 
+/// A service by UDP that holds on to whoever called it first.
+#[test]
+fn a_connected_datagram_socket_is_cut_too() {
+    let lab = Lab::new();
+    let (mut program, mut stdin) = start(&lab, &["--cut"]);
+    let mut service =
+        Program::start(lab.guard.command("socat").args(["-d", "-d", "UDP6-LISTEN:9100,ipv6only=0", "STDIO"]));
+    service.complaint("listening");
+    let mut client =
+        Program::start_fed(lab.scanner.command("socat").args(["-", &format!("UDP4:{ROUTER}:9100")]));
+    let mut input = client.stdin();
+    writeln!(input, "one").unwrap();
+    service.line("what was said first", |line| line == "one");
+    block(&mut program, &mut stdin);
+    service.complaint("Software caused connection abort");
+}
+
 fn flush_with(lab: &Lab, flags: &[&str]) {
     lab.guard.read(&[&[bin("psentry-block"), "flush", "--hosts-deny", "/run/hosts.deny"], flags].concat());
 }
@@ -162,4 +179,36 @@ fn what_passes_through_is_forgotten_and_what_is_put_back_cuts_again() {
     program.signal(Signal::SIGCONT);
     program.complaint("put back within");
     again.is_cut();
+}
+
+/// Who is named alone is asked for alone, and a network is looked for in all that is tracked: both directions of both.
+#[test]
+fn a_host_and_a_network_are_forgotten_whoever_called_whom() {
+    let lab = Lab::new();
+    let _behind = router(&lab);
+    let _echo = [echo(&lab.scanner, 9053), echo(&lab.innocent, 9053)];
+    let (mut program, mut stdin) = start(&lab, &["--cut"]);
+    let tracked = || lab.guard.sh("conntrack -L 2>/dev/null || true");
+    for scope in [SCOPE, "203.0.113.4/30"] {
+        wait_until("both directions are tracked, and a stranger's", || {
+            answered(&lab.scanner, INNOCENT[0], 9053);
+            answered(&lab.innocent, SCANNER[0], 9053);
+            lab.innocent.reaches(GUARD[0], LEADS_ON);
+            let list = tracked();
+            [
+                "src=203.0.113.7 dst=192.0.2.8",
+                "src=192.0.2.8 dst=203.0.113.7",
+                "src=192.0.2.8 dst=198.51.100.1",
+            ]
+            .iter()
+            .all(|ends| list.contains(ends))
+        });
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!(result(&mut program, scope), OutcomeResult::Applied);
+        let list = tracked();
+        assert!(!list.contains("203.0.113.7"), "{scope}: {list}");
+        assert!(list.contains("dst=198.51.100.1"), "{scope}: nobody else's: {list}");
+        say(&mut stdin, Action::Unblock, scope, None);
+        assert_eq!(result(&mut program, scope), OutcomeResult::Released);
+    }
 }

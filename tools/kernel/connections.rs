@@ -93,9 +93,9 @@ impl Connections {
     pub fn forget(&mut self, scopes: &[Prefix], chosen: impl Fn(Peer) -> bool) -> Result<usize, Error> {
         let doing = "list tracked connections";
         let mut requests = Vec::new();
-        for ipv4 in [true, false].into_iter().filter(|ipv4| scopes.iter().any(|s| s.is_ipv4() == *ipv4)) {
+        for (ipv4, question) in tracked::lists(scopes) {
             let read = |_: &_, body: &[u8]| Ok(Tracked::read(ipv4, body));
-            match self.tracking.dump_as(doing, &tracked::list(ipv4), read)? {
+            match self.tracking.dump_as(doing, &question, read)? {
                 Ok(found) => requests.extend(
                     found
                         .into_iter()

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
+use psentry_records::Prefix;
 
 use crate::connections::{Peer, Raw, attribute, nested};
 
@@ -15,6 +16,10 @@ const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+const OF_ORIGINAL: u16 = 1;
+const OF_REPLY: u16 = 2;
+const BY_SOURCE: u32 = 1;
 const ADDRESSES: u16 = 1;
 const TRANSPORT: u16 = 2;
 const IPV4_SOURCE: u16 = 1;
@@ -35,9 +40,34 @@ pub(crate) struct Tracked {
     name: Vec<u8>,
 }
 
-/// The question for all connections of a family.
-pub(crate) fn list(ipv4: bool) -> Raw {
-    Raw { kind: LIST, body: vec![if ipv4 { IPV4 } else { IPV6 }, 0, 0, 0] }
+/// The questions for the connections that may have a peer in these scopes, each with its family: of a single host the
+/// kernel lists what it opened and what it answers; of more, or of networks, it lists a family. A kernel that knows no
+/// such filter lists all.
+pub(crate) fn lists(scopes: &[Prefix]) -> Vec<(bool, Raw)> {
+    if let [host] = scopes
+        && host.is_host()
+    {
+        let only = |tuple, flags| (host.is_ipv4(), of_host(host.addr(), tuple, flags));
+        return vec![only(ORIGINAL, OF_ORIGINAL), only(REPLY, OF_REPLY)];
+    }
+    let asked = [true, false].into_iter().filter(|ipv4| scopes.iter().any(|s| s.is_ipv4() == *ipv4));
+    asked.map(|ipv4| (ipv4, Raw { kind: LIST, body: head(ipv4) })).collect()
+}
+
+/// The question for the connections in which an address is the source of that direction.
+fn of_host(addr: IpAddr, tuple: u16, flags: u16) -> Raw {
+    let source = match addr {
+        IpAddr::V4(v4) => attribute(IPV4_SOURCE, &v4.octets()),
+        IpAddr::V6(v6) => attribute(IPV6_SOURCE, &v6.octets()),
+    };
+    let mut body = head(addr.is_ipv4());
+    body.extend(nested(tuple, &nested(ADDRESSES, &source)));
+    body.extend(nested(FILTER, &attribute(flags, &BY_SOURCE.to_ne_bytes())));
+    Raw { kind: LIST, body }
+}
+
+fn head(ipv4: bool) -> Vec<u8> {
+    vec![if ipv4 { IPV4 } else { IPV6 }, 0, 0, 0]
 }
 
 impl Tracked {
@@ -103,6 +133,20 @@ mod tests {
         let addresses = [attribute(IPV4_SOURCE, &from), attribute(2, &[198, 51, 100, 1])].concat();
         let transport = [attribute(NUMBER, &[6]), attribute(DESTINATION_PORT, &port.to_be_bytes())].concat();
         nested(kind, &[nested(ADDRESSES, &addresses), nested(TRANSPORT, &transport)].concat())
+    }
+
+    #[test]
+    fn only_of_a_single_host_the_kernel_can_list_the_connections_alone() {
+        let kinds = |scopes: &[&str]| {
+            let scopes: Vec<Prefix> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+            let short = |(ipv4, raw): (bool, Raw)| (ipv4, raw.body.len() > HEADER);
+            lists(&scopes).into_iter().map(short).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&["192.0.2.7"]), [(true, true), (true, true)]);
+        assert_eq!(kinds(&["2001:db8::1/128"]), [(false, true), (false, true)]);
+        assert_eq!(kinds(&["2001:db8::/64"]), [(false, false)]);
+        assert_eq!(kinds(&["192.0.2.7", "192.0.2.8", "2001:db8::/64"]), [(true, false), (false, false)]);
+        assert_eq!(kinds(&[]), []);
     }
 
     #[test]

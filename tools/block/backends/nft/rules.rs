@@ -100,8 +100,8 @@ pub(super) fn rule(message: &[u8]) -> Option<(Rule, u64)> {
 }
 
 fn does(body: &[u8], says: Option<&str>) -> Option<Does> {
-    let (mut set, mut end): (_, Option<fn(SetId) -> Does>) = (None, None);
-    let mut accepts = false;
+    let (mut set, mut accepts) = (None, false);
+    let mut end: Option<fn(SetId) -> Does> = None;
     let expressions = attributes(body).filter(|(kind, _)| *kind == EXPRESSIONS);
     for (_, expression) in expressions.flat_map(|(_, list)| attributes(list)) {
         match part(expression, EXPRESSION_NAME).map(text) {
