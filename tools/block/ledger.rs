@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use psentry_records::{Action, Prefix, Timestamp, Verdict};
 
-use crate::backend::{Block, probed, told};
+use crate::backend::{Block, told};
 use crate::extent::Ports;
+use crate::ports::probed;
 
 /// The blocks that are wanted, at most so many.
 pub struct Ledger {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `start.rs` | flags; the main loop; how it starts |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
-//! | `extent.rs` | how far a block reaches, and which backend can do that |
+//! | `extent.rs`, `ports.rs` | how far a block reaches, and which backend can do that; blocks of single ports |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `pace.rs` | a decision, too: how soon what others took away is put back |
 //! | `surroundings.rs` | what the guard saw last of this machine |
@@ -31,6 +31,7 @@ mod lock;
 mod memory;
 mod note;
 mod pace;
+pub mod ports;
 mod recall;
 mod report;
 mod run;

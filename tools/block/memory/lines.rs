@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use psentry_records::{Action, Common, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody};
 
-use crate::backend::{Block, probed, told};
+use crate::backend::{Block, told};
+use crate::ports::probed;
 
 /// What a journal holds.
 #[derive(Debug, Default)]

@@ -8,8 +8,9 @@ use psentry_records::{Prefix, Timestamp};
 
 use super::elements::COMMENT;
 use super::ruleset::{Key, SetId};
-use crate::backend::{Entry, transport};
+use crate::backend::Entry;
 use crate::note;
+use crate::ports::transport;
 
 /// The family and the version, before the attributes of a message.
 pub(super) const HEADER: usize = 4;

@@ -5,31 +5,27 @@ use std::thread;
 use std::time::Duration;
 
 use psentry_kernel::{Error as Below, Program};
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::Timestamp;
 
 use super::super::installed;
-use super::iptables::{by_family, halving, named, transport_name};
+use super::batches::{by_family, halving};
+use super::lines::{LONGEST, add, element, is_of_ports, set, set_of_ports};
+use super::matches::{is_ours, rules_of};
+use super::place::BUILTIN;
 use super::rules::Rule;
-use super::{BUILTIN, DROP, Filter, answers, lock};
-use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
+use super::{Filter, lock};
+use crate::backend::{Backend, Change, Effect, Entry, Wish};
 use crate::error::Error;
 use crate::extent::{Extent, Ports};
-use crate::note;
 
 const NAME: &str = "ipset";
 
 /// How many entries a set holds.
 const SIZE: u32 = 262_144;
 
-/// The longest timeout of ipset, in seconds.
-const LONGEST: u64 = 2_147_483;
-
 /// How long a set may still be in use after the last rule that matched it is gone.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What spares connections.
-const UNSPARED: &str = "-m conntrack ! --ctstate RELATED,ESTABLISHED ";
 
 /// The backend.
 pub(crate) struct Ipset {
@@ -248,149 +244,5 @@ impl Backend for Ipset {
 
     fn longest(&self) -> Option<Duration> {
         Some(Duration::from_secs(LONGEST))
-    }
-}
-
-fn set(ipv4: bool) -> &'static str {
-    if ipv4 { "psentry4" } else { "psentry6" }
-}
-
-fn set_of_ports(ipv4: bool) -> &'static str {
-    if ipv4 { "psentry4_ports" } else { "psentry6_ports" }
-}
-
-fn is_of_ports(set: &str) -> bool {
-    set == set_of_ports(true) || set == set_of_ports(false)
-}
-
-fn is_ours(rule: &Rule, ipv4: bool) -> bool {
-    rule.value("--match-set").is_some_and(|name| [set(ipv4), set_of_ports(ipv4)].contains(&name))
-}
-
-/// The rules of a builtin chain, as `iptables -S` writes them.
-fn rules_of(extent: Extent, ipv4: bool, chain: &str, sets: &[&str]) -> Vec<String> {
-    let spared = if extent.spares() { UNSPARED } else { "" };
-    let mut rules = Vec::new();
-    if chain == "INPUT" || (chain == "FORWARD" && extent.forward) {
-        for set in sets {
-            let from = if is_of_ports(set) { "src,dst" } else { "src" };
-            let rule =
-                |(only, end): (&str, &str)| format!("{only}{spared}-m set --match-set {set} {from} {end}");
-            rules.extend(answers(extent, ipv4).into_iter().map(rule));
-        }
-    }
-    if extent.egress && (chain == "OUTPUT" || (chain == "FORWARD" && extent.forward)) {
-        for set in sets {
-            let to = if is_of_ports(set) { "dst,src" } else { "dst" };
-            rules.push(format!("{spared}-m set --match-set {set} {to} {DROP}"));
-        }
-    }
-    rules
-}
-
-/// The lines that block. To ipset a timeout of 0 means: for ever. Of whom only ports are to be shut, the whole is not.
-fn add(ipv4: bool, scope: Prefix, block: &Block, now: Timestamp) -> String {
-    let timeout = block.seconds_left(now).map_or(0, |left| left.clamp(1, LONGEST));
-    let end = format!("timeout {timeout} comment \"{}\"\n", note::write(block));
-    if block.ports.is_empty() {
-        return format!("add {} {scope} {end}", set(ipv4));
-    }
-    let mut lines = format!("del {} {scope}\n", set(ipv4));
-    for name in block.transports().iter().filter_map(|number| transport_name(*number)) {
-        for port in &block.ports {
-            lines.push_str(&format!("add {} {scope},{name}:{port} {end}", set_of_ports(ipv4)));
-        }
-    }
-    lines
-}
-
-/// The element that a line of `ipset save` tells of: its words, and the block.
-fn element(line: &str, now: Timestamp) -> Option<(String, Entry)> {
-    let words = shlex::split(line)?;
-    let [add, _, key, rest @ ..] = &*words else { return None };
-    if add != "add" {
-        return None;
-    }
-    let value = |name: &str| {
-        let at = rest.iter().position(|word| word == name)?;
-        rest.get(at + 1)
-    };
-    let seconds: u64 = value("timeout").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let kernel = (seconds > 0).then(|| now.plus(Duration::from_secs(seconds)));
-    let noted = value("comment").and_then(|text| note::read(text));
-    let Some((scope, door)) = key.split_once(',') else {
-        return Some((key.clone(), note::reconcile(key.parse().ok()?, kernel, noted)));
-    };
-    let (transport, port) = door.split_once(':')?;
-    let entry = note::reconcile(scope.parse().ok()?, kernel, noted);
-    Some((key.clone(), Entry { ports: vec![port.parse().ok()?], proto: Some(named(transport)?), ..entry }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_added_is_read_back() {
-        let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
-        for (scope, seconds) in
-            [("192.0.2.0/24", Some(600)), ("2001:db8::/64", None), ("192.0.2.7", Some(9_000_000))]
-        {
-            let scope: Prefix = scope.parse().unwrap();
-            let until = seconds.map(|seconds| now.plus(Duration::from_secs(seconds)));
-            let block = Block { until, rule: Some("fan".to_owned()), ..Block::default() };
-            let line = add(scope.is_ipv4(), scope, &block, now);
-            let early = seconds.is_some_and(|seconds| seconds > LONGEST);
-            let want = Entry { early, ..Entry::new(scope, until, Some("fan".to_owned())) };
-            assert_eq!(element(&line, now), Some((scope.to_string(), want)));
-        }
-        assert_eq!(element("create psentry4 hash:net family inet timeout 0", now), None);
-        assert_eq!(
-            element("add psentry4 192.0.2.7 timeout 60", now).unwrap().1.until,
-            Some(now.plus(Duration::from_secs(60)))
-        );
-    }
-
-    #[test]
-    fn single_ports_are_read_back_and_the_whole_is_let_in() {
-        let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
-        let block = Block { ports: vec![22, 53], ..Block::default() };
-        let lines = add(true, "192.0.2.0/24".parse().unwrap(), &block, now);
-        let (first, ports) = lines.split_once('\n').unwrap();
-        assert_eq!(first, "del psentry4 192.0.2.0/24");
-        assert!(ports.contains("add psentry4_ports 192.0.2.0/24,udp:53 timeout 0 comment"), "{ports}");
-        let found = Entry::gather(ports.lines().map(|line| element(line, now).unwrap().1));
-        assert_eq!(found.iter().map(Block::from).collect::<Vec<_>>(), [block]);
-    }
-
-    #[test]
-    fn each_flag_has_its_rules() {
-        let sets = ["psentry4", "psentry4_ports"];
-        let rules = |extent, chain| rules_of(extent, true, chain, &sets).join("\n");
-        let plain =
-            "-m set --match-set psentry4 src -j DROP\n-m set --match-set psentry4_ports src,dst -j DROP";
-        assert_eq!(rules(Extent::default(), "INPUT"), plain);
-        assert_eq!(rules(Extent::default(), "FORWARD"), plain);
-        assert_eq!(rules(Extent::default(), "OUTPUT"), "");
-        let local = Extent { forward: false, egress: true, ..Extent::default() };
-        assert_eq!(rules(local, "FORWARD"), "");
-        assert_eq!(
-            rules(local, "OUTPUT"),
-            "-m set --match-set psentry4 dst -j DROP\n-m set --match-set psentry4_ports dst,src -j DROP"
-        );
-        let spare = Extent {
-            answer: crate::extent::Answer::Reject,
-            standing: crate::extent::Standing::Spared,
-            ..Extent::default()
-        };
-        assert_eq!(
-            rules_of(spare, false, "INPUT", &sets[..1]),
-            [
-                "-p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4 src -j REJECT \
-                 --reject-with tcp-reset",
-                "-m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4 src -j REJECT \
-                 --reject-with icmp6-adm-prohibited",
-            ]
-        );
     }
 }

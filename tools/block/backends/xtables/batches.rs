@@ -1,0 +1,102 @@
+//! Changes that are made together: by one program for each family, and in halves if it objects.
+
+use psentry_kernel::Error as Below;
+use psentry_records::Prefix;
+
+use crate::backend::{Change, Effect};
+use crate::error::Error;
+
+/// How many times a batch that fails is halved. Two bad changes among a thousand are found with less.
+const PATIENCE: u32 = 24;
+
+/// Makes changes together. If the program objects, they may be too many at once, or one of them bad: then each half
+/// on its own, until each has its own result, or the program has failed too often. A lock that another holds is no
+/// reason to run it again and again.
+pub(super) fn halving(
+    changes: &[&Change],
+    make: &mut impl FnMut(&[&Change]) -> Result<Vec<Effect>, Error>,
+) -> Vec<Result<Effect, Error>> {
+    let mut patience = PATIENCE;
+    halve(changes, make, &mut patience)
+}
+
+fn halve(
+    changes: &[&Change],
+    make: &mut impl FnMut(&[&Change]) -> Result<Vec<Effect>, Error>,
+    patience: &mut u32,
+) -> Vec<Result<Effect, Error>> {
+    match make(changes) {
+        Ok(effects) => effects.into_iter().map(Ok).collect(),
+        Err(Error::System(Below::Program { code: Some(1 | 2), .. }))
+            if changes.len() > 1 && *patience > 0 =>
+        {
+            *patience -= 1;
+            let (first, second) = changes.split_at(changes.len() / 2);
+            let mut results = halve(first, make, patience);
+            results.extend(halve(second, make, patience));
+            results
+        }
+        Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+    }
+}
+
+/// Has each family's changes made together, and puts the results in the order of the changes.
+pub(super) fn by_family(
+    changes: &[Change],
+    mut apply: impl FnMut(bool, &[&Change]) -> Vec<Result<Effect, Error>>,
+) -> Vec<Result<Effect, Error>> {
+    let of = |ipv4: bool| -> Vec<&Change> {
+        changes.iter().filter(|change: &&Change| change.scope.is_ipv4() == ipv4).collect()
+    };
+    let mut results = [true, false].map(|ipv4| {
+        let changes = of(ipv4);
+        let results = if changes.is_empty() { Vec::new() } else { apply(ipv4, &changes) };
+        results.into_iter()
+    });
+    let [v4, v6] = &mut results;
+    let result = |scope: Prefix| if scope.is_ipv4() { v4.next() } else { v6.next() };
+    let missing = || Err(Error::Unfinished("a change has no result; this is a bug of psentry".to_owned()));
+    changes.iter().map(|change| change.scope).map(result).map(|r| r.unwrap_or_else(missing)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Block, Wish};
+
+    fn changes(count: u32) -> Vec<Change> {
+        let scope = |n: u32| Prefix::host(std::net::Ipv4Addr::from(0xC633_6400 + n).into());
+        (0..count).map(|n| Change { scope: scope(n), wish: Wish::Block(Block::default()) }).collect()
+    }
+
+    fn failure(code: i32) -> Error {
+        let text = || "x".to_owned();
+        Below::Program { program: text(), status: text(), code: Some(code), said: text() }.into()
+    }
+
+    /// How often the program is run, and how many changes succeed, when those that are `bad` fail their batch.
+    fn run(count: u32, code: i32, bad: impl Fn(&Change) -> bool) -> (u32, usize) {
+        let changes = changes(count);
+        let mut runs = 0;
+        let results = halving(&changes.iter().collect::<Vec<_>>(), &mut |changes| {
+            runs += 1;
+            if changes.iter().any(|change| bad(change)) {
+                Err(failure(code))
+            } else {
+                Ok(vec![Effect::Done; changes.len()])
+            }
+        });
+        assert_eq!(results.len(), changes.len());
+        (runs, results.iter().filter(|result| result.is_ok()).count())
+    }
+
+    #[test]
+    fn one_bad_change_is_found_and_a_held_lock_is_left_alone() {
+        let last =
+            |count: u32| move |change: &Change| change.scope == changes(count)[count as usize - 1].scope;
+        assert_eq!(run(512, 2, last(512)), (19, 511));
+        assert_eq!(run(512, 4, last(512)), (1, 0));
+        let (runs, _) = run(2000, 1, |_| true);
+        assert!(runs <= 2 * PATIENCE + 1, "{runs}");
+    }
+}
