@@ -144,3 +144,29 @@ fn ports_are_remembered_and_put_back_when_others_take_them_away() {
         assert_eq!(seen(&lab), [true; 4], "{backend}");
     }
 }
+
+/// What another psentry-block decided counts, with all of its ports.
+#[test]
+fn ports_from_another_psentry_block_stand() {
+    let lab = Lab::new();
+    let flags = ["--backend", "nft", "--ports", "probed"];
+    let (mut program, mut stdin) = start(&lab, &flags);
+    block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 60);
+    let (mut other, mut its_stdin) = start(&lab, &flags);
+    // TCP and UDP of a hundred ports are more than go into one message.
+    let many: Vec<u16> = (22..142).collect();
+    block_ports(&mut other, &mut its_stdin, &many, Proto::Tcp, 600);
+    block_ports(&mut other, &mut its_stdin, &many, Proto::Udp, 600);
+    for n in 1..20 {
+        say(&mut its_stdin, Action::Block, &format!("198.18.0.{n}"), Some(600));
+    }
+    assert_eq!(result(&mut other, "198.18.0.19/32"), OutcomeResult::Applied);
+    other.terminate();
+    lab.guard.sh("nft flush ruleset");
+    program.complaint("put back within");
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    let Ok(Record::Outcome(outcome)) = Record::parse(list.lines().next().unwrap()) else { panic!("{list}") };
+    assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() > 500, "{list}");
+    let set = lab.guard.sh("nft list set inet psentry v4_32_ports");
+    assert_eq!(set.matches("203.0.113.7 . ").count(), 240, "{set}");
+}

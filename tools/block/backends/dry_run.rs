@@ -64,3 +64,15 @@ fn ports(block: &Block) -> String {
         ports => format!(" at ports {}", ports.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_that_alone_would_be_shut_are_named() {
+        let words = |list: &[u16]| ports(&Block { ports: list.to_vec(), ..Block::default() });
+        assert_eq!([words(&[]), words(&[22])], ["", " at port 22"]);
+        assert_eq!(words(&[22, 23]), " at ports 22, 23");
+    }
+}

@@ -102,7 +102,9 @@ impl Worker {
             return;
         }
         let Entry { until, rule, ports, proto, .. } = entry;
-        let is = Block { until, rule, ports, proto: proto.or(block.proto), ..block.clone() };
+        // Without ports the transport is only told.
+        let proto = if ports.is_empty() { proto.or(block.proto) } else { proto };
+        let is = Block { until, rule, ports, proto, ..block.clone() };
         self.stands_as(entry.scope, is);
     }
 

@@ -169,7 +169,9 @@ impl News {
     }
 
     fn close(&mut self, transaction: Transaction, psentry: bool, who: &str) {
-        let Transaction { table, damage, added, decided, elements } = transaction;
+        let Transaction { table, damage, added, decided, mut elements } = transaction;
+        // What it took away to put it in place anew stands.
+        elements.values_mut().for_each(|scopes| scopes.retain(|scope| !decided.contains_key(scope)));
         self.noticed.decided.extend(decided);
         if table && psentry {
             self.doubts.clear();

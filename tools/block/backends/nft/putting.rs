@@ -53,22 +53,24 @@ impl Nft {
             self.make(&sets)?;
         }
         let whole = self.whole.take();
-        let mut messages = Vec::new();
-        for (set, elements) in elements {
-            for elements in elements.chunks(ELEMENTS) {
-                let keys: Vec<Key> = elements.iter().map(|(key, _)| *key).collect();
-                messages.push(elements::add_bare(set, &keys));
-                messages.push(elements::delete(set, &keys));
-                messages.push(elements::add(set, elements, now));
-            }
-        }
         // Of whom only ports are to be shut, the whole is not.
+        let mut messages = Vec::new();
         for (scope, _) in blocks.iter().filter(|(_, block)| !block.ports.is_empty()) {
             let (set, key) = (SetId::of(*scope), [(*scope, None)]);
             if self.sets.contains(&set) {
                 messages.extend([elements::add_bare(set, &key), elements::delete(set, &key)]);
             }
         }
+        // What goes comes first, so that whoever hears of it knows in the end what stands.
+        let mut added = Vec::new();
+        for (set, elements) in elements {
+            for elements in elements.chunks(ELEMENTS) {
+                let keys: Vec<Key> = elements.iter().map(|(key, _)| *key).collect();
+                messages.extend([elements::add_bare(set, &keys), elements::delete(set, &keys)]);
+                added.push(elements::add(set, elements, now));
+            }
+        }
+        messages.append(&mut added);
         let done = self.commit("block", messages)?;
         // Our own change raises the generation by one; whoever else changed something raised it further.
         self.whole = whole.filter(|_| done.is_ok()).map(|generation| generation.wrapping_add(1));

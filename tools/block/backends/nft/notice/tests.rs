@@ -158,6 +158,7 @@ fn what_another_psentry_block_adds_is_a_decision_and_no_damage() {
     let noticed = one(OTHER, &told, true);
     let scopes: Vec<String> = noticed.decided.keys().map(Prefix::to_string).collect();
     assert_eq!((scopes, noticed.damaged), (vec!["192.0.2.7/32".to_owned()], None));
+    assert!(noticed.let_in.is_empty(), "it was only put in place anew");
     let added_and_gone = [(NEW_ELEMENTS, put(&["192.0.2.7"])), (DELETE_ELEMENTS, gone(&["192.0.2.7"]))];
     assert!(one(OTHER, &added_and_gone, true).decided.is_empty());
     assert!(one(NFT, &told, true).decided.is_empty());
