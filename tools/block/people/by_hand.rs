@@ -160,7 +160,7 @@ fn on(which: Which, flags: &Flags, scope: Prefix, block: &Block) -> Result<Outco
     let found = backend.prepare()?;
     let stands = found.iter().find(|entry| entry.scope == scope).map(Block::from);
     let outcome = body(Action::Block, scope, Some(which.name()), OutcomeResult::Applied);
-    if let Some(stands) = stands.filter(|stands| stands.outlasts(block.until)) {
+    if let Some(stands) = stands.filter(|stands| stands.covers(block)) {
         return Ok(OutcomeBody { until: stands.until, result: OutcomeResult::Already, ..outcome });
     }
     let change = Change { scope, wish: Wish::Block(block.clone()) };
