@@ -127,6 +127,47 @@ fn what_stands_tells_its_story() {
     }
 }
 
+/// A command is given no flags of a block's reach, and there may be no socket by which it finds out who runs.
+#[test]
+fn what_a_running_one_made_outlasts_commands_without_its_flags() {
+    for backend in ["nft", "iptables", "ipset", "route"] {
+        let lab = Lab::new();
+        let flags: &[&str] = if backend == "route" {
+            &["--answer", "reject"]
+        } else {
+            &["--answer", "reject", "--forward", "no"]
+        };
+        let (mut program, mut stdin) = start(&lab, &[&["--backend", backend], flags].concat());
+        block(&mut program, &mut stdin);
+        let made = || {
+            lab.guard.sh("nft -s list table inet psentry 2>/dev/null | sed '/elements\\|expires/d'
+                 (iptables -S; ip6tables -S) | sed '/^-P/d'; ip route")
+        };
+        let before = made();
+        assert!(before.contains("reject") || before.contains("REJECT") || before.contains("prohibit"));
+        let command = |line: &[&str]| {
+            let output = lab.guard.run(&[&[bin("psentry-block")], line, &["--backend", backend]].concat());
+            assert!(
+                output.status.success(),
+                "{backend} {line:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        for line in [&["list"][..], &["why", "203.0.113.7"], &["unblock", "198.18.0.1"]] {
+            command(line);
+            assert_eq!(made(), before, "{backend} {line:?}");
+        }
+        command(&["block", "203.0.113.9", "--for", "10m"]);
+        command(&["unblock", "203.0.113.9"]);
+        wait_until(&format!("{backend} is as it was"), || made() == before);
+        command(&["flush"]);
+        wait_until(&format!("nothing is left of {backend}"), || {
+            let left = made();
+            !left.contains("psentry") && !left.contains("PSENTRY") && !left.contains("prohibit")
+        });
+    }
+}
+
 /// An element as an older psentry-block wrote it.
 #[test]
 fn what_an_older_psentry_block_left_is_adopted() {

@@ -39,17 +39,17 @@ pub struct Flags {
     /// Where what commands have blocked is kept [default: /run/psentry-block/exec.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,
-    /// What a source that is shut out is answered [default: drop]
-    #[arg(long, value_enum, value_name = "ANSWER")]
+    /// What a source that is shut out hears: drop or reject [default: drop]
+    #[arg(long, value_enum, value_name = "ANSWER", hide_possible_values = true)]
     pub answer: Option<Answer>,
     /// Which ports are shut [default: all]
     #[arg(long, value_enum, value_name = "PORTS")]
     pub ports: Option<Ports>,
     /// Whether what is only forwarded is shut out, too [default: yes]
-    #[arg(long, value_enum, value_name = "YES|NO")]
+    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
     pub forward: Option<Whether>,
     /// Whether packets to the source are dropped, too [default: no]
-    #[arg(long, value_enum, value_name = "YES|NO")]
+    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
     pub egress: Option<Whether>,
     /// Let connections that stand go on
     #[arg(long, conflicts_with = "cut")]
