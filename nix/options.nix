@@ -175,6 +175,47 @@ in
           no network: to give it one, set {option}`systemd.services.psentry-block.serviceConfig`.
         '';
       };
+      answer = mkOption {
+        type = types.enum [
+          "drop"
+          "reject"
+        ];
+        default = "drop";
+        description = ''
+          What a source that is shut out is answered: nothing, or that it is refused. See {manpage}`psentry-block(8)` on
+          how far a block reaches, and on what each backend can do.
+        '';
+      };
+      ports = mkOption {
+        type = types.enum [
+          "all"
+          "probed"
+        ];
+        default = "all";
+        description = "Which ports are shut to the source: all of them, or those that it probed.";
+      };
+      forward = mkOption {
+        type = types.bool;
+        default = true;
+        description = "Whether what this machine only forwards, to containers or to networks behind it, is shut out, too.";
+      };
+      egress = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether packets to the source are dropped, too.";
+      };
+      established = mkOption {
+        type = types.enum [
+          "starve"
+          "spare"
+          "cut"
+        ];
+        default = "starve";
+        description = ''
+          What becomes of connections that stand when their source is shut out: nothing of them arrives any more, they
+          go on, or they are ended at once.
+        '';
+      };
       maxBlocks = mkOption {
         type = types.nullOr types.ints.positive;
         default = null;

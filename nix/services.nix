@@ -87,7 +87,13 @@ let
       "/run/psentry-block/control"
     ]
     ++ toFlags {
+      answer = if cfg.block.answer == "drop" then null else cfg.block.answer;
       backend = cfg.block.backends;
+      cut = cfg.block.established == "cut";
+      egress = if cfg.block.egress then "yes" else null;
+      forward = if cfg.block.forward then null else "no";
+      ports = if cfg.block.ports == "all" then null else cfg.block.ports;
+      spare-established = cfg.block.established == "spare";
       max-blocks = cfg.block.maxBlocks;
       login-ports = lib.concatMapStringsSep "," toString cfg.block.loginPorts;
       inherit (cfg.block) brake exec;

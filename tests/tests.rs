@@ -10,6 +10,7 @@
 //! | `trap.rs`, `trap/` | closed ports: every scan is seen and shut out, nobody else is |
 //! | `block.rs` | the blocker alone: what it refuses, restores and takes away |
 //! | `fuse.rs` | the blocker alone: who is logged in, whom `--allow` names, the brake |
+//! | `scope.rs`, `scope/` | how far a block reaches: what real clients see of each flag on each backend |
 //! | `heal.rs`, `heal/`, `heal_booted.rs` | the blocker puts back what others take away; on a booted systemd, too |
 //! | `people.rs`, `people/` | what people ask of the blocker: block, status, why, panic, the control socket |
 //! | `remember.rs`, `remember/` | the blocker alone: what it remembers beyond a kill and a reboot |
@@ -53,6 +54,7 @@ mod nix;
 mod people;
 mod remember;
 mod scans;
+mod scope;
 mod stages;
 mod stream;
 mod surface;

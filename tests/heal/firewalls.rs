@@ -40,10 +40,13 @@ impl Machine {
     /// How many blocks of both families stand, if they have an effect.
     fn standing(&self, backend: &str) -> usize {
         let list = if backend == "ipset" {
-            "iptables -S INPUT | grep -q psentry4 && ip6tables -S INPUT | grep -q psentry6 && ipset save | grep ^add"
+            "for chain in INPUT FORWARD; do
+                 iptables -S $chain | grep -q psentry4 && ip6tables -S $chain | grep -q psentry6 || exit
+             done; ipset save | grep ^add"
         } else {
-            "iptables -S INPUT | grep -q PSENTRY && ip6tables -S INPUT | grep -q PSENTRY &&
-             iptables -S PSENTRY | grep DROP && ip6tables -S PSENTRY | grep DROP"
+            "for chain in INPUT FORWARD; do
+                 iptables -S $chain | grep -q PSENTRY && ip6tables -S $chain | grep -q PSENTRY || exit
+             done; iptables -S PSENTRY | grep DROP && ip6tables -S PSENTRY | grep DROP"
         };
         self.sh(&format!("({list}) 2>/dev/null || true")).lines().count()
     }
@@ -56,6 +59,7 @@ const VANDALS: [(&str, &[&str]); 2] = [
         &[
             "iptables -F; ip6tables -F",
             "iptables -F INPUT",
+            "iptables -F FORWARD",
             "iptables -F PSENTRY",
             "iptables -F; iptables -X",
             "iptables -D INPUT $(iptables -nL INPUT --line-numbers | awk '/PSENTRY/{print $1}')",
@@ -68,7 +72,8 @@ const VANDALS: [(&str, &[&str]); 2] = [
             "ipset flush psentry4; ipset flush psentry6",
             "ipset flush psentry4",
             "iptables -F; ip6tables -F",
-            "iptables -F INPUT; sleep 0.1; ipset destroy psentry4",
+            "iptables -F FORWARD",
+            "iptables -F; sleep 0.1; ipset destroy psentry4",
         ],
     ),
 ];

@@ -108,6 +108,19 @@ impl Program {
         }
     }
 
+    /// Whether it says a line within a time that is enough for it.
+    pub fn hears(&mut self, text: &str, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            match self.output.as_ref().unwrap().recv_timeout(patience) {
+                Ok(line) if line == text => return true,
+                Ok(line) => self.said.push(line),
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Waits for a record of its output.
     pub fn record(&mut self, what: &str, is_it: impl Fn(&Record) -> bool) -> Record {
         let line = self.line(what, |line| Record::parse(line).is_ok_and(|record| is_it(&record)));

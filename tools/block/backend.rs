@@ -173,8 +173,10 @@ pub struct Block {
     pub rule: Option<String>,
     /// A port that was probed, for commands.
     pub port: Option<u16>,
-    /// Its transport, for commands.
+    /// Its transport, and that of `ports`: where it is neither TCP nor UDP, both are shut.
     pub proto: Option<Proto>,
+    /// The ports that alone are shut, in order, at most `ports::MOST_PORTS`; empty: the source is shut out as a whole.
+    pub ports: Vec<u16>,
     /// The moment of the verdict, for people; `None`: not known, it was found.
     pub since: Option<Timestamp>,
     /// The sentence of the verdict, for people: printable and short (see `told`).
@@ -203,6 +205,12 @@ pub struct Entry {
     pub rule: Option<String>,
     /// The kernel would end it before `until`, because it could not be told more at once.
     pub early: bool,
+    /// The moment of the verdict.
+    pub since: Option<Timestamp>,
+    /// The ports that alone are shut, in order; empty: all of them.
+    pub ports: Vec<u16>,
+    /// Their transport; `None`: TCP and UDP.
+    pub proto: Option<Proto>,
 }
 
 /// The longest reason that is kept. A sentence of the judge is shorter.
@@ -244,14 +252,16 @@ impl Entry {
     /// A block that stands until its end.
     #[must_use]
     pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
-        Entry { scope, until, rule, early: false }
+        Entry { scope, until, rule, early: false, since: None, ports: Vec::new(), proto: None }
     }
 }
 
 impl From<&Entry> for Block {
     /// All that can be told of a block by what stands.
     fn from(entry: &Entry) -> Self {
-        Block { until: entry.until, rule: entry.rule.clone(), ..Block::default() }
+        let Entry { until, since, proto, .. } = *entry;
+        let (rule, ports) = (entry.rule.clone(), entry.ports.clone());
+        Block { until, rule, since, proto, ports, ..Block::default() }
     }
 }
 

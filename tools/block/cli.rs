@@ -9,6 +9,7 @@ use psentry_records::{Prefix, canonical};
 use psentry_stage::parse_duration;
 
 use crate::brake::Rate;
+use crate::extent::{Answer, Ports, Whether};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]
@@ -38,6 +39,24 @@ pub struct Flags {
     /// Where what commands have blocked is kept [default: /run/psentry-block/exec.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,
+    /// What a source that is shut out hears: drop or reject [default: drop]
+    #[arg(long, value_enum, value_name = "ANSWER", hide_possible_values = true)]
+    pub answer: Option<Answer>,
+    /// Which ports are shut [default: all]
+    #[arg(long, value_enum, value_name = "PORTS")]
+    pub ports: Option<Ports>,
+    /// Whether what is only forwarded is shut out, too [default: yes]
+    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
+    pub forward: Option<Whether>,
+    /// Whether packets to the source are dropped, too [default: no]
+    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
+    pub egress: Option<Whether>,
+    /// Let connections that stand go on
+    #[arg(long, conflicts_with = "cut")]
+    pub spare_established: bool,
+    /// End connections that stand at once
+    #[arg(long)]
+    pub cut: bool,
     /// The directory in which blocks are remembered beyond a restart and a reboot
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,

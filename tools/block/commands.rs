@@ -48,7 +48,7 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
             until: entry.until,
             rule: entry.rule.clone(),
             reason: block.reason.clone(),
-            since: block.since,
+            since: block.since.or(entry.since),
             ..body(Action::Block, entry.scope, Some(backend), OutcomeResult::Already)
         };
         lines(blocks.iter().map(outcome), host)

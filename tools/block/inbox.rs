@@ -60,7 +60,7 @@ pub(crate) struct Found {
 pub(crate) struct Pending {
     pub(crate) wish: Wish,
     pub(crate) asks: Vec<Ask>,
-    /// What should stand already, by the ledger; then the wish is what the verdict alone would make.
+    /// What should stand, by the ledger, already or from now on; then the wish is what the verdict alone would make.
     pub(crate) already: Option<Block>,
 }
 
@@ -111,13 +111,21 @@ impl Inbox {
             waiting.order.insert(waiting.count, scope);
             Pending { wish: wish.clone(), asks: Vec::new(), already: already.clone() }
         });
-        let shorter = match (&pending.wish, &wish) {
-            (Wish::Block(waits), Wish::Block(new)) => already.is_some() && waits.outlasts(new.until),
-            _ => false,
-        };
-        if already.is_none() || (pending.already.is_some() && !shorter) {
-            pending.wish = wish;
-            pending.already = already;
+        match (&pending.wish, wish) {
+            (_, wish) if already.is_none() => {
+                pending.wish = wish;
+                pending.already = None;
+            }
+            // Each may shut what the other does not.
+            (Wish::Block(waits), Wish::Block(new)) => {
+                pending.wish = Wish::Block(waits.joined(&new));
+                pending.already = pending.already.take().and(already);
+            }
+            (_, wish) if pending.already.is_some() => {
+                pending.wish = wish;
+                pending.already = already;
+            }
+            _ => {}
         }
         if pending.asks.len() >= ANSWERS {
             pending.asks.remove(0);

@@ -7,10 +7,13 @@ use std::time::Duration;
 use psentry_records::{Action, Prefix, Timestamp, Verdict};
 
 use crate::backend::{Block, told};
+use crate::extent::Ports;
+use crate::ports::probed;
 
 /// The blocks that are wanted, at most so many.
 pub struct Ledger {
     most: usize,
+    ports: Ports,
     blocks: HashMap<Prefix, Block>,
     /// Those that end, in the order in which they do.
     ends: BTreeSet<(Timestamp, Prefix)>,
@@ -30,6 +33,13 @@ pub enum Decision {
     Refused(String),
     /// The scope is to be shut out like this from now on.
     Block(Block),
+    /// It is shut out, and each of that and the verdict shuts what the other does not: it is to be both from now on.
+    Widened {
+        /// As it is to stand.
+        both: Block,
+        /// What the verdict alone would make, should somebody have let it in meanwhile.
+        asked: Block,
+    },
     /// It is to stay shut out, which lasts at least as long as the verdict.
     Already {
         /// As it should stand.
@@ -45,7 +55,13 @@ impl Ledger {
     /// An empty one that holds at most `most` blocks.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Ledger { most, blocks: HashMap::new(), ends: BTreeSet::new() }
+        Ledger { most, ports: Ports::All, blocks: HashMap::new(), ends: BTreeSet::new() }
+    }
+
+    /// The same, shutting these ports.
+    #[must_use]
+    pub fn shutting(self, ports: Ports) -> Self {
+        Ledger { ports, ..self }
     }
 
     /// How many blocks are wanted.
@@ -60,11 +76,12 @@ impl Ledger {
         self.blocks.is_empty()
     }
 
-    /// Takes over what an earlier run left; of several for one scope the longest.
+    /// Takes over what an earlier run left; of several for one scope what covers all.
     pub fn adopt(&mut self, scope: Prefix, block: &Block) {
-        let outlasted = self.blocks.get(&scope).is_some_and(|stands| stands.outlasts(block.until));
-        if !outlasted {
-            self.put(scope, block.clone());
+        match self.blocks.get(&scope) {
+            Some(stands) if stands.covers(block) => {}
+            Some(stands) => self.put(scope, stands.joined(block)),
+            None => self.put(scope, block.clone()),
         }
     }
 
@@ -111,10 +128,19 @@ impl Ledger {
             since: Some(from),
             reason: verdict.body.reason.as_deref().and_then(told),
             offence: verdict.body.offence,
+            ports: match self.ports {
+                Ports::All => Vec::new(),
+                Ports::Probed => probed(verdict.body.ports.iter().copied().chain(verdict.common.dest_port)),
+            },
         };
         match self.blocks.get(&scope) {
-            Some(stands) if stands.outlasts(until) => {
+            Some(stands) if stands.covers(&block) => {
                 return Decision::Already { stands: stands.clone(), asked: block };
+            }
+            Some(stands) if !block.covers(stands) => {
+                let both = stands.joined(&block);
+                self.put(scope, both.clone());
+                return Decision::Widened { both, asked: block };
             }
             None if self.blocks.len() >= self.most => {
                 let why = format!(

@@ -38,12 +38,20 @@ impl Left {
         let mut news = Vec::new();
         let all_of_it = |entry: Entry| {
             let known = remembered.remove(&entry.scope);
-            if keeps && !known.as_ref().is_some_and(|block| alike(block.until, entry.until)) {
+            let as_known = |block: &Block| alike(block.until, entry.until) && block.ports == entry.ports;
+            if keeps && !known.as_ref().is_some_and(as_known) {
                 news.push(entry.scope);
             }
             // Not every backend has room for the rule, and none for the rest.
             let known = known.unwrap_or_default();
-            let block = Block { until: entry.until, rule: entry.rule.clone().or(known.rule), ..known };
+            let block = Block {
+                until: entry.until,
+                rule: entry.rule.clone().or(known.rule),
+                since: known.since.or(entry.since),
+                ports: entry.ports.clone(),
+                proto: if entry.ports.is_empty() { known.proto.or(entry.proto) } else { entry.proto },
+                ..known
+            };
             (entry, block)
         };
         let found = found.into_iter().map(all_of_it).collect();

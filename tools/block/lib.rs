@@ -6,6 +6,7 @@
 //! | `cli.rs`, `run.rs`, `start.rs`, `ready.rs` | flags; the main loop; how it starts, and when it is ready |
 //! | `braking.rs` | what the main loop says of the brake |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
+//! | `extent.rs`, `ports.rs` | how far a block reaches, and which backend can do that; blocks of single ports |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `sessions.rs`, `brake.rs` | decisions, too: who is logged in; how many new blocks are too many |
 //! | `pace.rs` | one more: how soon what others took away is put back |
@@ -28,6 +29,7 @@ pub mod cli;
 mod commands;
 mod control;
 mod error;
+pub mod extent;
 pub mod guard;
 mod inbox;
 pub mod ledger;
@@ -40,6 +42,7 @@ mod note;
 mod pace;
 mod panic;
 mod people;
+pub mod ports;
 mod ready;
 mod recall;
 mod report;

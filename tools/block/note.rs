@@ -1,5 +1,6 @@
-//! The note that stands beside a block in the kernel or in a file: `sequential until 2026-11-22T15:04:05Z`. It
-//! tells people why, and tells a later psentry-block when the block ends.
+//! The note that stands beside a block in the kernel or in a file: `sequential at 2026-11-22T15:04:05Z until
+//! 2026-11-22T16:04:05Z`. It tells people why and since when, and tells a later psentry-block when the block ends. A
+//! psentry-block of before wrote no beginning.
 //!
 //! A rule's name comes from outside, and notes go into rulesets, restore files and hosts.deny: only letters,
 //! digits and a few marks of it are kept.
@@ -8,10 +9,11 @@ use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::Entry;
+use crate::backend::{Block, Entry};
 
-/// Longest rule name that is kept: nft allows 127 bytes for a comment, the end takes 27 of them.
-const LONGEST_RULE: usize = 80;
+/// Longest rule name that is kept: nft allows 127 bytes for a comment; beginning and end take 51 of them, and 7 more at
+/// the end of all time, which is no whole second.
+const LONGEST_RULE: usize = 69;
 
 /// How far the kernel's clock and a note, which is written in whole seconds, may disagree.
 const SLACK: Duration = Duration::from_secs(2);
@@ -22,39 +24,59 @@ const NO_RULE: &str = "psentry";
 /// Stands for an end that is not fixed.
 const NO_END: &str = "unblocked";
 
-/// The note for a block.
-pub(crate) fn write(rule: Option<&str>, until: Option<Timestamp>) -> String {
-    let rule = rule.map(clean).filter(|rule| !rule.is_empty()).unwrap_or_else(|| NO_RULE.to_owned());
-    format!("{rule} until {}", until.map_or_else(|| NO_END.to_owned(), moment))
+/// What a note tells.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Noted {
+    /// The rule that decided.
+    pub(crate) rule: Option<String>,
+    /// The moment of the verdict.
+    pub(crate) since: Option<Timestamp>,
+    /// The end; `None`: when somebody ends it.
+    pub(crate) until: Option<Timestamp>,
 }
 
-/// The rule and the end that a note tells of; `None`: this is no note of ours.
-pub(crate) fn read(note: &str) -> Option<(Option<String>, Option<Timestamp>)> {
+/// The note for a block.
+pub(crate) fn write(block: &Block) -> String {
+    let rule = block.rule.as_deref().map(clean).filter(|rule| !rule.is_empty());
+    let mut note = rule.unwrap_or_else(|| NO_RULE.to_owned());
+    if let Some(since) = block.since {
+        note.push_str(&format!(" at {}", second(since)));
+    }
+    note.push_str(&format!(" until {}", block.until.map_or_else(|| NO_END.to_owned(), moment)));
+    note
+}
+
+/// What a note tells; `None`: this is no note of ours.
+pub(crate) fn read(note: &str) -> Option<Noted> {
     let (rule, end) = note.trim().rsplit_once(" until ")?;
     let until = if end == NO_END { None } else { Some(end.parse().ok()?) };
-    Some(((rule != NO_RULE).then(|| clean(rule)), until))
+    let begun = rule.rsplit_once(" at ").and_then(|(rule, since)| Some((rule, since.parse().ok()?)));
+    let (rule, since) = begun.map_or((rule, None), |(rule, since)| (rule, Some(since)));
+    Some(Noted { rule: (rule != NO_RULE).then(|| clean(rule)), since, until })
 }
 
 /// A block of which the kernel says one end and its note maybe another. The note is right where the kernel could
 /// not be told the whole, and where they say the same, for it does not waver with the clock; otherwise the kernel is.
-pub(crate) fn reconcile(
-    scope: Prefix,
-    kernel: Option<Timestamp>,
-    noted: Option<(Option<String>, Option<Timestamp>)>,
-) -> Entry {
-    let (rule, noted) = noted.unwrap_or_default();
+pub(crate) fn reconcile(scope: Prefix, kernel: Option<Timestamp>, noted: Option<Noted>) -> Entry {
+    let Noted { rule, since, until: noted } = noted.unwrap_or_default();
     let early = matches!((kernel, noted), (Some(kernel), Some(noted)) if noted.since(kernel) > SLACK);
     let until = match (kernel, noted) {
         (Some(kernel), Some(noted)) if kernel.since(noted) <= SLACK => Some(noted),
         (kernel, _) => kernel,
     };
-    Entry { scope, until, rule, early }
+    Entry { early, since, ..Entry::new(scope, until, rule) }
 }
 
 /// A moment to the second, rounded up, so that it is never too early.
 pub(crate) fn moment(moment: Timestamp) -> String {
     let whole = Timestamp::from_secs(moment.secs_ceil()).unwrap_or(moment);
     whole.to_string().replace(".000000", "")
+}
+
+/// A moment in the second that it lies in.
+fn second(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
 }
 
 /// What of a text from outside may stand in a note.
@@ -71,16 +93,27 @@ fn clean(rule: &str) -> String {
 mod tests {
     use super::*;
 
+    fn block(rule: Option<&str>, since: Option<Timestamp>, until: Option<Timestamp>) -> Block {
+        Block { rule: rule.map(str::to_owned), since, until, ..Block::default() }
+    }
+
     #[test]
     fn a_note_is_read_back() {
+        let at: Timestamp = "2026-11-22T14:04:05Z".parse().unwrap();
         let until: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
-        for (rule, end) in
-            [(Some("sequential"), Some(until)), (None, Some(until)), (Some("many ports"), None), (None, None)]
-        {
-            let note = write(rule, end);
-            assert_eq!(read(&note), Some((rule.map(str::to_owned), end)), "{note}");
+        for rule in [Some("sequential"), Some("many ports"), Some("looked at twice"), None] {
+            for (since, until) in
+                [(Some(at), Some(until)), (Some(at), None), (None, Some(until)), (None, None)]
+            {
+                let note = write(&block(rule, since, until));
+                let want = Noted { rule: rule.map(str::to_owned), since, until };
+                assert_eq!(read(&note), Some(want), "{note}");
+            }
         }
-        assert_eq!(write(Some("fan"), Some(until)), "fan until 2026-11-22T15:04:05Z");
+        let note = write(&block(Some("fan"), Some(at), Some(until)));
+        assert_eq!(note, "fan at 2026-11-22T14:04:05Z until 2026-11-22T15:04:05Z");
+        // As psentry-block wrote it before.
+        assert_eq!(write(&block(Some("fan"), None, Some(until))), "fan until 2026-11-22T15:04:05Z");
     }
 
     #[test]
@@ -88,7 +121,8 @@ mod tests {
         let at = |second: u64| Timestamp::from_secs(second).unwrap();
         let scope = "192.0.2.7".parse().unwrap();
         let end = |kernel: Option<u64>, noted: Option<u64>| {
-            let entry = reconcile(scope, kernel.map(at), Some((None, noted.map(at))));
+            let entry =
+                reconcile(scope, kernel.map(at), Some(Noted { until: noted.map(at), ..Noted::default() }));
             (entry.until, entry.early)
         };
         assert_eq!(end(Some(100), Some(101)), (Some(at(101)), false));
@@ -101,15 +135,18 @@ mod tests {
 
     #[test]
     fn nothing_of_a_hostile_rule_name_is_syntax() {
-        let note = write(Some("a\"; flush ruleset #\n until unblocked\u{1b}[0m'$(reboot)"), None);
+        let note =
+            write(&block(Some("a\"; flush ruleset #\n until unblocked\u{1b}[0m'$(reboot)"), None, None));
         assert!(note.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+,@ ".contains(&b)), "{note}");
-        assert!(write(Some(&"x".repeat(4000)), Some(Timestamp::MAX)).len() <= 127);
+        let longest = block(Some(&"x".repeat(4000)), Some(Timestamp::MAX), Some(Timestamp::MAX));
+        assert!(write(&longest).len() <= 127);
     }
 
     #[test]
     fn an_end_within_a_second_is_rounded_up() {
         let until: Timestamp = "2026-11-22T15:04:05.000001Z".parse().unwrap();
         assert_eq!(moment(until), "2026-11-22T15:04:06Z");
+        assert_eq!(second(until), "2026-11-22T15:04:05Z");
     }
 
     #[test]

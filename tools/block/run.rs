@@ -214,6 +214,9 @@ impl Stage {
                 }
                 return self.order(verdict, Wish::Block(block), None, OutcomeResult::Applied);
             }
+            Decision::Widened { both, asked } => {
+                return self.order(verdict, Wish::Block(asked), Some(both), OutcomeResult::Applied);
+            }
             Decision::Already { stands, asked } => {
                 return self.order(verdict, Wish::Block(asked), Some(stands), OutcomeResult::Already);
             }

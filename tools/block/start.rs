@@ -14,6 +14,7 @@ use crate::brake::Brake;
 use crate::cli::{Flags, Which};
 use crate::control::Control;
 use crate::error::Error;
+use crate::extent::Extent;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::left::Left;
@@ -50,7 +51,8 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     for which in chosen {
         opened.push((which, backends::open(which, flags)?));
     }
-    let (ledger, brake) = (Ledger::new(flags.max_blocks), flags.brake.map(Brake::new));
+    let ledger = Ledger::new(flags.max_blocks).shutting(Extent::of(flags).ports);
+    let (ledger, brake) = (ledger, flags.brake.map(Brake::new));
     let (workers, most, pass, allowed) = (Vec::new(), flags.max_blocks, flags.pass, 0);
     let (panic, over) = (Panic::of(flags), false);
     let mut stage =

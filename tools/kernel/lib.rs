@@ -6,23 +6,29 @@
 //! | `netlink.rs` | a socket to the kernel: requests, and the answer to each |
 //! | `watch.rs`, `port.rs` | what the kernel tells of changes unasked; by which address it tells psentry's own |
 //! | `surroundings.rs`, `resolvers.rs` | own addresses, broadcast addresses, gateways and resolvers |
-//! | `connections.rs`, `pick.rs` | which connections stand; the filter with which the kernel picks them |
+//! | `connections.rs`, `pick.rs` | which connections stand; the filter with which the kernel picks them by ports |
+//! | `ending.rs`, `sockets.rs`, `filter.rs`, `tracked.rs` | connections of some sources: found, and ended |
 //! | `program.rs` | nft, iptables and their like, run without a shell and with a limit |
 //! | `error.rs` | what can go wrong |
 
 #![forbid(unsafe_code)]
 
 mod connections;
+mod ending;
 mod error;
+mod filter;
 mod netlink;
 mod pick;
 mod port;
 mod program;
 mod resolvers;
+mod sockets;
 mod surroundings;
+mod tracked;
 pub mod watch;
 
 pub use connections::{Connection, Ports, Transport, connections, listening};
+pub use ending::{Ending, Peer};
 pub use error::Error;
 pub use netlink::{Link, Request};
 pub use port::is_psentry;

@@ -64,6 +64,10 @@
         "nft"
         "exec"
       ];
+      answer = "reject";
+      ports = "probed";
+      forward = false;
+      established = "cut";
       maxBlocks = 500;
       exec = "/bin/true --percent 5% --price $5 {scope}";
       execUndo = "/bin/false {scope}";

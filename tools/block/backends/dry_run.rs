@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Backend, Change, Effect, Entry, Wish};
+use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::error::Error;
 use crate::note::moment;
 
@@ -25,10 +25,10 @@ impl Backend for DryRun {
         let say = |change: &Change| {
             let scope = change.scope;
             let sentence = match &change.wish {
-                Wish::Block(block) => match block.until {
-                    Some(until) => format!("would block {scope} until {}", moment(until)),
-                    None => format!("would block {scope} until it is unblocked"),
-                },
+                Wish::Block(block) => {
+                    let until = block.until.map_or_else(|| "it is unblocked".to_owned(), moment);
+                    format!("would block {scope}{} until {until}", ports(block))
+                }
                 Wish::Release(_) => format!("would unblock {scope}"),
             };
             let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
@@ -52,5 +52,27 @@ impl Backend for DryRun {
 
     fn ends_by_itself(&self) -> bool {
         true
+    }
+}
+
+/// The ports that alone would be shut, in words.
+fn ports(block: &Block) -> String {
+    let ports: Vec<String> = block.ports.iter().map(u16::to_string).collect();
+    match &*ports {
+        [] => String::new(),
+        [port] => format!(" at port {port}"),
+        ports => format!(" at ports {}", ports.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_that_alone_would_be_shut_are_named() {
+        let words = |list: &[u16]| ports(&Block { ports: list.to_vec(), ..Block::default() });
+        assert_eq!([words(&[]), words(&[22])], ["", " at port 22"]);
+        assert_eq!(words(&[22, 23]), " at ports 22, 23");
     }
 }

@@ -4,6 +4,7 @@
 //! in [`check`].
 
 mod attributes;
+mod cutting;
 mod dry_run;
 mod exec;
 mod hosts_deny;
@@ -14,6 +15,7 @@ mod xtables;
 use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::extent::{self, Extent, Standing};
 use psentry_kernel::Program;
 
 /// How many commands run at a time, unless somebody knows better.
@@ -27,14 +29,19 @@ const SOMEBODY: &str = "somebody";
 /// # Errors
 /// When the flags do not fit, or a program is missing.
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
-    Ok(match which {
-        Which::Nft => Box::new(nft::Nft::open()?),
-        Which::Iptables => Box::new(xtables::Iptables::find()?),
-        Which::Ipset => Box::new(xtables::Ipset::find()?),
-        Which::Route => Box::new(route::Route::open()?),
+    let extent = Extent::of(flags);
+    let backend: Box<dyn Backend> = match which {
+        Which::Nft => Box::new(nft::Nft::open(extent)?),
+        Which::Iptables => Box::new(xtables::Iptables::find(extent)?),
+        Which::Ipset => Box::new(xtables::Ipset::find(extent)?),
+        Which::Route => Box::new(route::Route::open(extent)?),
         Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
         Which::Exec => Box::new(exec(flags)?),
-        Which::DryRun => Box::new(dry_run::DryRun),
+        Which::DryRun => return Ok(Box::new(dry_run::DryRun)),
+    };
+    Ok(match extent.standing {
+        Standing::Cut => Box::new(cutting::Cutting::of(backend, extent)?),
+        Standing::Starved | Standing::Spared => backend,
     })
 }
 
@@ -82,7 +89,7 @@ pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
     if chosen.contains(&Which::Exec) && flags.exec.is_none() {
         return Err(Error::Usage("--backend exec needs --exec COMMAND".to_owned()));
     }
-    Ok(())
+    extent::fit(chosen, flags)
 }
 
 fn exec(flags: &Flags) -> Result<exec::Exec, Error> {

@@ -46,6 +46,21 @@ fn what_should_stand_already_never_replaces_what_makes_it_stand() {
     assert_eq!((&taken[0].1.wish, &taken[0].1.already), (&Wish::Block(block(7)), &Some(block(9))));
 }
 
+/// Each verdict may shut what the others do not, and none of them is lost while the backend is behind.
+#[test]
+fn ports_that_wait_for_one_scope_wait_together() {
+    let scope = "192.0.2.7".parse().unwrap();
+    let some = |ports: &[u16], until| Block { ports: ports.to_vec(), ..block(until) };
+    for already in [None, Some(some(&[22, 23], 9))] {
+        let inbox = Inbox::new().unwrap();
+        inbox.put(scope, Wish::Block(some(&[22], 9)), already.clone(), ask(Action::Block));
+        inbox.put(scope, Wish::Block(some(&[23], 5)), Some(some(&[22, 23], 9)), ask(Action::Block));
+        let (taken, _) = inbox.take(1, None, None, None);
+        assert_eq!(taken[0].1.wish, Wish::Block(some(&[22, 23], 9)));
+        assert_eq!(taken[0].1.already, already);
+    }
+}
+
 #[test]
 fn a_flood_for_one_scope_is_bounded() {
     let inbox = Inbox::new().unwrap();

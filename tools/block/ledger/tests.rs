@@ -1,7 +1,7 @@
 //! The ledger against examples, and against a model so small that it is plainly right.
 
 use proptest::prelude::*;
-use psentry_records::{Common, VerdictBody};
+use psentry_records::{Common, Proto, VerdictBody};
 
 use super::*;
 
@@ -172,4 +172,55 @@ proptest! {
             prop_assert_eq!(ledger.len(), live);
         }
     }
+}
+
+/// A verdict that names ports.
+fn probes(ports: &[u16], proto: Proto, duration: u64) -> Verdict {
+    let mut verdict = verdict(Action::Block, "192.0.2.7", 0, Some(duration));
+    verdict.body.ports = ports.to_vec();
+    verdict.common.proto = Some(proto);
+    verdict
+}
+
+fn shut(decision: Decision) -> (&'static str, Vec<u16>, Option<Proto>, Option<Timestamp>) {
+    let (what, block) = match decision {
+        Decision::Block(block) => ("block", block),
+        Decision::Widened { both, .. } => ("widened", both),
+        Decision::Already { stands, .. } => ("already", stands),
+        other => panic!("{other:?}"),
+    };
+    (what, block.ports, block.proto, block.until)
+}
+
+#[test]
+fn what_another_verdict_adds_for_a_scope_is_added_and_nothing_is_taken_away() {
+    let mut ledger = Ledger::new(10).shutting(Ports::Probed);
+    let (tcp, udp) = (Some(Proto::Tcp), Some(Proto::Udp));
+    let end = |second: u64| Some(at(second));
+    for (verdict, want) in [
+        (probes(&[23, 22, 22], Proto::Tcp, 60), ("block", vec![22, 23], tcp, end(60))),
+        (probes(&[22], Proto::Tcp, 30), ("already", vec![22, 23], tcp, end(60))),
+        (probes(&[21], Proto::Tcp, 30), ("widened", vec![21, 22, 23], tcp, end(60))),
+        (probes(&[21, 22, 23], Proto::Tcp, 90), ("block", vec![21, 22, 23], tcp, end(90))),
+        (probes(&[21], Proto::Udp, 10), ("widened", vec![21, 22, 23], None, end(90))),
+        (probes(&[22], Proto::Udp, 80), ("already", vec![21, 22, 23], None, end(90))),
+        // Who names no port, or too many, shuts all.
+        (probes(&[], Proto::Tcp, 50), ("widened", vec![], None, end(90))),
+        (probes(&[22], Proto::Tcp, 90), ("already", vec![], None, end(90))),
+        (probes(&(1..=121).collect::<Vec<_>>(), Proto::Udp, 95), ("block", vec![], udp, end(95))),
+    ] {
+        assert_eq!(shut(ledger.decide(&verdict, at(0), |_| None)), want, "{:?}", verdict.body.ports);
+    }
+    // Without the flag ports are only evidence.
+    let mut ledger = Ledger::new(10);
+    let decision = ledger.decide(&probes(&[22], Proto::Tcp, 60), at(0), |_| None);
+    assert_eq!(shut(decision), ("block", vec![], tcp, end(60)));
+}
+
+#[test]
+fn the_port_that_decided_is_shut_with_the_others() {
+    let mut ledger = Ledger::new(10).shutting(Ports::Probed);
+    let mut verdict = probes(&[22], Proto::Tcp, 60);
+    verdict.common.dest_port = Some(8080);
+    assert_eq!(shut(ledger.decide(&verdict, at(0), |_| None)).1, [22, 8080]);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use psentry_records::{Action, Common, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody};
 
 use crate::backend::{Block, told};
+use crate::ports::probed;
 
 /// What a journal holds.
 #[derive(Debug, Default)]
@@ -75,6 +76,7 @@ impl Held {
             since: Some(from),
             reason: verdict.body.reason.as_deref().and_then(told),
             offence: verdict.body.offence,
+            ports: probed(verdict.body.ports.iter().copied()),
         };
         match verdict.body.action {
             Action::Block if !block.is_over(now) => {
@@ -104,6 +106,7 @@ pub(super) fn line(
         body.rule.clone_from(&block.rule);
         body.reason.clone_from(&block.reason);
         body.offence = block.offence;
+        body.ports.clone_from(&block.ports);
         // From the verdict on, whose duration it was; of what was found nothing earlier is known than this moment.
         let since = block.since.unwrap_or(now);
         body.duration = block.seconds_left(since);
@@ -133,7 +136,16 @@ mod tests {
 
     fn until(end: Timestamp) -> Block {
         let (rule, reason) = (Some("fan".to_owned()), Some("7 ports".to_owned()));
-        Block { until: Some(end), rule, port: Some(23), since: Some(at(0)), reason, ..Block::default() }
+        let ports = vec![21, 23];
+        Block {
+            until: Some(end),
+            rule,
+            port: Some(23),
+            since: Some(at(0)),
+            reason,
+            ports,
+            ..Block::default()
+        }
     }
 
     fn text(lines: &[(u8, Option<Block>)], now: Timestamp) -> Vec<u8> {

@@ -157,10 +157,11 @@ fn directly(flags: &Flags, verdict: &Verdict) -> Result<(Vec<OutcomeBody>, Optio
 /// Blocks on one backend. It is remembered before it is told.
 fn on(which: Which, flags: &Flags, scope: Prefix, block: &Block) -> Result<OutcomeBody, Error> {
     let mut backend = backends::open(which, flags)?;
-    let found = backend.prepare()?;
+    // Nothing is made ready: a psentry-block without a socket may run with other flags, and what it made is to stay.
+    let found = backend.list()?;
     let stands = found.iter().find(|entry| entry.scope == scope).map(Block::from);
     let outcome = body(Action::Block, scope, Some(which.name()), OutcomeResult::Applied);
-    if let Some(stands) = stands.filter(|stands| stands.outlasts(block.until)) {
+    if let Some(stands) = stands.filter(|stands| stands.covers(block)) {
         return Ok(OutcomeBody { until: stands.until, result: OutcomeResult::Already, ..outcome });
     }
     let change = Change { scope, wish: Wish::Block(block.clone()) };

@@ -64,7 +64,7 @@ impl Worker {
         }
         // Only what has been confirmed before stands already.
         let plan = self.schedule.get(scope);
-        let mut stood = plan.and_then(Plan::stands).is_some_and(|stood| stood.outlasts(until));
+        let mut stood = plan.and_then(Plan::stands).is_some_and(|stood| stood.covers(&block));
         self.schedule.stands(scope, block, common, now, self.backend.longest());
         let well = |ask: &Ask| match ask.action {
             Action::Unblock => OutcomeResult::Released,

@@ -21,7 +21,7 @@ const SLACK: Duration = Duration::from_secs(2);
 struct Differences {
     /// What does not stand, or not as it was decided.
     missing: Vec<Prefix>,
-    /// What somebody had end sooner.
+    /// What somebody had end sooner, or opened a port of.
     shortened: Vec<(Prefix, Block)>,
 }
 
@@ -126,8 +126,20 @@ impl Worker {
             if later(entry.until, stands.until) {
                 // Brought back from a saved ruleset, with the time that it had left then.
                 differences.missing.push(*scope);
-            } else if later(stands.until, entry.until) && !entry.early {
-                differences.shortened.push((*scope, Block { until: entry.until, ..stands.clone() }));
+                continue;
+            }
+            // Of a scope's ports some are open and some are not: that was chosen.
+            let until =
+                if later(stands.until, entry.until) && !entry.early { entry.until } else { stands.until };
+            let mut is = Block { until, ..stands.clone() };
+            if !entry.ports.is_empty() {
+                is.ports.retain(|port| entry.ports.contains(port));
+            }
+            let opened = is.ports.is_empty() && !entry.ports.is_empty();
+            if opened {
+                differences.missing.push(*scope);
+            } else if is != *stands {
+                differences.shortened.push((*scope, is));
             }
         }
         differences

@@ -88,8 +88,8 @@ impl Worker {
                     Wish::Block(is)
                 }
                 (Wish::Block(asked), Some(stands)) => Wish::Block(match self.schedule.get(scope) {
-                    Some(plan) if plan.block.outlasts(asked.until) => plan.block.clone(),
-                    Some(_) => asked,
+                    Some(plan) if plan.block.covers(&asked) => plan.block.clone(),
+                    Some(plan) => plan.block.joined(&asked),
                     // Another backend held it from an earlier run.
                     None => stands,
                 }),

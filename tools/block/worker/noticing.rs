@@ -145,7 +145,10 @@ impl Worker {
         if matches!(state, State::Failing { .. }) && block.outlasts(entry.until) {
             return;
         }
-        let is = Block { until: entry.until, rule: entry.rule, ..block.clone() };
+        let Entry { until, rule, ports, proto, .. } = entry;
+        // Without ports the transport is only told.
+        let proto = if ports.is_empty() { proto.or(block.proto) } else { proto };
+        let is = Block { until, rule, ports, proto, ..block.clone() };
         self.stands_as(entry.scope, is);
     }
 

@@ -54,7 +54,8 @@ impl Worker {
             match &change.wish {
                 Wish::Block(block) => {
                     // What stands like this is remembered like this.
-                    let known = plan.and_then(Plan::stands).is_some_and(|stands| stands.until == block.until);
+                    let alike = |stands: &Block| stands.until == block.until && stands.ports == block.ports;
+                    let known = plan.and_then(Plan::stands).is_some_and(alike);
                     if result.is_ok() && !known {
                         self.note(change.scope, Some(block));
                     }

@@ -19,6 +19,8 @@ fn guard() -> Guard {
 #[derive(Default)]
 struct State {
     stands: HashMap<Prefix, Option<Timestamp>>,
+    /// Of whom only ports are shut.
+    ports: HashMap<Prefix, Vec<u16>>,
     broken: bool,
     /// What others do while the backend works.
     noticed: Noticed,
@@ -53,6 +55,7 @@ impl Backend for Fake {
                         meanwhile();
                     }
                     state.stands.insert(change.scope, block.until);
+                    state.ports.insert(change.scope, block.ports.clone());
                     Ok(Effect::Done)
                 }
                 Wish::Release(_) => {
@@ -69,7 +72,12 @@ impl Backend for Fake {
         if state.mute {
             return Err(Error::NoEffect("mute".to_owned()));
         }
-        Ok(state.stands.iter().map(|(scope, until)| Entry::new(*scope, *until, None)).collect())
+        let ports = |scope: &Prefix| state.ports.get(scope).cloned().unwrap_or_default();
+        let entry = |(scope, until): (&Prefix, &Option<Timestamp>)| Entry {
+            ports: ports(scope),
+            ..Entry::new(*scope, *until, None)
+        };
+        Ok(state.stands.iter().map(entry).collect())
     }
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
@@ -118,9 +126,13 @@ fn block(until: Option<Timestamp>) -> Block {
 
 impl Bench {
     fn ask(&mut self, until: Option<Timestamp>, already: Option<Block>) {
+        self.ask_for(block(until), already);
+    }
+
+    fn ask_for(&mut self, block: Block, already: Option<Block>) {
         let well = if already.is_some() { OutcomeResult::Already } else { OutcomeResult::Applied };
         let ask = Ask { common: Common::at(Timestamp::now()), action: Action::Block, well };
-        self.worker.inbox.put(scope(), Wish::Block(block(until)), already, ask);
+        self.worker.inbox.put(scope(), Wish::Block(block), already, ask);
         let (arrived, _) = self.worker.inbox.take(1, Some(Timestamp::now()), None, None);
         self.worker.round(arrived);
     }
@@ -239,3 +251,4 @@ fn what_is_in_doubt_is_tried_at_once() {
 
 mod healing;
 mod opening;
+mod ports;

@@ -203,7 +203,7 @@ fn make(entries: &mut Vec<Entry>, change: &Change) -> Effect {
     let had = entries.len();
     match &change.wish {
         Wish::Block(block) => {
-            let entry = Entry::new(scope, block.until, block.rule.clone());
+            let entry = Entry { since: block.since, ..Entry::new(scope, block.until, block.rule.clone()) };
             match entries.iter_mut().find(|other| other.scope == scope) {
                 Some(other) => *other = entry,
                 None => entries.push(entry),

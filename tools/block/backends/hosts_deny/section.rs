@@ -4,11 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::Prefix;
 
-use crate::backend::Entry;
+use crate::backend::{Block, Entry};
 use crate::error::Error;
-use crate::note;
+use crate::note::{self, Noted};
 
 const BEGIN: &str = "# BEGIN psentry";
 const END: &str = "# END psentry";
@@ -39,7 +39,7 @@ impl Parts {
         let Some(content) = content else { return Ok(Parts { made_file: true, ..Parts::default() }) };
         let mut parts = Parts::default();
         let mut place = Place::Before;
-        let mut until: Option<(Option<String>, Option<Timestamp>)> = None;
+        let mut noted: Option<Noted> = None;
         for (number, line) in (1..).zip(content.split_inclusive(|byte| *byte == b'\n')) {
             let damaged = |what| Error::Damaged { path: path.to_owned(), line: number, what };
             let text = std::str::from_utf8(line).unwrap_or_default().trim_end();
@@ -56,10 +56,10 @@ impl Parts {
                     return Err(damaged("a section of psentry begins inside another"));
                 }
                 Place::Within(_) => match (read_comment(text), read_client(text)) {
-                    (Some(comment), _) => until = Some(comment),
+                    (Some(comment), _) => noted = Some(comment),
                     (None, Some(scope)) => {
-                        let (rule, until) = until.take().unwrap_or_default();
-                        parts.entries.push(Entry::new(scope, until, rule));
+                        let Noted { rule, since, until } = noted.take().unwrap_or_default();
+                        parts.entries.push(Entry { since, ..Entry::new(scope, until, rule) });
                     }
                     (None, None) => {
                         return Err(damaged("this line in the section of psentry is not its own"));
@@ -115,14 +115,14 @@ enum Place {
     After,
 }
 
-/// `# until 2026-11-22T15:04:05Z sequential` and `ALL: 192.0.2.7`.
+/// `# until 2026-11-22T16:04:05Z sequential at 2026-11-22T15:04:05Z` and `ALL: 192.0.2.7`.
 fn write_entry(entry: &Entry) -> String {
-    let note = note::write(entry.rule.as_deref(), entry.until);
+    let note = note::write(&Block::from(entry));
     let (rule, end) = note.rsplit_once(" until ").unwrap_or_default();
     format!("# until {end} {rule}\nALL: {}\n", client(entry.scope))
 }
 
-fn read_comment(text: &str) -> Option<(Option<String>, Option<Timestamp>)> {
+fn read_comment(text: &str) -> Option<Noted> {
     let (end, rule) = text.strip_prefix("# until ")?.split_once(' ')?;
     note::read(&format!("{rule} until {end}"))
 }

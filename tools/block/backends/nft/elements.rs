@@ -13,10 +13,10 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
 };
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::Timestamp;
 
 use super::super::attributes::{nest, put};
-use super::ruleset::{SetId, TABLE};
+use super::ruleset::{Key, SetId, TABLE};
 use crate::backend::Block;
 use crate::note;
 
@@ -54,18 +54,18 @@ pub(super) fn end() -> NetfilterMessage {
 }
 
 /// Elements without anything else, so that a deletion after it finds them whether they were there or not.
-pub(super) fn add_bare(set: SetId, scopes: &[Prefix]) -> NetfilterMessage {
-    let elements = scopes.iter().map(|scope| vec![key(*scope)]).collect();
+pub(super) fn add_bare(set: SetId, keys: &[Key]) -> NetfilterMessage {
+    let elements = keys.iter().map(|key| vec![attribute(*key)]).collect();
     inet(NfTablesMessage::NewSetElement(message(set, elements)))
 }
 
 /// Elements with their timeouts and comments.
-pub(super) fn add(set: SetId, blocks: &[(Prefix, &Block)], now: Timestamp) -> NetfilterMessage {
-    new_elements(set, blocks.iter().map(|(scope, block)| element(*scope, block, now)))
+pub(super) fn add(set: SetId, blocks: &[(Key, &Block)], now: Timestamp) -> NetfilterMessage {
+    new_elements(set, blocks.iter().map(|(key, block)| element(*key, block, now)))
 }
 
 /// One of them, in nft's own order.
-pub(super) fn element(scope: Prefix, block: &Block, now: Timestamp) -> Vec<u8> {
+pub(super) fn element(key: Key, block: &Block, now: Timestamp) -> Vec<u8> {
     let mut element = Vec::with_capacity(ELEMENT);
     if let Some(until) = block.until {
         let left = until.since(now).min(LONGEST);
@@ -73,11 +73,8 @@ pub(super) fn element(scope: Prefix, block: &Block, now: Timestamp) -> Vec<u8> {
         let millis = u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
         put(&mut element, TIMEOUT, &millis.to_be_bytes());
     }
-    nest(&mut element, KEY, |key| match scope.addr() {
-        IpAddr::V4(v4) => put(key, VALUE, &v4.octets()),
-        IpAddr::V6(v6) => put(key, VALUE, &v6.octets()),
-    });
-    put(&mut element, USERDATA, &userdata(&note::write(block.rule.as_deref(), block.until)));
+    nest(&mut element, KEY, |bytes| put(bytes, VALUE, &value(key)));
+    put(&mut element, USERDATA, &userdata(&note::write(block)));
     element
 }
 
@@ -102,8 +99,8 @@ pub(super) fn new_elements(set: SetId, elements: impl IntoIterator<Item = Vec<u8
 }
 
 /// The end of elements; one that is not there fails the transaction.
-pub(super) fn delete(set: SetId, scopes: &[Prefix]) -> NetfilterMessage {
-    let elements = scopes.iter().map(|scope| vec![key(*scope)]).collect();
+pub(super) fn delete(set: SetId, keys: &[Key]) -> NetfilterMessage {
+    let elements = keys.iter().map(|key| vec![attribute(*key)]).collect();
     inet(NfTablesMessage::DeleteSetElement(message(set, elements)))
 }
 
@@ -113,9 +110,9 @@ pub(super) fn list(set: SetId) -> NetfilterMessage {
     inet(NfTablesMessage::GetSetElement(SetElementMessage { attributes }))
 }
 
-/// The question for the elements that stand for these scopes.
-pub(super) fn find(set: SetId, scopes: &[Prefix]) -> NetfilterMessage {
-    let elements = scopes.iter().map(|scope| vec![key(*scope)]).collect();
+/// The question for these elements.
+pub(super) fn find(set: SetId, keys: &[Key]) -> NetfilterMessage {
+    let elements = keys.iter().map(|key| vec![attribute(*key)]).collect();
     inet(NfTablesMessage::GetSetElement(message(set, elements)))
 }
 
@@ -138,12 +135,22 @@ fn message(set: SetId, elements: Vec<Vec<SetElementAttribute>>) -> SetElementMes
     }
 }
 
-fn key(scope: Prefix) -> SetElementAttribute {
-    let bytes = match scope.addr() {
+fn attribute(key: Key) -> SetElementAttribute {
+    SetElementAttribute::Key(DataAttribute::Value(value(key)))
+}
+
+/// What the kernel compares.
+fn value((scope, port): Key) -> Vec<u8> {
+    let mut bytes = match scope.addr() {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    SetElementAttribute::Key(DataAttribute::Value(bytes))
+    if let Some((transport, port)) = port {
+        let [high, low] = port.to_be_bytes();
+        // Each part of a key begins at a multiple of four bytes.
+        bytes.extend([transport, 0, 0, 0, high, low, 0, 0]);
+    }
+    bytes
 }
 
 /// nft's form of a comment: type, length with the final NUL, text, NUL.
@@ -158,6 +165,7 @@ fn userdata(text: &str) -> Vec<u8> {
 pub(super) mod tests {
     use super::*;
     use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+    use psentry_records::Prefix;
 
     pub(in super::super) fn bytes(message: NetfilterMessage) -> Vec<u8> {
         let mut message = NetlinkMessage::new(Default::default(), NetlinkPayload::InnerMessage(message));
@@ -184,10 +192,19 @@ pub(super) mod tests {
         let scope: Prefix = "192.0.2.7".parse().unwrap();
         let block =
             Block { until: Some(at("2026-11-22T15:14:05Z")), rule: Some("x".to_owned()), ..Block::default() };
-        let got = bytes(add(SetId::of(scope), &[(scope, &block)], at("2026-11-22T15:04:05Z")));
+        let got = bytes(add(SetId::of(scope), &[((scope, None), &block)], at("2026-11-22T15:04:05Z")));
         // Before it: the family, the names of table and set, the head of the list of elements.
         let head: &[&[u8]] =
             &[b"\x01\0\0\0", b"\x0c\0\x01\0psentry\0", b"\x0a\0\x02\0v4_32\0\0\0", b"\x44\0\x03\x80"];
         assert_eq!(got, [head.concat(), want.concat()].concat());
+    }
+
+    #[test]
+    fn a_port_is_what_nft_itself_sends() {
+        // What nft 1.0.6 sends for add element inet t a { 1.2.3.4 . tcp . 22 timeout 10m comment "x" }
+        let want: &[&[u8]] = &[b"\x14\0\x01\x80", b"\x10\0\x01\0\x01\x02\x03\x04\x06\0\0\0\0\x16\0\0"];
+        let scope: Prefix = "1.2.3.4".parse().unwrap();
+        let got = bytes(delete(SetId::of_ports(scope), &[(scope, Some((6, 22)))]));
+        assert!(got.ends_with(&want.concat()), "{got:?}");
     }
 }

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use nix::errno::Errno;
+use psentry_kernel::Error as Below;
 use psentry_records::Timestamp;
 
 use super::super::installed;
+use super::layout::{Standing, Work};
 use super::ruleset::{self, SIZE, SetId, TABLE};
 use super::{NAME, Nft, elements, reading, refused, rules};
 use crate::backend::Entry;
@@ -40,7 +42,7 @@ impl Nft {
         answer.ok().and_then(Result::ok).into_iter().flatten().flatten().next().unwrap_or(SIZE)
     }
 
-    /// What stands in one set, which is nothing where it is gone.
+    /// What stands in one set, an entry for each element; it is nothing where the set is gone.
     pub(super) fn entries(&mut self, set: SetId) -> Result<Vec<Entry>, Error> {
         let doing = "list the blocks of table inet psentry";
         let now = Timestamp::now();
@@ -52,13 +54,18 @@ impl Nft {
         }
     }
 
-    /// The sets that have a rule which drops what is in them.
-    fn find_rules(&mut self) -> Result<BTreeSet<SetId>, Error> {
+    /// Our chains, and the rules of ours in them.
+    fn find_rules(&mut self) -> Result<Standing, Error> {
         let doing = "list the rules of table inet psentry";
-        match self.link.dump_as(doing, &rules::list(), |_, message| Ok(rules::drops(message)))? {
-            Ok(rules) => Ok(rules.into_iter().flatten().collect()),
-            Err(Errno::ENOENT) => Ok(BTreeSet::new()),
-            Err(errno) => Err(refused(doing, errno)),
+        let chains = self.link.dump_as(doing, &rules::chains(), |_, message| Ok(rules::chain(message)))?;
+        let rules = self.link.dump_as(doing, &rules::list(), |_, message| Ok(rules::rule(message)))?;
+        match (chains, rules) {
+            (Ok(chains), Ok(rules)) => Ok(Standing {
+                chains: chains.into_iter().flatten().collect(),
+                rules: rules.into_iter().flatten().collect(),
+            }),
+            (Err(Errno::ENOENT), _) | (_, Err(Errno::ENOENT)) => Ok(Standing::default()),
+            (Err(errno), _) | (_, Err(errno)) => Err(refused(doing, errno)),
         }
     }
 
@@ -82,8 +89,8 @@ impl Nft {
         answer.into_iter().flatten().next().ok_or_else(|| refused(doing, Errno::ENODATA))
     }
 
-    /// Makes the table, the chain, whichever of `wanted` is missing, and the rule of every set that has lost it; wakes a
-    /// table that sleeps. Whether something had to be made.
+    /// Makes the table, its chains, whichever of `wanted` is missing, and the rules of every set that has lost them; takes
+    /// away chains and rules of other flags; wakes a table that sleeps. Whether something had to be done.
     pub(super) fn make(&mut self, wanted: &BTreeSet<SetId>) -> Result<bool, Error> {
         let mut trouble = None;
         for tried in 0..=TRIES {
@@ -91,10 +98,10 @@ impl Nft {
             let standing = self.find_sets()?.unwrap_or_default();
             let sets: BTreeSet<SetId> = wanted.difference(&standing).copied().collect();
             let in_use: BTreeSet<SetId> = standing.union(wanted).copied().collect();
-            let rules: BTreeSet<SetId> = in_use.difference(&self.find_rules()?).copied().collect();
+            let work = Work::new(self.extent, &in_use, &sets, &self.find_rules()?);
             self.sets = standing;
             let dormant = self.is_dormant()?;
-            if sets.is_empty() && rules.is_empty() && !dormant {
+            if work.is_done() && !dormant {
                 self.whole = Some(generation);
                 return Ok(tried > 0);
             }
@@ -103,11 +110,16 @@ impl Nft {
                 None => self.nft.insert(installed(NAME, "nft")?),
             };
             // A table is woken first, and filled in the next round: at once the kernel does not do both.
-            let text = if dormant { ruleset::awake() } else { ruleset::text(&sets, &rules) };
+            let text = if dormant { ruleset::awake() } else { ruleset::text(&work, self.comments) };
             // If another process was faster, `create` fails as a whole, and the next round sees its sets.
             match nft.run_as(&["-f", "-"], text.as_bytes()) {
                 Ok((_, process)) => self.news.made_by(process),
-                Err(error) => trouble = Some(error),
+                Err(error) => {
+                    // An old one has no comments for tables.
+                    self.comments &=
+                        !matches!(&error, Below::Program { said, .. } if said.contains("syntax error"));
+                    trouble = Some(error);
+                }
             }
         }
         Err(trouble.map_or_else(|| refused("make table inet psentry", Errno::ENOENT), Error::System))

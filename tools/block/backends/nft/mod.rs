@@ -4,6 +4,7 @@
 mod elements;
 mod ground;
 mod hearing;
+mod layout;
 mod notice;
 mod putting;
 mod reading;
@@ -21,18 +22,20 @@ use psentry_kernel::{Error as Below, Link, Program, Watch};
 use psentry_records::{Prefix, Timestamp};
 
 use self::notice::News;
+use self::putting::fitting;
 use self::ruleset::{SetId, TABLE};
 use super::installed;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
+use crate::extent::Extent;
 
 const NAME: &str = "nft";
 
-/// How many blocks go into one transaction, as far as they find room: each transaction costs the kernel milliseconds,
+/// How many elements go into one transaction, as far as they find room: each transaction costs the kernel milliseconds,
 /// however little is in it.
 const BATCH: usize = 4000;
 
-/// How many bytes a block takes at most: 160 to add it, and two bare elements where it replaces another.
+/// How many bytes an element takes at most: 170 to add it, and two bare ones where it replaces another.
 const BYTES: usize = 256;
 
 /// Up to how many scopes are looked up one by one, instead of reading the whole list.
@@ -41,6 +44,9 @@ const LOOKUPS: usize = 64;
 /// The backend.
 pub struct Nft {
     link: Link,
+    extent: Extent,
+    /// Whether nft takes comments of tables, as far as is known.
+    comments: bool,
     nft: Option<Program>,
     /// The sets that were seen; the kernel says when one is gone.
     sets: BTreeSet<SetId>,
@@ -60,10 +66,19 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel has no netlink.
-    pub fn open() -> Result<Self, Error> {
-        let link = Link::open(NETLINK_NETFILTER)?;
-        let (sets, news) = (BTreeSet::new(), News::default());
-        Ok(Nft { link, nft: None, sets, whole: None, watch: None, unheard: None, news, deaf: false })
+    pub fn open(extent: Extent) -> Result<Self, Error> {
+        Ok(Nft {
+            link: Link::open(NETLINK_NETFILTER)?,
+            extent,
+            comments: true,
+            nft: None,
+            sets: BTreeSet::new(),
+            whole: None,
+            watch: None,
+            unheard: None,
+            news: News::default(),
+            deaf: false,
+        })
     }
 }
 
@@ -88,13 +103,23 @@ impl Backend for Nft {
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
         let mut effects = Vec::with_capacity(changes.len());
         let most = (self.link.room() / BYTES).clamp(1, BATCH);
-        for batch in changes.chunks(most) {
+        let released = changes.iter().filter(|change| change.block().is_none()).map(|change| change.scope);
+        let ports = self.ports_of(&released.collect());
+        let mut rest = changes;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(fitting(rest, most).min(rest.len()));
+            rest = after;
             let blocks: Vec<(Prefix, &Block)> =
                 batch.iter().filter_map(|change| Some((change.scope, change.block()?))).collect();
             let mut put = self.put_together(&blocks, now).into_iter();
             for change in batch {
                 effects.push(match &change.wish {
-                    Wish::Release(_) => self.release(change.scope),
+                    Wish::Release(_) => match &ports {
+                        Ok(ports) => {
+                            self.release(change.scope, ports.get(&change.scope).map_or(&[], Vec::as_slice))
+                        }
+                        Err(error) => Err(error.clone()),
+                    },
                     Wish::Block(_) => put.next().unwrap_or(Ok(())).map(|()| Effect::Done),
                 });
             }
@@ -107,7 +132,7 @@ impl Backend for Nft {
         for set in self.find_sets()?.unwrap_or_default() {
             entries.extend(self.entries(set)?);
         }
-        Ok(entries)
+        Ok(Entry::gather(entries))
     }
 
     fn standing(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {

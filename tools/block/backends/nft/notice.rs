@@ -126,7 +126,10 @@ impl News {
                 let set = value(message, ELEMENTS_SET).and_then(set);
                 if let Some(set) = set.filter(|_| is_psentry(header.port_number)) {
                     let entries = entries(set, message, Timestamp::now()).into_iter();
-                    self.open.decided.extend(entries.map(|entry| (entry.scope, entry)));
+                    for entry in entries {
+                        let joined = self.open.decided.get(&entry.scope).map(|other| other.joined(&entry));
+                        self.open.decided.insert(entry.scope, joined.unwrap_or(entry));
+                    }
                 }
             }
             DELETE_ELEMENTS => match value(message, ELEMENTS_SET).and_then(set) {
@@ -187,8 +190,10 @@ impl News {
     }
 
     fn close(&mut self, transaction: Transaction, psentry: bool, who: &str) {
-        let Transaction { lost, table, damage, added, ruled, decided, elements } = transaction;
+        let Transaction { lost, table, damage, added, ruled, decided, mut elements } = transaction;
         let who = if lost { SOMEBODY } else { who };
+        // What it took away to put it in place anew stands.
+        elements.values_mut().for_each(|scopes| scopes.retain(|scope| !decided.contains_key(scope)));
         self.noticed.decided.extend(decided);
         if ruled && !std::mem::replace(&mut self.told, true) {
             self.noticed.told.push(format!(

@@ -7,9 +7,10 @@ use psentry_records::{Prefix, Timestamp};
 
 use super::super::attributes::{attribute, attributes};
 use super::elements::COMMENT;
-use super::ruleset::SetId;
+use super::ruleset::{Key, SetId};
 use crate::backend::Entry;
 use crate::note;
+use crate::ports::transport;
 
 /// The family and the version, before the attributes of a message.
 pub(super) const HEADER: usize = 4;
@@ -22,16 +23,21 @@ const KEY: u16 = 1;
 const EXPIRATION: u16 = 5;
 const USERDATA: u16 = 6;
 
-/// The blocks that one message holds.
+/// The blocks that one message holds, one for each element.
 pub(super) fn entries(set: SetId, message: &[u8], now: Timestamp) -> Vec<Entry> {
     elements(message).filter_map(|element| entry(set, element, now)).collect()
 }
 
-/// The scopes that one message names.
+/// The scopes that one message names, once for each element.
 pub(super) fn scopes(set: SetId, message: &[u8]) -> impl Iterator<Item = Prefix> {
+    keys(set, message).map(|(scope, _)| scope)
+}
+
+/// The elements that one message names.
+pub(super) fn keys(set: SetId, message: &[u8]) -> impl Iterator<Item = Key> {
     elements(message).filter_map(move |element| {
-        let (_, key) = attributes(element).find(|(kind, _)| *kind == KEY)?;
-        scope(set, key)
+        let (_, value) = attributes(element).find(|(kind, _)| *kind == KEY)?;
+        key(set, value)
     })
 }
 
@@ -48,15 +54,15 @@ fn elements(message: &[u8]) -> impl Iterator<Item = &[u8]> {
     lists.flat_map(|(_, list)| attributes(list)).map(|(_, element)| element)
 }
 
-fn scope(set: SetId, key: &[u8]) -> Option<Prefix> {
-    attributes(key).next().and_then(|(_, key)| set.scope(key))
+fn key(set: SetId, value: &[u8]) -> Option<Key> {
+    attributes(value).next().and_then(|(_, bytes)| set.key(bytes))
 }
 
 fn entry(set: SetId, element: &[u8], now: Timestamp) -> Option<Entry> {
     let (mut named, mut expires, mut told) = (None, None, None);
     for (kind, value) in attributes(element) {
         match kind {
-            KEY => named = scope(set, value),
+            KEY => named = key(set, value),
             EXPIRATION => {
                 let millis = u64::from_be_bytes(*value.first_chunk()?);
                 expires = Some(now.plus(Duration::from_millis(millis)));
@@ -65,10 +71,18 @@ fn entry(set: SetId, element: &[u8], now: Timestamp) -> Option<Entry> {
             _ => {}
         }
     }
-    Some(note::reconcile(named?, expires, told))
+    let (scope, port) = named?;
+    let mut entry = note::reconcile(scope, expires, told);
+    if let Some((number, port)) = port {
+        // Whatever others put in of another transport is none of ours.
+        entry.proto = Some(transport(number)?);
+        entry.ports.push(port);
+    }
+    Some(entry)
 }
 
-fn comment(mut data: &[u8]) -> Option<String> {
+/// The comment among what the kernel keeps for userspace, of an element as of a rule.
+pub(super) fn comment(mut data: &[u8]) -> Option<String> {
     while let [kind, len, rest @ ..] = data {
         let (text, after) = rest.split_at_checked(usize::from(*len))?;
         if *kind == COMMENT {
@@ -97,7 +111,7 @@ mod tests {
         let read = |until: &str, expires: u64| {
             let block = Block { until: Some(at(until)), rule: Some("fan".to_owned()), ..Block::default() };
             let told = [scope, other].map(|scope| {
-                let mut told = element(scope, &block, now);
+                let mut told = element((scope, None), &block, now);
                 put(&mut told, EXPIRATION, &expires.to_be_bytes());
                 told
             });

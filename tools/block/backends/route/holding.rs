@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use nix::errno::Errno;
 use psentry_records::Prefix;
 
-use super::message::{family, hosts};
+use super::message::{family, hosts, leads_nowhere};
 use super::{Route, refused};
 use crate::error::Error;
 
@@ -34,7 +34,7 @@ impl Route {
             Err(errno) if NOWHERE.contains(&errno) => true,
             Err(errno) => return Err(refused(doing, errno)),
             Ok(answer) => answer.iter().any(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::BlackHole,
+                RouteNetlinkMessage::NewRoute(route) => leads_nowhere(route.header.kind),
                 _ => false,
             }),
         };

@@ -1,5 +1,5 @@
-//! A blackhole as a message to the kernel and back. The number of the routing protocol says that a route is ours, its
-//! metric says when it ends. Builds and reads messages, sends none.
+//! A blackhole, or a route that says no, as a message to the kernel and back. The number of the routing protocol says
+//! that a route is ours, its metric says when it ends. Builds and reads messages, sends none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -35,6 +35,19 @@ const NO_END: u32 = u32::MAX;
 pub(super) struct Hole {
     pub(super) scope: Prefix,
     pub(super) metric: u32,
+    /// Whether whoever sends there is told that it is prohibited.
+    pub(super) told: bool,
+}
+
+impl Hole {
+    pub(super) fn kind(self) -> RouteType {
+        if self.told { RouteType::Prohibit } else { RouteType::BlackHole }
+    }
+}
+
+/// Whether routes of this kind lead nowhere, with or without a word.
+pub(super) fn leads_nowhere(kind: RouteType) -> bool {
+    matches!(kind, RouteType::BlackHole | RouteType::Prohibit | RouteType::Unreachable)
 }
 
 /// The first and the last host of a scope, of a network those that are no broadcast address.
@@ -63,6 +76,7 @@ pub(super) fn header(family: AddressFamily) -> RouteHeader {
 pub(super) fn message(hole: Hole) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = header(family(hole.scope));
+    message.header.kind = hole.kind();
     message.header.destination_prefix_length = hole.scope.len();
     message.attributes =
         vec![RouteAttribute::Destination(address(hole.scope)), RouteAttribute::Priority(hole.metric)];
@@ -100,7 +114,7 @@ pub(super) fn rival(header: &NetlinkHeader, body: &[u8]) -> Option<Prefix> {
 pub(super) fn hole(message: RouteNetlinkMessage) -> Option<Hole> {
     let RouteNetlinkMessage::NewRoute(route) = message else { return None };
     let ours = route.header.protocol == RouteProtocol::Other(PROTOCOL)
-        && route.header.kind == RouteType::BlackHole
+        && matches!(route.header.kind, RouteType::BlackHole | RouteType::Prohibit)
         && route.header.table == RouteHeader::RT_TABLE_MAIN;
     if !ours {
         return None;
@@ -115,7 +129,7 @@ pub(super) fn hole(message: RouteNetlinkMessage) -> Option<Hole> {
         }
     }
     let scope = format!("{}/{}", addr?, route.header.destination_prefix_length).parse().ok()?;
-    Some(Hole { scope, metric })
+    Some(Hole { scope, metric, told: route.header.kind == RouteType::Prohibit })
 }
 
 pub(super) fn family(scope: Prefix) -> AddressFamily {
@@ -145,7 +159,8 @@ mod tests {
         let until: Timestamp = "2026-11-22T15:04:05.5Z".parse().unwrap();
         for scope in ["192.0.2.7/32", "198.51.96.0/20", "2001:db8::/64"] {
             for until in [Some(until), None] {
-                let sent = Hole { scope: scope.parse().unwrap(), metric: metric(until) };
+                let told = scope.starts_with('2');
+                let sent = Hole { scope: scope.parse().unwrap(), metric: metric(until), told };
                 let read = hole(RouteNetlinkMessage::NewRoute(message(sent)));
                 assert_eq!(read, Some(sent));
             }
@@ -156,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_route_of_ours_is_read_and_no_other() {
-        let sent = Hole { scope: "192.0.2.7/32".parse().unwrap(), metric: 5 };
+        let sent = Hole { scope: "192.0.2.7/32".parse().unwrap(), metric: 5, told: false };
         let read = |kind: u16, route: RouteMessage| {
             let mut body = vec![0; route.buffer_len()];
             route.emit(&mut body);
@@ -182,7 +197,7 @@ mod tests {
         };
         for scope in ["192.0.2.0/24", "2001:db8::/64"] {
             let scope: Prefix = scope.parse().unwrap();
-            let mut route = message(Hole { scope, metric: 5 });
+            let mut route = message(Hole { scope, metric: 5, told: false });
             assert_eq!(read(RTM_NEWROUTE, &route), None, "ours");
             route.header.protocol = RouteProtocol::Static;
             assert_eq!(read(RTM_NEWROUTE, &route), Some(scope));
@@ -205,7 +220,7 @@ mod tests {
 
     #[test]
     fn routes_of_others_are_not_ours() {
-        let ours = message(Hole { scope: "192.0.2.7".parse().unwrap(), metric: 5 });
+        let ours = message(Hole { scope: "192.0.2.7".parse().unwrap(), metric: 5, told: false });
         let mut others = [ours.clone(), ours.clone(), ours];
         others[0].header.protocol = RouteProtocol::Static;
         others[1].header.kind = RouteType::Unicast;

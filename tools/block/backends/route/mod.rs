@@ -1,5 +1,6 @@
 //! Blocks as blackhole routes: what this machine sends to the source goes nowhere, so that no connection comes
-//! about. Packets still arrive. The number of the routing protocol says that a route is ours, its metric says
+//! about. Packets still arrive. Where the answer is a rejection the routes say so: to programs of this machine, and to
+//! whoever it forwards packets for. The number of the routing protocol says that a route is ours, its metric says
 //! when it ends, so that a later psentry-block knows both.
 
 mod holding;
@@ -8,8 +9,8 @@ mod message;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::route::{RouteMessage, RouteScope};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::route::{RouteMessage, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
@@ -22,6 +23,7 @@ use self::message::{Hole, deleted, end, header, hole, message, metric, rival};
 use super::SOMEBODY;
 use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
+use crate::extent::{Answer, Extent};
 
 const NAME: &str = "route";
 
@@ -32,6 +34,8 @@ const TOGETHER: usize = 1000;
 pub(super) struct Route {
     link: Link,
     watch: Option<Watch>,
+    /// Whether whoever sends to a source is told.
+    told: bool,
     /// Why nothing is told of changes, until that is told.
     unheard: Option<Error>,
     /// Whom we cut off, as far as we know: a hint, so that not every route of others is looked at closer.
@@ -41,11 +45,12 @@ pub(super) struct Route {
 }
 
 impl Route {
-    pub(super) fn open() -> Result<Self, Error> {
+    pub(super) fn open(extent: Extent) -> Result<Self, Error> {
         let mut link = Link::open(NETLINK_ROUTE)?;
         link.filter_dumps();
         let (ours, beaten) = (HashSet::new(), HashSet::new());
-        Ok(Route { link, watch: None, unheard: None, ours, beaten })
+        let told = extent.answer == Answer::Reject;
+        Ok(Route { link, watch: None, told, unheard: None, ours, beaten })
     }
 
     /// Our routes of one family.
@@ -55,6 +60,7 @@ impl Route {
         question.header = header(family);
         // The kernel filters; what it sends beyond that is passed over below.
         question.header.scope = RouteScope::Universe;
+        question.header.kind = RouteType::Unspec;
         let answer = match self.link.dump(doing, &RouteNetlinkMessage::GetRoute(question))? {
             Ok(answer) => answer,
             // A table without routes is none; a kernel without IPv6 has no routes of it.
@@ -73,10 +79,7 @@ impl Route {
     /// The new routes first, and once one is confirmed the old ones of its scope go: there is no moment without. Each scope
     /// with its new route and its old ones.
     fn block(&mut self, blocks: &[(Hole, Vec<Hole>)]) -> Vec<Result<Effect, Error>> {
-        let mut effects: Vec<Result<Effect, Error>> = vec![Ok(Effect::Done); blocks.len()];
-        let add = |(hole, standing): &(Hole, Vec<Hole>)| (!standing.contains(hole)).then(|| message(*hole));
-        let add = blocks.iter().map(add).map(|route| route.map(RouteNetlinkMessage::NewRoute));
-        self.together("add a blackhole route", add, NLM_F_CREATE | NLM_F_EXCL, &mut effects);
+        let mut effects = self.put(blocks);
         for ((hole, _), effect) in blocks.iter().zip(&mut effects).filter(|(_, effect)| effect.is_ok()) {
             if let Err(error) = self.confirm(hole.scope) {
                 // What has no effect is not left standing either.
@@ -85,7 +88,7 @@ impl Route {
         }
         for ((hole, standing), effect) in blocks.iter().zip(&mut effects).filter(|(_, effect)| effect.is_ok())
         {
-            for old in standing.iter().filter(|old| *old != hole) {
+            for old in standing.iter().filter(|old| old.metric != hole.metric) {
                 if let Err(error) = self.delete(*old) {
                     *effect = Err(error);
                 }
@@ -94,21 +97,29 @@ impl Route {
         effects
     }
 
+    /// Puts each route in place, or in the place of one of another kind that ends with it.
+    fn put(&mut self, blocks: &[(Hole, Vec<Hole>)]) -> Vec<Result<Effect, Error>> {
+        let mut effects: Vec<Result<Effect, Error>> = vec![Ok(Effect::Done); blocks.len()];
+        let request = |(hole, standing): &(Hole, Vec<Hole>)| {
+            let other_kind = standing.iter().any(|old| old.metric == hole.metric);
+            let how = if other_kind { NLM_F_REPLACE } else { NLM_F_EXCL };
+            let message = RouteNetlinkMessage::NewRoute(message(*hole));
+            (!standing.contains(hole)).then_some(Request { message, flags: NLM_F_CREATE | how, acked: true })
+        };
+        self.together("add a blackhole route", blocks.iter().map(request), &mut effects);
+        effects
+    }
+
     /// Sends requests a thousand at a time, and notes which were refused; `None` asks for nothing.
     fn together(
         &mut self,
         doing: &'static str,
-        messages: impl Iterator<Item = Option<RouteNetlinkMessage>>,
-        flags: u16,
+        requests: impl Iterator<Item = Option<Request<RouteNetlinkMessage>>>,
         effects: &mut [Result<Effect, Error>],
     ) {
-        let mut wanted = messages.enumerate().filter_map(|(at, message)| Some((at, message?))).peekable();
+        let mut wanted = requests.enumerate().filter_map(|(at, request)| Some((at, request?))).peekable();
         while wanted.peek().is_some() {
-            let (places, requests): (Vec<usize>, Vec<_>) = wanted
-                .by_ref()
-                .take(TOGETHER)
-                .map(|(at, message)| (at, Request { message, flags, acked: true }))
-                .unzip();
+            let (places, requests): (Vec<usize>, Vec<_>) = wanted.by_ref().take(TOGETHER).unzip();
             let answers = self.link.batch(doing, requests);
             for (nth, at) in places.into_iter().enumerate() {
                 let error = match &answers {
@@ -151,8 +162,12 @@ impl Backend for Route {
 
     fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
         // Deleting what cannot be there changes nothing, and tells whether changing is allowed.
-        let nobody = Hole { scope: Prefix::around([0, 0, 0, 0].into(), 32), metric: 1 };
+        let nobody = Hole { scope: Prefix::around([0, 0, 0, 0].into(), 32), metric: 1, told: false };
         self.delete(nobody)?;
+        // What other flags made is made anew.
+        let old = self.all()?.into_iter().filter(|old| old.told != self.told);
+        let anew: Vec<_> = old.map(|old| (Hole { told: self.told, ..old }, vec![old])).collect();
+        self.put(&anew).into_iter().collect::<Result<Vec<_>, _>>()?;
         let watch = Watch::open(NETLINK_ROUTE, &[IPV4_ROUTES, IPV6_ROUTES]);
         self.watch = watch.map_err(|error| self.unheard = Some(error.into())).ok();
         let found = self.list()?;
@@ -173,7 +188,7 @@ impl Backend for Route {
         for Change { scope, wish } in changes {
             self.beaten.remove(scope);
             if let Wish::Block(block) = wish {
-                let hole = Hole { scope: *scope, metric: metric(block.until) };
+                let hole = Hole { scope: *scope, metric: metric(block.until), told: self.told };
                 blocks.push((hole, by_scope.remove(scope).unwrap_or_default()));
             }
         }

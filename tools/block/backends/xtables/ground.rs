@@ -1,5 +1,5 @@
 //! The ground that rules stand on. Where iptables speaks to nf_tables, its first rule also makes the table and the
-//! chain INPUT, which were not there before. A comment on our rule in INPUT remembers that, in the kernel itself,
+//! chain, such as INPUT, which were not there before. A comment on our rule in it remembers that, in the kernel itself,
 //! so that both go when psentry goes, whichever process sees to it.
 
 use netlink_packet_netfilter::nftables::{
@@ -17,7 +17,7 @@ use crate::error::Error;
 use psentry_kernel::{Error as Below, Link, Request};
 
 /// Neither table nor chain was there.
-const TABLE: &str = "psentry made this table";
+pub(super) const TABLE: &str = "psentry made this table";
 
 /// Only the chain was not there.
 const CHAIN: &str = "psentry made this chain";
@@ -28,13 +28,13 @@ const SUBSYSTEM: u16 = 10;
 /// A chain's policy in the kernel: what no rule decides is accepted.
 const ACCEPT: u32 = 1;
 
-/// What our rule has to remember; `None`: all was there, or the legacy variant keeps it elsewhere for ever.
-pub(super) fn survey(filter: &Filter) -> Result<Option<&'static str>, Error> {
+/// What our rule in a builtin chain has to remember; `None`: all was there, or the legacy variant keeps it elsewhere for ever.
+pub(super) fn survey(filter: &Filter, chain: &str) -> Result<Option<&'static str>, Error> {
     if !filter.is_nf_tables()? {
         return Ok(None);
     }
     let mut link = Link::open(NETLINK_NETFILTER)?;
-    if input(&mut link, filter)?.is_some() {
+    if builtin(&mut link, filter, chain)?.is_some() {
         return Ok(None);
     }
     Ok(Some(if chains_in_table(&mut link, filter)?.is_some() { CHAIN } else { TABLE }))
@@ -45,13 +45,13 @@ pub(super) fn mark_of(comment: &str) -> Option<&'static str> {
     [TABLE, CHAIN].into_iter().find(|mark| *mark == comment)
 }
 
-/// Takes away what `mark` remembers, as far as nobody uses it now.
-pub(super) fn clear(filter: &Filter, mark: &str) -> Result<(), Error> {
+/// Takes away what `mark` remembers of a builtin chain, as far as nobody uses it now.
+pub(super) fn clear(filter: &Filter, chain: &str, mark: &str) -> Result<(), Error> {
     let mut link = Link::open(NETLINK_NETFILTER)?;
     // A chain with a rule, or a policy of the administrator's, has become somebody's.
-    if input(&mut link, filter)? == Some((0, ACCEPT)) {
+    if builtin(&mut link, filter, chain)? == Some((0, ACCEPT)) {
         let attributes =
-            vec![ChainAttribute::Table("filter".to_owned()), ChainAttribute::Name("INPUT".to_owned())];
+            vec![ChainAttribute::Table("filter".to_owned()), ChainAttribute::Name(chain.to_owned())];
         delete(&mut link, filter, NfTablesMessage::DeleteChain(ChainMessage { attributes }))?;
     }
     if mark == TABLE && chains_in_table(&mut link, filter)? == Some(0) {
@@ -61,8 +61,8 @@ pub(super) fn clear(filter: &Filter, mark: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many rules the chain INPUT of the filter table has, and its policy.
-fn input(link: &mut Link, filter: &Filter) -> Result<Option<(u32, u32)>, Error> {
+/// How many rules a chain of the filter table has, and its policy.
+fn builtin(link: &mut Link, filter: &Filter, wanted: &str) -> Result<Option<(u32, u32)>, Error> {
     let chains = dump(link, filter, NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() }))?;
     Ok(chains.iter().find_map(|message| {
         let NfTablesMessage::NewChain(chain) = message else { return None };
@@ -70,7 +70,7 @@ fn input(link: &mut Link, filter: &Filter) -> Result<Option<(u32, u32)>, Error> 
         for attribute in &chain.attributes {
             match attribute {
                 ChainAttribute::Table(table) => ours = table == "filter",
-                ChainAttribute::Name(chain) => name = chain == "INPUT",
+                ChainAttribute::Name(chain) => name = chain == wanted,
                 ChainAttribute::Use(count) => rules = *count,
                 ChainAttribute::Policy(number) => policy = *number,
                 _ => {}

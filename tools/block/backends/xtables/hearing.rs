@@ -42,6 +42,15 @@ const READINGS: usize = 64;
 /// How many processes of ours are remembered. None is told of later than the next that are run.
 const OURS: usize = 64;
 
+/// The chains that concern us.
+#[derive(Clone, Copy)]
+pub(super) struct Chains<'a> {
+    /// Those with our blocks.
+    pub(super) ours: &'a [&'a str],
+    /// Those that lead to them.
+    pub(super) builtin: &'a [&'a str],
+}
+
 /// A subscription, and what was heard so far.
 pub(super) struct Ear {
     watch: Watch,
@@ -83,15 +92,15 @@ impl Ear {
         Ok(Ear { watch, ours: VecDeque::new(), heard: Heard::default() })
     }
 
-    /// What others did to `chain` and to INPUT; `ours` are the processes that did it for us since this was last asked.
-    pub(super) fn hear(&mut self, chain: &str, ours: Vec<u32>) -> Result<Told, Error> {
+    /// What others did to these chains; `ours` are the processes that did it for us since this was last asked.
+    pub(super) fn hear(&mut self, chains: Chains<'_>, ours: Vec<u32>) -> Result<Told, Error> {
         self.ours.extend(ours);
         while self.ours.len() > OURS {
             self.ours.pop_front();
         }
         for _ in 0..READINGS {
             let (ours, heard) = (&self.ours, &mut self.heard);
-            let read = self.watch.hear(|header, message| heard.hear(chain, ours, header, message))?;
+            let read = self.watch.hear(|header, message| heard.hear(chains, ours, header, message))?;
             if read.lost {
                 heard.open = Transaction { more: true, lost: true, ..Transaction::default() };
                 heard.told.damaged.get_or_insert_with(|| SOMEBODY.to_owned());
@@ -111,7 +120,13 @@ impl AsFd for Ear {
 }
 
 impl Heard {
-    fn hear(&mut self, ours: &str, processes: &VecDeque<u32>, header: &NetlinkHeader, message: &[u8]) {
+    fn hear(
+        &mut self,
+        chains: Chains<'_>,
+        processes: &VecDeque<u32>,
+        header: &NetlinkHeader,
+        message: &[u8],
+    ) {
         if header.message_type >> 8 != SUBSYSTEM {
             return;
         }
@@ -131,11 +146,14 @@ impl Heard {
         if !family || named(ITS_TABLE) != Some(b"filter") {
             return;
         }
-        let concerns = |chain: Option<&[u8]>| [Some(ours.as_bytes()), Some(b"INPUT")].contains(&chain);
+        let among = |names: &[&str], chain: Option<&[u8]>| {
+            chain.is_some_and(|chain| names.iter().any(|name| name.as_bytes() == chain))
+        };
+        let concerns = |chain: Option<&[u8]>| among(chains.ours, chain) || among(chains.builtin, chain);
         match kind {
             NEW_TABLE | DELETE_TABLE => self.open.more |= named(TABLE_NAME).is_some(),
             DELETE_CHAIN => self.open.more |= concerns(named(CHAIN_NAME)),
-            DELETE_RULE if named(RULE_CHAIN) == Some(ours.as_bytes()) => self.open.gone += 1,
+            DELETE_RULE if among(chains.ours, named(RULE_CHAIN)) => self.open.gone += 1,
             NEW_RULE | DELETE_RULE => self.open.more |= concerns(named(RULE_CHAIN)),
             _ => {}
         }
@@ -172,7 +190,8 @@ mod tests {
         let mut hear = |kind: u16, message: &[u8]| {
             let mut header = NetlinkHeader::default();
             header.message_type = SUBSYSTEM << 8 | kind;
-            heard.hear("PSENTRY", &ours, &header, message);
+            let chains = Chains { ours: &["PSENTRY"], builtin: &["INPUT", "FORWARD"] };
+            heard.hear(chains, &ours, &header, message);
         };
         for (kind, table, names) in messages {
             let mut message = vec![FAMILIES[1], 0, 0, 0];
@@ -197,14 +216,15 @@ mod tests {
         let chain = (DELETE_CHAIN, "filter", &[(CHAIN_NAME, "PSENTRY")][..]);
         let added = (NEW_RULE, "filter", &[(RULE_CHAIN, "PSENTRY")][..]);
         assert_eq!(told(&[ours], 7), Told { edited: who(), damaged: None });
-        for damage in [&[ours, ours][..], &[jump], &[chain], &[ours, added], &[(DELETE_TABLE, "filter", &[])]]
-        {
+        let forward = (DELETE_RULE, "filter", &[(RULE_CHAIN, "FORWARD")][..]);
+        let table = (DELETE_TABLE, "filter", &[][..]);
+        for damage in [&[ours, ours][..], &[jump], &[forward], &[chain], &[ours, added], &[table]] {
             assert_eq!(told(damage, 7), Told { edited: None, damaged: who() }, "{damage:?}");
             assert_eq!(told(damage, 42), Told::default(), "our own: {damage:?}");
         }
         for strange in [
             (DELETE_RULE, "nat", &[(RULE_CHAIN, "INPUT")][..]),
-            (DELETE_RULE, "filter", &[(RULE_CHAIN, "FORWARD")]),
+            (DELETE_RULE, "filter", &[(RULE_CHAIN, "OUTPUT")]),
             (DELETE_CHAIN, "filter", &[(CHAIN_NAME, "DOCKER")]),
         ] {
             assert_eq!(told(&[strange], 7), Told::default(), "{strange:?}");

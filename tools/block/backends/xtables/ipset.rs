@@ -1,6 +1,7 @@
-//! Blocks as entries of two sets of ipset, matched by one rule each at the top of INPUT. The kernel ends them.
+//! Blocks as entries of ipset's sets, one for each family and one more for single ports, matched by rules at the top of
+//! INPUT and FORWARD. The kernel ends them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::Duration;
 
@@ -12,12 +13,15 @@ use super::super::{SOMEBODY, installed};
 use super::batches::{by_family, halving};
 use super::book::{self, Book, Decision};
 use super::header::{self, Header};
-use super::lines::{LONGEST, Times, add, entry, set};
+use super::lines::{Element, LONGEST, Times, add, element, is_of_ports, set, set_of_ports};
+use super::matches::{is_ours, rules_of};
 use super::order::Order;
-use super::rules::Rule;
+use super::place::{BUILTIN, Placing};
+use super::rules::{Rule, Rules};
 use super::{Filter, LOOK, lock};
 use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
+use crate::extent::{Extent, Ports};
 
 const NAME: &str = "ipset";
 
@@ -35,41 +39,94 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Ipset {
     ipset: Program,
     filters: Vec<Filter>,
+    extent: Extent,
+    /// Whether single ports are shut, or an earlier run did so.
+    ports: bool,
     link: Link,
     book: Option<Book>,
     order: Order,
-    /// How many rules matched the set of each family when it was last looked.
-    references: [u32; 2],
+    /// What the sets of each family were like when it was last looked.
+    seen: [Seen; 2],
 }
 
+/// What was seen of the sets of a family, and how many blocks should have stood then.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Seen {
+    whole: Header,
+    ports: Header,
+    should: usize,
+}
+
+/// What stands of each scope, with the sets that it is in.
+type Standing = HashMap<Prefix, Vec<(&'static str, Element)>>;
+
 impl Ipset {
-    pub(crate) fn find() -> Result<Self, Error> {
+    pub(crate) fn find(extent: Extent) -> Result<Self, Error> {
         Ok(Ipset {
             ipset: installed(NAME, NAME)?,
             filters: Filter::find(NAME)?,
+            extent,
+            ports: extent.ports == Ports::Probed,
             link: Link::open(NETLINK_NETFILTER)?,
             book: None,
             order: Order::default(),
-            references: [0; 2],
+            seen: [Seen::default(); 2],
         })
     }
 
-    /// Makes set and rule of a family, as far as they are missing; whether one was.
+    /// The sets of a family.
+    fn sets(&self, ipv4: bool) -> impl Iterator<Item = &'static str> + use<> {
+        [Some(set(ipv4)), self.ports.then(|| set_of_ports(ipv4))].into_iter().flatten()
+    }
+
+    /// What the kernel says of a set.
+    fn header(&mut self, name: &str) -> Result<Option<Header>, Error> {
+        header::ask(&mut self.link, name).map_err(not_permitted)
+    }
+
+    /// Makes sets and rules of a family, as far as they are missing, and takes away rules that other flags made; whether
+    /// something had to be done.
     fn set_up(&mut self, at: usize) -> Result<bool, Error> {
-        let Some(filter) = self.filters.get(at) else { return Ok(false) };
-        let (name, family) = (set(filter.ipv4), if filter.ipv4 { "inet" } else { "inet6" });
-        let there = header::ask(&mut self.link, name).map_err(not_permitted)?.is_some();
-        if !there {
-            let size = SIZE.to_string();
-            let kind = ["hash:net", "family", family, "timeout", "0", "maxelem", &size, "comment"];
-            self.run(&[&["-exist", "create", name], &kind[..]].concat(), b"")?;
+        let Some(ipv4) = self.filters.get(at).map(|filter| filter.ipv4) else { return Ok(false) };
+        // What another psentry-block shuts stays shut.
+        self.ports |= self.header(set_of_ports(ipv4))?.is_some();
+        let mut missing = false;
+        for name in self.sets(ipv4) {
+            if self.header(name)?.is_none() {
+                missing = true;
+                let kind = if is_of_ports(name) { "hash:net,port" } else { "hash:net" };
+                let (family, size) = (if ipv4 { "inet" } else { "inet6" }, SIZE.to_string());
+                let flags = [kind, "family", family, "timeout", "0", "maxelem", &size, "comment"];
+                self.run(&[&["-exist", "create", name], &flags[..]].concat(), b"")?;
+            }
         }
+        let Some(filter) = self.filters.get(at) else { return Ok(missing) };
         let rules = filter.rules()?;
-        let ours = |rule: &Rule| matches(rule, name);
-        self.order.look(filter, &rules, ours);
-        let commands = filter.jump(&rules, &format!("-m set --match-set {name} src -j DROP"), ours)?;
+        self.order.look(filter, &rules, |rule| is_ours(rule, ipv4));
+        let Placing { commands, gone } = self.placing(filter, &rules)?;
         filter.change(&commands)?;
-        Ok(!there || !commands.is_empty())
+        filter.restore_ground(gone.into_iter())?;
+        Ok(missing || !commands.is_empty())
+    }
+
+    /// The rules that should match a family's sets in a builtin chain.
+    fn wanted(&self, ipv4: bool, chain: &str) -> Vec<String> {
+        let sets: Vec<&str> = self.sets(ipv4).collect();
+        rules_of(self.extent, ipv4, chain, &sets)
+    }
+
+    /// What makes the rules what the flags say.
+    fn placing<'a>(&self, filter: &Filter, rules: &'a Rules) -> Result<Placing<'a>, Error> {
+        let mut placing = Placing::default();
+        for chain in BUILTIN {
+            let wanted = self.wanted(filter.ipv4, chain);
+            placing.commands.extend(filter.place(rules, chain, &wanted, |rule| is_ours(rule, filter.ipv4))?);
+            if wanted.is_empty() {
+                let ours = rules.chain(chain).filter(|rule| is_ours(rule, filter.ipv4));
+                placing.gone.extend(ours.map(|rule| (chain, rule)));
+            }
+        }
+        Ok(placing)
     }
 
     fn run(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
@@ -81,45 +138,52 @@ impl Ipset {
         })
     }
 
-    /// What the set of a family holds; without a set, nothing.
-    fn entries(&self, ipv4: bool) -> Result<Option<Vec<Entry>>, Error> {
-        let saved = self.saved(ipv4, Timestamp::now())?;
-        Ok(saved.map(|saved| saved.into_iter().map(|(entry, _)| entry).collect()))
-    }
-
-    /// As above, each with both its ends.
-    fn saved(&self, ipv4: bool, now: Timestamp) -> Result<Option<Vec<(Entry, Times)>>, Error> {
-        match self.run(&["save", set(ipv4)], b"") {
+    /// What a set holds; `None`: there is no such set.
+    fn elements(&self, set: &str, now: Timestamp) -> Result<Option<Vec<Element>>, Error> {
+        match self.run(&["save", set], b"") {
             Ok(saved) => {
                 let saved = String::from_utf8_lossy(&saved);
-                Ok(Some(saved.lines().filter_map(|line| entry(line, now)).collect()))
+                Ok(Some(saved.lines().filter_map(|line| element(line, now)).collect()))
             }
             Err(Error::System(Below::Program { said, .. })) if said.contains("does not exist") => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    /// What the sets of a family hold, each with its set.
+    fn all(&self, ipv4: bool, now: Timestamp) -> Result<Vec<(&'static str, Element)>, Error> {
+        let mut found = Vec::new();
+        for set in [set(ipv4), set_of_ports(ipv4)] {
+            let elements = self.elements(set, now)?.unwrap_or_default();
+            found.extend(elements.into_iter().map(|element| (set, element)));
+        }
+        Ok(found)
+    }
+
     fn make(
         &self,
         ipv4: bool,
-        standing: &HashSet<Prefix>,
+        standing: &Standing,
         changes: &[&Change],
         now: Timestamp,
     ) -> Result<Vec<Effect>, Error> {
         let mut script = String::new();
         let mut effects = Vec::with_capacity(changes.len());
         for change in changes {
-            effects.push(match &change.wish {
+            let mut effect = Effect::WasNotThere;
+            match &change.wish {
                 Wish::Block(block) => {
                     script.push_str(&add(ipv4, change.scope, block, now));
-                    Effect::Done
+                    effect = Effect::Done;
                 }
-                Wish::Release(_) if standing.contains(&change.scope) => {
-                    script.push_str(&format!("del {} {}\n", set(ipv4), change.scope));
-                    Effect::Done
+                Wish::Release(_) => {
+                    for (set, Element { key, .. }) in standing.get(&change.scope).into_iter().flatten() {
+                        script.push_str(&format!("del {set} {key}\n"));
+                        effect = Effect::Done;
+                    }
                 }
-                Wish::Release(_) => Effect::WasNotThere,
-            });
+            }
+            effects.push(effect);
         }
         if !script.is_empty() {
             self.run(&["-exist", "restore"], script.as_bytes())?;
@@ -139,13 +203,16 @@ impl Ipset {
         let blocks = changes.iter().any(|change| change.block().is_some());
         // A set that no rule matches blocks nobody: whoever flushed INPUT took the rule away.
         let releases = changes.iter().any(|change| change.block().is_none());
-        let mut ready = || -> Result<HashSet<Prefix>, Error> {
+        let mut ready = || -> Result<Standing, Error> {
             if blocks {
                 self.set_up(at)?;
             }
+            let mut standing = Standing::new();
             // `del` does not tell whether there was something.
-            let standing = if releases { self.entries(ipv4)? } else { None };
-            Ok(standing.into_iter().flatten().map(|entry| entry.scope).collect())
+            for (set, element) in if releases { self.all(ipv4, now)? } else { Vec::new() } {
+                standing.entry(element.entry.scope).or_default().push((set, element));
+            }
+            Ok(standing)
         };
         match ready() {
             Ok(standing) => halving(changes, &mut |changes| self.make(ipv4, &standing, changes, now)),
@@ -153,31 +220,44 @@ impl Ipset {
         }
     }
 
-    /// Whether the set of a family is as it should be.
+    /// Whether the sets of a family are as they should be.
     fn look_at(&mut self, at: usize, should: usize, noticed: &mut Noticed) -> Result<(), Error> {
-        let Some(filter) = self.filters.get(at).filter(|_| should > 0) else { return Ok(()) };
-        let (ipv4, name) = (filter.ipv4, set(filter.ipv4));
-        let somebody = || Some(SOMEBODY.to_owned());
-        let Some(Header { entries, references }) = header::ask(&mut self.link, name)? else {
-            noticed.damaged = somebody();
+        let Some(ipv4) = self.filters.get(at).map(|filter| filter.ipv4).filter(|_| should > 0) else {
             return Ok(());
         };
-        if let Some(before) = self.references.get_mut(usize::from(!ipv4))
-            && std::mem::replace(before, references) > references
-            && !filter.rules()?.chain("INPUT").any(|rule| matches(rule, name))
+        let somebody = || Some(SOMEBODY.to_owned());
+        let mut now_seen = Seen { should, ..Seen::default() };
+        for name in self.sets(ipv4) {
+            let Some(header) = self.header(name)? else {
+                noticed.damaged = somebody();
+                return Ok(());
+            };
+            // A rule of ours is gone, or as many of others have come.
+            let wanted = BUILTIN.iter().flat_map(|chain| self.wanted(ipv4, chain));
+            let wanted = wanted.filter(|rule| rule.split(' ').any(|word| word == name)).count();
+            if (header.references as usize) < wanted {
+                noticed.damaged = somebody();
+            }
+            *if is_of_ports(name) { &mut now_seen.ports } else { &mut now_seen.whole } = header;
+        }
+        let Some(seen) = self.seen.get_mut(usize::from(!ipv4)) else { return Ok(()) };
+        let before = std::mem::replace(seen, now_seen);
+        let references = |seen: Seen| (seen.whole.references, seen.ports.references);
+        if references(before) != references(now_seen)
+            && let Some(filter) = self.filters.get(at)
+            && !self.placing(filter, &filter.rules()?)?.commands.is_empty()
         {
             noticed.damaged = somebody();
         }
-        if references == 0 {
-            noticed.damaged = somebody();
-        }
-        if noticed.damaged.is_some() || entries as usize >= should {
+        // Of whom single ports are shut there are as many entries as ports: they are counted only when they change.
+        let enough = now_seen.whole.entries as usize >= should || (self.ports && before == now_seen);
+        if noticed.damaged.is_some() || enough {
             return Ok(());
         }
-        let now = Timestamp::now();
-        let stand = self.saved(ipv4, now)?.unwrap_or_default();
+        let stand = self.all(ipv4, Timestamp::now())?;
+        let scopes: HashSet<Prefix> = stand.iter().map(|(_, element)| element.entry.scope).collect();
         // Counted before the last of them was put in.
-        if stand.len() >= should {
+        if scopes.len() >= should {
             return Ok(());
         }
         // Whoever loads what he saved a while ago brings back old times with it.
@@ -186,7 +266,7 @@ impl Ipset {
                 || kernel.zip(*noted).is_some_and(|(kernel, noted)| kernel.since(noted) > SLACK)
         };
         let emptied = stand.is_empty() && should > 1;
-        if emptied || stand.iter().any(|(_, times)| is_old(times)) {
+        if emptied || stand.iter().any(|(_, element)| is_old(&element.times)) {
             noticed.damaged = somebody();
         } else {
             noticed.edited = somebody();
@@ -240,9 +320,9 @@ impl Backend for Ipset {
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
         let mut found = Vec::new();
         for ipv4 in [true, false] {
-            found.extend(self.entries(ipv4)?.unwrap_or_default());
+            found.extend(self.all(ipv4, Timestamp::now())?.into_iter().map(|(_, element)| element.entry));
         }
-        Ok(found)
+        Ok(Entry::gather(found))
     }
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
@@ -287,20 +367,25 @@ impl Backend for Ipset {
         let lock = lock()?;
         let mut found = Vec::new();
         for filter in &self.filters {
-            let name = set(filter.ipv4);
             let rules = filter.rules()?;
-            let ours: Vec<&Rule> = rules.chain("INPUT").filter(|rule| matches(rule, name)).collect();
-            let commands: Vec<String> = ours.iter().map(|rule| rule.deletion()).collect();
+            let ours: Vec<(&str, &Rule)> = BUILTIN
+                .into_iter()
+                .flat_map(|chain| rules.chain(chain).map(move |rule| (chain, rule)))
+                .filter(|(_, rule)| is_ours(rule, filter.ipv4))
+                .collect();
+            let commands: Vec<String> = ours.iter().map(|(_, rule)| rule.deletion()).collect();
             filter.change(&commands)?;
-            filter.restore_ground(&Filter::marks(ours.into_iter()))?;
-            if let Some(entries) = self.entries(filter.ipv4)? {
-                found.extend(entries);
-                self.destroy(name)?;
+            filter.restore_ground(ours.into_iter())?;
+            for name in [set(filter.ipv4), set_of_ports(filter.ipv4)] {
+                if let Some(elements) = self.elements(name, Timestamp::now())? {
+                    found.extend(elements.into_iter().map(|element| element.entry));
+                    self.destroy(name)?;
+                }
             }
         }
         book::write(&lock, NAME, &[Decision::Flush])?;
         lock.remove();
-        Ok(found)
+        Ok(Entry::gather(found))
     }
 
     fn ends_by_itself(&self) -> bool {
@@ -317,8 +402,4 @@ fn not_permitted(error: Error) -> Error {
         Error::System(error) if error.is_permission() => Error::NotPermitted { backend: NAME },
         error => error,
     }
-}
-
-fn matches(rule: &Rule, set: &str) -> bool {
-    rule.value("--match-set") == Some(set) && rule.target() == Some("DROP")
 }

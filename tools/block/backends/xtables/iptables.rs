@@ -1,5 +1,6 @@
-//! Blocks as rules of iptables: one chain PSENTRY, one jump to it at the top of INPUT, a rule per scope. Every
-//! packet walks the rules, so that this is for some hundreds of blocks; ipset and nft take any number.
+//! Blocks as rules of iptables: one chain PSENTRY, jumps to it at the top of INPUT and FORWARD, a rule per scope; where
+//! packets to the source are dropped, too, a second chain for them. Every packet walks the rules, so that this is for
+//! some hundreds of blocks; ipset and nft take any number.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,16 +11,18 @@ use psentry_records::{Prefix, Timestamp};
 use super::super::SOMEBODY;
 use super::batches::{by_family, halving};
 use super::book::{self, Book, Decision};
-use super::hearing::{Ear, Told};
+use super::chains::{is_jump, setup};
+use super::hearing::{Chains, Ear, Told};
+use super::listed::{IN, OUT, entries, rules_of};
 use super::order::Order;
+use super::place::{BUILTIN, Placing};
 use super::rules::{Rule, Rules};
 use super::{Filter, LOOK, REST, lock};
-use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
-use crate::note;
+use crate::extent::Extent;
 
 const NAME: &str = "iptables";
-const CHAIN: &str = "PSENTRY";
 
 /// How many changes make a batch: for each of them all rules are read, and by the legacy variant written.
 const BATCH: usize = 2000;
@@ -27,6 +30,7 @@ const BATCH: usize = 2000;
 /// The backend.
 pub(crate) struct Iptables {
     filters: Vec<Filter>,
+    extent: Extent,
     /// What others do, as nf_tables tells it; without it, as it is looked for.
     ear: Option<Ear>,
     book: Option<Book>,
@@ -37,9 +41,10 @@ pub(crate) struct Iptables {
 }
 
 impl Iptables {
-    pub(crate) fn find() -> Result<Self, Error> {
+    pub(crate) fn find(extent: Extent) -> Result<Self, Error> {
         let (filters, order) = (Filter::find(NAME)?, Order::default());
-        Ok(Iptables { filters, ear: None, book: None, order, look: Duration::ZERO, told: Vec::new() })
+        let (look, told) = (Duration::ZERO, Vec::new());
+        Ok(Iptables { filters, extent, ear: None, book: None, order, look, told })
     }
 
     /// Where nf_tables keeps the rules, the kernel tells of them from now on.
@@ -51,41 +56,29 @@ impl Iptables {
         Ok(())
     }
 
-    /// Makes what is missing of chain and jump of a family; what stands, and whether something was missing.
+    /// Makes what is missing of chains and jumps of a family, and takes away what other flags made; what stands then, and
+    /// whether something had to be done.
     fn set_up(&mut self, at: usize) -> Result<(Rules, bool), Error> {
         let Some(filter) = self.filters.get(at) else { return Ok((Rules::read(""), false)) };
         let rules = filter.rules()?;
         self.order.look(filter, &rules, is_jump);
-        let commands = setup(filter, &rules)?;
-        filter.change(&commands)?;
-        Ok((rules, !commands.is_empty()))
-    }
-
-    /// Makes the changes of one family, in one step, on what stood when `rules` were read.
-    fn make(filter: &Filter, rules: &BySource<'_>, changes: &[&Change]) -> Result<Vec<Effect>, Error> {
-        let mut commands = Vec::new();
-        let mut effects = Vec::with_capacity(changes.len());
-        for change in changes {
-            let old = rules.get(&change.scope).map_or(&[][..], Vec::as_slice);
-            let new = match &change.wish {
-                Wish::Block(block) => Some(note::write(block.rule.as_deref(), block.until)),
-                Wish::Release(_) => None,
-            };
-            effects.push(if new.is_none() && old.is_empty() { Effect::WasNotThere } else { Effect::Done });
-            if let ([rule], Some(note)) = (old, &new)
-                && rule.comment() == Some(note)
-                && rule.target() == Some("DROP")
-            {
-                continue;
-            }
-            // The new one first: inside one step nobody sees the difference, but the order costs nothing.
-            commands.extend(new.map(|note| {
-                format!("-A {CHAIN} -s {} -m comment --comment \"{note}\" -j DROP", change.scope)
-            }));
-            commands.extend(old.iter().map(|rule| rule.deletion()));
+        let Placing { commands, gone } = setup(self.extent, filter, &rules)?;
+        if commands.is_empty() {
+            return Ok((rules, false));
         }
         filter.change(&commands)?;
-        Ok(effects)
+        filter.restore_ground(gone.into_iter())?;
+        Ok((filter.rules()?, true))
+    }
+
+    /// Makes the rules of the blocks that stand what the flags say; the blocks, and whether something had to be done.
+    fn make_anew(&mut self, at: usize) -> Result<(Vec<Entry>, bool), Error> {
+        let (rules, missing) = self.set_up(at)?;
+        let entries = entries(&rules);
+        let Some(filter) = self.filters.get(at) else { return Ok((entries, missing)) };
+        let (commands, _) = commands(self.extent, &by_scope(&rules), &as_they_are(&entries));
+        filter.change(&commands)?;
+        Ok((entries, missing || !commands.is_empty()))
     }
 
     fn apply_family(&mut self, ipv4: bool, changes: &[&Change]) -> Vec<Result<Effect, Error>> {
@@ -101,8 +94,12 @@ impl Iptables {
         };
         match (ready, self.filters.get(at)) {
             (Ok(rules), Some(filter)) => {
-                let rules = by_source(&rules);
-                halving(changes, &mut |changes| Self::make(filter, &rules, changes))
+                let rules = by_scope(&rules);
+                halving(changes, &mut |changes| {
+                    let (commands, effects) = commands(self.extent, &rules, changes.iter().copied());
+                    filter.change(&commands)?;
+                    Ok(effects)
+                })
             }
             (Err(error), _) => changes.iter().map(|_| Err(error.clone())).collect(),
             (Ok(_), None) => changes.iter().map(|_| Err(Filter::absent(ipv4))).collect(),
@@ -115,8 +112,11 @@ impl Iptables {
         let rules = filter.rules()?;
         self.order.look(filter, &rules, is_jump);
         let somebody = || Some(SOMEBODY.to_owned());
-        let whole = rules.has_chain(CHAIN) && rules.chain("INPUT").any(is_jump);
-        match should.saturating_sub(entries(&rules).len()) {
+        let entries = entries(&rules);
+        let ground = setup(self.extent, filter, &rules)?.commands;
+        let (blocks, _) = commands(self.extent, &by_scope(&rules), &as_they_are(&entries));
+        let whole = ground.is_empty() && blocks.is_empty();
+        match should.saturating_sub(entries.len()) {
             0 if whole => {}
             // Of several that went within half a second nobody thought of each.
             1 if whole => noticed.edited = somebody(),
@@ -137,7 +137,7 @@ impl Backend for Iptables {
         self.listen()?;
         let mut found = Vec::new();
         for at in 0..self.filters.len() {
-            found.extend(entries(&self.set_up(at)?.0));
+            found.extend(self.make_anew(at)?.0);
         }
         Ok(found)
     }
@@ -169,7 +169,8 @@ impl Backend for Iptables {
     fn noticed(&mut self) -> Result<Noticed, Error> {
         let mut noticed = Noticed::default();
         let ours = self.filters.iter().flat_map(Filter::take_ran).collect();
-        let heard = match self.ear.as_mut().map(|ear| ear.hear(CHAIN, ours)) {
+        let chains = Chains { ours: &[IN, OUT], builtin: &BUILTIN };
+        let heard = match self.ear.as_mut().map(|ear| ear.hear(chains, ours)) {
             None => Told::default(),
             Some(Ok(heard)) => heard,
             Some(Err(error)) => {
@@ -220,7 +221,7 @@ impl Backend for Iptables {
         for at in 0..self.filters.len() {
             let ipv4 = self.filters.get(at).is_some_and(|filter| filter.ipv4);
             if scopes.iter().any(|scope| scope.is_ipv4() == ipv4) {
-                missing |= self.set_up(at)?.1;
+                missing |= self.make_anew(at)?.1;
             }
         }
         Ok(missing)
@@ -232,13 +233,16 @@ impl Backend for Iptables {
         for filter in &self.filters {
             let rules = filter.rules()?;
             found.extend(entries(&rules));
-            let jumps: Vec<_> = rules.chain("INPUT").filter(|rule| is_jump(rule)).collect();
-            let mut commands: Vec<String> = jumps.iter().map(|rule| rule.deletion()).collect();
-            if rules.has_chain(CHAIN) {
-                commands.extend([format!("-F {CHAIN}"), format!("-X {CHAIN}")]);
+            let jumps: Vec<(&str, &Rule)> = BUILTIN
+                .into_iter()
+                .flat_map(|chain| rules.chain(chain).filter(|r| is_jump(r)).map(move |rule| (chain, rule)))
+                .collect();
+            let mut commands: Vec<String> = jumps.iter().map(|(_, rule)| rule.deletion()).collect();
+            for chain in [IN, OUT].into_iter().filter(|chain| rules.has_chain(chain)) {
+                commands.extend([format!("-F {chain}"), format!("-X {chain}")]);
             }
             filter.change(&commands)?;
-            filter.restore_ground(&Filter::marks(jumps.into_iter()))?;
+            filter.restore_ground(jumps.into_iter())?;
         }
         book::write(&lock, NAME, &[Decision::Flush])?;
         lock.remove();
@@ -254,43 +258,58 @@ impl Backend for Iptables {
     }
 }
 
-/// Rules of our chain by whom they drop.
-type BySource<'a> = HashMap<Prefix, Vec<&'a Rule>>;
+/// Rules of our chains by the chain, and by whom they shut out.
+type ByScope<'a> = HashMap<(&'static str, Prefix), Vec<&'a Rule>>;
 
-fn by_source(rules: &Rules) -> BySource<'_> {
-    let mut sources: BySource<'_> = HashMap::new();
-    for rule in rules.chain(CHAIN) {
-        if let Some(source) = rule.source() {
-            sources.entry(source).or_default().push(rule);
+fn by_scope(rules: &Rules) -> ByScope<'_> {
+    let mut scopes: ByScope<'_> = HashMap::new();
+    for chain in [IN, OUT] {
+        for rule in rules.chain(chain) {
+            if let Some(scope) = rule.scope() {
+                scopes.entry((chain, scope)).or_default().push(rule);
+            }
         }
     }
-    sources
+    scopes
 }
 
-fn is_jump(rule: &Rule) -> bool {
-    rule.target() == Some(CHAIN)
+/// The changes that leave blocks as they stand.
+fn as_they_are(entries: &[Entry]) -> Vec<Change> {
+    let block = |entry: &Entry| Change { scope: entry.scope, wish: Wish::Block(Block::from(entry)) };
+    entries.iter().map(block).collect()
+}
+
+/// The commands that make changes of one family, on what stood when `rules` were read, and what they come to.
+fn commands<'a>(
+    extent: Extent,
+    rules: &ByScope<'_>,
+    changes: impl IntoIterator<Item = &'a Change>,
+) -> (Vec<String>, Vec<Effect>) {
+    let (mut commands, mut effects) = (Vec::new(), Vec::new());
+    for change in changes {
+        let mut effect = Effect::WasNotThere;
+        for chain in [IN, OUT] {
+            let old = rules.get(&(chain, change.scope)).map_or(&[][..], Vec::as_slice);
+            let wanted = match &change.wish {
+                Wish::Block(block) => rules_of(extent, chain, change.scope, block),
+                Wish::Release(_) => Vec::new(),
+            };
+            if !wanted.is_empty() || !old.is_empty() {
+                effect = Effect::Done;
+            }
+            if old.len() == wanted.len() && old.iter().zip(&wanted).all(|(rule, wanted)| rule.is(wanted)) {
+                continue;
+            }
+            // The new ones first: inside one step nobody sees the difference, but the order costs nothing.
+            commands.extend(wanted.iter().map(|rule| format!("-A {chain} {rule}")));
+            commands.extend(old.iter().map(|rule| rule.deletion()));
+        }
+        effects.push(effect);
+    }
+    (commands, effects)
 }
 
 /// What is said when the kernel does not tell of changes.
 fn deaf(error: &Error) -> String {
     format!("the kernel does not tell of changes: {error}; it is looked for them twice a second")
-}
-
-/// The commands that make what is missing of chain and jump. In `iptables-restore --noflush` a line `:CHAIN`
-/// empties a chain that is there, so that it is written only for one that is not.
-fn setup(filter: &Filter, rules: &Rules) -> Result<Vec<String>, Error> {
-    let mut commands = Vec::new();
-    if !rules.has_chain(CHAIN) {
-        commands.push(format!(":{CHAIN} - [0:0]"));
-    }
-    commands.extend(filter.jump(rules, &format!("-j {CHAIN}"), is_jump)?);
-    Ok(commands)
-}
-
-fn entries(rules: &Rules) -> Vec<Entry> {
-    let entry = |rule: &Rule| {
-        let (rule_name, until) = note::read(rule.comment()?)?;
-        Some(Entry::new(rule.source()?, until, rule_name))
-    };
-    rules.chain(CHAIN).filter_map(entry).collect()
 }

@@ -12,13 +12,17 @@
 
 mod batches;
 mod book;
+mod chains;
 mod ground;
 mod header;
 mod hearing;
 mod ipset;
 mod iptables;
 mod lines;
+mod listed;
+mod matches;
 mod order;
+mod place;
 mod rules;
 
 use std::cell::RefCell;
@@ -27,7 +31,7 @@ use std::time::Duration;
 
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
-use self::rules::{Rule, Rules};
+use self::rules::Rules;
 use super::installed;
 use crate::error::Error;
 use crate::lock::Lock;
@@ -101,31 +105,6 @@ impl Filter {
     /// The processes that changed it for us, since this was last asked.
     fn take_ran(&self) -> Vec<u32> {
         self.ran.take()
-    }
-
-    /// The commands that put `target` at the top of INPUT, unless it stands anywhere in it; the order that an
-    /// administrator gave it stays.
-    fn jump(&self, rules: &Rules, target: &str, ours: impl Fn(&Rule) -> bool) -> Result<Vec<String>, Error> {
-        if rules.chain("INPUT").any(ours) {
-            return Ok(Vec::new());
-        }
-        // Another backend of ours may have made what this one finds; whoever goes last takes it away.
-        let mark = match rules.chain("INPUT").find_map(|rule| ground::mark_of(rule.comment()?)) {
-            Some(mark) => Some(mark),
-            None => ground::survey(self)?,
-        };
-        let comment = mark.map_or_else(String::new, |mark| format!("-m comment --comment \"{mark}\" "));
-        Ok(vec![format!("-I INPUT 1 {comment}{target}")])
-    }
-
-    /// After our rules are gone from INPUT: takes away the chain, and the table, that came with them.
-    fn restore_ground(&self, marks: &[&'static str]) -> Result<(), Error> {
-        marks.iter().try_for_each(|mark| ground::clear(self, mark))
-    }
-
-    /// The marks on rules of ours.
-    fn marks<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<&'static str> {
-        rules.filter_map(|rule| ground::mark_of(rule.comment()?)).collect()
     }
 
     fn is_nf_tables(&self) -> Result<bool, Error> {

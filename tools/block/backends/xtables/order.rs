@@ -1,4 +1,4 @@
-//! What stands before psentry's rule in INPUT: a packet that an earlier rule accepts never comes to ours. An administrator
+//! What stands before psentry's rules in INPUT and FORWARD: a packet that an earlier rule accepts never comes to ours. An administrator
 //! may want that, so it is told, once for each rule, and not mended.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,9 @@ use super::rules::{Rule, Rules};
 
 /// How deep chains are followed.
 const DEEP: u32 = 8;
+
+/// The chains in which that counts.
+const CHAINS: [&str; 2] = ["INPUT", "FORWARD"];
 
 /// What has been told.
 #[derive(Default)]
@@ -20,18 +23,17 @@ impl Order {
     /// Looks at the rules of a family; `ours` knows our rule.
     pub(super) fn look(&mut self, filter: &Filter, rules: &Rules, ours: impl Fn(&Rule) -> bool) {
         let family = filter.program();
-        if !rules.chain("INPUT").any(&ours) {
-            return;
-        }
-        for rule in
-            rules.chain("INPUT").take_while(|rule| !ours(rule)).filter(|rule| accepts(rules, rule, DEEP))
-        {
-            let line = rule.line();
-            if self.known.insert(format!("{family} {line}")) {
-                self.told.push(format!(
-                    "'{family} {line}' stands before psentry's rule: whom it accepts is not shut out; move one of them if \
-                     that is not meant"
-                ));
+        let stands = |chain: &&str| rules.chain(chain).any(&ours);
+        for chain in CHAINS.into_iter().filter(stands) {
+            let before = rules.chain(chain).take_while(|rule| !ours(rule));
+            for rule in before.filter(|rule| accepts(rules, rule, DEEP)) {
+                let line = rule.line();
+                if self.known.insert(format!("{family} {line}")) {
+                    self.told.push(format!(
+                        "'{family} {line}' stands before psentry's rule: whom it accepts is not shut out; move one of \
+                         them if that is not meant"
+                    ));
+                }
             }
         }
     }

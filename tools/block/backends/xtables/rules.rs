@@ -2,6 +2,8 @@
 
 use psentry_records::Prefix;
 
+use super::ground;
+
 /// Rules in their order.
 pub(super) struct Rules(Vec<Rule>);
 
@@ -58,9 +60,21 @@ impl Rule {
         self.value("-j")
     }
 
-    /// From whom.
-    pub(super) fn source(&self) -> Option<Prefix> {
-        self.value("-s")?.parse().ok()
+    /// From whom, or to whom.
+    pub(super) fn scope(&self) -> Option<Prefix> {
+        self.value("-s").or_else(|| self.value("-d"))?.parse().ok()
+    }
+
+    /// Whether this is the rule that `wanted` would make, whatever its comment says of the ground it stands on.
+    pub(super) fn is(&self, wanted: &str) -> bool {
+        let mut words = self.words.get(2..).unwrap_or_default().to_vec();
+        if self.comment().is_some_and(|comment| ground::mark_of(comment).is_some())
+            && let Some(at) =
+                words.iter().position(|word| word == "--comment").and_then(|at| at.checked_sub(2))
+        {
+            words.drain(at..at + 4);
+        }
+        shlex::split(wanted).is_some_and(|wanted| wanted == words)
     }
 }
 
@@ -79,7 +93,10 @@ mod tests {
         assert!(rules.has_chain("PSENTRY") && !rules.has_chain("INPUT"));
         assert_eq!(rules.chain("INPUT").count(), 2);
         let rule = rules.chain("PSENTRY").next().unwrap();
-        assert_eq!(rule.source(), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(rule.scope(), Some("192.0.2.7".parse().unwrap()));
+        assert!(rule.is("-s 192.0.2.7/32 -m comment --comment \"fan until 2026-11-22T15:04:05Z\" -j DROP"));
+        assert!(!rule.is("-s 192.0.2.7/32 -j DROP"));
+        assert!(rules.chain("INPUT").next().unwrap().is("-j PSENTRY"), "the mark is no part of it");
         assert_eq!(rule.comment(), Some("fan until 2026-11-22T15:04:05Z"));
         assert_eq!(rule.target(), Some("DROP"));
         assert_eq!(

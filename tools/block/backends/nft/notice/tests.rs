@@ -2,6 +2,7 @@
 
 use super::super::elements;
 use super::super::elements::tests::{at, bytes};
+use super::super::ruleset::Key;
 use super::*;
 use crate::backend::Block;
 
@@ -29,15 +30,16 @@ fn about(table: &str) -> Vec<u8> {
 }
 
 fn gone(scopes: &[&str]) -> Vec<u8> {
-    let scopes: Vec<Prefix> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
-    bytes(elements::delete(SetId::of(scopes[0]), &scopes))
+    let keys: Vec<Key> = scopes.iter().map(|scope| (scope.parse().unwrap(), None)).collect();
+    bytes(elements::delete(SetId::of(keys[0].0), &keys))
 }
 
 /// Blocks until a moment that is far away.
 fn put(scopes: &[&str]) -> Vec<u8> {
     let block = Block { until: Some(at("2080-01-01T00:00:00Z")), ..Block::default() };
-    let blocks: Vec<(Prefix, &Block)> = scopes.iter().map(|scope| (scope.parse().unwrap(), &block)).collect();
-    bytes(elements::add(SetId::of(blocks[0].0), &blocks, Timestamp::now()))
+    let blocks: Vec<(Key, &Block)> =
+        scopes.iter().map(|scope| ((scope.parse().unwrap(), None), &block)).collect();
+    bytes(elements::add(SetId::of(blocks[0].0.0), &blocks, Timestamp::now()))
 }
 
 fn tell(news: &mut News, port: u32, kind: u16, message: &[u8]) {
@@ -150,12 +152,13 @@ fn who_swaps_one_element_for_another_lets_the_one_in() {
 
 #[test]
 fn what_another_psentry_block_adds_is_a_decision_and_no_damage() {
-    let bare = bytes(elements::add_bare(SetId::FIRST[0], &["192.0.2.7".parse().unwrap()]));
+    let bare = bytes(elements::add_bare(SetId::FIRST[0], &[("192.0.2.7".parse().unwrap(), None)]));
     let told =
         [(NEW_ELEMENTS, bare), (DELETE_ELEMENTS, gone(&["192.0.2.7"])), (NEW_ELEMENTS, put(&["192.0.2.7"]))];
     let noticed = one(OTHER, &told, true);
     let scopes: Vec<String> = noticed.decided.keys().map(Prefix::to_string).collect();
     assert_eq!((scopes, noticed.damaged), (vec!["192.0.2.7/32".to_owned()], None));
+    assert!(noticed.let_in.is_empty(), "it was only put in place anew");
     let added_and_gone = [(NEW_ELEMENTS, put(&["192.0.2.7"])), (DELETE_ELEMENTS, gone(&["192.0.2.7"]))];
     assert!(one(OTHER, &added_and_gone, true).decided.is_empty());
     assert!(one(NFT, &told, true).decided.is_empty());

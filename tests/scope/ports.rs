@@ -1,0 +1,172 @@
+//! The probed ports alone.
+
+use super::*;
+
+/// What the scanner sees of three services by TCP and of one by UDP.
+fn seen(lab: &Lab) -> [bool; 4] {
+    let reached = [21, 22, 23].map(|port| call(&lab.scanner, GUARD[0], port) == "reached");
+    [reached[0], reached[1], reached[2], answered(&lab.scanner, ROUTER, 23)]
+}
+
+fn services(lab: &Lab) -> [Program; 4] {
+    [service(&lab.guard, 21), service(&lab.guard, 22), service(&lab.guard, 23), echo(&lab.guard, 23)]
+}
+
+fn block_ports(program: &mut Program, stdin: &mut ChildStdin, ports: &[u16], proto: Proto, duration: u64) {
+    tell(stdin, ports, proto, duration);
+    assert_eq!(result(program, SCOPE), OutcomeResult::Applied);
+}
+
+#[test]
+fn only_the_ports_that_verdicts_name_are_shut_and_all_of_them() {
+    for backend in FILTERS {
+        let lab = Lab::new();
+        let _services = services(&lab);
+        let before = firewall(&lab);
+        let (mut program, mut stdin) = start(&lab, &["--backend", backend, "--ports", "probed"]);
+        assert_eq!(seen(&lab), [true; 4]);
+        block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 600);
+        assert_eq!(seen(&lab), [true, false, true, true], "{backend}");
+        // What is shut already, for as long.
+        tell(&mut stdin, &[22], Proto::Tcp, 60);
+        assert_eq!(result(&mut program, SCOPE), OutcomeResult::Already, "{backend}");
+        // One more, for less: each shuts what the other does not, and both stand to the later end.
+        block_ports(&mut program, &mut stdin, &[23], Proto::Tcp, 60);
+        assert_eq!(seen(&lab), [true, false, false, true], "{backend}");
+        block_ports(&mut program, &mut stdin, &[23], Proto::Udp, 60);
+        assert_eq!(seen(&lab), [true, false, false, false], "{backend}");
+        let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", backend]);
+        assert_eq!(list.matches(SCOPE).count(), 1, "{backend}: {list}");
+        unblock(&mut program, &mut stdin);
+        assert_eq!(seen(&lab), [true; 4], "{backend}");
+        // A verdict that names no port shuts all, and so it stays.
+        block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 60);
+        block_ports(&mut program, &mut stdin, &[], Proto::Tcp, 600);
+        assert_eq!(seen(&lab), [false; 4], "{backend}");
+        tell(&mut stdin, &[22], Proto::Tcp, 60);
+        assert_eq!(result(&mut program, SCOPE), OutcomeResult::Already, "{backend}");
+        unblock(&mut program, &mut stdin);
+        assert_eq!(seen(&lab), [true; 4], "{backend}");
+        program.terminate();
+        flush(&lab, backend);
+        assert_eq!(firewall(&lab), before, "{backend}");
+    }
+}
+
+#[test]
+fn a_network_is_shut_out_of_ports_and_ends_on_time() {
+    let lab = Lab::new();
+    let _services = services(&lab);
+    for backend in FILTERS {
+        let (mut program, mut stdin) = start(&lab, &["--backend", backend, "--ports", "probed"]);
+        for (scope, address) in [("203.0.113.4/30", GUARD[0]), ("2001:db8:7::/64", GUARD[1])] {
+            let mut common = Common::at(Timestamp::now());
+            (common.proto, common.dest_port) = (Some(Proto::Tcp), Some(22));
+            let body =
+                VerdictBody { duration: Some(5), ..VerdictBody::new(Action::Block, scope.parse().unwrap()) };
+            Writer::new(&mut stdin).write(&Record::Verdict(Verdict { common, body })).unwrap();
+            assert_eq!(result(&mut program, scope), OutcomeResult::Applied);
+            assert_eq!(call(&lab.scanner, address, 22), "timed out", "{backend} {scope}");
+            assert_eq!(call(&lab.scanner, address, 21), "reached", "{backend} {scope}");
+            assert_eq!(result(&mut program, scope), OutcomeResult::Expired);
+            wait_until("the block is over", || call(&lab.scanner, address, 22) == "reached");
+        }
+        program.terminate();
+        flush(&lab, backend);
+    }
+}
+
+#[test]
+fn a_port_is_shut_in_both_directions_where_that_is_asked_for() {
+    for backend in FILTERS {
+        let lab = Lab::new();
+        let _services = services(&lab);
+        // The answer of a service that is asked over another way: nothing comes in from the scanner himself.
+        let (mut program, mut stdin) =
+            start(&lab, &["--backend", backend, "--ports", "probed", "--egress", "yes"]);
+        let sends = |from: u16| {
+            lab.guard.ok(&[
+                "sh",
+                "-c",
+                &format!("echo hi | socat -u - UDP:{}:9055,sourceport={from}", SCANNER[0]),
+            ])
+        };
+        assert!(sends(4000) && sends(4001));
+        block_ports(&mut program, &mut stdin, &[4000], Proto::Udp, 600);
+        assert!(!sends(4000), "{backend}");
+        assert!(sends(4001), "{backend}");
+    }
+}
+
+#[test]
+fn ports_are_remembered_and_put_back_when_others_take_them_away() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().to_str().unwrap();
+    for backend in FILTERS {
+        let flags = ["--backend", backend, "--ports", "probed", "--state", path];
+        {
+            let lab = Lab::new();
+            let _services = services(&lab);
+            let (mut program, mut stdin) = start(&lab, &flags);
+            block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 600);
+            block_ports(&mut program, &mut stdin, &[21], Proto::Tcp, 600);
+            assert_eq!(seen(&lab), [false, false, true, true], "{backend}");
+            if backend == "nft" {
+                for vandal in [
+                    "nft flush ruleset",
+                    "nft delete rule inet psentry prerouting handle \
+                     $(nft -a list chain inet psentry prerouting | sed -n 's/.*@v4_32_ports .*handle //p')",
+                ] {
+                    lab.guard.sh(vandal);
+                    program.complaint("put back within");
+                    assert_eq!(seen(&lab), [false, false, true, true], "{vandal}");
+                }
+                // Who opens a port chose to, and the other one stays shut.
+                lab.guard.sh("nft delete element inet psentry v4_32_ports { 203.0.113.7 . tcp . 21 }");
+                lab.guard.sh("nft flush chain inet psentry prerouting");
+                program.complaint("put back within");
+                assert_eq!(seen(&lab), [true, false, true, true]);
+                block_ports(&mut program, &mut stdin, &[21], Proto::Tcp, 600);
+            }
+            program.signal(Signal::SIGKILL);
+            program.end();
+        }
+        // A reboot.
+        let lab = Lab::new();
+        let _services = services(&lab);
+        let (mut program, mut stdin) = start(&lab, &flags);
+        program.complaint("put back 1 block");
+        assert_eq!(seen(&lab), [false, false, true, true], "{backend}");
+        // What was put back is still known: more for it is added.
+        block_ports(&mut program, &mut stdin, &[23], Proto::Tcp, 600);
+        assert_eq!(seen(&lab), [false, false, false, true], "{backend}");
+        lab.guard.read(&[bin("psentry-block"), "unblock", SCOPE, "--backend", backend, "--state", path]);
+        assert_eq!(seen(&lab), [true; 4], "{backend}");
+    }
+}
+
+/// What another psentry-block decided counts, with all of its ports.
+#[test]
+fn ports_from_another_psentry_block_stand() {
+    let lab = Lab::new();
+    let flags = ["--backend", "nft", "--ports", "probed"];
+    let (mut program, mut stdin) = start(&lab, &flags);
+    block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 60);
+    let (mut other, mut its_stdin) = start(&lab, &flags);
+    // TCP and UDP of a hundred ports are more than go into one message.
+    let many: Vec<u16> = (22..142).collect();
+    block_ports(&mut other, &mut its_stdin, &many, Proto::Tcp, 600);
+    block_ports(&mut other, &mut its_stdin, &many, Proto::Udp, 600);
+    for n in 1..20 {
+        say(&mut its_stdin, Action::Block, &format!("198.18.0.{n}"), Some(600));
+    }
+    assert_eq!(result(&mut other, "198.18.0.19/32"), OutcomeResult::Applied);
+    other.terminate();
+    lab.guard.sh("nft flush ruleset");
+    program.complaint("put back within");
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    let Ok(Record::Outcome(outcome)) = Record::parse(list.lines().next().unwrap()) else { panic!("{list}") };
+    assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() > 500, "{list}");
+    let set = lab.guard.sh("nft list set inet psentry v4_32_ports");
+    assert_eq!(set.matches("203.0.113.7 . ").count(), 240, "{set}");
+}

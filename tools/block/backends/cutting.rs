@@ -1,0 +1,192 @@
+//! Any backend, and what `--cut` adds to it: whoever is shut out loses the connections that he has, at once. That a block
+//! is made anew, because others took it away or after a reboot, makes no difference: meanwhile he may have come in.
+//!
+//! A block stands whether or not connections could be ended, and is told as applied; what went wrong is said once.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use psentry_kernel::{Ending, Error as Below, Peer};
+use psentry_records::{Prefix, Timestamp};
+
+use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};
+use crate::error::Error;
+use crate::extent::Extent;
+
+/// A backend that cuts.
+pub(super) struct Cutting {
+    inner: Box<dyn Backend>,
+    connections: Ending,
+    /// Whether connections that only pass through this machine end, too.
+    forward: bool,
+    /// Whether sockets can be ended, as far as is known.
+    sockets: bool,
+    /// Whether it has been said that something went wrong.
+    failing: bool,
+}
+
+impl Cutting {
+    pub(super) fn of(inner: Box<dyn Backend>, extent: Extent) -> Result<Self, Error> {
+        let connections = Ending::open()?;
+        Ok(Cutting { inner, connections, forward: extent.forward, sockets: true, failing: false })
+    }
+
+    /// Ends the connections of those who are shut out by now.
+    fn cut(&mut self, blocks: &HashMap<Prefix, &Block>) -> Result<(), Below> {
+        let scopes: Vec<Prefix> = blocks.keys().copied().collect();
+        let lengths: BTreeSet<(bool, u8)> =
+            scopes.iter().map(|scope| (scope.is_ipv4(), scope.len())).collect();
+        let chosen = |peer: Peer| is_shut_out(blocks, &lengths, peer);
+        if self.sockets {
+            self.connections.end_sockets(&scopes, chosen)?;
+        }
+        if self.forward {
+            self.connections.forget(&scopes, chosen)?;
+        }
+        Ok(())
+    }
+
+    fn say(&self, sentence: &str) {
+        let _ = writeln!(io::stderr(), "psentry-block: {}: {sentence}", self.inner.name());
+    }
+}
+
+/// Whether what a peer has here is shut to him.
+fn is_shut_out(blocks: &HashMap<Prefix, &Block>, lengths: &BTreeSet<(bool, u8)>, peer: Peer) -> bool {
+    let of_family = lengths.iter().filter(|(ipv4, _)| *ipv4 == peer.remote.is_ipv4());
+    let mut around = of_family.filter_map(|(_, len)| blocks.get(&Prefix::around(peer.remote, *len)));
+    around.any(|block| {
+        let port = block.ports.contains(&peer.port) && block.transports().contains(&peer.transport);
+        block.ports.is_empty() || port
+    })
+}
+
+/// Every method is passed on: with one left to its default body, `--cut` would take away what the backend does there.
+impl Backend for Cutting {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
+        let found = self.inner.prepare()?;
+        self.sockets = self.connections.can_end_sockets()?;
+        if !self.sockets {
+            self.say(
+                "--cut: this kernel cannot end sockets (it was built without CONFIG_INET_DIAG_DESTROY); nothing \
+                 arrives from whom is shut out, but services see that only when their own time is up",
+            );
+        }
+        Ok(found)
+    }
+
+    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
+        let results = self.inner.apply(changes, now);
+        let applied = changes.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        let blocks: HashMap<Prefix, &Block> =
+            applied.filter_map(|(change, _)| Some((change.scope, change.block()?))).collect();
+        if blocks.is_empty() {
+            return results;
+        }
+        match self.cut(&blocks) {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                self.say(&format!("--cut: connections of whom is shut out may still stand: {error}"));
+            }
+            Err(_) => {}
+        }
+        results
+    }
+
+    fn list(&mut self) -> Result<Vec<Entry>, Error> {
+        self.inner.list()
+    }
+
+    fn unsure(&mut self) -> Result<Vec<Entry>, Error> {
+        self.inner.unsure()
+    }
+
+    fn standing(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {
+        self.inner.standing(scopes)
+    }
+
+    fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.watch()
+    }
+
+    fn noticed(&mut self) -> Result<Noticed, Error> {
+        self.inner.noticed()
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        self.inner.look_every()
+    }
+
+    fn look(&mut self, should: Count) -> Result<Noticed, Error> {
+        self.inner.look(should)
+    }
+
+    fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
+        self.inner.mend(scopes)
+    }
+
+    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
+        self.inner.remove()
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        self.inner.ends_by_itself()
+    }
+
+    fn at_once(&self) -> usize {
+        self.inner.at_once()
+    }
+
+    fn longest(&self) -> Option<Duration> {
+        self.inner.longest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use psentry_records::Proto;
+
+    #[test]
+    fn every_method_of_a_backend_is_passed_on() {
+        let methods = |source: &'static str, from: &str| -> BTreeSet<&'static str> {
+            let body = source.split_once(from).unwrap().1.split("\n}\n").next().unwrap();
+            let names = body.lines().filter_map(|line| line.strip_prefix("    fn ")?.split_once('('));
+            names.map(|(name, _)| name).collect()
+        };
+        let all = methods(include_str!("../backend.rs"), "pub trait Backend: Send {");
+        assert!(all.contains("look") && all.len() > 12, "{all:?}");
+        assert_eq!(methods(include_str!("cutting.rs"), "\nimpl Backend for Cutting {"), all);
+    }
+
+    #[test]
+    fn who_is_shut_out_of_a_port_keeps_the_others() {
+        let some = Block { ports: vec![22], proto: Some(Proto::Tcp), ..Block::default() };
+        let whole = Block::default();
+        let blocks = HashMap::from([
+            ("192.0.2.7".parse().unwrap(), &some),
+            ("198.51.96.0/20".parse().unwrap(), &whole),
+            ("2001:db8::/64".parse().unwrap(), &whole),
+        ]);
+        let lengths = [(true, 32), (true, 20), (false, 64)].into();
+        for (remote, port, transport, shut) in [
+            ("192.0.2.7", 22, 6, true),
+            ("192.0.2.7", 80, 6, false),
+            ("192.0.2.7", 22, 17, false),
+            ("192.0.2.8", 22, 6, false),
+            ("198.51.111.9", 80, 17, true),
+            ("2001:db8::9", 443, 6, true),
+            ("2001:db8:1::9", 443, 6, false),
+        ] {
+            let peer = Peer { remote: remote.parse().unwrap(), port, transport };
+            assert_eq!(is_shut_out(&blocks, &lengths, peer), shut, "{peer:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Blocks as the rules of iptables that they are, in the words in which `iptables -S` lists them. Reads and writes text,
+//! runs nothing.
+
+use psentry_records::{Prefix, Proto};
+
+use super::place::{DROP, answers};
+use super::rules::{Rule, Rules};
+use crate::backend::{Block, Entry};
+use crate::extent::Extent;
+use crate::note::{self, Noted};
+use crate::ports::transport;
+
+/// The chain for what comes from a source, and the one for what goes to it.
+pub(super) const IN: &str = "PSENTRY";
+pub(super) const OUT: &str = "PSENTRY-OUT";
+
+/// How many ports a rule takes.
+const PORTS: usize = 15;
+
+/// The rules that a block is in one of our chains, as `iptables -S` writes them.
+pub(super) fn rules_of(extent: Extent, chain: &str, scope: Prefix, block: &Block) -> Vec<String> {
+    let note = format!("-m comment --comment \"{}\"", note::write(block));
+    let (addr, ports, answers) = match chain {
+        IN => ("-s", "--dports", answers(extent, scope.is_ipv4())),
+        _ if !extent.egress => return Vec::new(),
+        _ => ("-d", "--sports", vec![("", DROP)]),
+    };
+    if block.ports.is_empty() {
+        return answers.iter().map(|(only, end)| format!("{addr} {scope} {only}{note} {end}")).collect();
+    }
+    let mut rules = Vec::new();
+    for name in block.transports().iter().filter_map(|number| transport_name(*number)) {
+        // TCP is reset; there is one answer to each of the others.
+        let answer = if name == "tcp" { answers.first() } else { answers.last() };
+        let end = answer.map_or(DROP, |(_, end)| end);
+        for chunk in block.ports.chunks(PORTS) {
+            let list: Vec<String> = chunk.iter().map(u16::to_string).collect();
+            rules.push(format!(
+                "{addr} {scope} -p {name} -m multiport {ports} {} {note} {end}",
+                list.join(",")
+            ));
+        }
+    }
+    rules
+}
+
+/// The name of a transport with ports.
+pub(super) fn transport_name(number: u8) -> Option<String> {
+    transport(number).map(|proto| proto.name().to_lowercase())
+}
+
+/// The transport with this name.
+pub(super) fn named(name: &str) -> Option<Proto> {
+    [Proto::Tcp, Proto::Udp].into_iter().find(|proto| proto.name().eq_ignore_ascii_case(name))
+}
+
+/// The blocks that rules of iptables are, one for each scope.
+pub(super) fn entries(rules: &Rules) -> Vec<Entry> {
+    let entry = |rule: &Rule| {
+        let Noted { rule: name, since, until } = note::read(rule.comment()?)?;
+        let mut entry = Entry { since, ..Entry::new(rule.scope()?, until, name) };
+        if let Some(ports) = rule.value("--dports") {
+            entry.ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+            entry.proto = rule.value("-p").and_then(named);
+        }
+        Some(entry)
+    };
+    Entry::gather(rules.chain(IN).filter_map(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extent::Answer;
+
+    #[test]
+    fn a_block_is_written_as_iptables_lists_it_and_read_back() {
+        let until = "2026-11-22T15:04:05Z".parse().ok();
+        let (scope, rule) = ("192.0.2.7".parse().unwrap(), Some("fan".to_owned()));
+        let whole = Block { until, rule, ..Block::default() };
+        let some = Block { ports: (1..=16).collect(), proto: Some(Proto::Tcp), ..whole.clone() };
+        let note = "-m comment --comment \"fan until 2026-11-22T15:04:05Z\"";
+        let reject = Extent { answer: Answer::Reject, ..Extent::default() };
+        for (extent, block, want) in [
+            (Extent::default(), &whole, vec![format!("-s 192.0.2.7/32 {note} -j DROP")]),
+            (
+                reject,
+                &whole,
+                vec![
+                    format!("-s 192.0.2.7/32 -p tcp {note} -j REJECT --reject-with tcp-reset"),
+                    format!("-s 192.0.2.7/32 {note} -j REJECT --reject-with icmp-admin-prohibited"),
+                ],
+            ),
+            (
+                reject,
+                &some,
+                ["1,2,3,4,5,6,7,8,9,10,11,12,13,14,15", "16"]
+                    .map(|ports| {
+                        format!(
+                            "-s 192.0.2.7/32 -p tcp -m multiport --dports {ports} {note} -j REJECT --reject-with \
+                             tcp-reset"
+                        )
+                    })
+                    .to_vec(),
+            ),
+        ] {
+            let rules = rules_of(extent, IN, scope, block);
+            assert_eq!(rules, want);
+            let listed: String = rules.iter().map(|rule| format!("-A PSENTRY {rule}\n")).collect();
+            let entries = entries(&Rules::read(&listed));
+            assert_eq!(entries.iter().map(Block::from).collect::<Vec<_>>(), std::slice::from_ref(block));
+        }
+        let egress = Extent { egress: true, ..Extent::default() };
+        assert_eq!(rules_of(egress, OUT, scope, &whole), [format!("-d 192.0.2.7/32 {note} -j DROP")]);
+        assert!(rules_of(reject, OUT, scope, &whole).is_empty());
+    }
+}

@@ -1,0 +1,154 @@
+//! Blocks of single ports: which of two shuts more, and what they are together. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+
+use psentry_records::{Prefix, Proto};
+
+use crate::backend::{Block, Entry};
+
+/// How many ports are shut one by one: eight rules of iptables. Beyond that the source is shut out as a whole.
+pub const MOST_PORTS: usize = 120;
+
+/// The transports that have ports, by their numbers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+impl Block {
+    /// Whether all that `other` shuts is shut, for at least as long.
+    #[must_use]
+    pub fn covers(&self, other: &Block) -> bool {
+        let ports = || {
+            !other.ports.is_empty()
+                && other.ports.iter().all(|port| self.ports.contains(port))
+                && other.transports().iter().all(|transport| self.transports().contains(transport))
+        };
+        self.outlasts(other.until) && (self.ports.is_empty() || ports())
+    }
+
+    /// What shuts all that this one and `other` shut, until both are over.
+    #[must_use]
+    pub fn joined(&self, other: &Block) -> Block {
+        let longer = if self.outlasts(other.until) { self } else { other };
+        let mut joined = Block { ports: Vec::new(), ..longer.clone() };
+        if !self.ports.is_empty() && !other.ports.is_empty() {
+            joined.ports = probed(self.ports.iter().chain(&other.ports).copied());
+        }
+        if !joined.ports.is_empty() && self.transports() != other.transports() {
+            joined.proto = None;
+        }
+        joined
+    }
+
+    /// The transports of the ports that are shut, by their numbers (IANA).
+    #[must_use]
+    pub fn transports(&self) -> &'static [u8] {
+        match self.proto {
+            Some(Proto::Tcp) => &[TCP],
+            Some(Proto::Udp) => &[UDP],
+            _ => &[TCP, UDP],
+        }
+    }
+}
+
+impl Entry {
+    /// The entries of each scope as one: backends may keep one for each port.
+    #[must_use]
+    pub fn gather(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+        let mut gathered: BTreeMap<Prefix, Entry> = BTreeMap::new();
+        for entry in entries {
+            match gathered.entry(entry.scope) {
+                btree_map::Entry::Vacant(vacant) => _ = vacant.insert(entry),
+                btree_map::Entry::Occupied(mut occupied) => {
+                    let joined = occupied.get().joined(&entry);
+                    occupied.insert(joined);
+                }
+            }
+        }
+        gathered.into_values().collect()
+    }
+
+    /// Both as one.
+    #[must_use]
+    pub fn joined(&self, other: &Entry) -> Entry {
+        let Block { until, rule, since, ports, proto, .. } = Block::from(self).joined(&Block::from(other));
+        Entry { scope: self.scope, until, rule, early: self.early || other.early, since, ports, proto }
+    }
+}
+
+/// The ports that alone are to be shut, of those that were probed: each once, or none if they are too many.
+#[must_use]
+pub fn probed(ports: impl Iterator<Item = u16>) -> Vec<u16> {
+    let ports: BTreeSet<u16> = ports.collect();
+    if ports.len() > MOST_PORTS { Vec::new() } else { ports.into_iter().collect() }
+}
+
+/// The transport with this number; `None`: it has no ports.
+#[must_use]
+pub fn transport(number: u8) -> Option<Proto> {
+    match number {
+        TCP => Some(Proto::Tcp),
+        UDP => Some(Proto::Udp),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use psentry_records::Timestamp;
+
+    fn block(ports: &[u16], proto: Option<Proto>, seconds: u64) -> Block {
+        Block { ports: ports.to_vec(), proto, until: Timestamp::from_secs(seconds), ..Block::default() }
+    }
+
+    #[test]
+    fn a_block_covers_what_it_shuts_for_as_long_as_it_does() {
+        let tcp = Some(Proto::Tcp);
+        let ssh = block(&[22], tcp, 60);
+        for (other, covers) in [
+            (block(&[22], tcp, 60), true),
+            (block(&[22], tcp, 61), false),
+            (block(&[22, 23], tcp, 60), false),
+            (block(&[22], Some(Proto::Udp), 60), false),
+            (block(&[22], None, 60), false),
+            (block(&[], tcp, 60), false),
+        ] {
+            assert_eq!(ssh.covers(&other), covers, "{other:?}");
+            assert_eq!(
+                block(&[], Some(Proto::Icmp), 60).covers(&other),
+                other.until == ssh.until,
+                "{other:?}"
+            );
+        }
+        assert!(block(&[22, 53], None, 60).covers(&block(&[53], Some(Proto::Udp), 60)));
+    }
+
+    #[test]
+    fn two_blocks_are_one_that_covers_both() {
+        let (tcp, udp) = (Some(Proto::Tcp), Some(Proto::Udp));
+        let ssh = block(&[22], tcp, 60);
+        assert_eq!(ssh.joined(&block(&[21, 22], tcp, 30)), block(&[21, 22], tcp, 60));
+        assert_eq!(ssh.joined(&block(&[53], udp, 90)), block(&[22, 53], None, 90));
+        assert_eq!(ssh.joined(&block(&[], udp, 30)), block(&[], tcp, 60));
+        let many = block(&(100..100 + MOST_PORTS as u16).collect::<Vec<_>>(), tcp, 60);
+        assert_eq!(many.joined(&many).ports.len(), MOST_PORTS);
+        assert!(many.joined(&ssh).ports.is_empty(), "too many to shut one by one");
+    }
+
+    #[test]
+    fn entries_of_one_scope_are_one() {
+        let entry = |scope: &str, ports: &[u16], proto| Entry {
+            ports: ports.to_vec(),
+            proto,
+            ..Entry::new(scope.parse().unwrap(), None, None)
+        };
+        let (tcp, udp) = (Some(Proto::Tcp), Some(Proto::Udp));
+        let found = [
+            entry("192.0.2.7", &[22], tcp),
+            entry("192.0.2.8", &[23], tcp),
+            entry("192.0.2.7", &[53], udp),
+            entry("192.0.2.8", &[], None),
+        ];
+        assert_eq!(Entry::gather(found), [entry("192.0.2.7", &[22, 53], None), entry("192.0.2.8", &[], tcp)]);
+    }
+}
