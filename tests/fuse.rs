@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult};
 
 use crate::block::{outcome, result, say, start};
-use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, wait_until};
+use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SCOPE: &str = "203.0.113.7/32";
 
@@ -259,17 +259,26 @@ fn whom_the_list_names_is_never_blocked_from_then_on() {
 #[test]
 fn the_brake_turns_down_what_is_too_much() {
     let lab = Lab::new();
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft", "--brake", "3/min"]);
+    let control = ["--control", "/run/psentry/control"];
+    let (mut block, mut stdin) =
+        start(&lab, &[&["--backend", "nft", "--brake", "3/min"], &control[..]].concat());
+    let status = || lab.guard.run(&[&[bin("psentry-block"), "status"], &control[..]].concat());
     for n in 1..=3 {
         applied(&mut block, &mut stdin, &format!("198.18.0.{n}/32"));
     }
     // What stands may stand for longer, and what is let in counts for nothing.
     say(&mut stdin, Action::Block, "198.18.0.1/32", Some(7200));
     assert_eq!(result(&mut block, "198.18.0.1/32"), OutcomeResult::Applied);
+    assert_eq!(status().status.code(), Some(0), "it lets through what it may");
     for n in 4..=5 {
         let why = refused(&mut block, &mut stdin, &format!("198.18.0.{n}/32"));
         assert_eq!(why, "it would be one new block more within a minute than --brake 3/min allows");
     }
+    let told = status();
+    let text = String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(1), "{text}");
+    assert_eq!(text.matches(r#""brake":{"per_minute":3,"refused":2}"#).count(), 2, "{text}");
+    assert!(text.contains(r#""enforced":false"#) && text.contains("the brake holds: 2 new blocks"), "{text}");
     say(&mut stdin, Action::Unblock, "198.18.0.1/32", None);
     assert_eq!(result(&mut block, "198.18.0.1/32"), OutcomeResult::Released);
     refused(&mut block, &mut stdin, "198.18.0.1/32");

@@ -128,6 +128,9 @@ fn by_hand_what_waits_is_taken_back() {
     say(&mut stdin, Action::Block, SCANNER[0], Some(600));
     let results = [result(&mut block, "203.0.113.7/32"), result(&mut block, "203.0.113.7/32")];
     assert_eq!(results, [OutcomeResult::Refused; 2]);
+    // Nothing that may be done is missing.
+    let (code, text) = told(&run(&lab, &state, &["status"]));
+    assert_eq!((code, text.matches(r#""failing":0,"waiting":1"#).count()), (Some(0), 2), "{text}");
     let output = run(&lab, &state, &["unblock", SCANNER[0]]);
     let mut backends: Vec<_> = outcomes(&output)
         .into_iter()
