@@ -220,6 +220,22 @@ fn who_is_asked_for_names_or_the_time_is_spared_meanwhile() {
     applied(&mut block, &mut stdin, SCOPE);
 }
 
+/// Behind a mirage nothing listens on the port that was called at.
+#[test]
+fn who_calls_at_a_mirage_from_a_resolvers_port_is_not_asked() {
+    let lab = Lab::new();
+    lab.guard.sh("ip rule add fwmark 1 lookup 100; ip route add local 0.0.0.0/0 dev lo table 100
+        nft 'add table ip mirage; add chain ip mirage calls { type filter hook prerouting priority mangle; }'
+        nft 'add rule ip mirage calls tcp dport 9999 tproxy to :7 meta mark set 1'");
+    let mirage = "TCP4-LISTEN:7,ip-transparent,reuseaddr,fork";
+    let _mirage = Program::start_fed(lab.guard.command("socat").args([mirage, "EXEC:cat"]));
+    wait_until("it listens", || lab.guard.sh("ss -Htln 'sport = :7'").contains(":7"));
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let _scan = connect(&lab, &lab.scanner, "TCP4:198.51.100.1:9999,sourceport=53");
+    assert!(lab.guard.sh("ss -Htn state established").contains(":9999"));
+    applied(&mut block, &mut stdin, SCOPE);
+}
+
 /// The list may change while it runs: who is named is let in, and what is wrong changes nothing.
 #[test]
 fn whom_the_list_names_is_never_blocked_from_then_on() {
