@@ -196,16 +196,17 @@ fn resolvers_are_never_blocked() {
 #[test]
 fn who_is_asked_for_names_or_the_time_is_spared_meanwhile() {
     let lab = Lab::new();
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    // All of it before the blocker looks: what it saw may count for a second.
     let time = connect(&lab, &lab.guard, "UDP4:192.0.2.8:123");
-    let why = refused(&mut block, &mut stdin, "192.0.2.8/32");
-    assert!(why.contains("192.0.2.8, a time server that this machine is asking"), "{why}");
-    close(&lab, time);
-    assert_eq!(result(&mut block, "192.0.2.8/32"), OutcomeResult::Applied);
     let mut server = lab.scanner.command("socat");
     let _server = Program::start_fed(server.args(["TCP6-LISTEN:853,ipv6only=0,fork", "EXEC:cat"]));
     wait_until("it listens", || lab.guard.reaches(SCANNER[0], 853));
     let names = connect(&lab, &lab.guard, "TCP4:203.0.113.7:853");
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let why = refused(&mut block, &mut stdin, "192.0.2.8/32");
+    assert!(why.contains("192.0.2.8, a time server that this machine is asking"), "{why}");
+    close(&lab, time);
+    assert_eq!(result(&mut block, "192.0.2.8/32"), OutcomeResult::Applied);
     let why = refused(&mut block, &mut stdin, SCOPE);
     assert!(why.contains("203.0.113.7, a resolver that this machine is asking on port 853"), "{why}");
     close(&lab, names);

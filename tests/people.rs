@@ -116,15 +116,15 @@ fn by_hand_what_fails_says_so() {
 #[test]
 fn by_hand_what_waits_is_taken_back() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let session = Program::start_fed(
+        lab.guard.command("socat").args(["-,ignoreeof=0", &format!("UDP4:{}:123", SCANNER[0])]),
+    );
+    wait_until("it is asked", || lab.guard.sh("ss -Hun state established").contains(SCANNER[0]));
     let (mut block, mut stdin) = asked(
         &lab,
         &state,
         &["--backend", "nft", "--backend", "exec", "--exec", "false", "--exec-undo", "true"],
     );
-    let session = Program::start_fed(
-        lab.guard.command("socat").args(["-,ignoreeof=0", &format!("UDP4:{}:123", SCANNER[0])]),
-    );
-    wait_until("it is asked", || lab.guard.sh("ss -Hun state established").contains(SCANNER[0]));
     say(&mut stdin, Action::Block, SCANNER[0], Some(600));
     let results = [result(&mut block, "203.0.113.7/32"), result(&mut block, "203.0.113.7/32")];
     assert_eq!(results, [OutcomeResult::Refused; 2]);
