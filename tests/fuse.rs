@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult};
 
 use crate::block::{outcome, result, say, start};
-use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, wait_until};
+use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SCOPE: &str = "203.0.113.7/32";
 
@@ -196,16 +196,17 @@ fn resolvers_are_never_blocked() {
 #[test]
 fn who_is_asked_for_names_or_the_time_is_spared_meanwhile() {
     let lab = Lab::new();
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    // All of it before the blocker looks: what it saw may count for a second.
     let time = connect(&lab, &lab.guard, "UDP4:192.0.2.8:123");
-    let why = refused(&mut block, &mut stdin, "192.0.2.8/32");
-    assert!(why.contains("192.0.2.8, a time server that this machine is asking"), "{why}");
-    close(&lab, time);
-    assert_eq!(result(&mut block, "192.0.2.8/32"), OutcomeResult::Applied);
     let mut server = lab.scanner.command("socat");
     let _server = Program::start_fed(server.args(["TCP6-LISTEN:853,ipv6only=0,fork", "EXEC:cat"]));
     wait_until("it listens", || lab.guard.reaches(SCANNER[0], 853));
     let names = connect(&lab, &lab.guard, "TCP4:203.0.113.7:853");
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let why = refused(&mut block, &mut stdin, "192.0.2.8/32");
+    assert!(why.contains("192.0.2.8, a time server that this machine is asking"), "{why}");
+    close(&lab, time);
+    assert_eq!(result(&mut block, "192.0.2.8/32"), OutcomeResult::Applied);
     let why = refused(&mut block, &mut stdin, SCOPE);
     assert!(why.contains("203.0.113.7, a resolver that this machine is asking on port 853"), "{why}");
     close(&lab, names);
@@ -217,6 +218,22 @@ fn who_is_asked_for_names_or_the_time_is_spared_meanwhile() {
     // From a resolver's port to a service is no answer of a resolver.
     let (mut block, mut stdin) = start(&lab, &["--backend", "nft", "--login-ports", "23"]);
     let _scan = connect(&lab, &lab.scanner, "TCP4:198.51.100.1:22,sourceport=53");
+    applied(&mut block, &mut stdin, SCOPE);
+}
+
+/// Behind a mirage nothing listens on the port that was called at.
+#[test]
+fn who_calls_at_a_mirage_from_a_resolvers_port_is_not_asked() {
+    let lab = Lab::new();
+    lab.guard.sh("ip rule add fwmark 1 lookup 100; ip route add local 0.0.0.0/0 dev lo table 100
+        nft 'add table ip mirage; add chain ip mirage calls { type filter hook prerouting priority mangle; }'
+        nft 'add rule ip mirage calls tcp dport 9999 tproxy to :7 meta mark set 1'");
+    let mirage = "TCP4-LISTEN:7,ip-transparent,reuseaddr,fork";
+    let _mirage = Program::start_fed(lab.guard.command("socat").args([mirage, "EXEC:cat"]));
+    wait_until("it listens", || lab.guard.sh("ss -Htln 'sport = :7'").contains(":7"));
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let _scan = connect(&lab, &lab.scanner, "TCP4:198.51.100.1:9999,sourceport=53");
+    assert!(lab.guard.sh("ss -Htn state established").contains(":9999"));
     applied(&mut block, &mut stdin, SCOPE);
 }
 
@@ -259,17 +276,26 @@ fn whom_the_list_names_is_never_blocked_from_then_on() {
 #[test]
 fn the_brake_turns_down_what_is_too_much() {
     let lab = Lab::new();
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft", "--brake", "3/min"]);
+    let control = ["--control", "/run/psentry/control"];
+    let (mut block, mut stdin) =
+        start(&lab, &[&["--backend", "nft", "--brake", "3/min"], &control[..]].concat());
+    let status = || lab.guard.run(&[&[bin("psentry-block"), "status"], &control[..]].concat());
     for n in 1..=3 {
         applied(&mut block, &mut stdin, &format!("198.18.0.{n}/32"));
     }
     // What stands may stand for longer, and what is let in counts for nothing.
     say(&mut stdin, Action::Block, "198.18.0.1/32", Some(7200));
     assert_eq!(result(&mut block, "198.18.0.1/32"), OutcomeResult::Applied);
+    assert_eq!(status().status.code(), Some(0), "it lets through what it may");
     for n in 4..=5 {
         let why = refused(&mut block, &mut stdin, &format!("198.18.0.{n}/32"));
         assert_eq!(why, "it would be one new block more within a minute than --brake 3/min allows");
     }
+    let told = status();
+    let text = String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr);
+    assert_eq!(told.status.code(), Some(1), "{text}");
+    assert_eq!(text.matches(r#""brake":{"per_minute":3,"refused":2}"#).count(), 2, "{text}");
+    assert!(text.contains(r#""enforced":false"#) && text.contains("the brake holds: 2 new blocks"), "{text}");
     say(&mut stdin, Action::Unblock, "198.18.0.1/32", None);
     assert_eq!(result(&mut block, "198.18.0.1/32"), OutcomeResult::Released);
     refused(&mut block, &mut stdin, "198.18.0.1/32");

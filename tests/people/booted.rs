@@ -3,6 +3,14 @@
 
 use crate::lab::{Booted, wait_until};
 
+/// Stops all of it, and waits for that. With its sockets: the trap's last record would start the blocker again.
+fn stop(guard: &Booted) {
+    guard.sh("systemctl stop psentry.target");
+    wait_until("it has stopped", || {
+        guard.ok("test ! -e /run/psentry-block/ && test ! -e /run/psentry/verdicts")
+    });
+}
+
 #[test]
 fn the_service_is_asked_without_a_flag_and_keeps_a_panic() {
     if !Booted::possible() {
@@ -27,7 +35,7 @@ fn the_service_is_asked_without_a_flag_and_keeps_a_panic() {
     guard.sh(&format!("{block} panic --reason test"));
     assert!(!guard.ok("nft list ruleset | grep -q 203.0.113.7"));
     // Beyond a stop, which takes the runtime directory away; declared again, while nobody runs.
-    guard.sh("systemctl stop psentry-block psentry-judge psentry-listen psentry-trap; test ! -e /run/psentry-block/");
+    stop(&guard);
     guard.sh(&format!(
         "test -e /var/lib/psentry-block/panic; {block} panic; test -e /run/psentry-block/panic"
     ));
@@ -45,7 +53,7 @@ fn the_service_is_asked_without_a_flag_and_keeps_a_panic() {
         guard.ok(&format!("{block} status | grep -q '\"daemon\":\"answers\"'"))
     });
     // Gone, it leaves no socket behind, and its commands work without it.
-    guard.sh("systemctl stop psentry-block; test ! -e /run/psentry-block/control");
+    stop(&guard);
     guard.sh(&format!(
         "{block} status | grep -q '\"standing\":1'; {block} unblock 203.0.113.8 | grep -q released"
     ));

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Over how long blocks are counted, and how long nobody must have been turned down until the brake lets go.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -37,6 +39,24 @@ pub(crate) struct Brake {
     made: VecDeque<Instant>,
     /// How many were turned down since it took hold, and when the last one was.
     down: Option<(u64, Instant)>,
+}
+
+/// That the brake holds, for people who ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holding {
+    /// How many new blocks a minute it lets through.
+    per_minute: usize,
+    /// How many were turned down since it took hold.
+    refused: u64,
+}
+
+impl Holding {
+    /// As a sentence.
+    pub(crate) fn sentence(self) -> String {
+        let Holding { per_minute, refused } = self;
+        let blocks = if refused == 1 { "block was" } else { "blocks were" };
+        format!("the brake holds: {refused} new {blocks} turned down, with --brake {per_minute}/min")
+    }
 }
 
 /// What becomes of a new block.
@@ -83,6 +103,12 @@ impl Brake {
         Some(count)
     }
 
+    /// Whether somebody was turned down within the last minute.
+    pub(crate) fn holding(&self, now: Instant) -> Option<Holding> {
+        let (refused, _) = self.down.filter(|_| self.patience(now).is_some_and(|left| !left.is_zero()))?;
+        Some(Holding { per_minute: self.most, refused })
+    }
+
     /// How many were turned down so far, where it still holds at the end.
     pub(crate) fn holds(&self) -> Option<u64> {
         self.down.map(|(count, _)| count)
@@ -111,7 +137,11 @@ mod tests {
         assert_eq!((brake.hold(at(0)), brake.hold(at(1))), (Held::No, Held::No));
         assert_eq!((brake.patience(at(1)), brake.let_go(at(1))), (None, None));
         let first = |held| matches!(held, Held::Yes { first: true, .. });
+        assert_eq!(brake.holding(at(1)), None);
         assert!(first(brake.hold(at(2))) && !first(brake.hold(at(3))));
+        assert_eq!(brake.holding(at(62)), Some(Holding { per_minute: 2, refused: 2 }));
+        // Nobody has to be told that it let go for it to be so.
+        assert_eq!(brake.holding(at(63)), None);
         // One more is let through, but the storm is not over.
         assert_eq!(brake.hold(at(60)), Held::No);
         assert_eq!((brake.patience(at(60)), brake.let_go(at(60))), (Some(Duration::from_secs(3)), None));

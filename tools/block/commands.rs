@@ -10,6 +10,7 @@ use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefi
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::people::take_back;
 use crate::recall::Recall;
 use crate::report::body;
 use crate::start::guard;
@@ -105,6 +106,11 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
             }
         }
         outcomes.push(outcome);
+    }
+    for taken in take_back(flags, scope) {
+        let already = |other: &OutcomeBody| other.result == OutcomeResult::Already;
+        outcomes.retain(|other| other.backend != taken.backend || !already(other));
+        outcomes.push(taken);
     }
     // What could not be read may well block it.
     if outcomes.is_empty() && trouble.is_none() {

@@ -12,6 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 
 use crate::backend::{Block, Wish};
+use crate::brake::Holding;
 use crate::control::Answers;
 use crate::error::Error;
 
@@ -76,8 +77,8 @@ pub(crate) struct Ask {
 /// What a worker is asked to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tell {
-    /// How its backend is.
-    Status,
+    /// How its backend is; and that the brake holds, which the main loop knows.
+    Status(Option<Holding>),
     /// Which blocks that it is to make hold this address.
     Why(IpAddr),
 }

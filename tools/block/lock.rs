@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::error::Error;
 
@@ -22,6 +22,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long who must not be held up waits for it, once, and then goes on without.
 const BOLD_LIMIT: Duration = Duration::from_secs(1);
+
+/// For open(2) of a file in a directory of the service: a service that somebody took over must not lead root, who runs a
+/// command by hand, to another file.
+pub(crate) const NO_LINK: i32 = OFlag::O_NOFOLLOW.bits();
 
 /// Whether this process goes on without a lock that it does not get; only `panic` does.
 static BOLD: AtomicBool = AtomicBool::new(false);
@@ -65,7 +69,7 @@ impl Lock {
     pub(crate) fn file(directory: &Path, name: &str) -> Result<Self, Error> {
         let path = directory.join(name);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_LINK);
         loop {
             make_directory(directory)?;
             let file = match options.open(&path) {
@@ -108,9 +112,10 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes a file belong to whom its directory belongs to, as far as we may: what root makes by hand is to be the
-/// service's, which is somebody else.
+/// service's, which is somebody else. What has another name elsewhere we did not make.
 pub(crate) fn like_its_directory(file: &File, directory: &Path) {
     if let (Ok(is), Ok(wanted)) = (file.metadata(), fs::metadata(directory))
+        && is.nlink() <= 1
         && (is.uid(), is.gid()) != (wanted.uid(), wanted.gid())
     {
         let _ = fchown(file, Some(wanted.uid()), Some(wanted.gid()));
@@ -159,6 +164,16 @@ fn same(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_led_to_another_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, led_to) = (directory.path().join("lock"), directory.path().join("shadow"));
+        std::os::unix::fs::symlink(&led_to, &link).unwrap();
+        let refused = Lock::file(directory.path(), "lock").err().unwrap().to_string();
+        assert!(refused.contains("cannot open the lock"), "{refused}");
+        assert!(!led_to.exists());
+    }
 
     #[test]
     fn the_second_waits_for_the_first() {

@@ -2,11 +2,12 @@
 //! `panic` in the directory of `--state`, where it outlives a reboot, and in the runtime directory, where every
 //! psentry-block of this machine looks. That it is there is what counts; what it says is for people.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use psentry_records::Timestamp;
 use psentry_stage::printable;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::recall::Recall;
 const NAME: &str = "panic";
 
 /// The longest file that is read; ours are shorter.
-const LONGEST: usize = 4096;
+const LONGEST: u64 = 4096;
 
 /// Where it is looked for.
 #[derive(Clone, Debug, Default)]
@@ -114,9 +115,11 @@ impl Order {
 }
 
 fn read(file: &Path) -> Order {
-    let text = fs::read(file).unwrap_or_default();
-    let text = text.get(..LONGEST.min(text.len())).unwrap_or_default();
-    let order = serde_json::from_slice::<Order>(text).map(|order| Order {
+    let mut text = Vec::new();
+    // A pipe of that name must hold up nobody, nor a file without an end fill the memory.
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file);
+    let _ = opened.and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+    let order = serde_json::from_slice::<Order>(&text).map(|order| Order {
         by: told(&order.by).unwrap_or_else(|| "somebody".to_owned()),
         reason: order.reason.as_deref().and_then(told),
         ..order
@@ -176,6 +179,22 @@ mod tests {
         let panic = Panic::looks_in(&[&run.path().join("file"), run.path()]);
         assert!(panic.declare(&Order::now(None)).is_err());
         assert!(panic.holds().is_some());
+    }
+
+    #[test]
+    fn whatever_the_file_is_it_is_an_order() {
+        let run = tempfile::tempdir().unwrap();
+        let (path, panic) = (run.path().join(NAME), Panic::looks_in(&[run.path()]));
+        fs::write(run.path().join("keep"), "").unwrap();
+        let by = || panic.holds().map(|order| order.by);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(by().as_deref(), Some("somebody"));
+        assert!(panic.end().unwrap());
+        for target in ["/dev/zero", "nowhere"] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            assert_eq!(by().as_deref(), Some("somebody"));
+            assert!(panic.end().unwrap());
+        }
     }
 
     #[test]

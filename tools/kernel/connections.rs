@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use netlink_packet_core::{DecodeError, Emitable, NetlinkHeader, NetlinkSerializable, Parseable};
+use netlink_packet_core::{
+    DecodeError, Emitable, NetlinkHeader, NetlinkSerializable, NlasIterator, Parseable,
+};
 use netlink_packet_sock_diag::constants::SOCK_DIAG_BY_FAMILY;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
 use netlink_packet_sock_diag::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
@@ -19,6 +21,14 @@ use crate::pick;
 
 /// The attribute of a request that holds its filter (linux/inet_diag.h).
 const BYTECODE: u16 = 1;
+
+/// The attribute of an answer that holds options of the socket (`inet_diag_sockopt`), and in its first byte the one that
+/// says that it is transparent.
+const OPTIONS: u16 = 22;
+const TRANSPARENT: u8 = if cfg!(target_endian = "little") { 1 << 5 } else { 1 << 2 };
+
+/// The length of an answer before its attributes (`inet_diag_msg`).
+const ANSWER: usize = 72;
 
 /// The length of an attribute's header (netlink(7)).
 const ATTRIBUTE: usize = 4;
@@ -53,6 +63,9 @@ pub struct Connection {
     pub peer: IpAddr,
     /// The port of the other end.
     pub remote: u16,
+    /// Whether its socket is transparent: its port need not be one that something listens on. Kernels before 5.10 do
+    /// not tell.
+    pub transparent: bool,
     /// The kernel's number for its socket, which no other has until a reboot.
     pub cookie: [u8; 8],
 }
@@ -132,8 +145,14 @@ fn connection(_: &NetlinkHeader, payload: &[u8]) -> Result<Connection, String> {
         local: id.source_port,
         peer: canonical(id.destination_address),
         remote: id.destination_port,
+        transparent: is_transparent(payload.get(ANSWER..).unwrap_or_default()),
         cookie: id.cookie,
     })
+}
+
+fn is_transparent(attributes: &[u8]) -> bool {
+    let options = NlasIterator::new(attributes).filter_map(Result::ok).find(|it| it.kind() == OPTIONS);
+    options.is_some_and(|options| options.value().first().is_some_and(|first| first & TRANSPARENT != 0))
 }
 
 /// A request with its filter.

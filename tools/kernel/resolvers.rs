@@ -21,7 +21,10 @@ pub(crate) fn look() -> Vec<IpAddr> {
 
 /// Those that `file` names, and where one of them is on this machine, those that `behind` name.
 fn named(file: &Path, behind: &[&Path]) -> Vec<IpAddr> {
-    let read = |path: &Path| fs::read_to_string(path).map(|text| resolvers(&text)).unwrap_or_default();
+    // A comment may be in any encoding.
+    let read = |path: &Path| {
+        fs::read(path).map(|text| resolvers(&String::from_utf8_lossy(&text))).unwrap_or_default()
+    };
     let mut named = read(file);
     if named.iter().any(IpAddr::is_loopback) {
         named.extend(behind.iter().flat_map(|path| read(path)));
@@ -59,7 +62,7 @@ mod tests {
     fn whoever_a_stub_asks_is_a_resolver() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        fs::write(path("plain"), "nameserver 192.0.2.53\n").unwrap();
+        fs::write(path("plain"), b"# B\xfcro\nnameserver 192.0.2.53\n").unwrap();
         fs::write(path("stub"), "nameserver 127.0.0.53\n").unwrap();
         fs::write(path("behind"), "nameserver 198.51.100.53\n").unwrap();
         let named = |file: &str| named(&path(file), &[&path("missing"), &path("behind")]);

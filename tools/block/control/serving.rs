@@ -1,6 +1,8 @@
 //! The main loop's part of the control socket: a question is answered by the one thread that keeps the ledger, in order
 //! with verdicts. What a backend has to say comes from its own thread; nobody is waited for.
 
+use std::time::Instant;
+
 use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Record, Verdict};
 
 use super::words::{Answer, Answers, Question, Request, trouble};
@@ -23,7 +25,10 @@ impl Stage {
                     self.reporter.tell_of(&verdict, answers);
                     self.verdict(&verdict);
                 }
-                Question::Status => self.have_told(Tell::Status, &answers),
+                Question::Status => {
+                    let brake = self.brake.as_ref().and_then(|brake| brake.holding(Instant::now()));
+                    self.have_told(Tell::Status(brake), &answers);
+                }
                 Question::Why(addr) => self.have_told(Tell::Why(addr), &answers),
             }
         }

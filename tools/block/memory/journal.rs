@@ -13,7 +13,7 @@ use psentry_records::{Prefix, Timestamp};
 use super::lines::{Held, line};
 use crate::backend::Block;
 use crate::error::Error;
-use crate::lock::{self, Lock};
+use crate::lock::{self, Lock, NO_LINK};
 
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ impl Journal {
             made.map_err(Error::file(directory, "make the directory"))?;
         }
         let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).mode(0o600).open(path);
+        let file = options.read(true).append(true).create(true).mode(0o600).custom_flags(NO_LINK).open(path);
         let file = file.map_err(Error::file(path, "open it"))?;
         let file = lock::wait(file, path, GONE).map_err(|error| match error {
             Error::Locked { path, .. } => Error::Kept { path },
@@ -167,7 +167,8 @@ pub(super) fn add(path: &Path, changes: &[(Prefix, Option<&Block>)]) -> Result<(
     let _lock = Lock::directory(directory)?;
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
-        let mut file = match options.read(true).append(true).create(blocks).mode(0o600).open(path) {
+        options.read(true).append(true).create(blocks).mode(0o600).custom_flags(NO_LINK);
+        let mut file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };

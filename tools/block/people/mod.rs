@@ -6,16 +6,19 @@
 //! | `by_hand.rs` | `block` |
 //! | `status.rs`, `report.rs` | `status`; how one backend is |
 //! | `why.rs` | `why` |
+//! | `taking_back.rs` | `unblock`, of what a running one still tries |
 //! | `opening.rs` | `panic` and `resume` |
 
 mod by_hand;
 mod opening;
 mod report;
 mod status;
+mod taking_back;
 mod why;
 
 pub(crate) use by_hand::block;
 pub(crate) use opening::{panic, resume};
 pub(crate) use report::Report;
 pub(crate) use status::status;
+pub(crate) use taking_back::take_back;
 pub(crate) use why::why;

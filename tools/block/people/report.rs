@@ -4,6 +4,7 @@ use psentry_records::Timestamp;
 use psentry_stage::printable;
 use serde::{Deserialize, Serialize};
 
+use crate::brake::Holding;
 use crate::control::line;
 use crate::note::moment;
 use crate::panic::Order;
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) standing: Option<usize>,
     /// How many failed and are tried again.
     pub(crate) failing: usize,
+    /// How many are made once somebody has logged out.
+    pub(crate) waiting: usize,
     /// The latest failure, and when that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
@@ -38,6 +41,9 @@ pub(crate) struct Report {
     /// The panic that holds, as this psentry-block sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) panic: Option<Order>,
+    /// That the brake holds, of all backends together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) brake: Option<Holding>,
 }
 
 impl Report {
@@ -73,6 +79,7 @@ impl Report {
             self.backend.clone(),
             self.enforced(),
             self.failing.to_string(),
+            self.waiting.to_string(),
             self.since.map_or_else(|| "-".to_owned(), moment),
             when(&self.repair, self.repaired),
             when(&self.error, self.error_at),
@@ -81,7 +88,8 @@ impl Report {
 
     /// What the cells of a row are.
     pub(super) fn head() -> Vec<String> {
-        ["BACKEND", "ENFORCED", "FAILING", "SINCE", "LAST REPAIR", "LATEST ERROR"].map(str::to_owned).to_vec()
+        let head = ["BACKEND", "ENFORCED", "FAILING", "WAITING", "SINCE", "LAST REPAIR", "LATEST ERROR"];
+        head.map(str::to_owned).to_vec()
     }
 }
 

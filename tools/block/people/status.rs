@@ -8,6 +8,7 @@ use psentry_records::Prefix;
 use serde::Serialize;
 
 use super::Report;
+use crate::brake::Holding;
 use crate::cli::Flags;
 use crate::commands::{print, readers, say};
 use crate::control::client::{Silence, TELLING, What, ask};
@@ -27,6 +28,9 @@ struct Summary<'a> {
     /// The panic that holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     panic: Option<&'a Order>,
+    /// That the brake holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brake: Option<Holding>,
 }
 
 /// Says how it is.
@@ -60,21 +64,22 @@ pub(crate) fn status(flags: &Flags) -> Result<(), Error> {
     // Whoever may ask need not be able to look.
     let told = || reports.iter().find_map(|report| report.panic.clone());
     let panic = Panic::of(flags).holds().or_else(told);
+    let brake = reports.iter().find_map(|report| report.brake);
     let short: Vec<&Report> = reports.iter().filter(|report| !report.is_whole()).collect();
-    let enforced =
-        short.is_empty() && trouble.is_none() && panic.is_none() && !matches!(daemon, "hangs" | "dead");
+    let held = panic.is_some() || brake.is_some();
+    let enforced = short.is_empty() && trouble.is_none() && !held && !matches!(daemon, "hangs" | "dead");
     let text = if io::stdout().is_terminal() {
         let rows: Vec<Vec<String>> =
             std::iter::once(Report::head()).chain(reports.iter().map(Report::row)).collect();
         lined_up(&rows).into_bytes()
     } else {
-        let summary = Summary { enforced, daemon, panic: panic.as_ref() };
+        let summary = Summary { enforced, daemon, panic: panic.as_ref(), brake };
         reports.iter().map(Report::line).chain([line(&summary)]).flatten().collect()
     };
     print(&text)?;
-    let why = match (panic, short.first()) {
+    let why = match (panic.map(|order| order.sentence()).or(brake.map(Holding::sentence)), short.first()) {
         _ if enforced => return Ok(()),
-        (Some(order), _) => order.sentence(),
+        (Some(why), _) => why,
         (None, Some(report)) => {
             let error = report.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
             format!("not everything is enforced: {} {}{error}", report.backend, report.enforced())

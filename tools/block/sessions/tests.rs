@@ -6,7 +6,7 @@ const GRACE: Duration = Duration::from_secs(180);
 
 fn at(addr: &str, cookie: u8) -> (Use, Connection) {
     let peer = addr.parse().unwrap();
-    (Use::Login, Connection { local: 22, peer, remote: 40_000, cookie: [cookie; 8] })
+    (Use::Login, Connection { local: 22, peer, remote: 40_000, transparent: false, cookie: [cookie; 8] })
 }
 
 fn sight(connections: &[(Use, Connection)], record: Option<&[&str]>) -> Sight {

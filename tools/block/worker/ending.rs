@@ -57,6 +57,8 @@ impl Worker {
         for scope in self.scopes_with(failed) {
             self.give_up(scope);
         }
+        // What slipped in before the panic was seen.
+        self.open_up();
         if let Some(latest) = self.latest() {
             let what = if own_clock { "when the last block ends on" } else { "to renew its blocks on" };
             self.reporter.tell(&format!(

@@ -30,6 +30,8 @@ impl Worker {
             let jobs = missing.iter().filter_map(|scope| job(self, *scope)).collect();
             self.work(jobs);
         }
+        // What slipped in before the panic was seen.
+        self.open_up();
         let stands = |scope: &&Prefix| self.schedule.get(**scope).is_some_and(|plan| plan.stands().is_some());
         let back = missing.iter().filter(stands).count();
         if let Some(memory) = self.memory.as_ref().filter(|_| back > 0) {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use super::Worker;
+use crate::brake::Holding;
 use crate::control::Answer;
 use crate::inbox::Tell;
 use crate::people::Report;
@@ -18,7 +19,7 @@ impl Worker {
     pub(super) fn tell(&mut self) {
         for (what, answers) in self.inbox.questions() {
             let lines = match what {
-                Tell::Status => self.report().line(),
+                Tell::Status(brake) => self.report(brake).line(),
                 Tell::Why(addr) => self.blocks_around(addr),
             };
             // Whoever asked may have left.
@@ -26,10 +27,14 @@ impl Worker {
         }
     }
 
-    fn report(&mut self) -> Report {
+    fn report(&mut self, brake: Option<Holding>) -> Report {
         let now = Timestamp::now();
-        let wanted: HashSet<Prefix> = self.scopes_with(|plan| is_wanted(plan, now)).into_iter().collect();
-        let fails = |plan: &Plan| matches!(plan.state, State::Failing { .. } | State::Leaving { .. });
+        // What must not be done yet is not missing.
+        let waits = |plan: &Plan| matches!(plan.state, State::Failing { refused: true, .. });
+        let wanted = self.scopes_with(|plan| is_wanted(plan, now) && !waits(plan));
+        let wanted: HashSet<Prefix> = wanted.into_iter().collect();
+        let fails =
+            |plan: &Plan| matches!(plan.state, State::Failing { refused: false, .. } | State::Leaving { .. });
         let failing = self.scopes_with(fails).len();
         let standing = self.backend.standing(&wanted);
         let unread = standing.as_ref().err().map(|error| (now, error.to_string()));
@@ -42,11 +47,13 @@ impl Worker {
             wanted: Some(wanted.len()),
             standing: standing.ok().map(|standing| standing.len()),
             failing,
+            waiting: self.scopes_with(waits).len(),
             error,
             error_at,
             repair,
             repaired,
             panic: self.panic.holds(),
+            brake,
         }
     }
 

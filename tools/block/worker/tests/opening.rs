@@ -60,3 +60,29 @@ fn declared_in_the_midst_of_it_what_slipped_in_goes() {
     assert_eq!(bench.stands(), None);
     assert!(panic.end().unwrap());
 }
+
+#[test]
+fn declared_in_the_midst_of_putting_back_or_of_the_last_try_nothing_slips_in() {
+    for remembered in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let panic = Panic::looks_in(&[directory.path()]);
+        let missing = if remembered { vec![(scope(), block(from_now(600)))] } else { Vec::new() };
+        let mut bench = bench(Left { missing, ..Left::default() });
+        bench.worker.heed(panic.clone());
+        if !remembered {
+            bench.break_it(true);
+            bench.ask(from_now(600), None);
+            bench.break_it(false);
+        }
+        let order = panic.clone();
+        bench.fake.0.lock().unwrap().meanwhile =
+            Some(Box::new(move || order.declare(&Order::now(None)).unwrap()));
+        if remembered {
+            bench.worker.restore();
+        } else {
+            bench.worker.last_try();
+        }
+        assert!(panic.holds().is_some(), "it was tried");
+        assert_eq!(bench.stands(), None);
+    }
+}
