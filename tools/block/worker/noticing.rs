@@ -85,9 +85,11 @@ impl Worker {
         }
         // With damage beside it, what is missing was not chosen.
         if let (Some(who), None) = (edited, &self.damage) {
-            // What is about to end may have ended: nobody let it in.
-            let soon = Timestamp::now().plus(SLACK);
-            let lasts = |plan: &Plan| plan.stands().is_some_and(|block| !block.is_over(soon));
+            // What the kernel is about to end may have ended: nobody let it in.
+            let soon = self.backend.ends_by_itself().then(|| Timestamp::now().plus(SLACK));
+            let lasts = |plan: &Plan| {
+                plan.stands().is_some_and(|block| !soon.is_some_and(|soon| block.is_over(soon)))
+            };
             let_in.extend(self.scopes_with(lasts).into_iter().map(|scope| (scope, who.clone())));
         }
         self.let_all_in(let_in);

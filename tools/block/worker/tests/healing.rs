@@ -155,3 +155,18 @@ fn what_is_over_because_the_clock_was_set_forward_is_ended_even_where_the_kernel
         assert_eq!(bench.stands().is_none(), set_forward, "the kernel is trusted else");
     }
 }
+
+/// What the kernel ends may just have ended; what only psentry-block ends was taken out by somebody, however little was
+/// left of it.
+#[test]
+fn who_is_taken_out_shortly_before_the_end_was_let_in_unless_the_kernel_ends_blocks() {
+    for ends_by_itself in [false, true] {
+        let mut bench = bench(Left::default());
+        bench.fake.0.lock().unwrap().ends_by_itself = ends_by_itself;
+        bench.ask(from_now(1), None);
+        bench.fake.0.lock().unwrap().stands.clear();
+        bench.others(Noticed { edited: somebody(), ..Noticed::default() });
+        bench.worker.notice();
+        assert_eq!(bench.is_let_in(), !ends_by_itself);
+    }
+}
