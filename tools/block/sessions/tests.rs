@@ -1,3 +1,5 @@
+//! Who counts as logged in, tried with connections and moments that are made up.
+
 use proptest::prelude::*;
 
 use super::*;
