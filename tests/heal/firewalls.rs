@@ -73,7 +73,7 @@ const VANDALS: [(&str, &[&str]); 2] = [
             "ipset flush psentry4",
             "iptables -F; ip6tables -F",
             "iptables -F FORWARD",
-            "iptables -F; sleep 0.1; ipset destroy psentry4",
+            "until iptables -F && ipset destroy psentry4; do :; done",
         ],
     ),
 ];

@@ -16,7 +16,7 @@
 //! | `people/`, `panic.rs` | `block`, `status`, `why`, `panic`, `resume`; what a panic is |
 //! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
-//! | `note.rs`, `lock.rs` | what several backends need; netlink and programs are in `tools/kernel` |
+//! | `note.rs`, `lock.rs`, `effort.rs` | what several backends need; netlink and programs are in `tools/kernel` |
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod braking;
 pub mod cli;
 mod commands;
 mod control;
+mod effort;
 mod error;
 pub mod extent;
 pub mod guard;

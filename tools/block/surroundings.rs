@@ -10,13 +10,14 @@ use psentry_kernel::{Connection, Ports, Surroundings, Transport, connections, li
 use psentry_records::{Ignore, Prefix};
 
 use crate::allow::Allow;
+use crate::effort::spent;
 use crate::error::Error;
 use crate::guard::refusal;
 use crate::logind;
 use crate::sessions::{Sessions, Sight, Use};
 
-/// How long what was seen counts at most while there is much to ask, and for how many times as long as it took to see:
-/// so looking takes a fiftieth of the time, and more only where it takes longer than 20 ms. When there is less to ask it
+/// How long what was seen counts at most while there is much to ask, and for how many times as long as the processor took
+/// to see it: so looking takes a fiftieth of the time, and more only where it takes longer than 20 ms. When there is less to ask it
 /// may take a fifth.
 const FRESH: Duration = Duration::from_secs(1);
 const WORTH: u32 = 50;
@@ -47,7 +48,7 @@ struct Seen {
     news: Vec<String>,
 }
 
-/// What was seen, when, how long it took to see, and for how many times as long it counts.
+/// What was seen, when, how much of the processor's time it took to see, and for how many times as long it counts.
 struct Fresh<T> {
     when: Instant,
     took: Duration,
@@ -63,8 +64,8 @@ impl<T> Fresh<T> {
             Some(before) => Ok(before),
             None => {
                 let when = Instant::now();
-                let what = see()?;
-                Ok(Fresh { when, took: when.elapsed(), worth: WORTH, what })
+                let (what, took) = spent(see);
+                Ok(Fresh { when, took, worth: WORTH, what: what? })
             }
         }
     }

@@ -99,9 +99,22 @@ impl Link {
         doing: &'static str,
         requests: Vec<Request<M>>,
     ) -> Result<Vec<Result<(), Errno>>, Error> {
+        let codes = self.codes(doing, requests)?;
+        Ok(codes
+            .into_iter()
+            .map(|code| if code == 0 { Ok(()) } else { Err(Errno::from_raw(code)) })
+            .collect())
+    }
+
+    /// As `batch`, for a subsystem that has more numbers than errno: 0, or the number of the error.
+    pub fn codes<M: NetlinkSerializable>(
+        &mut self,
+        doing: &'static str,
+        requests: Vec<Request<M>>,
+    ) -> Result<Vec<i32>, Error> {
         let first = self.sequence.wrapping_add(1);
-        let mut answers: Vec<Option<Result<(), Errno>>> =
-            requests.iter().map(|request| if request.acked { None } else { Some(Ok(())) }).collect();
+        let mut answers: Vec<Option<i32>> =
+            requests.iter().map(|request| if request.acked { None } else { Some(0) }).collect();
         self.outgoing.clear();
         for request in requests {
             let ack = if request.acked { NLM_F_ACK } else { 0 };
@@ -120,15 +133,15 @@ impl Link {
                 }
                 let Some(answer) = answers.get_mut(at) else { continue };
                 let unasked = answer.is_some();
-                let code = payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
-                *answer = Some(if code == 0 { Ok(()) } else { Err(Errno::from_raw(-code)) });
-                if let (true, Some(Err(errno))) = (unasked, *answer) {
+                let code = error_code(payload);
+                *answer = Some(code);
+                if unasked && code != 0 {
                     // The frame of the batch was refused, and with it everything inside.
-                    return Ok(vec![Err(errno); answers.len()]);
+                    return Ok(vec![code; answers.len()]);
                 }
             }
         }
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Errno::ENODATA))).collect())
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Errno::ENODATA as i32)).collect())
     }
 
     /// Sends one request and waits for its acknowledgement.
@@ -215,11 +228,11 @@ impl Link {
                     continue;
                 }
                 interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
-                let code = payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                let code = error_code(payload);
                 match header.message_type {
                     netlink_packet_core::NLMSG_NOOP => {}
                     netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE if code != 0 => {
-                        return Ok(Err(Errno::from_raw(-code)));
+                        return Ok(Err(Errno::from_raw(code)));
                     }
                     netlink_packet_core::NLMSG_ERROR | netlink_packet_core::NLMSG_DONE => {
                         return Ok(Ok((!interrupted).then_some(list)));
@@ -273,6 +286,11 @@ impl Link {
             let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         }
     }
+}
+
+/// The number of the error that an answer begins with; 0: all went well.
+fn error_code(answer: &[u8]) -> i32 {
+    answer.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code).saturating_neg())
 }
 
 /// A message as its protocol's crate reads it.

@@ -6,13 +6,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use psentry_records::Prefix;
 
+use super::lock;
 use crate::backend::{Change, Cleared, Effect, Noticed};
 use crate::error::Error;
-use crate::lock::Lock;
+use crate::lock::{Lock, NO_LINK};
 
 /// Beyond that it is begun anew: what stands in it was read long ago.
 const LONG: u64 = 64 * 1024;
@@ -39,7 +40,7 @@ pub(super) enum Decision {
 impl Book {
     /// From now on decisions are read.
     pub(super) fn open(lock: &Lock) -> Result<Self, Error> {
-        let file = File::open(lock.path()).map_err(Error::file(lock.path(), "read it"))?;
+        let file = open(lock).map_err(Error::file(lock.path(), "read it"))?;
         let read = file.metadata().map_or(0, |meta| meta.len());
         Ok(Book { file, read })
     }
@@ -49,7 +50,7 @@ impl Book {
         let mut lines = String::new();
         let mut read = || -> io::Result<()> {
             self.read_on(&mut lines)?;
-            let now = File::open(lock.path())?;
+            let now = open(lock)?;
             let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
             if place(&now)? != place(&self.file)? {
                 (self.file, self.read) = (now, 0);
@@ -83,13 +84,40 @@ impl Book {
     }
 }
 
+/// What was decided on `backend` since it was last asked, for one who looks what stands. Gives the lock back, unless all was
+/// taken away: then nothing is left behind, not even the lock, and there is nothing to look at.
+pub(super) fn read(
+    book: &mut Option<Book>,
+    backend: &str,
+    lock: Lock,
+) -> Result<(Noticed, Option<Lock>), Error> {
+    let noticed = match book {
+        Some(book) => book.decided(&lock, backend)?,
+        None => Noticed::default(),
+    };
+    if noticed.cleared.is_some() {
+        lock.remove();
+        return Ok((noticed, None));
+    }
+    Ok((noticed, Some(lock)))
+}
+
+/// What was decided on `backend`, for one who has heard that something changed. Should the lock not be had, it is only not
+/// known whether it was psentry-block.
+pub(super) fn beside(book: &mut Option<Book>, backend: &str) -> Result<Noticed, Error> {
+    match (book, lock()) {
+        (Some(book), Ok(lock)) => book.decided(&lock, backend),
+        _ => Ok(Noticed::default()),
+    }
+}
+
 /// Writes down what is decided on `backend`, while the lock is held.
 pub(super) fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Result<(), Error> {
     if decisions.is_empty() {
         return Ok(());
     }
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).open(lock.path())?;
+        let mut file = OpenOptions::new().append(true).custom_flags(NO_LINK).open(lock.path())?;
         if file.metadata()?.len() > LONG {
             file.set_len(0)?;
         }
@@ -121,6 +149,10 @@ pub(super) fn write_released(
             *effect = Err(error.clone());
         }
     }
+}
+
+fn open(lock: &Lock) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(NO_LINK).open(lock.path())
 }
 
 fn parse(backend: &str, line: &str) -> Option<Decision> {

@@ -11,8 +11,8 @@ use netlink_packet_core::NetlinkHeader;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use psentry_kernel::watch::{NFTABLES, Watch};
 
-use super::super::SOMEBODY;
-use super::super::attributes::{attribute, text};
+use crate::backends::SOMEBODY;
+use crate::backends::attributes::{attribute, text};
 use crate::error::Error;
 
 // Numbers of messages and attributes, from linux/netfilter/nf_tables.h.
@@ -177,8 +177,8 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::attributes::put;
     use super::*;
+    use crate::backends::attributes::put;
 
     /// A kind of message, its table, and the names of its attributes.
     type Message<'a> = (u16, &'a str, &'a [(u16, &'a str)]);

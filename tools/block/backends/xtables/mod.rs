@@ -5,34 +5,28 @@
 //! | what others do is known by | |
 //! |---|---|
 //! | `hearing.rs` | rules that nf_tables keeps: the kernel tells |
-//! | `header.rs` | sets of ipset: the kernel tells nothing, and is asked how many entries they have |
+//! | `ipset/looking.rs` | sets of ipset: the kernel tells nothing, and is asked how many entries they have |
 //! | `-S` | rules of the legacy variant: the kernel tells nothing, and they are read again |
 //! | `book.rs` | whether it was psentry-block itself |
 //! | `order.rs` | what stands before our rule |
 
-mod batches;
 mod book;
-mod chains;
+mod families;
 mod ground;
-mod header;
 mod hearing;
 mod ipset;
 mod iptables;
-mod lines;
-mod listed;
-mod matches;
+mod listening;
 mod order;
 mod place;
 mod rules;
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::time::Duration;
 
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
 use self::rules::Rules;
-use super::installed;
 use crate::error::Error;
 use crate::lock::Lock;
 use psentry_kernel::{Error as Below, Program};
@@ -46,7 +40,7 @@ const NOT_ROOT: &str = "you must be root";
 /// The filter table of one family.
 pub(super) struct Filter {
     backend: &'static str,
-    pub(super) ipv4: bool,
+    ipv4: bool,
     iptables: Program,
     restore: Program,
     /// The processes that changed it for us, since that was last asked.
@@ -57,20 +51,6 @@ pub(super) struct Filter {
 pub(super) const PROGRAMS: [&str; 2] = ["iptables", "iptables-restore"];
 
 impl Filter {
-    /// The tables of this machine: IPv4, and IPv6 where the kernel has it.
-    pub(super) fn find(backend: &'static str) -> Result<Vec<Filter>, Error> {
-        let family = |ipv4: bool, names: [&str; 2]| -> Result<Filter, Error> {
-            let [iptables, restore] = names;
-            let (iptables, restore) = (installed(backend, iptables)?, installed(backend, restore)?);
-            Ok(Filter { backend, ipv4, iptables, restore, ran: RefCell::default() })
-        };
-        let mut found = vec![family(true, PROGRAMS)?];
-        if Path::new("/proc/net/if_inet6").exists() {
-            found.push(family(false, ["ip6tables", "ip6tables-restore"])?);
-        }
-        Ok(found)
-    }
-
     /// What a machine without the family says of a block of it.
     fn absent(ipv4: bool) -> Error {
         let family = if ipv4 { "IPv4" } else { "IPv6" };

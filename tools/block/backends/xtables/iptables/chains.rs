@@ -1,10 +1,10 @@
 //! The chains in which the blocks of iptables are rules, and the jumps that lead to them. Says what is to be done, and
 //! does nothing.
 
-use super::Filter;
+use super::super::Filter;
+use super::super::place::{BUILTIN, Placing};
+use super::super::rules::{Rule, Rules};
 use super::listed::{IN, OUT};
-use super::place::{BUILTIN, Placing};
-use super::rules::{Rule, Rules};
 use crate::error::Error;
 use crate::extent::Extent;
 

@@ -1,8 +1,8 @@
 //! The rules of iptables that ask ipset's sets, in the words in which `iptables -S` lists them. Writes text, runs nothing.
 
-use super::lines::{is_of_ports, set, set_of_ports};
-use super::place::{DROP, answers};
-use super::rules::Rule;
+use super::super::place::{DROP, answers};
+use super::super::rules::Rule;
+use super::elements::{is_of_ports, set, set_of_ports};
 use crate::extent::Extent;
 
 /// What spares connections.

@@ -1,10 +1,8 @@
 //! Changes that are made together: by one program for each family, and in halves if it objects.
 
-use psentry_kernel::Error as Below;
-use psentry_records::Prefix;
-
 use crate::backend::{Change, Effect};
 use crate::error::Error;
+use psentry_kernel::Error as Below;
 
 /// How many times a batch that fails is halved. Two bad changes among a thousand are found with less.
 const PATIENCE: u32 = 24;
@@ -40,27 +38,10 @@ fn halve(
     }
 }
 
-/// Has each family's changes made together, and puts the results in the order of the changes.
-pub(super) fn by_family(
-    changes: &[Change],
-    mut apply: impl FnMut(bool, &[&Change]) -> Vec<Result<Effect, Error>>,
-) -> Vec<Result<Effect, Error>> {
-    let of = |ipv4: bool| -> Vec<&Change> {
-        changes.iter().filter(|change: &&Change| change.scope.is_ipv4() == ipv4).collect()
-    };
-    let mut results = [true, false].map(|ipv4| {
-        let changes = of(ipv4);
-        let results = if changes.is_empty() { Vec::new() } else { apply(ipv4, &changes) };
-        results.into_iter()
-    });
-    let [v4, v6] = &mut results;
-    let result = |scope: Prefix| if scope.is_ipv4() { v4.next() } else { v6.next() };
-    let missing = || Err(Error::Unfinished("a change has no result; this is a bug of psentry".to_owned()));
-    changes.iter().map(|change| change.scope).map(result).map(|r| r.unwrap_or_else(missing)).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use psentry_records::Prefix;
+
     use super::*;
     use crate::backend::{Block, Wish};
 

@@ -3,8 +3,8 @@
 
 use psentry_records::{Prefix, Proto};
 
-use super::place::{DROP, answers};
-use super::rules::{Rule, Rules};
+use super::super::place::{DROP, answers};
+use super::super::rules::{Rule, Rules};
 use crate::backend::{Block, Entry};
 use crate::extent::Extent;
 use crate::note::{self, Noted};

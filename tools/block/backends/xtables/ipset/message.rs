@@ -1,0 +1,201 @@
+//! What is said to ipset over netlink, and what it answers (linux/netfilter/ipset/ip_set.h): no process is started for it.
+//! Builds messages and reads them, sends none.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
+};
+use psentry_records::Prefix;
+
+use crate::backends::attributes::{attribute, attributes, nest, put, text};
+
+// Numbers from linux/netfilter/ipset/ip_set.h.
+const SUBSYSTEM: u8 = 6;
+const LIST: u8 = 7;
+const ADD: u8 = 9;
+const DELETE: u8 = 10;
+const PROTOCOL: u16 = 1;
+const NAME: u16 = 2;
+const FLAGS: u16 = 6;
+const DATA: u16 = 7;
+const ELEMENTS_OF: u16 = 8;
+
+// What a set tells of itself.
+const SIZE: u16 = 19;
+const ELEMENTS: u16 = 24;
+const REFERENCES: u16 = 25;
+
+// What makes an element.
+const ADDRESS: u16 = 1;
+const IPV4: u16 = 1;
+const IPV6: u16 = 2;
+const LENGTH: u16 = 3;
+const PORT: u16 = 4;
+const TIMEOUT: u16 = 6;
+const TRANSPORT: u16 = 7;
+const ITS_FLAGS: u16 = 8;
+const COMMENT: u16 = 26;
+
+/// The flag of an element that is an exception.
+const NO_MATCH: u32 = 1 << 2;
+
+/// The oldest version of the protocol that the kernel still takes, and every kernel of the last ten years does.
+const VERSION: u8 = 6;
+
+/// No entries are to be sent.
+const HEADER_ONLY: u32 = 1 << 2;
+
+/// The flag of an attribute whose bytes are in the order of the network.
+const NET_BYTEORDER: u16 = 0x4000;
+
+/// The family and the version, before the attributes of a message.
+const BEFORE: usize = 4;
+
+/// The longest comment that ipset takes, in bytes.
+const LONGEST_COMMENT: usize = 255;
+
+/// What the kernel says of a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Header {
+    /// How many entries it has that are not over.
+    pub(super) entries: u32,
+    /// How many rules match it.
+    pub(super) references: u32,
+    /// How many entries it may have.
+    pub(super) size: u32,
+}
+
+/// By what ipset knows an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) scope: Prefix,
+    /// The number of a transport, and a port of it; `None`: all.
+    pub(super) port: Option<(u8, u16)>,
+}
+
+/// What ipset keeps of an element.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Kept {
+    pub(super) key: Key,
+    /// The seconds that are left; 0: for ever.
+    pub(super) seconds: u32,
+    pub(super) comment: Option<String>,
+}
+
+/// The question what the kernel says of a set.
+pub(super) fn header_of(set: &str) -> NetfilterMessage {
+    message(LIST, set, Some(number(FLAGS, HEADER_ONLY)))
+}
+
+/// The question what is in a set.
+pub(super) fn list(set: &str) -> NetfilterMessage {
+    message(LIST, set, None)
+}
+
+/// Adds an element, or gives the one that is there another time and comment.
+pub(super) fn add(set: &str, key: Key, seconds: u32, comment: &str) -> NetfilterMessage {
+    let mut data = words(key, Some(seconds));
+    let mut comment: Vec<u8> = comment.bytes().take(LONGEST_COMMENT).collect();
+    comment.push(0);
+    put(&mut data, COMMENT, &comment);
+    message(ADD, set, Some(DefaultNla::new(DATA | NLA_F_NESTED, data)))
+}
+
+/// Takes an element out; with NLM_F_EXCL it has to be there.
+pub(super) fn delete(set: &str, key: Key) -> NetfilterMessage {
+    message(DELETE, set, Some(DefaultNla::new(DATA | NLA_F_NESTED, words(key, None))))
+}
+
+/// In ipset's own order.
+fn words(Key { scope, port }: Key, seconds: Option<u32>) -> Vec<u8> {
+    let mut data = Vec::new();
+    nest(&mut data, ADDRESS, |data| match scope.addr() {
+        IpAddr::V4(v4) => put(data, IPV4 | NET_BYTEORDER, &v4.octets()),
+        IpAddr::V6(v6) => put(data, IPV6 | NET_BYTEORDER, &v6.octets()),
+    });
+    put(&mut data, LENGTH, &[scope.len()]);
+    if let Some((_, port)) = port {
+        put(&mut data, PORT | NET_BYTEORDER, &port.to_be_bytes());
+    }
+    if let Some(seconds) = seconds {
+        put(&mut data, TIMEOUT | NET_BYTEORDER, &seconds.to_be_bytes());
+    }
+    if let Some((transport, _)) = port {
+        put(&mut data, TRANSPORT, &[transport]);
+    }
+    data
+}
+
+fn message(message_type: u8, set: &str, last: Option<DefaultNla>) -> NetfilterMessage {
+    let mut attributes = vec![
+        DefaultNla::new(PROTOCOL, vec![VERSION]),
+        DefaultNla::new(NAME, [set.as_bytes(), &[0]].concat()),
+    ];
+    attributes.extend(last);
+    let subsys = NetfilterSubsystem::Other(SUBSYSTEM);
+    let inner = NetfilterMessageInner::Other { subsys, message_type, attributes };
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), inner)
+}
+
+fn number(kind: u16, number: u32) -> DefaultNla {
+    DefaultNla::new(kind | NET_BYTEORDER, number.to_be_bytes().to_vec())
+}
+
+/// What a message says of its set; `None`: it is not the first of a list.
+pub(super) fn header(message: &[u8]) -> Option<Header> {
+    let data = attribute(message.get(BEFORE..)?, DATA)?;
+    let mut header = Header::default();
+    for (kind, value) in attributes(data) {
+        let number = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+        match (kind, number) {
+            (ELEMENTS, Some(number)) => header.entries = number,
+            (REFERENCES, Some(number)) => header.references = number,
+            (SIZE, Some(number)) => header.size = number,
+            _ => {}
+        }
+    }
+    Some(header)
+}
+
+/// The elements that a message of a list tells of.
+pub(super) fn elements(message: &[u8]) -> Vec<Kept> {
+    let of = message.get(BEFORE..).and_then(|body| attribute(body, ELEMENTS_OF)).unwrap_or_default();
+    attributes(of).filter(|(kind, _)| *kind == DATA).filter_map(|(_, data)| element(data)).collect()
+}
+
+/// One of them; `None`: it is an exception, which shuts nobody out.
+fn element(data: &[u8]) -> Option<Kept> {
+    let (mut addr, mut length, mut port, mut transport) = (None, None, None, None);
+    let (mut seconds, mut comment) = (0, None);
+    for (kind, value) in attributes(data) {
+        match kind {
+            ADDRESS => addr = address(value),
+            LENGTH => length = value.first().copied(),
+            PORT => port = value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes)),
+            TRANSPORT => transport = value.first().copied(),
+            TIMEOUT => seconds = u32::from_be_bytes(*value.first_chunk()?),
+            ITS_FLAGS if u32::from_be_bytes(*value.first_chunk()?) & NO_MATCH != 0 => return None,
+            COMMENT => comment = Some(String::from_utf8_lossy(text(value)).into_owned()),
+            _ => {}
+        }
+    }
+    // As a text, so that a range of IPv6 with an address in it that looks mapped is read as one of IPv6.
+    let scope = match length {
+        Some(length) => format!("{}/{length}", addr?).parse().ok()?,
+        None => Prefix::host(addr?),
+    };
+    Some(Kept { key: Key { scope, port: transport.zip(port) }, seconds, comment })
+}
+
+fn address(value: &[u8]) -> Option<IpAddr> {
+    attributes(value).find_map(|(kind, bytes)| match kind {
+        IPV4 => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
+        IPV6 => Some(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

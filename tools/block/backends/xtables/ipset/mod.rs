@@ -1,0 +1,241 @@
+//! Blocks as entries of ipset's sets, one for each family and one more for single ports, matched by rules at the top of
+//! INPUT and FORWARD. The kernel ends them.
+//!
+//! | | |
+//! |---|---|
+//! | `elements.rs` | which elements a block is |
+//! | `message.rs` | how the kernel is told and tells of them |
+//! | `sets.rs` | asks it |
+//! | `putting.rs` | changes as steps in the sets |
+//! | `matches.rs` | the rules that match the sets |
+//! | `looking.rs` | whether all of it stands |
+
+mod elements;
+mod looking;
+mod matches;
+mod message;
+mod putting;
+mod sets;
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use psentry_records::{Prefix, Timestamp};
+
+use self::elements::{Element, LONGEST, set, set_of_ports};
+use self::looking::{Seen, Stood};
+use self::matches::{is_ours, rules_of};
+use self::sets::Sets;
+use super::book::{self, Book, Decision};
+use super::families::{FAMILIES, Filters, by_family};
+use super::hearing::Told;
+use super::listening::Listening;
+use super::order::Order;
+use super::place::{BUILTIN, Placing};
+use super::rules::{Rule, Rules};
+use super::{Filter, LOOK, lock};
+use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed};
+use crate::error::Error;
+use crate::extent::{Extent, Ports};
+
+const NAME: &str = "ipset";
+
+/// The backend.
+pub(crate) struct Ipset {
+    sets: Sets,
+    filters: Filters,
+    extent: Extent,
+    /// Whether single ports are shut, or an earlier run did so.
+    ports: bool,
+    /// What others do to the rules, as nf_tables tells it, and what was heard; without it, as it is looked for.
+    listening: Listening,
+    heard: Told,
+    book: Option<Book>,
+    order: Order,
+    /// What is known of the rules and sets of each family.
+    stood: [Option<Stood>; 2],
+    seen: [Seen; 2],
+}
+
+impl Ipset {
+    pub(crate) fn find(extent: Extent) -> Result<Self, Error> {
+        Ok(Ipset {
+            sets: Sets::open()?,
+            filters: Filters::find(NAME)?,
+            extent,
+            ports: extent.ports == Ports::Probed,
+            listening: Listening::default(),
+            heard: Told::default(),
+            book: None,
+            order: Order::default(),
+            stood: [None, None],
+            seen: [Seen::default(), Seen::default()],
+        })
+    }
+
+    /// The sets of a family.
+    fn names(&self, ipv4: bool) -> impl Iterator<Item = &'static str> + use<> {
+        [Some(set(ipv4)), self.ports.then(|| set_of_ports(ipv4))].into_iter().flatten()
+    }
+
+    /// Makes sets and rules of a family, as far as they are missing, and takes away rules that other flags made; whether
+    /// something had to be done.
+    fn set_up(&mut self, ipv4: bool) -> Result<bool, Error> {
+        // What another psentry-block shuts stays shut.
+        self.ports |= self.sets.header(set_of_ports(ipv4))?.is_some();
+        let mut missing = false;
+        for name in self.names(ipv4) {
+            if self.sets.header(name)?.is_none() {
+                missing = true;
+                self.sets.make(name, ipv4)?;
+            }
+        }
+        let Some(filter) = self.filters.of(ipv4) else { return Ok(missing) };
+        let rules = filter.rules()?;
+        self.order.look(filter, &rules, |rule| is_ours(rule, ipv4));
+        let Placing { commands, gone } = self.placing(filter, &rules)?;
+        filter.change(&commands)?;
+        filter.restore_ground(gone.into_iter())?;
+        self.stands(ipv4)?;
+        Ok(missing || !commands.is_empty())
+    }
+
+    /// The rules that should match a family's sets in a builtin chain.
+    fn wanted(&self, ipv4: bool, chain: &str) -> Vec<String> {
+        let sets: Vec<&str> = self.names(ipv4).collect();
+        rules_of(self.extent, ipv4, chain, &sets)
+    }
+
+    /// What makes the rules what the flags say.
+    fn placing<'a>(&self, filter: &Filter, rules: &'a Rules) -> Result<Placing<'a>, Error> {
+        let mut placing = Placing::default();
+        for chain in BUILTIN {
+            let wanted = self.wanted(filter.ipv4, chain);
+            placing.commands.extend(filter.place(rules, chain, &wanted, |rule| is_ours(rule, filter.ipv4))?);
+            if wanted.is_empty() {
+                let ours = rules.chain(chain).filter(|rule| is_ours(rule, filter.ipv4));
+                placing.gone.extend(ours.map(|rule| (chain, rule)));
+            }
+        }
+        Ok(placing)
+    }
+
+    /// What the sets of a family hold.
+    fn all(&mut self, ipv4: bool, now: Timestamp) -> Result<Vec<Element>, Error> {
+        let mut found = Vec::new();
+        for name in [set(ipv4), set_of_ports(ipv4)] {
+            found.extend(self.sets.elements(name, now)?.unwrap_or_default());
+        }
+        Ok(found)
+    }
+}
+
+impl Backend for Ipset {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
+        let lock = lock()?;
+        self.book = Some(Book::open(&lock)?);
+        self.listening.begin(&self.filters)?;
+        for ipv4 in self.filters.families() {
+            self.set_up(ipv4)?;
+        }
+        self.list()
+    }
+
+    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
+        let lock = match lock() {
+            Ok(lock) => lock,
+            Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut effects = by_family(changes, |ipv4, changes| self.apply_family(ipv4, changes, now));
+        if self.book.is_none() {
+            book::write_released(&lock, NAME, changes, &mut effects);
+        }
+        effects
+    }
+
+    fn list(&mut self) -> Result<Vec<Entry>, Error> {
+        let mut found = Vec::new();
+        for ipv4 in FAMILIES {
+            found.extend(self.all(ipv4, Timestamp::now())?.into_iter().map(|element| element.entry));
+        }
+        Ok(Entry::gather(found))
+    }
+
+    fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.listening.watch()
+    }
+
+    fn noticed(&mut self) -> Result<Noticed, Error> {
+        self.hear();
+        let mut noticed = Noticed::default();
+        let heard = std::mem::take(&mut self.heard);
+        if heard != Told::default() {
+            noticed = book::beside(&mut self.book, NAME)?;
+            noticed.damaged = heard.damaged;
+        }
+        noticed.told = self.listening.take();
+        noticed.told.extend(self.order.take());
+        Ok(noticed)
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        Some(LOOK)
+    }
+
+    fn look(&mut self, should: Count) -> Result<Noticed, Error> {
+        let (mut noticed, lock) = book::read(&mut self.book, NAME, lock()?)?;
+        if lock.is_some() {
+            for ipv4 in FAMILIES {
+                self.look_at(ipv4, should.of(ipv4), &mut noticed)?;
+            }
+        }
+        Ok(noticed)
+    }
+
+    fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
+        let _lock = lock()?;
+        let mut missing = false;
+        for ipv4 in self.filters.holding(scopes) {
+            missing |= self.set_up(ipv4)?;
+        }
+        Ok(missing)
+    }
+
+    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
+        let lock = lock()?;
+        let mut found = Vec::new();
+        for filter in self.filters.all() {
+            let rules = filter.rules()?;
+            let ours: Vec<(&str, &Rule)> = BUILTIN
+                .into_iter()
+                .flat_map(|chain| rules.chain(chain).map(move |rule| (chain, rule)))
+                .filter(|(_, rule)| is_ours(rule, filter.ipv4))
+                .collect();
+            let commands: Vec<String> = ours.iter().map(|(_, rule)| rule.deletion()).collect();
+            filter.change(&commands)?;
+            filter.restore_ground(ours.into_iter())?;
+            for name in [set(filter.ipv4), set_of_ports(filter.ipv4)] {
+                if let Some(elements) = self.sets.elements(name, Timestamp::now())? {
+                    found.extend(elements.into_iter().map(|element| element.entry));
+                    self.sets.destroy(name)?;
+                }
+            }
+        }
+        self.stood = [None, None];
+        book::write(&lock, NAME, &[Decision::Flush])?;
+        lock.remove();
+        Ok(Entry::gather(found))
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        true
+    }
+
+    fn longest(&self) -> Option<Duration> {
+        Some(Duration::from_secs(LONGEST))
+    }
+}

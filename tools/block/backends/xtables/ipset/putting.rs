@@ -1,0 +1,119 @@
+//! Changes of one family as steps in its sets.
+
+use std::collections::{HashMap, HashSet};
+
+use nix::errno::Errno;
+use psentry_kernel::Error as Below;
+use psentry_records::{Prefix, Timestamp};
+
+use super::Ipset;
+use super::elements::{keys, seconds, set, set_of_ports};
+use super::message::Key;
+use super::sets::{Doing, Done, Step};
+use crate::backend::{Block, Change, Effect, Wish};
+use crate::backends::xtables::Filter;
+use crate::error::Error;
+use crate::note;
+
+/// The elements of single ports that stand of each scope.
+type Ports = HashMap<Prefix, Vec<Key>>;
+
+impl Ipset {
+    /// Makes changes of one family, and says of each what it came to.
+    pub(super) fn apply_family(
+        &mut self,
+        ipv4: bool,
+        changes: &[&Change],
+        now: Timestamp,
+    ) -> Vec<Result<Effect, Error>> {
+        if self.filters.of(ipv4).is_none() {
+            return changes.iter().map(|_| Err(Filter::absent(ipv4))).collect();
+        }
+        let steps = self
+            .ready(ipv4, changes, now)
+            .map(|ports| changes.iter().map(|change| steps(change, &ports, now)).collect::<Vec<_>>());
+        let steps = match steps {
+            Ok(steps) => steps,
+            Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut effects = self.take(&steps);
+        let gone: Vec<usize> =
+            (0..effects.len()).filter(|at| matches!(effects.get(*at), Some(Ok(None)))).collect();
+        if !gone.is_empty() {
+            // Somebody has just taken a set away.
+            let made = self.set_up(ipv4).map(drop);
+            for at in gone {
+                let again =
+                    made.clone().and_then(|()| self.take(steps.get(at..=at).unwrap_or_default()).remove(0));
+                if let Some(effect) = effects.get_mut(at) {
+                    *effect = again;
+                }
+            }
+        }
+        let still_gone = || Below::Refused { doing: "block", errno: Errno::ENOENT }.into();
+        effects.into_iter().map(|effect| effect.and_then(|effect| effect.ok_or_else(still_gone))).collect()
+    }
+
+    /// Has everything that blocks need in place; what stands of single ports of whom is to be let in.
+    fn ready(&mut self, ipv4: bool, changes: &[&Change], now: Timestamp) -> Result<Ports, Error> {
+        // A set that no rule matches blocks nobody: whoever flushed INPUT took the rule away.
+        if changes.iter().any(|change| change.block().is_some()) && !self.stood(ipv4)? {
+            self.set_up(ipv4)?;
+        }
+        let released: HashSet<Prefix> =
+            changes.iter().filter(|change| change.block().is_none()).map(|change| change.scope).collect();
+        let mut ports = Ports::new();
+        if !released.is_empty() {
+            for element in self.sets.elements(set_of_ports(ipv4), now)?.unwrap_or_default() {
+                if released.contains(&element.key.scope) {
+                    ports.entry(element.key.scope).or_default().push(element.key);
+                }
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Takes the steps of changes, all together; `None`: a set was not there.
+    fn take(&mut self, steps: &[Vec<Step>]) -> Vec<Result<Option<Effect>, Error>> {
+        let all: Vec<&Step> = steps.iter().flatten().collect();
+        let mut done = self.sets.take(&all).into_iter();
+        steps.iter().map(|steps| effect(steps, done.by_ref().take(steps.len()).collect())).collect()
+    }
+}
+
+/// The steps that make a change. Of whom only ports are to be shut, the whole is not, once they are.
+fn steps(change: &Change, ports: &Ports, now: Timestamp) -> Vec<Step> {
+    let scope = change.scope;
+    let out = |set, key| Step { set, doing: Doing::Delete(key) };
+    let whole = out(set(scope.is_ipv4()), Key { scope, port: None });
+    match &change.wish {
+        Wish::Block(block) => {
+            let mut steps = added(scope, block, now);
+            steps.extend((!block.ports.is_empty()).then_some(whole));
+            steps
+        }
+        Wish::Release(_) => {
+            let ports = ports.get(&scope).into_iter().flatten();
+            std::iter::once(whole).chain(ports.map(|key| out(set_of_ports(scope.is_ipv4()), *key))).collect()
+        }
+    }
+}
+
+fn added(scope: Prefix, block: &Block, now: Timestamp) -> Vec<Step> {
+    let (set, keys) = keys(scope, block);
+    let (seconds, note) = (seconds(block, now), note::write(block));
+    keys.into_iter().map(|key| Step { set, doing: Doing::Add(key, seconds, note.clone()) }).collect()
+}
+
+/// What a change came to by what its steps did.
+fn effect(steps: &[Step], done: Vec<Result<Done, Error>>) -> Result<Option<Effect>, Error> {
+    let mut effect = Effect::WasNotThere;
+    for (step, done) in steps.iter().zip(done) {
+        match (&step.doing, done?) {
+            (_, Done::Well) => effect = Effect::Done,
+            (Doing::Add(..), Done::NoSet) => return Ok(None),
+            (Doing::Delete(_), Done::NoSet) | (_, Done::WasNotThere) => {}
+        }
+    }
+    Ok(Some(effect))
+}

@@ -1,0 +1,186 @@
+//! The sets in the kernel. What is in them is asked for and changed over netlink, in microseconds; the program ipset, which
+//! knows what each kernel can, makes them and takes them away.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use netlink_packet_core::{NLM_F_EXCL, NetlinkHeader};
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::errno::Errno;
+use psentry_kernel::{Error as Below, Link, Program, Request};
+use psentry_records::Timestamp;
+
+use super::NAME;
+use super::elements::{Element, element, is_of_ports};
+use super::message::{self, Header, Key};
+use crate::backends::installed;
+use crate::error::Error;
+
+/// How many entries a set holds.
+const SIZE: u32 = 262_144;
+
+/// How many requests go to the kernel at once.
+const TOGETHER: usize = 1000;
+
+/// How long a set may still be in use after the last rule that matched it is gone.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
+// Answers of ipset beyond errno's, from linux/netfilter/ipset/ip_set.h.
+const NOT_THERE: i32 = 4103;
+const FULL: i32 = 4352;
+
+/// A way to the sets.
+pub(super) struct Sets {
+    ipset: Program,
+    link: Link,
+}
+
+/// One request for a set.
+pub(super) struct Step {
+    pub(super) set: &'static str,
+    pub(super) doing: Doing,
+}
+
+/// What is to be done.
+pub(super) enum Doing {
+    /// Puts an element in, or gives it these seconds and this comment.
+    Add(Key, u32, String),
+    /// Takes it out.
+    Delete(Key),
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub(super) enum Done {
+    /// As it was asked.
+    Well,
+    /// There was nothing to take out.
+    WasNotThere,
+    /// The set is not there.
+    NoSet,
+}
+
+impl Sets {
+    pub(super) fn open() -> Result<Self, Error> {
+        Ok(Sets { ipset: installed(NAME, NAME)?, link: Link::open(NETLINK_NETFILTER)? })
+    }
+
+    /// What the kernel says of a set; `None`: there is none of that name. The kernel counts the entries for it, which takes
+    /// some milliseconds for a hundred thousand.
+    pub(super) fn header(&mut self, set: &str) -> Result<Option<Header>, Error> {
+        let read = |_: &_, message: &[u8]| Ok(message::header(message));
+        let told = self.dump("count the entries of a set", &message::header_of(set), read)?;
+        Ok(told.and_then(|told| told.into_iter().flatten().next()))
+    }
+
+    /// What is in a set; `None`: there is no such set.
+    pub(super) fn elements(&mut self, set: &str, now: Timestamp) -> Result<Option<Vec<Element>>, Error> {
+        let read = |_: &_, message: &[u8]| Ok(message::elements(message));
+        let kept = self.dump("list the entries of a set", &message::list(set), read)?;
+        Ok(kept.map(|kept| kept.into_iter().flatten().filter_map(|kept| element(kept, now)).collect()))
+    }
+
+    fn dump<T>(
+        &mut self,
+        doing: &'static str,
+        question: &NetfilterMessage,
+        read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
+    ) -> Result<Option<Vec<T>>, Error> {
+        match self.link.dump_as(doing, question, read)? {
+            Ok(told) => Ok(Some(told)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(refused(doing, errno)),
+        }
+    }
+
+    /// Takes steps, and says of each what became of it.
+    pub(super) fn take(&mut self, steps: &[&Step]) -> Vec<Result<Done, Error>> {
+        let mut done = Vec::with_capacity(steps.len());
+        let mut sizes = HashMap::new();
+        for steps in steps.chunks(TOGETHER) {
+            let request = |Step { set, doing }: &&Step| match doing {
+                Doing::Add(key, seconds, comment) => {
+                    Request { message: message::add(set, *key, *seconds, comment), flags: 0, acked: true }
+                }
+                Doing::Delete(key) => {
+                    Request { message: message::delete(set, *key), flags: NLM_F_EXCL, acked: true }
+                }
+            };
+            match self.link.codes("change a set", steps.iter().map(request).collect()) {
+                Ok(codes) => {
+                    let told = steps.iter().zip(codes).map(|(step, code)| self.done(step, code, &mut sizes));
+                    done.extend(told);
+                }
+                Err(error) => done.extend(steps.iter().map(|_| Err(Error::from(error.clone())))),
+            }
+        }
+        done
+    }
+
+    /// What an answer means; `sizes` are those of full sets, each of which is asked once.
+    fn done(&mut self, step: &Step, code: i32, sizes: &mut HashMap<&str, u32>) -> Result<Done, Error> {
+        let doing = match step.doing {
+            Doing::Add(..) => "block",
+            Doing::Delete(_) => "unblock",
+        };
+        match (&step.doing, code) {
+            (_, 0) => Ok(Done::Well),
+            (Doing::Delete(_), NOT_THERE) => Ok(Done::WasNotThere),
+            (_, FULL) => {
+                let mut ask = || self.header(step.set).ok().flatten().map_or(SIZE, |header| header.size);
+                let size = *sizes.entry(step.set).or_insert_with(&mut ask);
+                Err(Error::Full { what: format!("ipset's set {}", step.set), size })
+            }
+            (_, code) => match Errno::from_raw(code) {
+                Errno::ENOENT => Ok(Done::NoSet),
+                Errno::UnknownErrno => {
+                    Err(Below::Netlink { doing, why: format!("ipset's error {code}") }.into())
+                }
+                errno => Err(refused(doing, errno)),
+            },
+        }
+    }
+
+    /// Makes a set.
+    pub(super) fn make(&self, name: &str, ipv4: bool) -> Result<(), Error> {
+        let kind = if is_of_ports(name) { "hash:net,port" } else { "hash:net" };
+        let (family, size) = (if ipv4 { "inet" } else { "inet6" }, SIZE.to_string());
+        let flags = [kind, "family", family, "timeout", "0", "maxelem", &size, "comment"];
+        self.run(&[&["-exist", "create", name], &flags[..]].concat())
+    }
+
+    /// Takes a set away, once no packet is on its way any more through a rule that is gone.
+    pub(super) fn destroy(&self, name: &str) -> Result<(), Error> {
+        let mut tries = 0;
+        loop {
+            match self.run(&["destroy", name]) {
+                Err(Error::System(Below::Program { said, .. }))
+                    if said.contains("in use") && tries < TRIES =>
+                {
+                    tries += 1;
+                    thread::sleep(PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn run(&self, args: &[&str]) -> Result<(), Error> {
+        self.ipset.run_well(args, b"").map(drop).map_err(|error| match error {
+            Below::Program { said, .. } if said.contains("Operation not permitted") => {
+                Error::NotPermitted { backend: NAME }
+            }
+            error => error.into(),
+        })
+    }
+}
+
+fn refused(doing: &'static str, errno: Errno) -> Error {
+    match (Below::Refused { doing, errno }) {
+        error if error.is_permission() => Error::NotPermitted { backend: NAME },
+        error => error.into(),
+    }
+}
