@@ -163,6 +163,23 @@ fn whom_somebody_lets_in_on_iptables_and_ipset_stays_let_in() {
     }
 }
 
+/// Whoever is blocked right after a flush, and let in by the next one, stays let in.
+#[test]
+fn one_flush_after_the_other_stands() {
+    let lab = Lab::new();
+    for backend in ["iptables", "ipset"] {
+        let (mut program, mut stdin) = start(&lab, &["--backend", backend]);
+        let flush = format!("{} flush --backend {backend}", bin("psentry-block"));
+        for _ in 0..3 {
+            block(&mut program, &mut stdin, &[SCANNER]);
+            lab.guard.sh(&flush);
+            assert_eq!(result(&mut program, SCANNER), OutcomeResult::Released, "{backend}");
+        }
+        let (_, _, errors) = program.terminate();
+        assert!(!errors.iter().any(|line| line.contains("put back")), "{backend}: {errors:?}");
+    }
+}
+
 /// Ten times as many blocks, and a set that is loaded as it was saved long ago.
 #[test]
 fn a_thousand_on_ipset_are_back_and_no_old_times_with_them() {

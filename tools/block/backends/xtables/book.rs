@@ -26,6 +26,8 @@ pub(super) struct Book {
     file: File,
     /// Up to where it has been read.
     read: u64,
+    /// What has been read, and not asked for yet.
+    lines: String,
 }
 
 /// What a command decided.
@@ -42,23 +44,29 @@ impl Book {
     pub(super) fn open(lock: &Lock) -> Result<Self, Error> {
         let file = open(lock).map_err(Error::file(lock.path(), "read it"))?;
         let read = file.metadata().map_or(0, |meta| meta.len());
-        Ok(Book { file, read })
+        Ok(Book { file, read, lines: String::new() })
     }
 
-    /// What was decided on `backend` since it was last asked.
-    pub(super) fn decided(&mut self, lock: &Lock, backend: &str) -> Result<Noticed, Error> {
-        let mut lines = String::new();
-        let mut read = || -> io::Result<()> {
-            self.read_on(&mut lines)?;
+    /// Reads on, and from now on in the file that is locked. Whoever locks it may have made it, and then whoever comes next
+    /// writes into that one and takes it away: so this belongs to every lock.
+    fn follow(&mut self, lock: &Lock) -> Result<(), Error> {
+        let mut follow = || -> io::Result<()> {
+            self.read_on()?;
             let now = open(lock)?;
             let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
             if place(&now)? != place(&self.file)? {
                 (self.file, self.read) = (now, 0);
-                self.read_on(&mut lines)?;
+                self.read_on()?;
             }
             Ok(())
         };
-        read().map_err(Error::file(lock.path(), "read it"))?;
+        follow().map_err(Error::file(lock.path(), "read it"))
+    }
+
+    /// What was decided on `backend` since it was last asked.
+    pub(super) fn decided(&mut self, lock: &Lock, backend: &str) -> Result<Noticed, Error> {
+        self.follow(lock)?;
+        let lines = std::mem::take(&mut self.lines);
         let mut noticed = Noticed::default();
         for decision in lines.lines().filter_map(|line| parse(backend, line)) {
             match decision {
@@ -72,16 +80,25 @@ impl Book {
         Ok(noticed)
     }
 
-    fn read_on(&mut self, lines: &mut String) -> io::Result<()> {
+    fn read_on(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() < self.read {
             self.read = 0;
         }
         self.file.seek(SeekFrom::Start(self.read))?;
         let mut bytes = Vec::new();
         self.read += self.file.read_to_end(&mut bytes)? as u64;
-        lines.push_str(&String::from_utf8_lossy(&bytes));
+        self.lines.push_str(&String::from_utf8_lossy(&bytes));
         Ok(())
     }
+}
+
+/// The lock, for one who runs.
+pub(super) fn locked(book: &mut Option<Book>) -> Result<Lock, Error> {
+    let lock = lock()?;
+    if let Some(book) = book {
+        book.follow(&lock)?;
+    }
+    Ok(lock)
 }
 
 /// What was decided on `backend` since it was last asked, for one who looks what stands. Gives the lock back, unless all was
@@ -196,6 +213,26 @@ mod tests {
         let noticed = decided();
         assert!(noticed.cleared.is_some(), "{noticed:?}");
         assert_eq!(noticed.let_in, [(scope(9), WHO.to_owned())]);
+    }
+
+    /// Whoever runs makes the file anew when he blocks, and the next command takes that one away.
+    #[test]
+    fn one_flush_after_the_other_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = || Lock::file(directory.path(), "xtables.lock").unwrap();
+        let flush = || {
+            let held = lock();
+            write(&held, "ipset", &[Decision::Flush]).unwrap();
+            held.remove();
+        };
+        let mut book = Book::open(&lock()).unwrap();
+        for _ in 0..3 {
+            flush();
+            let held = lock();
+            assert!(book.decided(&held, "ipset").unwrap().cleared.is_some());
+            held.remove();
+            book.follow(&lock()).unwrap();
+        }
     }
 
     #[test]

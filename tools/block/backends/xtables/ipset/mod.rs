@@ -146,7 +146,7 @@ impl Backend for Ipset {
     }
 
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
-        let lock = match lock() {
+        let lock = match book::locked(&mut self.book) {
             Ok(lock) => lock,
             Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -197,7 +197,7 @@ impl Backend for Ipset {
     }
 
     fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
-        let _lock = lock()?;
+        let _lock = book::locked(&mut self.book)?;
         let mut missing = false;
         for ipv4 in self.filters.holding(scopes) {
             missing |= self.set_up(ipv4)?;

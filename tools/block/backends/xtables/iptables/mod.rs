@@ -128,7 +128,7 @@ impl Backend for Iptables {
     }
 
     fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
-        let lock = match lock() {
+        let lock = match book::locked(&mut self.book) {
             Ok(lock) => lock,
             Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -180,7 +180,7 @@ impl Backend for Iptables {
     }
 
     fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
-        let _lock = lock()?;
+        let _lock = book::locked(&mut self.book)?;
         let mut missing = false;
         for ipv4 in self.filters.holding(scopes) {
             missing |= self.make_anew(ipv4)?.1;
