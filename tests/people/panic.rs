@@ -98,6 +98,30 @@ fn a_panic_needs_no_psentry_block_and_no_memory() {
     }
 }
 
+/// Where nothing can be written into the memory everybody is let in as well, and what there is of a panic ends.
+#[test]
+fn a_panic_goes_without_a_memory_that_can_be_written_to() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let path = state.path().display();
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
+    lab.guard.sh(&format!("mount --bind {path} {path}; mount -o remount,bind,ro {path}"));
+    let (code, text) = told(&run(&lab, &state, &["panic"]));
+    assert_eq!(code, Some(74), "{text}");
+    assert!(text.contains("nobody is blocked until 'psentry-block resume'"), "{text}");
+    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Refused);
+    let (code, text) = told(&run(&lab, &state, &["resume"]));
+    assert_eq!(code, Some(0), "{text}");
+    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
+    // An order that cannot be taken away holds, and that is said.
+    lab.guard.sh(&format!("mount -o remount,bind,rw {path}"));
+    assert!(run(&lab, &state, &["panic"]).status.success());
+    lab.guard.sh(&format!("mount -o remount,bind,ro {path}"));
+    let (code, text) = told(&run(&lab, &state, &["resume"]));
+    assert!(code == Some(74) && text.contains("the panic still holds"), "{text}");
+}
+
 /// It hangs, and holds what it may hold; everybody is in nevertheless, and once it goes on nobody is shut out again.
 #[test]
 fn a_blocker_that_hangs_does_not_hold_up_a_panic() {

@@ -15,6 +15,7 @@ use crate::backend::{Block, Wish};
 use crate::brake::Holding;
 use crate::control::Answers;
 use crate::error::Error;
+use crate::panic::Mark;
 
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the
 /// newest ones are.
@@ -72,6 +73,8 @@ pub(crate) struct Ask {
     pub(crate) action: Action,
     /// What it is answered when all goes well.
     pub(crate) well: OutcomeResult,
+    /// The last panic when it was taken in; it does not outlast the next one.
+    pub(crate) mark: Mark,
 }
 
 /// What a worker is asked to tell.

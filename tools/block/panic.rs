@@ -1,10 +1,13 @@
 //! A panic: an administrator opened everything, and until `resume` nobody is blocked, by no psentry-block. It is a file
 //! `panic` in the directory of `--state`, where it outlives a reboot, and in the runtime directory, where every
 //! psentry-block of this machine looks. That it is there is what counts; what it says is for people.
+//!
+//! A second file in the runtime directory, `panicked`, outlasts `resume`: whoever was in the midst of something all the
+//! while sees by it that there was a panic, and undoes it. It goes with the next boot.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -22,6 +25,9 @@ use crate::recall::Recall;
 /// What the file is called.
 const NAME: &str = "panic";
 
+/// What the file is called by which it is known later that there was one.
+const MARK: &str = "panicked";
+
 /// The longest file that is read; ours are shorter.
 const LONGEST: u64 = 4096;
 
@@ -29,6 +35,18 @@ const LONGEST: u64 = 4096;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Panic {
     files: Vec<PathBuf>,
+    mark: Option<PathBuf>,
+}
+
+/// Which panic was the last one, by its file: the number of it, and when it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark(Option<(u64, i64, i64)>);
+
+impl Mark {
+    /// Whether this one came after `other`, or at least is not the same.
+    pub(crate) fn is_after(self, other: Mark) -> bool {
+        self.0.is_some() && self != other
+    }
 }
 
 /// That nobody is to be blocked.
@@ -47,18 +65,30 @@ impl Panic {
     /// Where commands and the psentry-block of these flags look.
     pub(crate) fn of(flags: &Flags) -> Self {
         let state = Recall::of(flags).directory().map(Path::to_owned);
-        Panic { files: state.into_iter().chain([runtime_directory()]).map(|d| d.join(NAME)).collect() }
+        Panic {
+            files: state.into_iter().chain([runtime_directory()]).map(|d| d.join(NAME)).collect(),
+            mark: Some(runtime_directory().join(MARK)),
+        }
     }
 
     /// In these directories.
     #[cfg(test)]
     pub(crate) fn looks_in(directories: &[&Path]) -> Self {
-        Panic { files: directories.iter().map(|directory| directory.join(NAME)).collect() }
+        Panic {
+            files: directories.iter().map(|directory| directory.join(NAME)).collect(),
+            mark: directories.last().map(|directory| directory.join(MARK)),
+        }
     }
 
     /// The order that holds now, if one does: any file of that name is one, whatever it says.
     pub(crate) fn holds(&self) -> Option<Order> {
-        self.files.iter().find(|file| fs::symlink_metadata(file).is_ok()).map(|file| read(file))
+        self.files.iter().find(|file| is_there(file)).map(|file| read(file))
+    }
+
+    /// Which panic was the last one, of those since the machine was booted.
+    pub(crate) fn mark(&self) -> Mark {
+        let meta = self.mark.as_ref().and_then(|mark| fs::symlink_metadata(mark).ok());
+        Mark(meta.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec())))
     }
 
     /// Gives the order.
@@ -69,7 +99,7 @@ impl Panic {
         let mut text = serde_json::to_vec(order).unwrap_or_default();
         text.push(b'\n');
         // Whatever fails, the rest is written.
-        let tried: Vec<_> = self.files.iter().map(|file| write(file, &text)).collect();
+        let tried: Vec<_> = self.files.iter().chain(&self.mark).map(|file| write(file, &text)).collect();
         tried.into_iter().collect()
     }
 
@@ -78,17 +108,17 @@ impl Panic {
     /// # Errors
     /// When it still holds.
     pub(crate) fn end(&self) -> Result<bool, Error> {
-        let mut held = false;
+        let (mut held, mut trouble) = (false, None);
         for file in &self.files {
             match fs::remove_file(file) {
                 Ok(()) => held = true,
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(Error::file(file, "remove it")(error)),
+                // On a medium that is only read nothing can be removed, and what is not there need not be.
+                Err(error) if is_absent(&error) || !is_there(file) => {}
+                Err(error) => trouble = trouble.or(Some(Error::file(file, "remove it")(error))),
             }
         }
-        if held && let Some(directory) = self.files.last().and_then(|file| file.parent()) {
-            // Only if it was made for that.
-            let _ = fs::remove_dir(directory);
+        if let Some(error) = trouble {
+            return Err(error);
         }
         Ok(held)
     }
@@ -149,6 +179,10 @@ fn write(file: &Path, text: &[u8]) -> Result<(), Error> {
     directory.map_err(wrong)
 }
 
+fn is_there(file: &Path) -> bool {
+    fs::symlink_metadata(file).is_ok()
+}
+
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -179,6 +213,20 @@ mod tests {
         let panic = Panic::looks_in(&[&run.path().join("file"), run.path()]);
         assert!(panic.declare(&Order::now(None)).is_err());
         assert!(panic.holds().is_some());
+    }
+
+    #[test]
+    fn that_there_was_one_is_known_when_it_is_over() {
+        let run = tempfile::tempdir().unwrap();
+        let panic = Panic::looks_in(&[run.path()]);
+        let mut marks = vec![panic.mark()];
+        for _ in 0..2 {
+            panic.declare(&Order::now(None)).unwrap();
+            panic.end().unwrap();
+            marks.push(panic.mark());
+        }
+        assert!(marks.is_sorted_by(|a, b| b.is_after(*a)), "{marks:?}");
+        assert!(!marks[2].is_after(panic.mark()) && !marks[0].is_after(marks[1]));
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl Stage {
                 self.reporter.outcome(Some(&verdict.common), outcome);
                 continue;
             }
-            let ask = Ask { common: verdict.common.clone(), action, well };
+            let ask = Ask { common: verdict.common.clone(), action, well, mark: self.panic.mark() };
             worker.inbox.put(scope, wish.clone(), already.clone(), ask);
         }
     }

@@ -24,7 +24,7 @@ use crate::inbox::{Ask, Finish, Inbox, Pending};
 use crate::left::Left;
 use crate::memory::Memory;
 use crate::pace::Pace;
-use crate::panic::Panic;
+use crate::panic::{Mark, Panic};
 use crate::ready::Ready;
 use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
@@ -63,8 +63,9 @@ pub(crate) struct Worker {
     memory: Option<Memory>,
     missing: Vec<Prefix>,
     parting: bool,
-    /// Where it is looked whether a panic holds.
+    /// Where it is looked whether a panic holds, and the last one that it let everybody in for.
     panic: Panic,
+    opened: Mark,
     /// Since when it works, and what was last put back when, for people who ask.
     began: Timestamp,
     repaired: Option<(Timestamp, String)>,
@@ -132,6 +133,7 @@ impl Worker {
             missing,
             parting: false,
             panic: Panic::default(),
+            opened: Mark::default(),
             began: now,
             repaired: None,
         };

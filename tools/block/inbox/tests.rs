@@ -3,7 +3,7 @@
 use super::*;
 
 fn ask(action: Action) -> Ask {
-    Ask { common: Common::at(Timestamp::now()), action, well: OutcomeResult::Applied }
+    Ask { common: Common::at(Timestamp::now()), action, well: OutcomeResult::Applied, mark: Mark::default() }
 }
 
 fn put(inbox: &Inbox, scope: &str, wish: Wish, action: Action) {

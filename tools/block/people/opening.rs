@@ -4,7 +4,7 @@
 use psentry_records::Prefix;
 
 use crate::cli::{Flags, Which};
-use crate::commands::{flush, say};
+use crate::commands::{flush, readers, say};
 use crate::error::Error;
 use crate::lock;
 use crate::panic::{Order, Panic};
@@ -20,11 +20,23 @@ pub(crate) fn panic(flags: &Flags, reason: Option<&str>, host: Option<&str>) -> 
     match (panic.holds(), &opened) {
         (None, _) => say("the panic does not hold: whoever is convicted next is blocked"),
         (Some(_), Ok(())) => say("everybody is let in, and nobody is blocked until 'psentry-block resume'"),
-        (Some(_), Err(_)) => {
+        (Some(_), Err(_)) if stands(flags) => {
             say("nobody more is blocked until 'psentry-block resume'; not all could be let in");
+        }
+        (Some(_), Err(_)) => {
+            say(
+                "nobody stands blocked any more, nor is until 'psentry-block resume'; not all of it could be put right",
+            );
         }
     }
     opened.and(declared)
+}
+
+/// Whether anybody is still blocked, as far as can be told.
+fn stands(flags: &Flags) -> bool {
+    let (readers, trouble) = readers(flags);
+    trouble.is_some()
+        || readers.iter().any(|(_, reader)| reader.as_ref().is_some_and(|(_, held)| !held.is_empty()))
 }
 
 /// Ends a panic. Who was let in by it stays let in: what could not be forgotten then, because a psentry-block that hung
@@ -35,13 +47,24 @@ pub(crate) fn resume(flags: &Flags) -> Result<(), Error> {
         say("there is no panic; nothing to resume");
         return Ok(());
     };
+    let ended = forget(flags, &order).and_then(|()| panic.end());
+    if let Err(error) = ended {
+        if panic.holds().is_some() {
+            say("the panic still holds: nobody is blocked");
+        }
+        return Err(error);
+    }
+    say("the panic is over: verdicts from now on are applied; who was let in stays let in");
+    Ok(())
+}
+
+/// Whoever was let in by a panic is not put back by the next start.
+fn forget(flags: &Flags, order: &Order) -> Result<(), Error> {
     let recall = Recall::of(flags);
     for which in Which::REAL {
         let older = recall.blocks(which)?.into_iter();
         let older = older.filter(|(_, block)| block.since.is_none_or(|since| since <= order.timestamp));
         recall.let_in(which, &older.map(|(scope, _)| scope).collect::<Vec<Prefix>>())?;
     }
-    panic.end()?;
-    say("the panic is over: verdicts from now on are applied; who was let in stays let in");
     Ok(())
 }

@@ -36,7 +36,8 @@ impl Worker {
                 self.schedule.remove(scope);
                 self.schedule.fails(scope, block, plan.common.clone(), now, why);
                 let common = plan.common.unwrap_or_else(|| Common::at(now));
-                let ask = Ask { common, action: Action::Block, well: OutcomeResult::Applied };
+                let ask =
+                    Ask { common, action: Action::Block, well: OutcomeResult::Applied, mark: self.opened };
                 return self.answer(scope, &[ask], until, |_| OutcomeResult::Failed, Some(why));
             }
             // Nobody asks, but what failed and now stands is told like what was asked for.
@@ -44,7 +45,12 @@ impl Worker {
                 let failing = matches!(plan.state, State::Failing { .. });
                 let common = plan.common.clone();
                 let ask = common.clone().unwrap_or_else(|| Common::at(now));
-                let ask = Ask { common: ask, action: Action::Block, well: OutcomeResult::Applied };
+                let ask = Ask {
+                    common: ask,
+                    action: Action::Block,
+                    well: OutcomeResult::Applied,
+                    mark: self.opened,
+                };
                 match &why {
                     None if failing => (vec![ask], common),
                     None => (Vec::new(), common),

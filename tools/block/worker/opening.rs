@@ -1,16 +1,17 @@
 //! A panic, as the worker sees it: while it holds nothing is blocked, not even what waits already, and what still stands
-//! is let in.
+//! is let in. Should it be over before the worker has seen it, all that stood or waited before it is let in nevertheless.
 
 use psentry_records::{OutcomeResult, Prefix};
 
 use super::{Job, Worker};
 use crate::backend::Change;
-use crate::panic::Panic;
+use crate::panic::{Order, Panic};
 use crate::schedule::{Plan, State};
 
 impl Worker {
     /// Where to look whether a panic holds.
     pub(crate) fn heed(&mut self, panic: Panic) {
+        self.opened = panic.mark();
         self.panic = panic;
     }
 
@@ -19,13 +20,24 @@ impl Worker {
         if jobs.iter().all(|(change, _)| change.block().is_none()) {
             return jobs;
         }
-        let Some(order) = self.panic.holds() else { return jobs };
+        let (order, mark) = (self.panic.holds(), self.panic.mark());
+        let passed = mark.is_after(self.opened);
+        let is_late = |job: &Job| match job {
+            Job::Asked(asks) => asks.iter().any(|ask| mark.is_after(ask.mark)),
+            _ => passed,
+        };
+        if order.is_none() && !jobs.iter().any(|(_, job)| is_late(job)) {
+            return jobs;
+        }
         self.inbox.tell_opened();
-        let why = order.sentence();
+        let over = || "a panic was declared while it waited, and is over".to_owned();
+        let why = order.as_ref().map_or_else(over, Order::sentence);
         let mut rest = Vec::with_capacity(jobs.len());
         for (change, job) in jobs {
             match job {
-                job if change.block().is_none() => rest.push((change, job)),
+                job if change.block().is_none() || (order.is_none() && !is_late(&job)) => {
+                    rest.push((change, job));
+                }
                 Job::Asked(asks) => {
                     self.answer(change.scope, &asks, None, |_| OutcomeResult::Refused, Some(&why));
                 }
@@ -36,12 +48,15 @@ impl Worker {
         rest
     }
 
-    /// While a panic holds, lets in whatever is planned: what was being done when it was declared, too.
+    /// While a panic holds, or since one was seen last, lets in whatever is planned: what was being done when it was
+    /// declared, too.
     pub(super) fn open_up(&mut self) {
         let stays = |plan: &Plan| !matches!(plan.state, State::Leaving { .. } | State::LetIn);
-        if self.panic.holds().is_none() {
+        let (holds, mark) = (self.panic.holds().is_some(), self.panic.mark());
+        if !holds && !mark.is_after(self.opened) {
             return;
         }
+        self.opened = mark;
         let scopes: Vec<Prefix> = self.scopes_with(stays);
         if scopes.is_empty() {
             return;
@@ -52,10 +67,12 @@ impl Worker {
         self.work(jobs);
         let left = self.scopes_with(|plan| matches!(plan.state, State::Leaving { .. })).len();
         let name = self.backend.name();
-        self.reporter.tell(&format!(
-            "{name}: a panic holds: {} of {} blocks let in, and nobody is blocked until 'psentry-block resume'",
-            scopes.len() - left.min(scopes.len()),
-            scopes.len(),
-        ));
+        let (what, then) = if holds {
+            ("a panic holds", ", and nobody is blocked until 'psentry-block resume'")
+        } else {
+            ("there was a panic", "")
+        };
+        let gone = scopes.len() - left.min(scopes.len());
+        self.reporter.tell(&format!("{name}: {what}: {gone} of {} blocks let in{then}", scopes.len()));
     }
 }

@@ -130,8 +130,13 @@ impl Bench {
     }
 
     fn ask_for(&mut self, block: Block, already: Option<Block>) {
+        self.ask_since(self.worker.panic.mark(), block, already);
+    }
+
+    /// What was asked after this panic, and before any later one.
+    fn ask_since(&mut self, mark: Mark, block: Block, already: Option<Block>) {
         let well = if already.is_some() { OutcomeResult::Already } else { OutcomeResult::Applied };
-        let ask = Ask { common: Common::at(Timestamp::now()), action: Action::Block, well };
+        let ask = Ask { common: Common::at(Timestamp::now()), action: Action::Block, well, mark };
         self.worker.inbox.put(scope(), Wish::Block(block), already, ask);
         let (arrived, _) = self.worker.inbox.take(1, Some(Timestamp::now()), None, None);
         self.worker.round(arrived);

@@ -56,7 +56,8 @@ impl Worker {
                 }
                 let common = plan.common.clone().unwrap_or_else(|| Common::at(now));
                 let told = matches!(plan.state, State::Failing { refused: true, .. });
-                let ask = Ask { common, action: Action::Block, well: OutcomeResult::Applied };
+                let ask =
+                    Ask { common, action: Action::Block, well: OutcomeResult::Applied, mark: self.opened };
                 (if told { Vec::new() } else { vec![ask] }, plan.common)
             }
         };

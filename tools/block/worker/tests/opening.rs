@@ -86,3 +86,33 @@ fn declared_in_the_midst_of_putting_back_or_of_the_last_try_nothing_slips_in() {
         assert_eq!(bench.stands(), None);
     }
 }
+
+#[test]
+fn a_panic_that_is_over_before_it_was_seen_lets_in_what_was_in_the_midst_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut bench, panic) = heeding(&directory);
+    let order = panic.clone();
+    bench.fake.0.lock().unwrap().meanwhile = Some(Box::new(move || {
+        order.declare(&Order::now(None)).unwrap();
+        order.end().unwrap();
+    }));
+    let until = from_now(60);
+    bench.ask(until, None);
+    assert_eq!(bench.told(), [(OutcomeResult::Applied, until), (OutcomeResult::Released, until)]);
+    assert_eq!(bench.stands(), None);
+    // What is asked from now on is another matter.
+    bench.fake.0.lock().unwrap().meanwhile = None;
+    bench.ask(until, None);
+    assert_eq!((bench.told(), bench.stands()), (vec![(OutcomeResult::Applied, until)], Some(until)));
+}
+
+#[test]
+fn what_waited_all_the_while_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut bench, panic) = heeding(&directory);
+    let mark = panic.mark();
+    panic.declare(&Order::now(None)).unwrap();
+    panic.end().unwrap();
+    bench.ask_since(mark, block(from_now(60)), None);
+    assert_eq!((bench.told(), bench.stands()), (vec![(OutcomeResult::Refused, None)], None));
+}
