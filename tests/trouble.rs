@@ -112,6 +112,17 @@ fn a_full_set_takes_the_next_one_when_there_is_room_again() {
         // What stands already may stand for longer: that takes no room.
         say(&mut stdin, Action::Block, "203.0.113.8/32", Some(3600));
         assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied, "{backend}");
+        if backend == "nft" {
+            // Beside many that find none, too.
+            for n in 10..40 {
+                say(&mut stdin, Action::Block, &format!("203.0.113.{n}"), Some(600));
+            }
+            say(&mut stdin, Action::Block, "203.0.113.8/32", Some(7200));
+            assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied, "{backend}");
+            for n in 10..40 {
+                say(&mut stdin, Action::Unblock, &format!("203.0.113.{n}"), None);
+            }
+        }
         say(&mut stdin, Action::Unblock, "203.0.113.7/32", None);
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released, "{backend}");
         assert_eq!(result(&mut block, "203.0.113.9/32"), OutcomeResult::Applied, "{backend}");

@@ -108,7 +108,7 @@ fn what_is_put_before_blocks_is_told_once_and_left() {
             "nft",
             "inet psentry",
             "nft insert rule inet psentry prerouting ip saddr 203.0.113.0/24 accept",
-            "put a rule that accepts into the table inet psentry",
+            "put a rule that lets packets pass into the table inet psentry",
         ),
         (
             "route",

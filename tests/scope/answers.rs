@@ -65,3 +65,20 @@ fn a_route_that_rejects_tells_who_sends() {
     assert_eq!(list(), "");
     program.terminate();
 }
+
+/// Of two rules that answer one set the reset comes first, whichever of them somebody takes away.
+#[test]
+fn a_reset_that_somebody_took_away_is_a_reset_again() {
+    let lab = Lab::new();
+    let _own = service(&lab.guard, 8087);
+    let (mut program, mut stdin) = start(&lab, &["--backend", "nft", "--answer", "reject"]);
+    block(&mut program, &mut stdin);
+    for words in ["tcp reset", "admin-prohibited"] {
+        lab.guard.sh(&format!(
+            "nft delete rule inet psentry prerouting handle \
+             $(nft -a list chain inet psentry prerouting | sed -n 's/.*@v4_32 .*{words}.*handle //p')"
+        ));
+        program.complaint("put back within");
+        assert_eq!(call(&lab.scanner, GUARD[0], 8087), "refused", "{words}");
+    }
+}

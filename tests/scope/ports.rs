@@ -1,5 +1,7 @@
 //! The probed ports alone.
 
+use std::io::Write;
+
 use super::*;
 
 /// What the scanner sees of three services by TCP and of one by UDP.
@@ -169,4 +171,60 @@ fn ports_from_another_psentry_block_stand() {
     assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() > 500, "{list}");
     let set = lab.guard.sh("nft list set inet psentry v4_32_ports");
     assert_eq!(set.matches("203.0.113.7 . ").count(), 240, "{set}");
+}
+
+/// As after a reboot: the kernel keeps its answers to some hundreds of wishes, and not to thousands.
+#[test]
+fn thousands_are_shut_out_of_ports_at_once() {
+    const COUNT: u32 = 3000;
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let mut verdicts = Vec::new();
+    for n in 0..COUNT {
+        let mut common = Common::at(Timestamp::now());
+        common.proto = Some(Proto::Tcp);
+        let scope = format!("198.18.{}.{}", n / 250, n % 250).parse().unwrap();
+        let mut body = VerdictBody::new(Action::Block, scope);
+        (body.ports, body.duration) = (vec![22], Some(600));
+        Writer::new(&mut verdicts).write(&Record::Verdict(Verdict { common, body })).unwrap();
+    }
+    let flags = ["--backend", "nft", "--ports", "probed", "--state", state.path().to_str().unwrap()];
+    let (mut program, mut stdin) = start(&lab, &flags);
+    stdin.write_all(&verdicts).unwrap();
+    drop(stdin);
+    let (status, output, _) = program.end();
+    assert!(status.success());
+    assert_eq!(output.iter().filter(|line| line.contains("applied")).count(), COUNT as usize);
+    lab.guard.sh("nft flush ruleset");
+    let (mut program, _stdin) = start(&lab, &flags);
+    program.complaint(&format!("put back {COUNT} blocks"));
+    let set = lab.guard.sh("nft list set inet psentry v4_32_ports");
+    assert_eq!(set.matches(" . tcp . 22 ").count(), COUNT as usize);
+}
+
+/// Who opens one port of several chose to, whatever others damage later and whatever verdicts say of other ports.
+#[test]
+fn a_port_that_somebody_opens_stays_open() {
+    let lab = Lab::new();
+    let _services = services(&lab);
+    let (mut program, mut stdin) = start(&lab, &["--backend", "nft", "--ports", "probed"]);
+    block_ports(&mut program, &mut stdin, &[21, 22], Proto::Tcp, 600);
+    lab.guard.sh("nft 'delete element inet psentry v4_32_ports { 203.0.113.7 . tcp . 21 }'");
+    block_ports(&mut program, &mut stdin, &[23], Proto::Tcp, 600);
+    assert_eq!(seen(&lab), [true, false, false, true]);
+    lab.guard.sh("nft flush ruleset");
+    program.complaint("put back within");
+    assert_eq!(seen(&lab), [true, false, false, true]);
+}
+
+/// Of whom everything is shut, no port is left over.
+#[test]
+fn a_block_of_ports_that_becomes_one_of_all_leaves_no_port() {
+    let lab = Lab::new();
+    let (mut program, mut stdin) = start(&lab, &["--backend", "nft", "--ports", "probed"]);
+    block_ports(&mut program, &mut stdin, &[21, 22], Proto::Tcp, 600);
+    block_ports(&mut program, &mut stdin, &[], Proto::Tcp, 60);
+    let set = lab.guard.sh("nft list set inet psentry v4_32_ports");
+    assert!(!set.contains("203.0.113.7"), "{set}");
+    lab.guard.sh("nft 'delete element inet psentry v4_32 { 203.0.113.7 }'");
+    assert_eq!(result(&mut program, SCOPE), OutcomeResult::Released);
 }

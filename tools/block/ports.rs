@@ -17,12 +17,18 @@ impl Block {
     /// Whether all that `other` shuts is shut, for at least as long.
     #[must_use]
     pub fn covers(&self, other: &Block) -> bool {
+        self.outlasts(other.until) && self.shuts(other)
+    }
+
+    /// Whether all that `other` shuts is shut, however long.
+    #[must_use]
+    pub fn shuts(&self, other: &Block) -> bool {
         let ports = || {
             !other.ports.is_empty()
                 && other.ports.iter().all(|port| self.ports.contains(port))
                 && other.transports().iter().all(|transport| self.transports().contains(transport))
         };
-        self.outlasts(other.until) && (self.ports.is_empty() || ports())
+        self.ports.is_empty() || ports()
     }
 
     /// What shuts all that this one and `other` shut, until both are over.

@@ -26,8 +26,11 @@ const ANSWER: usize = 64 * 1024;
 /// Room for one batch of requests. Where the administrator's limit holds, it is some 200 KiB.
 const SEND: usize = 4 * 1024 * 1024;
 
-/// Room for the acknowledgements of one batch, each of which weighs some 800 bytes.
+/// Room for the acknowledgements of one batch. Where the administrator's limit holds, it is some 200 KiB, too.
 const RECEIVE: usize = 1024 * 1024;
+
+/// What an acknowledgement weighs at most: some 800 bytes (measured).
+const ACKNOWLEDGEMENT: usize = 1024;
 
 /// The length of a message's header (netlink(7)).
 const HEADER: usize = 16;
@@ -64,7 +67,9 @@ impl Link {
             socket.connect(&SocketAddr::new(0, 0))?;
             socket.set_cap_ack(true)?;
             // A smaller buffer only means that a large batch is refused and tried in pieces.
-            let _ = socket.set_rx_buf_sz(RECEIVE);
+            if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE).is_err() {
+                let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE);
+            }
             if setsockopt(&socket, sockopt::SndBufForce, &SEND).is_err() {
                 let _ = setsockopt(&socket, sockopt::SndBuf, &SEND);
             }
@@ -85,6 +90,12 @@ impl Link {
     pub fn room(&self) -> usize {
         // The kernel keeps some of it for itself.
         getsockopt(&self.socket, sockopt::SndBuf).map_or(0, |room| room.saturating_sub(32))
+    }
+
+    /// How many acknowledgements find room: what is asked beyond that is done, and the answer lost.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        getsockopt(&self.socket, sockopt::RcvBuf).map_or(0, |room| room / ACKNOWLEDGEMENT).max(1)
     }
 
     /// Has the kernel take the filters of a dump seriously; an old kernel only sends more than was asked for.
@@ -311,3 +322,6 @@ pub(crate) fn split(datagram: &[u8]) -> Option<(NetlinkHeader, &[u8], &[u8])> {
     let payload = datagram.get(HEADER..length)?;
     Some((header, payload, datagram.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests;

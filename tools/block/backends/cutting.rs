@@ -39,13 +39,10 @@ impl Cutting {
         let lengths: BTreeSet<(bool, u8)> =
             scopes.iter().map(|scope| (scope.is_ipv4(), scope.len())).collect();
         let chosen = |peer: Peer| is_shut_out(blocks, &lengths, peer);
-        if self.sockets {
-            self.connections.end_sockets(&scopes, chosen)?;
-        }
-        if self.forward {
-            self.connections.forget(&scopes, chosen)?;
-        }
-        Ok(())
+        let sockets = if self.sockets { self.connections.end_sockets(&scopes, chosen) } else { Ok(0) };
+        // Whatever became of the ones, the others end, too.
+        let tracked = if self.forward { self.connections.forget(&scopes, chosen) } else { Ok(0) };
+        sockets.and(tracked).map(|_| ())
     }
 
     fn say(&self, sentence: &str) {

@@ -128,21 +128,33 @@ impl Worker {
                 differences.missing.push(*scope);
                 continue;
             }
-            // Of a scope's ports some are open and some are not: that was chosen.
             let until =
                 if later(stands.until, entry.until) && !entry.early { entry.until } else { stands.until };
-            let mut is = Block { until, ..stands.clone() };
-            if !entry.ports.is_empty() {
-                is.ports.retain(|port| entry.ports.contains(port));
-            }
-            let opened = is.ports.is_empty() && !entry.ports.is_empty();
-            if opened {
-                differences.missing.push(*scope);
-            } else if is != *stands {
-                differences.shortened.push((*scope, is));
+            match left_of(stands, entry) {
+                Some(ports) => {
+                    let is = Block { until, ports, ..stands.clone() };
+                    if is != *stands {
+                        differences.shortened.push((*scope, is));
+                    }
+                }
+                None => differences.missing.push(*scope),
             }
         }
         differences
+    }
+
+    /// Somebody opened ports of these scopes, and left others shut: that was chosen.
+    pub(super) fn opened(&mut self, scopes: &[Prefix]) -> Result<(), Error> {
+        let found: HashMap<Prefix, Entry> =
+            self.backend.list()?.into_iter().map(|entry| (entry.scope, entry)).collect();
+        for scope in scopes {
+            let stands = self.schedule.get(*scope).and_then(Plan::stands).cloned();
+            let Some((stands, entry)) = stands.zip(found.get(scope)) else { continue };
+            if let Some(ports) = left_of(&stands, entry).filter(|ports| *ports != stands.ports) {
+                self.stands_as(*scope, Block { ports, ..stands });
+            }
+        }
+        Ok(())
     }
 
     /// What puts a block back, with the time that it has left. Whom to block is asked anew.
@@ -158,5 +170,18 @@ impl Worker {
             Job::Again(plan) => (Change { scope, wish: Wish::Block(plan.block.clone()) }, Job::Repair(plan)),
             job => (Change { scope, wish: Wish::Release(plan.block) }, job),
         })
+    }
+}
+
+/// Which of a block's ports are shut by what stands; `None`: it is another block. Of a scope's ports some are open and some
+/// are not: that was chosen.
+fn left_of(block: &Block, entry: &Entry) -> Option<Vec<u16>> {
+    match (block.ports.is_empty(), entry.ports.is_empty()) {
+        (true, true) => Some(Vec::new()),
+        (false, false) => {
+            let left = block.ports.iter().copied().filter(|port| entry.ports.contains(port));
+            Some(left.collect()).filter(|left: &Vec<u16>| !left.is_empty())
+        }
+        _ => None,
     }
 }

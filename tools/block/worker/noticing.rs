@@ -118,6 +118,15 @@ impl Worker {
                 return self.is_damaged(who.clone());
             }
         };
+        let some_ports = |scope: &Prefix| {
+            let block = self.schedule.get(*scope).and_then(Plan::stands);
+            standing.contains(scope) && block.is_some_and(|block| !block.ports.is_empty())
+        };
+        let opened: Vec<Prefix> = named.into_iter().filter(some_ports).collect();
+        let who = who.clone();
+        if !opened.is_empty() && self.opened(&opened).is_err() {
+            self.is_damaged(who);
+        }
         for (scope, who) in let_in {
             if !standing.contains(&scope) {
                 self.let_in(scope, &who);
@@ -147,6 +156,11 @@ impl Worker {
         if matches!(state, State::Failing { .. }) && block.outlasts(entry.until) {
             return;
         }
+        // What it shut beside ours does not replace ours.
+        let beside = !entry.ports.is_empty() && !block.ports.is_empty() && !Block::from(&entry).shuts(block);
+        let (ports, proto, until) = (block.ports.clone(), block.proto, block.until);
+        let entry =
+            if beside { entry.joined(&Entry { ports, proto, until, ..entry.clone() }) } else { entry };
         let Entry { until, rule, ports, proto, .. } = entry;
         // Without ports the transport is only told.
         let proto = if ports.is_empty() { proto.or(block.proto) } else { proto };

@@ -16,7 +16,8 @@ use netlink_packet_netfilter::{
 use psentry_records::Timestamp;
 
 use super::super::attributes::{nest, put};
-use super::ruleset::{Key, SetId, TABLE};
+use super::ruleset::TABLE;
+use super::sets::{Key, SetId};
 use crate::backend::Block;
 use crate::note;
 

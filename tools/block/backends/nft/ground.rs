@@ -11,7 +11,8 @@ use psentry_records::Timestamp;
 
 use super::super::installed;
 use super::layout::{Standing, Work};
-use super::ruleset::{self, SIZE, SetId, TABLE};
+use super::ruleset::{self, TABLE};
+use super::sets::{SIZE, SetId};
 use super::{NAME, Nft, elements, reading, refused, rules};
 use crate::backend::Entry;
 use crate::error::Error;
@@ -101,7 +102,8 @@ impl Nft {
             let standing = self.find_sets()?.unwrap_or_default();
             let sets: BTreeSet<SetId> = wanted.difference(&standing).copied().collect();
             let in_use: BTreeSet<SetId> = standing.union(wanted).copied().collect();
-            let work = Work::new(self.extent, &in_use, &sets, &self.find_rules()?);
+            let rules = self.find_rules()?;
+            let work = Work::new(self.extent, &in_use, &sets, &rules);
             self.sets = standing;
             let dormant = self.is_dormant()?;
             if work.is_done() && !dormant {
@@ -109,7 +111,7 @@ impl Nft {
                 return Ok(tried > 0);
             }
             // A running psentry-block with other flags puts its own rules back each time, and they match these sets, too.
-            if tried == CONTESTED && sets.is_empty() && !dormant && trouble.is_none() {
+            if tried == CONTESTED && rules.heeds(&in_use) && !dormant && trouble.is_none() {
                 return Ok(true);
             }
             let nft = match &self.nft {

@@ -7,7 +7,7 @@ use psentry_kernel::watch::{NFTABLES, Watch};
 use psentry_records::Prefix;
 
 use super::Nft;
-use super::ruleset::SetId;
+use super::sets::SetId;
 use crate::backend::Noticed;
 use crate::error::Error;
 
@@ -26,12 +26,9 @@ impl Nft {
         let Some(watch) = &mut self.watch else { return Ok(false) };
         let (own, news) = (self.link.port(), &mut self.news);
         let heard = watch.hear(|header, message| news.hear(own, header, message))?;
-        // The kernel tells of a loss first, then what came before it; what comes after it follows when all is read.
-        self.deaf |= heard.lost;
-        if self.deaf {
+        if heard.lost {
             news.lost();
         }
-        self.deaf &= heard.more;
         Ok(heard.more)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ruleset::SetId;
+use super::sets::SetId;
 use crate::extent::{Answer, Extent};
 
 /// Before connection tracking: a packet that is dropped there costs least (linux/netfilter_ipv4.h).
@@ -43,6 +43,16 @@ pub(super) enum Does {
     Reset(SetId),
     /// The rest is told that it is prohibited.
     Refuse(SetId),
+}
+
+impl Does {
+    /// The set that it looks into.
+    fn set(self) -> Option<SetId> {
+        match self {
+            Does::Spare => None,
+            Does::Drop(set) | Does::Reset(set) | Does::Refuse(set) => Some(set),
+        }
+    }
 }
 
 /// What stands of our table besides its sets.
@@ -113,6 +123,14 @@ impl Hook {
 }
 
 impl Rule {
+    /// The rule that has to stand before this one: where both hold, the first decides.
+    fn follows(self) -> Option<Rule> {
+        match self.does {
+            Does::Refuse(set) => Some(Rule { does: Does::Reset(set), ..self }),
+            Does::Spare | Does::Drop(_) | Does::Reset(_) => None,
+        }
+    }
+
     /// The rules for these sets. The source is answered where it is shut out; what goes to it is only dropped.
     fn of(extent: Extent, sets: &BTreeSet<SetId>) -> BTreeSet<Rule> {
         let mut rules = BTreeSet::new();
@@ -131,6 +149,14 @@ impl Rule {
             }
         }
         rules
+    }
+}
+
+impl Standing {
+    /// Whether something is done about all that is in these sets, wherever and whatever it is.
+    pub(super) fn heeds(&self, sets: &BTreeSet<SetId>) -> bool {
+        let heeded: BTreeSet<SetId> = self.rules.iter().filter_map(|(rule, _)| rule.does.set()).collect();
+        sets.is_subset(&heeded)
     }
 }
 
@@ -154,10 +180,13 @@ impl Work {
             Hook::ALL.into_iter().filter(|hook| is_wrong(hook) || is_stale(hook)).collect();
         let mut rules = Rule::of(extent, sets);
         let mut wrong_rules = Vec::new();
+        let mut before = BTreeSet::new();
         for (rule, handle) in standing.rules.iter().filter(|(rule, _)| !wrong_chains.contains(&rule.hook)) {
-            if !rules.remove(rule) && !Rule::of(extent, sets).contains(rule) {
+            let late = rule.follows().is_some_and(|first| !before.contains(&first));
+            if late || !rules.remove(rule) && !Rule::of(extent, sets).contains(rule) {
                 wrong_rules.push((rule.hook, *handle));
             }
+            before.insert(*rule);
         }
         let chains = hooks.into_iter().filter(|hook| !is_right(hook));
         let chains = chains.map(|hook| (hook, hook.priority(extent))).collect();
@@ -171,77 +200,4 @@ impl Work {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::extent;
-
-    const SET: SetId = SetId::FIRST[0];
-
-    /// What stands when the work of these flags is done.
-    fn made(extent: Extent) -> Standing {
-        let work = Work::new(extent, &[SET].into(), &[SET].into(), &Standing::default());
-        let chains = work.chains.into_iter().map(|(hook, priority)| (hook, Some(priority))).collect();
-        Standing { chains, rules: work.rules.into_iter().zip(1..).collect() }
-    }
-
-    fn after(extent: Extent, standing: &Standing) -> Work {
-        Work::new(extent, &[SET].into(), &BTreeSet::new(), standing)
-    }
-
-    fn extents() -> Vec<Extent> {
-        let mut extents = vec![Extent::default()];
-        let reject = |extent| Extent { answer: Answer::Reject, ..extent };
-        let local = |extent| Extent { forward: false, ..extent };
-        let egress = |extent| Extent { egress: true, ..extent };
-        let spare = |extent| Extent { standing: extent::Standing::Spared, ..extent };
-        for change in [&reject as &dyn Fn(Extent) -> Extent, &local, &egress, &spare] {
-            extents.extend(extents.clone().into_iter().map(change));
-        }
-        extents
-    }
-
-    #[test]
-    fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
-        for before in extents() {
-            for now in extents() {
-                let (old, new) = (made(before), made(now));
-                let work = after(now, &old);
-                assert_eq!(work.is_done(), old == new, "{before:?} {now:?}");
-                // As nft would do it.
-                let mut rules: BTreeSet<Rule> = old
-                    .rules
-                    .iter()
-                    .filter(|(rule, handle)| {
-                        !work.wrong_chains.contains(&rule.hook)
-                            && !work.wrong_rules.contains(&(rule.hook, *handle))
-                    })
-                    .map(|(rule, _)| *rule)
-                    .collect();
-                rules.extend(work.rules);
-                let mut chains = old.chains.clone();
-                work.wrong_chains.iter().for_each(|hook| _ = chains.remove(hook));
-                chains.extend(work.chains.into_iter().map(|(hook, priority)| (hook, Some(priority))));
-                assert_eq!(rules, new.rules.iter().map(|(rule, _)| *rule).collect(), "{before:?} {now:?}");
-                assert_eq!(chains, new.chains, "{before:?} {now:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_others_made_beside_it_stays() {
-        let mut standing = made(Extent::default());
-        standing.chains.insert(Hook::Input, Some(0));
-        assert!(after(Extent::default(), &standing).is_done());
-        // A rule twice is no reason to take one away.
-        standing.rules.push((standing.rules[0].0, 9));
-        assert!(after(Extent::default(), &standing).is_done());
-    }
-
-    #[test]
-    fn a_chain_that_is_at_no_hook_is_made_anew() {
-        let mut standing = made(Extent::default());
-        standing.chains.insert(Hook::Prerouting, None);
-        let work = after(Extent::default(), &standing);
-        assert_eq!((work.wrong_chains.len(), work.chains.len(), work.rules.len()), (1, 1, 1));
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@ mod putting;
 mod reading;
 mod rules;
 mod ruleset;
+mod sets;
+mod transaction;
 
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,8 +24,9 @@ use psentry_kernel::{Error as Below, Link, Program, Watch};
 use psentry_records::{Prefix, Timestamp};
 
 use self::notice::News;
-use self::putting::fitting;
-use self::ruleset::{SetId, TABLE};
+use self::ruleset::TABLE;
+use self::sets::{Key, SetId};
+use self::transaction::{BYTES, fitting};
 use super::installed;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
@@ -34,9 +37,6 @@ const NAME: &str = "nft";
 /// How many elements go into one transaction, as far as they find room: each transaction costs the kernel milliseconds,
 /// however little is in it.
 const BATCH: usize = 4000;
-
-/// How many bytes an element takes at most: 170 to add it, and two bare ones where it replaces another.
-const BYTES: usize = 256;
 
 /// Up to how many scopes are looked up one by one, instead of reading the whole list.
 const LOOKUPS: usize = 64;
@@ -57,8 +57,6 @@ pub struct Nft {
     /// Why it tells of nothing, until that is told.
     unheard: Option<Error>,
     news: News,
-    /// The kernel dropped something, and not all that came before it has been read.
-    deaf: bool,
 }
 
 impl Nft {
@@ -77,7 +75,6 @@ impl Nft {
             watch: None,
             unheard: None,
             news: News::default(),
-            deaf: false,
         })
     }
 }
@@ -103,8 +100,15 @@ impl Backend for Nft {
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
         let mut effects = Vec::with_capacity(changes.len());
         let most = (self.link.room() / BYTES).clamp(1, BATCH);
-        let released = changes.iter().filter(|change| change.block().is_none()).map(|change| change.scope);
-        let ports = self.ports_of(&released.collect());
+        // Nothing is left of whom everything is to be shut or opened.
+        let whole = changes.iter().filter(|change| change.block().is_none_or(|block| block.ports.is_empty()));
+        let ports = self.ports_of(&whole.map(|change| change.scope).collect());
+        let none: Result<&[Key], Error> = Ok(&[]);
+        let stale = |change: &Change| match (&ports, change.block()) {
+            (_, Some(block)) if !block.ports.is_empty() => none.clone(),
+            (Ok(ports), _) => Ok(ports.get(&change.scope).map_or(&[][..], Vec::as_slice)),
+            (Err(error), _) => Err(error.clone()),
+        };
         let mut rest = changes;
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(fitting(rest, most).min(rest.len()));
@@ -113,14 +117,13 @@ impl Backend for Nft {
                 batch.iter().filter_map(|change| Some((change.scope, change.block()?))).collect();
             let mut put = self.put_together(&blocks, now).into_iter();
             for change in batch {
+                let (scope, ports) = (change.scope, stale(change));
                 effects.push(match &change.wish {
-                    Wish::Release(_) => match &ports {
-                        Ok(ports) => {
-                            self.release(change.scope, ports.get(&change.scope).map_or(&[], Vec::as_slice))
-                        }
-                        Err(error) => Err(error.clone()),
-                    },
-                    Wish::Block(_) => put.next().unwrap_or(Ok(())).map(|()| Effect::Done),
+                    Wish::Release(_) => ports.and_then(|ports| self.release(scope, ports)),
+                    Wish::Block(_) => put.next().unwrap_or(Ok(())).and(ports).and_then(|ports| {
+                        self.take_out(SetId::of_ports(scope), ports)?;
+                        Ok(Effect::Done)
+                    }),
                 });
             }
         }

@@ -21,36 +21,21 @@
 //! What psentry-block adds is a decision. What others add may stand in the place of ours with another end, and has to be
 //! looked at. What we put into a set after several elements had gone from it says nothing about what stayed.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod changes;
+
+use std::collections::BTreeSet;
 
 use netlink_packet_core::NetlinkHeader;
 use psentry_kernel::is_psentry;
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::Prefix;
 
+use self::changes::{
+    ELEMENTS_SET, NEW_ELEMENTS, NEW_GENERATION, PROCESS, SUBSYSTEM, Transaction, author, set, value,
+};
 use super::super::SOMEBODY;
-use super::super::attributes::{attribute, text};
-use super::reading::{HEADER, entries, scopes};
-use super::rules::{accepts, is_dormant};
-use super::ruleset::{SIZE, SetId, TABLE};
-use crate::backend::{Cleared, Entry, Noticed};
-
-// Numbers of messages and attributes, from linux/netfilter/nf_tables.h.
-const SUBSYSTEM: u16 = 10;
-const NEW_TABLE: u16 = 0;
-const DELETE_TABLE: u16 = 2;
-const NEW_CHAIN: u16 = 3;
-const NEW_RULE: u16 = 6;
-const NEW_SET: u16 = 9;
-const NEW_ELEMENTS: u16 = 12;
-const DELETE_ELEMENTS: u16 = 14;
-const NEW_GENERATION: u16 = 15;
-const ITS_TABLE: u16 = 1;
-const ELEMENTS_SET: u16 = 2;
-const PROCESS: u16 = 2;
-const PROCESS_NAME: u16 = 3;
-
-/// The family `inet`, as a message begins with it.
-const INET: u8 = 1;
+use super::reading::scopes;
+use super::sets::SetId;
+use crate::backend::{Cleared, Noticed};
 
 /// What was told since it was last asked.
 #[derive(Default)]
@@ -65,21 +50,6 @@ pub(super) struct News {
     told: bool,
     /// Several elements that went from a set at once: it depends on whether others stay in it.
     doubts: Vec<Doubt>,
-}
-
-/// What one transaction of others took away, and added.
-#[derive(Default)]
-struct Transaction {
-    /// Some of it was not told: whoever made it need not be who did the damage.
-    lost: bool,
-    table: bool,
-    damage: bool,
-    added: bool,
-    /// A rule that accepts was put among ours.
-    ruled: bool,
-    /// What was added, if psentry did.
-    decided: BTreeMap<Prefix, Entry>,
-    elements: BTreeMap<SetId, Vec<Prefix>>,
 }
 
 /// Elements that went from a set at once.
@@ -112,41 +82,7 @@ impl News {
             let ruled = transaction.ruled && (self.maker.is_none() || process != self.maker);
             return self.close(Transaction { ruled, ..transaction }, psentry, &author(message, psentry));
         }
-        let table = value(message, ITS_TABLE).map(text);
-        if message.first() != Some(&INET) || table != Some(TABLE.as_bytes()) {
-            return;
-        }
-        match kind {
-            NEW_TABLE => self.open.damage |= is_dormant(message),
-            NEW_RULE => self.open.ruled |= accepts(message),
-            NEW_CHAIN | NEW_SET => {}
-            DELETE_TABLE => self.open.table = true,
-            NEW_ELEMENTS => {
-                self.open.added = true;
-                let set = value(message, ELEMENTS_SET).and_then(set);
-                if let Some(set) = set.filter(|_| is_psentry(header.port_number)) {
-                    let entries = entries(set, message, Timestamp::now()).into_iter();
-                    for entry in entries {
-                        let joined = self.open.decided.get(&entry.scope).map(|other| other.joined(&entry));
-                        self.open.decided.insert(entry.scope, joined.unwrap_or(entry));
-                    }
-                }
-            }
-            DELETE_ELEMENTS => match value(message, ELEMENTS_SET).and_then(set) {
-                Some(set) => {
-                    if !self.open.decided.is_empty() {
-                        scopes(set, message).for_each(|scope| _ = self.open.decided.remove(&scope));
-                    }
-                    let gone = self.open.elements.entry(set).or_default();
-                    let room = (SIZE as usize).saturating_sub(gone.len());
-                    gone.extend(scopes(set, message).take(room));
-                }
-                // A set of somebody else's.
-                None => self.open.damage = true,
-            },
-            // A chain, a rule, a set, or what we do not know.
-            _ => self.open.damage = true,
-        }
+        self.open.hear(kind, message, is_psentry(header.port_number));
     }
 
     /// Takes note of the process that made our ruleset for us.
@@ -197,7 +133,7 @@ impl News {
         self.noticed.decided.extend(decided);
         if ruled && !std::mem::replace(&mut self.told, true) {
             self.noticed.told.push(format!(
-                "{who} put a rule that accepts into the table inet psentry: whom it lets pass before psentry's rules is not shut out; \
+                "{who} put a rule that lets packets pass into the table inet psentry: whom it lets pass before psentry's rules is not shut out; \
                  'nft list table inet psentry' shows it"
             ));
         }
@@ -222,29 +158,6 @@ impl News {
             }
         }
     }
-}
-
-/// Who made a transaction, in words.
-fn author(message: &[u8], psentry: bool) -> String {
-    let name = value(message, PROCESS_NAME).map(text).unwrap_or_default();
-    // A running psentry-block has threads with names of their own.
-    let name = if psentry { b"psentry-block" } else { name };
-    // Whoever runs a program chooses its name.
-    let name: String =
-        name.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect();
-    let process = value(message, PROCESS).and_then(|value| value.first_chunk::<4>());
-    match process {
-        Some(process) => format!("'{name}' (process {})", u32::from_be_bytes(*process)),
-        None => SOMEBODY.to_owned(),
-    }
-}
-
-fn value(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    attribute(message.get(HEADER..)?, wanted)
-}
-
-fn set(name: &[u8]) -> Option<SetId> {
-    SetId::from_name(std::str::from_utf8(text(name)).ok()?)
 }
 
 #[cfg(test)]

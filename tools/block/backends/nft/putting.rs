@@ -1,6 +1,7 @@
-//! Blocks into the sets and out of them, a transaction for what comes together.
+//! Blocks into the sets and out of them, a transaction for what comes together. What such a transaction says is decided in
+//! `transaction.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_netfilter::NetfilterMessage;
@@ -8,13 +9,11 @@ use nix::errno::Errno;
 use psentry_kernel::{Error as Below, Request};
 use psentry_records::{Prefix, Timestamp};
 
-use super::ruleset::{Key, SetId};
+use super::sets::{Key, SetId};
+use super::transaction::{ELEMENTS, Old, Parts, added, anew, keys, parts};
 use super::{LOOKUPS, Nft, elements, reading, refused};
-use crate::backend::{Block, Change, Effect};
+use crate::backend::{Block, Effect};
 use crate::error::Error;
-
-/// How many elements go into one message of it: 200 bytes each stay below the 64 KiB of an attribute.
-const ELEMENTS: usize = 250;
 
 impl Nft {
     /// One transaction. The outer error: no answer came; the inner one: the kernel changed nothing.
@@ -25,7 +24,11 @@ impl Nft {
         flags: u16,
     ) -> Result<Result<(), Errno>, Error> {
         let mut requests = vec![Request { message: elements::begin(), flags: NLM_F_REQUEST, acked: false }];
-        requests.extend(messages.into_iter().map(|message| Request { message, flags, acked: true }));
+        // Whatever is refused is told of, asked for or not; that it went well is told once. Of thousands of answers the
+        // kernel keeps some hundreds.
+        let last = messages.len();
+        let numbered = messages.into_iter().zip(1..);
+        requests.extend(numbered.map(|(message, n)| Request { message, flags, acked: n == last }));
         requests.push(Request { message: elements::end(), flags: NLM_F_REQUEST, acked: false });
         // One refusal undoes the whole; the first one says why.
         let done = self.link.batch(doing, requests)?.into_iter().collect();
@@ -37,12 +40,8 @@ impl Nft {
 
     /// Puts blocks in place, whatever stood there.
     fn put(&mut self, blocks: &[(Prefix, &Block)], now: Timestamp) -> Result<Result<(), Errno>, Error> {
-        let mut elements = Parts::new();
-        for (scope, block) in blocks {
-            let (set, keys) = keys(*scope, block);
-            elements.entry(set).or_default().extend(keys.into_iter().map(|key| (key, *block)));
-        }
-        let sets: BTreeSet<SetId> = elements.keys().copied().collect();
+        let parts = parts(blocks);
+        let sets: BTreeSet<SetId> = parts.keys().copied().collect();
         // Whoever changed the ruleset may have taken our rules away, and then no set drops anything.
         let generation = self.generation()?;
         if !sets.is_subset(&self.sets) || self.whole != Some(generation) {
@@ -50,20 +49,23 @@ impl Nft {
         }
         let whole = self.whole.take();
         // Of whom only ports are to be shut, the whole is not.
-        let opened = blocks.iter().filter(|(_, block)| !block.ports.is_empty());
-        let opened = opened.map(|(scope, _)| (SetId::of(*scope), (*scope, None)));
-        let opened: Vec<(SetId, Key)> = opened.filter(|(set, _)| self.sets.contains(set)).collect();
+        let mut old = Old::new();
+        for (scope, _) in blocks.iter().filter(|(_, block)| !block.ports.is_empty()) {
+            let (set, key) = (SetId::of(*scope), (*scope, None));
+            if self.sets.contains(&set) && self.stands(set, key)? {
+                old.entry(set).or_default().push(key);
+            }
+        }
         // Most of what is blocked was not blocked before: then this is a third of the work for the kernel. That it finds
         // something there after all costs 16 ms (measured), so that of a few it is asked first.
-        let keys = elements.iter().flat_map(|(set, parts)| parts.iter().map(|(key, _)| (*set, *key)));
-        let keys: Vec<(SetId, Key)> = keys.chain(opened.iter().copied()).collect();
-        let stand = keys.len() <= LOOKUPS && self.any_stands(&keys)?;
+        let few = parts.values().map(Vec::len).sum::<usize>() <= LOOKUPS;
+        let stand = !old.is_empty() || few && self.any_stands(&parts)?;
         let new = NLM_F_CREATE | NLM_F_EXCL;
-        let add = |nft: &mut Nft| nft.commit("block", fresh(&opened, &elements, now), new);
+        let add = |nft: &mut Nft| nft.commit("block", added(&parts, now), new);
         let done = match if stand { Ok(Err(Errno::EEXIST)) } else { add(self) }? {
             // A full set is told of before what stands in it.
             Err(Errno::EEXIST | Errno::ENFILE) => {
-                self.commit("block", anew(&opened, &elements, now), NLM_F_CREATE)?
+                self.commit("block", anew(old, &parts, now), NLM_F_CREATE)?
             }
             done => done,
         };
@@ -84,14 +86,17 @@ impl Nft {
             Err(Error::System(Below::Refused { .. }) | Error::Full { .. }) if blocks.len() > 1 => {}
             result => return vec![result; blocks.len()],
         }
-        // In a full set there is no room for the next one either: of a thousand, one tells so.
+        // In a full set there is no room for the next one either: of a thousand, one tells so. What stands in it takes none.
         let mut full: HashMap<SetId, Error> = HashMap::new();
         let mut put = |(scope, block): &(Prefix, &Block)| {
+            let alone = [(*scope, *block)];
             let (set, _) = keys(*scope, block);
-            if let Some(error) = full.get(&set) {
+            if let Some(error) = full.get(&set)
+                && !self.any_stands(&parts(&alone))?
+            {
                 return Err(error.clone());
             }
-            self.put_surely(&[(*scope, *block)], now).inspect_err(|error| {
+            self.put_surely(&alone, now).inspect_err(|error| {
                 if matches!(error, Error::Full { .. }) {
                     full.insert(set, error.clone());
                 }
@@ -133,10 +138,12 @@ impl Nft {
         Ok(standing)
     }
 
-    fn any_stands(&mut self, keys: &[(SetId, Key)]) -> Result<bool, Error> {
-        for (set, key) in keys {
-            if self.stands(*set, *key)? {
-                return Ok(true);
+    fn any_stands(&mut self, parts: &Parts<'_>) -> Result<bool, Error> {
+        for (set, elements) in parts {
+            for (key, _) in elements {
+                if self.stands(*set, *key)? {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
@@ -154,21 +161,31 @@ impl Nft {
     /// Ends a block; `ports` are those of its elements that stand for single ports.
     pub(super) fn release(&mut self, scope: Prefix, ports: &[Key]) -> Result<Effect, Error> {
         let whole = self.take_out(SetId::of(scope), &[(scope, None)])?;
-        let single = !ports.is_empty() && self.take_out(SetId::of_ports(scope), ports)?;
+        let single = self.take_out(SetId::of_ports(scope), ports)?;
         Ok(if whole || single { Effect::Done } else { Effect::WasNotThere })
     }
 
-    /// Whether they were there.
-    fn take_out(&mut self, set: SetId, keys: &[Key]) -> Result<bool, Error> {
-        match self.commit("unblock", vec![elements::delete(set, keys)], 0)? {
-            Ok(()) => {
-                self.whole = self.whole.map(|generation| generation.wrapping_add(1));
-                Ok(true)
+    /// Whether any of them was there.
+    pub(super) fn take_out(&mut self, set: SetId, keys: &[Key]) -> Result<bool, Error> {
+        let mut any = false;
+        for keys in keys.chunks(ELEMENTS) {
+            match self.commit("unblock", vec![elements::delete(set, keys)], 0)? {
+                Ok(()) => {
+                    self.whole = self.whole.map(|generation| generation.wrapping_add(1));
+                    any = true;
+                }
+                // One that has ended meanwhile keeps the others in.
+                Err(Errno::ENOENT) if keys.len() > 1 => {
+                    for key in keys {
+                        any |= self.take_out(set, &[*key])?;
+                    }
+                }
+                // No element, no set or no table: whatever it is, nobody is blocked.
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(refused("unblock", errno)),
             }
-            // No element, no set or no table: whatever it is, nobody is blocked.
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(refused("unblock", errno)),
         }
+        Ok(any)
     }
 
     /// The elements for single ports of these scopes, as they stand: one list of each set, however many scopes.
@@ -188,88 +205,5 @@ impl Nft {
             }
         }
         Ok(found)
-    }
-}
-
-/// The elements that a block is, and their set.
-fn keys(scope: Prefix, block: &Block) -> (SetId, Vec<Key>) {
-    if block.ports.is_empty() {
-        return (SetId::of(scope), vec![(scope, None)]);
-    }
-    let key = |port: &u16, transport: &u8| (scope, Some((*transport, *port)));
-    let transports = block.transports();
-    let keys =
-        block.ports.iter().flat_map(|port| transports.iter().map(move |transport| key(port, transport)));
-    (SetId::of_ports(scope), keys.collect())
-}
-
-/// How many of the changes go into one transaction: of so many elements, but one change at least.
-pub(super) fn fitting(changes: &[Change], most: usize) -> usize {
-    let mut elements = 0;
-    let weight = |change: &Change| {
-        // With its ports the whole is counted, which goes.
-        change.block().map_or(0, |block| block.ports.len() * block.transports().len() + 1)
-    };
-    let fits = changes.iter().take_while(|change| {
-        elements += weight(change);
-        elements <= most
-    });
-    fits.count().max(1)
-}
-
-/// What is added, by the sets that it goes into.
-type Parts<'a> = BTreeMap<SetId, Vec<(Key, &'a Block)>>;
-
-/// What adds blocks, and fails if one of them stands, or the whole of what is `opened` does.
-fn fresh(opened: &[(SetId, Key)], parts: &Parts<'_>, now: Timestamp) -> Vec<NetfilterMessage> {
-    let mut messages = opening(opened);
-    messages.extend(added(parts, now));
-    messages
-}
-
-/// What puts blocks in the place of what stands: kernels before 6.12 ignore a new timeout for an old element, so each
-/// is added, deleted and added again, in one transaction that nobody sees the middle of. What goes comes first, so that
-/// whoever hears of it knows in the end what stands.
-fn anew(opened: &[(SetId, Key)], parts: &Parts<'_>, now: Timestamp) -> Vec<NetfilterMessage> {
-    let mut messages = opening(opened);
-    for (set, elements) in parts {
-        for elements in elements.chunks(ELEMENTS) {
-            let keys: Vec<Key> = elements.iter().map(|(key, _)| *key).collect();
-            messages.extend([elements::add_bare(*set, &keys), elements::delete(*set, &keys)]);
-        }
-    }
-    messages.extend(added(parts, now));
-    messages
-}
-
-/// What takes elements out, whether they stand or not.
-fn opening(opened: &[(SetId, Key)]) -> Vec<NetfilterMessage> {
-    let out =
-        |(set, key): &(SetId, Key)| [elements::add_bare(*set, &[*key]), elements::delete(*set, &[*key])];
-    opened.iter().flat_map(out).collect()
-}
-
-fn added(parts: &Parts<'_>, now: Timestamp) -> impl Iterator<Item = NetfilterMessage> {
-    let messages = move |(set, elements): (&SetId, &Vec<(Key, &Block)>)| {
-        elements.chunks(ELEMENTS).map(|elements| elements::add(*set, elements, now)).collect::<Vec<_>>()
-    };
-    parts.iter().flat_map(messages)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::Wish;
-
-    #[test]
-    fn a_transaction_is_bounded_by_its_elements_and_never_empty() {
-        let change = |ports: u16| Change {
-            scope: "192.0.2.7".parse().unwrap(),
-            wish: Wish::Block(Block { ports: (1..=ports).collect(), ..Block::default() }),
-        };
-        assert_eq!(fitting(&[change(0), change(0), change(0)], 2), 2);
-        // TCP and UDP of each port, and the whole.
-        assert_eq!(fitting(&[change(2), change(1), change(1)], 8), 2);
-        assert_eq!(fitting(&[change(9)], 2), 1);
     }
 }

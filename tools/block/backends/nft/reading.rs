@@ -7,7 +7,7 @@ use psentry_records::{Prefix, Timestamp};
 
 use super::super::attributes::{attribute, attributes};
 use super::elements::COMMENT;
-use super::ruleset::{Key, SetId};
+use super::sets::{Key, SetId};
 use crate::backend::Entry;
 use crate::note;
 use crate::ports::transport;

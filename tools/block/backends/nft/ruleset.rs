@@ -3,11 +3,8 @@
 //! matches by its masked address in the set of its length, so that no two sets ever overlap. `layout.rs` decides which
 //! chains and rules there are.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use psentry_records::Prefix;
-
 use super::layout::{Does, Hook, Rule, Work};
+use super::sets::{SIZE, SetId};
 
 /// The table, in the family `inet`; all of it is psentry-block's.
 pub(super) const TABLE: &str = "psentry";
@@ -18,76 +15,7 @@ const ADVICE: &str = "kept by psentry-block(8), which mends it; 'psentry-block u
 /// What the rule says that lets connections go on; it is known by that.
 pub(super) const SPARED: &str = "connections that stand go on";
 
-/// How many elements a set holds: some 50 MB of kernel memory. The ledger's bound is reached long before.
-pub(super) const SIZE: u32 = 262_144;
-
-/// Which set a prefix stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SetId {
-    ipv4: bool,
-    len: u8,
-    /// Whether it holds ports of the prefix, and not the whole of it.
-    ports: bool,
-}
-
-/// What an element names: a prefix, or a port of it with the number of its transport.
-pub(super) type Key = (Prefix, Option<(u8, u16)>);
-
 impl SetId {
-    /// The ones that stand from the start: single IPv4 hosts, and the /64 that one IPv6 host commands.
-    pub(super) const FIRST: [SetId; 2] =
-        [SetId { ipv4: true, len: 32, ports: false }, SetId { ipv4: false, len: 64, ports: false }];
-
-    /// Where the whole of a prefix stands.
-    pub(super) fn of(scope: Prefix) -> Self {
-        SetId { ipv4: scope.is_ipv4(), len: scope.len(), ports: false }
-    }
-
-    /// Where its ports stand.
-    pub(super) fn of_ports(scope: Prefix) -> Self {
-        SetId { ports: true, ..SetId::of(scope) }
-    }
-
-    pub(super) fn name(self) -> String {
-        let family = if self.ipv4 { "v4" } else { "v6" };
-        format!("{family}_{}{}", self.len, if self.ports { "_ports" } else { "" })
-    }
-
-    /// From the name of a set; `None`: it is not ours.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        let (prefix, ports) = name.strip_suffix("_ports").map_or((name, false), |prefix| (prefix, true));
-        let (ipv4, len) = match prefix.split_once('_')? {
-            ("v4", len) => (true, len.parse().ok().filter(|len| *len <= 32)?),
-            ("v6", len) => (false, len.parse().ok().filter(|len| *len <= 128)?),
-            _ => return None,
-        };
-        let set = SetId { ipv4, len, ports };
-        // "v4_032" would be another name for the same set.
-        (set.name() == name).then_some(set)
-    }
-
-    /// What an element of this set names.
-    pub(super) fn key(self, bytes: &[u8]) -> Option<Key> {
-        let (addr, rest): (IpAddr, _) = if self.ipv4 {
-            let (addr, rest) = bytes.split_first_chunk::<4>()?;
-            (Ipv4Addr::from(*addr).into(), rest)
-        } else {
-            let (addr, rest) = bytes.split_first_chunk::<16>()?;
-            (Ipv6Addr::from(*addr).into(), rest)
-        };
-        let scope = Prefix::around(addr, self.len);
-        // Each part of a key begins at a multiple of four bytes.
-        let port = match (self.ports, rest) {
-            (false, _) => None,
-            (true, [transport, _, _, _, high, low, ..]) => {
-                Some((*transport, u16::from_be_bytes([*high, *low])))
-            }
-            (true, _) => return None,
-        };
-        // A mapped address is in no set of ours: it would be one of IPv4.
-        (SetId::of(scope) == SetId { ports: false, ..self }).then_some((scope, port))
-    }
-
     /// The set. `create` fails if it is there, and with it the rule that another process has made, too.
     fn set(self) -> String {
         let addr = if self.ipv4 { "ipv4_addr" } else { "ipv6_addr" };
@@ -103,14 +31,6 @@ impl SetId {
         let (addr, port) = if hook.is_egress() { ("daddr", "sport") } else { ("saddr", "dport") };
         let ports = if self.ports { format!(" . meta l4proto . th {port}") } else { String::new() };
         format!("{family} {addr}{mask}{ports} @{}", self.name())
-    }
-
-    fn mask(self) -> IpAddr {
-        if self.ipv4 {
-            Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.len)).unwrap_or(0)).into()
-        } else {
-            Ipv6Addr::from(u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0)).into()
-        }
     }
 }
 
@@ -165,30 +85,8 @@ pub(super) fn text(work: &Work, comments: bool) -> String {
 mod tests {
     use super::*;
     use crate::extent::{Answer, Extent, Standing};
+    use psentry_records::Prefix;
     use std::collections::BTreeSet;
-
-    #[test]
-    fn a_prefix_and_its_key_name_each_other() {
-        for scope in ["192.0.2.7/32", "192.0.2.0/24", "198.51.96.0/20", "2001:db8::/64", "2001:db8::1/128"] {
-            let scope: Prefix = scope.parse().unwrap();
-            for (set, port) in [(SetId::of(scope), None), (SetId::of_ports(scope), Some((17, 53)))] {
-                assert_eq!(SetId::from_name(&set.name()), Some(set));
-                let mut key = match scope.addr() {
-                    IpAddr::V4(v4) => v4.octets().to_vec(),
-                    IpAddr::V6(v6) => v6.octets().to_vec(),
-                };
-                assert_eq!(set.key(&key).is_some(), port.is_none());
-                key.extend([17, 0, 0, 0, 0, 53, 0, 0]);
-                assert_eq!(set.key(&key), Some((scope, port)));
-            }
-        }
-        for name in
-            ["", "v4_33", "v4_032", "v6_129", "v5_1", "blocked", "v4_+8", "v4_", "v4_32_port", "_ports"]
-        {
-            assert_eq!(SetId::from_name(name), None, "{name}");
-        }
-        assert_eq!(SetId::FIRST[0].key(&[1, 2]), None);
-    }
 
     /// The chains and rules for these scopes, and for ports of the last.
     fn lines(extent: Extent, scopes: &[&str]) -> Vec<String> {

@@ -4,31 +4,26 @@
 //! when it ends, so that a later psentry-block knows both.
 
 mod holding;
+mod holes;
 mod message;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::route::{RouteMessage, RouteScope, RouteType};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use psentry_kernel::watch::{IPV4_ROUTES, IPV6_ROUTES};
-use psentry_kernel::{Error as Below, Link, Request, Watch, is_psentry};
+use psentry_kernel::{Error as Below, Link, Watch, is_psentry};
 use psentry_records::{Prefix, Timestamp};
 
 use self::holding::beaten_by;
-use self::message::{Hole, deleted, end, header, hole, message, metric, rival};
+use self::message::{Hole, deleted, end, metric, rival};
 use super::SOMEBODY;
 use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 use crate::extent::{Answer, Extent};
 
 const NAME: &str = "route";
-
-/// How many routes are added together: the answer to each takes room.
-const TOGETHER: usize = 1000;
 
 /// The backend.
 pub(super) struct Route {
@@ -51,107 +46,6 @@ impl Route {
         let (ours, beaten) = (HashSet::new(), HashSet::new());
         let told = extent.answer == Answer::Reject;
         Ok(Route { link, watch: None, told, unheard: None, ours, beaten })
-    }
-
-    /// Our routes of one family.
-    fn holes(&mut self, family: AddressFamily) -> Result<Vec<Hole>, Error> {
-        let doing = "list blackhole routes";
-        let mut question = RouteMessage::default();
-        question.header = header(family);
-        // The kernel filters; what it sends beyond that is passed over below.
-        question.header.scope = RouteScope::Universe;
-        question.header.kind = RouteType::Unspec;
-        let answer = match self.link.dump(doing, &RouteNetlinkMessage::GetRoute(question))? {
-            Ok(answer) => answer,
-            // A table without routes is none; a kernel without IPv6 has no routes of it.
-            Err(Errno::ENOENT | Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => return Ok(Vec::new()),
-            Err(errno) => return Err(refused(doing, errno)),
-        };
-        Ok(answer.into_iter().filter_map(hole).collect())
-    }
-
-    fn all(&mut self) -> Result<Vec<Hole>, Error> {
-        let mut holes = self.holes(AddressFamily::Inet)?;
-        holes.extend(self.holes(AddressFamily::Inet6)?);
-        Ok(holes)
-    }
-
-    /// The new routes first, and once one is confirmed the old ones of its scope go: there is no moment without. Each scope
-    /// with its new route and its old ones.
-    fn block(&mut self, blocks: &[(Hole, Vec<Hole>)]) -> Vec<Result<Effect, Error>> {
-        let mut effects = self.put(blocks);
-        for ((hole, _), effect) in blocks.iter().zip(&mut effects).filter(|(_, effect)| effect.is_ok()) {
-            if let Err(error) = self.confirm(hole.scope) {
-                // What has no effect is not left standing either.
-                *effect = self.delete(*hole).and(Err(error));
-            }
-        }
-        for ((hole, standing), effect) in blocks.iter().zip(&mut effects).filter(|(_, effect)| effect.is_ok())
-        {
-            for old in standing.iter().filter(|old| old.metric != hole.metric) {
-                if let Err(error) = self.delete(*old) {
-                    *effect = Err(error);
-                }
-            }
-        }
-        effects
-    }
-
-    /// Puts each route in place, or in the place of one of another kind that ends with it.
-    fn put(&mut self, blocks: &[(Hole, Vec<Hole>)]) -> Vec<Result<Effect, Error>> {
-        let mut effects: Vec<Result<Effect, Error>> = vec![Ok(Effect::Done); blocks.len()];
-        let request = |(hole, standing): &(Hole, Vec<Hole>)| {
-            let other_kind = standing.iter().any(|old| old.metric == hole.metric);
-            let how = if other_kind { NLM_F_REPLACE } else { NLM_F_EXCL };
-            let message = RouteNetlinkMessage::NewRoute(message(*hole));
-            (!standing.contains(hole)).then_some(Request { message, flags: NLM_F_CREATE | how, acked: true })
-        };
-        self.together("add a blackhole route", blocks.iter().map(request), &mut effects);
-        effects
-    }
-
-    /// Sends requests a thousand at a time, and notes which were refused; `None` asks for nothing.
-    fn together(
-        &mut self,
-        doing: &'static str,
-        requests: impl Iterator<Item = Option<Request<RouteNetlinkMessage>>>,
-        effects: &mut [Result<Effect, Error>],
-    ) {
-        let mut wanted = requests.enumerate().filter_map(|(at, request)| Some((at, request?))).peekable();
-        while wanted.peek().is_some() {
-            let (places, requests): (Vec<usize>, Vec<_>) = wanted.by_ref().take(TOGETHER).unzip();
-            let answers = self.link.batch(doing, requests);
-            for (nth, at) in places.into_iter().enumerate() {
-                let error = match &answers {
-                    Ok(answers) => match answers.get(nth).copied().unwrap_or(Err(Errno::ENODATA)) {
-                        Ok(()) => continue,
-                        Err(errno) => refused(doing, errno),
-                    },
-                    Err(error) => error.clone().into(),
-                };
-                if let Some(effect) = effects.get_mut(at) {
-                    *effect = Err(error);
-                }
-            }
-        }
-    }
-
-    fn release(&mut self, standing: &[Hole]) -> Result<Effect, Error> {
-        for hole in standing {
-            self.delete(*hole)?;
-        }
-        Ok(if standing.is_empty() { Effect::WasNotThere } else { Effect::Done })
-    }
-
-    fn delete(&mut self, hole: Hole) -> Result<(), Error> {
-        let doing = "delete a blackhole route";
-        let mut message = message(hole);
-        // To a deletion "nowhere" means: whatever scope.
-        message.header.scope = RouteScope::NoWhere;
-        match self.link.ask(doing, RouteNetlinkMessage::DelRoute(message), 0)? {
-            Ok(()) | Err(Errno::ESRCH) => Ok(()),
-            Err(errno) => Err(refused(doing, errno)),
-        }
     }
 }
 
@@ -211,7 +105,8 @@ impl Backend for Route {
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
         let entry = |hole: Hole| Entry::new(hole.scope, end(hole.metric), None);
-        Ok(self.all()?.into_iter().map(entry).collect())
+        // Two of one scope are left by who was stopped between the new one and the old.
+        Ok(Entry::gather(self.all()?.into_iter().map(entry)))
     }
 
     fn watch(&self) -> Option<BorrowedFd<'_>> {

@@ -2,7 +2,10 @@
 
 use super::super::elements;
 use super::super::elements::tests::{at, bytes};
-use super::super::ruleset::Key;
+use super::super::sets::Key;
+use psentry_records::Timestamp;
+
+use super::changes::*;
 use super::*;
 use crate::backend::Block;
 

@@ -1,0 +1,102 @@
+//! What stands, whatever made it, becomes what the flags say.
+
+use super::*;
+use crate::extent;
+
+const SET: SetId = SetId::FIRST[0];
+
+/// What stands when the work of these flags is done.
+fn made(extent: Extent) -> Standing {
+    let work = Work::new(extent, &[SET].into(), &[SET].into(), &Standing::default());
+    let chains = work.chains.into_iter().map(|(hook, priority)| (hook, Some(priority))).collect();
+    Standing { chains, rules: work.rules.into_iter().zip(1..).collect() }
+}
+
+fn after(extent: Extent, standing: &Standing) -> Work {
+    Work::new(extent, &[SET].into(), &BTreeSet::new(), standing)
+}
+
+fn extents() -> Vec<Extent> {
+    let mut extents = vec![Extent::default()];
+    let reject = |extent| Extent { answer: Answer::Reject, ..extent };
+    let local = |extent| Extent { forward: false, ..extent };
+    let egress = |extent| Extent { egress: true, ..extent };
+    let spare = |extent| Extent { standing: extent::Standing::Spared, ..extent };
+    for change in [&reject as &dyn Fn(Extent) -> Extent, &local, &egress, &spare] {
+        extents.extend(extents.clone().into_iter().map(change));
+    }
+    extents
+}
+
+#[test]
+fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
+    for before in extents() {
+        for now in extents() {
+            let (old, new) = (made(before), made(now));
+            let work = after(now, &old);
+            assert_eq!(work.is_done(), old == new, "{before:?} {now:?}");
+            // As nft would do it.
+            let mut rules: BTreeSet<Rule> = old
+                .rules
+                .iter()
+                .filter(|(rule, handle)| {
+                    !work.wrong_chains.contains(&rule.hook)
+                        && !work.wrong_rules.contains(&(rule.hook, *handle))
+                })
+                .map(|(rule, _)| *rule)
+                .collect();
+            rules.extend(work.rules);
+            let mut chains = old.chains.clone();
+            work.wrong_chains.iter().for_each(|hook| _ = chains.remove(hook));
+            chains.extend(work.chains.into_iter().map(|(hook, priority)| (hook, Some(priority))));
+            assert_eq!(rules, new.rules.iter().map(|(rule, _)| *rule).collect(), "{before:?} {now:?}");
+            assert_eq!(chains, new.chains, "{before:?} {now:?}");
+        }
+    }
+}
+
+#[test]
+fn what_others_made_beside_it_stays() {
+    let mut standing = made(Extent::default());
+    standing.chains.insert(Hook::Input, Some(0));
+    assert!(after(Extent::default(), &standing).is_done());
+    // A rule twice is no reason to take one away.
+    standing.rules.push((standing.rules[0].0, 9));
+    assert!(after(Extent::default(), &standing).is_done());
+}
+
+#[test]
+fn a_refusal_before_its_reset_is_made_anew_behind_it() {
+    let reject = Extent { answer: Answer::Reject, ..Extent::default() };
+    let whole = made(reject);
+    let [(reset, _), (refuse, at)] = whole.rules[..] else { panic!("{whole:?}") };
+    for rules in [vec![(refuse, at)], vec![(refuse, at), (reset, 9)]] {
+        let alone = rules.len() == 1;
+        let work = after(reject, &Standing { rules, ..whole.clone() });
+        assert_eq!(work.wrong_rules, [(refuse.hook, at)]);
+        assert_eq!(work.rules, if alone { [reset, refuse].into() } else { BTreeSet::from([refuse]) });
+    }
+    // Behind a reset of its own a second one does no harm.
+    let mut twice = whole.clone();
+    twice.rules.push((refuse, 9));
+    assert!(after(reject, &twice).is_done());
+}
+
+#[test]
+fn what_is_shut_by_the_rules_of_others_is_told_from_what_nothing_shuts() {
+    let other = Extent { answer: Answer::Reject, forward: false, ..Extent::default() };
+    assert!(made(other).heeds(&[SET].into()));
+    assert!(!made(other).heeds(&SetId::FIRST.into()), "only one of them has a rule");
+    let spares = Extent { standing: extent::Standing::Spared, ..Extent::default() };
+    let mut flushed = made(spares);
+    flushed.rules.truncate(1);
+    assert!(!flushed.heeds(&[SET].into()), "what lets through shuts nobody out");
+}
+
+#[test]
+fn a_chain_that_is_at_no_hook_is_made_anew() {
+    let mut standing = made(Extent::default());
+    standing.chains.insert(Hook::Prerouting, None);
+    let work = after(Extent::default(), &standing);
+    assert_eq!((work.wrong_chains.len(), work.chains.len(), work.rules.len()), (1, 1, 1));
+}
