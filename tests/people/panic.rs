@@ -104,10 +104,14 @@ fn a_panic_goes_without_a_memory_that_can_be_written_to() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let path = state.path().display();
     let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
+    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
     lab.guard.sh(&format!("mount --bind {path} {path}; mount -o remount,bind,ro {path}"));
     let (code, text) = told(&run(&lab, &state, &["panic"]));
     assert_eq!(code, Some(74), "{text}");
-    assert!(text.contains("nobody is blocked until 'psentry-block resume'"), "{text}");
+    assert!(text.contains("nobody stands blocked any more, nor is until 'psentry-block resume'"), "{text}");
+    // Whoever runs has it open, and forgets.
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
     say(&mut stdin, Action::Block, SCANNER[0], Some(600));
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Refused);
     let (code, text) = told(&run(&lab, &state, &["resume"]));
