@@ -269,7 +269,15 @@ impl Change {
     /// The block that is wished for, if one is.
     #[must_use]
     pub fn block(&self) -> Option<&Block> {
-        match &self.wish {
+        self.wish.block()
+    }
+}
+
+impl Wish {
+    /// The block, if it is one.
+    #[must_use]
+    pub fn block(&self) -> Option<&Block> {
+        match self {
             Wish::Block(block) => Some(block),
             Wish::Release(_) => None,
         }

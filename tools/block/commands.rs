@@ -1,7 +1,7 @@
-//! `list`, `unblock`, `flush` and `--check`: for people, beside a running psentry-block or without one. They read
+//! `list`, `unblock` and `--check`: for people, beside a running psentry-block or without one. They read
 //! what stands from where it stands, and make nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
@@ -108,6 +108,9 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
         outcomes.push(outcome);
     }
     for taken in take_back(flags, scope) {
+        if let (OutcomeResult::Failed, Some(why)) = (taken.result, &taken.error) {
+            trouble = worst(trouble, Error::Unfinished(why.clone()));
+        }
         let already = |other: &OutcomeBody| other.result == OutcomeResult::Already;
         outcomes.retain(|other| other.backend != taken.backend || !already(other));
         outcomes.push(taken);
@@ -119,42 +122,6 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
     }
     for (name, other) in near.into_iter().filter(|(_, other)| *other != scope) {
         say(&format!("{name} still blocks {other}, which {scope} overlaps"));
-    }
-    print(&lines(outcomes, host))?;
-    trouble.map_or(Ok(()), Err)
-}
-
-/// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made.
-pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let (readers, mut trouble) = readers(flags);
-    let recall = Recall::of(flags);
-    let mut outcomes = Vec::new();
-    for (which, reader) in readers {
-        let remembered = recall.blocks(which).and_then(|blocks| {
-            recall.let_in(which, &blocks.keys().copied().collect::<Vec<_>>())?;
-            Ok(blocks)
-        });
-        let remembered = remembered.unwrap_or_else(|error| {
-            trouble = worst(trouble.take(), error);
-            HashMap::new()
-        });
-        let removed = reader.map_or_else(|| Ok(Vec::new()), |(mut backend, _)| backend.remove());
-        let ended = match removed {
-            Ok(entries) => {
-                let mut ended: BTreeMap<Prefix, _> =
-                    remembered.into_iter().map(|(scope, block)| (scope, block.until)).collect();
-                ended.extend(entries.into_iter().map(|entry| (entry.scope, entry.until)));
-                ended
-            }
-            Err(error) => {
-                trouble = worst(trouble, error);
-                continue;
-            }
-        };
-        outcomes.extend(ended.into_iter().map(|(scope, until)| OutcomeBody {
-            until,
-            ..body(Action::Block, scope, Some(which.name()), OutcomeResult::Released)
-        }));
     }
     print(&lines(outcomes, host))?;
     trouble.map_or(Ok(()), Err)

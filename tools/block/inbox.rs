@@ -81,6 +81,8 @@ pub(crate) enum Tell {
     Status(Option<Holding>),
     /// Which blocks that it is to make hold this address.
     Why(IpAddr),
+    /// Which blocks did not stand, and are not made any more.
+    TakeBack,
 }
 
 /// How the work ends.
@@ -155,6 +157,25 @@ impl Inbox {
     /// What people want to know since the last call.
     pub(crate) fn questions(&self) -> Vec<(Tell, Answers)> {
         std::mem::take(&mut self.lock().questions)
+    }
+
+    /// The blocks that wait and hold `addr`.
+    pub(crate) fn around(&self, addr: IpAddr) -> Vec<(Prefix, Block)> {
+        let waiting = self.lock();
+        let held = waiting.scopes.iter().filter(|(scope, _)| scope.contains(addr));
+        let mut held: Vec<(Prefix, Block)> =
+            held.filter_map(|(scope, pending)| Some((*scope, pending.wish.block()?.clone()))).collect();
+        held.sort_unstable_by_key(|(scope, _)| *scope);
+        held
+    }
+
+    /// Takes the blocks that wait out again, in the order of their scopes.
+    pub(crate) fn take_back(&self) -> BTreeMap<Prefix, Pending> {
+        let mut guard = self.lock();
+        let waiting = &mut *guard;
+        let blocks = waiting.scopes.extract_if(|_, pending| pending.wish.block().is_some()).collect();
+        waiting.order.retain(|_, scope| waiting.scopes.contains_key(scope));
+        blocks
     }
 
     /// Takes note that everybody was let in.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `start.rs`, `ready.rs` | flags; the main loop; how it starts, and when it is ready |
 //! | `braking.rs` | what the main loop says of the brake |
-//! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
+//! | `commands.rs`, `recall.rs` | `list`, `unblock`, `--check`; what they find remembered |
 //! | `extent.rs`, `ports.rs` | how far a block reaches, and which backend can do that; blocks of single ports |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `sessions.rs`, `brake.rs` | decisions, too: who is logged in; how many new blocks are too many |
@@ -13,7 +13,7 @@
 //! | `surroundings.rs`, `logind.rs`, `allow.rs` | what the guard saw last of this machine; whom it leaves alone |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
 //! | `control/` | the socket on which a running psentry-block is asked |
-//! | `people/`, `panic.rs` | `block`, `status`, `why`, `panic`, `resume`; what a panic is |
+//! | `people/`, `panic.rs` | `block`, `status`, `why`, `flush`, `panic`, `resume`; what a panic is |
 //! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backends/` | what a backend is; each of them |
 //! | `note.rs`, `lock.rs` | what several backends need; netlink and programs are in `tools/kernel` |

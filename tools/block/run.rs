@@ -45,7 +45,7 @@ pub fn run(flags: Flags) -> Result<(), Error> {
     match &flags.command {
         Some(Command::List) => commands::list(&flags, host.as_deref()),
         Some(Command::Unblock { scope }) => commands::unblock(&flags, *scope, host.as_deref()),
-        Some(Command::Flush) => commands::flush(&flags, host.as_deref()),
+        Some(Command::Flush) => people::flush(&flags, host.as_deref()),
         Some(Command::Block { scope, span, reason }) => {
             people::block(&flags, *scope, *span, reason.as_deref(), host.as_deref())
         }

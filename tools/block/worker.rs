@@ -8,6 +8,7 @@ mod jobs;
 mod noticing;
 mod opening;
 mod remembering;
+mod taking_back;
 mod telling;
 mod waiting;
 

@@ -173,7 +173,7 @@ impl Late {
     fn of(question: &Question) -> Self {
         match question {
             Question::Verdict(verdict) => Late(Some((**verdict).clone())),
-            Question::Status | Question::Why(_) => Late(None),
+            Question::Status | Question::Why(_) | Question::TakeBack(_) => Late(None),
         }
     }
 

@@ -1,13 +1,15 @@
 //! What people ask of a backend: what is wanted of it, what of that stands, read from where it stands at that moment,
 //! what fails, and what was last put back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 
 use super::Worker;
+use crate::backend::Block;
 use crate::brake::Holding;
+use crate::commands::lines;
 use crate::control::Answer;
 use crate::inbox::Tell;
 use crate::people::Report;
@@ -21,6 +23,7 @@ impl Worker {
             let lines = match what {
                 Tell::Status(brake) => self.report(brake).line(),
                 Tell::Why(addr) => self.blocks_around(addr),
+                Tell::TakeBack => self.take_back(),
             };
             // Whoever asked may have left.
             let _ = answers.send(Answer::Lines(Some(self.backend.name().to_owned()), lines));
@@ -60,27 +63,30 @@ impl Worker {
     /// The blocks that are to hold `addr`, as lines.
     fn blocks_around(&self, addr: IpAddr) -> Vec<u8> {
         let now = Timestamp::now();
-        let (mut lines, mut line) = (Vec::new(), Vec::new());
-        for (scope, plan) in self.schedule.around(addr).filter(|(_, plan)| is_wanted(plan, now)) {
-            let (result, error) = match &plan.state {
-                State::Failing { why, .. } => (OutcomeResult::Failed, Some(why.clone())),
-                State::Standing { .. } | State::Leaving { .. } | State::LetIn => {
-                    (OutcomeResult::Already, None)
-                }
+        let planned = self.schedule.around(addr).filter(|(_, plan)| is_wanted(plan, now));
+        let planned = planned.map(|(scope, plan)| {
+            let why = match &plan.state {
+                State::Failing { why, .. } => Some(why.clone()),
+                State::Standing { .. } | State::Leaving { .. } | State::LetIn => None,
             };
-            let body = OutcomeBody {
-                until: plan.block.until,
-                error,
-                rule: plan.block.rule.clone(),
-                reason: plan.block.reason.clone(),
-                since: plan.block.since,
+            (scope, (plan.block.clone(), why))
+        });
+        let waits = self.inbox.around(addr).into_iter();
+        let waits = waits.map(|(scope, block)| (scope, (block, Some("it waits for its turn".to_owned()))));
+        // What stands or failed says more than that more of it waits.
+        let blocks: BTreeMap<Prefix, _> = waits.chain(planned).collect();
+        let outcome = |(scope, (block, why)): (Prefix, (Block, Option<String>))| {
+            let result = if why.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
+            OutcomeBody {
+                until: block.until,
+                error: why,
+                rule: block.rule,
+                reason: block.reason,
+                since: block.since,
                 ..body(Action::Block, scope, Some(self.backend.name()), result)
-            };
-            if Record::Outcome(Outcome { common: Common::at(now), body }).encode(&mut line).is_ok() {
-                lines.extend_from_slice(&line);
             }
-        }
-        lines
+        };
+        lines(blocks.into_iter().map(outcome), None)
     }
 }
 

@@ -252,3 +252,4 @@ fn what_is_in_doubt_is_tried_at_once() {
 mod healing;
 mod opening;
 mod ports;
+mod taking_back;
