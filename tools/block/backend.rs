@@ -26,6 +26,17 @@ pub trait Backend: Send {
     /// names, whatever stood before; a release leaves nothing. Scopes within one call are distinct.
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>>;
 
+    /// Begins changes, at most `at_once`, each of a scope of which none is under way. What each came to, as of `apply`;
+    /// or `None`, where it takes its time: then `done` tells, and `watch` is readable once it has something to tell.
+    fn begin(&mut self, changes: &[Change], now: Timestamp) -> Vec<Option<Result<Effect, Error>>> {
+        self.apply(changes, now).into_iter().map(Some).collect()
+    }
+
+    /// What came of changes that were begun and are over since the last call. Never waits.
+    fn done(&mut self) -> Vec<(Change, Result<Effect, Error>)> {
+        Vec::new()
+    }
+
     /// What stands now, read from where it stands. Makes nothing, so that it is nothing when psentry never ran.
     ///
     /// # Errors
@@ -48,8 +59,8 @@ pub trait Backend: Send {
         Ok(self.list()?.into_iter().map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect())
     }
 
-    /// A descriptor that is readable once somebody may have changed what this backend keeps, from `prepare` on;
-    /// `None`: nobody tells.
+    /// A descriptor that is readable once somebody may have changed what this backend keeps, or something that was begun
+    /// is over, from `prepare` on; `None`: nobody tells.
     fn watch(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -92,7 +103,7 @@ pub trait Backend: Send {
     /// Whether a block ends at its end without psentry-block.
     fn ends_by_itself(&self) -> bool;
 
-    /// How many changes it does well at once: what comes later waits for all of them.
+    /// How many changes it does well at once: what comes later waits for all of them, or for one that is under way.
     fn at_once(&self) -> usize {
         2000
     }

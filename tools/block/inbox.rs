@@ -96,6 +96,25 @@ pub(crate) enum Finish {
     Remove,
 }
 
+impl Waiting {
+    /// Takes out at most `most`, the first ones that are not `busy`.
+    fn pick(&mut self, most: usize, busy: impl Fn(Prefix) -> bool) -> Vec<(Prefix, Pending)> {
+        let free = self.order.iter().filter(|(_, scope)| !busy(**scope));
+        let places: Vec<(u64, Prefix)> = free.take(most).map(|(place, scope)| (*place, *scope)).collect();
+        let mut taken = Vec::with_capacity(places.len());
+        for (place, scope) in places {
+            self.order.remove(&place);
+            taken.extend(self.scopes.remove(&scope).map(|pending| (scope, pending)));
+        }
+        taken
+    }
+
+    /// How the work is to end, which counts once nothing waits any more; until then what is `known`.
+    fn ends(&self, known: Option<Finish>) -> Option<Finish> {
+        self.finish.filter(|_| self.scopes.is_empty()).or(known)
+    }
+}
+
 impl Inbox {
     /// An empty one.
     pub(crate) fn new() -> Result<Self, Error> {
@@ -207,17 +226,19 @@ impl Inbox {
         }
     }
 
-    /// At most `most` of what waits, in the order in which it came, and once nothing waits any more whether to
-    /// finish; waits for something to come, or `also` to be readable, but not beyond `deadline`.
+    /// At most `most` of what waits, in the order in which it came, but nothing of scopes that are `busy`, and once nothing
+    /// waits any more whether to finish; waits for something to come, or `also` to be readable, but not beyond `deadline`.
     pub(crate) fn take(
         &self,
         most: usize,
+        busy: impl Fn(Prefix) -> bool,
         deadline: Option<Timestamp>,
         known: Option<Finish>,
         also: Option<BorrowedFd<'_>>,
     ) -> (Vec<(Prefix, Pending)>, Option<Finish>) {
         let mut guard = self.lock();
-        if guard.scopes.is_empty() && guard.finish == known {
+        let mut taken = guard.pick(most, &busy);
+        if taken.is_empty() && guard.ends(known) == known {
             let nap = deadline.map_or(NAP, |deadline| deadline.since(Timestamp::now()).min(NAP));
             if !nap.is_zero() {
                 drop(guard);
@@ -227,19 +248,13 @@ impl Inbox {
                 let nap = nap.saturating_add(Duration::from_millis(1));
                 let _ = poll(&mut fds, PollTimeout::try_from(nap).unwrap_or(PollTimeout::MAX));
                 guard = self.lock();
+                taken = guard.pick(most, &busy);
             }
         }
-        let waiting = &mut *guard;
-        if std::mem::take(&mut waiting.rung) {
+        if std::mem::take(&mut guard.rung) {
             let _ = self.bell.read();
         }
-        let mut taken = Vec::new();
-        while taken.len() < most
-            && let Some((_, scope)) = waiting.order.pop_first()
-        {
-            taken.extend(waiting.scopes.remove(&scope).map(|pending| (scope, pending)));
-        }
-        (taken, waiting.finish.filter(|_| waiting.scopes.is_empty()).or(known))
+        (taken, guard.ends(known))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

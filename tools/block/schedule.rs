@@ -93,9 +93,9 @@ impl Plan {
 }
 
 impl Schedule {
-    /// When something is due next.
-    pub(crate) fn next(&self) -> Option<Timestamp> {
-        self.agenda.first().map(|(due, _)| *due)
+    /// When what is due, in that order.
+    pub(crate) fn agenda(&self) -> impl Iterator<Item = (Timestamp, Prefix)> {
+        self.agenda.iter().copied()
     }
 
     /// The scopes for which something is due.

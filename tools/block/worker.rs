@@ -11,15 +11,17 @@ mod remembering;
 mod taking_back;
 mod telling;
 mod waiting;
+mod working;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Backend, Block, Change, Entry, Wish};
+use self::working::UnderWay;
+use crate::backend::{Backend, Block, Entry};
 use crate::error::Error;
 use crate::inbox::{Ask, Finish, Inbox, Pending};
 use crate::left::Left;
@@ -40,6 +42,10 @@ pub(crate) struct Worker {
     inbox: Arc<Inbox>,
     reporter: Arc<Reporter>,
     schedule: Schedule,
+    /// What the backend has begun and not told of.
+    under_way: HashMap<Prefix, UnderWay>,
+    /// Whether what is due comes before what arrived, this time.
+    due_first: bool,
     guard: Guard,
     /// Which version of whom never to block it knows.
     allowed: u64,
@@ -118,6 +124,8 @@ impl Worker {
             inbox,
             reporter,
             schedule,
+            under_way: HashMap::new(),
+            due_first: false,
             guard,
             allowed: 0,
             last: now,
@@ -157,8 +165,10 @@ impl Worker {
         }
         loop {
             self.notice();
-            let (next, watch) = (self.next(), self.backend.watch());
-            let (arrived, finish) = self.inbox.take(self.at_once(), next, known, watch);
+            self.gather();
+            let (most, next) = (self.room_for_news(), self.next());
+            let busy = |scope| self.is_under_way(scope);
+            let (arrived, finish) = self.inbox.take(most, busy, next, known, self.backend.watch());
             self.round(arrived);
             self.tell();
             if finish != known {
@@ -181,6 +191,7 @@ impl Worker {
     fn round(&mut self, arrived: Vec<(Prefix, Pending)>) {
         self.look_at_the_clock();
         self.guard.glance();
+        self.gather();
         self.spare();
         self.notice();
         self.open_up();
@@ -210,49 +221,37 @@ impl Worker {
     fn due(&mut self, decided: &HashSet<Prefix>, ends: bool) {
         let now = Timestamp::now();
         let chosen = |scope: &Prefix| {
-            !decided.contains(scope) && self.schedule.get(*scope).is_some_and(|plan| plan.ends(now) == ends)
+            let left_alone = decided.contains(scope) || self.is_under_way(*scope);
+            !left_alone && self.schedule.get(*scope).is_some_and(|plan| plan.ends(now) == ends)
         };
-        let due: Vec<Prefix> =
-            self.schedule.due(now).into_iter().filter(chosen).take(self.at_once()).collect();
+        // What ends by itself takes no room.
+        let most = self.room().max(usize::from(ends && self.backend.ends_by_itself()));
+        let due: Vec<Prefix> = self.schedule.due(now).into_iter().filter(chosen).take(most).collect();
         let jobs = due.into_iter().filter_map(|scope| self.job(scope, now)).collect();
         self.work(jobs);
     }
 
     /// When something is to be done next, if nothing comes.
     fn next(&self) -> Option<Timestamp> {
-        let moments = [self.schedule.next(), self.next_look(), self.next_reading(), self.next_glance()];
+        let moments = [self.next_due(), self.next_look(), self.next_reading(), self.next_glance()];
         moments.into_iter().flatten().min()
     }
 
-    fn at_once(&self) -> usize {
-        self.backend.at_once().max(1)
+    /// When something is due that can be done then: where all room is taken, what is under way is waited for.
+    fn next_due(&self) -> Option<Timestamp> {
+        let (room, by_itself) = (self.room() > 0, self.backend.ends_by_itself());
+        let ends = |due, scope| self.schedule.get(scope).is_some_and(|plan| plan.ends(due));
+        let possible = |(due, scope): &(Timestamp, Prefix)| {
+            !self.is_under_way(*scope) && (room || (by_itself && ends(*due, *scope)))
+        };
+        self.schedule.agenda().find(possible).map(|(due, _)| due)
     }
 
-    /// Has the backend do it, in pieces that it takes well, and says what came of each.
-    fn work(&mut self, jobs: Vec<(Change, Job)>) {
-        let mut jobs = jobs.into_iter().peekable();
-        while jobs.peek().is_some() {
-            let now = Timestamp::now();
-            let some = jobs
-                .by_ref()
-                .take(self.at_once())
-                .map(|(change, job)| jobs::in_time(change, job, now))
-                .filter_map(|(change, job)| self.not_yet(change, job))
-                .collect();
-            let (changes, reasons): (Vec<Change>, Vec<Job>) = self.hold_off(some).into_iter().unzip();
-            if changes.is_empty() {
-                continue;
-            }
-            let results = self.backend.apply(&changes, now);
-            self.remember(&changes, &reasons, &results);
-            let now = Timestamp::now();
-            for ((change, job), result) in changes.into_iter().zip(reasons).zip(results) {
-                match change.wish {
-                    Wish::Block(block) => self.blocked(change.scope, block, job, result, now),
-                    Wish::Release(block) => self.released(change.scope, block, job, result, now),
-                }
-            }
-        }
+    /// How much may be taken of what arrived. However much arrives, what failed before has its turn, too.
+    fn room_for_news(&mut self) -> usize {
+        let due = self.next_due().is_some_and(|due| due <= Timestamp::now());
+        self.due_first = due && !self.due_first;
+        self.room().saturating_sub(usize::from(self.due_first))
     }
 
     fn scopes_with(&self, which: impl Fn(&Plan) -> bool) -> Vec<Prefix> {

@@ -167,25 +167,32 @@ impl Desk {
 }
 
 /// What is said of a backend that has not answered in time.
-struct Late(Option<psentry_records::Verdict>);
+enum Late {
+    Doing(Box<psentry_records::Verdict>),
+    Telling,
+    TakingBack,
+}
 
 impl Late {
     fn of(question: &Question) -> Self {
         match question {
-            Question::Verdict(verdict) => Late(Some((**verdict).clone())),
-            Question::Status | Question::Why(_) | Question::TakeBack(_) => Late(None),
+            Question::Verdict(verdict) => Late::Doing(verdict.clone()),
+            Question::Status | Question::Why(_) => Late::Telling,
+            Question::TakeBack(_) => Late::TakingBack,
         }
     }
 
     fn limit(&self) -> Duration {
-        if self.0.is_some() { DOING } else { TELLING }
+        if matches!(self, Late::Doing(_)) { DOING } else { TELLING }
     }
 
     fn line(&self, backend: &str) -> Vec<u8> {
         let why = format!("{backend} has not answered within {} s", self.limit().as_secs());
-        match &self.0 {
-            Some(verdict) => super::serving::failed(verdict, backend, why + ", and may still do it"),
-            None => super::words::line(&crate::people::Report::without(backend, why)),
+        let report = |why| super::words::line(&crate::people::Report::without(backend, why));
+        match self {
+            Late::Doing(verdict) => super::serving::failed(verdict, backend, why + ", and may still do it"),
+            Late::Telling => report(why),
+            Late::TakingBack => report(why + "; what does not stand there yet may still be blocked"),
         }
     }
 }

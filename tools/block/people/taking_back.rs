@@ -51,7 +51,7 @@ pub(super) fn take_all_back(flags: &Flags) -> Vec<OutcomeBody> {
     });
     let (taken, late) = told(&lines);
     for why in late {
-        say(&format!("{why}; what does not stand there yet may still be blocked"));
+        say(&why);
     }
     if !taken.is_empty() {
         say(&format!("given up, as it did not stand yet: {}", blocks(taken.len())));

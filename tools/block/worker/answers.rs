@@ -117,7 +117,8 @@ impl Worker {
                 self.reporter.outcome(plan.common.as_ref(), outcome);
             }
             (Job::Spare(plan, why), Ok(_)) => {
-                self.schedule.remove(scope);
+                // What the ledger believes of it is corrected by the next verdict.
+                self.schedule.lets_in(scope);
                 self.reporter.say(&format!("{}: {scope} is let in: {why}", self.backend.name()));
                 self.tell_end_because(scope, &plan, OutcomeResult::Released, Some(why));
             }

@@ -46,6 +46,7 @@ impl Worker {
     fn heal(&mut self, started: Instant) {
         let name = self.backend.name();
         let now = Timestamp::now();
+        self.rest();
         let who = self.damage.take().unwrap_or_default();
         let wanted = self.scopes_with(|plan| plan.should_stand(now));
         let mended = self.backend.mend(&wanted);

@@ -42,6 +42,7 @@ impl Worker {
         if self.panic.holds().is_none() {
             return;
         }
+        self.rest();
         let scopes: Vec<Prefix> = self.scopes_with(stays);
         if scopes.is_empty() {
             return;
@@ -49,7 +50,7 @@ impl Worker {
         self.inbox.tell_opened();
         self.damage = None;
         let jobs = scopes.iter().filter_map(|scope| self.release(*scope, Job::End)).collect();
-        self.work(jobs);
+        self.see_through(jobs);
         let left = self.scopes_with(|plan| matches!(plan.state, State::Leaving { .. })).len();
         let name = self.backend.name();
         self.reporter.tell(&format!(

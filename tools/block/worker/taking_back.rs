@@ -2,10 +2,11 @@
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 
-use super::Worker;
-use crate::backend::Wish;
+use super::{Job, Worker};
+use crate::backend::{Change, Wish};
 use crate::commands::lines;
 use crate::inbox::Pending;
+use crate::people::Report;
 use crate::report::body;
 use crate::schedule::{Plan, State};
 
@@ -17,11 +18,35 @@ impl Worker {
         for (scope, pending) in self.inbox.take_back() {
             taken.extend(self.turn_away(scope, pending));
         }
-        for scope in self.scopes_with(|plan| matches!(plan.state, State::Failing { .. })) {
+        let failing = self.scopes_with(|plan| matches!(plan.state, State::Failing { .. }));
+        for scope in failing.into_iter().filter(|scope| !self.is_under_way(*scope)).collect::<Vec<_>>() {
             taken.extend(self.try_no_more(scope));
         }
         self.commit();
-        lines(taken, None)
+        let mut text = lines(taken, None);
+        let made = self.under_way.values_mut().filter(|begun| begun.wish.block().is_some());
+        let made = made.map(|begun| begun.regretted = true).count();
+        if made > 0 {
+            let name = self.backend.name();
+            let why =
+                format!("{name}: {made} being blocked at this moment, and let in as soon as that is over");
+            text.extend(Report::without(name, why).line());
+        }
+        text
+    }
+
+    /// What was under way when everybody was let in is over.
+    pub(super) fn regret(&mut self, scope: Prefix) -> Option<(Change, Job)> {
+        let why = "everybody was let in while it was being blocked";
+        match &self.schedule.get(scope)?.state {
+            State::Standing { .. } => self.release(scope, |plan| Job::Spare(plan, why.to_owned())),
+            State::Failing { .. } => {
+                self.try_no_more(scope);
+                self.commit();
+                None
+            }
+            State::Leaving { .. } | State::LetIn => None,
+        }
     }
 
     /// A block that waits for its turn; whoever asked for it is told.

@@ -35,7 +35,8 @@ impl Worker {
         // What must not be done yet is not missing.
         let waits = |plan: &Plan| matches!(plan.state, State::Failing { refused: true, .. });
         let wanted = self.scopes_with(|plan| is_wanted(plan, now) && !waits(plan));
-        let wanted: HashSet<Prefix> = wanted.into_iter().collect();
+        let wanted: HashSet<Prefix> =
+            wanted.into_iter().chain(self.being_made().map(|(scope, _)| scope)).collect();
         let fails =
             |plan: &Plan| matches!(plan.state, State::Failing { refused: false, .. } | State::Leaving { .. });
         let failing = self.scopes_with(fails).len();
@@ -73,8 +74,11 @@ impl Worker {
         });
         let waits = self.inbox.around(addr).into_iter();
         let waits = waits.map(|(scope, block)| (scope, (block, Some("it waits for its turn".to_owned()))));
-        // What stands or failed says more than that more of it waits.
-        let blocks: BTreeMap<Prefix, _> = waits.chain(planned).collect();
+        let made = self.being_made().filter(|(scope, _)| scope.contains(addr));
+        let made =
+            made.map(|(scope, block)| (scope, (block.clone(), Some("it is being blocked".to_owned()))));
+        // What stands or failed says more than that more of it is to come.
+        let blocks: BTreeMap<Prefix, _> = waits.chain(made).chain(planned).collect();
         let outcome = |(scope, (block, why)): (Prefix, (Block, Option<String>))| {
             let result = if why.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
             OutcomeBody {

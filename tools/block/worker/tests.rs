@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use psentry_records::{Action, Common, OutcomeResult};
 
 use super::*;
-use crate::backend::{Effect, Noticed};
+use crate::backend::{Change, Effect, Noticed, Wish};
 use crate::inbox::Found;
 
 /// Nobody logs in at a port on which nothing listens.
@@ -30,6 +30,10 @@ struct State {
     changes: Vec<Change>,
     /// What happens while it blocks.
     meanwhile: Option<Box<dyn FnMut() + Send>>,
+    /// How many changes it has room for, if each takes until it is let go on; and those under way.
+    slow: Option<usize>,
+    under_way: Vec<Change>,
+    let_go: Vec<Prefix>,
 }
 
 #[derive(Clone, Default)]
@@ -67,6 +71,23 @@ impl Backend for Fake {
         changes.iter().map(change).collect()
     }
 
+    fn begin(&mut self, changes: &[Change], now: Timestamp) -> Vec<Option<Result<Effect, Error>>> {
+        if self.0.lock().unwrap().slow.is_none() {
+            return self.apply(changes, now).into_iter().map(Some).collect();
+        }
+        self.0.lock().unwrap().under_way.extend(changes.iter().cloned());
+        changes.iter().map(|_| None).collect()
+    }
+
+    fn done(&mut self) -> Vec<(Change, Result<Effect, Error>)> {
+        let mut state = self.0.lock().unwrap();
+        let let_go = std::mem::take(&mut state.let_go);
+        let over: Vec<Change> = state.under_way.extract_if(.., |c| let_go.contains(&c.scope)).collect();
+        drop(state);
+        let results = self.apply(&over, Timestamp::now());
+        over.into_iter().zip(results).collect()
+    }
+
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
         let state = self.0.lock().unwrap();
         if state.mute {
@@ -93,7 +114,8 @@ impl Backend for Fake {
     }
 
     fn at_once(&self) -> usize {
-        1
+        let state = self.0.lock().unwrap();
+        state.slow.unwrap_or(1).saturating_sub(state.under_way.len())
     }
 }
 
@@ -133,7 +155,7 @@ impl Bench {
         let well = if already.is_some() { OutcomeResult::Already } else { OutcomeResult::Applied };
         let ask = Ask { common: Common::at(Timestamp::now()), action: Action::Block, well };
         self.worker.inbox.put(scope(), Wish::Block(block), already, ask);
-        let (arrived, _) = self.worker.inbox.take(1, Some(Timestamp::now()), None, None);
+        let (arrived, _) = self.worker.inbox.take(1, |_| false, Some(Timestamp::now()), None, None);
         self.worker.round(arrived);
     }
 
@@ -253,3 +275,4 @@ mod healing;
 mod opening;
 mod ports;
 mod taking_back;
+mod under_way;

@@ -81,6 +81,7 @@ impl Worker {
             self.reporter.tell(&sentence);
         }
         let Some(allowed) = changed else { return };
+        self.rest();
         let leaving = |plan: &Plan| plan.is_let_in() || matches!(plan.state, State::Leaving { .. });
         let spared =
             self.scopes_with(|plan| !leaving(plan)).into_iter().filter(|scope| allowed.touches(*scope));

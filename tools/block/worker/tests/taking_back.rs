@@ -35,7 +35,7 @@ fn what_waits_for_its_turn_is_not_begun() {
     assert_eq!(lines.lines().count(), 1, "{lines}");
     assert_eq!(bench.told(), [(OutcomeResult::Released, long)]);
     // To let somebody in is still wanted.
-    let (arrived, _) = bench.worker.inbox.take(9, Some(Timestamp::now()), None, None);
+    let (arrived, _) = bench.worker.inbox.take(9, |_| false, Some(Timestamp::now()), None, None);
     assert_eq!(arrived.iter().map(|(scope, _)| *scope).collect::<Vec<_>>(), [other]);
     assert!(bench.fake.0.lock().unwrap().changes.is_empty());
     bench.ask(short, Some(block(long)));
