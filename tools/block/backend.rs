@@ -265,6 +265,20 @@ impl Entry {
     pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
         Entry { scope, until, rule, early: false, since: None, ports: Vec::new(), proto: None }
     }
+
+    /// All that is known of the block: what stands is right, and what is not seen of it is as it was `known`. Not every
+    /// backend has room for the rule, and none for the rest.
+    #[must_use]
+    pub fn with(&self, known: Block) -> Block {
+        Block {
+            until: self.until,
+            rule: self.rule.clone().or(known.rule),
+            since: known.since.or(self.since),
+            ports: self.ports.clone(),
+            proto: if self.ports.is_empty() { known.proto.or(self.proto) } else { self.proto },
+            ..known
+        }
+    }
 }
 
 impl From<&Entry> for Block {

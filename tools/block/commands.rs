@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
-use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{Action, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::people::take_back;
 use crate::recall::Recall;
-use crate::report::body;
+use crate::report::{body, listed, of_now};
 use crate::start::guard;
 use crate::{backends, listing};
 
@@ -21,7 +21,7 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let (readers, mut trouble) = readers(flags);
     let recall = Recall::of(flags);
     let now = Timestamp::now();
-    let mut blocks: Vec<(&str, Entry, Block)> = Vec::new();
+    let mut blocks: Vec<(&str, Prefix, Block)> = Vec::new();
     let mut missing = 0;
     for (which, reader) in readers {
         let Some((_, entries)) = reader else { continue };
@@ -29,30 +29,20 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
             trouble = worst(trouble.take(), error);
             HashMap::new()
         });
-        for mut entry in entries {
-            let block = remembered.remove(&entry.scope);
-            // Not every backend has room for the rule, and none for the rest.
-            let block = block.unwrap_or_default();
-            entry.rule = entry.rule.or(block.rule.clone());
-            blocks.push((which.name(), entry, block));
+        for entry in entries {
+            let known = remembered.remove(&entry.scope).unwrap_or_default();
+            blocks.push((which.name(), entry.scope, entry.with(known)));
         }
         missing += remembered.len();
     }
     if let Some(directory) = recall.directory().filter(|_| missing > 0) {
         say(&format!("{missing} more are remembered in {} and do not stand", directory.display()));
     }
-    blocks.sort_by(|a, b| (a.1.scope, a.0).cmp(&(b.1.scope, b.0)));
+    blocks.sort_by_key(|(backend, scope, _)| (*scope, *backend));
     let text = if io::stdout().is_terminal() && !blocks.is_empty() {
         listing::table(&blocks, now, listing::columns()).into_bytes()
     } else {
-        let outcome = |(backend, entry, block): &(&str, Entry, Block)| OutcomeBody {
-            until: entry.until,
-            rule: entry.rule.clone(),
-            reason: block.reason.clone(),
-            since: block.since.or(entry.since),
-            ..body(Action::Block, entry.scope, Some(backend), OutcomeResult::Already)
-        };
-        lines(blocks.iter().map(outcome), host)
+        lines(blocks.iter().map(|(backend, scope, block)| listed(*scope, backend, block, None)), host)
     };
     print(&text)?;
     trouble.map_or(Ok(()), Err)
@@ -123,7 +113,7 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
     for (name, other) in near.into_iter().filter(|(_, other)| *other != scope) {
         say(&format!("{name} still blocks {other}, which {scope} overlaps"));
     }
-    print(&lines(outcomes, host))?;
+    print(&lines(outcomes.into_iter().map(of_now), host))?;
     trouble.map_or(Ok(()), Err)
 }
 
@@ -176,13 +166,12 @@ pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
 }
 
 /// Outcomes as lines.
-pub(crate) fn lines(outcomes: impl IntoIterator<Item = OutcomeBody>, host: Option<&str>) -> Vec<u8> {
+pub(crate) fn lines(outcomes: impl IntoIterator<Item = Outcome>, host: Option<&str>) -> Vec<u8> {
     let mut text = Vec::new();
     let mut line = Vec::new();
-    for body in outcomes {
-        let mut common = Common::at(Timestamp::now());
-        common.host = host.map(str::to_owned);
-        if Record::Outcome(Outcome { common, body }).encode(&mut line).is_ok() {
+    for mut outcome in outcomes {
+        outcome.common.host = host.map(str::to_owned);
+        if Record::Outcome(outcome).encode(&mut line).is_ok() {
             text.extend_from_slice(&line);
         }
     }

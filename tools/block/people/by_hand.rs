@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::note::moment;
 use crate::panic::Panic;
 use crate::recall::Recall;
-use crate::report::body;
+use crate::report::{body, of_now};
 use crate::{backends, control, start};
 
 /// The rule that such a verdict names.
@@ -82,7 +82,7 @@ fn tell(
         let text: String = outcomes.iter().map(|outcome| sentence(outcome) + "\n").collect();
         print(text.as_bytes())?;
     } else {
-        print(&lines(outcomes, host))?;
+        print(&lines(outcomes.into_iter().map(of_now), host))?;
     }
     match trouble {
         Some(trouble) => Err(trouble),

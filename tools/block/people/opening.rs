@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::lock;
 use crate::panic::{Order, Panic};
 use crate::recall::Recall;
-use crate::report::body;
+use crate::report::{body, of_now};
 
 /// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made. First a running one gives up
 /// what it still tries, so that nothing of it comes about after this.
@@ -57,7 +57,7 @@ fn let_all_in(flags: &Flags, taken: Vec<OutcomeBody>, host: Option<&str>) -> Res
             ..body(Action::Block, scope, Some(which.name()), OutcomeResult::Released)
         }));
     }
-    print(&lines(outcomes, host))?;
+    print(&lines(outcomes.into_iter().map(of_now), host))?;
     trouble.map_or(Ok(()), Err)
 }
 

@@ -7,7 +7,7 @@ use crate::backend::{Change, Wish};
 use crate::commands::lines;
 use crate::inbox::Pending;
 use crate::people::Report;
-use crate::report::body;
+use crate::report::{body, of_now};
 use crate::schedule::{Plan, State};
 
 impl Worker {
@@ -23,7 +23,7 @@ impl Worker {
             taken.extend(self.try_no_more(scope));
         }
         self.commit();
-        let mut text = lines(taken, None);
+        let mut text = lines(taken.into_iter().map(of_now), None);
         let made = self.under_way.values_mut().filter(|begun| begun.wish.block().is_some());
         let made = made.map(|begun| begun.regretted = true).count();
         if made > 0 {

@@ -4,16 +4,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
+use psentry_records::{Prefix, Timestamp};
 
 use super::Worker;
-use crate::backend::Block;
 use crate::brake::Holding;
 use crate::commands::lines;
 use crate::control::Answer;
 use crate::inbox::Tell;
 use crate::people::Report;
-use crate::report::body;
+use crate::report::listed;
 use crate::schedule::{Plan, State};
 
 impl Worker {
@@ -79,18 +78,8 @@ impl Worker {
             made.map(|(scope, block)| (scope, (block.clone(), Some("it is being blocked".to_owned()))));
         // What stands or failed says more than that more of it is to come.
         let blocks: BTreeMap<Prefix, _> = waits.chain(made).chain(planned).collect();
-        let outcome = |(scope, (block, why)): (Prefix, (Block, Option<String>))| {
-            let result = if why.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
-            OutcomeBody {
-                until: block.until,
-                error: why,
-                rule: block.rule,
-                reason: block.reason,
-                since: block.since,
-                ..body(Action::Block, scope, Some(self.backend.name()), result)
-            }
-        };
-        lines(blocks.into_iter().map(outcome), None)
+        let name = self.backend.name();
+        lines(blocks.into_iter().map(|(scope, (block, why))| listed(scope, name, &block, why)), None)
     }
 }
 
