@@ -15,7 +15,7 @@
 //! | `control/` | the socket on which a running psentry-block is asked |
 //! | `people/`, `panic.rs` | `block`, `status`, `why`, `flush`, `panic`, `resume`; what a panic is |
 //! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
-//! | `backend.rs`, `backends/` | what a backend is; each of them |
+//! | `backend.rs`, `backend/`, `backends/` | what a backend is; each of them |
 //! | `note.rs`, `lock.rs` | what several backends need; netlink and programs are in `tools/kernel` |
 
 #![forbid(unsafe_code)]

@@ -1,5 +1,14 @@
 //! One thread per backend: takes what waits, has the backend do it, says what came of it, and remembers what is
 //! to be done later. A slow backend keeps only itself waiting.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `jobs.rs`, `timing.rs` | what is to be done about a scope, and why; when |
+//! | `working.rs`, `answers.rs` | what the backend is given; what came of it |
+//! | `noticing.rs`, `healing.rs` | what others did to its blocks; what of that is put back |
+//! | `waiting.rs`, `opening.rs`, `taking_back.rs` | who is not blocked yet, or not any more: logged in, a panic, a flush |
+//! | `remembering.rs`, `telling.rs` | what is noted for the next start; what people are told |
+//! | `ending.rs` | how the work ends |
 
 mod answers;
 mod ending;
@@ -10,6 +19,7 @@ mod opening;
 mod remembering;
 mod taking_back;
 mod telling;
+mod timing;
 mod waiting;
 mod working;
 
@@ -20,10 +30,11 @@ use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
 
+use self::jobs::Job;
 use self::working::UnderWay;
 use crate::backend::{Backend, Block, Entry};
 use crate::error::Error;
-use crate::inbox::{Ask, Finish, Inbox, Pending};
+use crate::inbox::{Finish, Inbox, Pending};
 use crate::left::Left;
 use crate::memory::Memory;
 use crate::pace::Pace;
@@ -32,9 +43,6 @@ use crate::ready::Ready;
 use crate::report::{Reporter, wake_main};
 use crate::schedule::{Plan, Schedule};
 use crate::surroundings::Guard;
-
-/// How far the clock may get ahead of what has passed and not have been set: more than what keeps it right moves it.
-const LEAP: Duration = Duration::from_secs(1);
 
 /// A backend and its work.
 pub(crate) struct Worker {
@@ -75,24 +83,6 @@ pub(crate) struct Worker {
     /// Since when it works, and what was last put back when, for people who ask.
     began: Timestamp,
     repaired: Option<(Timestamp, String)>,
-}
-
-/// Why something is done.
-enum Job {
-    /// Verdicts ask for it.
-    Asked(Vec<Ask>),
-    /// It failed before, or the kernel has to be told again.
-    Again(Plan),
-    /// It is to go.
-    End(Plan),
-    /// What stood while a longer block failed is over.
-    Lapse(Block),
-    /// It stood, and others took it away.
-    Repair(Plan),
-    /// It must not be blocked any more; why.
-    Refuse(Plan, String),
-    /// It stood, and whom never to block has changed; why.
-    Spare(Plan, String),
 }
 
 impl Worker {
@@ -204,54 +194,6 @@ impl Worker {
         self.due(&decided, false);
         // What slipped in before the panic was seen.
         self.open_up();
-    }
-
-    /// Clocks are set, and machines sleep.
-    fn look_at_the_clock(&mut self) {
-        let (now, ticks) = (Timestamp::now(), Instant::now());
-        if now < self.last {
-            self.schedule.set_back(now);
-        }
-        self.behind |= ticks.saturating_duration_since(self.ticks) > now.since(self.last) + LEAP;
-        self.ahead |= now.since(self.last) > ticks.saturating_duration_since(self.ticks) + LEAP;
-        (self.last, self.ticks) = (now, ticks);
-    }
-
-    /// Does what is due, as much as the backend does at once: ends, or what is tried again.
-    fn due(&mut self, decided: &HashSet<Prefix>, ends: bool) {
-        let now = Timestamp::now();
-        let chosen = |scope: &Prefix| {
-            let left_alone = decided.contains(scope) || self.is_under_way(*scope);
-            !left_alone && self.schedule.get(*scope).is_some_and(|plan| plan.ends(now) == ends)
-        };
-        // What ends by itself takes no room.
-        let most = self.room().max(usize::from(ends && self.backend.ends_by_itself()));
-        let due: Vec<Prefix> = self.schedule.due(now).into_iter().filter(chosen).take(most).collect();
-        let jobs = due.into_iter().filter_map(|scope| self.job(scope, now)).collect();
-        self.work(jobs);
-    }
-
-    /// When something is to be done next, if nothing comes.
-    fn next(&self) -> Option<Timestamp> {
-        let moments = [self.next_due(), self.next_look(), self.next_reading(), self.next_glance()];
-        moments.into_iter().flatten().min()
-    }
-
-    /// When something is due that can be done then: where all room is taken, what is under way is waited for.
-    fn next_due(&self) -> Option<Timestamp> {
-        let (room, by_itself) = (self.room() > 0, self.backend.ends_by_itself());
-        let ends = |due, scope| self.schedule.get(scope).is_some_and(|plan| plan.ends(due));
-        let possible = |(due, scope): &(Timestamp, Prefix)| {
-            !self.is_under_way(*scope) && (room || (by_itself && ends(*due, *scope)))
-        };
-        self.schedule.agenda().find(possible).map(|(due, _)| due)
-    }
-
-    /// How much may be taken of what arrived. However much arrives, what failed before has its turn, too.
-    fn room_for_news(&mut self) -> usize {
-        let due = self.next_due().is_some_and(|due| due <= Timestamp::now());
-        self.due_first = due && !self.due_first;
-        self.room().saturating_sub(usize::from(self.due_first))
     }
 
     fn scopes_with(&self, which: impl Fn(&Plan) -> bool) -> Vec<Prefix> {

@@ -1,5 +1,8 @@
 //! The inbox: what waits, in which order, and who is woken.
 
+use psentry_records::{Action, Common, OutcomeResult};
+
+use super::queue::ANSWERS;
 use super::*;
 
 fn ask(action: Action) -> Ask {
