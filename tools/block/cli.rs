@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use psentry_records::{Prefix, canonical};
 use psentry_stage::parse_duration;
 
-use crate::brake::Rate;
 use crate::extent::{Answer, Ports, Whether};
+use crate::run::brake::Rate;
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]

@@ -16,9 +16,9 @@ use psentry_records::{Prefix, Timestamp};
 use self::queue::Queue;
 pub(crate) use self::queue::{Ask, Pending};
 use crate::backend::{Block, Wish};
-use crate::brake::Holding;
 use crate::control::Answers;
 use crate::error::Error;
+use crate::run::brake::Holding;
 
 /// The longest nap: a clock that was set is noticed that soon.
 const NAP: Duration = Duration::from_secs(15);

@@ -194,6 +194,19 @@ pub(crate) fn of_now(body: OutcomeBody) -> Outcome {
     Outcome { common: Common::at(Timestamp::now()), body }
 }
 
+/// Outcomes as lines.
+pub(crate) fn lines(outcomes: impl IntoIterator<Item = Outcome>, host: Option<&str>) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut line = Vec::new();
+    for mut outcome in outcomes {
+        outcome.common.host = host.map(str::to_owned);
+        if Record::Outcome(outcome).encode(&mut line).is_ok() {
+            text.extend_from_slice(&line);
+        }
+    }
+    text
+}
+
 /// Ends the main loop's waiting, as a request to stop would.
 pub(crate) fn wake_main() {
     if let Ok(pid) = i32::try_from(std::process::id()) {

@@ -1,8 +1,18 @@
 //! The main loop: verdicts from standard input through the ledger to the workers, until the input ends or somebody
 //! asks to stop. It never waits for a slow backend; while all of them have enough to do, it lets the pipe hold the rest,
 //! so that a kill loses only what was taken out of it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `start.rs`, `ready.rs` | how it starts; when it is ready |
+//! | `deciding.rs` | what becomes of a verdict |
+//! | `brake.rs`, `braking.rs` | how many new blocks are too many; what is said of that |
 
+pub(crate) mod brake;
+mod braking;
 mod deciding;
+pub(crate) mod ready;
+pub(crate) mod start;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,18 +21,18 @@ use std::time::{Duration, Instant};
 use psentry_records::Record;
 use psentry_stage::{Intake, Next, Patience, host_name};
 
-use crate::brake::Brake;
 use crate::cli::{Command, Flags};
-use crate::commands;
 use crate::control::Control;
 use crate::error::Error;
+use crate::guard::surroundings::Guard;
 use crate::inbox::{Finish, Inbox};
 use crate::ledger::Ledger;
 use crate::panic::Panic;
 use crate::people;
+use crate::people::commands;
 use crate::report::Reporter;
-use crate::start::start;
-use crate::surroundings::Guard;
+use crate::run::brake::Brake;
+use crate::run::start::start;
 
 /// How often it is looked whether the last worker is done, once the input has ended.
 const LOOK: Duration = Duration::from_millis(200);

@@ -9,6 +9,7 @@
 //! | `waiting.rs`, `opening.rs`, `taking_back.rs` | who is not blocked yet, or not any more: logged in, a panic, a flush |
 //! | `remembering.rs`, `telling.rs` | what is noted for the next start; what people are told |
 //! | `ending.rs` | how the work ends |
+//! | `schedule.rs`, `pace.rs` | decisions, without I/O: what is due when; how soon what others took away is put back |
 
 mod answers;
 mod ending;
@@ -16,7 +17,9 @@ mod healing;
 mod jobs;
 mod noticing;
 mod opening;
+mod pace;
 mod remembering;
+mod schedule;
 mod taking_back;
 mod telling;
 mod timing;
@@ -34,15 +37,15 @@ use self::jobs::Job;
 use self::working::UnderWay;
 use crate::backend::{Backend, Block, Entry};
 use crate::error::Error;
+use crate::guard::surroundings::Guard;
 use crate::inbox::{Finish, Inbox, Pending};
-use crate::left::Left;
 use crate::memory::Memory;
-use crate::pace::Pace;
+use crate::memory::left::Left;
 use crate::panic::Panic;
-use crate::ready::Ready;
 use crate::report::{Reporter, wake_main};
-use crate::schedule::{Plan, Schedule};
-use crate::surroundings::Guard;
+use crate::run::ready::Ready;
+use crate::worker::pace::Pace;
+use crate::worker::schedule::{Plan, Schedule};
 
 /// A backend and its work.
 pub(crate) struct Worker {

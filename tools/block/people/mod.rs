@@ -3,6 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `commands.rs`, `listing.rs` | `list`, `unblock` and `--check`; tables |
 //! | `by_hand.rs` | `block` |
 //! | `status.rs`, `report.rs` | `status`; how one backend is |
 //! | `why.rs` | `why` |
@@ -10,6 +11,8 @@
 //! | `taking_back.rs`, `running.rs` | what a running one still tries; whether one runs that cannot be asked |
 
 mod by_hand;
+pub(crate) mod commands;
+mod listing;
 mod opening;
 mod report;
 mod running;

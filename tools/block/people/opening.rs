@@ -7,12 +7,12 @@ use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
 
 use super::taking_back::take_all_back;
 use crate::cli::{Flags, Which};
-use crate::commands::{lines, print, readers, say, worst};
 use crate::error::Error;
 use crate::lock;
+use crate::memory::recall::Recall;
 use crate::panic::{Order, Panic};
-use crate::recall::Recall;
-use crate::report::{body, of_now};
+use crate::people::commands::{print, readers, say, worst};
+use crate::report::{body, lines, of_now};
 
 /// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made. First a running one gives up
 /// what it still tries, so that nothing of it comes about after this.

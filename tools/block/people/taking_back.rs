@@ -9,9 +9,9 @@ use psentry_stage::printable;
 
 use super::{Report, running};
 use crate::cli::Flags;
-use crate::commands::say;
 use crate::control;
 use crate::control::client::{DOING, Silence, TELLING, What, ask};
+use crate::people::commands::say;
 use crate::report::body;
 
 /// Has a running psentry-block give up what it still wants of `scope`; one outcome for each backend on which that did not

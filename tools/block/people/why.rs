@@ -9,16 +9,16 @@ use psentry_stage::printable;
 
 use crate::backend::Block;
 use crate::cli::Flags;
-use crate::commands::{lines, print, readers, worst};
 use crate::control;
 use crate::control::client::{TELLING, What, ask};
 use crate::error::Error;
-use crate::listing::left;
+use crate::memory::recall::Recall;
 use crate::note::moment;
+use crate::people::commands::{print, readers, worst};
+use crate::people::listing::left;
 use crate::ports::named;
-use crate::recall::Recall;
-use crate::report::listed;
-use crate::start;
+use crate::report::{lines, listed};
+use crate::run::start;
 
 /// A block that holds the address, or should.
 struct Finding {

@@ -7,7 +7,7 @@ use crate::backend::{Block, Effect};
 use crate::error::Error;
 use crate::inbox::Ask;
 use crate::report::body;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 impl Worker {
     /// A block was tried.

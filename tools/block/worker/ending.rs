@@ -10,7 +10,7 @@ use crate::backend::{Change, Entry, Wish};
 use crate::error::Error;
 use crate::note::moment;
 use crate::report::body;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// How often a block that only we could end is released again when the program stops and it would not go.
 const LAST_TRIES: u32 = 3;

@@ -11,7 +11,7 @@ use psentry_records::{Prefix, Timestamp};
 use super::{Job, Worker};
 use crate::backend::{Block, Change, Entry, Wish};
 use crate::error::Error;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// How far an end may be from the planned one: the kernel's clock and ours are not the same.
 const SLACK: Duration = Duration::from_secs(2);

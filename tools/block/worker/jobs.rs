@@ -7,7 +7,7 @@ use psentry_records::{OutcomeResult, Prefix, Timestamp};
 use super::Worker;
 use crate::backend::{Block, Change, Wish};
 use crate::inbox::{Ask, Found, Pending};
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// Why something is done.
 pub(super) enum Job {

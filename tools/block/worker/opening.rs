@@ -6,7 +6,7 @@ use psentry_records::{OutcomeResult, Prefix};
 use super::{Job, Worker};
 use crate::backend::Change;
 use crate::panic::Panic;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 impl Worker {
     /// Where to look whether a panic holds.

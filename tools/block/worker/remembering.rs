@@ -10,7 +10,7 @@ use psentry_records::{Prefix, Timestamp};
 use super::{Job, Worker};
 use crate::backend::{Block, Change, Effect, Wish};
 use crate::error::Error;
-use crate::schedule::Plan;
+use crate::worker::schedule::Plan;
 
 impl Worker {
     /// Puts back what is remembered and does not stand, before anything else is done. It was told when it was made.

@@ -4,11 +4,10 @@ use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 
 use super::{Job, Worker};
 use crate::backend::{Change, Wish};
-use crate::commands::lines;
 use crate::inbox::Pending;
 use crate::people::Report;
-use crate::report::{body, of_now};
-use crate::schedule::{Plan, State};
+use crate::report::{body, lines, of_now};
+use crate::worker::schedule::{Plan, State};
 
 impl Worker {
     /// Gives up what does not stand, and gives a line for each block that was only wanted. What the ledger believes of it

@@ -7,13 +7,12 @@ use std::net::IpAddr;
 use psentry_records::{Prefix, Timestamp};
 
 use super::Worker;
-use crate::brake::Holding;
-use crate::commands::lines;
 use crate::control::Answer;
 use crate::inbox::Tell;
 use crate::people::Report;
-use crate::report::listed;
-use crate::schedule::{Plan, State};
+use crate::report::{lines, listed};
+use crate::run::brake::Holding;
+use crate::worker::schedule::{Plan, State};
 
 impl Worker {
     /// Answers whoever asked since it last looked.

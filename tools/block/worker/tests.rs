@@ -19,7 +19,7 @@ use crate::inbox::Found;
 
 /// Nobody logs in at a port on which nothing listens.
 fn guard() -> Guard {
-    Guard::new(vec![1..=1], Duration::from_secs(180), crate::allow::Allow::default())
+    Guard::new(vec![1..=1], Duration::from_secs(180), crate::guard::allow::Allow::default())
 }
 
 /// A worker, its backend, and what it said.

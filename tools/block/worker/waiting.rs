@@ -7,7 +7,7 @@ use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 use super::{Job, Worker};
 use crate::backend::{Block, Change, Wish};
 use crate::inbox::Ask;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// How often it is looked whether whom never to block has changed.
 const READING: Duration = Duration::from_secs(1);

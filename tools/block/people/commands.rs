@@ -5,16 +5,17 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
-use psentry_records::{Action, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 
+use super::listing;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
+use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::memory::recall::Recall;
 use crate::people::take_back;
-use crate::recall::Recall;
-use crate::report::{body, listed, of_now};
-use crate::start::guard;
-use crate::{backends, listing};
+use crate::report::{body, lines, listed, of_now};
+use crate::run::start::guard;
 
 /// Shows what is blocked.
 pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
@@ -163,19 +164,6 @@ pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
         readers.push((which, reader));
     }
     (readers, trouble)
-}
-
-/// Outcomes as lines.
-pub(crate) fn lines(outcomes: impl IntoIterator<Item = Outcome>, host: Option<&str>) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut line = Vec::new();
-    for mut outcome in outcomes {
-        outcome.common.host = host.map(str::to_owned);
-        if Record::Outcome(outcome).encode(&mut line).is_ok() {
-            text.extend_from_slice(&line);
-        }
-    }
-    text
 }
 
 /// Writes to standard output; a reader that has seen enough is no error.
