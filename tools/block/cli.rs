@@ -60,7 +60,7 @@ pub struct Flags {
     /// The directory in which blocks are remembered beyond a restart and a reboot
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// The socket on which it is asked by the commands block, status and why [default: none]
+    /// The socket on which it is asked by block, unblock, flush, status and why [default: none]
     #[arg(long, global = true, value_name = "PATH")]
     pub control: Option<PathBuf>,
     /// Who may ask there, as an octal mode
