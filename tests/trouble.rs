@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use psentry_records::{Action, OutcomeResult, Record};
+use psentry_records::{Action, Outcome, OutcomeResult, Record};
 
 use crate::block::{block_many, outcome, result, say, start};
 use crate::lab::{Lab, Program, bin, wait_until};
@@ -214,6 +214,27 @@ fn commands_that_take_long_run_beside_each_other() {
     );
     block.signal(Signal::SIGKILL);
     drop(feeder.join().unwrap());
+}
+
+/// One command that does not end takes one slot: the others are used on, and each outcome is told when it is known.
+#[test]
+fn a_command_that_takes_long_holds_up_no_other_command() {
+    let lab = Lab::new();
+    let command = "sh -c 'until test $0 != 198.18.0.0 -o -e /run/go; do sleep 0.05; done' {addr}";
+    let flags = ["--backend", "exec", "--exec", command, "--exec-timeout", "2m", "--exec-jobs", "2"];
+    let (mut block, mut stdin) = start(&lab, &flags);
+    for n in 0..40 {
+        say(&mut stdin, Action::Block, &format!("198.18.0.{n}"), Some(600));
+    }
+    // That none of these is the first one shows that it is not done.
+    for _ in 1..40 {
+        let outcome = block.record("an outcome", |record| matches!(record, Record::Outcome(_)));
+        let Record::Outcome(Outcome { body, .. }) = outcome else { panic!() };
+        assert_eq!(body.result, OutcomeResult::Applied);
+        assert_ne!(body.scope.to_string(), "198.18.0.0/32");
+    }
+    lab.guard.sh("touch /run/go");
+    assert_eq!(result(&mut block, "198.18.0.0/32"), OutcomeResult::Applied);
 }
 
 /// All of it at once, and a repair.

@@ -29,6 +29,8 @@ fn only_the_ports_that_verdicts_name_are_shut_and_all_of_them() {
         assert_eq!(seen(&lab), [true; 4]);
         block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 600);
         assert_eq!(seen(&lab), [true, false, true, true], "{backend}");
+        let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", backend]);
+        assert!(list.contains("\"proto\":\"TCP\"") && list.contains("\"ports\":[22]"), "{backend}: {list}");
         // What is shut already, for as long.
         tell(&mut stdin, &[22], Proto::Tcp, 60);
         assert_eq!(result(&mut program, SCOPE), OutcomeResult::Already, "{backend}");
@@ -39,6 +41,15 @@ fn only_the_ports_that_verdicts_name_are_shut_and_all_of_them() {
         assert_eq!(seen(&lab), [true, false, false, false], "{backend}");
         let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", backend]);
         assert_eq!(list.matches(SCOPE).count(), 1, "{backend}: {list}");
+        // TCP and UDP together shut both ports of either.
+        assert!(list.contains("\"ports\":[22,23]") && !list.contains("\"proto\""), "{backend}: {list}");
+        let shown = |line: &str| {
+            let line = format!("{} {line} --backend {backend}", bin("psentry-block"));
+            lab.guard.sh(&format!("script -qec '{line}' /dev/null"))
+        };
+        assert!(shown("list").contains("  22,23  "), "{backend}: {}", shown("list"));
+        let why = shown("why 203.0.113.7");
+        assert!(why.contains("  ports   22,23\r\n"), "{backend}: {why:?}");
         unblock(&mut program, &mut stdin);
         assert_eq!(seen(&lab), [true; 4], "{backend}");
         // A verdict that names no port shuts all, and so it stays.

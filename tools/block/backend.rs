@@ -2,13 +2,15 @@
 //! file, what a command does) and says of each change whether it is confirmed. It decides nothing, keeps no clock,
 //! and trusts no memory of its own: whoever changes the same piece by hand meanwhile is right.
 
+mod block;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use psentry_records::{Prefix, Proto, Timestamp};
-use psentry_stage::printable;
+use psentry_records::{Prefix, Timestamp};
 
+pub use self::block::{Block, Change, Entry, Wish, told};
 use crate::error::Error;
 
 /// One way to shut a source out.
@@ -25,6 +27,17 @@ pub trait Backend: Send {
     /// Makes each change true, and says of each whether it is: a block stands until the end that the change
     /// names, whatever stood before; a release leaves nothing. Scopes within one call are distinct.
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>>;
+
+    /// Begins changes, at most `at_once`, each of a scope of which none is under way. What each came to, as of `apply`;
+    /// or `None`, where it takes its time: then `done` tells, and `watch` is readable once it has something to tell.
+    fn begin(&mut self, changes: &[Change], now: Timestamp) -> Vec<Option<Result<Effect, Error>>> {
+        self.apply(changes, now).into_iter().map(Some).collect()
+    }
+
+    /// What came of changes that were begun and are over since the last call. Never waits.
+    fn done(&mut self) -> Vec<(Change, Result<Effect, Error>)> {
+        Vec::new()
+    }
 
     /// What stands now, read from where it stands. Makes nothing, so that it is nothing when psentry never ran.
     ///
@@ -48,8 +61,8 @@ pub trait Backend: Send {
         Ok(self.list()?.into_iter().map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect())
     }
 
-    /// A descriptor that is readable once somebody may have changed what this backend keeps, from `prepare` on;
-    /// `None`: nobody tells.
+    /// A descriptor that is readable once somebody may have changed what this backend keeps, or something that was begun
+    /// is over, from `prepare` on; `None`: nobody tells.
     fn watch(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -92,7 +105,7 @@ pub trait Backend: Send {
     /// Whether a block ends at its end without psentry-block.
     fn ends_by_itself(&self) -> bool;
 
-    /// How many changes it does well at once: what comes later waits for all of them.
+    /// How many changes it does well at once: what comes later waits for all of them, or for one that is under way.
     fn at_once(&self) -> usize {
         2000
     }
@@ -146,45 +159,6 @@ pub struct Cleared {
     pub since: BTreeSet<Prefix>,
 }
 
-/// What is wanted of a scope.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    /// Whom it concerns.
-    pub scope: Prefix,
-    /// What is to be.
-    pub wish: Wish,
-}
-
-/// What is to be.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
-    /// Shut out.
-    Block(Block),
-    /// Let in; what was known of the block.
-    Release(Block),
-}
-
-/// A block: its end, and what is told about it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Block {
-    /// When it ends; `None`: when somebody ends it.
-    pub until: Option<Timestamp>,
-    /// The rule that decided, for people who list.
-    pub rule: Option<String>,
-    /// A port that was probed, for commands.
-    pub port: Option<u16>,
-    /// Its transport, and that of `ports`: where it is neither TCP nor UDP, both are shut.
-    pub proto: Option<Proto>,
-    /// The ports that alone are shut, in order, at most `ports::MOST_PORTS`; empty: the source is shut out as a whole.
-    pub ports: Vec<u16>,
-    /// The moment of the verdict, for people; `None`: not known, it was found.
-    pub since: Option<Timestamp>,
-    /// The sentence of the verdict, for people: printable and short (see `told`).
-    pub reason: Option<String>,
-    /// The 1st, 2nd, ... time that this source is convicted, for commands.
-    pub offence: Option<u32>,
-}
-
 /// What a change came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -192,86 +166,4 @@ pub enum Effect {
     Done,
     /// A release found nothing to release.
     WasNotThere,
-}
-
-/// A block that stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Who is shut out.
-    pub scope: Prefix,
-    /// When it ends; `None`: when somebody ends it.
-    pub until: Option<Timestamp>,
-    /// The rule that decided.
-    pub rule: Option<String>,
-    /// The kernel would end it before `until`, because it could not be told more at once.
-    pub early: bool,
-    /// The moment of the verdict.
-    pub since: Option<Timestamp>,
-    /// The ports that alone are shut, in order; empty: all of them.
-    pub ports: Vec<u16>,
-    /// Their transport; `None`: TCP and UDP.
-    pub proto: Option<Proto>,
-}
-
-/// The longest reason that is kept. A sentence of the judge is shorter.
-const LONGEST_REASON: usize = 300;
-
-/// What is kept of a reason or a rule's name that came from outside: what a terminal prints as itself, and not too much of it.
-#[must_use]
-pub fn told(reason: &str) -> Option<String> {
-    let shown: String = printable(reason).chars().take(LONGEST_REASON).collect();
-    Some(shown.trim().to_owned()).filter(|reason| !reason.is_empty())
-}
-
-impl Block {
-    /// Whether its time is over.
-    #[must_use]
-    pub fn is_over(&self, now: Timestamp) -> bool {
-        self.until.is_some_and(|until| until <= now)
-    }
-
-    /// Whether it lasts at least as long as a block that ends at `other`.
-    #[must_use]
-    pub fn outlasts(&self, other: Option<Timestamp>) -> bool {
-        match (self.until, other) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(until), Some(other)) => until >= other,
-        }
-    }
-
-    /// How many seconds from `now`, rounded up; `None`: without end.
-    #[must_use]
-    pub fn seconds_left(&self, now: Timestamp) -> Option<u64> {
-        self.until
-            .map(|until| until.since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX))
-    }
-}
-
-impl Entry {
-    /// A block that stands until its end.
-    #[must_use]
-    pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
-        Entry { scope, until, rule, early: false, since: None, ports: Vec::new(), proto: None }
-    }
-}
-
-impl From<&Entry> for Block {
-    /// All that can be told of a block by what stands.
-    fn from(entry: &Entry) -> Self {
-        let Entry { until, since, proto, .. } = *entry;
-        let (rule, ports) = (entry.rule.clone(), entry.ports.clone());
-        Block { until, rule, since, proto, ports, ..Block::default() }
-    }
-}
-
-impl Change {
-    /// The block that is wished for, if one is.
-    #[must_use]
-    pub fn block(&self) -> Option<&Block> {
-        match &self.wish {
-            Wish::Block(block) => Some(block),
-            Wish::Release(_) => None,
-        }
-    }
 }

@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use psentry_records::{Prefix, canonical};
 use psentry_stage::parse_duration;
 
-use crate::brake::Rate;
 use crate::extent::{Answer, Ports, Whether};
+use crate::run::brake::Rate;
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]
@@ -60,7 +60,7 @@ pub struct Flags {
     /// The directory in which blocks are remembered beyond a restart and a reboot
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// The socket on which it is asked by the commands block, status and why [default: none]
+    /// The socket on which it is asked by block, unblock, flush, status and why [default: none]
     #[arg(long, global = true, value_name = "PATH")]
     pub control: Option<PathBuf>,
     /// Who may ask there, as an octal mode

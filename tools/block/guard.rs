@@ -1,6 +1,17 @@
 //! Whom nobody can make you shut out, whatever a verdict says: this machine itself, its way out, those that it asks for
 //! names, and addresses that are nobody's. A pure decision; what the machine's own addresses are, `surroundings.rs`
 //! finds out, and who is logged in `sessions.rs` decides.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `surroundings.rs` | the guard that runs: what was seen last of this machine |
+//! | `sessions.rs`, `logind.rs` | who is logged in |
+//! | `allow.rs` | whom an administrator said never to block |
+
+pub(crate) mod allow;
+mod logind;
+mod sessions;
+pub(crate) mod surroundings;
 
 use std::net::IpAddr;
 use std::sync::LazyLock;

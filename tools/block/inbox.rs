@@ -1,7 +1,9 @@
 //! What waits for one backend: at most one change for a scope, the latest, so that a slow backend never holds up
 //! reading, and what waits is bounded by the number of scopes.
 
-use std::collections::{BTreeMap, HashMap};
+mod queue;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,17 +11,14 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
+use psentry_records::{Prefix, Timestamp};
 
+use self::queue::Queue;
+pub(crate) use self::queue::{Ask, Pending};
 use crate::backend::{Block, Wish};
-use crate::brake::Holding;
 use crate::control::Answers;
 use crate::error::Error;
-use crate::panic::Mark;
-
-/// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the
-/// newest ones are.
-const ANSWERS: usize = 16;
+use crate::run::brake::Holding;
 
 /// The longest nap: a clock that was set is noticed that soon.
 const NAP: Duration = Duration::from_secs(15);
@@ -33,10 +32,7 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct Waiting {
-    scopes: HashMap<Prefix, Pending>,
-    /// Their order; who waits keeps his place.
-    order: BTreeMap<u64, Prefix>,
-    count: u64,
+    queue: Queue,
     /// Whether the bell has been rung since somebody last looked.
     rung: bool,
     finish: Option<Finish>,
@@ -57,26 +53,6 @@ pub(crate) struct Found {
     pub(crate) is: Block,
 }
 
-/// A change that waits, and the verdicts that are to be answered when it is made.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Pending {
-    pub(crate) wish: Wish,
-    pub(crate) asks: Vec<Ask>,
-    /// What should stand, by the ledger, already or from now on; then the wish is what the verdict alone would make.
-    pub(crate) already: Option<Block>,
-}
-
-/// A verdict that waits for its outcome.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Ask {
-    pub(crate) common: Common,
-    pub(crate) action: Action,
-    /// What it is answered when all goes well.
-    pub(crate) well: OutcomeResult,
-    /// The last panic when it was taken in; it does not outlast the next one.
-    pub(crate) mark: Mark,
-}
-
 /// What a worker is asked to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tell {
@@ -84,6 +60,8 @@ pub(crate) enum Tell {
     Status(Option<Holding>),
     /// Which blocks that it is to make hold this address.
     Why(IpAddr),
+    /// Which blocks did not stand, and are not made any more.
+    TakeBack,
 }
 
 /// How the work ends.
@@ -97,6 +75,13 @@ pub(crate) enum Finish {
     Remove,
 }
 
+impl Waiting {
+    /// How the work is to end, which counts once nothing waits any more; until then what is `known`.
+    fn ends(&self, known: Option<Finish>) -> Option<Finish> {
+        self.finish.filter(|_| self.queue.len() == 0).or(known)
+    }
+}
+
 impl Inbox {
     /// An empty one.
     pub(crate) fn new() -> Result<Self, Error> {
@@ -105,37 +90,11 @@ impl Inbox {
         Ok(Inbox { state: Mutex::default(), bell })
     }
 
-    /// Puts a change in, in place of what waits for the same scope. What should stand `already` never replaces what
-    /// is to make it stand.
+    /// Puts a change in; see [`Queue::put`].
     pub(crate) fn put(&self, scope: Prefix, wish: Wish, already: Option<Block>, ask: Ask) {
-        let mut guard = self.lock();
-        let waiting = &mut *guard;
-        let pending = waiting.scopes.entry(scope).or_insert_with(|| {
-            waiting.count += 1;
-            waiting.order.insert(waiting.count, scope);
-            Pending { wish: wish.clone(), asks: Vec::new(), already: already.clone() }
-        });
-        match (&pending.wish, wish) {
-            (_, wish) if already.is_none() => {
-                pending.wish = wish;
-                pending.already = None;
-            }
-            // Each may shut what the other does not.
-            (Wish::Block(waits), Wish::Block(new)) => {
-                pending.wish = Wish::Block(waits.joined(&new));
-                pending.already = pending.already.take().and(already);
-            }
-            (_, wish) if pending.already.is_some() => {
-                pending.wish = wish;
-                pending.already = already;
-            }
-            _ => {}
-        }
-        if pending.asks.len() >= ANSWERS {
-            pending.asks.remove(0);
-        }
-        pending.asks.push(ask);
-        self.ring(waiting);
+        let mut waiting = self.lock();
+        waiting.queue.put(scope, wish, already, ask);
+        self.ring(&mut waiting);
     }
 
     /// Takes note of what the ledger should know.
@@ -160,6 +119,16 @@ impl Inbox {
         std::mem::take(&mut self.lock().questions)
     }
 
+    /// The blocks that wait and hold `addr`.
+    pub(crate) fn around(&self, addr: IpAddr) -> Vec<(Prefix, Block)> {
+        self.lock().queue.around(addr)
+    }
+
+    /// Takes the blocks that wait out again, in the order of their scopes.
+    pub(crate) fn take_back(&self) -> BTreeMap<Prefix, Pending> {
+        self.lock().queue.take_back()
+    }
+
     /// Takes note that everybody was let in.
     pub(crate) fn tell_opened(&self) {
         self.lock().opened = true;
@@ -172,7 +141,7 @@ impl Inbox {
 
     /// How many scopes wait.
     pub(crate) fn len(&self) -> usize {
-        self.lock().scopes.len()
+        self.lock().queue.len()
     }
 
     /// Says that nothing more comes.
@@ -189,17 +158,19 @@ impl Inbox {
         }
     }
 
-    /// At most `most` of what waits, in the order in which it came, and once nothing waits any more whether to
-    /// finish; waits for something to come, or `also` to be readable, but not beyond `deadline`.
+    /// At most `most` of what waits, in the order in which it came, but nothing of scopes that are `busy`, and once nothing
+    /// waits any more whether to finish; waits for something to come, or `also` to be readable, but not beyond `deadline`.
     pub(crate) fn take(
         &self,
         most: usize,
+        busy: impl Fn(Prefix) -> bool,
         deadline: Option<Timestamp>,
         known: Option<Finish>,
         also: Option<BorrowedFd<'_>>,
     ) -> (Vec<(Prefix, Pending)>, Option<Finish>) {
         let mut guard = self.lock();
-        if guard.scopes.is_empty() && guard.finish == known {
+        let mut taken = guard.queue.pick(most, &busy);
+        if taken.is_empty() && guard.ends(known) == known {
             let nap = deadline.map_or(NAP, |deadline| deadline.since(Timestamp::now()).min(NAP));
             if !nap.is_zero() {
                 drop(guard);
@@ -209,19 +180,13 @@ impl Inbox {
                 let nap = nap.saturating_add(Duration::from_millis(1));
                 let _ = poll(&mut fds, PollTimeout::try_from(nap).unwrap_or(PollTimeout::MAX));
                 guard = self.lock();
+                taken = guard.queue.pick(most, &busy);
             }
         }
-        let waiting = &mut *guard;
-        if std::mem::take(&mut waiting.rung) {
+        if std::mem::take(&mut guard.rung) {
             let _ = self.bell.read();
         }
-        let mut taken = Vec::new();
-        while taken.len() < most
-            && let Some((_, scope)) = waiting.order.pop_first()
-        {
-            taken.extend(waiting.scopes.remove(&scope).map(|pending| (scope, pending)));
-        }
-        (taken, waiting.finish.filter(|_| waiting.scopes.is_empty()).or(known))
+        (taken, guard.ends(known))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

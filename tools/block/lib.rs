@@ -3,30 +3,26 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `run.rs`, `start.rs`, `ready.rs` | flags; the main loop; how it starts, and when it is ready |
-//! | `braking.rs` | what the main loop says of the brake |
-//! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
-//! | `extent.rs`, `ports.rs` | how far a block reaches, and which backend can do that; blocks of single ports |
-//! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
-//! | `sessions.rs`, `brake.rs` | decisions, too: who is logged in; how many new blocks are too many |
-//! | `pace.rs` | one more: how soon what others took away is put back |
-//! | `surroundings.rs`, `logind.rs`, `allow.rs` | what the guard saw last of this machine; whom it leaves alone |
-//! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
+//! | `cli.rs`, `extent.rs` | flags; how far a block reaches, and which backend can do that |
+//! | `run.rs`, `run/` | the main loop; how it starts, what becomes of a verdict, how many new blocks are too many |
+//! | `ledger.rs`, `ports.rs` | decisions, without I/O: what is wanted; blocks of single ports |
+//! | `guard.rs`, `guard/` | who is never blocked, and who not yet: what of this machine tells it, who is logged in |
+//! | `worker.rs`, `worker/` | the thread of a backend: what is due, what is repaired, what came of it |
+//! | `inbox.rs`, `report.rs` | what waits for that thread, what it says |
+//! | `memory.rs`, `memory/` | what is remembered beyond a reboot; what of it is put back |
+//! | `backend.rs`, `backend/` | what a backend is, and what a block |
+//! | `backends/`, `note.rs`, `lock.rs` | each of them; what several of them need |
 //! | `control/` | the socket on which a running psentry-block is asked |
-//! | `people/`, `panic.rs` | `block`, `status`, `why`, `panic`, `resume`; what a panic is |
-//! | `memory.rs`, `left.rs` | what is remembered beyond a reboot; what of it is put back |
-//! | `backend.rs`, `backends/` | what a backend is; each of them |
-//! | `note.rs`, `lock.rs`, `effort.rs` | what several backends need; netlink and programs are in `tools/kernel` |
+//! | `people/`, `panic.rs` | the commands: `list`, `block`, `status`, `why`, `unblock`, `flush`, `panic`; what a panic is |
+//! | `effort.rs` | what something costs, for what is to be looked at often |
+//!
+//! Netlink and programs are in `tools/kernel`.
 
 #![forbid(unsafe_code)]
 
-mod allow;
 pub mod backend;
 pub mod backends;
-mod brake;
-mod braking;
 pub mod cli;
-mod commands;
 mod control;
 mod effort;
 mod error;
@@ -34,24 +30,14 @@ pub mod extent;
 pub mod guard;
 mod inbox;
 pub mod ledger;
-mod left;
-mod listing;
 mod lock;
-mod logind;
 mod memory;
 mod note;
-mod pace;
 mod panic;
 mod people;
 pub mod ports;
-mod ready;
-mod recall;
 mod report;
 mod run;
-mod schedule;
-mod sessions;
-mod start;
-mod surroundings;
 mod worker;
 
 pub use error::Error;

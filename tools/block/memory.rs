@@ -3,10 +3,18 @@
 //! Confirmed changes are written before they are told, so that a kill loses none. Bringing them onto the disk is
 //! left to a thread of its own, which does it at once, but not more often than [`PAUSE`] allows: a disk that is slow,
 //! full or gone holds up no block. What could not be written is kept, one change a scope, and tried again.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `journal.rs`, `lines.rs`, `keeper.rs` | the file; what stands in it; the thread that brings it onto the disk |
+//! | `left.rs` | what an earlier run left, beside what is remembered |
+//! | `recall.rs` | what is remembered, for commands |
 
 mod journal;
 mod keeper;
+pub(crate) mod left;
 mod lines;
+pub(crate) mod recall;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -19,8 +19,8 @@ use crate::backend::told;
 use crate::cli::Flags;
 use crate::error::Error;
 use crate::lock::{like_its_directory, make_directory, runtime_directory};
+use crate::memory::recall::Recall;
 use crate::note::moment;
-use crate::recall::Recall;
 
 /// What the file is called.
 const NAME: &str = "panic";

@@ -14,6 +14,7 @@ use psentry_records::{
 };
 use psentry_stage::{Complaints, Output, Patience};
 
+use crate::backend::Block;
 use crate::control::{Answer, Answers};
 use crate::error::Error;
 
@@ -167,7 +168,43 @@ pub(crate) fn body(
         rule: None,
         reason: None,
         since: None,
+        ports: Vec::new(),
     }
+}
+
+/// A block as it is listed: all that is known of it, with why it does not stand, if it does not.
+pub(crate) fn listed(scope: Prefix, backend: &str, block: &Block, missing: Option<String>) -> Outcome {
+    let mut common = Common::at(Timestamp::now());
+    common.proto = block.proto.filter(|_| !block.ports.is_empty());
+    let result = if missing.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
+    let body = OutcomeBody {
+        until: block.until,
+        error: missing,
+        rule: block.rule.clone(),
+        reason: block.reason.clone(),
+        since: block.since,
+        ports: block.ports.clone(),
+        ..body(Action::Block, scope, Some(backend), result)
+    };
+    Outcome { common, body }
+}
+
+/// An outcome of now.
+pub(crate) fn of_now(body: OutcomeBody) -> Outcome {
+    Outcome { common: Common::at(Timestamp::now()), body }
+}
+
+/// Outcomes as lines.
+pub(crate) fn lines(outcomes: impl IntoIterator<Item = Outcome>, host: Option<&str>) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut line = Vec::new();
+    for mut outcome in outcomes {
+        outcome.common.host = host.map(str::to_owned);
+        if Record::Outcome(outcome).encode(&mut line).is_ok() {
+            text.extend_from_slice(&line);
+        }
+    }
+    text
 }
 
 /// Ends the main loop's waiting, as a request to stop would.

@@ -1,27 +1,38 @@
 //! The main loop: verdicts from standard input through the ledger to the workers, until the input ends or somebody
 //! asks to stop. It never waits for a slow backend; while all of them have enough to do, it lets the pipe hold the rest,
 //! so that a kill loses only what was taken out of it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `start.rs`, `ready.rs` | how it starts; when it is ready |
+//! | `deciding.rs` | what becomes of a verdict |
+//! | `brake.rs`, `braking.rs` | how many new blocks are too many; what is said of that |
+
+pub(crate) mod brake;
+mod braking;
+mod deciding;
+pub(crate) mod ready;
+pub(crate) mod start;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
+use psentry_records::Record;
 use psentry_stage::{Intake, Next, Patience, host_name};
 
-use crate::backend::{Block, Wish};
-use crate::brake::Brake;
 use crate::cli::{Command, Flags};
-use crate::commands;
 use crate::control::Control;
 use crate::error::Error;
-use crate::inbox::{Ask, Finish, Found, Inbox};
-use crate::ledger::{Decision, Ledger};
+use crate::guard::surroundings::Guard;
+use crate::inbox::{Finish, Inbox};
+use crate::ledger::Ledger;
 use crate::panic::Panic;
 use crate::people;
-use crate::report::{Reporter, body};
-use crate::start::start;
-use crate::surroundings::Guard;
+use crate::people::commands;
+use crate::report::Reporter;
+use crate::run::brake::Brake;
+use crate::run::start::start;
 
 /// How often it is looked whether the last worker is done, once the input has ended.
 const LOOK: Duration = Duration::from_millis(200);
@@ -45,7 +56,7 @@ pub fn run(flags: Flags) -> Result<(), Error> {
     match &flags.command {
         Some(Command::List) => commands::list(&flags, host.as_deref()),
         Some(Command::Unblock { scope }) => commands::unblock(&flags, *scope, host.as_deref()),
-        Some(Command::Flush) => commands::flush(&flags, host.as_deref()),
+        Some(Command::Flush) => people::flush(&flags, host.as_deref()),
         Some(Command::Block { scope, span, reason }) => {
             people::block(&flags, *scope, *span, reason.as_deref(), host.as_deref())
         }
@@ -170,92 +181,6 @@ impl Stage {
                 Ok(Next::ReaderGone) => self.reporter.reader_gone(),
                 _ => return,
             }
-        }
-    }
-
-    pub(crate) fn verdict(&mut self, verdict: &Verdict) {
-        let now = Timestamp::now();
-        let (action, scope) = (verdict.body.action, verdict.body.scope);
-        let mut unknown = None;
-        if self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened) {
-            self.ledger.clear();
-        }
-        if action == Action::Block
-            && let Some(order) = self.panic.holds()
-        {
-            self.ledger.clear();
-            let error = Some(order.sentence());
-            let outcome = OutcomeBody { error, ..body(action, scope, None, OutcomeResult::Refused) };
-            return self.reporter.outcome(Some(&verdict.common), outcome);
-        }
-        for Found { scope, was, is } in self.workers.iter().flat_map(|worker| worker.inbox.found()) {
-            self.ledger.correct(scope, &was, is);
-        }
-        if let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) {
-            self.ledger.let_in(|scope| allowed.touches(scope));
-        }
-        let (guard, new) = (&self.guard, !self.ledger.holds(scope, now));
-        let decision = self.ledger.decide(verdict, now, |scope| {
-            guard.refusal(scope).unwrap_or_else(|error| {
-                unknown = Some(error.to_string());
-                Some(String::new())
-            })
-        });
-        for sentence in self.guard.news() {
-            self.reporter.tell(&sentence);
-        }
-        let mut outcome = body(action, scope, None, OutcomeResult::Refused);
-        match decision {
-            Decision::Nothing => return,
-            Decision::Block(block) => {
-                if let Some(why) = new.then(|| self.hold(scope)).flatten() {
-                    outcome.error = Some(why);
-                    return self.reporter.outcome(Some(&verdict.common), outcome);
-                }
-                return self.order(verdict, Wish::Block(block), None, OutcomeResult::Applied);
-            }
-            Decision::Widened { both, asked } => {
-                return self.order(verdict, Wish::Block(asked), Some(both), OutcomeResult::Applied);
-            }
-            Decision::Already { stands, asked } => {
-                return self.order(verdict, Wish::Block(asked), Some(stands), OutcomeResult::Already);
-            }
-            Decision::Release => {
-                return self.order(verdict, Wish::Release(Block::default()), None, OutcomeResult::Released);
-            }
-            Decision::Expired { until } => {
-                outcome.result = OutcomeResult::Expired;
-                outcome.until = Some(until);
-            }
-            // Without knowing who must not be blocked, nobody is.
-            Decision::Refused(_) if unknown.is_some() => {
-                outcome.result = OutcomeResult::Failed;
-                outcome.error = unknown;
-            }
-            Decision::Refused(why) => {
-                self.reporter.say(&format!("refused: {why}"));
-                outcome.error = Some(why);
-            }
-        }
-        self.reporter.outcome(Some(&verdict.common), outcome);
-    }
-
-    /// Hands a change to every worker.
-    fn order(&self, verdict: &Verdict, wish: Wish, already: Option<Block>, well: OutcomeResult) {
-        let (action, scope): (_, Prefix) = (verdict.body.action, verdict.body.scope);
-        for worker in &self.workers {
-            // Blocks are bounded by the ledger; requests to unblock what is not blocked are bounded here.
-            if worker.inbox.len() > self.most.saturating_mul(2) {
-                let why = format!("{} is {} changes behind", worker.name, worker.inbox.len());
-                let outcome = OutcomeBody {
-                    error: Some(why),
-                    ..body(action, scope, Some(worker.name), OutcomeResult::Refused)
-                };
-                self.reporter.outcome(Some(&verdict.common), outcome);
-                continue;
-            }
-            let ask = Ask { common: verdict.common.clone(), action, well, mark: self.panic.mark() };
-            worker.inbox.put(scope, wish.clone(), already.clone(), ask);
         }
     }
 

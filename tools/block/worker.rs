@@ -1,5 +1,15 @@
 //! One thread per backend: takes what waits, has the backend do it, says what came of it, and remembers what is
 //! to be done later. A slow backend keeps only itself waiting.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `jobs.rs`, `timing.rs` | what is to be done about a scope, and why; when |
+//! | `working.rs`, `answers.rs` | what the backend is given; what came of it |
+//! | `noticing.rs`, `healing.rs` | what others did to its blocks; what of that is put back |
+//! | `waiting.rs`, `opening.rs`, `taking_back.rs` | who is not blocked yet, or not any more: logged in, a panic, a flush |
+//! | `remembering.rs`, `telling.rs` | what is noted for the next start; what people are told |
+//! | `ending.rs` | how the work ends |
+//! | `schedule.rs`, `pace.rs` | decisions, without I/O: what is due when; how soon what others took away is put back |
 
 mod answers;
 mod ending;
@@ -7,31 +17,35 @@ mod healing;
 mod jobs;
 mod noticing;
 mod opening;
+mod pace;
 mod remembering;
+mod schedule;
+mod taking_back;
 mod telling;
+mod timing;
 mod waiting;
+mod working;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Backend, Block, Change, Entry, Wish};
+use self::jobs::Job;
+use self::working::UnderWay;
+use crate::backend::{Backend, Block, Entry};
 use crate::error::Error;
-use crate::inbox::{Ask, Finish, Inbox, Pending};
-use crate::left::Left;
+use crate::guard::surroundings::Guard;
+use crate::inbox::{Finish, Inbox, Pending};
 use crate::memory::Memory;
-use crate::pace::Pace;
+use crate::memory::left::Left;
 use crate::panic::{Mark, Panic};
-use crate::ready::Ready;
 use crate::report::{Reporter, wake_main};
-use crate::schedule::{Plan, Schedule};
-use crate::surroundings::Guard;
-
-/// How far the clock may get ahead of what has passed and not have been set: more than what keeps it right moves it.
-const LEAP: Duration = Duration::from_secs(1);
+use crate::run::ready::Ready;
+use crate::worker::pace::Pace;
+use crate::worker::schedule::{Plan, Schedule};
 
 /// A backend and its work.
 pub(crate) struct Worker {
@@ -39,6 +53,10 @@ pub(crate) struct Worker {
     inbox: Arc<Inbox>,
     reporter: Arc<Reporter>,
     schedule: Schedule,
+    /// What the backend has begun and not told of.
+    under_way: HashMap<Prefix, UnderWay>,
+    /// Whether what is due comes before what arrived, this time.
+    due_first: bool,
     guard: Guard,
     /// Which version of whom never to block it knows.
     allowed: u64,
@@ -71,24 +89,6 @@ pub(crate) struct Worker {
     repaired: Option<(Timestamp, String)>,
 }
 
-/// Why something is done.
-enum Job {
-    /// Verdicts ask for it.
-    Asked(Vec<Ask>),
-    /// It failed before, or the kernel has to be told again.
-    Again(Plan),
-    /// It is to go.
-    End(Plan),
-    /// What stood while a longer block failed is over.
-    Lapse(Block),
-    /// It stood, and others took it away.
-    Repair(Plan),
-    /// It must not be blocked any more; why.
-    Refuse(Plan, String),
-    /// It stood, and whom never to block has changed; why.
-    Spare(Plan, String),
-}
-
 impl Worker {
     /// The work of `backend`, which has been prepared.
     pub(crate) fn new(
@@ -118,6 +118,8 @@ impl Worker {
             inbox,
             reporter,
             schedule,
+            under_way: HashMap::new(),
+            due_first: false,
             guard,
             allowed: 0,
             last: now,
@@ -158,8 +160,10 @@ impl Worker {
         }
         loop {
             self.notice();
-            let (next, watch) = (self.next(), self.backend.watch());
-            let (arrived, finish) = self.inbox.take(self.at_once(), next, known, watch);
+            self.gather();
+            let (most, next) = (self.room_for_news(), self.next());
+            let busy = |scope| self.is_under_way(scope);
+            let (arrived, finish) = self.inbox.take(most, busy, next, known, self.backend.watch());
             self.round(arrived);
             self.tell();
             if finish != known {
@@ -182,6 +186,7 @@ impl Worker {
     fn round(&mut self, arrived: Vec<(Prefix, Pending)>) {
         self.look_at_the_clock();
         self.guard.glance();
+        self.gather();
         self.spare();
         self.notice();
         self.open_up();
@@ -194,66 +199,6 @@ impl Worker {
         self.due(&decided, false);
         // What slipped in before the panic was seen.
         self.open_up();
-    }
-
-    /// Clocks are set, and machines sleep.
-    fn look_at_the_clock(&mut self) {
-        let (now, ticks) = (Timestamp::now(), Instant::now());
-        if now < self.last {
-            self.schedule.set_back(now);
-        }
-        self.behind |= ticks.saturating_duration_since(self.ticks) > now.since(self.last) + LEAP;
-        self.ahead |= now.since(self.last) > ticks.saturating_duration_since(self.ticks) + LEAP;
-        (self.last, self.ticks) = (now, ticks);
-    }
-
-    /// Does what is due, as much as the backend does at once: ends, or what is tried again.
-    fn due(&mut self, decided: &HashSet<Prefix>, ends: bool) {
-        let now = Timestamp::now();
-        let chosen = |scope: &Prefix| {
-            !decided.contains(scope) && self.schedule.get(*scope).is_some_and(|plan| plan.ends(now) == ends)
-        };
-        let due: Vec<Prefix> =
-            self.schedule.due(now).into_iter().filter(chosen).take(self.at_once()).collect();
-        let jobs = due.into_iter().filter_map(|scope| self.job(scope, now)).collect();
-        self.work(jobs);
-    }
-
-    /// When something is to be done next, if nothing comes.
-    fn next(&self) -> Option<Timestamp> {
-        let moments = [self.schedule.next(), self.next_look(), self.next_reading(), self.next_glance()];
-        moments.into_iter().flatten().min()
-    }
-
-    fn at_once(&self) -> usize {
-        self.backend.at_once().max(1)
-    }
-
-    /// Has the backend do it, in pieces that it takes well, and says what came of each.
-    fn work(&mut self, jobs: Vec<(Change, Job)>) {
-        let mut jobs = jobs.into_iter().peekable();
-        while jobs.peek().is_some() {
-            let now = Timestamp::now();
-            let some = jobs
-                .by_ref()
-                .take(self.at_once())
-                .map(|(change, job)| jobs::in_time(change, job, now))
-                .filter_map(|(change, job)| self.not_yet(change, job))
-                .collect();
-            let (changes, reasons): (Vec<Change>, Vec<Job>) = self.hold_off(some).into_iter().unzip();
-            if changes.is_empty() {
-                continue;
-            }
-            let results = self.backend.apply(&changes, now);
-            self.remember(&changes, &reasons, &results);
-            let now = Timestamp::now();
-            for ((change, job), result) in changes.into_iter().zip(reasons).zip(results) {
-                match change.wish {
-                    Wish::Block(block) => self.blocked(change.scope, block, job, result, now),
-                    Wish::Release(block) => self.released(change.scope, block, job, result, now),
-                }
-            }
-        }
     }
 
     fn scopes_with(&self, which: impl Fn(&Plan) -> bool) -> Vec<Prefix> {

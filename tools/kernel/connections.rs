@@ -16,8 +16,8 @@ use nix::errno::Errno;
 use psentry_records::canonical;
 
 use crate::error::Error;
+use crate::filter;
 use crate::netlink::Link;
-use crate::pick;
 
 /// The attribute of a request that holds its filter (linux/inet_diag.h).
 const BYTECODE: u16 = 1;
@@ -83,7 +83,7 @@ impl Ports {
 /// When it does not answer.
 pub fn connections(transport: Transport, ports: &Ports) -> Result<Result<Vec<Connection>, Errno>, Error> {
     let doing = "list the connections that stand";
-    let filter = Some(pick::either(&ports.local, &ports.remote)).filter(|filter| filter.len() <= ROOM);
+    let filter = Some(filter::ports(&ports.local, &ports.remote)).filter(|filter| filter.len() <= ROOM);
     let mut all = match sockets(doing, transport, StateFlags::ESTABLISHED, &filter.unwrap_or_default())? {
         Ok(all) => all,
         Err(errno) => return Ok(Err(errno)),

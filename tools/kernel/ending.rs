@@ -72,7 +72,7 @@ impl Ending {
     /// When they cannot be listed, or one of them would not end.
     pub fn end_sockets(&mut self, scopes: &[Prefix], chosen: impl Fn(Peer) -> bool) -> Result<usize, Error> {
         let mut found = Vec::new();
-        for question in sockets::lists(scopes, filter::of(scopes).as_deref()) {
+        for question in sockets::lists(scopes, filter::prefixes(scopes).as_deref()) {
             let read = |_: &_, body: &[u8]| Ok(sockets::read(&question, body));
             match self.sockets.dump_as("list sockets", &question, read)? {
                 Ok(sockets) => found.extend(sockets.into_iter().flatten()),

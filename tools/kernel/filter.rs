@@ -1,109 +1,64 @@
-//! A filter by which the kernel lists only sockets with a peer in one of some prefixes: a little program of sock_diag(7)
-//! (linux/inet_diag.h), which goes from condition to condition, and accepts what gets exactly to its end.
+//! Filters for sock_diag(7): the little programs that the kernel runs for each socket to see whether it is meant
+//! (`inet_diag_bc_op` of linux/inet_diag.h). Here is what they are made of; what they pick by is in `ports.rs` and
+//! `prefixes.rs`.
+//!
+//! The kernel goes on from each instruction by as many bytes as that says, one number for where it holds and one for where
+//! it does not. What gets exactly to the end is picked, what gets four bytes beyond it is not.
 
-use std::net::IpAddr;
+mod ports;
+mod prefixes;
 
-use psentry_records::Prefix;
+pub(crate) use ports::ports;
+pub(crate) use prefixes::prefixes;
 
-/// How many prefixes are asked for one by one. Of more, all sockets are listed.
-const MOST: usize = 64;
-
-// Numbers from linux/inet_diag.h and the system.
+/// The instruction that never holds. Where it goes on then is where it leads.
 const JUMP: u8 = 1;
-const PEER: u8 = 8;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 
-/// How long a step is without what it compares.
+/// How long an instruction is without its operand.
 const STEP: usize = 4;
 
-/// The filter for these prefixes; `None`: they are too many, or none.
-pub(crate) fn of(scopes: &[Prefix]) -> Option<Vec<u8>> {
-    if scopes.is_empty() || scopes.len() > MOST {
-        return None;
-    }
-    // From its end, so that it is known how far away that is.
-    let mut program: Vec<u8> = Vec::new();
-    for scope in scopes.iter().rev() {
-        let mut condition = condition(*scope);
-        let length = STEP + condition.len();
-        // The last one leads to the end, or beyond it.
-        let jump = if program.is_empty() { Vec::new() } else { step(JUMP, STEP, STEP + program.len()) };
-        let mut steps = step(PEER, length, length + STEP);
-        steps.append(&mut condition);
-        steps.extend(jump);
-        steps.append(&mut program);
-        program = steps;
-    }
-    Some(program)
+/// An instruction that compares something of a socket with its operand.
+struct Comparison {
+    code: u8,
+    operand: Vec<u8>,
 }
 
-/// A step: how far it is to the next where it holds, and where it does not. A jump is one that never holds.
-fn step(code: u8, yes: usize, no: usize) -> Vec<u8> {
-    let yes = u8::try_from(yes).unwrap_or(u8::MAX);
-    let no = u16::try_from(no).unwrap_or(u16::MAX).to_ne_bytes();
-    [&[code, yes][..], &no].concat()
+impl Comparison {
+    fn len(&self) -> usize {
+        STEP + self.operand.len()
+    }
 }
 
-/// Whatever port of a prefix. The kernel looks for IPv4 in sockets of IPv6, too.
-fn condition(scope: Prefix) -> Vec<u8> {
-    let family = if scope.is_ipv4() { AF_INET } else { AF_INET6 };
-    let mut bytes = vec![family, scope.len(), 0, 0];
-    bytes.extend((-1i32).to_ne_bytes());
-    match scope.addr() {
-        IpAddr::V4(v4) => bytes.extend(v4.octets()),
-        IpAddr::V6(v6) => bytes.extend(v6.octets()),
+/// The filter that picks what meets one of these conditions, each of which is met where all its comparisons hold. Without
+/// any it is empty, which picks every socket.
+fn any_of(conditions: &[Vec<Comparison>]) -> Vec<u8> {
+    let length = |condition: &Vec<Comparison>| condition.iter().map(Comparison::len).sum::<usize>();
+    let jumps = conditions.len().saturating_sub(1) * STEP;
+    let mut to_the_end = conditions.iter().map(length).sum::<usize>() + jumps;
+    let mut filter = Vec::with_capacity(to_the_end);
+    for condition in conditions {
+        // What does not hold leads behind the jump that follows: to the next condition, or beyond the end.
+        let mut behind = length(condition) + STEP;
+        for comparison in condition {
+            step(&mut filter, comparison.code, comparison.len(), behind);
+            filter.extend(&comparison.operand);
+            behind -= comparison.len();
+        }
+        to_the_end -= length(condition);
+        if to_the_end > 0 {
+            step(&mut filter, JUMP, STEP, to_the_end);
+            to_the_end -= STEP;
+        }
     }
-    bytes
+    filter
+}
+
+/// How far it is to the next instruction where this one holds, and where it does not. A filter of more than 64 KiB, in which
+/// that could be too far to be told, is used by nobody.
+fn step(filter: &mut Vec<u8>, code: u8, yes: usize, no: usize) {
+    filter.extend([code, u8::try_from(yes).unwrap_or(u8::MAX)]);
+    filter.extend(u16::try_from(no).unwrap_or(u16::MAX).to_ne_bytes());
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As the kernel runs it (`inet_diag_bc_run`): whether an address of these bytes is accepted.
-    fn accepts(program: &[u8], family: u8, addr: &[u8]) -> bool {
-        let (mut at, mut left) = (0usize, program.len() as i64);
-        while left > 0 {
-            let [code, yes] = [program[at], program[at + 1]];
-            let no = u16::from_ne_bytes([program[at + 2], program[at + 3]]);
-            let holds = code == PEER && {
-                let (asked, bits) = (program[at + 4], usize::from(program[at + 5]));
-                let prefix = &program[at + 12..at + usize::from(yes)];
-                let bit = |bytes: &[u8], n: usize| bytes[n / 8] >> (7 - n % 8) & 1;
-                asked == family && (0..bits).all(|n| bit(prefix, n) == bit(addr, n))
-            };
-            let far = if holds { usize::from(yes) } else { usize::from(no) };
-            at += far;
-            left -= far as i64;
-        }
-        left == 0
-    }
-
-    #[test]
-    fn the_kernel_takes_what_lies_in_one_of_the_prefixes() {
-        let scopes: Vec<Prefix> =
-            ["192.0.2.7", "2001:db8::/64", "198.51.96.0/20"].map(|scope| scope.parse().unwrap()).to_vec();
-        let program = of(&scopes).unwrap();
-        assert!(program.len().is_multiple_of(4));
-        for (addr, accepted) in [
-            ([192, 0, 2, 7], true),
-            ([192, 0, 2, 8], false),
-            ([198, 51, 111, 255], true),
-            ([198, 51, 112, 0], false),
-        ] {
-            assert_eq!(accepts(&program, AF_INET, &addr), accepted, "{addr:?}");
-        }
-        let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
-        assert!(accepts(&program, AF_INET6, &v6("2001:db8::9")));
-        assert!(!accepts(&program, AF_INET6, &v6("2001:db8:1::9")));
-    }
-
-    #[test]
-    fn of_too_many_all_are_listed() {
-        let scope: Prefix = "192.0.2.7".parse().unwrap();
-        assert!(of(&[scope; MOST]).is_some_and(|program| program.len() < usize::from(u16::MAX)));
-        assert_eq!(of(&[scope; MOST + 1]), None);
-        assert_eq!(of(&[]), None);
-    }
-}
+mod interpreter;

@@ -6,8 +6,9 @@
 //! | `netlink.rs` | a socket to the kernel: requests, and the answer to each |
 //! | `watch.rs`, `port.rs` | what the kernel tells of changes unasked; by which address it tells psentry's own |
 //! | `surroundings.rs`, `resolvers.rs` | own addresses, broadcast addresses, gateways and resolvers |
-//! | `connections.rs`, `pick.rs` | which connections stand; the filter with which the kernel picks them by ports |
-//! | `ending.rs`, `sockets.rs`, `filter.rs`, `tracked.rs` | connections of some sources: found, and ended |
+//! | `connections.rs` | which connections stand |
+//! | `ending.rs`, `sockets.rs`, `tracked.rs` | connections of some sources: found, and ended |
+//! | `filter.rs`, `filter/` | the filters with which the kernel picks sockets, by ports or by prefixes |
 //! | `program.rs` | nft, iptables and their like, run without a shell and with a limit |
 //! | `error.rs` | what can go wrong |
 
@@ -18,7 +19,6 @@ mod ending;
 mod error;
 mod filter;
 mod netlink;
-mod pick;
 mod port;
 mod program;
 mod resolvers;

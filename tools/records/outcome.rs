@@ -41,6 +41,10 @@ pub struct OutcomeBody {
     /// Since when, by the verdict; where blocks are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// The ports that alone are shut, of the transport that the record names, or else of TCP and UDP; empty: the source is
+    /// shut out as a whole. Where blocks are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
 }
 
 /// What came of a verdict.

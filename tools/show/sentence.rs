@@ -104,6 +104,12 @@ fn outcome_words(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, Str
     if let Some(backend) = &body.backend {
         text.push_str(&format!(" by {backend}"));
     }
+    if !body.ports.is_empty() {
+        let ports: Vec<String> = body.ports.iter().map(u16::to_string).collect();
+        let proto =
+            outcome.common.proto.map_or_else(String::new, |p| format!("/{}", p.name().to_lowercase()));
+        text.push_str(&format!(" from {}{proto}", ports.join(",")));
+    }
     match (body.result, body.until) {
         (OutcomeResult::Applied, Some(until)) => {
             text.push_str(&format!(" until {}", end(outcome, until, zone)));
@@ -197,6 +203,10 @@ mod tests {
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","outcome":{"action":"block","scope":"2001:db8::/64","backend":"nft","result":"applied","until":"2026-11-22T16:04:05Z"}}"#,
                 "15:04:05 blocked 2001:db8::/64 by nft until 16:04:05",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","proto":"TCP","outcome":{"action":"block","scope":"192.0.2.7","backend":"nft","result":"already","ports":[22,53]}}"#,
+                "15:04:05 blocked 192.0.2.7/32 by nft from 22,53/tcp already",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","outcome":{"action":"block","scope":"192.0.2.1","result":"refused","error":"It is the gateway."}}"#,

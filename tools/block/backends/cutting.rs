@@ -45,6 +45,23 @@ impl Cutting {
         sockets.and(tracked).map(|_| ())
     }
 
+    /// Ends the connections of those whom these changes have shut out.
+    fn cut_off<'a>(&mut self, made: impl Iterator<Item = &'a Change>) {
+        let blocks: HashMap<Prefix, &Block> =
+            made.filter_map(|change| Some((change.scope, change.block()?))).collect();
+        if blocks.is_empty() {
+            return;
+        }
+        match self.cut(&blocks) {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                self.say(&format!("--cut: connections of whom is shut out may still stand: {error}"));
+            }
+            Err(_) => {}
+        }
+    }
+
     fn say(&self, sentence: &str) {
         let _ = writeln!(io::stderr(), "psentry-block: {}: {sentence}", self.inner.name());
     }
@@ -80,21 +97,22 @@ impl Backend for Cutting {
 
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
         let results = self.inner.apply(changes, now);
-        let applied = changes.iter().zip(&results).filter(|(_, result)| result.is_ok());
-        let blocks: HashMap<Prefix, &Block> =
-            applied.filter_map(|(change, _)| Some((change.scope, change.block()?))).collect();
-        if blocks.is_empty() {
-            return results;
-        }
-        match self.cut(&blocks) {
-            Ok(()) => self.failing = false,
-            Err(error) if !self.failing => {
-                self.failing = true;
-                self.say(&format!("--cut: connections of whom is shut out may still stand: {error}"));
-            }
-            Err(_) => {}
-        }
+        let made = changes.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        self.cut_off(made.map(|(change, _)| change));
         results
+    }
+
+    fn begin(&mut self, changes: &[Change], now: Timestamp) -> Vec<Option<Result<Effect, Error>>> {
+        let results = self.inner.begin(changes, now);
+        let made = changes.iter().zip(&results).filter(|(_, result)| matches!(result, Some(Ok(_))));
+        self.cut_off(made.map(|(change, _)| change));
+        results
+    }
+
+    fn done(&mut self) -> Vec<(Change, Result<Effect, Error>)> {
+        let done = self.inner.done();
+        self.cut_off(done.iter().filter(|(_, result)| result.is_ok()).map(|(change, _)| change));
+        done
     }
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {

@@ -20,8 +20,8 @@ pub(crate) const TELLING: Duration = Duration::from_secs(4);
 /// The pause before asking again where too many ask at once.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The longest answer that is read.
-const LONGEST: u64 = 1 << 20;
+/// The longest answer that is read: a line for each of so many blocks as nobody has.
+const LONGEST: usize = 1 << 28;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) enum What<'a> {
     Status,
     /// Which blocks hold an address.
     Why(std::net::IpAddr),
+    /// To give up what does not stand yet on these backends; none named: on all.
+    TakeBack(Vec<String>),
 }
 
 /// Asks, and gives the lines of the answer.
@@ -58,6 +60,7 @@ pub(crate) fn ask(path: &Path, what: &What<'_>, limit: Duration) -> Result<Vec<S
         }
         What::Status => question = line(&Ask::Status),
         What::Why(addr) => question = line(&Ask::Why { addr: *addr }),
+        What::TakeBack(backends) => question = line(&Ask::TakeBack { backends: backends.clone() }),
     }
     let since = Instant::now();
     loop {
@@ -103,7 +106,7 @@ fn exchange(path: &Path, question: &[u8], limit: Duration, since: Instant) -> io
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !text.is_empty() => break,
             Err(error) => return Err(error),
         }
-        if text.len() as u64 > LONGEST {
+        if text.len() > LONGEST {
             return Err(io::Error::other("its answer has no end"));
         }
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::MAX_LINE;
 
+use super::late::Late;
 use super::socket::{Socket, left};
 use super::words::{Answer, Question, Request, trouble};
 use crate::error::Error;
@@ -24,12 +25,6 @@ const MOST: usize = 8;
 
 /// How long a line may take to come.
 const READING: Duration = Duration::from_secs(2);
-
-/// How long it is waited until a verdict is carried out.
-const DOING: Duration = Duration::from_secs(10);
-
-/// How long it is waited until backends say how they are.
-const TELLING: Duration = Duration::from_secs(3);
 
 /// How long a reader may take for the answer.
 const WRITING: Duration = Duration::from_secs(2);
@@ -163,30 +158,6 @@ impl Desk {
             out.line(&late.line(name))?;
         }
         Ok(())
-    }
-}
-
-/// What is said of a backend that has not answered in time.
-struct Late(Option<psentry_records::Verdict>);
-
-impl Late {
-    fn of(question: &Question) -> Self {
-        match question {
-            Question::Verdict(verdict) => Late(Some((**verdict).clone())),
-            Question::Status | Question::Why(_) => Late(None),
-        }
-    }
-
-    fn limit(&self) -> Duration {
-        if self.0.is_some() { DOING } else { TELLING }
-    }
-
-    fn line(&self, backend: &str) -> Vec<u8> {
-        let why = format!("{backend} has not answered within {} s", self.limit().as_secs());
-        match &self.0 {
-            Some(verdict) => super::serving::failed(verdict, backend, why + ", and may still do it"),
-            None => super::words::line(&crate::people::Report::without(backend, why)),
-        }
     }
 }
 

@@ -6,10 +6,12 @@
 //! | `words.rs` | what is asked, and how |
 //! | `socket.rs` | the file: made, taken over from the dead, taken away |
 //! | `listener.rs` | the threads that read questions and write answers, and wait for nobody for long |
+//! | `late.rs` | how long answers are waited for |
 //! | `serving.rs` | the main loop's part |
 //! | `client.rs` | the other end |
 
 pub(crate) mod client;
+mod late;
 mod listener;
 mod serving;
 mod socket;

@@ -27,16 +27,19 @@ impl Stage {
                 }
                 Question::Status => {
                     let brake = self.brake.as_ref().and_then(|brake| brake.holding(Instant::now()));
-                    self.have_told(Tell::Status(brake), &answers);
+                    self.have_told(Tell::Status(brake), &[], &answers);
                 }
-                Question::Why(addr) => self.have_told(Tell::Why(addr), &answers),
+                Question::Why(addr) => self.have_told(Tell::Why(addr), &[], &answers),
+                Question::TakeBack(backends) => self.have_told(Tell::TakeBack, &backends, &answers),
             }
         }
     }
 
-    /// Has every backend tell it that still works.
-    fn have_told(&self, what: Tell, answers: &Answers) {
-        let working: Vec<&Hired> = self.workers.iter().filter(|w| !w.thread.is_finished()).collect();
+    /// Has every backend tell it that still works, of `those`, if any are named.
+    fn have_told(&self, what: Tell, those: &[String], answers: &Answers) {
+        let meant = |w: &&Hired| those.is_empty() || those.iter().any(|name| name == w.name);
+        let working: Vec<&Hired> =
+            self.workers.iter().filter(meant).filter(|w| !w.thread.is_finished()).collect();
         let _ = answers.send(Answer::Expect(working.iter().map(|worker| worker.name).collect()));
         for worker in working {
             worker.inbox.ask(what, answers.clone());

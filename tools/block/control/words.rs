@@ -1,5 +1,6 @@
 //! What is asked on the control socket, and how: a verdict record, or `{"ask":"status"}`, or
-//! `{"ask":"why","addr":"192.0.2.7"}`. Answers are outcome records, reports of backends, or `{"error":"..."}`.
+//! `{"ask":"why","addr":"192.0.2.7"}`, or `{"ask":"take-back","backends":["nft"]}`. Answers are outcome records, reports
+//! of backends, or `{"error":"..."}`.
 
 use std::net::IpAddr;
 use std::sync::mpsc::Sender;
@@ -16,6 +17,8 @@ pub(crate) enum Question {
     Status,
     /// Which blocks hold this address.
     Why(IpAddr),
+    /// To give up what does not stand yet on these backends; none named: on all.
+    TakeBack(Vec<String>),
 }
 
 /// A question, and where its answers go.
@@ -38,7 +41,7 @@ pub(crate) enum Answer {
 
 /// What is asked besides verdicts.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "lowercase")]
+#[serde(tag = "ask", rename_all = "kebab-case")]
 pub(super) enum Ask {
     /// See [`Question::Status`].
     Status,
@@ -46,6 +49,12 @@ pub(super) enum Ask {
     Why {
         /// Which address.
         addr: IpAddr,
+    },
+    /// See [`Question::TakeBack`].
+    TakeBack {
+        /// Which backends.
+        #[serde(default)]
+        backends: Vec<String>,
     },
 }
 
@@ -64,6 +73,7 @@ impl Question {
             return Ok(match ask {
                 Ask::Status => Question::Status,
                 Ask::Why { addr } => Question::Why(canonical(addr)),
+                Ask::TakeBack { backends } => Question::TakeBack(backends),
             });
         }
         match Record::parse(line) {
@@ -98,6 +108,10 @@ mod tests {
         assert!(matches!(Question::read("{\"ask\":\"status\"}"), Ok(Question::Status)));
         let why = Question::read("{\"ask\":\"why\",\"addr\":\"::ffff:192.0.2.7\",\"more\":1}");
         assert!(matches!(why, Ok(Question::Why(addr)) if addr.is_ipv4()));
+        let back = Question::read("{\"ask\":\"take-back\",\"backends\":[\"nft\"]}");
+        assert!(matches!(back, Ok(Question::TakeBack(backends)) if backends == ["nft"]));
+        let all = Question::read("{\"ask\":\"take-back\"}");
+        assert!(matches!(all, Ok(Question::TakeBack(backends)) if backends.is_empty()));
         let verdict = |action: &str| {
             format!(
                 "{{\"timestamp\":\"2026-11-22T15:04:05Z\",\"event_type\":\"verdict\",\

@@ -10,14 +10,15 @@ use psentry_records::{
 
 use crate::backend::{Block, Change, Wish, told};
 use crate::cli::{Flags, Which};
-use crate::commands::{lines, print, say, worst};
 use crate::control::client::{DOING, Silence, What, ask};
 use crate::error::Error;
+use crate::memory::recall::Recall;
 use crate::note::moment;
 use crate::panic::Panic;
-use crate::recall::Recall;
-use crate::report::body;
-use crate::{backends, control, start};
+use crate::people::commands::{print, say, worst};
+use crate::report::{body, lines, of_now};
+use crate::run::start;
+use crate::{backends, control};
 
 /// The rule that such a verdict names.
 const RULE: &str = "by-hand";
@@ -82,7 +83,7 @@ fn tell(
         let text: String = outcomes.iter().map(|outcome| sentence(outcome) + "\n").collect();
         print(text.as_bytes())?;
     } else {
-        print(&lines(outcomes, host))?;
+        print(&lines(outcomes.into_iter().map(of_now), host))?;
     }
     match trouble {
         Some(trouble) => Err(trouble),

@@ -1,14 +1,65 @@
-//! `panic` and `resume`: everybody is let in at once, and stays in. A psentry-block that hangs is not asked, and no lock
-//! is waited for that it may hold for ever.
+//! `flush`, `panic` and `resume`: everybody is let in, and with a panic stays in. For a panic a psentry-block that hangs is
+//! not asked, and no lock is waited for that it may hold for ever.
 
-use psentry_records::Prefix;
+use std::collections::{BTreeMap, HashMap};
 
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+
+use super::taking_back::take_all_back;
 use crate::cli::{Flags, Which};
-use crate::commands::{flush, readers, say};
 use crate::error::Error;
 use crate::lock;
+use crate::memory::recall::Recall;
 use crate::panic::{Order, Panic};
-use crate::recall::Recall;
+use crate::people::commands::{print, readers, say, worst};
+use crate::report::{body, lines, of_now};
+
+/// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made. First a running one gives up
+/// what it still tries, so that nothing of it comes about after this.
+pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
+    let taken = take_all_back(flags);
+    let_all_in(flags, taken, host)
+}
+
+/// Ends all blocks that stand; what was only wanted was `taken` back before.
+fn let_all_in(flags: &Flags, taken: Vec<OutcomeBody>, host: Option<&str>) -> Result<(), Error> {
+    let (readers, mut trouble) = readers(flags);
+    let recall = Recall::of(flags);
+    let mut outcomes = taken;
+    for (which, reader) in readers {
+        let remembered = recall.blocks(which).and_then(|blocks| {
+            recall.let_in(which, &blocks.keys().copied().collect::<Vec<_>>())?;
+            Ok(blocks)
+        });
+        let remembered = remembered.unwrap_or_else(|error| {
+            trouble = worst(trouble.take(), error);
+            HashMap::new()
+        });
+        let removed = reader.map_or_else(|| Ok(Vec::new()), |(mut backend, _)| backend.remove());
+        let ended = match removed {
+            Ok(entries) => {
+                let mut ended: BTreeMap<Prefix, _> =
+                    remembered.into_iter().map(|(scope, block)| (scope, block.until)).collect();
+                ended.extend(entries.into_iter().map(|entry| (entry.scope, entry.until)));
+                ended
+            }
+            Err(error) => {
+                trouble = worst(trouble, error);
+                continue;
+            }
+        };
+        // What a command may have blocked it was made to end as well.
+        outcomes.retain(|taken| {
+            taken.backend.as_deref() != Some(which.name()) || !ended.contains_key(&taken.scope)
+        });
+        outcomes.extend(ended.into_iter().map(|(scope, until)| OutcomeBody {
+            until,
+            ..body(Action::Block, scope, Some(which.name()), OutcomeResult::Released)
+        }));
+    }
+    print(&lines(outcomes.into_iter().map(of_now), host))?;
+    trouble.map_or(Ok(()), Err)
+}
 
 /// Lets everybody in, and blocks nobody until [`resume`].
 pub(crate) fn panic(flags: &Flags, reason: Option<&str>, host: Option<&str>) -> Result<(), Error> {
@@ -16,7 +67,7 @@ pub(crate) fn panic(flags: &Flags, reason: Option<&str>, host: Option<&str>) -> 
     // First the order: from here on nothing that waits slips in. Whatever fails, everybody is let in.
     let panic = Panic::of(flags);
     let declared = panic.declare(&Order::now(reason));
-    let opened = flush(flags, host);
+    let opened = let_all_in(flags, Vec::new(), host);
     match (panic.holds(), &opened) {
         (None, _) => say("the panic does not hold: whoever is convicted next is blocked"),
         (Some(_), Ok(())) => say("everybody is let in, and nobody is blocked until 'psentry-block resume'"),

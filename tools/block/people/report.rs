@@ -4,10 +4,10 @@ use psentry_records::Timestamp;
 use psentry_stage::printable;
 use serde::{Deserialize, Serialize};
 
-use crate::brake::Holding;
 use crate::control::line;
 use crate::note::moment;
 use crate::panic::Order;
+use crate::run::brake::Holding;
 
 /// How one backend is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,15 +8,15 @@ use psentry_records::Prefix;
 use serde::Serialize;
 
 use super::Report;
-use crate::brake::Holding;
 use crate::cli::Flags;
-use crate::commands::{print, readers, say};
 use crate::control::client::{Silence, TELLING, What, ask};
 use crate::control::{self, line};
 use crate::error::Error;
-use crate::listing::lined_up;
+use crate::memory::recall::Recall;
 use crate::panic::{Order, Panic};
-use crate::recall::Recall;
+use crate::people::commands::{print, readers, say};
+use crate::people::listing::lined_up;
+use crate::run::brake::Holding;
 
 /// The last line: all of it in one word.
 #[derive(Serialize)]
@@ -120,7 +120,7 @@ fn read(flags: &Flags) -> (Vec<Report>, Option<Error>) {
             }
             Err(error) => {
                 report.error = Some(error.to_string());
-                trouble = crate::commands::worst(trouble, error);
+                trouble = crate::people::commands::worst(trouble, error);
             }
         }
         let of_use = report.wanted.unwrap_or(0) > 0 || stands.is_some_and(|stands| !stands.is_empty());

@@ -4,20 +4,21 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::net::IpAddr;
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{OutcomeBody, Prefix, Record, Timestamp};
 use psentry_stage::printable;
 
 use crate::backend::Block;
 use crate::cli::Flags;
-use crate::commands::{lines, print, readers, worst};
 use crate::control;
 use crate::control::client::{TELLING, What, ask};
 use crate::error::Error;
-use crate::listing::left;
+use crate::memory::recall::Recall;
 use crate::note::moment;
-use crate::recall::Recall;
-use crate::report::body;
-use crate::start;
+use crate::people::commands::{print, readers, worst};
+use crate::people::listing::left;
+use crate::ports::named;
+use crate::report::{lines, listed};
+use crate::run::start;
 
 /// A block that holds the address, or should.
 struct Finding {
@@ -50,9 +51,7 @@ pub(crate) fn why(flags: &Flags, addr: IpAddr, host: Option<&str>) -> Result<(),
         let entries = reader.into_iter().flat_map(|(_, entries)| entries);
         for entry in entries.filter(|entry| entry.scope.contains(addr)) {
             let known = wanted.remove(&(name.to_owned(), entry.scope)).map(|(block, _)| block);
-            let known = known.unwrap_or_default();
-            // Not every backend has room for the rule, and none for the rest.
-            let block = Block { until: entry.until, rule: entry.rule.or(known.rule.clone()), ..known };
+            let block = entry.with(known.unwrap_or_default());
             findings.push(Finding { backend: name.to_owned(), scope: entry.scope, block, missing: None });
         }
     }
@@ -70,7 +69,8 @@ pub(crate) fn why(flags: &Flags, addr: IpAddr, host: Option<&str>) -> Result<(),
         let text: String = findings.iter().map(|finding| finding.text(now)).collect();
         print(text.as_bytes())?;
     } else {
-        print(&lines(findings.iter().map(Finding::outcome), host))?;
+        let outcome = |f: &Finding| listed(f.scope, &f.backend, &f.block, f.missing.clone());
+        print(&lines(findings.iter().map(outcome), host))?;
     }
     trouble.map_or(Ok(()), Err)
 }
@@ -93,8 +93,9 @@ fn wanted(flags: &Flags, addr: IpAddr) -> Wanted {
     let answered = ask(&control::path(flags), &What::Why(addr), TELLING).unwrap_or_default();
     let block = |line: &String| match Record::parse(line) {
         Ok(Record::Outcome(outcome)) => {
-            let OutcomeBody { scope, backend, until, rule, reason, since, error, .. } = outcome.body;
-            let block = Block { until, rule, reason, since, ..Block::default() };
+            let OutcomeBody { scope, backend, until, rule, reason, since, ports, error, .. } = outcome.body;
+            let proto = outcome.common.proto;
+            let block = Block { until, rule, reason, since, ports, proto, ..Block::default() };
             backend.map(|backend| ((backend, scope), (block, error)))
         }
         _ => None,
@@ -103,19 +104,6 @@ fn wanted(flags: &Flags, addr: IpAddr) -> Wanted {
 }
 
 impl Finding {
-    /// For programs.
-    fn outcome(&self) -> OutcomeBody {
-        let result = if self.missing.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
-        OutcomeBody {
-            until: self.block.until,
-            rule: self.block.rule.clone(),
-            reason: self.block.reason.clone(),
-            since: self.block.since,
-            error: self.missing.clone(),
-            ..body(Action::Block, self.scope, Some(&self.backend), result)
-        }
-    }
-
     /// For people.
     fn text(&self, now: Timestamp) -> String {
         let Finding { scope, block, backend, .. } = self;
@@ -127,9 +115,14 @@ impl Finding {
             || "it is unblocked".to_owned(),
             |until| format!("{} ({} left)", moment(until), left(until.since(now))),
         );
+        let ports = if block.ports.is_empty() {
+            String::new()
+        } else {
+            format!("  ports   {}\n", named(&block.ports, block.proto))
+        };
         let since = block.since.map_or_else(|| "not known".to_owned(), moment);
         format!(
-            "{stands}\n  rule    {}\n  reason  {}\n  since   {since}\n  until   {until}\n  \
+            "{stands}\n{ports}  rule    {}\n  reason  {}\n  since   {since}\n  until   {until}\n  \
              ended by: psentry-block unblock {scope}\n",
             block.rule.as_deref().unwrap_or("-"),
             block.reason.as_deref().unwrap_or("-"),

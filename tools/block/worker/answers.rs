@@ -7,7 +7,7 @@ use crate::backend::{Block, Effect};
 use crate::error::Error;
 use crate::inbox::Ask;
 use crate::report::body;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 impl Worker {
     /// A block was tried.
@@ -123,7 +123,8 @@ impl Worker {
                 self.reporter.outcome(plan.common.as_ref(), outcome);
             }
             (Job::Spare(plan, why), Ok(_)) => {
-                self.schedule.remove(scope);
+                // What the ledger believes of it is corrected by the next verdict.
+                self.schedule.lets_in(scope);
                 self.reporter.say(&format!("{}: {scope} is let in: {why}", self.backend.name()));
                 self.tell_end_because(scope, &plan, OutcomeResult::Released, Some(why));
             }

@@ -10,7 +10,7 @@ use crate::backend::{Change, Entry, Wish};
 use crate::error::Error;
 use crate::note::moment;
 use crate::report::body;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// How often a block that only we could end is released again when the program stops and it would not go.
 const LAST_TRIES: u32 = 3;
@@ -21,7 +21,7 @@ const LAST_PAUSE: Duration = Duration::from_millis(300);
 impl Worker {
     /// Whether something is left that only this program does.
     pub(super) fn is_needed(&self) -> bool {
-        self.latest().is_some()
+        !self.under_way.is_empty() || self.latest().is_some()
     }
 
     /// When the last thing that only this program does is to be done.
@@ -47,6 +47,7 @@ impl Worker {
     /// The input has ended: what failed is tried once more, and then no longer, unless a block would outlive its
     /// end; who stays for that says so.
     pub(super) fn last_try(&mut self) {
+        self.rest();
         let own_clock = !self.backend.ends_by_itself();
         let failed = |plan: &Plan| match plan.state {
             State::Standing { .. } | State::LetIn => false,
@@ -87,11 +88,12 @@ impl Worker {
 
     fn once_more(&mut self, scopes: &[Prefix]) {
         let jobs = scopes.iter().filter_map(|scope| self.again(*scope)).collect();
-        self.work(jobs);
+        self.see_through(jobs);
     }
 
     /// Releases what nobody would end once this program is gone.
     pub(super) fn stop(mut self) -> Result<(), Error> {
+        self.rest();
         self.parting = true;
         let own_clock = !self.backend.ends_by_itself();
         let ends = |plan: &Plan| {
@@ -99,7 +101,7 @@ impl Worker {
         };
         let ending = self.scopes_with(|plan| own_clock && !plan.is_let_in() && ends(plan));
         let jobs = ending.iter().filter_map(|scope| self.release(*scope, Job::End)).collect();
-        self.work(jobs);
+        self.see_through(jobs);
         let leaving = |plan: &Plan| matches!(plan.state, State::Leaving { .. });
         for _ in 0..LAST_TRIES {
             let left = self.scopes_with(leaving);
@@ -117,6 +119,7 @@ impl Worker {
 
     /// Takes every trace away.
     pub(super) fn remove(mut self) -> Result<(), Error> {
+        self.rest();
         let name = self.backend.name();
         // That is what is wanted, whether or not all of it goes.
         if let Some(memory) = &mut self.memory {

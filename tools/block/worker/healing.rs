@@ -11,7 +11,7 @@ use psentry_records::{Prefix, Timestamp};
 use super::{Job, Worker};
 use crate::backend::{Block, Change, Entry, Wish};
 use crate::error::Error;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// How far an end may be from the planned one: the kernel's clock and ours are not the same.
 const SLACK: Duration = Duration::from_secs(2);
@@ -46,6 +46,7 @@ impl Worker {
     fn heal(&mut self, started: Instant) {
         let name = self.backend.name();
         let now = Timestamp::now();
+        self.rest();
         let who = self.damage.take().unwrap_or_default();
         let wanted = self.scopes_with(|plan| plan.should_stand(now));
         let mended = self.backend.mend(&wanted);

@@ -4,10 +4,28 @@ use std::collections::HashSet;
 
 use psentry_records::{OutcomeResult, Prefix, Timestamp};
 
-use super::{Job, Worker};
-use crate::backend::{Change, Wish};
-use crate::inbox::{Found, Pending};
-use crate::schedule::{Plan, State};
+use super::Worker;
+use crate::backend::{Block, Change, Wish};
+use crate::inbox::{Ask, Found, Pending};
+use crate::worker::schedule::{Plan, State};
+
+/// Why something is done.
+pub(super) enum Job {
+    /// Verdicts ask for it.
+    Asked(Vec<Ask>),
+    /// It failed before, or the kernel has to be told again.
+    Again(Plan),
+    /// It is to go.
+    End(Plan),
+    /// What stood while a longer block failed is over.
+    Lapse(Block),
+    /// It stood, and others took it away.
+    Repair(Plan),
+    /// It must not be blocked any more; why.
+    Refuse(Plan, String),
+    /// It stood, and whom never to block has changed; why.
+    Spare(Plan, String),
+}
 
 impl Worker {
     /// What is to be done about a scope for which something is due.

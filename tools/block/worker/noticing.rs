@@ -12,7 +12,7 @@ use psentry_records::{OutcomeResult, Prefix, Timestamp};
 use super::Worker;
 use crate::backend::{Block, Cleared, Count, Entry, Noticed};
 use crate::inbox::Found;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// How much earlier than planned a block may end: the kernel's clock, a note and ours are not the same.
 const SLACK: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use psentry_records::{OutcomeResult, Prefix};
 use super::{Job, Worker};
 use crate::backend::Change;
 use crate::panic::{Order, Panic};
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 impl Worker {
     /// Where to look whether a panic holds.
@@ -23,7 +23,7 @@ impl Worker {
         let (order, mark) = (self.panic.holds(), self.panic.mark());
         let passed = mark.is_after(self.opened);
         let is_late = |job: &Job| match job {
-            Job::Asked(asks) => asks.iter().any(|ask| mark.is_after(ask.mark)),
+            Job::Asked(asks) => asks.last().is_some_and(|ask| mark.is_after(ask.mark)),
             _ => passed,
         };
         if order.is_none() && !jobs.iter().any(|(_, job)| is_late(job)) {
@@ -57,6 +57,7 @@ impl Worker {
             return;
         }
         self.opened = mark;
+        self.rest();
         let scopes: Vec<Prefix> = self.scopes_with(stays);
         if scopes.is_empty() {
             return;
@@ -64,7 +65,7 @@ impl Worker {
         self.inbox.tell_opened();
         self.damage = None;
         let jobs = scopes.iter().filter_map(|scope| self.release(*scope, Job::End)).collect();
-        self.work(jobs);
+        self.see_through(jobs);
         let left = self.scopes_with(|plan| matches!(plan.state, State::Leaving { .. })).len();
         let name = self.backend.name();
         let (what, then) = if holds {

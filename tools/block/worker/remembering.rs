@@ -10,7 +10,7 @@ use psentry_records::{Prefix, Timestamp};
 use super::{Job, Worker};
 use crate::backend::{Block, Change, Effect, Wish};
 use crate::error::Error;
-use crate::schedule::Plan;
+use crate::worker::schedule::Plan;
 
 impl Worker {
     /// Puts back what is remembered and does not stand, before anything else is done. It was told when it was made.
@@ -26,10 +26,11 @@ impl Worker {
             let plan = worker.schedule.get(scope)?.clone();
             Some((Change { scope, wish: Wish::Block(plan.block.clone()) }, Job::Repair(plan)))
         };
-        for missing in missing.chunks(self.at_once()) {
+        for missing in missing.chunks(self.room().max(1)) {
             let jobs = missing.iter().filter_map(|scope| job(self, *scope)).collect();
             self.work(jobs);
         }
+        self.rest();
         // What slipped in before the panic was seen.
         self.open_up();
         let stands = |scope: &&Prefix| self.schedule.get(**scope).is_some_and(|plan| plan.stands().is_some());
@@ -46,12 +47,12 @@ impl Worker {
     }
 
     /// Notes what these changes came to, before it is told.
-    pub(super) fn remember(&mut self, changes: &[Change], jobs: &[Job], results: &[Result<Effect, Error>]) {
+    pub(super) fn remember(&mut self, done: &[(Change, Job, Result<Effect, Error>)]) {
         if self.memory.is_none() {
             return;
         }
         let now = Timestamp::now();
-        for ((change, job), result) in changes.iter().zip(jobs).zip(results) {
+        for (change, job, result) in done {
             let plan = self.schedule.get(change.scope);
             match &change.wish {
                 Wish::Block(block) => {

@@ -1,18 +1,18 @@
 //! What people ask of a backend: what is wanted of it, what of that stands, read from where it stands at that moment,
 //! what fails, and what was last put back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{Prefix, Timestamp};
 
 use super::Worker;
-use crate::brake::Holding;
 use crate::control::Answer;
 use crate::inbox::Tell;
 use crate::people::Report;
-use crate::report::body;
-use crate::schedule::{Plan, State};
+use crate::report::{lines, listed};
+use crate::run::brake::Holding;
+use crate::worker::schedule::{Plan, State};
 
 impl Worker {
     /// Answers whoever asked since it last looked.
@@ -21,6 +21,7 @@ impl Worker {
             let lines = match what {
                 Tell::Status(brake) => self.report(brake).line(),
                 Tell::Why(addr) => self.blocks_around(addr),
+                Tell::TakeBack => self.take_back(),
             };
             // Whoever asked may have left.
             let _ = answers.send(Answer::Lines(Some(self.backend.name().to_owned()), lines));
@@ -32,7 +33,8 @@ impl Worker {
         // What must not be done yet is not missing.
         let waits = |plan: &Plan| matches!(plan.state, State::Failing { refused: true, .. });
         let wanted = self.scopes_with(|plan| is_wanted(plan, now) && !waits(plan));
-        let wanted: HashSet<Prefix> = wanted.into_iter().collect();
+        let wanted: HashSet<Prefix> =
+            wanted.into_iter().chain(self.being_made().map(|(scope, _)| scope)).collect();
         let fails =
             |plan: &Plan| matches!(plan.state, State::Failing { refused: false, .. } | State::Leaving { .. });
         let failing = self.scopes_with(fails).len();
@@ -60,27 +62,23 @@ impl Worker {
     /// The blocks that are to hold `addr`, as lines.
     fn blocks_around(&self, addr: IpAddr) -> Vec<u8> {
         let now = Timestamp::now();
-        let (mut lines, mut line) = (Vec::new(), Vec::new());
-        for (scope, plan) in self.schedule.around(addr).filter(|(_, plan)| is_wanted(plan, now)) {
-            let (result, error) = match &plan.state {
-                State::Failing { why, .. } => (OutcomeResult::Failed, Some(why.clone())),
-                State::Standing { .. } | State::Leaving { .. } | State::LetIn => {
-                    (OutcomeResult::Already, None)
-                }
+        let planned = self.schedule.around(addr).filter(|(_, plan)| is_wanted(plan, now));
+        let planned = planned.map(|(scope, plan)| {
+            let why = match &plan.state {
+                State::Failing { why, .. } => Some(why.clone()),
+                State::Standing { .. } | State::Leaving { .. } | State::LetIn => None,
             };
-            let body = OutcomeBody {
-                until: plan.block.until,
-                error,
-                rule: plan.block.rule.clone(),
-                reason: plan.block.reason.clone(),
-                since: plan.block.since,
-                ..body(Action::Block, scope, Some(self.backend.name()), result)
-            };
-            if Record::Outcome(Outcome { common: Common::at(now), body }).encode(&mut line).is_ok() {
-                lines.extend_from_slice(&line);
-            }
-        }
-        lines
+            (scope, (plan.block.clone(), why))
+        });
+        let waits = self.inbox.around(addr).into_iter();
+        let waits = waits.map(|(scope, block)| (scope, (block, Some("it waits for its turn".to_owned()))));
+        let made = self.being_made().filter(|(scope, _)| scope.contains(addr));
+        let made =
+            made.map(|(scope, block)| (scope, (block.clone(), Some("it is being blocked".to_owned()))));
+        // What stands or failed says more than that more of it is to come.
+        let blocks: BTreeMap<Prefix, _> = waits.chain(made).chain(planned).collect();
+        let name = self.backend.name();
+        lines(blocks.into_iter().map(|(scope, (block, why))| listed(scope, name, &block, why)), None)
     }
 }
 

@@ -1,100 +1,25 @@
 //! The worker with a backend that does as it is told, and only that.
 
-use std::collections::HashMap;
+mod fake;
+mod healing;
+mod opening;
+mod ports;
+mod taking_back;
+mod under_way;
+
 use std::os::fd::AsFd;
-use std::sync::Mutex;
 
 use psentry_records::{Action, Common, OutcomeResult};
 
+use self::fake::Fake;
 use super::*;
-use crate::backend::{Effect, Noticed};
+use crate::backend::Wish;
+use crate::inbox::Ask;
 use crate::inbox::Found;
 
 /// Nobody logs in at a port on which nothing listens.
 fn guard() -> Guard {
-    Guard::new(vec![1..=1], Duration::from_secs(180), crate::allow::Allow::default())
-}
-
-/// What a backend holds, and whether it fails.
-#[derive(Default)]
-struct State {
-    stands: HashMap<Prefix, Option<Timestamp>>,
-    /// Of whom only ports are shut.
-    ports: HashMap<Prefix, Vec<u16>>,
-    broken: bool,
-    /// What others do while the backend works.
-    noticed: Noticed,
-    /// What stands cannot be asked.
-    mute: bool,
-    ends_by_itself: bool,
-    changes: Vec<Change>,
-    /// What happens while it blocks.
-    meanwhile: Option<Box<dyn FnMut() + Send>>,
-}
-
-#[derive(Clone, Default)]
-struct Fake(Arc<Mutex<State>>);
-
-impl Backend for Fake {
-    fn name(&self) -> &'static str {
-        "fake"
-    }
-
-    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
-        self.list()
-    }
-
-    fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
-        let mut state = self.0.lock().unwrap();
-        let change = |change: &Change| {
-            state.changes.push(change.clone());
-            match &change.wish {
-                Wish::Block(_) if state.broken => Err(Error::NoEffect("broken".to_owned())),
-                Wish::Block(block) => {
-                    if let Some(meanwhile) = &mut state.meanwhile {
-                        meanwhile();
-                    }
-                    state.stands.insert(change.scope, block.until);
-                    state.ports.insert(change.scope, block.ports.clone());
-                    Ok(Effect::Done)
-                }
-                Wish::Release(_) => {
-                    let was = state.stands.remove(&change.scope);
-                    Ok(was.map_or(Effect::WasNotThere, |_| Effect::Done))
-                }
-            }
-        };
-        changes.iter().map(change).collect()
-    }
-
-    fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let state = self.0.lock().unwrap();
-        if state.mute {
-            return Err(Error::NoEffect("mute".to_owned()));
-        }
-        let ports = |scope: &Prefix| state.ports.get(scope).cloned().unwrap_or_default();
-        let entry = |(scope, until): (&Prefix, &Option<Timestamp>)| Entry {
-            ports: ports(scope),
-            ..Entry::new(*scope, *until, None)
-        };
-        Ok(state.stands.iter().map(entry).collect())
-    }
-
-    fn noticed(&mut self) -> Result<Noticed, Error> {
-        Ok(std::mem::take(&mut self.0.lock().unwrap().noticed))
-    }
-
-    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn ends_by_itself(&self) -> bool {
-        self.0.lock().unwrap().ends_by_itself
-    }
-
-    fn at_once(&self) -> usize {
-        1
-    }
+    Guard::new(vec![1..=1], Duration::from_secs(180), crate::guard::allow::Allow::default())
 }
 
 /// A worker, its backend, and what it said.
@@ -138,7 +63,7 @@ impl Bench {
         let well = if already.is_some() { OutcomeResult::Already } else { OutcomeResult::Applied };
         let ask = Ask { common: Common::at(Timestamp::now()), action: Action::Block, well, mark };
         self.worker.inbox.put(scope(), Wish::Block(block), already, ask);
-        let (arrived, _) = self.worker.inbox.take(1, Some(Timestamp::now()), None, None);
+        let (arrived, _) = self.worker.inbox.take(1, |_| false, Some(Timestamp::now()), None, None);
         self.worker.round(arrived);
     }
 
@@ -253,7 +178,3 @@ fn what_is_in_doubt_is_tried_at_once() {
     assert_eq!(bench.told(), [(OutcomeResult::Applied, until)]);
     assert_eq!(bench.stands(), Some(until));
 }
-
-mod healing;
-mod opening;
-mod ports;

@@ -7,7 +7,7 @@ use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 use super::{Job, Worker};
 use crate::backend::{Block, Change, Wish};
 use crate::inbox::Ask;
-use crate::schedule::{Plan, State};
+use crate::worker::schedule::{Plan, State};
 
 /// How often it is looked whether whom never to block has changed.
 const READING: Duration = Duration::from_secs(1);
@@ -82,6 +82,7 @@ impl Worker {
             self.reporter.tell(&sentence);
         }
         let Some(allowed) = changed else { return };
+        self.rest();
         let leaving = |plan: &Plan| plan.is_let_in() || matches!(plan.state, State::Leaving { .. });
         let spared =
             self.scopes_with(|plan| !leaving(plan)).into_iter().filter(|scope| allowed.touches(*scope));

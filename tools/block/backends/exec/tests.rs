@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, poll};
+use psentry_records::Proto;
+
+use super::commands::duration;
 use super::*;
 
 fn exec(directory: &Path, block: &str, undo: Option<&str>) -> Exec {
@@ -34,8 +38,8 @@ fn a_command_gets_words_and_surroundings_and_its_status_decides() {
     let until = now.plus(Duration::from_secs(60));
     let changes =
         [change("192.0.2.7", Some(until)), change("192.0.2.7", Some(until)), change("2001:db8::/64", None)];
-    for effect in backend.apply(&changes, now) {
-        assert_eq!(effect.unwrap(), Effect::Done);
+    for change in changes {
+        assert_eq!(backend.apply(&[change], now).remove(0).unwrap(), Effect::Done);
     }
     assert_eq!(
         fs::read_to_string(&told).unwrap(),
@@ -167,6 +171,43 @@ fn commands_run_beside_each_other_and_not_more_than_may() {
     assert_eq!((counts.lines().count(), most), (7, Some(3)), "{counts}");
     assert_eq!((backend.list().unwrap().len(), backend.unsure().unwrap().len()), (6, 1));
     assert_eq!(backend.remove().unwrap().len(), 7);
+}
+
+/// One that takes long keeps its own slot, and none of the others.
+#[test]
+fn a_command_that_takes_long_holds_up_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let go = directory.path().join("go");
+    let script =
+        format!("sh -c 'until test $0 != 192.0.2.1 -o -e {}; do sleep 0.05; done' {{addr}}", go.display());
+    let roll = Some(directory.path().join("exec.jsonl"));
+    let mut backend = Exec::new(Some(&script), Some("true"), Duration::from_secs(60), roll, 2).unwrap();
+    let now = Timestamp::now();
+    let begin = |backend: &mut Exec, n: u8| {
+        assert_eq!(backend.begin(&[change(&format!("192.0.2.{n}"), None)], now).len(), 1);
+    };
+    // What `apply` waited for has rung as well.
+    let done = |backend: &mut Exec| loop {
+        let mut fds = [PollFd::new(backend.watch().unwrap(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, 30_000u16).unwrap(), 1, "nothing is over");
+        let over: Vec<_> =
+            backend.done().into_iter().map(|(c, result)| (c.scope.to_string(), result.unwrap())).collect();
+        if !over.is_empty() {
+            break over;
+        }
+    };
+    begin(&mut backend, 1);
+    for n in 2..6 {
+        assert_eq!(backend.at_once(), 1);
+        begin(&mut backend, n);
+        assert_eq!(backend.at_once(), 0);
+        assert_eq!(done(&mut backend), [(format!("192.0.2.{n}/32"), Effect::Done)]);
+    }
+    // What is asked beside it is answered, and it is not lost.
+    assert_eq!(backend.apply(&[release("192.0.2.2")], now).remove(0).unwrap(), Effect::Done);
+    fs::write(go, "").unwrap();
+    assert_eq!(done(&mut backend), [("192.0.2.1/32".to_owned(), Effect::Done)]);
+    assert_eq!((backend.at_once(), backend.list().unwrap().len()), (2, 4));
 }
 
 /// What people want to know stands in the environment, and no trick of it does.

@@ -1,7 +1,7 @@
 //! What others do to the blocks of a worker, with a backend that tells of it.
 
 use super::*;
-use crate::backend::Cleared;
+use crate::backend::{Cleared, Noticed};
 
 fn somebody() -> Option<String> {
     Some("somebody".to_owned())

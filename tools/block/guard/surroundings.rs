@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use psentry_kernel::{Connection, Ports, Surroundings, Transport, connections, listening, look};
 use psentry_records::{Ignore, Prefix};
 
-use crate::allow::Allow;
 use crate::effort::spent;
 use crate::error::Error;
+use crate::guard::allow::Allow;
+use crate::guard::logind;
 use crate::guard::refusal;
-use crate::logind;
-use crate::sessions::{Sessions, Sight, Use};
+use crate::guard::sessions::{Sessions, Sight, Use};
 
 /// How long what was seen counts at most while there is much to ask, and for how many times as long as the processor took
 /// to see it: so looking takes a fiftieth of the time, and more only where it takes longer than 20 ms. When there is less to ask it

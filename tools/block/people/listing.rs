@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
-use psentry_records::Timestamp;
+use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Block, Entry};
+use crate::backend::Block;
 use crate::note::moment;
+use crate::ports::named_shortly;
 
 /// How wide a terminal is that does not say so.
 const COLUMNS: usize = 100;
 
 /// A reason of fewer letters tells nothing.
 const SHORTEST: usize = 16;
+
+/// Which column tells the ports.
+const PORTS: usize = 2;
 
 /// How wide the terminal is, as a shell that exports it says.
 pub(crate) fn columns() -> usize {
@@ -21,18 +25,25 @@ pub(crate) fn columns() -> usize {
 
 /// A table of blocks with the backend that holds each, and what else is known; with the reason, if it has room in so
 /// many `columns`.
-pub(crate) fn table(blocks: &[(&str, Entry, Block)], now: Timestamp, columns: usize) -> String {
-    let head = ["SCOPE", "BACKEND", "LEFT", "UNTIL", "RULE"].map(str::to_owned).to_vec();
-    let row = |(backend, entry, _): &(&str, Entry, Block)| {
-        vec![
-            entry.scope.to_string(),
+pub(crate) fn table(blocks: &[(&str, Prefix, Block)], now: Timestamp, columns: usize) -> String {
+    let with_ports = blocks.iter().any(|(_, _, block)| !block.ports.is_empty());
+    let head = ["SCOPE", "BACKEND", "PORTS", "LEFT", "UNTIL", "RULE"].map(str::to_owned);
+    let row = |(backend, scope, block): &(&str, Prefix, Block)| {
+        [
+            scope.to_string(),
             (*backend).to_owned(),
-            entry.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
-            entry.until.map_or_else(|| "unblocked".to_owned(), moment),
-            entry.rule.clone().unwrap_or_else(|| "-".to_owned()),
+            if block.ports.is_empty() { "all".to_owned() } else { named_shortly(&block.ports, block.proto) },
+            block.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
+            block.until.map_or_else(|| "unblocked".to_owned(), moment),
+            block.rule.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(blocks.iter().map(row)).collect();
+    // Where nobody is shut out of single ports the column tells nothing.
+    let told = |row: [String; 6]| {
+        let cells = row.into_iter().enumerate().filter(|(place, _)| *place != PORTS || with_ports);
+        cells.map(|(_, cell)| cell).collect()
+    };
+    let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(blocks.iter().map(row)).map(told).collect();
     let used: usize = widths(&rows).iter().map(|width| width + 2).sum();
     let room = columns.saturating_sub(used);
     let reasons = blocks.iter().map(|(_, _, block)| block.reason.as_deref());
@@ -87,21 +98,20 @@ pub(crate) fn left(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use psentry_records::Proto;
 
     #[test]
     fn a_table_lines_up_and_tells_the_reason_where_it_has_room() {
         let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
-        let entry = |scope: &str, seconds: Option<u64>| {
-            Entry::new(
-                scope.parse().unwrap(),
-                seconds.map(|seconds| now.plus(Duration::from_secs(seconds))),
-                seconds.map(|_| "fan".to_owned()),
-            )
+        let block = |seconds: Option<u64>, reason: Option<&str>| Block {
+            until: seconds.map(|seconds| now.plus(Duration::from_secs(seconds))),
+            rule: seconds.map(|_| "fan".to_owned()),
+            reason: reason.map(str::to_owned),
+            ..Block::default()
         };
-        let reason = Some("7 ports within two seconds".to_owned());
-        let blocks = [
-            ("nft", entry("192.0.2.7", Some(3725)), Block { reason, ..Block::default() }),
-            ("route", entry("2001:db8::/64", None), Block::default()),
+        let mut blocks = [
+            ("nft", "192.0.2.7".parse().unwrap(), block(Some(3725), Some("7 ports within two seconds"))),
+            ("route", "2001:db8::/64".parse().unwrap(), block(None, None)),
         ];
         let narrow = "SCOPE          BACKEND  LEFT   UNTIL                 RULE\n\
                       192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan\n\
@@ -116,6 +126,13 @@ mod tests {
         assert_eq!(
             table(&blocks[1..], now, 80).lines().next(),
             Some("SCOPE          BACKEND  LEFT  UNTIL      RULE")
+        );
+        (blocks[0].2.ports, blocks[0].2.proto) = (vec![22, 53], Some(Proto::Tcp));
+        assert_eq!(
+            table(&blocks, now, 80),
+            "SCOPE          BACKEND  PORTS      LEFT   UNTIL                 RULE\n\
+             192.0.2.7/32   nft      22,53/tcp  1h 2m  2026-11-22T16:06:10Z  fan\n\
+             2001:db8::/64  route    all        -      unblocked             -\n"
         );
     }
 

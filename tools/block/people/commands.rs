@@ -1,27 +1,28 @@
-//! `list`, `unblock`, `flush` and `--check`: for people, beside a running psentry-block or without one. They read
+//! `list`, `unblock` and `--check`: for people, beside a running psentry-block or without one. They read
 //! what stands from where it stands, and make nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
-use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 
+use super::listing;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
+use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::memory::recall::Recall;
 use crate::people::take_back;
-use crate::recall::Recall;
-use crate::report::body;
-use crate::start::guard;
-use crate::{backends, listing};
+use crate::report::{body, lines, listed, of_now};
+use crate::run::start::guard;
 
 /// Shows what is blocked.
 pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let (readers, mut trouble) = readers(flags);
     let recall = Recall::of(flags);
     let now = Timestamp::now();
-    let mut blocks: Vec<(&str, Entry, Block)> = Vec::new();
+    let mut blocks: Vec<(&str, Prefix, Block)> = Vec::new();
     let mut missing = 0;
     for (which, reader) in readers {
         let Some((_, entries)) = reader else { continue };
@@ -29,30 +30,20 @@ pub(crate) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
             trouble = worst(trouble.take(), error);
             HashMap::new()
         });
-        for mut entry in entries {
-            let block = remembered.remove(&entry.scope);
-            // Not every backend has room for the rule, and none for the rest.
-            let block = block.unwrap_or_default();
-            entry.rule = entry.rule.or(block.rule.clone());
-            blocks.push((which.name(), entry, block));
+        for entry in entries {
+            let known = remembered.remove(&entry.scope).unwrap_or_default();
+            blocks.push((which.name(), entry.scope, entry.with(known)));
         }
         missing += remembered.len();
     }
     if let Some(directory) = recall.directory().filter(|_| missing > 0) {
         say(&format!("{missing} more are remembered in {} and do not stand", directory.display()));
     }
-    blocks.sort_by(|a, b| (a.1.scope, a.0).cmp(&(b.1.scope, b.0)));
+    blocks.sort_by_key(|(backend, scope, _)| (*scope, *backend));
     let text = if io::stdout().is_terminal() && !blocks.is_empty() {
         listing::table(&blocks, now, listing::columns()).into_bytes()
     } else {
-        let outcome = |(backend, entry, block): &(&str, Entry, Block)| OutcomeBody {
-            until: entry.until,
-            rule: entry.rule.clone(),
-            reason: block.reason.clone(),
-            since: block.since.or(entry.since),
-            ..body(Action::Block, entry.scope, Some(backend), OutcomeResult::Already)
-        };
-        lines(blocks.iter().map(outcome), host)
+        lines(blocks.iter().map(|(backend, scope, block)| listed(*scope, backend, block, None)), host)
     };
     print(&text)?;
     trouble.map_or(Ok(()), Err)
@@ -108,6 +99,9 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
         outcomes.push(outcome);
     }
     for taken in take_back(flags, scope) {
+        if let (OutcomeResult::Failed, Some(why)) = (taken.result, &taken.error) {
+            trouble = worst(trouble, Error::Unfinished(why.clone()));
+        }
         let already = |other: &OutcomeBody| other.result == OutcomeResult::Already;
         outcomes.retain(|other| other.backend != taken.backend || !already(other));
         outcomes.push(taken);
@@ -120,43 +114,7 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
     for (name, other) in near.into_iter().filter(|(_, other)| *other != scope) {
         say(&format!("{name} still blocks {other}, which {scope} overlaps"));
     }
-    print(&lines(outcomes, host))?;
-    trouble.map_or(Ok(()), Err)
-}
-
-/// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made.
-pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let (readers, mut trouble) = readers(flags);
-    let recall = Recall::of(flags);
-    let mut outcomes = Vec::new();
-    for (which, reader) in readers {
-        let remembered = recall.blocks(which).and_then(|blocks| {
-            recall.let_in(which, &blocks.keys().copied().collect::<Vec<_>>())?;
-            Ok(blocks)
-        });
-        let remembered = remembered.unwrap_or_else(|error| {
-            trouble = worst(trouble.take(), error);
-            HashMap::new()
-        });
-        let removed = reader.map_or_else(|| Ok(Vec::new()), |(mut backend, _)| backend.remove());
-        let ended = match removed {
-            Ok(entries) => {
-                let mut ended: BTreeMap<Prefix, _> =
-                    remembered.into_iter().map(|(scope, block)| (scope, block.until)).collect();
-                ended.extend(entries.into_iter().map(|entry| (entry.scope, entry.until)));
-                ended
-            }
-            Err(error) => {
-                trouble = worst(trouble, error);
-                continue;
-            }
-        };
-        outcomes.extend(ended.into_iter().map(|(scope, until)| OutcomeBody {
-            until,
-            ..body(Action::Block, scope, Some(which.name()), OutcomeResult::Released)
-        }));
-    }
-    print(&lines(outcomes, host))?;
+    print(&lines(outcomes.into_iter().map(of_now), host))?;
     trouble.map_or(Ok(()), Err)
 }
 
@@ -206,20 +164,6 @@ pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
         readers.push((which, reader));
     }
     (readers, trouble)
-}
-
-/// Outcomes as lines.
-pub(crate) fn lines(outcomes: impl IntoIterator<Item = OutcomeBody>, host: Option<&str>) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut line = Vec::new();
-    for body in outcomes {
-        let mut common = Common::at(Timestamp::now());
-        common.host = host.map(str::to_owned);
-        if Record::Outcome(Outcome { common, body }).encode(&mut line).is_ok() {
-            text.extend_from_slice(&line);
-        }
-    }
-    text
 }
 
 /// Writes to standard output; a reader that has seen enough is no error.

@@ -2,6 +2,12 @@
 
 use super::*;
 
+impl Schedule {
+    fn next(&self) -> Option<Timestamp> {
+        self.agenda().next().map(|(due, _)| due)
+    }
+}
+
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_secs(1_000_000 + seconds).unwrap()
 }

@@ -7,23 +7,23 @@ use std::thread;
 
 use psentry_stage::{Intake, Signals, parse_ports};
 
-use crate::allow::Allow;
 use crate::backend::{Backend, Block};
 use crate::backends;
-use crate::brake::Brake;
 use crate::cli::{Flags, Which};
 use crate::control::Control;
 use crate::error::Error;
 use crate::extent::Extent;
+use crate::guard::allow::Allow;
+use crate::guard::surroundings::Guard;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
-use crate::left::Left;
 use crate::memory::Memory;
+use crate::memory::left::Left;
 use crate::panic::Panic;
-use crate::ready::Ready;
 use crate::report::Reporter;
+use crate::run::brake::Brake;
+use crate::run::ready::Ready;
 use crate::run::{Hired, Stage};
-use crate::surroundings::Guard;
 use crate::worker::Worker;
 
 /// Everything that reading verdicts takes, with a thread for each backend.

@@ -42,16 +42,7 @@ impl Left {
             if keeps && !known.as_ref().is_some_and(as_known) {
                 news.push(entry.scope);
             }
-            // Not every backend has room for the rule, and none for the rest.
-            let known = known.unwrap_or_default();
-            let block = Block {
-                until: entry.until,
-                rule: entry.rule.clone().or(known.rule),
-                since: known.since.or(entry.since),
-                ports: entry.ports.clone(),
-                proto: if entry.ports.is_empty() { known.proto.or(entry.proto) } else { entry.proto },
-                ..known
-            };
+            let block = entry.with(known.unwrap_or_default());
             (entry, block)
         };
         let found = found.into_iter().map(all_of_it).collect();

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use psentry_records::Prefix;
 
-use crate::brake::Held;
 use crate::run::Stage;
+use crate::run::brake::Held;
 
 impl Stage {
     /// Why the brake turns a new block down; `None`: it does not.

@@ -1,0 +1,99 @@
+//! What becomes of a verdict: what the ledger, the guard, the brake and a panic say of it is either told or handed to the
+//! backends.
+
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp, Verdict};
+
+use super::Stage;
+use crate::backend::{Block, Wish};
+use crate::inbox::{Ask, Found};
+use crate::ledger::Decision;
+use crate::report::body;
+
+impl Stage {
+    /// Decides what a verdict changes, and has that done.
+    pub(crate) fn verdict(&mut self, verdict: &Verdict) {
+        let now = Timestamp::now();
+        let (action, scope) = (verdict.body.action, verdict.body.scope);
+        let mut unknown = None;
+        if self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened) {
+            self.ledger.clear();
+        }
+        if action == Action::Block
+            && let Some(order) = self.panic.holds()
+        {
+            self.ledger.clear();
+            let error = Some(order.sentence());
+            let outcome = OutcomeBody { error, ..body(action, scope, None, OutcomeResult::Refused) };
+            return self.reporter.outcome(Some(&verdict.common), outcome);
+        }
+        for Found { scope, was, is } in self.workers.iter().flat_map(|worker| worker.inbox.found()) {
+            self.ledger.correct(scope, &was, is);
+        }
+        if let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) {
+            self.ledger.let_in(|scope| allowed.touches(scope));
+        }
+        let (guard, new) = (&self.guard, !self.ledger.holds(scope, now));
+        let decision = self.ledger.decide(verdict, now, |scope| {
+            guard.refusal(scope).unwrap_or_else(|error| {
+                unknown = Some(error.to_string());
+                Some(String::new())
+            })
+        });
+        for sentence in self.guard.news() {
+            self.reporter.tell(&sentence);
+        }
+        let mut outcome = body(action, scope, None, OutcomeResult::Refused);
+        match decision {
+            Decision::Nothing => return,
+            Decision::Block(block) => {
+                if let Some(why) = new.then(|| self.hold(scope)).flatten() {
+                    outcome.error = Some(why);
+                    return self.reporter.outcome(Some(&verdict.common), outcome);
+                }
+                return self.order(verdict, Wish::Block(block), None, OutcomeResult::Applied);
+            }
+            Decision::Widened { both, asked } => {
+                return self.order(verdict, Wish::Block(asked), Some(both), OutcomeResult::Applied);
+            }
+            Decision::Already { stands, asked } => {
+                return self.order(verdict, Wish::Block(asked), Some(stands), OutcomeResult::Already);
+            }
+            Decision::Release => {
+                return self.order(verdict, Wish::Release(Block::default()), None, OutcomeResult::Released);
+            }
+            Decision::Expired { until } => {
+                outcome.result = OutcomeResult::Expired;
+                outcome.until = Some(until);
+            }
+            // Without knowing who must not be blocked, nobody is.
+            Decision::Refused(_) if unknown.is_some() => {
+                outcome.result = OutcomeResult::Failed;
+                outcome.error = unknown;
+            }
+            Decision::Refused(why) => {
+                self.reporter.say(&format!("refused: {why}"));
+                outcome.error = Some(why);
+            }
+        }
+        self.reporter.outcome(Some(&verdict.common), outcome);
+    }
+
+    /// Hands a change to every worker.
+    fn order(&self, verdict: &Verdict, wish: Wish, already: Option<Block>, well: OutcomeResult) {
+        let (action, scope): (_, Prefix) = (verdict.body.action, verdict.body.scope);
+        for worker in &self.workers {
+            // Blocks are bounded by the ledger; requests to unblock what is not blocked are bounded here.
+            if worker.inbox.len() > self.most.saturating_mul(2) {
+                let why = format!("{} is {} changes behind", worker.name, worker.inbox.len());
+                let outcome = OutcomeBody {
+                    error: Some(why),
+                    ..body(action, scope, Some(worker.name), OutcomeResult::Refused)
+                };
+                self.reporter.outcome(Some(&verdict.common), outcome);
+                continue;
+            }
+            let ask = Ask { common: verdict.common.clone(), action, well, mark: self.panic.mark() };
+            worker.inbox.put(scope, wish.clone(), already.clone(), ask);
+        }
+    }
+}
