@@ -21,7 +21,7 @@ use crate::error::Error;
 /// How many entries a set holds.
 const SIZE: u32 = 262_144;
 
-/// How many requests go to the kernel at once.
+/// How many requests go to the kernel at most at once.
 const TOGETHER: usize = 1000;
 
 /// How long a set may still be in use after the last rule that matched it is gone.
@@ -100,7 +100,7 @@ impl Sets {
     pub(super) fn take(&mut self, steps: &[&Step]) -> Vec<Result<Done, Error>> {
         let mut done = Vec::with_capacity(steps.len());
         let mut sizes = HashMap::new();
-        for steps in steps.chunks(TOGETHER) {
+        for steps in steps.chunks(self.link.answers().min(TOGETHER)) {
             let request = |Step { set, doing }: &&Step| match doing {
                 Doing::Add(key, seconds, comment) => {
                     Request { message: message::add(set, *key, *seconds, comment), flags: 0, acked: true }
