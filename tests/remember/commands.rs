@@ -63,7 +63,7 @@ fn who_was_let_in_is_not_shut_out_by_a_reboot() {
 
 /// A command is not run again for what its roll says stands. After a reboot nobody knows whether it does.
 #[test]
-fn no_command_is_repeated_for_what_stands() {
+fn no_command_is_repeated_for_what_is_restored() {
     let state = State::new();
     let command = format!("sh -c 'echo \"$PSENTRY_SCOPE $PSENTRY_DURATION\" >> {}/ran'", state.path());
     let flags = state.flags(&["--backend", "exec", "--exec", &command, "--exec-undo", "true"]);
@@ -81,11 +81,37 @@ fn no_command_is_repeated_for_what_stands() {
     assert_eq!(result(&mut block, "203.0.113.9/32"), OutcomeResult::Applied);
     assert_eq!(ran().lines().count(), 3, "{}", ran());
     kill(&mut block);
+    // The machine boots, and a command by hand ends one.
+    let lab = Lab::new();
+    let (mut block, mut stdin) = start(&lab, &flags);
+    say(&mut stdin, Action::Block, "203.0.113.10/32", Some(600));
+    assert_eq!(result(&mut block, "203.0.113.10/32"), OutcomeResult::Applied);
+    assert_eq!(ran().lines().count(), 4, "{}", ran());
+    assert_eq!(listed(&lab, &state.flags(&["--backend", "exec"])).len(), 4);
+    say(&mut stdin, Action::Unblock, "203.0.113.7/32", None);
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
+}
+
+/// What a command did to this machine a reboot undoes: then the roll is to go with it.
+#[test]
+fn a_command_is_repeated_where_the_roll_went_with_the_reboot() {
+    let state = State::new();
+    let command = format!("sh -c 'echo \"$PSENTRY_SCOPE $PSENTRY_DURATION\" >> {}/ran'", state.path());
+    let roll = ["--exec-roll", "/run/roll"];
+    let exec = [&["--backend", "exec", "--exec", &command, "--exec-undo", "true"][..], &roll].concat();
+    let flags = state.flags(&exec);
+    let lab = Lab::new();
+    let (mut block, mut stdin) = start(&lab, &flags);
+    for scope in ["203.0.113.7/32", "203.0.113.8/32"] {
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
+    }
+    kill(&mut block);
     let lab = Lab::new();
     let (mut block, _stdin) = start(&lab, &flags);
-    assert!(block.complaint("put back").contains("3 blocks"));
-    let ran = ran();
-    assert_eq!(ran.lines().count(), 6, "{ran}");
+    assert!(block.complaint("put back").contains("2 blocks"));
+    let ran = std::fs::read_to_string(state.0.path().join("ran")).unwrap();
+    assert_eq!(ran.lines().count(), 4, "{ran}");
     let left: u64 = ran.lines().next_back().unwrap().split_once(' ').unwrap().1.parse().unwrap();
     assert!((500..=600).contains(&left), "{ran}");
 }

@@ -36,7 +36,8 @@ pub struct Flags {
     /// How many commands may run at a time [default: 4]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub exec_jobs: Option<u8>,
-    /// Where what commands have blocked is kept [default: /run/psentry-block/exec.jsonl]
+    /// Where what commands have blocked is kept [default: in the directory of --state, or
+    /// /run/psentry-block/exec.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,
     /// What a source that is shut out hears: drop or reject [default: drop]

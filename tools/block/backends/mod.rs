@@ -97,7 +97,7 @@ fn exec(flags: &Flags) -> Result<exec::Exec, Error> {
         flags.exec.as_deref(),
         flags.exec_undo.as_deref(),
         flags.exec_timeout,
-        flags.exec_roll.clone(),
+        exec::Roll::of(flags),
         flags.exec_jobs.unwrap_or(EXEC_JOBS).into(),
     )
 }

@@ -14,7 +14,6 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,16 +21,13 @@ use psentry_records::{Prefix, Timestamp};
 
 use self::commands::Commands;
 use self::jobs::{Jobs, Over};
-use self::roll::{Line, Roll};
+use self::roll::Line;
+pub(super) use self::roll::Roll;
 use self::words::Words;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::error::Error;
-use crate::lock::runtime_directory;
 
 const NAME: &str = "exec";
-
-/// The name of the roll in the runtime directory.
-const ROLL: &str = "exec.jsonl";
 
 /// The backend.
 pub(super) struct Exec {
@@ -46,7 +42,7 @@ impl Exec {
         block: Option<&str>,
         undo: Option<&str>,
         timeout: Duration,
-        roll: Option<PathBuf>,
+        roll: Roll,
         jobs: usize,
     ) -> Result<Self, Error> {
         let split = |flag, command: Option<&str>| command.map(|c| Words::split(flag, c)).transpose();
@@ -54,7 +50,7 @@ impl Exec {
             block: split("--exec", block)?,
             undo: split("--exec-undo", undo)?,
             timeout,
-            roll: roll.map_or_else(|| Roll::of_ours(runtime_directory().join(ROLL)), Roll::at),
+            roll,
         };
         Ok(Exec { commands: Arc::new(commands), jobs: Jobs::new(jobs)?, over: Vec::new() })
     }

@@ -1,5 +1,6 @@
 //! What commands have blocked, because a command cannot be asked: a file of outcome records, one per block,
-//! replaced in one step under a lock, so that `list`, `unblock`, `flush` and a restart know.
+//! replaced in one step under a lock, so that `list`, `unblock`, `flush` and a restart know. With a memory it outlives a
+//! reboot like all the rest: what a command did elsewhere, at a router, does so, too.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,8 +10,10 @@ use psentry_records::{
     Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Reader, Record, Timestamp,
 };
 
+use crate::cli::Flags;
 use crate::error::Error;
-use crate::lock::{Lock, like_its_directory, make_directory};
+use crate::lock::{Lock, like_its_directory, make_directory, runtime_directory};
+use crate::memory::recall::Recall;
 use crate::report::body;
 
 /// A block by a command.
@@ -22,14 +25,31 @@ pub(super) struct Line {
     pub(super) confirmed: bool,
 }
 
+/// Its name in the runtime directory, and beside the journals of a memory.
+const NAME: &str = "exec.jsonl";
+const REMEMBERED: &str = "exec-roll.jsonl";
+
 /// The file.
-pub(super) struct Roll {
+pub(in crate::backends) struct Roll {
     path: PathBuf,
     /// Its directory was made by us, and for us.
     of_ours: bool,
 }
 
 impl Roll {
+    /// Where somebody said, or in a memory, or else in the runtime directory.
+    pub(in crate::backends) fn of(flags: &Flags) -> Self {
+        if let Some(path) = &flags.exec_roll {
+            return Self::at(path.clone());
+        }
+        let recall = Recall::of(flags);
+        let remembered = recall.directory().map(|directory| directory.join(REMEMBERED));
+        match remembered.filter(|path| flags.state.is_some() || path.exists()) {
+            Some(path) => Self::at(path),
+            None => Self::of_ours(runtime_directory().join(NAME)),
+        }
+    }
+
     /// In a directory of the administrator's.
     pub(super) fn at(path: PathBuf) -> Self {
         Roll { path, of_ours: false }

@@ -10,7 +10,7 @@ use super::commands::duration;
 use super::*;
 
 fn exec(directory: &Path, block: &str, undo: Option<&str>) -> Exec {
-    let roll = Some(directory.join("exec.jsonl"));
+    let roll = Roll::at(directory.join("exec.jsonl"));
     Exec::new(Some(block), undo, Duration::from_secs(5), roll, 1).unwrap()
 }
 
@@ -96,7 +96,7 @@ fn what_may_stand_is_undone() {
         let stands = directory.path().join("stands");
         let block = format!("sh -c 'touch {}; {end}'", stands.display());
         let undo = format!("rm {}", stands.display());
-        let roll = Some(directory.path().join("exec.jsonl"));
+        let roll = Roll::at(directory.path().join("exec.jsonl"));
         let mut backend = Exec::new(Some(&block), Some(&undo), Duration::from_millis(500), roll, 1).unwrap();
         let now = Timestamp::now();
         for flush in [false, true] {
@@ -157,7 +157,7 @@ fn commands_run_beside_each_other_and_not_more_than_may() {
         "sh -c 'mkdir {place}/at-$0; ls -d {place}/at-* | wc -l >>{place}/count; sleep 0.3; rmdir {place}/at-$0; \
          test $0 != 192.0.2.7' {{addr}}"
     );
-    let roll = Some(directory.path().join("exec.jsonl"));
+    let roll = Roll::at(directory.path().join("exec.jsonl"));
     let mut backend = Exec::new(Some(&script), Some("true"), Duration::from_secs(5), roll, 3).unwrap();
     assert_eq!(backend.at_once(), 3);
     let changes: Vec<Change> = (1..=7).map(|n| change(&format!("192.0.2.{n}"), None)).collect();
@@ -180,7 +180,7 @@ fn a_command_that_takes_long_holds_up_no_other() {
     let go = directory.path().join("go");
     let script =
         format!("sh -c 'until test $0 != 192.0.2.1 -o -e {}; do sleep 0.05; done' {{addr}}", go.display());
-    let roll = Some(directory.path().join("exec.jsonl"));
+    let roll = Roll::at(directory.path().join("exec.jsonl"));
     let mut backend = Exec::new(Some(&script), Some("true"), Duration::from_secs(60), roll, 2).unwrap();
     let now = Timestamp::now();
     let begin = |backend: &mut Exec, n: u8| {
