@@ -165,6 +165,9 @@ impl Worker {
             let busy = |scope| self.is_under_way(scope);
             let (arrived, finish) = self.inbox.take(most, busy, next, known, self.backend.watch());
             self.round(arrived);
+            if self.inbox.len() == 0 {
+                self.guard.rest();
+            }
             self.tell();
             if finish != known {
                 known = finish;

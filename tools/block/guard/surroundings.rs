@@ -17,11 +17,11 @@ use crate::guard::refusal;
 use crate::guard::sessions::{Sessions, Sight, Use};
 
 /// How long what was seen counts at most while there is much to ask, and for how many times as long as the processor took
-/// to see it: so looking takes a fiftieth of the time, and more only where it takes longer than 20 ms. When there is less to ask it
-/// may take a fifth.
+/// to see it: so looking takes a fiftieth of the time, and more only where it takes longer than 20 ms. Once there was nothing more
+/// to ask it may take a third, and what was seen is some milliseconds old at most.
 const FRESH: Duration = Duration::from_secs(1);
 const WORTH: u32 = 50;
-const WORTH_LESS: u32 = 5;
+const WORTH_LESS: u32 = 2;
 
 /// How often it is looked who is connected when nobody asks, so that it is known how long a connection has stood.
 const GLANCE: Duration = Duration::from_secs(20);

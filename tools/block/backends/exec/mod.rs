@@ -46,12 +46,8 @@ impl Exec {
         jobs: usize,
     ) -> Result<Self, Error> {
         let split = |flag, command: Option<&str>| command.map(|c| Words::split(flag, c)).transpose();
-        let commands = Commands {
-            block: split("--exec", block)?,
-            undo: split("--exec-undo", undo)?,
-            timeout,
-            roll,
-        };
+        let commands =
+            Commands { block: split("--exec", block)?, undo: split("--exec-undo", undo)?, timeout, roll };
         Ok(Exec { commands: Arc::new(commands), jobs: Jobs::new(jobs)?, over: Vec::new() })
     }
 
