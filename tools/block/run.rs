@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::guard::surroundings::Guard;
 use crate::inbox::{Finish, Inbox};
 use crate::ledger::Ledger;
-use crate::panic::Panic;
+use crate::panic::{Mark, Panic};
 use crate::people;
 use crate::people::commands;
 use crate::report::Reporter;
@@ -87,6 +87,8 @@ pub(crate) struct Stage {
     pub(crate) over: bool,
     /// Where it is looked whether a panic holds.
     pub(crate) panic: Panic,
+    /// The last panic when the verdict came that is dealt with.
+    pub(crate) mark: Mark,
 }
 
 /// A worker, as the main loop sees it.

@@ -46,10 +46,15 @@ pub(crate) fn inside(print: bool) {
     let mut prices = vec![
         through_the_backend(of(3000), 1, &mut next),
         through_the_backend(of(300), 100, &mut next),
-        through_the_program(&[], of(3000), &mut next),
+        through_the_program("nft", &[], of(3000), &mut next),
     ];
     let state = tempfile::tempdir().unwrap();
-    prices.push(through_the_program(&["--state", state.path().to_str().unwrap()], of(3000), &mut next));
+    prices.push(through_the_program(
+        "nft",
+        &["--state", state.path().to_str().unwrap()],
+        of(3000),
+        &mut next,
+    ));
     prices.push(all_at_once(of(10_000), &mut next));
     prices.push(by_processes("a process 'nft add element' each", of(300), &mut next, |addr| {
         let element = format!("{{ {addr} timeout 1d comment \"bench\" }}");
@@ -57,6 +62,11 @@ pub(crate) fn inside(print: bool) {
     }));
     prices.push(by_a_file(of(10_000), &mut next));
     sh("nft flush ruleset");
+    prices.push(through_the_program("ipset", &[], of(3000), &mut next));
+    prices.push(by_processes("a process 'ipset add' each", of(300), &mut next, |addr| {
+        run("ipset", &["add", "psentry4", addr, "timeout", "86400", "comment", "bench"]);
+    }));
+    sh("nft flush ruleset; ipset destroy");
     prices.push(by_processes(
         "a shell and 'iptables -I' each, as PortSentry does",
         of(300),
@@ -114,9 +124,9 @@ fn through_the_backend(rounds: u32, together: u32, next: &mut u32) -> Price {
 }
 
 /// From a line of its input to the line of its output.
-fn through_the_program(flags: &[&str], rounds: u32, next: &mut u32) -> Price {
+fn through_the_program(backend: &str, flags: &[&str], rounds: u32, next: &mut u32) -> Price {
     let mut program = Command::new(bin("psentry-block"));
-    program.args(["--backend", "nft"]).args(flags).stdin(Stdio::piped()).stdout(Stdio::piped());
+    program.args(["--backend", backend]).args(flags).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut program = program.spawn().unwrap();
     let (mut stdin, mut stdout) =
         (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
@@ -129,10 +139,10 @@ fn through_the_program(flags: &[&str], rounds: u32, next: &mut u32) -> Price {
         assert!(line.contains("\"applied\""), "{line}");
     };
     one(&mut stdin);
-    let name = if flags.is_empty() {
-        "psentry-block, a verdict in and its outcome out, one by one"
-    } else {
-        "the same with --state"
+    let name = match (backend, flags) {
+        ("ipset", _) => "psentry-block on ipset, a verdict in and its outcome out, one by one",
+        (_, []) => "psentry-block on nft, a verdict in and its outcome out, one by one",
+        _ => "the same with --state",
     };
     let price = timed(name, rounds, 1, || one(&mut stdin));
     drop(stdin);

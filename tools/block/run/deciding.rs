@@ -15,6 +15,8 @@ impl Stage {
         let now = Timestamp::now();
         let (action, scope) = (verdict.body.action, verdict.body.scope);
         let mut unknown = None;
+        // Before it is asked whether one holds: what is declared from here on counts for this verdict.
+        self.mark = self.panic.mark();
         if self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened) {
             self.ledger.clear();
         }
@@ -92,7 +94,7 @@ impl Stage {
                 self.reporter.outcome(Some(&verdict.common), outcome);
                 continue;
             }
-            let ask = Ask { common: verdict.common.clone(), action, well, mark: self.panic.mark() };
+            let ask = Ask { common: verdict.common.clone(), action, well, mark: self.mark };
             worker.inbox.put(scope, wish.clone(), already.clone(), ask);
         }
     }

@@ -19,7 +19,7 @@ use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
 use crate::memory::left::Left;
-use crate::panic::Panic;
+use crate::panic::{Mark, Panic};
 use crate::report::Reporter;
 use crate::run::brake::Brake;
 use crate::run::ready::Ready;
@@ -54,9 +54,22 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     let ledger = Ledger::new(flags.max_blocks).shutting(Extent::of(flags).ports);
     let (ledger, brake) = (ledger, flags.brake.map(Brake::new));
     let (workers, most, pass, allowed) = (Vec::new(), flags.max_blocks, flags.pass, 0);
-    let (panic, over) = (Panic::of(flags), false);
-    let mut stage =
-        Stage { intake, reporter, ledger, workers, guard, allowed, brake, most, pass, control, over, panic };
+    let (panic, mark, over) = (Panic::of(flags), Mark::default(), false);
+    let mut stage = Stage {
+        intake,
+        reporter,
+        ledger,
+        workers,
+        guard,
+        allowed,
+        brake,
+        most,
+        pass,
+        control,
+        over,
+        panic,
+        mark,
+    };
     // A command takes as long as it likes, and no boot waits for that. One more: this start itself.
     let waited_for = |which: Which| which != Which::Exec;
     let ready =
