@@ -28,6 +28,7 @@ mod ground;
 mod half_open;
 mod nflog;
 mod ports;
+mod probes;
 mod reader;
 mod rights;
 mod ruleset;

@@ -2,20 +2,20 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use psentry_packet::{Packet, Transport};
-use psentry_records::{Common, Kind, Probe, ProbeBody, Proto, Record, Timestamp, canonical};
+use psentry_packet::Packet;
+use psentry_records::{Record, Timestamp};
 use psentry_stage::{Output, Patience, Signals};
 
 use crate::TrapError;
 use crate::fold::Fold;
 use crate::half_open::HalfOpen;
 use crate::nflog::Log;
+use crate::probes::{Alike, alike, probe};
 use crate::sight::{self, Class, Gaps, Sight};
 use crate::stats::{self, Counts};
 
@@ -33,9 +33,6 @@ const TELL: Duration = Duration::from_secs(10);
 
 /// For how long a stopping reader takes what waits.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// What makes two probes alike: both addresses, the port, the protocol, the kind, the odd flags or ICMP's type.
-type Alike = (IpAddr, IpAddr, Option<u16>, Proto, Kind, Option<String>);
 
 /// The reader.
 pub(crate) struct Reader {
@@ -213,56 +210,4 @@ impl Reader {
 
 fn patience(stopping: Option<Instant>, signals: &Signals) -> Patience<'_> {
     if stopping.is_some() { Patience::Grace } else { Patience::Until(signals.as_fd()) }
-}
-
-fn alike(packet: &Packet) -> Alike {
-    let odd = match &packet.transport {
-        Transport::Icmp { kind, .. } => Some(kind.to_string()),
-        Transport::Other(protocol) => Some(protocol.to_string()),
-        _ => packet.odd_flags(),
-    };
-    let port = packet.ports().map(|(_, to)| to);
-    (packet.source, packet.destination, port, packet.proto(), packet.kind(), odd)
-}
-
-/// What a packet tells the judge.
-fn probe(host: Option<String>, timestamp: Timestamp, packet: &Packet, count: u32) -> Probe {
-    let ports = packet.ports();
-    let common = Common {
-        timestamp,
-        host,
-        src_ip: Some(canonical(packet.source)),
-        src_port: ports.map(|(from, _)| from),
-        dest_ip: Some(canonical(packet.destination)),
-        dest_port: ports.map(|(_, to)| to),
-        proto: Some(packet.proto()),
-    };
-    let body = ProbeBody {
-        sensor: Some("trap".to_owned()),
-        signature: packet.signature().map(|signature| signature.name().to_owned()),
-        count,
-        ..ProbeBody::new(packet.kind())
-    };
-    Probe { common, body }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_packet_becomes_a_probe_that_proves_nothing() {
-        let mut bytes = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 255, 6, 0, 0, 203, 0, 113, 7, 198, 51, 100, 1];
-        bytes.extend([0x9c, 0x40, 0, 23, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0]);
-        let time = Timestamp::from_secs(1_800_000_000).unwrap();
-        let record = Record::Probe(probe(None, time, &Packet::read(&bytes).unwrap(), 3));
-        let mut line = Vec::new();
-        record.encode(&mut line).unwrap();
-        assert_eq!(
-            String::from_utf8(line).unwrap(),
-            "{\"timestamp\":\"2027-01-15T08:00:00.000000Z\",\"event_type\":\"probe\",\"src_ip\":\"203.0.113.7\",\
-             \"src_port\":40000,\"dest_ip\":\"198.51.100.1\",\"dest_port\":23,\"proto\":\"TCP\",\"probe\":{\
-             \"sensor\":\"trap\",\"kind\":\"syn\",\"handshake\":false,\"signature\":\"masscan\",\"count\":3}}\n"
-        );
-    }
 }

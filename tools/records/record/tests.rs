@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::write::whole;
 use super::*;
 use crate::{Action, Kind, OutcomeResult, Prefix, Reader};
 
