@@ -2,7 +2,8 @@
 //! tells it who made a change. `unblock` and `flush` write a line into the file that both lock anyway, while they have it
 //! locked; whoever runs reads on from where it was.
 //!
-//! `flush` takes the file away with the lock. Whoever has it open reads its last lines nevertheless.
+//! `flush` takes the file away with the lock, unless the other one of iptables and ipset still has something there: who
+//! flushes both writes both down before it goes. Whoever has it open reads its last lines nevertheless.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,6 +27,8 @@ pub(super) struct Book {
     file: File,
     /// Up to where it has been read.
     read: u64,
+    /// What was read and not told yet.
+    kept: Noticed,
 }
 
 /// What a command decided.
@@ -42,24 +45,28 @@ impl Book {
     pub(super) fn open(lock: &Lock) -> Result<Self, Error> {
         let file = open(lock).map_err(Error::file(lock.path(), "read it"))?;
         let read = file.metadata().map_or(0, |meta| meta.len());
-        Ok(Book { file, read })
+        Ok(Book { file, read, kept: Noticed::default() })
     }
 
     /// What was decided on `backend` since it was last asked.
     pub(super) fn decided(&mut self, lock: &Lock, backend: &str) -> Result<Noticed, Error> {
+        self.keep(lock, backend)?;
+        Ok(std::mem::take(&mut self.kept))
+    }
+
+    /// Reads on, and keeps what was decided until it is asked for.
+    fn keep(&mut self, lock: &Lock, backend: &str) -> Result<(), Error> {
         let mut lines = String::new();
         let mut read = || -> io::Result<()> {
             self.read_on(&mut lines)?;
-            let now = open(lock)?;
-            let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-            if place(&now)? != place(&self.file)? {
-                (self.file, self.read) = (now, 0);
+            if !self.is_there() {
+                (self.file, self.read) = (open(lock)?, 0);
                 self.read_on(&mut lines)?;
             }
             Ok(())
         };
         read().map_err(Error::file(lock.path(), "read it"))?;
-        let mut noticed = Noticed::default();
+        let noticed = &mut self.kept;
         for decision in lines.lines().filter_map(|line| parse(backend, line)) {
             match decision {
                 Decision::Unblock(scope) => noticed.let_in.push((scope, WHO.to_owned())),
@@ -69,7 +76,12 @@ impl Book {
                 }
             }
         }
-        Ok(noticed)
+        Ok(())
+    }
+
+    /// Whether nobody has taken the file away meanwhile.
+    fn is_there(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.nlink() > 0)
     }
 
     fn read_on(&mut self, lines: &mut String) -> io::Result<()> {
@@ -85,21 +97,35 @@ impl Book {
 }
 
 /// What was decided on `backend` since it was last asked, for one who looks what stands. Gives the lock back, unless all was
-/// taken away: then nothing is left behind, not even the lock, and there is nothing to look at.
+/// taken away: then there is nothing to look at, and a lock that was made again to look is not left behind.
 pub(super) fn read(
     book: &mut Option<Book>,
     backend: &str,
     lock: Lock,
 ) -> Result<(Noticed, Option<Lock>), Error> {
-    let noticed = match book {
-        Some(book) => book.decided(&lock, backend)?,
-        None => Noticed::default(),
-    };
-    if noticed.cleared.is_some() {
-        lock.remove();
-        return Ok((noticed, None));
+    let Some(book) = book else { return Ok((Noticed::default(), Some(lock))) };
+    let was_there = book.is_there();
+    let noticed = book.decided(&lock, backend)?;
+    if noticed.cleared.is_none() {
+        return Ok((noticed, Some(lock)));
     }
-    Ok((noticed, Some(lock)))
+    if !was_there {
+        lock.remove();
+    }
+    Ok((noticed, None))
+}
+
+/// Whether all was taken away on `backend` since it was last asked: then there is nothing to mend. It is told when it is
+/// asked.
+pub(super) fn is_cleared(book: &mut Option<Book>, backend: &str, lock: &Lock) -> Result<bool, Error> {
+    let Some(book) = book else { return Ok(false) };
+    book.keep(lock, backend)?;
+    Ok(book.kept.cleared.is_some())
+}
+
+/// Whether something was decided, and not told yet.
+pub(super) fn keeps(book: &Option<Book>) -> bool {
+    book.as_ref().is_some_and(|book| book.kept != Noticed::default())
 }
 
 /// What was decided on `backend`, for one who has heard that something changed. Should the lock not be had, it is only not
@@ -128,6 +154,16 @@ pub(super) fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Resul
         file.write_all(decisions.iter().map(line).collect::<String>().as_bytes())
     };
     write().map_err(Error::file(lock.path(), "write it"))
+}
+
+/// Writes down that all was taken away on `backend`, and takes the file away, unless it is `shared` with what the other one
+/// still has.
+pub(super) fn close(lock: Lock, backend: &str, shared: bool) -> Result<(), Error> {
+    write(&lock, backend, &[Decision::Flush])?;
+    if !shared {
+        lock.remove();
+    }
+    Ok(())
 }
 
 /// Writes down which of these changes let somebody in. What cannot be written down is undone by whoever runs: so that is
