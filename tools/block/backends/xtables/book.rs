@@ -27,7 +27,7 @@ pub(super) struct Book {
     file: File,
     /// Up to where it has been read.
     read: u64,
-    /// What was read and not told yet.
+    /// What was read, and not told yet.
     kept: Noticed,
 }
 
@@ -56,43 +56,33 @@ impl Book {
 
     /// Reads on, and keeps what was decided until it is asked for.
     fn keep(&mut self, lock: &Lock, backend: &str) -> Result<(), Error> {
-        let mut lines = String::new();
-        let mut read = || -> io::Result<()> {
-            self.read_on(&mut lines)?;
-            if !self.is_there() {
-                (self.file, self.read) = (open(lock)?, 0);
-                self.read_on(&mut lines)?;
-            }
-            Ok(())
-        };
-        read().map_err(Error::file(lock.path(), "read it"))?;
-        let noticed = &mut self.kept;
+        let lines = self.read_on(lock).map_err(Error::file(lock.path(), "read it"))?;
         for decision in lines.lines().filter_map(|line| parse(backend, line)) {
             match decision {
-                Decision::Unblock(scope) => noticed.let_in.push((scope, WHO.to_owned())),
+                Decision::Unblock(scope) => self.kept.let_in.push((scope, WHO.to_owned())),
                 Decision::Flush => {
-                    noticed.let_in.clear();
-                    noticed.cleared = Some(Cleared { who: WHO.to_owned(), ..Cleared::default() });
+                    let cleared = Some(Cleared { who: WHO.to_owned(), ..Cleared::default() });
+                    self.kept = Noticed { cleared, ..Noticed::default() };
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether nobody has taken the file away meanwhile.
-    fn is_there(&self) -> bool {
-        self.file.metadata().is_ok_and(|meta| meta.nlink() > 0)
-    }
-
-    fn read_on(&mut self, lines: &mut String) -> io::Result<()> {
-        if self.file.metadata()?.len() < self.read {
-            self.read = 0;
-        }
-        self.file.seek(SeekFrom::Start(self.read))?;
+    /// The rest of the file, and all of the one that is locked, if that is another one by now.
+    fn read_on(&mut self, lock: &Lock) -> io::Result<String> {
         let mut bytes = Vec::new();
-        self.read += self.file.read_to_end(&mut bytes)? as u64;
-        lines.push_str(&String::from_utf8_lossy(&bytes));
-        Ok(())
+        loop {
+            if self.file.metadata()?.len() < self.read {
+                self.read = 0;
+            }
+            self.file.seek(SeekFrom::Start(self.read))?;
+            self.read += self.file.read_to_end(&mut bytes)? as u64;
+            if !is_gone(&self.file) {
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            (self.file, self.read) = (open(lock)?, 0);
+        }
     }
 }
 
@@ -104,23 +94,22 @@ pub(super) fn read(
     lock: Lock,
 ) -> Result<(Noticed, Option<Lock>), Error> {
     let Some(book) = book else { return Ok((Noticed::default(), Some(lock))) };
-    let was_there = book.is_there();
+    let made_again = is_gone(&book.file);
     let noticed = book.decided(&lock, backend)?;
     if noticed.cleared.is_none() {
         return Ok((noticed, Some(lock)));
     }
-    if !was_there {
+    if made_again {
         lock.remove();
     }
     Ok((noticed, None))
 }
 
-/// Whether all was taken away on `backend` since it was last asked: then there is nothing to mend. It is told when it is
-/// asked.
-pub(super) fn is_cleared(book: &mut Option<Book>, backend: &str, lock: &Lock) -> Result<bool, Error> {
+/// Reads on, and from now on in the file that is locked, for who changes something and can be let in on it; whether all was
+/// taken away on `backend` since it was last asked: then there is nothing to mend. It is told when it is asked.
+pub(super) fn follow(book: &mut Option<Book>, backend: &str, lock: &Lock) -> Result<bool, Error> {
     let Some(book) = book else { return Ok(false) };
-    book.keep(lock, backend)?;
-    Ok(book.kept.cleared.is_some())
+    book.keep(lock, backend).map(|()| book.kept.cleared.is_some())
 }
 
 /// Whether something was decided, and not told yet.
@@ -138,7 +127,7 @@ pub(super) fn beside(book: &mut Option<Book>, backend: &str) -> Result<Noticed, 
 }
 
 /// Writes down what is decided on `backend`, while the lock is held.
-pub(super) fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Result<(), Error> {
+fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Result<(), Error> {
     if decisions.is_empty() {
         return Ok(());
     }
@@ -187,6 +176,11 @@ pub(super) fn write_released(
     }
 }
 
+/// Whether somebody has taken it away.
+fn is_gone(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() == 0)
+}
+
 fn open(lock: &Lock) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(NO_LINK).open(lock.path())
 }
@@ -232,6 +226,14 @@ mod tests {
         let noticed = decided();
         assert!(noticed.cleared.is_some(), "{noticed:?}");
         assert_eq!(noticed.let_in, [(scope(9), WHO.to_owned())]);
+        // One flush after the other, and a block between them.
+        let mut book = Some(book);
+        for _ in 0..3 {
+            assert!(!follow(&mut book, "ipset", &lock()).unwrap());
+            close(lock(), "ipset", false).unwrap();
+            let (noticed, rest) = read(&mut book, "ipset", lock()).unwrap();
+            assert!(noticed.cleared.is_some() && rest.is_none());
+        }
     }
 
     #[test]

@@ -151,6 +151,8 @@ impl Backend for Ipset {
             Ok(lock) => lock,
             Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
         };
+        // What cannot be read is told by the next look.
+        let _ = book::follow(&mut self.book, NAME, &lock);
         let mut effects = by_family(changes, |ipv4, changes| self.apply_family(ipv4, changes, now));
         if self.book.is_none() {
             book::write_released(&lock, NAME, changes, &mut effects);
@@ -199,7 +201,7 @@ impl Backend for Ipset {
 
     fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
         let lock = lock()?;
-        if book::is_cleared(&mut self.book, NAME, &lock)? {
+        if book::follow(&mut self.book, NAME, &lock)? {
             return Ok(false);
         }
         let mut missing = false;
