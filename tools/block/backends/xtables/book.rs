@@ -145,8 +145,7 @@ fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Result<(), Error
     write().map_err(Error::file(lock.path(), "write it"))
 }
 
-/// Writes down that all was taken away on `backend`, and takes the file away, unless it is `shared` with what the other one
-/// still has.
+/// Writes down that all of `backend` was taken away, and takes the file away, unless it is `shared` with the other one.
 pub(super) fn close(lock: Lock, backend: &str, shared: bool) -> Result<(), Error> {
     write(&lock, backend, &[Decision::Flush])?;
     if !shared {
