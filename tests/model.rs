@@ -32,14 +32,16 @@ use self::others::Setting;
 use self::world::{Ground, Run};
 
 /// How many pieces of how many sequences on which backends.
-const PIECES: [(Setting, usize); 7] = [
-    (Setting::on(&["nft"]), 11),
+const PIECES: [(Setting, usize); 9] = [
+    (Setting::on(&["nft"]), 8),
     (Setting::on(&["route"]), 2),
     (Setting::on(&["hosts-deny"]), 1),
     (Setting::on(&["ipset"]), 2),
     (Setting::on(&["iptables"]), 2),
     (Setting::legacy(&["ipset"]), 1),
     (Setting::legacy(&["iptables"]), 1),
+    (Setting::on(&["nft", "route", "hosts-deny"]), 2),
+    (Setting::on(&["nft", "ipset", "iptables"]), 1),
 ];
 const PIECE: u32 = 10;
 
