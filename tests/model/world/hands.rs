@@ -143,7 +143,9 @@ impl Run<'_> {
         Ok(done)
     }
 
-    fn psentry(&self, words: &[&str], flags: &[String]) -> Result<(), String> {
+    fn psentry(&mut self, words: &[&str], flags: &[String]) -> Result<(), String> {
+        // What a command takes away is looked at like damage.
+        self.daemon.iter_mut().for_each(|daemon| daemon.disturbed = true);
         let output = self.ground.command(bin("psentry-block")).args(words).args(flags).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         if output.status.success() { Ok(()) } else { Err(format!("{words:?}: {}: {error}", output.status)) }
