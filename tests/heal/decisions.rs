@@ -1,6 +1,8 @@
 //! Decisions in the midst of damage and of verdicts: a flush while others flush, too, a flush while verdicts arrive, and
 //! what another process of psentry-block decides.
 
+use psentry_records::Record;
+
 use super::*;
 
 fn listed(guard: &Host) -> String {
@@ -61,6 +63,42 @@ fn a_flush_of_psentry_block_ends_a_repair_that_waits() {
         assert_eq!(result(&mut program, scope), OutcomeResult::Released, "{scope}");
     }
     assert_eq!(lab.guard.sh("nft list ruleset"), "");
+}
+
+/// Of iptables and ipset each hears of what is taken away for the other one.
+#[test]
+fn a_flush_of_iptables_and_ipset_together_is_a_decision_on_both() {
+    let scopes = [SCANNER, "203.0.113.8/32", "2001:db8:7::/64"];
+    for backends in [["ipset", "iptables"], ["iptables", "ipset"]] {
+        let lab = Lab::new();
+        let flags = backends.map(|name| ["--backend", name]).concat();
+        let (mut program, mut stdin) = start(&lab, &flags);
+        for _ in 0..5 {
+            for scope in scopes {
+                say(&mut stdin, Action::Block, scope, Some(600));
+                let told = [0; 2].map(|_| result(&mut program, scope));
+                assert_eq!(told, [OutcomeResult::Applied; 2], "{backends:?}");
+            }
+            lab.guard.sh(&format!("{} flush {}", bin("psentry-block"), flags.join(" ")));
+            let mut told: Vec<_> = (0..6).map(|_| ended(&mut program)).collect();
+            told.sort();
+            let mut want: Vec<_> =
+                backends.iter().flat_map(|name| scopes.map(|scope| (*name, scope))).collect();
+            want.sort();
+            let told: Vec<_> = told.iter().map(|(name, scope)| (&**name, &**scope)).collect();
+            assert_eq!(told, want);
+            let left = lab.guard.sh("iptables -S; ip6tables -S; ipset save");
+            assert!(!left.to_lowercase().contains("psentry"), "flushed on purpose: {left}");
+        }
+    }
+}
+
+/// On which backend whom somebody let in.
+fn ended(program: &mut Program) -> (String, String) {
+    let record = program.record("a release", |record| matches!(record, Record::Outcome(_)));
+    let Record::Outcome(told) = record else { panic!() };
+    assert_eq!(told.body.result, OutcomeResult::Released);
+    (told.body.backend.unwrap(), told.body.scope.to_string())
 }
 
 /// One for the other, in one transaction.

@@ -1,6 +1,6 @@
-//! The simple model: which scopes are shut out, and until when. It knows the sentences of the manual and nothing of how
-//! they are kept: of two blocks for one scope the longer one stands, scopes that overlap know nothing of each other, and
-//! what ends, ends.
+//! The simple model of one backend: which scopes are shut out, and until when. It knows the sentences of the manual and
+//! nothing of how they are kept: of two blocks for one scope the longer one stands, scopes that overlap know nothing of each
+//! other, and what ends, ends. What other backends hold is nothing to it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,80 +1,153 @@
-//! What others do by hand, as lines of shell, and whom they let in with it, by the manual: whoever takes away what blocks
-//! stand in decides nothing, whoever names elements does.
+//! The damage that others do, as lines of shell, and whom they let in with it, by the manual: whoever takes away what
+//! blocks stand in decides nothing; but where it held one block only, that looks like the end of this block, and lets in.
+
+use std::fmt;
 
 use psentry_records::Prefix;
 
 use super::known::Known;
 
+/// The backends of a psentry-block, and which variant of iptables it finds.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub backends: &'static [&'static str],
+    pub legacy: bool,
+}
+
 /// A line of shell, and whom it lets in if psentry-block runs.
 pub struct Hand {
     pub command: String,
+    /// How many repairs it may take.
+    pub repairs: u32,
     pub let_in: Vec<Prefix>,
 }
 
 const RELOAD: &str = "printf 'flush ruleset\\ntable inet filter { chain input { type filter hook input priority 0; \
     tcp dport 22 accept; }; }\\n' | nft -f -";
 
-/// Ways to take away all or much of a backend's ruleset; `true`: only while psentry-block is dead, for otherwise nobody
-/// would tell it.
-const DAMAGE: [(&str, bool, &[&str]); 5] = [
+/// What was saved when each block had eight hours left. What stands when psentry-block starts stays, so that this is for
+/// one that runs.
+const SAVED: &str = "(echo delete table inet psentry; nft list table inet psentry | \
+    sed 's/timeout [^ ]* expires [^ ]*/timeout 9h expires 8h/') | nft -f -";
+
+const RESTORE: &str = "printf '*filter\\n:INPUT ACCEPT [0:0]\\n:FORWARD ACCEPT [0:0]\\n:OUTPUT ACCEPT [0:0]\\nCOMMIT\\n' | \
+    iptables-restore";
+
+/// Ways to take away all or much of what a backend keeps, and how many repairs each may take.
+const DAMAGE: [(&str, &[(&str, u32)]); 5] = [
     (
         "nft",
-        false,
         &[
-            "nft flush ruleset",
-            RELOAD,
-            "nft delete table inet psentry",
-            "nft flush set inet psentry v4_32",
-            "nft flush set inet psentry v6_64",
-            "nft flush chain inet psentry prerouting",
-            "nft flush table inet psentry",
-            "nft add table inet psentry '{ flags dormant; }'",
+            ("nft flush ruleset", 1),
+            (RELOAD, 1),
+            (SAVED, 1),
+            ("nft delete table inet psentry", 1),
+            ("nft flush set inet psentry v4_32", 1),
+            ("nft flush set inet psentry v6_64", 1),
+            ("nft flush chain inet psentry prerouting", 1),
+            ("nft flush table inet psentry", 1),
+            ("nft add table inet psentry '{ flags dormant; }'", 1),
+            ("nft 'flush chain inet psentry prerouting; delete set inet psentry v4_24'", 1),
         ],
     ),
-    ("route", false, &["ip route flush proto 158", "ip -6 route flush proto 158"]),
-    ("hosts-deny", false, &["rm -f /run/hosts.deny", "echo 'ALL: x' > /run/hosts.deny"]),
-    ("ipset", true, &["ipset flush psentry4", "ipset flush psentry6", "nft flush ruleset"]),
-    ("iptables", true, &["iptables -F PSENTRY", "ip6tables -F PSENTRY", "nft flush ruleset"]),
+    ("route", &[("ip route flush proto 158", 3), ("ip -6 route flush proto 158", 3)]),
+    (
+        "hosts-deny",
+        &[
+            ("rm -f /run/hosts.deny", 1),
+            ("echo 'ALL: x' > /run/hosts.deny", 1),
+            ("sed -i '/^# BEGIN psentry/,/^# END psentry/d' /run/hosts.deny", 1),
+        ],
+    ),
+    (
+        "ipset",
+        &[
+            ("ipset flush psentry4", 1),
+            ("ipset flush psentry6", 1),
+            ("iptables -F", 1),
+            ("ip6tables -F INPUT", 1),
+            ("iptables -F FORWARD", 1),
+            ("iptables -D INPUT 1", 1),
+            ("nft flush ruleset", 1),
+            ("for n in 1 2 3; do iptables -F && ipset destroy psentry4 && break; done", 3),
+            ("for n in 1 2 3; do ip6tables -F && ipset destroy psentry6 && break; done", 3),
+        ],
+    ),
+    (
+        "iptables",
+        &[
+            ("iptables -F", 1),
+            ("ip6tables -F", 1),
+            ("iptables -F INPUT", 1),
+            ("ip6tables -D FORWARD 1", 1),
+            ("iptables -F PSENTRY", 1),
+            ("ip6tables -F PSENTRY", 1),
+            ("iptables -F; iptables -X", 2),
+            (RESTORE, 1),
+            ("nft flush ruleset", 1),
+        ],
+    ),
 ];
 
-/// The set of nft in which a scope stands.
-pub fn set(scope: Prefix) -> String {
-    format!("{}_{}", if scope.is_ipv4() { "v4" } else { "v6" }, scope.len())
+impl Setting {
+    /// These backends, with iptables on nf_tables.
+    pub const fn on(backends: &'static [&'static str]) -> Self {
+        Setting { backends, legacy: false }
+    }
+
+    /// These backends, with the legacy iptables.
+    pub const fn legacy(backends: &'static [&'static str]) -> Self {
+        Setting { backends, legacy: true }
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.backends.join(", "), if self.legacy { " (legacy)" } else { "" })
+    }
+}
+
+/// What a scope stands in beside others: a set of nft or ipset, or the chain of an iptables.
+pub fn set(backend: &str, scope: Prefix) -> String {
+    match (backend, scope.is_ipv4()) {
+        ("ipset", true) => "psentry4".to_owned(),
+        ("ipset", false) => "psentry6".to_owned(),
+        ("iptables", true) => "iptables".to_owned(),
+        ("iptables", false) => "ip6tables".to_owned(),
+        (_, true) => format!("v4_{}", scope.len()),
+        (_, false) => format!("v6_{}", scope.len()),
+    }
+}
+
+/// The set that a command empties, and does nothing else.
+fn emptied(command: &str) -> Option<&str> {
+    let flush = ["nft flush set inet psentry ", "ipset flush "];
+    let set = flush.iter().find_map(|flush| command.strip_prefix(flush));
+    set.or_else(|| command.strip_suffix(" -F PSENTRY"))
 }
 
 impl Hand {
     /// One of the ways of damage, if there is one.
     pub fn damage(backend: &str, way: usize, running: bool, known: &Known) -> Option<Self> {
-        let (_, only_dead, ways) = DAMAGE.iter().find(|(name, ..)| *name == backend)?;
-        if running && *only_dead {
+        let (_, ways) = DAMAGE.iter().find(|(name, _)| *name == backend)?;
+        let (command, repairs) = ways[way % ways.len()];
+        if command == SAVED && !running {
             return None;
         }
-        let command = ways[way % ways.len()].to_owned();
-        // A flush of a set with one element looks like the end of that element.
-        let flushed = command.strip_prefix("nft flush set inet psentry ");
-        let is_in = |scope: &Prefix| flushed.is_some_and(|name| set(*scope) == name);
+        // What has ended stands in the kernel for up to two seconds more, and may be saved then.
+        if command == SAVED && known.ended_lately().next().is_some() {
+            return None;
+        }
+        // A flush of what holds one block looks like the end of that block.
+        let emptied = emptied(command);
+        let is_in = |scope: &Prefix| emptied.is_some_and(|name| set(backend, *scope) == name);
         let in_it: Vec<Prefix> = known.blocks.keys().filter(|scope| is_in(scope)).copied().collect();
         // What has ended is flushed with the rest until the kernel has swept it out, and then they were several.
-        if running && in_it.len() == 1 && known.ended_lately().any(|scope| is_in(&scope)) {
+        if running && in_it.len() == 1 && backend == "nft" && known.ended_lately().any(|scope| is_in(&scope))
+        {
             return None;
         }
         let let_in = if running && in_it.len() == 1 { in_it } else { Vec::new() };
-        Some(Hand { command, let_in })
+        Some(Hand { command: command.to_owned(), repairs, let_in })
     }
-}
-
-/// The end of such of these as are blocked and in one set, in one line.
-pub fn delete(backend: &str, scopes: &[&str], known: &Known) -> Option<Hand> {
-    let mut chosen: Vec<Prefix> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
-    chosen.retain(|scope| known.blocks.contains_key(scope));
-    chosen.sort_unstable();
-    chosen.dedup();
-    let first = *chosen.first().filter(|_| backend == "nft")?;
-    chosen.retain(|scope| set(*scope) == set(first));
-    let elements = chosen.iter().map(|scope| scope.addr().to_string()).collect::<Vec<_>>().join(", ");
-    let command = format!("nft delete element inet psentry {} '{{ {elements} }}'", set(first));
-    let beside = known.blocks.keys().filter(|scope| set(**scope) == set(first)).count() > chosen.len();
-    // All of several at once look like a flush, and are put back.
-    let let_in = if beside || chosen.len() == 1 { chosen } else { Vec::new() };
-    Some(Hand { command, let_in })
 }

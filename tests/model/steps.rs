@@ -28,7 +28,7 @@ const SCOPES: [&str; 12] = [
     "2001:db8:7::/48",
     REFUSED,
 ];
-const REFUSED: &str = "198.51.100.0/24";
+pub const REFUSED: &str = "198.51.100.0/24";
 
 #[derive(Clone)]
 pub enum Step {
@@ -40,10 +40,14 @@ pub enum Step {
     BurstAndKill(Vec<Say>, usize),
     /// Whatever ends soon, ends.
     End,
-    /// Somebody takes away what blocks stand in; which of the ways.
-    Damage(usize),
-    /// Somebody deletes elements of one set by hand.
-    Delete(Vec<&'static str>),
+    /// Somebody takes away what blocks stand in; on which of the backends, and which of the ways.
+    Damage(usize, usize),
+    /// Somebody ends blocks by hand, on which of the backends.
+    Delete(usize, Vec<&'static str>),
+    /// Somebody has a block end at another time, by hand, on which of the backends; so many seconds from now, or never.
+    Retime(usize, &'static str, Option<u64>),
+    /// `psentry-block block` for so many seconds, on which of the backends.
+    Block(usize, &'static str, u64),
     /// `psentry-block unblock`.
     Unblock(&'static str),
     /// `psentry-block flush`.
@@ -92,14 +96,24 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => says().prop_map(Step::Burst),
         2 => (says(), 0..4usize).prop_map(|(says, after)| Step::BurstAndKill(says, after)),
         1 => Just(Step::End),
-        3 => (0..8usize).prop_map(Step::Damage),
-        2 => prop::collection::vec(scope(), 1..4).prop_map(Step::Delete),
+        3 => (backend(), 0..90usize).prop_map(|(on, way)| Step::Damage(on, way)),
+        2 => (backend(), prop::collection::vec(scope(), 1..4)).prop_map(|(on, s)| Step::Delete(on, s)),
+        2 => (backend(), scope(), prop::sample::select(ENDS)).prop_map(|(on, s, end)| Step::Retime(on, s, end)),
+        1 => (backend(), scope(), prop::sample::select(&[300, 9000][..])).prop_map(|(on, s, t)| Step::Block(on, s, t)),
         2 => scope().prop_map(Step::Unblock),
         1 => Just(Step::Flush),
         2 => Just(Step::Kill),
         1 => Just(Step::Stop),
     ];
     prop::collection::vec(step, 1..=30)
+}
+
+/// Before and after the ends of verdicts, and soon, though not before psentry-block has seen it.
+const ENDS: &[Option<u64>] = &[Some(5), Some(300), Some(9000), None];
+
+/// One of the backends, however many there are.
+fn backend() -> impl Strategy<Value = usize> {
+    0..60usize
 }
 
 fn scope() -> impl Strategy<Value = &'static str> {
@@ -139,8 +153,14 @@ impl fmt::Debug for Step {
                 write!(f, "at once: {}; kill -9 after {after} outcomes", list(says))
             }
             Step::End => write!(f, "what ends soon ends"),
-            Step::Damage(way) => write!(f, "damage {way}"),
-            Step::Delete(scopes) => write!(f, "by hand: delete {}", scopes.join(", ")),
+            Step::Damage(on, way) => write!(f, "damage {way} on backend {on}"),
+            Step::Delete(on, scopes) => write!(f, "by hand: delete {} on backend {on}", scopes.join(", ")),
+            Step::Retime(on, scope, seconds) => {
+                write!(f, "by hand: {scope} ends in {seconds:?} s on backend {on}")
+            }
+            Step::Block(on, scope, seconds) => {
+                write!(f, "psentry-block block {scope} --for {seconds}s on backend {on}")
+            }
             Step::Unblock(scope) => write!(f, "psentry-block unblock {scope}"),
             Step::Flush => write!(f, "psentry-block flush"),
             Step::Kill => write!(f, "kill -9"),

@@ -1,14 +1,24 @@
-//! A real psentry-block in a real namespace, which goes through a sequence beside the model. Outcomes are awaited; after
-//! each step what stands is read and compared, at once, or after damage as soon as it is whole again.
+//! A real psentry-block in a real namespace, which goes through a sequence beside the model of each of its backends.
+//! Outcomes are awaited; after each step what stands is read and compared, at once, or after damage as soon as it is whole
+//! again.
+//!
+//! | | |
+//! |---|---|
+//! | `life.rs` | how psentry-block starts and ends |
+//! | `verdicts.rs` | verdicts, and what must be answered |
+//! | `hearing.rs` | what psentry-block says |
+//! | `hands.rs` | what others do |
+//! | `look.rs` | what stands |
 
 mod hands;
 mod hearing;
 mod life;
 mod look;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ChildStdin, Stdio};
+use std::process::{ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +27,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use super::known::{Asked, Known, SLACK, Until, alike, is_over};
+use super::others::Setting;
 use super::steps::{Say, Step};
 use crate::lab::{Host, Program, bin};
 
@@ -27,58 +38,95 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 
 /// Ten repairs within a minute would be a fight.
-const REPAIRS: u32 = 6;
+const REPAIRS: u32 = 8;
 
 /// A namespace, used again and again.
-pub struct Ground(Host);
-
-impl Ground {
-    pub fn new() -> Self {
-        let host = Host::new_in_user_namespace();
-        host.sh("ip address add 198.51.100.1/32 dev lo");
-        Ground(host)
-    }
+pub struct Ground {
+    host: Host,
+    setting: Setting,
+    path: String,
 }
 
 struct Daemon {
     program: Program,
     stdin: ChildStdin,
     told: Receiver<String>,
+    /// How many repairs it may have made.
     repairs: u32,
+    /// Something was damaged, and it may not have seen to it yet.
+    disturbed: bool,
+}
+
+/// One backend, and what it is to hold.
+struct Side {
+    backend: &'static str,
+    known: Known,
+    /// What a kill left open: all that may stand of a scope.
+    open: BTreeMap<Prefix, Vec<Option<Until>>>,
+    /// What is remembered of what somebody changed while psentry-block was dead: should that not stand, it is put back.
+    changed: BTreeMap<Prefix, Vec<Option<Until>>>,
+    /// Whose release is still to be told, since others let them in.
+    released: BTreeSet<Prefix>,
+    /// What was about to end when psentry-block started: by the kernel's clock it may have, and then nobody tells.
+    ending: BTreeSet<Prefix>,
 }
 
 /// One sequence on its way.
 pub struct Run<'a> {
     ground: &'a Ground,
-    backend: &'static str,
     state: tempfile::TempDir,
     daemon: Option<Daemon>,
-    known: Known,
-    /// What a kill left open: all that may stand of a scope.
-    open: BTreeMap<Prefix, Vec<Option<Until>>>,
-    /// Whose release is still to be told, since others let them in.
-    released: BTreeSet<Prefix>,
-    /// What was about to end when psentry-block started: by the kernel's clock it may have, and then nobody tells.
-    ending: BTreeSet<Prefix>,
+    sides: Vec<Side>,
     number: u16,
     story: Vec<String>,
 }
 
+impl Ground {
+    pub fn new(setting: Setting) -> Self {
+        let host = Host::new_in_user_namespace();
+        host.sh("ip address add 198.51.100.1/32 dev lo");
+        let mut path = std::env::var("PATH").unwrap();
+        if setting.legacy {
+            host.sh(
+                "mkdir /run/legacy; for name in iptables iptables-restore ip6tables ip6tables-restore; do
+                 ln -s $(command -v $(echo $name | sed s/tables/tables-legacy/)) /run/legacy/$name; done",
+            );
+            path = format!("/run/legacy:{path}");
+        }
+        Ground { host, setting, path }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = self.host.command(program);
+        command.env("PATH", &self.path);
+        command
+    }
+
+    /// Whatever becomes of it.
+    fn sh(&self, script: &str) -> Output {
+        self.command("sh").args(["-c", script]).stdin(Stdio::null()).output().unwrap()
+    }
+}
+
 impl<'a> Run<'a> {
-    pub fn new(ground: &'a Ground, backend: &'static str) -> Self {
-        ground
-            .0
-            .sh("nft flush ruleset; ipset destroy; ip route flush proto 158; ip -6 route flush proto 158;
-             rm -f /run/hosts.deny");
-        Run {
-            ground,
+    pub fn new(ground: &'a Ground) -> Self {
+        let legacy = "iptables -F; iptables -X; ip6tables -F; ip6tables -X";
+        let clean = "nft flush ruleset; ipset destroy; ip route flush proto 158; ip -6 route flush proto 158;
+             rm -f /run/hosts.deny";
+        ground.sh(&format!("{}\n{clean}", if ground.setting.legacy { legacy } else { "" }));
+        let side = |backend: &&'static str| Side {
             backend,
-            state: tempfile::tempdir().unwrap(),
-            daemon: None,
             known: Known::default(),
             open: BTreeMap::new(),
+            changed: BTreeMap::new(),
             released: BTreeSet::new(),
             ending: BTreeSet::new(),
+        };
+        Run {
+            ground,
+            state: tempfile::tempdir().unwrap(),
+            daemon: None,
+            sides: ground.setting.backends.iter().map(side).collect(),
             number: 0,
             story: Vec::new(),
         }
@@ -105,25 +153,20 @@ impl<'a> Run<'a> {
             Step::End => self.settle(3 * SOON)?,
             Step::Kill => self.stop(Signal::SIGKILL)?,
             Step::Stop => self.stop(Signal::SIGTERM)?,
-            Step::Damage(way) => {
+            Step::Unblock(scope) => self.unblock(scope)?,
+            Step::Flush => self.flush()?,
+            Step::Block(on, scope, seconds) => self.block(self.on(*on), scope, *seconds)?,
+            Step::Damage(on, way) => {
                 patience = PATIENCE;
-                self.damage(*way)?;
+                self.damage(self.on(*on), *way)?;
             }
-            Step::Delete(scopes) => {
+            Step::Delete(on, scopes) => {
                 patience = PATIENCE;
-                self.delete(scopes)?;
+                self.delete(self.on(*on), scopes)?;
             }
-            Step::Unblock(scope) => {
-                self.settle(SOON)?;
-                let scope: Prefix = scope.parse().unwrap();
-                self.command(&["unblock", &scope.to_string()])?;
-                self.let_in(&[scope])?;
-            }
-            Step::Flush => {
-                self.settle(SOON)?;
-                self.command(&["flush"])?;
-                let all: Vec<Prefix> = self.known.blocks.keys().chain(self.open.keys()).copied().collect();
-                self.let_in(&all)?;
+            Step::Retime(on, scope, seconds) => {
+                patience = PATIENCE;
+                self.retime(self.on(*on), scope, *seconds)?;
             }
         }
         if self.daemon.is_some() { self.look(patience) } else { Ok(()) }
@@ -136,69 +179,14 @@ impl<'a> Run<'a> {
         self.look(Duration::ZERO)
     }
 
-    fn write(&mut self, lines: &str) -> Result<(), String> {
-        let stdin = &mut self.daemon.as_mut().unwrap().stdin;
-        stdin.write_all(lines.as_bytes()).map_err(|why| format!("it does not read: {why}"))
+    /// One of the backends.
+    fn on(&self, number: usize) -> usize {
+        number % self.sides.len()
     }
 
-    fn say(&mut self, say: &Say) -> Result<(), String> {
-        self.running()?;
-        let number = self.number();
-        let (line, asked) = say.line(number);
-        let before = Timestamp::now();
-        let mut may = self.known.answers(&asked, before);
-        self.write(&line)?;
-        let told = self.answer(number)?.body;
-        let after = Timestamp::now();
-        may.extend(self.known.answers(&asked, after));
-        if !may.contains(&told.result) {
-            return Err(format!("{told:?}, and was to be one of {may:?}"));
-        }
-        self.known.take(&asked, after);
-        Ok(())
-    }
-
-    fn lines(&mut self, says: &[Say]) -> (String, Vec<(u16, Asked)>) {
-        let lines = says.iter().map(|say| {
-            let number = self.number();
-            let (line, asked) = say.line(number);
-            (line, (number, asked))
-        });
-        lines.unzip()
-    }
-
-    fn burst(&mut self, says: &[Say]) -> Result<(), String> {
-        self.running()?;
-        let (lines, all) = self.lines(says);
-        self.write(&lines)?;
-        self.answers(&all, all.len())?;
-        let now = Timestamp::now();
-        all.iter().for_each(|(_, asked)| self.known.take(asked, now));
-        Ok(())
-    }
-
-    /// Of each scope whatever the last confirmed verdict left may stand, or any later one.
-    fn burst_and_kill(&mut self, says: &[Say], after: usize) -> Result<(), String> {
-        self.running()?;
-        let (lines, all) = self.lines(says);
-        self.write(&lines)?;
-        let mut told = self.answers(&all, after.min(all.len()))?;
-        told.extend(self.end(Signal::SIGKILL)?);
-        // What is answered without a backend was never done, and does not tell that anything before it was.
-        let confirmed = told.iter().filter(|told| told.body.backend.is_some());
-        let confirmed: BTreeSet<u16> = confirmed.filter_map(|told| told.common.dest_port).collect();
-        let now = Timestamp::now();
-        let mut known = self.known.clone();
-        for (number, asked) in all {
-            let before = known.blocks.get(&asked.scope).copied();
-            known.take(&asked, now);
-            let may = self.open.entry(asked.scope).or_insert_with(|| vec![before]);
-            if confirmed.contains(&number) {
-                may.clear();
-            }
-            may.push(known.blocks.get(&asked.scope).copied());
-        }
-        Ok(())
+    fn side(&mut self, told: &OutcomeBody) -> Result<&mut Side, String> {
+        let side = self.sides.iter_mut().find(|side| told.backend.as_deref() == Some(side.backend));
+        side.ok_or_else(|| format!("{told:?}, and nobody asked"))
     }
 }
 

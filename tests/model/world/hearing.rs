@@ -3,13 +3,19 @@
 use super::*;
 
 impl Run<'_> {
-    /// Awaits so many of these answers, in whatever order they come.
-    pub(super) fn answers(&mut self, all: &[(u16, Asked)], count: usize) -> Result<Vec<Outcome>, String> {
-        let mut waiting: BTreeSet<u16> = all.iter().map(|(number, _)| *number).collect();
+    /// Awaits the answers to these verdicts, in whatever order they come, or so many of them.
+    pub(super) fn answers(&mut self, numbers: &[u16], most: usize) -> Result<Vec<Outcome>, String> {
+        let each = |side: &Side| -> Vec<_> { numbers.iter().map(|number| (*number, side.backend)).collect() };
+        let mut waiting: BTreeSet<(u16, &str)> = self.sides.iter().flat_map(each).collect();
         let mut answered = Vec::new();
-        while answered.len() < count {
+        while answered.len() < most && !waiting.is_empty() {
             let told = self.hear()?;
-            if !told.common.dest_port.is_some_and(|number| waiting.remove(&number)) {
+            let still = waiting.len();
+            let backend = told.body.backend.as_deref();
+            waiting.retain(|(number, name)| {
+                Some(*number) != told.common.dest_port || backend.is_some_and(|backend| backend != *name)
+            });
+            if waiting.len() == still {
                 self.take_in(&told.body)?;
             } else if told.body.result == OutcomeResult::Failed {
                 return Err(format!("{told:?}"));
@@ -20,26 +26,15 @@ impl Run<'_> {
         Ok(answered)
     }
 
-    pub(super) fn hear(&self) -> Result<Outcome, String> {
+    fn hear(&self) -> Result<Outcome, String> {
         self.hear_for(PATIENCE)?.ok_or_else(|| "it says nothing".to_owned())
     }
 
-    pub(super) fn hear_for(&self, patience: Duration) -> Result<Option<Outcome>, String> {
+    fn hear_for(&self, patience: Duration) -> Result<Option<Outcome>, String> {
         match self.daemon.as_ref().unwrap().told.recv_timeout(patience) {
             Ok(line) => outcome(&line).map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err("it has ended".to_owned()),
-        }
-    }
-
-    /// The outcome of the verdict with this number; what is told before it is taken in.
-    pub(super) fn answer(&mut self, number: u16) -> Result<Outcome, String> {
-        loop {
-            let told = self.hear()?;
-            if told.common.dest_port == Some(number) {
-                return Ok(told);
-            }
-            self.take_in(&told.body)?;
         }
     }
 
@@ -49,16 +44,17 @@ impl Run<'_> {
     }
 
     /// Something that no verdict asked for: an end, or a release by others.
-    pub(super) fn take_in(&mut self, told: &OutcomeBody) -> Result<(), String> {
+    fn take_in(&mut self, told: &OutcomeBody) -> Result<(), String> {
         let (scope, until) = (told.scope, told.until);
         let over = is_over(until, Timestamp::now());
-        let known = self.known.blocks.get(&scope).copied();
+        let side = self.side(told)?;
+        let known = side.known.blocks.get(&scope).copied();
         match told.result {
             OutcomeResult::Expired if over && known.is_none_or(|known| alike(known, until)) => {
-                self.known.end(scope);
+                side.known.end(scope);
                 Ok(())
             }
-            OutcomeResult::Released if self.released.remove(&scope) || self.known.has_ended(scope, until) => {
+            OutcomeResult::Released if side.released.remove(&scope) || side.known.has_ended(scope, until) => {
                 Ok(())
             }
             _ => Err(format!("{told:?}, and nobody asked")),
@@ -67,20 +63,33 @@ impl Run<'_> {
 
     /// What ends within `span` has ended.
     pub(super) fn settle(&mut self, span: Duration) -> Result<(), String> {
-        while let Some((scope, until)) = self.known.next_end(Timestamp::now(), span) {
+        while let Some((at, scope, until)) = self.next_end(span) {
+            let side = &mut self.sides[at];
             if self.daemon.is_none() {
                 // Nobody tells of it.
                 thread::sleep(until.since(Timestamp::now()));
-                self.known.end(scope);
-            } else if self.ending.contains(&scope) {
+                side.known.end(scope);
+            } else if side.ending.contains(&scope) {
                 match self.hear_for(until.plus(SLACK).since(Timestamp::now()))? {
                     Some(told) => self.take_in(&told.body)?,
-                    None => self.known.end(scope),
+                    None => self.sides[at].known.end(scope),
                 }
             } else {
-                self.event().map_err(|why| format!("not told that {scope} has ended: {why}"))?;
+                let backend = side.backend;
+                let what = format!("that {scope} has ended on {backend}");
+                self.event().map_err(|why| format!("not told {what}: {why}"))?;
             }
         }
         Ok(())
+    }
+
+    /// The next end within `span` from now, and on which backend.
+    fn next_end(&self, span: Duration) -> Option<(usize, Prefix, Timestamp)> {
+        let now = Timestamp::now();
+        let ends = (0..).zip(&self.sides).filter_map(|(at, side)| {
+            let (scope, until) = side.known.next_end(now, span)?;
+            Some((at, scope, until))
+        });
+        ends.min_by_key(|(_, _, until)| *until)
     }
 }

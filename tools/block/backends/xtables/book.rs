@@ -2,7 +2,8 @@
 //! tells it who made a change. `unblock` and `flush` write a line into the file that both lock anyway, while they have it
 //! locked; whoever runs reads on from where it was.
 //!
-//! `flush` takes the file away with the lock. Whoever has it open reads its last lines nevertheless.
+//! `flush` takes the file away with the lock, unless the other one of iptables and ipset still has something there: who
+//! flushes both writes both down before it goes. Whoever has it open reads its last lines nevertheless.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,8 +27,8 @@ pub(super) struct Book {
     file: File,
     /// Up to where it has been read.
     read: u64,
-    /// What has been read, and not asked for yet.
-    lines: String,
+    /// What was read, and not told yet.
+    kept: Noticed,
 }
 
 /// What a command decided.
@@ -44,79 +45,76 @@ impl Book {
     pub(super) fn open(lock: &Lock) -> Result<Self, Error> {
         let file = open(lock).map_err(Error::file(lock.path(), "read it"))?;
         let read = file.metadata().map_or(0, |meta| meta.len());
-        Ok(Book { file, read, lines: String::new() })
-    }
-
-    /// Reads on, and from now on in the file that is locked. Whoever locks it may have made it, and then whoever comes next
-    /// writes into that one and takes it away: so this belongs to every lock.
-    fn follow(&mut self, lock: &Lock) -> Result<(), Error> {
-        let mut follow = || -> io::Result<()> {
-            self.read_on()?;
-            let now = open(lock)?;
-            let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-            if place(&now)? != place(&self.file)? {
-                (self.file, self.read) = (now, 0);
-                self.read_on()?;
-            }
-            Ok(())
-        };
-        follow().map_err(Error::file(lock.path(), "read it"))
+        Ok(Book { file, read, kept: Noticed::default() })
     }
 
     /// What was decided on `backend` since it was last asked.
     pub(super) fn decided(&mut self, lock: &Lock, backend: &str) -> Result<Noticed, Error> {
-        self.follow(lock)?;
-        let lines = std::mem::take(&mut self.lines);
-        let mut noticed = Noticed::default();
+        self.keep(lock, backend)?;
+        Ok(std::mem::take(&mut self.kept))
+    }
+
+    /// Reads on, and keeps what was decided until it is asked for.
+    fn keep(&mut self, lock: &Lock, backend: &str) -> Result<(), Error> {
+        let lines = self.read_on(lock).map_err(Error::file(lock.path(), "read it"))?;
         for decision in lines.lines().filter_map(|line| parse(backend, line)) {
             match decision {
-                Decision::Unblock(scope) => noticed.let_in.push((scope, WHO.to_owned())),
+                Decision::Unblock(scope) => self.kept.let_in.push((scope, WHO.to_owned())),
                 Decision::Flush => {
-                    noticed.let_in.clear();
-                    noticed.cleared = Some(Cleared { who: WHO.to_owned(), ..Cleared::default() });
+                    let cleared = Some(Cleared { who: WHO.to_owned(), ..Cleared::default() });
+                    self.kept = Noticed { cleared, ..Noticed::default() };
                 }
             }
         }
-        Ok(noticed)
-    }
-
-    fn read_on(&mut self) -> io::Result<()> {
-        if self.file.metadata()?.len() < self.read {
-            self.read = 0;
-        }
-        self.file.seek(SeekFrom::Start(self.read))?;
-        let mut bytes = Vec::new();
-        self.read += self.file.read_to_end(&mut bytes)? as u64;
-        self.lines.push_str(&String::from_utf8_lossy(&bytes));
         Ok(())
     }
-}
 
-/// The lock, for one who runs.
-pub(super) fn locked(book: &mut Option<Book>) -> Result<Lock, Error> {
-    let lock = lock()?;
-    if let Some(book) = book {
-        book.follow(&lock)?;
+    /// The rest of the file, and all of the one that is locked, if that is another one by now.
+    fn read_on(&mut self, lock: &Lock) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        loop {
+            if self.file.metadata()?.len() < self.read {
+                self.read = 0;
+            }
+            self.file.seek(SeekFrom::Start(self.read))?;
+            self.read += self.file.read_to_end(&mut bytes)? as u64;
+            if !is_gone(&self.file) {
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            (self.file, self.read) = (open(lock)?, 0);
+        }
     }
-    Ok(lock)
 }
 
 /// What was decided on `backend` since it was last asked, for one who looks what stands. Gives the lock back, unless all was
-/// taken away: then nothing is left behind, not even the lock, and there is nothing to look at.
+/// taken away: then there is nothing to look at, and a lock that was made again to look is not left behind.
 pub(super) fn read(
     book: &mut Option<Book>,
     backend: &str,
     lock: Lock,
 ) -> Result<(Noticed, Option<Lock>), Error> {
-    let noticed = match book {
-        Some(book) => book.decided(&lock, backend)?,
-        None => Noticed::default(),
-    };
-    if noticed.cleared.is_some() {
-        lock.remove();
-        return Ok((noticed, None));
+    let Some(book) = book else { return Ok((Noticed::default(), Some(lock))) };
+    let made_again = is_gone(&book.file);
+    let noticed = book.decided(&lock, backend)?;
+    if noticed.cleared.is_none() {
+        return Ok((noticed, Some(lock)));
     }
-    Ok((noticed, Some(lock)))
+    if made_again {
+        lock.remove();
+    }
+    Ok((noticed, None))
+}
+
+/// Reads on, and from now on in the file that is locked, for who changes something and can be let in on it; whether all was
+/// taken away on `backend` since it was last asked: then there is nothing to mend. It is told when it is asked.
+pub(super) fn follow(book: &mut Option<Book>, backend: &str, lock: &Lock) -> Result<bool, Error> {
+    let Some(book) = book else { return Ok(false) };
+    book.keep(lock, backend).map(|()| book.kept.cleared.is_some())
+}
+
+/// Whether something was decided, and not told yet.
+pub(super) fn keeps(book: &Option<Book>) -> bool {
+    book.as_ref().is_some_and(|book| book.kept != Noticed::default())
 }
 
 /// What was decided on `backend`, for one who has heard that something changed. Should the lock not be had, it is only not
@@ -129,7 +127,7 @@ pub(super) fn beside(book: &mut Option<Book>, backend: &str) -> Result<Noticed, 
 }
 
 /// Writes down what is decided on `backend`, while the lock is held.
-pub(super) fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Result<(), Error> {
+fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Result<(), Error> {
     if decisions.is_empty() {
         return Ok(());
     }
@@ -145,6 +143,15 @@ pub(super) fn write(lock: &Lock, backend: &str, decisions: &[Decision]) -> Resul
         file.write_all(decisions.iter().map(line).collect::<String>().as_bytes())
     };
     write().map_err(Error::file(lock.path(), "write it"))
+}
+
+/// Writes down that all of `backend` was taken away, and takes the file away, unless it is `shared` with the other one.
+pub(super) fn close(lock: Lock, backend: &str, shared: bool) -> Result<(), Error> {
+    write(&lock, backend, &[Decision::Flush])?;
+    if !shared {
+        lock.remove();
+    }
+    Ok(())
 }
 
 /// Writes down which of these changes let somebody in. What cannot be written down is undone by whoever runs: so that is
@@ -166,6 +173,11 @@ pub(super) fn write_released(
             *effect = Err(error.clone());
         }
     }
+}
+
+/// Whether somebody has taken it away.
+fn is_gone(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() == 0)
 }
 
 fn open(lock: &Lock) -> io::Result<File> {
@@ -213,25 +225,13 @@ mod tests {
         let noticed = decided();
         assert!(noticed.cleared.is_some(), "{noticed:?}");
         assert_eq!(noticed.let_in, [(scope(9), WHO.to_owned())]);
-    }
-
-    /// Whoever runs makes the file anew when he blocks, and the next command takes that one away.
-    #[test]
-    fn one_flush_after_the_other_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let lock = || Lock::file(directory.path(), "xtables.lock").unwrap();
-        let flush = || {
-            let held = lock();
-            write(&held, "ipset", &[Decision::Flush]).unwrap();
-            held.remove();
-        };
-        let mut book = Book::open(&lock()).unwrap();
+        // One flush after the other, and a block between them.
+        let mut book = Some(book);
         for _ in 0..3 {
-            flush();
-            let held = lock();
-            assert!(book.decided(&held, "ipset").unwrap().cleared.is_some());
-            held.remove();
-            book.follow(&lock()).unwrap();
+            assert!(!follow(&mut book, "ipset", &lock()).unwrap());
+            close(lock(), "ipset", false).unwrap();
+            let (noticed, rest) = read(&mut book, "ipset", lock()).unwrap();
+            assert!(noticed.cleared.is_some() && rest.is_none());
         }
     }
 

@@ -1,7 +1,7 @@
 //! The rules of iptables that ask ipset's sets, in the words in which `iptables -S` lists them. Writes text, runs nothing.
 
-use super::super::place::{DROP, answers};
-use super::super::rules::Rule;
+use super::super::place::{BUILTIN, DROP, answers};
+use super::super::rules::{Rule, Rules};
 use super::elements::{is_of_ports, set, set_of_ports};
 use crate::extent::Extent;
 
@@ -11,6 +11,11 @@ const UNSPARED: &str = "-m conntrack ! --ctstate RELATED,ESTABLISHED ";
 /// Whether a rule asks one of our sets.
 pub(super) fn is_ours(rule: &Rule, ipv4: bool) -> bool {
     rule.value("--match-set").is_some_and(|name| [set(ipv4), set_of_ports(ipv4)].contains(&name))
+}
+
+/// Whether any rule of a family does.
+pub(in super::super) fn has_any(rules: &Rules, ipv4: bool) -> bool {
+    BUILTIN.iter().any(|chain| rules.chain(chain).any(|rule| is_ours(rule, ipv4)))
 }
 
 /// The rules of a builtin chain, as `iptables -S` writes them.

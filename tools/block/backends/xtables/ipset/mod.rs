@@ -24,16 +24,17 @@ use psentry_records::{Prefix, Timestamp};
 
 use self::elements::{Element, LONGEST, set, set_of_ports};
 use self::looking::{Seen, Stood};
+pub(super) use self::matches::has_any;
 use self::matches::{is_ours, rules_of};
 use self::sets::Sets;
-use super::book::{self, Book, Decision};
+use super::book::{self, Book};
 use super::families::{FAMILIES, Filters, by_family};
 use super::hearing::Told;
 use super::listening::Listening;
 use super::order::Order;
 use super::place::{BUILTIN, Placing};
 use super::rules::{Rule, Rules};
-use super::{Filter, LOOK, lock};
+use super::{Filter, LOOK, iptables, lock};
 use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed};
 use crate::error::Error;
 use crate::extent::{Extent, Ports};
@@ -146,10 +147,12 @@ impl Backend for Ipset {
     }
 
     fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
-        let lock = match book::locked(&mut self.book) {
+        let lock = match lock() {
             Ok(lock) => lock,
             Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
         };
+        // What cannot be read is told by the next look.
+        let _ = book::follow(&mut self.book, NAME, &lock);
         let mut effects = by_family(changes, |ipv4, changes| self.apply_family(ipv4, changes, now));
         if self.book.is_none() {
             book::write_released(&lock, NAME, changes, &mut effects);
@@ -173,7 +176,7 @@ impl Backend for Ipset {
         self.hear();
         let mut noticed = Noticed::default();
         let heard = std::mem::take(&mut self.heard);
-        if heard != Told::default() {
+        if heard != Told::default() || book::keeps(&self.book) {
             noticed = book::beside(&mut self.book, NAME)?;
             noticed.damaged = heard.damaged;
         }
@@ -197,7 +200,10 @@ impl Backend for Ipset {
     }
 
     fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
-        let _lock = book::locked(&mut self.book)?;
+        let lock = lock()?;
+        if book::follow(&mut self.book, NAME, &lock)? {
+            return Ok(false);
+        }
         let mut missing = false;
         for ipv4 in self.filters.holding(scopes) {
             missing |= self.set_up(ipv4)?;
@@ -207,9 +213,10 @@ impl Backend for Ipset {
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
         let lock = lock()?;
-        let mut found = Vec::new();
+        let (mut found, mut shared) = (Vec::new(), false);
         for filter in self.filters.all() {
             let rules = filter.rules()?;
+            shared |= iptables::has_any(&rules);
             let ours: Vec<(&str, &Rule)> = BUILTIN
                 .into_iter()
                 .flat_map(|chain| rules.chain(chain).map(move |rule| (chain, rule)))
@@ -226,8 +233,7 @@ impl Backend for Ipset {
             }
         }
         self.stood = [None, None];
-        book::write(&lock, NAME, &[Decision::Flush])?;
-        lock.remove();
+        book::close(lock, NAME, shared)?;
         Ok(Entry::gather(found))
     }
 

@@ -48,6 +48,11 @@ pub(super) fn setup<'a>(extent: Extent, filter: &Filter, rules: &'a Rules) -> Re
     Ok(Placing { commands, gone })
 }
 
+/// Whether one of our chains is there.
+pub(in super::super) fn has_any(rules: &Rules) -> bool {
+    [IN, OUT].iter().any(|chain| rules.has_chain(chain))
+}
+
 /// Whether a rule leads to one of our chains.
 pub(super) fn is_jump(rule: &Rule) -> bool {
     rule.target().is_some_and(|target| [IN, OUT].contains(&target))

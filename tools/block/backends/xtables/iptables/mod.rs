@@ -23,16 +23,17 @@ use psentry_records::{Prefix, Timestamp};
 
 use self::batches::halving;
 use self::blocks::{as_they_are, by_scope, commands};
+pub(super) use self::chains::has_any;
 use self::chains::{is_jump, setup};
 use self::listed::{IN, OUT, entries};
-use super::book::{self, Book, Decision};
+use super::book::{self, Book};
 use super::families::{FAMILIES, Filters, by_family};
 use super::hearing::{Chains, Told};
 use super::listening::Listening;
 use super::order::Order;
 use super::place::{BUILTIN, Placing};
 use super::rules::{Rule, Rules};
-use super::{Filter, LOOK, REST, lock};
+use super::{Filter, LOOK, REST, ipset, lock};
 use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed};
 use crate::error::Error;
 use crate::extent::Extent;
@@ -128,10 +129,12 @@ impl Backend for Iptables {
     }
 
     fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
-        let lock = match book::locked(&mut self.book) {
+        let lock = match lock() {
             Ok(lock) => lock,
             Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
         };
+        // What cannot be read is told by the next look.
+        let _ = book::follow(&mut self.book, NAME, &lock);
         let mut effects = by_family(changes, |ipv4, changes| self.apply_family(ipv4, changes));
         if self.book.is_none() {
             book::write_released(&lock, NAME, changes, &mut effects);
@@ -154,7 +157,7 @@ impl Backend for Iptables {
     fn noticed(&mut self) -> Result<Noticed, Error> {
         let mut noticed = Noticed::default();
         let heard = self.listening.hear(&self.filters, Chains { ours: &[IN, OUT], builtin: &BUILTIN });
-        if heard != Told::default() {
+        if heard != Told::default() || book::keeps(&self.book) {
             noticed = book::beside(&mut self.book, NAME)?;
             (noticed.edited, noticed.damaged) = (heard.edited, heard.damaged);
         }
@@ -180,7 +183,10 @@ impl Backend for Iptables {
     }
 
     fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
-        let _lock = book::locked(&mut self.book)?;
+        let lock = lock()?;
+        if book::follow(&mut self.book, NAME, &lock)? {
+            return Ok(false);
+        }
         let mut missing = false;
         for ipv4 in self.filters.holding(scopes) {
             missing |= self.make_anew(ipv4)?.1;
@@ -190,9 +196,10 @@ impl Backend for Iptables {
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
         let lock = lock()?;
-        let mut found = Vec::new();
+        let (mut found, mut shared) = (Vec::new(), false);
         for filter in self.filters.all() {
             let rules = filter.rules()?;
+            shared |= ipset::has_any(&rules, filter.ipv4);
             found.extend(entries(&rules));
             let jumps: Vec<(&str, &Rule)> = BUILTIN
                 .into_iter()
@@ -205,8 +212,7 @@ impl Backend for Iptables {
             filter.change(&commands)?;
             filter.restore_ground(jumps.into_iter())?;
         }
-        book::write(&lock, NAME, &[Decision::Flush])?;
-        lock.remove();
+        book::close(lock, NAME, shared)?;
         Ok(found)
     }
 

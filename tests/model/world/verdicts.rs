@@ -1,0 +1,100 @@
+//! Verdicts, one by one or together: each backend answers each of them, as far as the model of it says; one that concerns
+//! no backend, since it is over or refused, is answered once.
+
+use super::*;
+
+impl Run<'_> {
+    pub(super) fn write(&mut self, lines: &str) -> Result<(), String> {
+        let stdin = &mut self.daemon.as_mut().unwrap().stdin;
+        stdin.write_all(lines.as_bytes()).map_err(|why| format!("it does not read: {why}"))
+    }
+
+    pub(super) fn number(&mut self) -> u16 {
+        self.number += 1;
+        self.number
+    }
+
+    /// Something that changes nothing; answered after all that came before it, and all that was to be put back.
+    pub(super) fn fence(&mut self) -> Result<(), String> {
+        let number = self.number();
+        let verdict = "\"verdict\":{\"action\":\"unblock\",\"scope\":\"192.0.2.250\"}";
+        self.write(&format!(
+            "{{\"timestamp\":\"{}\",\"dest_port\":{number},\"event_type\":\"verdict\",{verdict}}}\n",
+            Timestamp::now()
+        ))?;
+        self.answers(&[number], usize::MAX).map(drop)
+    }
+
+    pub(super) fn say(&mut self, say: &Say) -> Result<(), String> {
+        self.running()?;
+        let number = self.number();
+        let (line, asked) = say.line(number);
+        let before = Timestamp::now();
+        let mut may: Vec<Vec<OutcomeResult>> =
+            self.sides.iter().map(|side| side.known.answers(&asked, before)).collect();
+        self.write(&line)?;
+        let told = self.answers(&[number], usize::MAX)?;
+        let after = Timestamp::now();
+        for (side, may) in self.sides.iter_mut().zip(&mut may) {
+            may.extend(side.known.answers(&asked, after));
+            let to_it =
+                |told: &&Outcome| told.body.backend.as_deref().is_none_or(|name| name == side.backend);
+            let told = told.iter().find(to_it).map(|told| &told.body);
+            if !told.is_some_and(|told| may.contains(&told.result)) {
+                return Err(format!("{told:?}, and was to be one of {may:?} on {}", side.backend));
+            }
+            side.known.take(&asked, after);
+        }
+        Ok(())
+    }
+
+    fn lines(&mut self, says: &[Say]) -> (String, Vec<u16>, Vec<Asked>) {
+        let (mut lines, mut numbers, mut all) = (String::new(), Vec::new(), Vec::new());
+        for say in says {
+            let number = self.number();
+            let (line, asked) = say.line(number);
+            lines.push_str(&line);
+            numbers.push(number);
+            all.push(asked);
+        }
+        (lines, numbers, all)
+    }
+
+    pub(super) fn burst(&mut self, says: &[Say]) -> Result<(), String> {
+        self.running()?;
+        let (lines, numbers, all) = self.lines(says);
+        self.write(&lines)?;
+        self.answers(&numbers, usize::MAX)?;
+        let now = Timestamp::now();
+        for side in &mut self.sides {
+            all.iter().for_each(|asked| side.known.take(asked, now));
+        }
+        Ok(())
+    }
+
+    /// Of each scope whatever the last confirmed verdict left may stand, or any later one.
+    pub(super) fn burst_and_kill(&mut self, says: &[Say], after: usize) -> Result<(), String> {
+        self.running()?;
+        let (lines, numbers, all) = self.lines(says);
+        self.write(&lines)?;
+        let mut told = self.answers(&numbers, after)?;
+        told.extend(self.end(Signal::SIGKILL)?);
+        let now = Timestamp::now();
+        for side in &mut self.sides {
+            // What is answered without a backend was never done, and does not tell that anything before it was.
+            let confirmed = told.iter().filter(|told| told.body.backend.as_deref() == Some(side.backend));
+            let confirmed: BTreeSet<u16> = confirmed.filter_map(|told| told.common.dest_port).collect();
+            let mut known = side.known.clone();
+            for (number, asked) in numbers.iter().zip(&all) {
+                let before = known.blocks.get(&asked.scope).copied();
+                known.take(asked, now);
+                let may = side.open.entry(asked.scope).or_insert_with(|| vec![before]);
+                if confirmed.contains(number) {
+                    may.clear();
+                }
+                may.push(known.blocks.get(&asked.scope).copied());
+            }
+        }
+        Ok(())
+    }
+}
