@@ -162,6 +162,14 @@ impl Ledger {
         }
     }
 
+    /// On one of several backends `scope` is shut out as `is`. What the others hold is not known to be shorter: to believe
+    /// too much only has each of them asked, but to believe too little would have a shorter block take the place of a longer.
+    pub fn hear(&mut self, scope: Prefix, is: &Block) {
+        if let Some(stands) = self.blocks.get(&scope) {
+            self.put(scope, stands.joined(is));
+        }
+    }
+
     /// Whether `scope` is to be shut out at the moment `now`.
     #[must_use]
     pub fn holds(&self, scope: Prefix, now: Timestamp) -> bool {

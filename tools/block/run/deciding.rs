@@ -29,7 +29,11 @@ impl Stage {
             return self.reporter.outcome(Some(&verdict.common), outcome);
         }
         for Found { scope, was, is } in self.workers.iter().flat_map(|worker| worker.inbox.found()) {
-            self.ledger.correct(scope, &was, is);
+            if self.workers.len() == 1 {
+                self.ledger.correct(scope, &was, is);
+            } else {
+                self.ledger.hear(scope, &is);
+            }
         }
         if let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) {
             self.ledger.let_in(|scope| allowed.touches(scope));

@@ -105,11 +105,11 @@ impl Worker {
                     self.inbox.tell(Found { scope, was, is: is.clone() });
                     Wish::Block(is)
                 }
-                (Wish::Block(asked), Some(stands)) => Wish::Block(match self.schedule.get(scope) {
+                (Wish::Block(asked), Some(_)) => Wish::Block(match self.schedule.get(scope) {
                     Some(plan) if plan.block.covers(&asked) => plan.block.clone(),
                     Some(plan) => plan.block.joined(&asked),
-                    // Another backend held it from an earlier run.
-                    None => stands,
+                    // What another backend holds, or this one held before, says nothing about this one.
+                    None => asked,
                 }),
                 (wish, _) => wish,
             };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use psentry_records::{OutcomeResult, Prefix, Timestamp};
 
 use super::Worker;
-use crate::backend::{Block, Cleared, Count, Entry, Noticed};
+use crate::backend::{Block, Cleared, Entry, Noticed};
 use crate::inbox::Found;
 use crate::worker::schedule::{Plan, State};
 
@@ -40,8 +40,9 @@ impl Worker {
             return;
         }
         let should = self.schedule.standing(Timestamp::now().plus(SLACK));
+        // As long as there is anything: what is about to end may be let in, too.
         let looked =
-            if should == Count::default() { Ok(Noticed::default()) } else { self.backend.look(should) };
+            if self.schedule.is_empty() { Ok(Noticed::default()) } else { self.backend.look(should) };
         match looked {
             Ok(mut noticed) => {
                 // What the kernel ended before its time nobody let in.

@@ -178,7 +178,10 @@ impl Backend for Ipset {
         let heard = std::mem::take(&mut self.heard);
         if heard != Told::default() || book::keeps(&self.book) {
             noticed = book::beside(&mut self.book, NAME)?;
-            noticed.damaged = heard.damaged;
+            // What our own flush took away is not damaged.
+            if noticed.cleared.is_none() {
+                noticed.damaged = heard.damaged;
+            }
         }
         noticed.told = self.listening.take();
         noticed.told.extend(self.order.take());

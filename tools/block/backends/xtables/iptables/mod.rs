@@ -159,7 +159,10 @@ impl Backend for Iptables {
         let heard = self.listening.hear(&self.filters, Chains { ours: &[IN, OUT], builtin: &BUILTIN });
         if heard != Told::default() || book::keeps(&self.book) {
             noticed = book::beside(&mut self.book, NAME)?;
-            (noticed.edited, noticed.damaged) = (heard.edited, heard.damaged);
+            // What our own flush took away is not damaged.
+            if noticed.cleared.is_none() {
+                (noticed.edited, noticed.damaged) = (heard.edited, heard.damaged);
+            }
         }
         noticed.told = self.listening.take();
         noticed.told.extend(self.order.take());
