@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 use psentry_records::{Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_stage::{Exit, Failure};
 
 use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::people::take_back;
+use crate::people::{commanded, remark, show, take_back};
 use crate::recall::Recall;
 use crate::report::body;
 use crate::start::guard;
@@ -84,6 +86,15 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
             trouble = worst(trouble.take(), error);
             false
         });
+        if holds
+            && commanded::is_left(flags, which)
+            && let Some(outcome) = commanded::end(flags, scope)
+        {
+            trouble = commanded::trouble(std::slice::from_ref(&outcome))
+                .map_or(trouble.take(), |error| worst(trouble.take(), error));
+            outcomes.push(outcome);
+            continue;
+        }
         let change = Change { scope, wish: Wish::Release(Block::default()) };
         let tried = backend.filter(|_| holds || chosen).map(|mut backend| {
             backend.apply(&[change], Timestamp::now()).pop().unwrap_or(Ok(Effect::WasNotThere))
@@ -96,7 +107,7 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
             }
             None => continue,
             Some(Ok(Effect::WasNotThere)) => {
-                say(&format!("{scope} was not blocked on {name}"));
+                remark(&format!("{scope} was not blocked on {name}"));
                 outcome.result = OutcomeResult::Already;
             }
             Some(Err(error)) => {
@@ -114,22 +125,23 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
     }
     // What could not be read may well block it.
     if outcomes.is_empty() && trouble.is_none() {
-        say(&format!("{scope} was not blocked"));
+        remark(&format!("{scope} was not blocked"));
         outcomes.push(body(Action::Unblock, scope, None, OutcomeResult::Already));
     }
     for (name, other) in near.into_iter().filter(|(_, other)| *other != scope) {
         say(&format!("{name} still blocks {other}, which {scope} overlaps"));
     }
-    print(&lines(outcomes, host))?;
+    show(outcomes, host)?;
     trouble.map_or(Ok(()), Err)
 }
 
-/// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made.
-pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
+/// Ends all blocks, forgets what is remembered, and takes away whatever psentry-block made. What a command of the
+/// administrator's made is left to a running psentry-block; `soon`: it is not waited for, and its answer only so long.
+pub(crate) fn flush(flags: &Flags, soon: Option<Instant>, host: Option<&str>) -> Result<(), Error> {
     let (readers, mut trouble) = readers(flags);
     let recall = Recall::of(flags);
     let mut outcomes = Vec::new();
-    for (which, reader) in readers {
+    for (which, mut reader) in readers {
         let remembered = recall.blocks(which).and_then(|blocks| {
             recall.let_in(which, &blocks.keys().copied().collect::<Vec<_>>())?;
             Ok(blocks)
@@ -138,12 +150,35 @@ pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
             trouble = worst(trouble.take(), error);
             HashMap::new()
         });
+        let mut by_another = Vec::new();
+        let stands = |(backend, entries): &mut (Box<dyn Backend>, Vec<Entry>)| {
+            !entries.is_empty() || backend.unsure().is_ok_and(|unsure| !unsure.is_empty())
+        };
+        if commanded::is_left(flags, which) && reader.as_mut().is_some_and(stands) {
+            if let Some(until) = soon {
+                let left = until.saturating_duration_since(Instant::now());
+                if commanded::end_all_soon(flags, left) {
+                    let name = which.name();
+                    say(&format!("{name}: the running psentry-block lets in whom its command shut out"));
+                    continue;
+                }
+            } else {
+                let (ended, unfinished) = commanded::end_all(flags).unwrap_or_default();
+                outcomes.extend(ended.iter().cloned());
+                by_another = ended;
+                if let Some(error) = unfinished {
+                    trouble = worst(trouble, error);
+                    continue;
+                }
+            }
+        }
         let removed = reader.map_or_else(|| Ok(Vec::new()), |(mut backend, _)| backend.remove());
         let ended = match removed {
             Ok(entries) => {
                 let mut ended: BTreeMap<Prefix, _> =
                     remembered.into_iter().map(|(scope, block)| (scope, block.until)).collect();
                 ended.extend(entries.into_iter().map(|entry| (entry.scope, entry.until)));
+                ended.retain(|scope, _| by_another.iter().all(|outcome| outcome.scope != *scope));
                 ended
             }
             Err(error) => {
@@ -156,7 +191,7 @@ pub(crate) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
             ..body(Action::Block, scope, Some(which.name()), OutcomeResult::Released)
         }));
     }
-    print(&lines(outcomes, host))?;
+    show(outcomes, host)?;
     trouble.map_or(Ok(()), Err)
 }
 
@@ -187,6 +222,7 @@ pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
     let chosen = flags.chosen();
     let mut readers = Vec::new();
     let mut trouble: Option<Error> = None;
+    let (mut read_well, mut forbidden) = (Vec::new(), Vec::new());
     for which in if chosen.is_empty() { Which::REAL.to_vec() } else { chosen.clone() } {
         let read = || -> Result<_, Error> {
             let mut backend = backends::open(which, flags)?;
@@ -194,10 +230,17 @@ pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
             Ok((backend, entries))
         };
         let reader = match read() {
-            Ok(reader) => Some(reader),
+            Ok(reader) => {
+                read_well.push(which.name());
+                Some(reader)
+            }
             // What is not there, or what the machine does not support, holds nothing.
             Err(error) if chosen.is_empty() && error.is_unsupported() => None,
             // Nothing was read, and it may hold anything.
+            Err(error) if error.exit() == Exit::NoPermission => {
+                forbidden.push(which.name());
+                None
+            }
             Err(error) => {
                 trouble = worst(trouble, error);
                 None
@@ -205,7 +248,26 @@ pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
         };
         readers.push((which, reader));
     }
+    if !forbidden.is_empty() {
+        let rest =
+            if read_well.is_empty() { String::new() } else { format!("; only {} could", listed(&read_well)) };
+        let why = format!(
+            "run this as root: {} cannot be read without CAP_NET_ADMIN and the right to its files{rest}",
+            listed(&forbidden)
+        );
+        let forbidden = Some(Error::Forbidden(why));
+        trouble = trouble.map_or(forbidden.clone(), |error| worst(forbidden, error));
+    }
     (readers, trouble)
+}
+
+/// Names as people list them.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        [] => String::new(),
+    }
 }
 
 /// Outcomes as lines.
@@ -231,9 +293,10 @@ pub(crate) fn print(text: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The error that the program ends with: the first one. Others are told at once.
+/// The error that the program ends with: the first one. Others are told at once, but not twice that a right is missing.
 pub(crate) fn worst(trouble: Option<Error>, error: Error) -> Option<Error> {
-    if trouble.is_some() {
+    let forbidden = |error: &Error| error.exit() == Exit::NoPermission;
+    if trouble.as_ref().is_some_and(|trouble| !forbidden(trouble) || !forbidden(&error)) {
         say(&error.to_string());
     }
     trouble.or(Some(error))

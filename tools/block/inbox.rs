@@ -1,8 +1,7 @@
 //! What waits for one backend: at most one change for a scope, the latest, so that a slow backend never holds up
 //! reading, and what waits is bounded by the number of scopes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,9 +11,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 
 use crate::backend::{Block, Wish};
-use crate::brake::Holding;
 use crate::control::Answers;
 use crate::error::Error;
+use crate::room::Held;
 
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the
 /// newest ones are.
@@ -77,10 +76,12 @@ pub(crate) struct Ask {
 /// What a worker is asked to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tell {
-    /// How its backend is; and that the brake holds, which the main loop knows.
-    Status(Option<Holding>),
-    /// Which blocks that it is to make hold this address.
-    Why(IpAddr),
+    /// How its backend is; and what holds back new blocks, which the main loop knows.
+    Status(Held),
+    /// Which blocks that it is to make overlap this.
+    Why(Prefix),
+    /// Whom it let in: all whom it shuts out.
+    LetIn,
 }
 
 /// How the work ends.
@@ -155,6 +156,28 @@ impl Inbox {
     /// What people want to know since the last call.
     pub(crate) fn questions(&self) -> Vec<(Tell, Answers)> {
         std::mem::take(&mut self.lock().questions)
+    }
+
+    /// The blocks that wait and overlap `scope`.
+    pub(crate) fn around(&self, scope: Prefix) -> Vec<(Prefix, Block)> {
+        let waiting = self.lock();
+        let held = waiting.scopes.iter().filter(|(other, _)| scope.overlaps(**other));
+        let block = |(scope, pending): (&Prefix, &Pending)| match &pending.wish {
+            Wish::Block(block) => Some((*scope, block.clone())),
+            Wish::Release(_) => None,
+        };
+        held.filter_map(block).collect()
+    }
+
+    /// The scopes that wait to be blocked, and those that wait to be let in.
+    pub(crate) fn scopes(&self, now: Timestamp) -> (HashSet<Prefix>, HashSet<Prefix>) {
+        let waiting = self.lock();
+        let over = |pending: &Pending| matches!(&pending.wish, Wish::Block(block) if block.is_over(now));
+        let wanted = waiting.scopes.iter().filter(|(_, pending)| !over(pending));
+        let (block, release): (Vec<_>, Vec<_>) =
+            wanted.partition(|(_, pending)| matches!(pending.wish, Wish::Block(_)));
+        let scopes = |some: Vec<(&Prefix, &Pending)>| some.into_iter().map(|(scope, _)| *scope).collect();
+        (scopes(block), scopes(release))
     }
 
     /// Takes note that everybody was let in.

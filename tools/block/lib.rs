@@ -3,12 +3,13 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `run.rs`, `start.rs`, `ready.rs` | flags; the main loop; how it starts, and when it is ready |
+//! | `cli.rs`, `help.rs` | flags; what of them the help of each command offers |
+//! | `run.rs`, `start.rs`, `ready.rs` | the main loop; how it starts, and when it is ready |
 //! | `braking.rs` | what the main loop says of the brake |
 //! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
 //! | `extent.rs`, `ports.rs` | how far a block reaches, and which backend can do that; blocks of single ports |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
-//! | `sessions.rs`, `brake.rs` | decisions, too: who is logged in; how many new blocks are too many |
+//! | `sessions.rs`, `brake.rs`, `room.rs` | decisions, too: who is logged in; how many new blocks, and blocks, are too many |
 //! | `pace.rs` | one more: how soon what others took away is put back |
 //! | `surroundings.rs`, `logind.rs`, `allow.rs` | what the guard saw last of this machine; whom it leaves alone |
 //! | `worker.rs`, `inbox.rs`, `report.rs` | the thread of a backend, what waits for it, what it says |
@@ -32,6 +33,7 @@ mod effort;
 mod error;
 pub mod extent;
 pub mod guard;
+mod help;
 mod inbox;
 pub mod ledger;
 mod left;
@@ -47,6 +49,7 @@ pub mod ports;
 mod ready;
 mod recall;
 mod report;
+mod room;
 mod run;
 mod schedule;
 mod sessions;
@@ -55,4 +58,5 @@ mod surroundings;
 mod worker;
 
 pub use error::Error;
+pub use help::Line;
 pub use run::run;

@@ -16,7 +16,7 @@ use crate::backend::told;
 use crate::cli::Flags;
 use crate::error::Error;
 use crate::lock::{like_its_directory, make_directory, runtime_directory};
-use crate::note::moment;
+use crate::note::second;
 use crate::recall::Recall;
 
 /// What the file is called.
@@ -59,6 +59,16 @@ impl Panic {
     /// The order that holds now, if one does: any file of that name is one, whatever it says.
     pub(crate) fn holds(&self) -> Option<Order> {
         self.files.iter().find(|file| fs::symlink_metadata(file).is_ok()).map(|file| read(file))
+    }
+
+    /// Why it cannot be told whether one holds; `None`: it can.
+    pub(crate) fn unknown(&self) -> Option<Error> {
+        let looked = self.files.iter().map(|file| (file, fs::symlink_metadata(file)));
+        let unseen = |(file, looked): (&PathBuf, io::Result<_>)| {
+            let why = looked.err().filter(|why| !is_absent(why))?;
+            Some(Error::file(file, "tell whether a panic holds")(why))
+        };
+        looked.filter_map(unseen).next()
     }
 
     /// Gives the order.
@@ -108,7 +118,7 @@ impl Order {
         let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         format!(
             "a panic holds since {}, declared by {}{reason}: nobody is blocked until 'psentry-block resume'",
-            moment(self.timestamp),
+            second(self.timestamp),
             self.by
         )
     }

@@ -20,6 +20,7 @@ use crate::ledger::{Decision, Ledger};
 use crate::panic::Panic;
 use crate::people;
 use crate::report::{Reporter, body};
+use crate::room::Room;
 use crate::start::start;
 use crate::surroundings::Guard;
 
@@ -45,12 +46,12 @@ pub fn run(flags: Flags) -> Result<(), Error> {
     match &flags.command {
         Some(Command::List) => commands::list(&flags, host.as_deref()),
         Some(Command::Unblock { scope }) => commands::unblock(&flags, *scope, host.as_deref()),
-        Some(Command::Flush) => commands::flush(&flags, host.as_deref()),
+        Some(Command::Flush) => commands::flush(&flags, None, host.as_deref()),
         Some(Command::Block { scope, span, reason }) => {
             people::block(&flags, *scope, *span, reason.as_deref(), host.as_deref())
         }
         Some(Command::Status) => people::status(&flags),
-        Some(Command::Why { addr }) => people::why(&flags, *addr, host.as_deref()),
+        Some(Command::Why { scope }) => people::why(&flags, *scope, host.as_deref()),
         Some(Command::Panic { reason }) => people::panic(&flags, reason.as_deref(), host.as_deref()),
         Some(Command::Resume) => people::resume(&flags),
         None => start(&flags, host)?.run(flags.release),
@@ -68,6 +69,8 @@ pub(crate) struct Stage {
     pub(crate) allowed: u64,
     pub(crate) brake: Option<Brake>,
     pub(crate) most: usize,
+    /// Who was turned down for want of room.
+    pub(crate) room: Room,
     /// Whether what is read is written, too.
     pub(crate) pass: bool,
     /// Where people reach it, if they do.
@@ -208,6 +211,7 @@ impl Stage {
         match decision {
             Decision::Nothing => return,
             Decision::Block(block) => {
+                self.room.had(Instant::now());
                 if let Some(why) = new.then(|| self.hold(scope)).flatten() {
                     outcome.error = Some(why);
                     return self.reporter.outcome(Some(&verdict.common), outcome);
@@ -231,6 +235,11 @@ impl Stage {
             Decision::Refused(_) if unknown.is_some() => {
                 outcome.result = OutcomeResult::Failed;
                 outcome.error = unknown;
+            }
+            Decision::Full(why) => {
+                self.room.turned_down(1, Instant::now());
+                self.reporter.say(&format!("refused: {why}"));
+                outcome.error = Some(why);
             }
             Decision::Refused(why) => {
                 self.reporter.say(&format!("refused: {why}"));

@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use psentry_stage::{Intake, Signals, parse_ports};
 
@@ -22,6 +23,7 @@ use crate::memory::Memory;
 use crate::panic::Panic;
 use crate::ready::Ready;
 use crate::report::Reporter;
+use crate::room::Room;
 use crate::run::{Hired, Stage};
 use crate::surroundings::Guard;
 use crate::worker::Worker;
@@ -54,9 +56,22 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     let ledger = Ledger::new(flags.max_blocks).shutting(Extent::of(flags).ports);
     let (ledger, brake) = (ledger, flags.brake.map(Brake::new));
     let (workers, most, pass, allowed) = (Vec::new(), flags.max_blocks, flags.pass, 0);
-    let (panic, over) = (Panic::of(flags), false);
-    let mut stage =
-        Stage { intake, reporter, ledger, workers, guard, allowed, brake, most, pass, control, over, panic };
+    let (panic, over, room) = (Panic::of(flags), false, Room::default());
+    let mut stage = Stage {
+        intake,
+        reporter,
+        ledger,
+        workers,
+        guard,
+        allowed,
+        brake,
+        most,
+        room,
+        pass,
+        control,
+        over,
+        panic,
+    };
     // A command takes as long as it likes, and no boot waits for that. One more: this start itself.
     let waited_for = |which: Which| which != Which::Exec;
     let ready =
@@ -97,7 +112,7 @@ fn hire(
     let opened = state.map(|state| Memory::open(state, which.name(), &stage.reporter)).transpose()?;
     let (mut memory, remembered) = opened.unzip();
     let mut left = Left::compare(backend.prepare()?, backend.unsure()?, remembered);
-    let Stage { ledger, guard, reporter, panic, .. } = stage;
+    let Stage { ledger, guard, reporter, panic, room, .. } = stage;
     let held = panic.holds().map(|order| order.sentence());
     if let Some(why) = &held {
         reporter.tell(&format!("{}: {why}", which.name()));
@@ -136,6 +151,7 @@ fn hire(
             which.name(),
             flags.max_blocks
         ));
+        room.turned_down(over, Instant::now());
     }
     left.missing = missing;
     let inbox = Arc::new(Inbox::new()?);

@@ -5,6 +5,7 @@ mod answers;
 mod ending;
 mod healing;
 mod jobs;
+mod letting_in;
 mod noticing;
 mod opening;
 mod remembering;
@@ -65,8 +66,11 @@ pub(crate) struct Worker {
     parting: bool,
     /// Where it is looked whether a panic holds.
     panic: Panic,
-    /// Since when it works, and what was last put back when, for people who ask.
-    began: Timestamp,
+    /// Why it cannot be read what stands, once that was told; and whether that is so until somebody changes it.
+    unread: Option<String>,
+    waits_for_mending: bool,
+    /// When something that is wanted last did not stand, and what was last put back when, for people who ask.
+    short: Timestamp,
     repaired: Option<(Timestamp, String)>,
 }
 
@@ -132,7 +136,9 @@ impl Worker {
             missing,
             parting: false,
             panic: Panic::default(),
-            began: now,
+            unread: None,
+            waits_for_mending: false,
+            short: now,
             repaired: None,
         };
         for scope in left.news {
@@ -178,6 +184,7 @@ impl Worker {
 
     /// Does some of what is due and what arrived, ends first: however much arrives or fails, no end is late for it.
     fn round(&mut self, arrived: Vec<(Prefix, Pending)>) {
+        let short = self.is_short();
         self.look_at_the_clock();
         self.guard.glance();
         self.spare();
@@ -192,6 +199,7 @@ impl Worker {
         self.due(&decided, false);
         // What slipped in before the panic was seen.
         self.open_up();
+        self.look_whether_short(short);
     }
 
     /// Clocks are set, and machines sleep.

@@ -167,18 +167,19 @@ impl Desk {
 }
 
 /// What is said of a backend that has not answered in time.
-struct Late(Option<psentry_records::Verdict>);
+struct Late(Option<psentry_records::Verdict>, Duration);
 
 impl Late {
     fn of(question: &Question) -> Self {
         match question {
-            Question::Verdict(verdict) => Late(Some((**verdict).clone())),
-            Question::Status | Question::Why(_) => Late(None),
+            Question::Verdict(verdict) => Late(Some((**verdict).clone()), DOING),
+            Question::LetIn(..) => Late(None, DOING),
+            Question::Status | Question::Why(_) => Late(None, TELLING),
         }
     }
 
     fn limit(&self) -> Duration {
-        if self.0.is_some() { DOING } else { TELLING }
+        self.1
     }
 
     fn line(&self, backend: &str) -> Vec<u8> {

@@ -68,7 +68,7 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
     let inner = directory.path().join("state");
     fs::write(&inner, "in the way").unwrap();
     let (mut memory, remembered) = open(&inner);
-    assert!(remembered.is_empty() && memory.shared.lock().failing);
+    assert!(remembered.is_empty() && memory.trouble().is_some());
     for (number, block) in [(1, Some(block())), (2, Some(block())), (1, None)] {
         memory.note(scope(number), block.as_ref());
         memory.commit();

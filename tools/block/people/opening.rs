@@ -1,5 +1,7 @@
-//! `panic` and `resume`: everybody is let in at once, and stays in. A psentry-block that hangs is not asked, and no lock
-//! is waited for that it may hold for ever.
+//! `panic` and `resume`: everybody is let in at once, and stays in. A psentry-block that hangs holds it up no longer
+//! than a second, nor does a lock that it may hold for ever.
+
+use std::time::Instant;
 
 use psentry_records::Prefix;
 
@@ -12,11 +14,13 @@ use crate::recall::Recall;
 
 /// Lets everybody in, and blocks nobody until [`resume`].
 pub(crate) fn panic(flags: &Flags, reason: Option<&str>, host: Option<&str>) -> Result<(), Error> {
+    // What must not be held up waits no longer than it does for a lock.
+    let until = Instant::now() + lock::BOLD_LIMIT;
     lock::go_on_without();
     // First the order: from here on nothing that waits slips in. Whatever fails, everybody is let in.
     let panic = Panic::of(flags);
     let declared = panic.declare(&Order::now(reason));
-    let opened = flush(flags, host);
+    let opened = flush(flags, Some(until), host);
     match (panic.holds(), &opened) {
         (None, _) => say("the panic does not hold: whoever is convicted next is blocked"),
         (Some(_), Ok(())) => say("everybody is let in, and nobody is blocked until 'psentry-block resume'"),
@@ -32,6 +36,9 @@ pub(crate) fn panic(flags: &Flags, reason: Option<&str>, host: Option<&str>) -> 
 pub(crate) fn resume(flags: &Flags) -> Result<(), Error> {
     let panic = Panic::of(flags);
     let Some(order) = panic.holds() else {
+        if let Some(unknown) = panic.unknown() {
+            return Err(unknown);
+        }
         say("there is no panic; nothing to resume");
         return Ok(());
     };

@@ -15,7 +15,7 @@ use crate::report::body;
 /// stand. Comes after what stood was let in: that waits for nobody.
 pub(crate) fn take_back(flags: &Flags, scope: Prefix) -> Vec<OutcomeBody> {
     let path = control::path(flags);
-    let wanted = ask(&path, &What::Why(scope.addr()), TELLING).map(|lines| {
+    let wanted = ask(&path, &What::Why(scope), TELLING).map(|lines| {
         let wanted = lines.iter().filter_map(|line| match Record::parse(line) {
             Ok(Record::Outcome(outcome)) => Some(outcome.body),
             _ => None,
