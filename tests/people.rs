@@ -2,8 +2,10 @@
 //! rights, and while it hangs.
 
 mod booted;
+mod commanded;
 mod control;
 mod panic;
+mod truth;
 
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -99,7 +101,7 @@ fn by_hand_what_fails_says_so() {
     assert_eq!(outcomes(&output)[0].result, OutcomeResult::Failed);
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("\"failing\":1") && text.contains("enforced 0 of 1"), "{text}");
+    assert!(text.contains("\"failing\":1") && text.contains("enforced: exec 0 of 1"), "{text}");
     let found = outcomes(&run(&lab, &state, &["why", SCANNER[0], "--backend", "exec", "--exec", "true"]));
     assert!(
         found.len() == 1 && found[0].error.as_ref().is_some_and(|why| why.contains("exit status")),
@@ -187,7 +189,7 @@ fn by_hand_without_a_running_one_it_is_done_and_remembered() {
     // After a reboot it is wanted, and does not stand.
     let lab = Lab::new();
     let (code, text) = told(&run(&lab, &state, &["status"]));
-    assert!(code == Some(1) && text.contains("enforced 0 of 1"), "{text}");
+    assert!(code == Some(1) && text.contains("enforced: nft 0 of 1"), "{text}");
     let output = run(&lab, &state, &["why", SCANNER[0]]);
     assert_eq!(outcomes(&output)[0].result, OutcomeResult::Failed, "it does not stand");
     let (mut block, _stdin) = asked(&lab, &state, &["--backend", "nft"]);
@@ -203,6 +205,7 @@ fn why_not() {
     let (code, text) = told(&run(&lab, &state, &["why", SCANNER[0]]));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("203.0.113.7 is not blocked; nothing keeps a verdict from blocking it"), "{text}");
+    assert!(text.contains("as this command can tell, for no psentry-block answers at /run/psentry/control"));
     let (code, text) = told(&run(&lab, &state, &["why", GUARD[0]]));
     assert!(code == Some(1) && text.contains("an address of this machine"), "{text}");
     assert_eq!(run(&lab, &state, &["why", "nowhere"]).status.code(), Some(64));
@@ -240,14 +243,17 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
     lab.guard.sh("nft flush ruleset");
     block.complaint("put back within");
     let (code, text) = status();
-    assert!(code == Some(0) && text.contains("\"repair\":\"2 blocks, "), "{text}");
+    assert!(
+        code == Some(0) && text.contains("\"repair\":\"the ruleset of psentry and 2 blocks, which 'nft'"),
+        "{text}"
+    );
     let table = lab.guard.sh(&format!(
         "script -qec '{} status {} {}' /dev/null",
         bin("psentry-block"),
         CONTROL[0],
         CONTROL[1]
     ));
-    assert!(table.contains("enforced 2 of 2") && !table.contains('{'), "{table}");
+    assert!(table.contains(" 2 of 2 ") && !table.contains('{'), "{table}");
     // Stopped: nobody answers, and that is said in time.
     block.signal(Signal::SIGSTOP);
     let began = Instant::now();
@@ -268,7 +274,7 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
     assert!(code == Some(1) && text.contains("\"daemon\":\"dead\""), "{text}");
     lab.guard.sh("nft delete table inet psentry");
     let (code, text) = status();
-    assert!(code == Some(1) && text.contains("enforced 0 of 3"), "{text}");
+    assert!(code == Some(1) && text.contains("enforced: nft 0 of 3"), "{text}");
 }
 
 /// Whoever may not is told what it takes.
@@ -290,6 +296,10 @@ fn without_rights_every_command_says_what_it_takes() {
         assert_eq!(code, Some(77), "{line:?}: {text}");
         assert!(text.contains("CAP_NET_ADMIN"), "{line:?}: {text}");
     }
+    // Said once, however much of it there is, and what could be read.
+    let (code, text) = told(&lab.guard.run(&["unshare", "--user", bin("psentry-block"), "list"]));
+    let right = text.contains("run this as root") && text.contains("CAP_NET_ADMIN") && text.contains("could");
+    assert!(code == Some(77) && right && text.lines().count() == 1, "{text}");
     // Help is for everybody, and short; a wrong word is a mistake of the command line.
     for command in ["block", "status", "why", "panic", "resume"] {
         assert!(lab.guard.ok(&["unshare", "--user", bin("psentry-block"), command, "--help"]));

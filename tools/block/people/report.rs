@@ -25,12 +25,12 @@ pub(crate) struct Report {
     /// How many of those stand, read from where they stand; absent: that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) standing: Option<usize>,
-    /// How many of those that are wanted have not been tried yet, for the backend has not got to them.
-    pub(crate) queued: usize,
     /// How many failed and are tried again.
     pub(crate) failing: usize,
     /// How many are made once somebody has logged out.
     pub(crate) waiting: usize,
+    /// How many of those that are wanted have not been tried yet, for the backend has not got to them.
+    pub(crate) queued: usize,
     /// The latest failure, and when that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
