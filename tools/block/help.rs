@@ -8,34 +8,32 @@ use crate::cli::Flags;
 /// A flag, and what it says of itself.
 type Said = (&'static str, &'static str);
 
+const FILE: Said = ("hosts_deny", "The file of hosts-deny");
+const ROLL: Said = ("exec_roll", "The roll of exec [default: /run/psentry-block/exec.jsonl]");
+const TIMEOUT: Said = ("exec_timeout", "How long a command may take");
+const STATE: Said = ("state", "Memory [default: /var/lib/psentry-block, if there]");
+const CONTROL: Said = ("control", "Its socket [default: /run/psentry-block/control]");
+const HOST: Said = ("host", "Field 'host' [default: this machine's name]");
+
 /// Those that say where blocks stand.
-const PLACES: [Said; 3] = [
-    ("backend", "Only there; may be given several times [default: every backend that this machine has]"),
-    ("hosts_deny", "The file of the backend hosts-deny"),
-    ("exec_roll", "Where it is kept what commands have blocked [default: /run/psentry-block/exec.jsonl]"),
-];
+const PLACES: [Said; 3] =
+    [("backend", "Only there; repeatable [default: every backend that this machine has]"), FILE, ROLL];
 
 /// Those that say how a command's block ends.
 const UNDOING: [Said; 2] = [
-    ("exec_undo", "The command that ends what a command blocked [default: a running psentry-block knows]"),
-    ("exec_timeout", "How long it may take"),
+    ("exec_undo", "The command that ends what exec blocked [default: left to the psentry-block that runs]"),
+    TIMEOUT,
 ];
 
 /// Those that say how to block where no psentry-block runs.
 const BLOCKING: [Said; 6] = [
-    ("backend", "How to block if no psentry-block answers; may be given several times [default: nft]"),
-    ("hosts_deny", "The file of the backend hosts-deny"),
-    ("exec", "The command that blocks, for the backend exec"),
+    ("backend", "How, if no psentry-block answers; repeatable [default: nft]"),
+    FILE,
+    ("exec", "The command that blocks, for exec"),
     ("exec_undo", "The command that ends a block"),
-    ("exec_timeout", "How long a command may take"),
-    ("exec_roll", "Where it is kept what commands have blocked [default: /run/psentry-block/exec.jsonl]"),
+    TIMEOUT,
+    ROLL,
 ];
-
-const STATE: Said =
-    ("state", "Where blocks are remembered [default: /var/lib/psentry-block, if it is there]");
-const CONTROL: Said =
-    ("control", "Where the running psentry-block is asked [default: /run/psentry-block/control]");
-const HOST: Said = ("host", "The field 'host' of outcomes [default: this machine's name]");
 
 /// The command line of the program.
 #[derive(Debug)]

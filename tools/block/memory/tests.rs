@@ -117,3 +117,17 @@ fn a_second_one_is_turned_away_and_a_cleared_one_holds_nothing() {
     drop(memory);
     assert!(open(directory.path()).1.is_empty());
 }
+
+/// Nothing need be written for it to be known that it can be again.
+#[test]
+fn a_directory_that_comes_back_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    fs::write(&state, "a file in its place").unwrap();
+    let (memory, _) = open(&state);
+    let why = memory.trouble().unwrap();
+    assert!(why.contains("cannot make the directory") && !why.contains("not remembered"), "{why}");
+    fs::remove_file(&state).unwrap();
+    wait_until(|| memory.trouble().is_none());
+    assert!(state.join("nft.jsonl").exists());
+}

@@ -26,6 +26,10 @@ struct State {
     noticed: Noticed,
     /// What stands cannot be asked.
     mute: bool,
+    /// What it stands in is damaged, how often that was looked at, and whether there was something to mend.
+    garbled: bool,
+    looked: u32,
+    mends: bool,
     ends_by_itself: bool,
     changes: Vec<Change>,
     /// What happens while it blocks.
@@ -68,7 +72,11 @@ impl Backend for Fake {
     }
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        state.looked += 1;
+        if state.garbled {
+            return Err(Error::Damaged { path: "/x".into(), line: 1, what: "it has no end" });
+        }
         if state.mute {
             return Err(Error::NoEffect("mute".to_owned()));
         }
@@ -82,6 +90,10 @@ impl Backend for Fake {
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
         Ok(std::mem::take(&mut self.0.lock().unwrap().noticed))
+    }
+
+    fn mend(&mut self, _: &[Prefix]) -> Result<bool, Error> {
+        Ok(std::mem::take(&mut self.0.lock().unwrap().mends))
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
@@ -252,3 +264,4 @@ fn what_is_in_doubt_is_tried_at_once() {
 mod healing;
 mod opening;
 mod ports;
+mod telling;
