@@ -5,6 +5,7 @@ mod booted;
 mod commanded;
 mod control;
 mod panic;
+mod rights;
 mod truth;
 
 use std::process::Output;
@@ -275,34 +276,4 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
     lab.guard.sh("nft delete table inet psentry");
     let (code, text) = status();
     assert!(code == Some(1) && text.contains("enforced: nft 0 of 3"), "{text}");
-}
-
-/// Whoever may not is told what it takes.
-#[test]
-fn without_rights_every_command_says_what_it_takes() {
-    let lab = Lab::new();
-    lab.guard.sh("nft add table inet psentry");
-    for line in [
-        &["list"][..],
-        &["status"],
-        &["why", SCANNER[0]],
-        &["block", SCANNER[0]],
-        &["unblock", SCANNER[0]],
-        &["flush"],
-        &["panic"],
-    ] {
-        let line = [&["unshare", "--user", bin("psentry-block")], line, &["--backend", "nft"]].concat();
-        let (code, text) = told(&lab.guard.run(&line));
-        assert_eq!(code, Some(77), "{line:?}: {text}");
-        assert!(text.contains("CAP_NET_ADMIN"), "{line:?}: {text}");
-    }
-    // Said once, however much of it there is, and what could be read.
-    let (code, text) = told(&lab.guard.run(&["unshare", "--user", bin("psentry-block"), "list"]));
-    let right = text.contains("run this as root") && text.contains("CAP_NET_ADMIN") && text.contains("could");
-    assert!(code == Some(77) && right && text.lines().count() == 1, "{text}");
-    // Help is for everybody, and short; a wrong word is a mistake of the command line.
-    for command in ["block", "status", "why", "panic", "resume"] {
-        assert!(lab.guard.ok(&["unshare", "--user", bin("psentry-block"), command, "--help"]));
-        assert_eq!(lab.guard.run(&[bin("psentry-block"), command, "--nonsense"]).status.code(), Some(64));
-    }
 }

@@ -13,6 +13,7 @@ use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::people::{commanded, remark, show, take_back};
+pub(crate) use crate::readers::readers;
 use crate::recall::Recall;
 use crate::report::body;
 use crate::start::guard;
@@ -211,63 +212,6 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
         return Err(Error::Config(format!("--state {}: this is no directory", state.display())));
     }
     Ok(())
-}
-
-/// A backend and what it holds; `None`: it cannot be read.
-pub(crate) type Reader = (Which, Option<(Box<dyn Backend>, Vec<Entry>)>);
-
-/// The chosen backends and what each holds; if none is chosen, all that this machine has. The second part: what
-/// went wrong with one that could be used.
-pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
-    let chosen = flags.chosen();
-    let mut readers = Vec::new();
-    let mut trouble: Option<Error> = None;
-    let (mut read_well, mut forbidden) = (Vec::new(), Vec::new());
-    for which in if chosen.is_empty() { Which::REAL.to_vec() } else { chosen.clone() } {
-        let read = || -> Result<_, Error> {
-            let mut backend = backends::open(which, flags)?;
-            let entries = backend.list()?;
-            Ok((backend, entries))
-        };
-        let reader = match read() {
-            Ok(reader) => {
-                read_well.push(which.name());
-                Some(reader)
-            }
-            // What is not there, or what the machine does not support, holds nothing.
-            Err(error) if chosen.is_empty() && error.is_unsupported() => None,
-            // Nothing was read, and it may hold anything.
-            Err(error) if error.exit() == Exit::NoPermission => {
-                forbidden.push(which.name());
-                None
-            }
-            Err(error) => {
-                trouble = worst(trouble, error);
-                None
-            }
-        };
-        readers.push((which, reader));
-    }
-    if !forbidden.is_empty() {
-        let rest =
-            if read_well.is_empty() { String::new() } else { format!("; only {} could", listed(&read_well)) };
-        let why = format!(
-            "run this as root: {} cannot be read without CAP_NET_ADMIN and the right to its files{rest}",
-            listed(&forbidden)
-        );
-        let forbidden = Some(Error::Forbidden(why));
-        trouble = trouble.map_or(forbidden.clone(), |error| worst(forbidden, error));
-    }
-    (readers, trouble)
-}
-
-/// Names as people list them.
-fn listed(names: &[&str]) -> String {
-    match names {
-        [only] => (*only).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-        [] => String::new(),
-    }
 }
 
 /// Outcomes as lines.

@@ -6,7 +6,7 @@
 //! | `cli.rs`, `help.rs` | flags; what of them the help of each command offers |
 //! | `run.rs`, `start.rs`, `ready.rs` | the main loop; how it starts, and when it is ready |
 //! | `braking.rs` | what the main loop says of the brake |
-//! | `commands.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find remembered |
+//! | `commands.rs`, `readers.rs`, `recall.rs` | `list`, `unblock`, `flush`, `--check`; what they find, and find remembered |
 //! | `extent.rs`, `ports.rs` | how far a block reaches, and which backend can do that; blocks of single ports |
 //! | `ledger.rs`, `guard.rs`, `schedule.rs` | decisions, without I/O: what is wanted, what is refused, what is due |
 //! | `sessions.rs`, `brake.rs`, `room.rs` | decisions, too: who is logged in; how many new blocks, and blocks, are too many |
@@ -46,6 +46,7 @@ mod pace;
 mod panic;
 mod people;
 pub mod ports;
+mod readers;
 mod ready;
 mod recall;
 mod report;

@@ -6,9 +6,10 @@ use std::time::Instant;
 use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
 
 use super::words::{Answer, Answers, Letting, Prospect, Question, Request, line, trouble};
+use crate::brake::Holding;
 use crate::inbox::Tell;
 use crate::report::body;
-use crate::room::Held;
+use crate::room::{Full, Held};
 use crate::run::{Hired, Stage};
 
 /// In whose name the main loop answers beside the backends.
@@ -99,13 +100,13 @@ impl Stage {
         if self.ledger.len() >= self.most {
             return keeps(format!("it would be one block more than --max-blocks {} allows", self.most));
         }
-        let brake = held.brake.map(|brake| brake.sentence());
+        let brake = held.brake.map(Holding::sentence);
         match &self.brake {
             Some(at_its_limit) if at_its_limit.would_hold(now) => keeps(
                 brake.unwrap_or_else(|| "the brake has let through all that it does in a minute".to_owned()),
             ),
             // Whom it turned down stays in until the next verdict.
-            _ => Prospect { may_block: true, why: brake.or(held.full.map(|full| full.sentence())) },
+            _ => Prospect { may_block: true, why: brake.or(held.full.map(Full::sentence)) },
         }
     }
 }

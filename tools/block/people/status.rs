@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Report;
 use crate::brake::Holding;
 use crate::cli::Flags;
-use crate::commands::{print, readers, say};
+use crate::commands::{print, readers, say, worst};
 use crate::control::client::{Silence, TELLING, What, ask};
 use crate::control::{self, line};
 use crate::error::Error;
@@ -140,11 +140,11 @@ fn read(flags: &Flags) -> (Vec<Report>, Option<Error>) {
             }
             // It is told once, of all of them.
             Err(error) if error.exit() == Exit::NoPermission => {
-                trouble = crate::commands::worst(trouble, error)
+                trouble = worst(trouble, error);
             }
             Err(error) => {
                 report.error = Some(error.to_string());
-                trouble = crate::commands::worst(trouble, error);
+                trouble = worst(trouble, error);
             }
         }
         let of_use = report.wanted.unwrap_or(0) > 0 || stands.is_some_and(|stands| !stands.is_empty());
