@@ -261,7 +261,10 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
     let (code, text) = status();
     println!("{:.1?} beside one that hangs: {text}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(15));
-    assert!(code == Some(1) && text.contains("\"daemon\":\"hangs\""), "{text}");
+    assert!(
+        code == Some(1) && text.contains("\"daemon\":\"hangs\"") && text.contains("hangs, and does not"),
+        "{text}"
+    );
     assert!(text.contains("\"wanted\":2,\"standing\":2"), "{text}");
     let (code, text) = told(&run(&lab, &state, &["block", "203.0.113.9"]));
     assert!(code == Some(71) && text.contains("does not answer"), "{text}");
@@ -272,7 +275,7 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
     block.signal(Signal::SIGKILL);
     block.end();
     let (code, text) = status();
-    assert!(code == Some(1) && text.contains("\"daemon\":\"dead\""), "{text}");
+    assert!(code == Some(1) && text.contains("\"daemon\":\"dead\"") && text.contains(" is dead"), "{text}");
     lab.guard.sh("nft delete table inet psentry");
     let (code, text) = status();
     assert!(code == Some(1) && text.contains("enforced: nft 0 of 3"), "{text}");

@@ -90,3 +90,25 @@ fn a_panic_leaves_it_to_the_running_one_unless_that_hangs() {
     block.signal(Signal::SIGCONT);
     wait_until("it is let in", || !is_there(&lab, "198.18.0.2"));
 }
+
+/// What it cannot undo is told as that, and not as a flag that is missing.
+#[test]
+fn an_undo_that_fails_is_what_is_told() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, mut stdin) =
+        asked(&lab, &state, &["--backend", "exec", "--exec", "true", "--exec-undo", "test -e /run/may"]);
+    for scope in ["198.18.0.1/32", "198.18.0.2/32"] {
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
+    }
+    for (command, count) in [(&["unblock", "198.18.0.1"][..], 1), (&["flush"], 2)] {
+        let output = run(&lab, &state, command);
+        let failed = outcomes(&output).iter().filter(|body| body.result == OutcomeResult::Failed).count();
+        assert_eq!((output.status.code(), failed), (Some(71), count), "{command:?}: {}", said(&output));
+        assert!(said(&output).contains("the running psentry-block could not let in 198.18.0.1/32"));
+    }
+    let (code, text) = told(&run(&lab, &state, &["status"]));
+    assert!(code == Some(1) && text.contains("exec 0 of 0, 2 fail"), "{text}");
+    lab.guard.sh("touch /run/may");
+    wait_until("they are let in", || run(&lab, &state, &["status"]).status.success());
+}

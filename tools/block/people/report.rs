@@ -84,8 +84,13 @@ impl Report {
             1 => ", 1 waits for its turn".to_owned(),
             count => format!(", {count} wait for their turn"),
         };
+        let failing = match self.failing {
+            0 => String::new(),
+            1 => ", 1 fails".to_owned(),
+            count => format!(", {count} fail"),
+        };
         let error = self.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        format!("{} {}{queued}{error}", self.backend, self.enforced())
+        format!("{} {}{queued}{failing}{error}", self.backend, self.enforced())
     }
 
     /// The cells of a row.
@@ -133,6 +138,8 @@ mod tests {
         assert_eq!(report(Some(412), None, 0).enforced(), "? of 412");
         let queued = Report { backend: "exec".to_owned(), queued: 5, ..report(Some(6), Some(1), 0) };
         assert_eq!(queued.shortage(), "exec 1 of 6, 5 wait for their turn");
+        let leaving = Report { backend: "exec".to_owned(), ..report(Some(0), Some(0), 3) };
+        assert_eq!(leaving.shortage(), "exec 0 of 0, 3 fail");
         // A line of a later psentry-block is read, too.
         let read: Report = serde_json::from_str("{\"backend\":\"nft\",\"wanted\":3,\"new\":1}").unwrap();
         assert_eq!((read.wanted, read.standing), (Some(3), None));

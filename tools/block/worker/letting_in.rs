@@ -27,8 +27,8 @@ impl Worker {
             let stays = self.schedule.get(scope).map(|plan| &plan.state);
             let (result, error) = match stays {
                 Some(State::Leaving { .. }) => {
-                    let why = self.schedule.latest_failure().map(|(_, why)| why.clone());
-                    (OutcomeResult::Failed, Some(why.unwrap_or_else(|| "it would not go".to_owned())))
+                    let why = "it would not go, and is tried again; the outcomes of psentry-block say why";
+                    (OutcomeResult::Failed, Some(why.to_owned()))
                 }
                 _ => (OutcomeResult::Released, None),
             };
