@@ -11,6 +11,9 @@ use crate::lab::bin;
 const PROGRAMS: [&str; 5] =
     ["psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"];
 
+/// The commands of psentry-block.
+const COMMANDS: [&str; 8] = ["list", "unblock", "flush", "block", "status", "why", "panic", "resume"];
+
 fn run(program: &str, flags: &[&str]) -> Output {
     Command::new(bin(program)).args(flags).stdin(Stdio::null()).output().unwrap()
 }
@@ -44,17 +47,59 @@ fn help_and_manual_name_the_same_flags() {
     for program in PROGRAMS {
         let mut help = flags_of_help(&String::from_utf8(run(program, &["--help"]).stdout).unwrap());
         if program == "psentry-block" {
-            for command in ["list", "unblock", "flush", "block", "status", "why", "panic", "resume"] {
-                let output = run(program, &[command, "--help"]);
+            for command in COMMANDS {
+                // A screen of old.
+                let line = [command, "--help"];
+                let output = Command::new(bin(program)).args(line).env("COLUMNS", "80").output().unwrap();
                 assert!(output.status.success(), "{command}");
                 let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
-                assert!(lines <= 50, "{command}: {lines} lines of help");
+                assert!(lines <= 24, "{command}: {lines} lines of help");
                 help.extend(flags_of_help(&String::from_utf8(output.stdout).unwrap()));
             }
         }
         assert!(help.contains("--check") && help.contains("--completions"), "{program}: {help:?}");
         assert_eq!(help, flags_of_page(&page(&format!("{program}.8"))), "{program}: left help, right manual");
     }
+}
+
+/// What a command does not heed its help does not offer, and the completions do not either; the defaults are its own.
+#[test]
+fn each_command_offers_what_it_heeds() {
+    let help = |command: &str| String::from_utf8(run("psentry-block", &[command, "--help"]).stdout).unwrap();
+    let bash = String::from_utf8(run("psentry-block", &["--completions", "bash"]).stdout).unwrap();
+    for command in COMMANDS {
+        let offered = flags_of_help(&help(command));
+        let heeds = |flag: &str| offered.contains(flag);
+        assert!(
+            ["--max-blocks", "--exec-jobs", "--brake"].into_iter().all(|flag| !heeds(flag)),
+            "{offered:?}"
+        );
+        assert!(heeds("--state") && heeds("--exec") == (command == "block"), "{command}: {offered:?}");
+        assert_eq!(
+            heeds("--exec-undo"),
+            ["unblock", "flush", "block", "panic"].contains(&command),
+            "{command}"
+        );
+        assert_eq!(heeds("--control"), !["list", "resume"].contains(&command), "{command}");
+        let part = bash.split_once(&format!("psentry__subcmd__block__subcmd__{command})")).unwrap().1;
+        let words = part.split_once("opts=\"").unwrap().1.split('"').next().unwrap();
+        let completed: BTreeSet<String> =
+            words.split(' ').filter(|word| word.starts_with("--")).map(str::to_owned).collect();
+        assert_eq!(completed, offered, "{command}: left completed, right offered");
+    }
+    let defaults = |command| defaults_of_help(&help(command));
+    for (command, backend) in [("status", "every backend that this machine has"), ("block", "nft")] {
+        let has =
+            |flag: &str, default: &str| defaults(command).contains(&(flag.to_owned(), default.to_owned()));
+        assert!(has("--backend", backend), "{:?}", defaults(command));
+        assert!(has("--control", "/run/psentry-block/control"), "{:?}", defaults(command));
+    }
+    // Whoever gives all of them the same flags may.
+    assert!(run("psentry-block", &["why", "192.0.2.7", "--max-blocks", "9"]).status.code() != Some(64));
+    assert_eq!(
+        run("psentry-block", &["--check", "--backend", "dry-run", "--max-blocks", "0"]).status.code(),
+        Some(64)
+    );
 }
 
 /// The flags that a help text gives a default, with it: `[default: 1000]`, `[with --capture or --banner: 1000]`.

@@ -1,11 +1,10 @@
 //! The flags, and nothing else: what they mean for a run is decided in `run.rs` and `backends/`.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use psentry_records::{Prefix, canonical};
+use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
 use crate::extent::{Answer, Ports, Whether};
@@ -68,7 +67,7 @@ pub struct Flags {
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = mode)]
     pub control_mode: u32,
     /// The most blocks at a time
-    #[arg(long, global = true, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, global = true, value_name = "N", default_value_t = 100_000, value_parser = blocks)]
     pub max_blocks: usize,
     /// Never block the addresses in FILE; may be repeated
     #[arg(long, value_name = "FILE")]
@@ -123,11 +122,11 @@ pub enum Command {
     },
     /// Show whether everything is enforced; exits 1 if not
     Status,
-    /// Show every block that holds an address; exits 1 if none does
+    /// Show every block of an address or a prefix; exits 1 if there is none
     Why {
-        /// The address
-        #[arg(value_name = "ADDRESS", value_parser = address)]
-        addr: IpAddr,
+        /// An address, or a prefix: which blocks hold it, or lie in it
+        #[arg(value_name = "CIDR")]
+        scope: Prefix,
     },
     /// Let everybody in, and block nobody until 'resume'
     Panic {
@@ -158,10 +157,10 @@ pub enum Which {
     DryRun,
 }
 
-/// Reads an address. For clap's `value_parser`.
-fn address(text: &str) -> Result<IpAddr, String> {
-    let addr = text.parse::<IpAddr>().map_err(|_| "write an address, such as 192.0.2.7 or 2001:db8::7")?;
-    Ok(canonical(addr))
+/// Reads how many blocks there may be. For clap's `value_parser`.
+fn blocks(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "write a number of blocks, 1 at least".to_owned())
 }
 
 /// Reads the mode of a file as chmod(1) does. For clap's `value_parser`.

@@ -23,7 +23,7 @@ pub enum Error {
         program: String,
     },
     /// The kernel says EPERM.
-    #[error("--backend {backend} needs CAP_NET_ADMIN; run psentry-block as root, or with --backend dry-run")]
+    #[error("--backend {backend} needs CAP_NET_ADMIN; run psentry-block as root")]
     NotPermitted {
         /// Who needs it.
         backend: &'static str,
@@ -40,7 +40,7 @@ pub enum Error {
         size: u32,
     },
     /// A file could not be read or written.
-    #[error("{}: cannot {doing}: {why}", path.display())]
+    #[error("{}: cannot {doing}: {why}{}", path.display(), remedy(why))]
     File {
         /// Which.
         path: PathBuf,
@@ -125,7 +125,7 @@ impl Error {
     /// For `map_err`: an error of a file.
     pub(crate) fn file(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
-        move |why| Error::File { path, doing, why: Arc::new(why) }
+        move |why| Error::File { path, doing, why: Arc::new(plain(why)) }
     }
 
     /// For `map_err`: an error of a system call.
@@ -156,6 +156,44 @@ impl Failure for Error {
     }
 }
 
+/// What the system said, without the name of a draft: the file that it was to become is named.
+fn plain(why: io::Error) -> io::Error {
+    match why.to_string().split_once(" at path \"") {
+        Some((said, _)) if why.raw_os_error().is_none() => io::Error::new(why.kind(), said.to_owned()),
+        _ => why,
+    }
+}
+
+/// What to do about it, if that is known.
+fn remedy(why: &io::Error) -> &'static str {
+    match why.kind() {
+        io::ErrorKind::PermissionDenied => "; run this as root, or give this user the right",
+        _ => "",
+    }
+}
+
 fn seconds(span: Duration) -> String {
     format!("{} s", span.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_is_meant_is_named_and_not_its_draft() {
+        let directory = tempfile::tempdir().unwrap();
+        let gone = directory.path().join("gone");
+        let why = tempfile::NamedTempFile::new_in(&gone).unwrap_err();
+        assert!(why.to_string().contains(".tmp"), "{why}");
+        let said = Error::file(Path::new("/etc/hosts.deny"), "write a new one beside it")(why).to_string();
+        assert_eq!(
+            said,
+            "/etc/hosts.deny: cannot write a new one beside it: No such file or directory (os error 2)"
+        );
+        let why = io::Error::from_raw_os_error(nix::errno::Errno::EACCES as i32);
+        let error = Error::file(Path::new("/run/lock"), "open the lock")(why);
+        assert!(error.to_string().ends_with("; run this as root, or give this user the right"), "{error}");
+        assert_eq!(error.exit(), Exit::NoPermission);
+    }
 }

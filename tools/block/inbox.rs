@@ -3,8 +3,7 @@
 
 mod queue;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +17,7 @@ pub(crate) use self::queue::{Ask, Pending};
 use crate::backend::{Block, Wish};
 use crate::control::Answers;
 use crate::error::Error;
-use crate::run::brake::Holding;
+use crate::run::room::Held;
 
 /// The longest nap: a clock that was set is noticed that soon.
 const NAP: Duration = Duration::from_secs(15);
@@ -56,12 +55,14 @@ pub(crate) struct Found {
 /// What a worker is asked to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tell {
-    /// How its backend is; and that the brake holds, which the main loop knows.
-    Status(Option<Holding>),
-    /// Which blocks that it is to make hold this address.
-    Why(IpAddr),
+    /// How its backend is; and what holds back new blocks, which the main loop knows.
+    Status(Held),
+    /// Which blocks that it is to make overlap this.
+    Why(Prefix),
     /// Which blocks did not stand, and are not made any more.
     TakeBack,
+    /// Whom it let in: all whom it shuts out.
+    LetIn,
 }
 
 /// How the work ends.
@@ -119,9 +120,14 @@ impl Inbox {
         std::mem::take(&mut self.lock().questions)
     }
 
-    /// The blocks that wait and hold `addr`.
-    pub(crate) fn around(&self, addr: IpAddr) -> Vec<(Prefix, Block)> {
-        self.lock().queue.around(addr)
+    /// The blocks that wait and overlap `scope`.
+    pub(crate) fn around(&self, scope: Prefix) -> Vec<(Prefix, Block)> {
+        self.lock().queue.around(scope)
+    }
+
+    /// The scopes that wait to be blocked, and those that wait to be let in.
+    pub(crate) fn scopes(&self, now: Timestamp) -> (HashSet<Prefix>, HashSet<Prefix>) {
+        self.lock().queue.wanted(now)
     }
 
     /// Takes the blocks that wait out again, in the order of their scopes.

@@ -31,6 +31,8 @@ pub enum Decision {
     },
     /// It must not be done; why, as a sentence.
     Refused(String),
+    /// There is no room for it; that, as a sentence.
+    Full(String),
     /// The scope is to be shut out like this from now on.
     Block(Block),
     /// It is shut out, and each of that and the verdict shuts what the other does not: it is to be both from now on.
@@ -147,7 +149,7 @@ impl Ledger {
                     "{scope} would be one block more than --max-blocks {} allows; raise it, or let some end",
                     self.most
                 );
-                return Decision::Refused(why);
+                return Decision::Full(why);
             }
             _ => {}
         }
@@ -194,7 +196,7 @@ impl Ledger {
     }
 
     /// Forgets what has ended.
-    fn expire(&mut self, now: Timestamp) {
+    pub fn expire(&mut self, now: Timestamp) {
         while let Some((until, scope)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
             self.ends.remove(&(until, scope));
             self.blocks.remove(&scope);

@@ -3,7 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `extent.rs` | flags; how far a block reaches, and which backend can do that |
+//! | `cli.rs`, `help.rs`, `extent.rs` | flags; what of them each command heeds; how far a block reaches |
 //! | `run.rs`, `run/` | the main loop; how it starts, what becomes of a verdict, how many new blocks are too many |
 //! | `ledger.rs`, `ports.rs` | decisions, without I/O: what is wanted; blocks of single ports |
 //! | `guard.rs`, `guard/` | who is never blocked, and who not yet: what of this machine tells it, who is logged in |
@@ -28,6 +28,7 @@ mod effort;
 mod error;
 pub mod extent;
 pub mod guard;
+mod help;
 mod inbox;
 pub mod ledger;
 mod lock;
@@ -37,8 +38,10 @@ mod panic;
 mod people;
 pub mod ports;
 mod report;
+
 mod run;
 mod worker;
 
 pub use error::Error;
+pub use help::Line;
 pub use run::run;

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long who must not be held up waits for it, once, and then goes on without.
-const BOLD_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const BOLD_LIMIT: Duration = Duration::from_secs(1);
 
 /// For open(2) of a file in a directory of the service: a service that somebody took over must not lead root, who runs a
 /// command by hand, to another file.

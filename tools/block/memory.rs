@@ -65,8 +65,8 @@ struct State {
     dirty: bool,
     /// How long it was when only what matters stood in it.
     useful: u64,
-    /// Whether it has been told that nothing can be written.
-    failing: bool,
+    /// Why nothing can be written, once that has been told.
+    failing: Option<String>,
     ended: bool,
 }
 
@@ -120,6 +120,17 @@ impl Memory {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.shared.path
+    }
+
+    /// What is wrong with it, as a sentence; `None`: what is wanted is remembered.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let state = self.shared.lock();
+        let lost = match state.backlog.len() {
+            0 => String::new(),
+            1 => "; 1 change is not remembered".to_owned(),
+            count => format!("; {count} changes are not remembered"),
+        };
+        state.failing.as_ref().map(|why| format!("{why}{lost}"))
     }
 
     /// Takes note that `scope` is wanted like this from now on; `None`: let in.
@@ -195,7 +206,7 @@ impl Shared {
 
     /// What cannot be written is told once, until it can be.
     fn fails(&self, state: &mut State, error: &Error) {
-        if !std::mem::replace(&mut state.failing, true) {
+        if state.failing.replace(error.to_string()).is_none() {
             self.reporter.tell(&format!(
                 "{error}; blocking goes on, but what is blocked from now on is not remembered"
             ));
@@ -203,7 +214,7 @@ impl Shared {
     }
 
     fn works(&self, state: &mut State) {
-        if std::mem::take(&mut state.failing) {
+        if state.failing.take().is_some() {
             self.reporter.tell(&format!("{}: what is blocked is remembered again", self.path.display()));
         }
     }

@@ -73,8 +73,8 @@ pub(crate) fn moment(moment: Timestamp) -> String {
     whole.to_string().replace(".000000", "")
 }
 
-/// A moment in the second that it lies in.
-fn second(moment: Timestamp) -> String {
+/// A moment in the second that it lies in: one that is past is never told too late.
+pub(crate) fn second(moment: Timestamp) -> String {
     let text = moment.to_string();
     text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
 }

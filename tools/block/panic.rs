@@ -20,7 +20,7 @@ use crate::cli::Flags;
 use crate::error::Error;
 use crate::lock::{like_its_directory, make_directory, runtime_directory};
 use crate::memory::recall::Recall;
-use crate::note::moment;
+use crate::note::second;
 
 /// What the file is called.
 const NAME: &str = "panic";
@@ -91,6 +91,16 @@ impl Panic {
         Mark(meta.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec())))
     }
 
+    /// Why it cannot be told whether one holds; `None`: it can.
+    pub(crate) fn unknown(&self) -> Option<Error> {
+        let looked = self.files.iter().map(|file| (file, fs::symlink_metadata(file)));
+        let unseen = |(file, looked): (&PathBuf, io::Result<_>)| {
+            let why = looked.err().filter(|why| !is_absent(why))?;
+            Some(Error::file(file, "tell whether a panic holds")(why))
+        };
+        looked.filter_map(unseen).next()
+    }
+
     /// Gives the order.
     ///
     /// # Errors
@@ -138,7 +148,7 @@ impl Order {
         let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         format!(
             "a panic holds since {}, declared by {}{reason}: nobody is blocked until 'psentry-block resume'",
-            moment(self.timestamp),
+            second(self.timestamp),
             self.by
         )
     }

@@ -12,6 +12,7 @@ pub(crate) mod brake;
 mod braking;
 mod deciding;
 pub(crate) mod ready;
+pub(crate) mod room;
 pub(crate) mod start;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::people;
 use crate::people::commands;
 use crate::report::Reporter;
 use crate::run::brake::Brake;
+use crate::run::room::Room;
 use crate::run::start::start;
 
 /// How often it is looked whether the last worker is done, once the input has ended.
@@ -61,7 +63,7 @@ pub fn run(flags: Flags) -> Result<(), Error> {
             people::block(&flags, *scope, *span, reason.as_deref(), host.as_deref())
         }
         Some(Command::Status) => people::status(&flags),
-        Some(Command::Why { addr }) => people::why(&flags, *addr, host.as_deref()),
+        Some(Command::Why { scope }) => people::why(&flags, *scope, host.as_deref()),
         Some(Command::Panic { reason }) => people::panic(&flags, reason.as_deref(), host.as_deref()),
         Some(Command::Resume) => people::resume(&flags),
         None => start(&flags, host)?.run(flags.release),
@@ -79,6 +81,8 @@ pub(crate) struct Stage {
     pub(crate) allowed: u64,
     pub(crate) brake: Option<Brake>,
     pub(crate) most: usize,
+    /// Who was turned down for want of room.
+    pub(crate) room: Room,
     /// Whether what is read is written, too.
     pub(crate) pass: bool,
     /// Where people reach it, if they do.

@@ -15,6 +15,7 @@ mod answers;
 mod ending;
 mod healing;
 mod jobs;
+mod letting_in;
 mod noticing;
 mod opening;
 mod pace;
@@ -84,8 +85,11 @@ pub(crate) struct Worker {
     /// Where it is looked whether a panic holds, and the last one that it let everybody in for.
     panic: Panic,
     opened: Mark,
-    /// Since when it works, and what was last put back when, for people who ask.
-    began: Timestamp,
+    /// Why it cannot be read what stands, once that was told; and whether that is so until somebody changes it.
+    unread: Option<String>,
+    waits_for_mending: bool,
+    /// When something that is wanted last did not stand, and what was last put back when, for people who ask.
+    short: Timestamp,
     repaired: Option<(Timestamp, String)>,
 }
 
@@ -136,7 +140,9 @@ impl Worker {
             parting: false,
             panic: Panic::default(),
             opened: Mark::default(),
-            began: now,
+            unread: None,
+            waits_for_mending: false,
+            short: now,
             repaired: None,
         };
         for scope in left.news {
@@ -187,6 +193,7 @@ impl Worker {
 
     /// Does some of what is due and what arrived, ends first: however much arrives or fails, no end is late for it.
     fn round(&mut self, arrived: Vec<(Prefix, Pending)>) {
+        let short = self.is_short();
         self.look_at_the_clock();
         self.guard.glance();
         self.gather();
@@ -202,6 +209,7 @@ impl Worker {
         self.due(&decided, false);
         // What slipped in before the panic was seen.
         self.open_up();
+        self.look_whether_short(short);
     }
 
     fn scopes_with(&self, which: impl Fn(&Plan) -> bool) -> Vec<Prefix> {

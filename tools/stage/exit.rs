@@ -50,7 +50,7 @@ pub fn run<Flags: Parser, E: Failure>(program: impl FnOnce(Flags) -> Result<(), 
     };
     if let Some(shell) = matches.get_one::<Shell>("completions") {
         let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut command.clone(), &name, &mut script);
+        clap_complete::generate(*shell, &mut shown(&command), &name, &mut script);
         let _ = io::stdout().write_all(&script);
         return code(Exit::Ok);
     }
@@ -88,6 +88,25 @@ fn command<Flags: Parser>() -> Command {
             .exclusive(true)
             .help("Print a completion script for bash, zsh, fish, elvish or powershell"),
     )
+}
+
+/// The same with only what help shows: what a command does not heed is not completed there either.
+fn shown(command: &Command) -> Command {
+    let shared: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    let subs: Vec<Command> = command.get_subcommands().cloned().collect();
+    // Else they would be given to every command again.
+    let top = command.clone().mut_args(|arg| if arg.get_id() == "help" { arg } else { arg.global(false) });
+    subs.into_iter().fold(top, |top, sub| {
+        let own = |arg: &&Arg| sub.get_arguments().all(|other| other.get_id() != arg.get_id());
+        let inherited = shared.iter().filter(own);
+        let args = sub.get_arguments().chain(inherited).filter(|arg| !arg.is_hide_set());
+        let args = args.filter(|arg| arg.get_id() != "help").cloned().map(|arg| arg.global(false));
+        let about = sub.get_about().cloned().unwrap_or_default();
+        // clap wants names that last, and this program only prints and ends.
+        let name: &'static str = sub.get_name().to_owned().leak();
+        let only = Command::new(name).about(about).disable_help_flag(true).args(args);
+        top.mut_subcommand(sub.get_name(), |_| only)
+    })
 }
 
 fn code(exit: Exit) -> ExitCode {

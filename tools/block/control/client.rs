@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use psentry_records::Verdict;
+use psentry_records::{Prefix, Verdict};
 
 use super::socket::{left, reach};
 use super::words::{Ask, Trouble, line};
@@ -44,10 +44,12 @@ pub(crate) enum What<'a> {
     Do(&'a Verdict),
     /// How its backends are.
     Status,
-    /// Which blocks hold an address.
-    Why(std::net::IpAddr),
+    /// Which blocks overlap this, and what would become of a verdict.
+    Why(Prefix),
     /// To give up what does not stand yet on these backends; none named: on all.
     TakeBack(Vec<String>),
+    /// To let in all whom a backend shuts out; whether that is waited for.
+    LetIn(&'a str, bool),
 }
 
 /// Asks, and gives the lines of the answer.
@@ -59,8 +61,14 @@ pub(crate) fn ask(path: &Path, what: &What<'_>, limit: Duration) -> Result<Vec<S
             verdict.encode(&mut question).map_err(|error| Silence::Refused(error.to_string()))?;
         }
         What::Status => question = line(&Ask::Status),
-        What::Why(addr) => question = line(&Ask::Why { addr: *addr }),
+        What::Why(scope) => {
+            let addr = if scope.is_host() { scope.addr().to_string() } else { scope.to_string() };
+            question = line(&Ask::Why { addr });
+        }
         What::TakeBack(backends) => question = line(&Ask::TakeBack { backends: backends.clone() }),
+        What::LetIn(backend, wait) => {
+            question = line(&Ask::LetIn { backends: vec![(*backend).to_owned()], wait: *wait });
+        }
     }
     let since = Instant::now();
     loop {

@@ -19,6 +19,7 @@ pub(super) enum Late {
     Doing(Box<Verdict>),
     Telling,
     TakingBack,
+    LettingIn,
 }
 
 impl Late {
@@ -27,12 +28,13 @@ impl Late {
             Question::Verdict(verdict) => Late::Doing(verdict.clone()),
             Question::Status | Question::Why(_) => Late::Telling,
             Question::TakeBack(_) => Late::TakingBack,
+            Question::LetIn(..) => Late::LettingIn,
         }
     }
 
     /// How long it is waited.
     pub(super) fn limit(&self) -> Duration {
-        if matches!(self, Late::Doing(_)) { DOING } else { TELLING }
+        if matches!(self, Late::Doing(_) | Late::LettingIn) { DOING } else { TELLING }
     }
 
     /// The line for that backend.
@@ -41,7 +43,7 @@ impl Late {
         let report = |why| line(&Report::without(backend, why));
         match self {
             Late::Doing(verdict) => failed(verdict, backend, why + ", and may still do it"),
-            Late::Telling => report(why),
+            Late::Telling | Late::LettingIn => report(why),
             Late::TakingBack => report(why + "; what does not stand there yet may still be blocked"),
         }
     }

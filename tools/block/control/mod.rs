@@ -18,7 +18,7 @@ mod socket;
 mod words;
 
 pub(crate) use listener::Control;
-pub(crate) use words::{Answer, Answers, line};
+pub(crate) use words::{Answer, Answers, Letting, Prospect, line};
 
 use std::path::PathBuf;
 

@@ -3,12 +3,17 @@
 
 use std::time::Instant;
 
-use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Record, Verdict};
+use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict};
 
-use super::words::{Answer, Answers, Question, Request, trouble};
+use super::words::{Answer, Answers, Letting, Prospect, Question, Request, line, trouble};
 use crate::inbox::Tell;
 use crate::report::body;
+use crate::run::brake::Holding;
+use crate::run::room::{Full, Held};
 use crate::run::{Hired, Stage};
+
+/// In whose name the main loop answers beside the backends.
+const MAIN: &str = "psentry-block";
 
 impl Stage {
     /// Answers what is asked on the control socket, whose bell may have been `rung`.
@@ -26,23 +31,83 @@ impl Stage {
                     self.verdict(&verdict);
                 }
                 Question::Status => {
-                    let brake = self.brake.as_ref().and_then(|brake| brake.holding(Instant::now()));
-                    self.have_told(Tell::Status(brake), &[], &answers);
+                    let held = self.held();
+                    self.have_told(Tell::Status(held), &[], None, &answers);
                 }
-                Question::Why(addr) => self.have_told(Tell::Why(addr), &[], &answers),
-                Question::TakeBack(backends) => self.have_told(Tell::TakeBack, &backends, &answers),
+                Question::Why(scope) => {
+                    let prospect = self.prospect(scope);
+                    self.have_told(Tell::Why(scope), &[], Some(line(&prospect)), &answers);
+                }
+                Question::TakeBack(backends) => self.have_told(Tell::TakeBack, &backends, None, &answers),
+                Question::LetIn(backends, wait) => self.have_let_in(&backends, wait, &answers),
             }
         }
     }
 
-    /// Has every backend tell it that still works, of `those`, if any are named.
-    fn have_told(&self, what: Tell, those: &[String], answers: &Answers) {
-        let meant = |w: &&Hired| those.is_empty() || those.iter().any(|name| name == w.name);
-        let working: Vec<&Hired> =
-            self.workers.iter().filter(meant).filter(|w| !w.thread.is_finished()).collect();
-        let _ = answers.send(Answer::Expect(working.iter().map(|worker| worker.name).collect()));
+    /// Has every backend tell it that still works, of `those`, if any are named. What the main loop has to say itself comes
+    /// before that.
+    fn have_told(&self, what: Tell, those: &[String], first: Option<Vec<u8>>, answers: &Answers) {
+        let working = self.working(those);
+        let main = first.iter().map(|_| MAIN);
+        let names = main.chain(working.iter().map(|worker| worker.name)).collect();
+        let _ = answers.send(Answer::Expect(names));
+        if let Some(first) = first {
+            let _ = answers.send(Answer::Lines(Some(MAIN.to_owned()), first));
+        }
         for worker in working {
             worker.inbox.ask(what, answers.clone());
+        }
+    }
+
+    /// Has backends let everybody in, and says at once which do.
+    fn have_let_in(&self, those: &[String], wait: bool, answers: &Answers) {
+        let letting_in = self.working(those).iter().map(|worker| worker.name.to_owned()).collect();
+        let first = line(&Letting { letting_in });
+        if wait {
+            return self.have_told(Tell::LetIn, those, Some(first), answers);
+        }
+        let _ = answers.send(Answer::Lines(None, first));
+        self.have_told(Tell::LetIn, those, None, answers);
+    }
+
+    fn working(&self, those: &[String]) -> Vec<&Hired> {
+        let meant = |worker: &&Hired| those.is_empty() || those.iter().any(|name| name == worker.name);
+        self.workers.iter().filter(meant).filter(|worker| !worker.thread.is_finished()).collect()
+    }
+
+    /// What holds back new blocks.
+    fn held(&mut self) -> Held {
+        let now = Instant::now();
+        self.ledger.expire(Timestamp::now());
+        Held {
+            brake: self.brake.as_ref().and_then(|brake| brake.holding(now)),
+            full: self.room.full(self.ledger.len(), self.most, now),
+        }
+    }
+
+    /// What would become of a verdict that blocks `scope` now.
+    fn prospect(&mut self, scope: Prefix) -> Prospect {
+        let keeps = |why: String| Prospect { may_block: false, why: Some(why) };
+        if let Some(order) = self.panic.holds() {
+            return keeps(order.sentence());
+        }
+        let refusal = self.guard.refusal(scope);
+        match refusal.and_then(|why| why.map_or_else(|| self.guard.not_yet(scope), |why| Ok(Some(why)))) {
+            Ok(None) => {}
+            Ok(Some(why)) => return keeps(why),
+            Err(error) => return keeps(error.to_string()),
+        }
+        let (now, held) = (Instant::now(), self.held());
+        if self.ledger.len() >= self.most {
+            return keeps(format!("it would be one block more than --max-blocks {} allows", self.most));
+        }
+        let brake = held.brake.map(Holding::sentence);
+        match &self.brake {
+            Some(at_its_limit) if at_its_limit.would_hold(now) => keeps(
+                brake.unwrap_or_else(|| "the brake has let through all that it does in a minute".to_owned()),
+            ),
+            // Whom it turned down stays in until the next verdict.
+            _ => Prospect { may_block: true, why: brake.or(held.full.map(Full::sentence)) },
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What is asked on the control socket, and how: a verdict record, or `{"ask":"status"}`, or
-//! `{"ask":"why","addr":"192.0.2.7"}`, or `{"ask":"take-back","backends":["nft"]}`. Answers are outcome records, reports
-//! of backends, or `{"error":"..."}`.
+//! `{"ask":"why","addr":"192.0.2.7"}`, or `{"ask":"take-back","backends":["nft"]}`, or `{"ask":"let-in","backends":["exec"]}`.
+//! Answers are outcome records, reports of backends, what the main loop knows (see [`Prospect`] and [`Letting`]), or
+//! `{"error":"..."}`.
 
-use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 
-use psentry_records::{Action, Record, Verdict, canonical};
+use psentry_records::{Action, Prefix, Record, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// A question.
@@ -15,10 +15,12 @@ pub(crate) enum Question {
     Verdict(Box<Verdict>),
     /// How each backend is.
     Status,
-    /// Which blocks hold this address.
-    Why(IpAddr),
+    /// Which blocks overlap this.
+    Why(Prefix),
     /// To give up what does not stand yet on these backends; none named: on all.
     TakeBack(Vec<String>),
+    /// To let in all whom these backends shut out, and whether that is waited for.
+    LetIn(Vec<String>, bool),
 }
 
 /// A question, and where its answers go.
@@ -47,8 +49,8 @@ pub(super) enum Ask {
     Status,
     /// See [`Question::Why`].
     Why {
-        /// Which address.
-        addr: IpAddr,
+        /// Which address, or which prefix.
+        addr: String,
     },
     /// See [`Question::TakeBack`].
     TakeBack {
@@ -56,6 +58,31 @@ pub(super) enum Ask {
         #[serde(default)]
         backends: Vec<String>,
     },
+    /// See [`Question::LetIn`].
+    LetIn {
+        /// Which backends.
+        backends: Vec<String>,
+        /// Whether each block's outcome is waited for.
+        #[serde(default)]
+        wait: bool,
+    },
+}
+
+/// What a verdict on somebody who is not blocked would come to, as far as the main loop knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Prospect {
+    /// Whether it would block.
+    pub(crate) may_block: bool,
+    /// What keeps it from that, or what to know of it, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+}
+
+/// Which backends are about to let everybody in.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Letting {
+    /// Their names.
+    pub(crate) letting_in: Vec<String>,
 }
 
 /// A line that says why there is no answer, and nothing else.
@@ -72,8 +99,9 @@ impl Question {
         if let Ok(ask) = serde_json::from_str::<Ask>(line) {
             return Ok(match ask {
                 Ask::Status => Question::Status,
-                Ask::Why { addr } => Question::Why(canonical(addr)),
+                Ask::Why { addr } => Question::Why(addr.parse().map_err(|why| format!("addr: {why}"))?),
                 Ask::TakeBack { backends } => Question::TakeBack(backends),
+                Ask::LetIn { backends, wait } => Question::LetIn(backends, wait),
             });
         }
         match Record::parse(line) {
@@ -107,11 +135,16 @@ mod tests {
     fn questions_and_verdicts_are_told_apart() {
         assert!(matches!(Question::read("{\"ask\":\"status\"}"), Ok(Question::Status)));
         let why = Question::read("{\"ask\":\"why\",\"addr\":\"::ffff:192.0.2.7\",\"more\":1}");
-        assert!(matches!(why, Ok(Question::Why(addr)) if addr.is_ipv4()));
+        assert!(matches!(why, Ok(Question::Why(addr)) if addr.is_ipv4() && addr.is_host()));
+        let why = Question::read("{\"ask\":\"why\",\"addr\":\"192.0.2.0/24\"}");
+        assert!(matches!(why, Ok(Question::Why(scope)) if scope.len() == 24));
+        assert!(Question::read("{\"ask\":\"why\",\"addr\":\"nowhere\"}").unwrap_err().contains("nowhere"));
         let back = Question::read("{\"ask\":\"take-back\",\"backends\":[\"nft\"]}");
         assert!(matches!(back, Ok(Question::TakeBack(backends)) if backends == ["nft"]));
         let all = Question::read("{\"ask\":\"take-back\"}");
         assert!(matches!(all, Ok(Question::TakeBack(backends)) if backends.is_empty()));
+        let open = Question::read("{\"ask\":\"let-in\",\"backends\":[\"exec\"]}");
+        assert!(matches!(open, Ok(Question::LetIn(backends, false)) if backends == ["exec"]));
         let verdict = |action: &str| {
             format!(
                 "{{\"timestamp\":\"2026-11-22T15:04:05Z\",\"event_type\":\"verdict\",\

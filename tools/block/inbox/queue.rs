@@ -1,9 +1,8 @@
 //! The changes that wait, in their order. Without a lock, and waits for nothing.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use psentry_records::{Action, Common, OutcomeResult, Prefix};
+use psentry_records::{Action, Common, OutcomeResult, Prefix, Timestamp};
 
 use crate::backend::{Block, Wish};
 use crate::panic::Mark;
@@ -89,9 +88,19 @@ impl Queue {
         self.scopes.len()
     }
 
-    /// The blocks that hold `addr`, in the order of their scopes.
-    pub(super) fn around(&self, addr: IpAddr) -> Vec<(Prefix, Block)> {
-        let held = self.scopes.iter().filter(|(scope, _)| scope.contains(addr));
+    /// The scopes that wait to be blocked, and those that wait to be let in.
+    pub(super) fn wanted(&self, now: Timestamp) -> (HashSet<Prefix>, HashSet<Prefix>) {
+        let over = |pending: &Pending| pending.wish.block().is_some_and(|block| block.is_over(now));
+        let wanted = self.scopes.iter().filter(|(_, pending)| !over(pending));
+        let (block, release): (Vec<_>, Vec<_>) =
+            wanted.partition(|(_, pending)| pending.wish.block().is_some());
+        let scopes = |some: Vec<(&Prefix, &Pending)>| some.into_iter().map(|(scope, _)| *scope).collect();
+        (scopes(block), scopes(release))
+    }
+
+    /// The blocks that overlap `scope`, in the order of their scopes.
+    pub(super) fn around(&self, scope: Prefix) -> Vec<(Prefix, Block)> {
+        let held = self.scopes.iter().filter(|(other, _)| scope.overlaps(**other));
         let mut held: Vec<(Prefix, Block)> =
             held.filter_map(|(scope, pending)| Some((*scope, pending.wish.block()?.clone()))).collect();
         held.sort_unstable_by_key(|(scope, _)| *scope);

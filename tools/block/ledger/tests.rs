@@ -68,9 +68,7 @@ fn beyond_its_bound_it_refuses_and_what_ends_makes_room() {
     let mut ledger = Ledger::new(1);
     decide(&mut ledger, &verdict(Action::Block, "192.0.2.7", 0, Some(60)), 0);
     let other = verdict(Action::Block, "192.0.2.8", 0, Some(90));
-    assert!(
-        matches!(decide(&mut ledger, &other, 59), Decision::Refused(why) if why.contains("--max-blocks"))
-    );
+    assert!(matches!(decide(&mut ledger, &other, 59), Decision::Full(why) if why.contains("--max-blocks")));
     let longer = verdict(Action::Block, "192.0.2.7", 0, Some(61));
     assert_eq!(decide(&mut ledger, &longer, 59), Decision::Block(until(61)));
     assert_eq!(decide(&mut ledger, &other, 61), Decision::Block(until(90)));

@@ -18,7 +18,7 @@ impl Shared {
         loop {
             let mut state = self.lock();
             while !state.dirty && !state.ended {
-                if state.backlog.is_empty() {
+                if state.backlog.is_empty() && state.failing.is_none() {
                     state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
                 } else if tried.elapsed() >= RETRY {
                     tried = Instant::now();
@@ -46,10 +46,14 @@ impl Shared {
     /// Writes what could not be written before.
     fn catch_up(&self, state: &mut State) {
         let backlog = std::mem::take(&mut state.backlog);
-        if backlog.is_empty() {
+        // Whatever went wrong, all that was to be written may have been: then it is only brought onto the disk.
+        if backlog.is_empty() && state.failing.is_none() {
             return;
         }
+        let empty = backlog.is_empty();
         match self.write(state, backlog.iter().map(|(scope, block)| (*scope, block.as_ref()))) {
+            // Whether it is on the disk is not known yet.
+            Ok(()) if empty => {}
             Ok(()) => self.works(state),
             Err(error) => {
                 state.backlog = backlog;
@@ -70,6 +74,11 @@ impl Shared {
         if let Err(why) = handle.and_then(|file| file.sync_data()) {
             let error = Error::file(&self.path, "bring it onto the disk")(why);
             self.fails(&mut self.lock(), &error);
+        } else {
+            let mut state = self.lock();
+            if state.backlog.is_empty() {
+                self.works(&mut state);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! end must not come back with the next boot.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use psentry_records::Prefix;
@@ -22,7 +23,7 @@ pub(crate) struct Recall {
 impl Recall {
     /// In `--state`, or else where the service keeps it, if it does.
     pub(crate) fn of(flags: &Flags) -> Self {
-        let service = || Some(PathBuf::from(SERVICE)).filter(|directory| directory.is_dir());
+        let service = || Some(PathBuf::from(SERVICE)).filter(|directory| may_be(directory));
         Recall { directory: flags.state.clone().or_else(service) }
     }
 
@@ -50,5 +51,13 @@ impl Recall {
             Some(directory) if !scopes.is_empty() => memory::let_in(directory, which.name(), scopes),
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether it is a directory, or may be one: it is closed to whoever is not the service.
+fn may_be(directory: &Path) -> bool {
+    match directory.metadata() {
+        Ok(meta) => meta.is_dir(),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
     }
 }

@@ -68,7 +68,7 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
     let inner = directory.path().join("state");
     fs::write(&inner, "in the way").unwrap();
     let (mut memory, remembered) = open(&inner);
-    assert!(remembered.is_empty() && memory.shared.lock().failing);
+    assert!(remembered.is_empty() && memory.trouble().is_some());
     for (number, block) in [(1, Some(block())), (2, Some(block())), (1, None)] {
         memory.note(scope(number), block.as_ref());
         memory.commit();
@@ -116,4 +116,18 @@ fn a_second_one_is_turned_away_and_a_cleared_one_holds_nothing() {
     memory.clear();
     drop(memory);
     assert!(open(directory.path()).1.is_empty());
+}
+
+/// Nothing need be written for it to be known that it can be again.
+#[test]
+fn a_directory_that_comes_back_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    fs::write(&state, "a file in its place").unwrap();
+    let (memory, _) = open(&state);
+    let why = memory.trouble().unwrap();
+    assert!(why.contains("cannot make the directory") && !why.contains("not remembered"), "{why}");
+    fs::remove_file(&state).unwrap();
+    wait_until(|| memory.trouble().is_none());
+    assert!(state.join("nft.jsonl").exists());
 }

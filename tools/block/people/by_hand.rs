@@ -1,22 +1,21 @@
 //! `block`: a verdict of a person. A running psentry-block carries it out and confirms it; where none runs, it is done
 //! here, past the same guard.
 
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use psentry_records::{
     Action, Common, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict, VerdictBody,
 };
 
+use super::show;
 use crate::backend::{Block, Change, Wish, told};
 use crate::cli::{Flags, Which};
 use crate::control::client::{DOING, Silence, What, ask};
 use crate::error::Error;
 use crate::memory::recall::Recall;
-use crate::note::moment;
 use crate::panic::Panic;
-use crate::people::commands::{print, say, worst};
-use crate::report::{body, lines, of_now};
+use crate::people::commands::{say, worst};
+use crate::report::body;
 use crate::run::start;
 use crate::{backends, control};
 
@@ -49,7 +48,16 @@ pub(crate) fn block(
             }
             (lines.iter().filter_map(|line| outcome(line)).collect(), None)
         }
-        Err(Silence::Absent | Silence::Dead) => directly(flags, &verdict)?,
+        Err(Silence::Absent | Silence::Dead) => {
+            let done = directly(flags, &verdict)?;
+            if done.0.iter().any(|outcome| outcome.result == OutcomeResult::Applied) {
+                say(&format!(
+                    "{}: no psentry-block answers here, so none was asked whom its --allow and its --brake leave alone",
+                    path.display()
+                ));
+            }
+            done
+        }
         Err(Silence::Forbidden) => {
             return Err(Error::Forbidden(format!(
                 "{}: you may not ask here; run this as root",
@@ -79,12 +87,7 @@ fn tell(
         |outcome: &OutcomeBody| matches!(outcome.result, OutcomeResult::Applied | OutcomeResult::Already);
     let blocked = !outcomes.is_empty() && outcomes.iter().all(whole);
     let why = outcomes.iter().find(|outcome| !whole(outcome)).and_then(|outcome| outcome.error.clone());
-    if io::stdout().is_terminal() {
-        let text: String = outcomes.iter().map(|outcome| sentence(outcome) + "\n").collect();
-        print(text.as_bytes())?;
-    } else {
-        print(&lines(outcomes.into_iter().map(of_now), host))?;
-    }
+    show(outcomes, host)?;
     match trouble {
         Some(trouble) => Err(trouble),
         None if blocked => Ok(()),
@@ -92,17 +95,6 @@ fn tell(
             let why = why.unwrap_or_else(|| format!("nobody confirmed that {scope} is blocked"));
             Err(if failed { Error::Unfinished(why) } else { Error::No(why) })
         }
-    }
-}
-
-fn sentence(outcome: &OutcomeBody) -> String {
-    let scope = outcome.scope;
-    let place = outcome.backend.as_ref().map_or_else(String::new, |backend| format!(" on {backend}"));
-    let end = outcome.until.map_or_else(|| "it is unblocked".to_owned(), moment);
-    match outcome.result {
-        OutcomeResult::Applied => format!("{scope} is blocked{place} until {end}"),
-        OutcomeResult::Already => format!("{scope} was blocked{place} already, until {end}"),
-        result => format!("{scope}{place}: {}", result.name()),
     }
 }
 

@@ -6,15 +6,17 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
+use psentry_stage::{Exit, Failure};
 
 use super::listing;
-use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
+use crate::backend::{Block, Change, Effect, Wish};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::memory::recall::Recall;
-use crate::people::take_back;
-use crate::report::{body, lines, listed, of_now};
+pub(crate) use crate::people::readers::readers;
+use crate::people::{commanded, remark, show, take_back};
+use crate::report::{body, lines, listed};
 use crate::run::start::guard;
 
 /// Shows what is blocked.
@@ -75,6 +77,15 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
             trouble = worst(trouble.take(), error);
             false
         });
+        if holds
+            && commanded::is_left(flags, which)
+            && let Some(outcome) = commanded::end(flags, scope)
+        {
+            trouble = commanded::trouble(std::slice::from_ref(&outcome))
+                .map_or(trouble.take(), |error| worst(trouble.take(), error));
+            outcomes.push(outcome);
+            continue;
+        }
         let change = Change { scope, wish: Wish::Release(Block::default()) };
         let tried = backend.filter(|_| holds || chosen).map(|mut backend| {
             backend.apply(&[change], Timestamp::now()).pop().unwrap_or(Ok(Effect::WasNotThere))
@@ -87,7 +98,7 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
             }
             None => continue,
             Some(Ok(Effect::WasNotThere)) => {
-                say(&format!("{scope} was not blocked on {name}"));
+                remark(&format!("{scope} was not blocked on {name}"));
                 outcome.result = OutcomeResult::Already;
             }
             Some(Err(error)) => {
@@ -108,13 +119,13 @@ pub(crate) fn unblock(flags: &Flags, scope: Prefix, host: Option<&str>) -> Resul
     }
     // What could not be read may well block it.
     if outcomes.is_empty() && trouble.is_none() {
-        say(&format!("{scope} was not blocked"));
+        remark(&format!("{scope} was not blocked"));
         outcomes.push(body(Action::Unblock, scope, None, OutcomeResult::Already));
     }
     for (name, other) in near.into_iter().filter(|(_, other)| *other != scope) {
         say(&format!("{name} still blocks {other}, which {scope} overlaps"));
     }
-    print(&lines(outcomes.into_iter().map(of_now), host))?;
+    show(outcomes, host)?;
     trouble.map_or(Ok(()), Err)
 }
 
@@ -136,36 +147,6 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// A backend and what it holds; `None`: it cannot be read.
-pub(crate) type Reader = (Which, Option<(Box<dyn Backend>, Vec<Entry>)>);
-
-/// The chosen backends and what each holds; if none is chosen, all that this machine has. The second part: what
-/// went wrong with one that could be used.
-pub(crate) fn readers(flags: &Flags) -> (Vec<Reader>, Option<Error>) {
-    let chosen = flags.chosen();
-    let mut readers = Vec::new();
-    let mut trouble: Option<Error> = None;
-    for which in if chosen.is_empty() { Which::REAL.to_vec() } else { chosen.clone() } {
-        let read = || -> Result<_, Error> {
-            let mut backend = backends::open(which, flags)?;
-            let entries = backend.list()?;
-            Ok((backend, entries))
-        };
-        let reader = match read() {
-            Ok(reader) => Some(reader),
-            // What is not there, or what the machine does not support, holds nothing.
-            Err(error) if chosen.is_empty() && error.is_unsupported() => None,
-            // Nothing was read, and it may hold anything.
-            Err(error) => {
-                trouble = worst(trouble, error);
-                None
-            }
-        };
-        readers.push((which, reader));
-    }
-    (readers, trouble)
-}
-
 /// Writes to standard output; a reader that has seen enough is no error.
 pub(crate) fn print(text: &[u8]) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
@@ -175,9 +156,10 @@ pub(crate) fn print(text: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The error that the program ends with: the first one. Others are told at once.
+/// The error that the program ends with: the first one. Others are told at once, but not twice that a right is missing.
 pub(crate) fn worst(trouble: Option<Error>, error: Error) -> Option<Error> {
-    if trouble.is_some() {
+    let forbidden = |error: &Error| error.exit() == Exit::NoPermission;
+    if trouble.as_ref().is_some_and(|trouble| !forbidden(trouble) || !forbidden(&error)) {
         say(&error.to_string());
     }
     trouble.or(Some(error))

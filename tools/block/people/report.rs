@@ -5,9 +5,10 @@ use psentry_stage::printable;
 use serde::{Deserialize, Serialize};
 
 use crate::control::line;
-use crate::note::moment;
+use crate::note::second;
 use crate::panic::Order;
 use crate::run::brake::Holding;
+use crate::run::room::Full;
 
 /// How one backend is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,7 +16,7 @@ use crate::run::brake::Holding;
 pub(crate) struct Report {
     /// Which.
     pub(crate) backend: String,
-    /// Since when it works; absent: psentry-block did not answer.
+    /// Since when all that is wanted stands; absent: not all of it does, or psentry-block did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<Timestamp>,
     /// How many blocks are wanted; absent: not known.
@@ -28,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) failing: usize,
     /// How many are made once somebody has logged out.
     pub(crate) waiting: usize,
+    /// How many of those that are wanted have not been tried yet, for the backend has not got to them.
+    pub(crate) queued: usize,
     /// The latest failure, and when that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
@@ -38,12 +41,18 @@ pub(crate) struct Report {
     pub(crate) repair: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repaired: Option<Timestamp>,
+    /// Why what is wanted is not remembered beyond a reboot; absent: it is, or nobody asked for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<String>,
     /// The panic that holds, as this psentry-block sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) panic: Option<Order>,
     /// That the brake holds, of all backends together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) brake: Option<Holding>,
+    /// That there is no room for another block, of all backends together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) full: Option<Full>,
 }
 
 impl Report {
@@ -65,13 +74,29 @@ impl Report {
     /// How much of what is wanted stands, in words.
     pub(crate) fn enforced(&self) -> String {
         let number = |number: Option<usize>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
-        format!("enforced {} of {}", number(self.standing), number(self.wanted))
+        format!("{} of {}", number(self.standing), number(self.wanted))
+    }
+
+    /// Why not all that is wanted stands, as the end of a sentence.
+    pub(super) fn shortage(&self) -> String {
+        let queued = match self.queued {
+            0 => String::new(),
+            1 => ", 1 waits for its turn".to_owned(),
+            count => format!(", {count} wait for their turn"),
+        };
+        let failing = match self.failing {
+            0 => String::new(),
+            1 => ", 1 fails".to_owned(),
+            count => format!(", {count} fail"),
+        };
+        let error = self.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        format!("{} {}{queued}{failing}{error}", self.backend, self.enforced())
     }
 
     /// The cells of a row.
     pub(super) fn row(&self) -> Vec<String> {
         let when = |text: &Option<String>, at: Option<Timestamp>| match (text, at) {
-            (Some(text), Some(at)) => format!("{} {}", moment(at), printable(text)),
+            (Some(text), Some(at)) => format!("{} {}", second(at), printable(text)),
             (Some(text), None) => printable(text),
             (None, _) => "-".to_owned(),
         };
@@ -80,7 +105,7 @@ impl Report {
             self.enforced(),
             self.failing.to_string(),
             self.waiting.to_string(),
-            self.since.map_or_else(|| "-".to_owned(), moment),
+            self.since.map_or_else(|| "-".to_owned(), second),
             when(&self.repair, self.repaired),
             when(&self.error, self.error_at),
         ]
@@ -110,7 +135,11 @@ mod tests {
         ] {
             assert!(!report(wanted, standing, failing).is_whole(), "{wanted:?} {standing:?} {failing}");
         }
-        assert_eq!(report(Some(412), None, 0).enforced(), "enforced ? of 412");
+        assert_eq!(report(Some(412), None, 0).enforced(), "? of 412");
+        let queued = Report { backend: "exec".to_owned(), queued: 5, ..report(Some(6), Some(1), 0) };
+        assert_eq!(queued.shortage(), "exec 1 of 6, 5 wait for their turn");
+        let leaving = Report { backend: "exec".to_owned(), ..report(Some(0), Some(0), 3) };
+        assert_eq!(leaving.shortage(), "exec 0 of 0, 3 fail");
         // A line of a later psentry-block is read, too.
         let read: Report = serde_json::from_str("{\"backend\":\"nft\",\"wanted\":3,\"new\":1}").unwrap();
         assert_eq!((read.wanted, read.standing), (Some(3), None));

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io::{self, IsTerminal};
 
 use psentry_records::Prefix;
+use psentry_stage::{Exit, Failure, printable};
 use serde::Serialize;
 
 use super::Report;
@@ -14,15 +15,18 @@ use crate::control::{self, line};
 use crate::error::Error;
 use crate::memory::recall::Recall;
 use crate::panic::{Order, Panic};
-use crate::people::commands::{print, readers, say};
+use crate::people::commands::{print, readers, say, worst};
 use crate::people::listing::lined_up;
 use crate::run::brake::Holding;
+use crate::run::room::Full;
 
 /// The last line: all of it in one word.
 #[derive(Serialize)]
 struct Summary<'a> {
     /// Whether all that is wanted stands, and nothing keeps it from being wanted.
     enforced: bool,
+    /// Whether what is wanted is remembered where it is to be, so that it outlives a reboot.
+    remembered: bool,
     /// Whether a psentry-block answers: "answers", "hangs", "dead", "absent".
     daemon: &'a str,
     /// The panic that holds.
@@ -31,6 +35,9 @@ struct Summary<'a> {
     /// That the brake holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     brake: Option<Holding>,
+    /// That there is no room for another block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full: Option<Full>,
 }
 
 /// Says how it is.
@@ -52,11 +59,13 @@ pub(crate) fn status(flags: &Flags) -> Result<(), Error> {
             ("hangs", Vec::new())
         }
     };
-    let mut trouble = None;
-    let mut reports: Vec<Report> = answered;
+    let (mut reports, mut trouble): (Vec<Report>, _) = (answered, None);
     if reports.is_empty() {
-        let what =
-            if daemon == "absent" { "no psentry-block answers" } else { "psentry-block does not answer" };
+        let what = match daemon {
+            "absent" => "no psentry-block answers",
+            "dead" => "the psentry-block that listened here is dead",
+            _ => "psentry-block hangs, and does not answer",
+        };
         say(&format!("{}: {what}; this is what is remembered, and what stands", path.display()));
         (reports, trouble) = read(flags);
     }
@@ -65,32 +74,43 @@ pub(crate) fn status(flags: &Flags) -> Result<(), Error> {
     let told = || reports.iter().find_map(|report| report.panic.clone());
     let panic = Panic::of(flags).holds().or_else(told);
     let brake = reports.iter().find_map(|report| report.brake);
-    let short: Vec<&Report> = reports.iter().filter(|report| !report.is_whole()).collect();
-    let held = panic.is_some() || brake.is_some();
-    let enforced = short.is_empty() && trouble.is_none() && !held && !matches!(daemon, "hangs" | "dead");
+    let full = reports.iter().find_map(|report| report.full);
+    let mut reasons: Vec<String> = Vec::new();
+    reasons.extend(panic.as_ref().map(Order::sentence));
+    reasons.extend(brake.map(Holding::sentence));
+    reasons.extend(full.filter(|full| full.refused > 0).map(Full::sentence));
+    let short = reports.iter().filter(|report| !report.is_whole());
+    reasons.extend(short.map(|report| format!("not everything is enforced: {}", report.shortage())));
+    reasons.extend(match daemon {
+        "hangs" => Some(format!("{}: psentry-block hangs, and applies no verdict", path.display())),
+        "dead" => Some(format!("{}: psentry-block is dead, and nobody applies verdicts", path.display())),
+        _ => None,
+    });
+    let enforced = reasons.is_empty() && trouble.is_none();
+    let forgets = |report: &Report| {
+        let why = report.memory.as_ref()?;
+        Some(format!("what is blocked on {} does not outlive a reboot: {why}", report.backend))
+    };
+    let forgotten: Vec<String> = reports.iter().filter_map(forgets).collect();
+    let remembered = forgotten.is_empty() && trouble.is_none();
+    reasons.extend(forgotten);
     let text = if io::stdout().is_terminal() {
         let rows: Vec<Vec<String>> =
             std::iter::once(Report::head()).chain(reports.iter().map(Report::row)).collect();
         lined_up(&rows).into_bytes()
     } else {
-        let summary = Summary { enforced, daemon, panic: panic.as_ref(), brake };
+        let summary = Summary { enforced, remembered, daemon, panic: panic.as_ref(), brake, full };
         reports.iter().map(Report::line).chain([line(&summary)]).flatten().collect()
     };
     print(&text)?;
-    let why = match (panic.map(|order| order.sentence()).or(brake.map(Holding::sentence)), short.first()) {
-        _ if enforced => return Ok(()),
-        (Some(why), _) => why,
-        (None, Some(report)) => {
-            let error = report.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-            format!("not everything is enforced: {} {}{error}", report.backend, report.enforced())
-        }
-        (None, None) => match trouble {
-            Some(error) => return Err(error),
-            None => format!("{}: psentry-block does not answer, and applies no verdict", path.display()),
-        },
-    };
     // That there is no right to read it is worth more than that it was not read.
-    trouble.map_or(Err(Error::No(why)), Err)
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
+    let mut reasons = reasons.into_iter().map(|reason| printable(&reason));
+    let first = reasons.next();
+    reasons.for_each(|reason| say(&reason));
+    first.map_or(Ok(()), |reason| Err(Error::No(reason)))
 }
 
 fn report(line: &str) -> Option<Report> {
@@ -118,9 +138,13 @@ fn read(flags: &Flags) -> (Vec<Report>, Option<Error>) {
                 report.standing = stands.as_ref().map(HashSet::len);
                 report.wanted = report.standing;
             }
+            // It is told once, of all of them.
+            Err(error) if error.exit() == Exit::NoPermission => {
+                trouble = worst(trouble, error);
+            }
             Err(error) => {
                 report.error = Some(error.to_string());
-                trouble = crate::people::commands::worst(trouble, error);
+                trouble = worst(trouble, error);
             }
         }
         let of_use = report.wanted.unwrap_or(0) > 0 || stands.is_some_and(|stands| !stands.is_empty());

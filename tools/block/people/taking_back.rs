@@ -18,7 +18,7 @@ use crate::report::body;
 /// stand, or that has not confirmed it. Comes after what stood was let in: that waits for nobody.
 pub(crate) fn take_back(flags: &Flags, scope: Prefix) -> Vec<OutcomeBody> {
     let path = control::path(flags);
-    let taken = ask(&path, &What::Why(scope.addr()), TELLING).and_then(|lines| {
+    let taken = ask(&path, &What::Why(scope), TELLING).and_then(|lines| {
         let (mut wanted, late) = told(&lines);
         wanted.retain(|outcome| outcome.scope == scope);
         // Whoever does not say what it wants may want this.

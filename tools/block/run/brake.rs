@@ -90,6 +90,12 @@ impl Brake {
         Held::Yes { why, first: count == 0 }
     }
 
+    /// Whether one more would be turned down at the moment `now`; it counts nothing.
+    pub(crate) fn would_hold(&self, now: Instant) -> bool {
+        let recent = |made: &Instant| now.saturating_duration_since(*made) < MINUTE;
+        self.made.len() >= self.most && self.made.front().is_some_and(recent)
+    }
+
     /// When it is to be looked whether the brake has let go; `None`: it holds nobody.
     pub(crate) fn patience(&self, now: Instant) -> Option<Duration> {
         let (_, last) = self.down?;
@@ -160,7 +166,9 @@ mod tests {
                 now += Duration::from_millis(step);
                 told += brake.let_go(now).unwrap_or(0);
                 let recent = made.iter().filter(|when| now - **when < MINUTE).count();
+                let would = brake.would_hold(now);
                 let held = brake.hold(now) != Held::No;
+                prop_assert_eq!(would, held);
                 prop_assert_eq!(held, recent >= most);
                 if held { down += 1 } else { made.push(now) }
             }

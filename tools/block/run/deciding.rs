@@ -1,6 +1,8 @@
 //! What becomes of a verdict: what the ledger, the guard, the brake and a panic say of it is either told or handed to the
 //! backends.
 
+use std::time::Instant;
+
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp, Verdict};
 
 use super::Stage;
@@ -52,6 +54,7 @@ impl Stage {
         match decision {
             Decision::Nothing => return,
             Decision::Block(block) => {
+                self.room.had(Instant::now());
                 if let Some(why) = new.then(|| self.hold(scope)).flatten() {
                     outcome.error = Some(why);
                     return self.reporter.outcome(Some(&verdict.common), outcome);
@@ -75,6 +78,11 @@ impl Stage {
             Decision::Refused(_) if unknown.is_some() => {
                 outcome.result = OutcomeResult::Failed;
                 outcome.error = unknown;
+            }
+            Decision::Full(why) => {
+                self.room.turned_down(1, Instant::now());
+                self.reporter.say(&format!("refused: {why}"));
+                outcome.error = Some(why);
             }
             Decision::Refused(why) => {
                 self.reporter.say(&format!("refused: {why}"));

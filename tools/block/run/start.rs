@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use psentry_stage::{Intake, Signals, parse_ports};
 
@@ -23,6 +24,7 @@ use crate::panic::{Mark, Panic};
 use crate::report::Reporter;
 use crate::run::brake::Brake;
 use crate::run::ready::Ready;
+use crate::run::room::Room;
 use crate::run::{Hired, Stage};
 use crate::worker::Worker;
 
@@ -54,7 +56,7 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     let ledger = Ledger::new(flags.max_blocks).shutting(Extent::of(flags).ports);
     let (ledger, brake) = (ledger, flags.brake.map(Brake::new));
     let (workers, most, pass, allowed) = (Vec::new(), flags.max_blocks, flags.pass, 0);
-    let (panic, mark, over) = (Panic::of(flags), Mark::default(), false);
+    let (panic, mark, over, room) = (Panic::of(flags), Mark::default(), false, Room::default());
     let mut stage = Stage {
         intake,
         reporter,
@@ -64,6 +66,7 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
         allowed,
         brake,
         most,
+        room,
         pass,
         control,
         over,
@@ -110,7 +113,7 @@ fn hire(
     let opened = state.map(|state| Memory::open(state, which.name(), &stage.reporter)).transpose()?;
     let (mut memory, remembered) = opened.unzip();
     let mut left = Left::compare(backend.prepare()?, backend.unsure()?, remembered);
-    let Stage { ledger, guard, reporter, panic, .. } = stage;
+    let Stage { ledger, guard, reporter, panic, room, .. } = stage;
     let held = panic.holds().map(|order| order.sentence());
     if let Some(why) = &held {
         reporter.tell(&format!("{}: {why}", which.name()));
@@ -149,6 +152,7 @@ fn hire(
             which.name(),
             flags.max_blocks
         ));
+        room.turned_down(over, Instant::now());
     }
     left.missing = missing;
     let inbox = Arc::new(Inbox::new()?);

@@ -28,7 +28,7 @@ struct Differences {
 impl Worker {
     /// When what was changed may be looked at; `None`: nothing was.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
-        self.damage.as_ref()?;
+        self.damage.as_ref().filter(|_| !self.waits_for_mending)?;
         let (now, clock) = (Timestamp::now(), Instant::now());
         let moment = self.pace.not_before(clock).unwrap_or(clock);
         Some(now.plus(moment.saturating_duration_since(clock)))
@@ -37,14 +37,13 @@ impl Worker {
     /// Puts back what others damaged, if it is time.
     pub(super) fn mend(&mut self) {
         let now = Instant::now();
-        if self.damage.is_some() && self.pace.not_before(now).is_none() {
+        if self.damage.is_some() && !self.waits_for_mending && self.pace.not_before(now).is_none() {
             self.heal(now);
         }
     }
 
     /// Compares what is to stand with what stands, and makes it so.
     fn heal(&mut self, started: Instant) {
-        let name = self.backend.name();
         let now = Timestamp::now();
         self.rest();
         let who = self.damage.take().unwrap_or_default();
@@ -60,13 +59,11 @@ impl Worker {
         let differences = match found {
             Ok(found) => self.differences(&wanted, found),
             Err(error) => {
-                self.reporter
-                    .say(&format!("{name}: what stands after a change by others is not known: {error}"));
                 self.damage.get_or_insert(who);
-                self.slow_down();
-                return;
+                return self.not_read(&error);
             }
         };
+        self.unread = None;
         for (scope, is) in differences.shortened {
             self.stands_as(scope, is);
         }
@@ -79,10 +76,29 @@ impl Worker {
         self.work(jobs);
         let stands = |scope: &&Prefix| self.schedule.get(**scope).is_some_and(|plan| plan.stands().is_some());
         let back = differences.missing.iter().filter(stands).count();
-        self.repaired =
-            Some((Timestamp::now(), format!("{back} {}, {who}", if back == 1 { "block" } else { "blocks" })));
-        self.tell_repair(back, mended, &who, started.elapsed());
+        let what = match (back, &mended) {
+            (0, Ok(_)) => "the ruleset of psentry".to_owned(),
+            (back, Ok(true)) => format!("the ruleset of psentry and {}", blocks(back)),
+            (back, _) => blocks(back),
+        };
+        let now = Timestamp::now();
+        self.short = now;
+        self.repaired = Some((now, format!("{what}, which {who} took away")));
+        self.tell_repair(&what, mended, &who, started.elapsed());
         self.slow_down();
+    }
+
+    /// What stands cannot be read. Nobody takes anything away again and again; each reason is told once. What somebody has
+    /// to mend by hand is looked at again when it was changed.
+    fn not_read(&mut self, error: &Error) {
+        self.pace.unread(Instant::now());
+        self.waits_for_mending = matches!(error, Error::Damaged { .. });
+        let why = error.to_string();
+        if self.unread.as_ref() != Some(&why) {
+            let name = self.backend.name();
+            self.reporter.say(&format!("{name}: what stands after a change by others is not known: {why}"));
+            self.unread = Some(why);
+        }
     }
 
     /// One more repair; if they are too many, that is told.
@@ -97,14 +113,8 @@ impl Worker {
         }
     }
 
-    fn tell_repair(&self, back: usize, mended: Result<bool, Error>, who: &str, took: Duration) {
+    fn tell_repair(&self, what: &str, mended: Result<bool, Error>, who: &str, took: Duration) {
         let name = self.backend.name();
-        let blocks = |count: usize| format!("{count} block{}", if count == 1 { "" } else { "s" });
-        let what = match (back, &mended) {
-            (0, Ok(_)) => "the ruleset of psentry".to_owned(),
-            (back, Ok(true)) => format!("the ruleset of psentry and {}", blocks(back)),
-            (back, _) => blocks(back),
-        };
         let trouble = mended.err().map_or_else(String::new, |error| format!("; not all of it: {error}"));
         let took = took.as_millis();
         self.reporter.tell(&format!("{name}: {who} took away {what}; put back within {took} ms{trouble}"));
@@ -185,4 +195,8 @@ fn left_of(block: &Block, entry: &Entry) -> Option<Vec<u16>> {
         }
         _ => None,
     }
+}
+
+fn blocks(count: usize) -> String {
+    format!("{count} block{}", if count == 1 { "" } else { "s" })
 }

@@ -69,6 +69,8 @@ impl Worker {
     }
 
     fn take_in(&mut self, noticed: Noticed) {
+        // Whoever changed it may have mended it.
+        self.waits_for_mending &= noticed == Noticed::default();
         let Noticed { mut let_in, decided, cleared, edited, damaged, told } = noticed;
         for sentence in told {
             self.reporter.tell(&format!("{}: {sentence}", self.backend.name()));

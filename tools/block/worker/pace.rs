@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// The pause between two looks. A reload of the firewall is a hundred changes within less.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The pause before what could not be looked at is looked at again.
+const UNREAD: Duration = Duration::from_secs(1);
+
 /// So many repairs within a minute are a fight.
 const MOST: usize = 10;
 
@@ -50,6 +53,11 @@ impl Pace {
     pub(crate) fn looked(&mut self, now: Instant) {
         let next = now + PAUSE;
         self.not_before = Some(self.not_before.map_or(next, |before| before.max(next)));
+    }
+
+    /// It could not be looked at.
+    pub(crate) fn unread(&mut self, now: Instant) {
+        self.not_before = Some(now + UNREAD);
     }
 
     /// Something was put back, or could not be. If that begins a fight, how long the next repair waits.

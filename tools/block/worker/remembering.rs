@@ -33,6 +33,7 @@ impl Worker {
         self.rest();
         // What slipped in before the panic was seen.
         self.open_up();
+        self.short = Timestamp::now();
         let stands = |scope: &&Prefix| self.schedule.get(**scope).is_some_and(|plan| plan.stands().is_some());
         let back = missing.iter().filter(stands).count();
         if let Some(memory) = self.memory.as_ref().filter(|_| back > 0) {

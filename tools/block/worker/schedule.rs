@@ -24,6 +24,8 @@ pub(crate) struct Schedule {
     agenda: BTreeSet<(Timestamp, Prefix)>,
     /// The latest failure.
     latest: Option<(Timestamp, String)>,
+    /// How many fail, or would not go.
+    failing: usize,
 }
 
 impl Schedule {
@@ -73,6 +75,11 @@ impl Schedule {
         self.latest.as_ref()
     }
 
+    /// How many fail, or would not go.
+    pub(crate) fn failing(&self) -> usize {
+        self.failing
+    }
+
     /// Whether nothing is planned.
     pub(crate) fn is_empty(&self) -> bool {
         self.plans.is_empty()
@@ -99,6 +106,7 @@ impl Schedule {
     /// Takes a plan off.
     pub(crate) fn remove(&mut self, scope: Prefix) -> Option<Plan> {
         let plan = self.plans.remove(&scope)?;
+        self.failing -= usize::from(plan.fails());
         if let Some(due) = plan.due() {
             self.agenda.remove(&(due, scope));
         }
@@ -107,7 +115,10 @@ impl Schedule {
 
     fn put(&mut self, scope: Prefix, plan: Plan) {
         let due = plan.due();
-        let before = self.plans.insert(scope, plan).and_then(|plan| plan.due());
+        self.failing += usize::from(plan.fails());
+        let before = self.plans.insert(scope, plan);
+        self.failing -= usize::from(before.as_ref().is_some_and(Plan::fails));
+        let before = before.and_then(|plan| plan.due());
         if before == due {
             return;
         }

@@ -5,6 +5,7 @@ mod healing;
 mod opening;
 mod ports;
 mod taking_back;
+mod telling;
 mod under_way;
 
 use std::os::fd::AsFd;
@@ -65,6 +66,18 @@ impl Bench {
         self.worker.inbox.put(scope(), Wish::Block(block), already, ask);
         let (arrived, _) = self.worker.inbox.take(1, |_| false, Some(Timestamp::now()), None, None);
         self.worker.round(arrived);
+    }
+
+    /// A verdict that waits for its turn.
+    fn put(&self, scope: Prefix, wish: Wish) {
+        let action = if wish.block().is_some() { Action::Block } else { Action::Unblock };
+        let ask = Ask {
+            common: Common::at(Timestamp::now()),
+            action,
+            well: OutcomeResult::Applied,
+            mark: Mark::default(),
+        };
+        self.worker.inbox.put(scope, wish, None, ask);
     }
 
     fn told(&self) -> Vec<(OutcomeResult, Option<Timestamp>)> {

@@ -138,8 +138,12 @@ impl Backend for HostsDeny {
 
     fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
         // A temporary file tells now, and not at the first block, whether the directory can be written.
-        let (_, directory) = self.place()?;
-        tempfile::NamedTempFile::new_in(&directory).map_err(Error::file(&directory, "write into it"))?;
+        let (path, directory) = self.place()?;
+        let wrong = |why: io::Error| match why.kind() {
+            io::ErrorKind::NotFound => Error::file(&directory, "write into it")(why),
+            _ => Error::file(&path, "write a new one beside it")(why),
+        };
+        tempfile::NamedTempFile::new_in(&directory).map_err(wrong)?;
         self.unheard = self.listen().err();
         self.list()
     }

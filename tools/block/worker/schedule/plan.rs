@@ -68,6 +68,11 @@ impl Plan {
         self.state == State::LetIn
     }
 
+    /// Whether it failed, or would not go.
+    pub(super) fn fails(&self) -> bool {
+        matches!(self.state, State::Failing { refused: false, .. } | State::Leaving { .. })
+    }
+
     /// Whether what is due at the moment `now` is an end.
     pub(crate) fn ends(&self, now: Timestamp) -> bool {
         let over = |block: &Block| block.is_over(now);

@@ -19,6 +19,10 @@ pub(super) struct State {
     pub(super) noticed: Noticed,
     /// What stands cannot be asked.
     pub(super) mute: bool,
+    /// What it stands in is damaged, how often that was looked at, and whether there was something to mend.
+    pub(super) garbled: bool,
+    pub(super) looked: u32,
+    pub(super) mends: bool,
     pub(super) ends_by_itself: bool,
     pub(super) changes: Vec<Change>,
     /// What happens while it blocks.
@@ -82,7 +86,11 @@ impl Backend for Fake {
     }
 
     fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        state.looked += 1;
+        if state.garbled {
+            return Err(Error::Damaged { path: "/x".into(), line: 1, what: "it has no end" });
+        }
         if state.mute {
             return Err(Error::NoEffect("mute".to_owned()));
         }
@@ -96,6 +104,10 @@ impl Backend for Fake {
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
         Ok(std::mem::take(&mut self.0.lock().unwrap().noticed))
+    }
+
+    fn mend(&mut self, _: &[Prefix]) -> Result<bool, Error> {
+        Ok(std::mem::take(&mut self.0.lock().unwrap().mends))
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {

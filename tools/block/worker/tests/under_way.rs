@@ -14,17 +14,6 @@ fn host(last: u8) -> Prefix {
 }
 
 impl Bench {
-    fn put(&self, scope: Prefix, wish: Wish) {
-        let action = if wish.block().is_some() { Action::Block } else { Action::Unblock };
-        let ask = Ask {
-            common: Common::at(Timestamp::now()),
-            action,
-            well: OutcomeResult::Applied,
-            mark: Mark::default(),
-        };
-        self.worker.inbox.put(scope, wish, None, ask);
-    }
-
     /// A turn of the worker that waits for nothing.
     fn turn(&mut self) {
         let (most, now) = (self.worker.room_for_news(), Some(Timestamp::now()));
