@@ -6,6 +6,8 @@ use std::process::ChildStdin;
 
 use psentry_records::{Outcome, Record};
 
+use nix::sys::signal::Signal;
+
 use super::*;
 use crate::lab::SCANNER as SCANNERS;
 
@@ -178,6 +180,26 @@ fn one_flush_after_the_other_stands() {
         let (_, _, errors) = program.terminate();
         assert!(!errors.iter().any(|line| line.contains("put back")), "{backend}: {errors:?}");
     }
+}
+
+/// Processes have other numbers in a container than the kernel tells; what is ours is known nevertheless.
+#[test]
+fn in_a_container_what_psentry_block_does_itself_is_no_damage() {
+    let lab = Lab::new();
+    let line = ["--pid", "--fork", "--kill-child", bin("psentry-block"), "--backend", "iptables"];
+    let mut program = Program::start_fed(lab.guard.command("unshare").args(line));
+    let mut stdin = program.stdin();
+    block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32", "2001:db8:7::/64"]);
+    lab.guard.sh("iptables -D PSENTRY 1");
+    assert_eq!(result(&mut program, SCANNER), OutcomeResult::Released);
+    lab.guard.sh("ip6tables -F");
+    let said = program.complaint("put back");
+    assert!(said.contains("ip6tables"), "{said}");
+    // A signal would only reach whoever made the container.
+    program.signal(Signal::SIGKILL);
+    let (_, _, errors) = program.end();
+    let again: Vec<_> = errors.iter().filter(|line| line.contains("put back")).collect();
+    assert!(again.is_empty(), "{errors:?}");
 }
 
 /// Ten times as many blocks, and a set that is loaded as it was saved long ago.

@@ -4,13 +4,13 @@
 //! Whoever takes one rule out of our chain, and does nothing else, knows whom he lets in. Whoever takes several, or the
 //! chain, or the rule that leads to it, has emptied or reloaded a firewall; so may have who puts a rule into it.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::NetlinkHeader;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use psentry_kernel::watch::{NFTABLES, Watch};
 
+use super::ours::{Ours, process};
 use crate::backends::SOMEBODY;
 use crate::backends::attributes::{attribute, text};
 use crate::error::Error;
@@ -27,7 +27,6 @@ const ITS_TABLE: u16 = 1;
 const TABLE_NAME: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const CHAIN_NAME: u16 = 3;
-const PROCESS: u16 = 2;
 const PROCESS_NAME: u16 = 3;
 
 /// The families ip and ip6, as a message begins with them.
@@ -38,9 +37,6 @@ const BEFORE: usize = 4;
 
 /// How often it is read on until all is read.
 const READINGS: usize = 64;
-
-/// How many processes of ours are remembered. None is told of later than the next that are run.
-const OURS: usize = 64;
 
 /// The chains that concern us.
 #[derive(Clone, Copy)]
@@ -54,7 +50,7 @@ pub(super) struct Chains<'a> {
 /// A subscription, and what was heard so far.
 pub(super) struct Ear {
     watch: Watch,
-    ours: VecDeque<u32>,
+    ours: Ours,
     heard: Heard,
 }
 
@@ -89,19 +85,17 @@ impl Ear {
     /// From now on the kernel tells.
     pub(super) fn open() -> Result<Self, Error> {
         let watch = Watch::open(NETLINK_NETFILTER, &[NFTABLES])?;
-        Ok(Ear { watch, ours: VecDeque::new(), heard: Heard::default() })
+        Ok(Ear { watch, ours: Ours::new()?, heard: Heard::default() })
     }
 
     /// What others did to these chains; `ours` are the processes that did it for us since this was last asked.
     pub(super) fn hear(&mut self, chains: Chains<'_>, ours: Vec<u32>) -> Result<Told, Error> {
-        self.ours.extend(ours);
-        while self.ours.len() > OURS {
-            self.ours.pop_front();
-        }
+        self.ours.have(ours);
         for _ in 0..READINGS {
-            let (ours, heard) = (&self.ours, &mut self.heard);
+            let (ours, heard) = (&mut self.ours, &mut self.heard);
             let read = self.watch.hear(|header, message| heard.hear(chains, ours, header, message))?;
             if read.lost {
+                self.ours.lose();
                 heard.open = Transaction { more: true, lost: true, ..Transaction::default() };
                 heard.told.damaged.get_or_insert_with(|| SOMEBODY.to_owned());
             }
@@ -120,13 +114,7 @@ impl AsFd for Ear {
 }
 
 impl Heard {
-    fn hear(
-        &mut self,
-        chains: Chains<'_>,
-        processes: &VecDeque<u32>,
-        header: &NetlinkHeader,
-        message: &[u8],
-    ) {
+    fn hear(&mut self, chains: Chains<'_>, ours: &mut Ours, header: &NetlinkHeader, message: &[u8]) {
         if header.message_type >> 8 != SUBSYSTEM {
             return;
         }
@@ -134,10 +122,9 @@ impl Heard {
         let Some(body) = message.get(BEFORE..) else { return };
         if kind == NEW_GENERATION {
             let transaction = std::mem::take(&mut self.open);
-            let process = attribute(body, PROCESS).and_then(|value| value.first_chunk());
-            let process = process.map(|bytes| u32::from_be_bytes(*bytes));
-            if !process.is_some_and(|process| processes.contains(&process)) {
-                self.close(&transaction, process, attribute(body, PROCESS_NAME).map_or(b"", text));
+            let name = attribute(body, PROCESS_NAME).map_or(&b""[..], text);
+            if !ours.made(body, name) {
+                self.close(&transaction, process(body), name);
             }
             return;
         }
@@ -186,12 +173,13 @@ mod tests {
     /// What is told of messages that this process sent.
     fn told(messages: &[Message<'_>], process: u32) -> Told {
         let mut heard = Heard::default();
-        let ours = VecDeque::from([42]);
+        let mut ours = Ours::of(true);
+        ours.have([42]);
         let mut hear = |kind: u16, message: &[u8]| {
             let mut header = NetlinkHeader::default();
             header.message_type = SUBSYSTEM << 8 | kind;
             let chains = Chains { ours: &["PSENTRY"], builtin: &["INPUT", "FORWARD"] };
-            heard.hear(chains, &ours, &header, message);
+            heard.hear(chains, &mut ours, &header, message);
         };
         for (kind, table, names) in messages {
             let mut message = vec![FAMILIES[1], 0, 0, 0];
@@ -202,7 +190,7 @@ mod tests {
             hear(*kind, &message);
         }
         let mut end = vec![0; 4];
-        put(&mut end, PROCESS, &process.to_be_bytes());
+        put(&mut end, super::super::ours::PROCESS, &process.to_be_bytes());
         put(&mut end, PROCESS_NAME, b"iptables\0");
         hear(NEW_GENERATION, &end);
         heard.told

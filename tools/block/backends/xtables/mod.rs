@@ -7,7 +7,7 @@
 //! | `hearing.rs` | rules that nf_tables keeps: the kernel tells |
 //! | `ipset/looking.rs` | sets of ipset: the kernel tells nothing, and is asked how many entries they have |
 //! | `-S` | rules of the legacy variant: the kernel tells nothing, and they are read again |
-//! | `book.rs` | whether it was psentry-block itself |
+//! | `ours.rs`, `book.rs` | whether it was this psentry-block itself, or a command of it |
 //! | `order.rs` | what stands before our rule |
 
 mod book;
@@ -18,6 +18,7 @@ mod ipset;
 mod iptables;
 mod listening;
 mod order;
+mod ours;
 mod place;
 mod rules;
 
