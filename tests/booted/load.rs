@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc::O_NONBLOCK;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use super::{GUARD, SCANNER};
@@ -108,6 +109,9 @@ impl Load {
     /// Sends while `meanwhile` happens. When it returns, each visitor has been received, and a last probe is written
     /// after all others: when that one has arrived, whatever has not arrived is lost.
     pub fn during(&mut self, meanwhile: impl FnOnce(&Progress)) -> Sent {
+        // Visitors of a second or two stay open, and a shell may allow a thousand files.
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
         let progress = Progress::default();
         let (first_probe, first_visit) = (self.probe, self.visit);
         let began = Instant::now();
