@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
+use terminal_size::{Width, terminal_size};
 
 use crate::backend::Block;
 use crate::note::moment;
@@ -15,16 +16,20 @@ const COLUMNS: usize = 100;
 /// A reason of fewer letters tells nothing.
 const SHORTEST: usize = 16;
 
-/// Which column tells the ports.
+/// Which columns tell the ports, and the end.
 const PORTS: usize = 2;
+const UNTIL: usize = 4;
 
-/// How wide the terminal is, as a shell that exports it says.
+/// How wide the terminal is: as somebody says who exports it, or as the terminal does.
 pub(crate) fn columns() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(COLUMNS)
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let asked =
+        || terminal_size().map(|(Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0);
+    said.or_else(asked).unwrap_or(COLUMNS)
 }
 
 /// A table of blocks with the backend that holds each, and what else is known; with the reason, if it has room in so
-/// many `columns`.
+/// many `columns`, for which the end goes: how much time is left is told anyway.
 pub(crate) fn table(blocks: &[(&str, Prefix, Block)], now: Timestamp, columns: usize) -> String {
     let with_ports = blocks.iter().any(|(_, _, block)| !block.ports.is_empty());
     let head = ["SCOPE", "BACKEND", "PORTS", "LEFT", "UNTIL", "RULE"].map(str::to_owned);
@@ -38,16 +43,28 @@ pub(crate) fn table(blocks: &[(&str, Prefix, Block)], now: Timestamp, columns: u
             block.rule.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    // Where nobody is shut out of single ports the column tells nothing.
-    let told = |row: [String; 6]| {
-        let cells = row.into_iter().enumerate().filter(|(place, _)| *place != PORTS || with_ports);
-        cells.map(|(_, cell)| cell).collect()
+    let all: Vec<[String; 6]> = std::iter::once(head).chain(blocks.iter().map(row)).collect();
+    let told = |left_out: &[usize]| -> (Vec<Vec<String>>, usize) {
+        let cells = |row: &[String; 6]| {
+            let cells = row.iter().enumerate().filter(|(place, _)| !left_out.contains(place));
+            cells.map(|(_, cell)| cell.clone()).collect()
+        };
+        let rows: Vec<Vec<String>> = all.iter().map(cells).collect();
+        let used: usize = widths(&rows).iter().map(|width| width + 2).sum();
+        (rows, columns.saturating_sub(used))
     };
-    let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(blocks.iter().map(row)).map(told).collect();
-    let used: usize = widths(&rows).iter().map(|width| width + 2).sum();
-    let room = columns.saturating_sub(used);
+    // Where nobody is shut out of single ports the column tells nothing.
+    let nothing: &[usize] = if with_ports { &[] } else { &[PORTS] };
+    let (mut rows, mut room) = told(nothing);
     let reasons = blocks.iter().map(|(_, _, block)| block.reason.as_deref());
-    if room >= SHORTEST && reasons.clone().any(|reason| reason.is_some()) {
+    let with_reasons = reasons.clone().any(|reason| reason.is_some());
+    if with_reasons && room < SHORTEST {
+        let (shorter, more) = told(&[nothing, &[UNTIL]].concat());
+        if more >= SHORTEST {
+            (rows, room) = (shorter, more);
+        }
+    }
+    if with_reasons && room >= SHORTEST {
         let texts = std::iter::once("REASON").chain(reasons.map(Option::unwrap_or_default));
         for (row, text) in rows.iter_mut().zip(texts) {
             row.push(shortened(text, room));
@@ -116,7 +133,13 @@ mod tests {
         let narrow = "SCOPE          BACKEND  LEFT   UNTIL                 RULE\n\
                       192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan\n\
                       2001:db8::/64  route    -      unblocked             -\n";
-        assert_eq!(table(&blocks, now, 72), narrow);
+        assert_eq!(table(&blocks, now, 48), narrow);
+        assert_eq!(
+            table(&blocks, now, 60),
+            "SCOPE          BACKEND  LEFT   RULE  REASON\n\
+             192.0.2.7/32   nft      1h 2m  fan   7 ports within two s...\n\
+             2001:db8::/64  route    -      -\n"
+        );
         assert_eq!(
             table(&blocks, now, 80),
             "SCOPE          BACKEND  LEFT   UNTIL                 RULE  REASON\n\
@@ -129,7 +152,7 @@ mod tests {
         );
         (blocks[0].2.ports, blocks[0].2.proto) = (vec![22, 53], Some(Proto::Tcp));
         assert_eq!(
-            table(&blocks, now, 80),
+            table(&blocks, now, 60),
             "SCOPE          BACKEND  PORTS      LEFT   UNTIL                 RULE\n\
              192.0.2.7/32   nft      22,53/tcp  1h 2m  2026-11-22T16:06:10Z  fan\n\
              2001:db8::/64  route    all        -      unblocked             -\n"
