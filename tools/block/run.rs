@@ -91,7 +91,7 @@ pub(crate) struct Stage {
     pub(crate) over: bool,
     /// Where it is looked whether a panic holds.
     pub(crate) panic: Panic,
-    /// The last panic when the verdict came that is dealt with.
+    /// The last panic when the verdict came that is dealt with, or at the start.
     pub(crate) mark: Mark,
 }
 
@@ -196,3 +196,6 @@ impl Stage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use super::Stage;
 use crate::backend::{Block, Wish};
 use crate::inbox::{Ask, Found};
 use crate::ledger::Decision;
+use crate::panic::Mark;
 use crate::report::body;
 
 impl Stage {
@@ -18,8 +19,11 @@ impl Stage {
         let (action, scope) = (verdict.body.action, verdict.body.scope);
         let mut unknown = None;
         // Before it is asked whether one holds: what is declared from here on counts for this verdict.
-        self.mark = self.panic.mark();
-        if self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened) {
+        let before = std::mem::replace(&mut self.mark, self.panic.mark());
+        let opened = self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened);
+        // By the mark it is known at once, and once: a backend that sees the panic later tells of what stood before this.
+        // Only where no mark could be made it is gone by what backends tell.
+        if self.mark.is_after(before) || (opened && self.mark == Mark::default()) {
             self.ledger.clear();
         }
         if action == Action::Block
