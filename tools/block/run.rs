@@ -33,7 +33,7 @@ use crate::people;
 use crate::people::commands;
 use crate::report::Reporter;
 use crate::run::brake::Brake;
-use crate::run::room::Room;
+use crate::run::room::{Gone, Room};
 use crate::run::start::start;
 
 /// How often it is looked whether the last worker is done, once the input has ended.
@@ -83,6 +83,8 @@ pub(crate) struct Stage {
     pub(crate) most: usize,
     /// Who was turned down for want of room.
     pub(crate) room: Room,
+    /// Whom backends let in without a verdict.
+    pub(crate) gone: Gone,
     /// Whether what is read is written, too.
     pub(crate) pass: bool,
     /// Where people reach it, if they do.
@@ -187,6 +189,17 @@ impl Stage {
                 Ok(Next::ReaderGone) => self.reporter.reader_gone(),
                 _ => return,
             }
+        }
+    }
+
+    /// Where there is none, what no backend wants any more gives its room back.
+    pub(crate) fn make_room(&mut self) {
+        for worker in &self.workers {
+            self.gone.note(worker.name, worker.inbox.let_in());
+        }
+        // And should they be more than there are blocks, most of them are of no use any more.
+        if self.ledger.len() >= self.most || self.gone.len() > self.ledger.len() {
+            self.gone.make_room(&mut self.ledger, self.workers.len());
         }
     }
 

@@ -44,6 +44,7 @@ impl Stage {
         if let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) {
             self.ledger.let_in(|scope| allowed.touches(scope));
         }
+        self.make_room();
         let (guard, new) = (&self.guard, !self.ledger.holds(scope, now));
         let decision = self.ledger.decide(verdict, now, |scope| {
             guard.refusal(scope).unwrap_or_else(|error| {
@@ -97,8 +98,9 @@ impl Stage {
     }
 
     /// Hands a change to every worker.
-    fn order(&self, verdict: &Verdict, wish: Wish, already: Option<Block>, well: OutcomeResult) {
+    fn order(&mut self, verdict: &Verdict, wish: Wish, already: Option<Block>, well: OutcomeResult) {
         let (action, scope): (_, Prefix) = (verdict.body.action, verdict.body.scope);
+        self.gone.forget(scope);
         for worker in &self.workers {
             // Blocks are bounded by the ledger; requests to unblock what is not blocked are bounded here.
             if worker.inbox.len() > self.most.saturating_mul(2) {

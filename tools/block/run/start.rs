@@ -24,7 +24,7 @@ use crate::panic::Panic;
 use crate::report::Reporter;
 use crate::run::brake::Brake;
 use crate::run::ready::Ready;
-use crate::run::room::Room;
+use crate::run::room::{Gone, Room};
 use crate::run::{Hired, Stage};
 use crate::worker::Worker;
 
@@ -69,6 +69,7 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
         brake,
         most,
         room,
+        gone: Gone::default(),
         pass,
         control,
         over,
