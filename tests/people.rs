@@ -127,7 +127,10 @@ fn a_slow_backend_is_late_and_the_others_answer() {
     assert_eq!(outcome(&mut block, "203.0.113.7/32").body.backend.as_deref(), Some("nft"));
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert!(code == Some(1) && text.contains("\"answers\""), "{text}");
-    assert!(text.contains("exec 0 of 1") && text.contains("\"wanted\":1,\"standing\":1"), "{text}");
+    assert!(
+        text.contains("exec 0 of 1, 1 waits for its turn") && text.contains("\"wanted\":1,\"standing\":1"),
+        "{text}"
+    );
     let why = outcomes(&run(&lab, &state, &["why", SCANNER[0]]));
     assert!(why.iter().any(|body| body.error.as_deref() == Some("it is being blocked")), "{why:?}");
     let output = run(&lab, &state, &["block", "203.0.113.8"]);

@@ -37,8 +37,7 @@ fn unblock_and_flush_leave_it_to_the_running_one() {
     assert!(!is_there(&lab, "198.18.0.1"));
     // On a terminal it speaks to people.
     let line = |command: &str| {
-        let flags = format!("{} --state {}", CONTROL.join(" "), state.path().display());
-        format!("script -qec '{} {command} {flags}' /dev/null", bin("psentry-block"))
+        format!("script -qec '{} {command} {}' /dev/null", bin("psentry-block"), CONTROL.join(" "))
     };
     let text = lab.guard.sh(&line("unblock 198.18.0.2"));
     assert!(text.contains("198.18.0.2/32 is let in on nft") && text.contains("is let in on exec"), "{text}");

@@ -36,6 +36,8 @@ struct Waiting {
     rung: bool,
     finish: Option<Finish>,
     found: Vec<Found>,
+    /// Whom it let in without a verdict, each with the block that is not wanted any more.
+    let_in: Vec<(Prefix, Block)>,
     /// What people want to know of the backend.
     questions: Vec<(Tell, Answers)>,
     /// Whether everybody was let in because of a panic.
@@ -106,6 +108,16 @@ impl Inbox {
     /// What the ledger should know.
     pub(crate) fn found(&self) -> Vec<Found> {
         std::mem::take(&mut self.lock().found)
+    }
+
+    /// Takes note that somebody was let in without a verdict.
+    pub(crate) fn tell_let_in(&self, scope: Prefix, was: Block) {
+        self.lock().let_in.push((scope, was));
+    }
+
+    /// Whom it let in without a verdict since the last call.
+    pub(crate) fn let_in(&self) -> Vec<(Prefix, Block)> {
+        std::mem::take(&mut self.lock().let_in)
     }
 
     /// Has the worker tell something of its backend.

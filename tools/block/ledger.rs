@@ -178,6 +178,12 @@ impl Ledger {
         self.blocks.get(&scope).is_some_and(|block| !block.is_over(now))
     }
 
+    /// Whether `scope` is to be shut out as `block`, and not otherwise.
+    #[must_use]
+    pub fn wants(&self, scope: Prefix, block: &Block) -> bool {
+        self.blocks.get(&scope) == Some(block)
+    }
+
     /// What was decided last about `scope` is not done after all.
     pub fn forget(&mut self, scope: Prefix) {
         self.drop(scope);

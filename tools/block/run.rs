@@ -33,7 +33,7 @@ use crate::people;
 use crate::people::commands;
 use crate::report::Reporter;
 use crate::run::brake::Brake;
-use crate::run::room::Room;
+use crate::run::room::{Gone, Room};
 use crate::run::start::start;
 
 /// How often it is looked whether the last worker is done, once the input has ended.
@@ -83,6 +83,8 @@ pub(crate) struct Stage {
     pub(crate) most: usize,
     /// Who was turned down for want of room.
     pub(crate) room: Room,
+    /// Whom backends let in without a verdict.
+    pub(crate) gone: Gone,
     /// Whether what is read is written, too.
     pub(crate) pass: bool,
     /// Where people reach it, if they do.
@@ -91,7 +93,7 @@ pub(crate) struct Stage {
     pub(crate) over: bool,
     /// Where it is looked whether a panic holds.
     pub(crate) panic: Panic,
-    /// The last panic when the verdict came that is dealt with.
+    /// The last panic when the verdict came that is dealt with, or at the start.
     pub(crate) mark: Mark,
 }
 
@@ -190,9 +192,23 @@ impl Stage {
         }
     }
 
+    /// Where there is none, what no backend wants any more gives its room back.
+    pub(crate) fn make_room(&mut self) {
+        for worker in &self.workers {
+            self.gone.note(worker.name, worker.inbox.let_in());
+        }
+        // And should they be more than there are blocks, most of them are of no use any more.
+        if self.ledger.len() >= self.most || self.gone.len() > self.ledger.len() {
+            self.gone.make_room(&mut self.ledger, self.workers.len());
+        }
+    }
+
     fn finish(&self, finish: Finish) {
         for worker in &self.workers {
             worker.inbox.finish(finish);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,7 @@ impl Stage {
     fn held(&mut self) -> Held {
         let now = Instant::now();
         self.ledger.expire(Timestamp::now());
+        self.make_room();
         Held {
             brake: self.brake.as_ref().and_then(|brake| brake.holding(now)),
             full: self.room.full(self.ledger.len(), self.most, now),

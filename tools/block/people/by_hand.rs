@@ -149,7 +149,8 @@ fn directly(flags: &Flags, verdict: &Verdict) -> Result<(Vec<OutcomeBody>, Optio
 
 /// Blocks on one backend. It is remembered before it is told.
 fn on(which: Which, flags: &Flags, scope: Prefix, block: &Block) -> Result<OutcomeBody, Error> {
-    let mut backend = backends::open(which, flags)?;
+    let (panic, mut backend) = (Panic::of(flags), backends::open(which, flags)?);
+    let mark = panic.mark();
     // Nothing is made ready: a psentry-block without a socket may run with other flags, and what it made is to stay.
     let found = backend.list()?;
     let stands = found.iter().find(|entry| entry.scope == scope).map(Block::from);
@@ -159,12 +160,12 @@ fn on(which: Which, flags: &Flags, scope: Prefix, block: &Block) -> Result<Outco
     }
     let change = Change { scope, wish: Wish::Block(block.clone()) };
     backend.apply(&[change], Timestamp::now()).pop().transpose()?;
-    // Declared meanwhile: what slipped in goes.
-    if let Some(order) = Panic::of(flags).holds() {
+    // Declared meanwhile: what slipped in goes, though it be over.
+    let over = || panic.mark().is_after(mark).then(|| "there was a panic meanwhile".to_owned());
+    if let Some(error) = panic.holds().map(|order| order.sentence()).or_else(over) {
         let change = Change { scope, wish: Wish::Release(block.clone()) };
         backend.apply(&[change], Timestamp::now()).pop().transpose()?;
-        let error = Some(order.sentence());
-        return Ok(OutcomeBody { error, result: OutcomeResult::Refused, ..outcome });
+        return Ok(OutcomeBody { error: Some(error), result: OutcomeResult::Refused, ..outcome });
     }
     let recall = Recall::of(flags);
     match recall.add(which, scope, block) {

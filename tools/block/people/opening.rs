@@ -49,7 +49,9 @@ fn let_all_in(
         let stands = |(backend, entries): &mut (Box<dyn Backend>, Vec<Entry>)| {
             !entries.is_empty() || backend.unsure().is_ok_and(|unsure| !unsure.is_empty())
         };
-        if commanded::is_left(flags, which) && reader.as_mut().is_some_and(stands) {
+        // Its roll may be where only the running one looks.
+        let elsewhere = flags.state.is_none() && flags.exec_roll.is_none();
+        if commanded::is_left(flags, which) && (elsewhere || reader.as_mut().is_some_and(stands)) {
             if let Some(until) = soon {
                 let left = until.saturating_duration_since(Instant::now());
                 if commanded::end_all_soon(flags, left) {

@@ -32,7 +32,13 @@ pub(crate) fn take_back(flags: &Flags, scope: Prefix) -> Vec<OutcomeBody> {
         };
         let outcome = |outcome: OutcomeBody| {
             let was = wanted.iter().find(|wanted| wanted.backend == outcome.backend);
-            if failed(&outcome) { Some(outcome) } else { released(was?) }
+            let stood = was.is_some_and(|was| was.result == OutcomeResult::Already);
+            match outcome.result {
+                _ if failed(&outcome) => Some(outcome),
+                // It stood where only the running one looks: with another --state a command's roll is elsewhere.
+                OutcomeResult::Released if stood => Some(outcome),
+                _ => released(was?),
+            }
         };
         Ok(told(&done).0.into_iter().filter_map(outcome).collect())
     });

@@ -9,6 +9,7 @@ use super::Stage;
 use crate::backend::{Block, Wish};
 use crate::inbox::{Ask, Found};
 use crate::ledger::Decision;
+use crate::panic::Mark;
 use crate::report::body;
 
 impl Stage {
@@ -18,8 +19,11 @@ impl Stage {
         let (action, scope) = (verdict.body.action, verdict.body.scope);
         let mut unknown = None;
         // Before it is asked whether one holds: what is declared from here on counts for this verdict.
-        self.mark = self.panic.mark();
-        if self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened) {
+        let before = std::mem::replace(&mut self.mark, self.panic.mark());
+        let opened = self.workers.iter().fold(false, |opened, worker| worker.inbox.opened() | opened);
+        // By the mark it is known at once, and once: a backend that sees the panic later tells of what stood before this.
+        // Only where no mark could be made it is gone by what backends tell.
+        if self.mark.is_after(before) || (opened && self.mark == Mark::default()) {
             self.ledger.clear();
         }
         if action == Action::Block
@@ -40,6 +44,7 @@ impl Stage {
         if let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) {
             self.ledger.let_in(|scope| allowed.touches(scope));
         }
+        self.make_room();
         let (guard, new) = (&self.guard, !self.ledger.holds(scope, now));
         let decision = self.ledger.decide(verdict, now, |scope| {
             guard.refusal(scope).unwrap_or_else(|error| {
@@ -93,8 +98,9 @@ impl Stage {
     }
 
     /// Hands a change to every worker.
-    fn order(&self, verdict: &Verdict, wish: Wish, already: Option<Block>, well: OutcomeResult) {
+    fn order(&mut self, verdict: &Verdict, wish: Wish, already: Option<Block>, well: OutcomeResult) {
         let (action, scope): (_, Prefix) = (verdict.body.action, verdict.body.scope);
+        self.gone.forget(scope);
         for worker in &self.workers {
             // Blocks are bounded by the ledger; requests to unblock what is not blocked are bounded here.
             if worker.inbox.len() > self.most.saturating_mul(2) {

@@ -2,10 +2,14 @@
 //! either, so people who ask are told as long as there is none, and for a minute after the last one. A pure decision: the
 //! moment is always given.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use psentry_records::Prefix;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Block;
+use crate::ledger::Ledger;
 use crate::run::brake::Holding;
 
 /// How long nobody must have been turned down until it is not told any more, once there is room.
@@ -22,6 +26,41 @@ pub(crate) struct Full {
     max_blocks: usize,
     /// How many more were turned down.
     pub(crate) refused: usize,
+}
+
+/// Whom backends let in without a verdict: by hand, by a command. What the ledger believes of them does no harm, but it takes
+/// room.
+#[derive(Default)]
+pub(crate) struct Gone(HashMap<Prefix, HashMap<&'static str, Block>>);
+
+impl Gone {
+    /// This backend let them in, each with the block that is not wanted any more.
+    pub(crate) fn note(&mut self, backend: &'static str, let_in: Vec<(Prefix, Block)>) {
+        for (scope, was) in let_in {
+            self.0.entry(scope).or_default().insert(backend, was);
+        }
+    }
+
+    /// It was decided anew.
+    pub(crate) fn forget(&mut self, scope: Prefix) {
+        self.0.remove(&scope);
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Makes room of what none of so many backends wants any more, and was not decided anew.
+    pub(crate) fn make_room(&mut self, ledger: &mut Ledger, backends: usize) {
+        self.0.retain(|scope, on| {
+            let wanted = on.values().all(|was| ledger.wants(*scope, was));
+            if wanted && on.len() >= backends {
+                ledger.forget(*scope);
+            }
+            wanted && on.len() < backends
+        });
+    }
 }
 
 /// What keeps new blocks from being made on any backend, for people who ask.

@@ -20,11 +20,11 @@ use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
 use crate::memory::left::Left;
-use crate::panic::{Mark, Panic};
+use crate::panic::Panic;
 use crate::report::Reporter;
 use crate::run::brake::Brake;
 use crate::run::ready::Ready;
-use crate::run::room::Room;
+use crate::run::room::{Gone, Room};
 use crate::run::{Hired, Stage};
 use crate::worker::Worker;
 
@@ -56,7 +56,9 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     let ledger = Ledger::new(flags.max_blocks).shutting(Extent::of(flags).ports);
     let (ledger, brake) = (ledger, flags.brake.map(Brake::new));
     let (workers, most, pass, allowed) = (Vec::new(), flags.max_blocks, flags.pass, 0);
-    let (panic, mark, over, room) = (Panic::of(flags), Mark::default(), false, Room::default());
+    let (panic, over, room) = (Panic::of(flags), false, Room::default());
+    // Before anything is read of what was blocked: a panic from here on counts for it.
+    let mark = panic.mark();
     let mut stage = Stage {
         intake,
         reporter,
@@ -67,6 +69,7 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
         brake,
         most,
         room,
+        gone: Gone::default(),
         pass,
         control,
         over,
@@ -113,7 +116,7 @@ fn hire(
     let opened = state.map(|state| Memory::open(state, which.name(), &stage.reporter)).transpose()?;
     let (mut memory, remembered) = opened.unzip();
     let mut left = Left::compare(backend.prepare()?, backend.unsure()?, remembered);
-    let Stage { ledger, guard, reporter, panic, room, .. } = stage;
+    let Stage { ledger, guard, reporter, panic, mark, room, .. } = stage;
     let held = panic.holds().map(|order| order.sentence());
     if let Some(why) = &held {
         reporter.tell(&format!("{}: {why}", which.name()));
@@ -159,7 +162,7 @@ fn hire(
     let name = backend.name();
     let (inbox_too, reporter) = (Arc::clone(&inbox), Arc::clone(reporter));
     let mut worker = Worker::new(backend, left, memory, inbox_too, guard.clone(), reporter);
-    worker.heed(panic.clone());
+    worker.heed(panic.clone(), *mark);
     let thread = thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || worker.run(ready.as_deref()))

@@ -124,7 +124,7 @@ impl Worker {
             }
             (Job::Spare(plan, why), Ok(_)) => {
                 // What the ledger believes of it is corrected by the next verdict.
-                self.schedule.lets_in(scope);
+                self.lets_in(scope);
                 self.reporter.say(&format!("{}: {scope} is let in: {why}", self.backend.name()));
                 self.tell_end_because(scope, &plan, OutcomeResult::Released, Some(why));
             }

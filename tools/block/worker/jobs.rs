@@ -60,6 +60,14 @@ impl Worker {
         Some((Change { scope, wish: Wish::Release(plan.block.clone()) }, job(plan)))
     }
 
+    /// Somebody let it in without a verdict. What the ledger believes of it takes no room any more.
+    pub(super) fn lets_in(&mut self, scope: Prefix) {
+        if let Some(plan) = self.schedule.get(scope) {
+            self.inbox.tell_let_in(scope, plan.block.clone());
+        }
+        self.schedule.lets_in(scope);
+    }
+
     /// What tries once more what failed, whether it was to block or to release. Whom to block is asked anew.
     pub(super) fn again(&mut self, scope: Prefix) -> Option<(Change, Job)> {
         let plan = self.schedule.get(scope)?.clone();

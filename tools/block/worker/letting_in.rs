@@ -34,7 +34,7 @@ impl Worker {
             };
             if stays.is_none() && !block.is_over(now) {
                 self.schedule.stands(scope, block, common, now, None);
-                self.schedule.lets_in(scope);
+                self.lets_in(scope);
             }
             let outcome = body(Action::Block, scope, Some(self.backend.name()), result);
             outcomes.push(OutcomeBody { until, error, ..outcome });

@@ -146,7 +146,7 @@ impl Worker {
         if matches!(plan.state, State::Leaving { .. }) {
             return;
         }
-        self.schedule.lets_in(scope);
+        self.lets_in(scope);
         self.note(scope, None);
         let why = format!("let in by {who}");
         self.reporter.say(&format!("{}: {scope} was {why}", self.backend.name()));

@@ -5,13 +5,13 @@ use psentry_records::{OutcomeResult, Prefix};
 
 use super::{Job, Worker};
 use crate::backend::Change;
-use crate::panic::{Order, Panic};
+use crate::panic::{Mark, Order, Panic};
 use crate::worker::schedule::{Plan, State};
 
 impl Worker {
-    /// Where to look whether a panic holds.
-    pub(crate) fn heed(&mut self, panic: Panic) {
-        self.opened = panic.mark();
+    /// Where to look whether a panic holds, and the last one before it was read what an earlier run left.
+    pub(crate) fn heed(&mut self, panic: Panic, opened: Mark) {
+        self.opened = opened;
         self.panic = panic;
     }
 

@@ -59,7 +59,7 @@ impl Worker {
         }
         let common = asks.last().map(|ask| ask.common.clone());
         self.schedule.stands(scope, already.unwrap_or(block), common, Timestamp::now(), None);
-        self.schedule.lets_in(scope);
+        self.lets_in(scope);
         Some(self.not_made(scope, until, why.to_owned()))
     }
 
@@ -73,7 +73,7 @@ impl Worker {
             return None;
         }
         self.tell_end(scope, &plan, OutcomeResult::Released);
-        self.schedule.lets_in(scope);
+        self.lets_in(scope);
         self.note(scope, None);
         Some(self.not_made(scope, block.until, why.clone()))
     }

@@ -35,9 +35,11 @@ impl Worker {
                 .by_ref()
                 .take(self.room())
                 .map(|(change, job)| jobs::in_time(change, job, now))
-                .filter_map(|(change, job)| self.not_yet(change, job))
                 .collect();
-            let (changes, reasons): (Vec<Change>, Vec<Job>) = self.hold_off(some).into_iter().unzip();
+            // First the panic: what it let in does not wait for a logout, to be made after that.
+            let some = self.hold_off(some).into_iter();
+            let (changes, reasons): (Vec<Change>, Vec<Job>) =
+                some.filter_map(|(change, job)| self.not_yet(change, job)).unzip();
             if changes.is_empty() {
                 continue;
             }

@@ -7,7 +7,7 @@ use crate::panic::Order;
 fn heeding(directory: &tempfile::TempDir) -> (Bench, Panic) {
     let panic = Panic::looks_in(&[directory.path()]);
     let mut bench = bench(Left::default());
-    bench.worker.heed(panic.clone());
+    bench.worker.heed(panic.clone(), panic.mark());
     (bench, panic)
 }
 
@@ -68,7 +68,7 @@ fn declared_in_the_midst_of_putting_back_or_of_the_last_try_nothing_slips_in() {
         let panic = Panic::looks_in(&[directory.path()]);
         let missing = if remembered { vec![(scope(), block(from_now(600)))] } else { Vec::new() };
         let mut bench = bench(Left { missing, ..Left::default() });
-        bench.worker.heed(panic.clone());
+        bench.worker.heed(panic.clone(), panic.mark());
         if !remembered {
             bench.break_it(true);
             bench.ask(from_now(600), None);
@@ -115,4 +115,45 @@ fn what_waited_all_the_while_is_refused() {
     panic.end().unwrap();
     bench.ask_since(mark, block(from_now(60)), None);
     assert_eq!((bench.told(), bench.stands()), (vec![(OutcomeResult::Refused, None)], None));
+}
+
+/// He is logged in when his verdict has its turn, after the panic that it waited through: it is not made when he is gone.
+#[test]
+fn what_waited_all_the_while_does_not_wait_for_a_logout() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _session = (std::net::TcpStream::connect(("127.0.0.1", port)).unwrap(), listener.accept().unwrap());
+    let here: Prefix = "127.0.0.1".parse().unwrap();
+    for over in [false, true] {
+        let (mut bench, panic) = heeding(&directory);
+        bench.worker.guard =
+            Guard::new(vec![port..=port], Duration::ZERO, crate::guard::allow::Allow::default());
+        let (mark, common) = (panic.mark(), Common::at(Timestamp::now()));
+        if over {
+            panic.declare(&Order::now(None)).unwrap();
+            panic.end().unwrap();
+        }
+        let ask = Ask { common, action: Action::Block, well: OutcomeResult::Applied, mark };
+        bench.worker.inbox.put(here, Wish::Block(block(None)), None, ask);
+        let (arrived, _) = bench.worker.inbox.take(1, |_| false, Some(Timestamp::now()), None, None);
+        bench.worker.round(arrived);
+        assert_eq!(bench.told(), [(OutcomeResult::Refused, None)]);
+        assert_eq!(bench.worker.schedule.get(here).is_some(), !over, "whether it is tried again");
+    }
+}
+
+#[test]
+fn a_panic_while_it_was_read_what_an_earlier_run_left_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let panic = Panic::looks_in(&[directory.path()]);
+    let mark = panic.mark();
+    panic.declare(&Order::now(None)).unwrap();
+    panic.end().unwrap();
+    let missing = vec![(scope(), block(from_now(600)))];
+    let mut bench = bench(Left { missing, ..Left::default() });
+    bench.worker.heed(panic, mark);
+    bench.worker.restore();
+    assert!(bench.fake.0.lock().unwrap().changes.iter().all(|change| change.block().is_none()));
+    assert!(bench.worker.schedule.is_empty());
 }

@@ -16,6 +16,7 @@ fn what_fails_is_not_tried_any_more_and_a_new_verdict_counts_alone() {
     assert_eq!(bench.told(), [(OutcomeResult::Failed, long), (OutcomeResult::Released, long)]);
     assert!(bench.worker.schedule.due(Timestamp::now().plus(Duration::from_secs(99))).is_empty());
     assert!(bench.worker.take_back().is_empty());
+    assert_eq!(bench.worker.inbox.let_in(), [(scope(), block(long))], "it takes no room any more");
     // The ledger still believes in the long one.
     bench.break_it(false);
     bench.ask(short, Some(block(long)));

@@ -67,9 +67,12 @@ impl Ipset {
         let asked = Instant::now();
         let (headers, took) = spent(|| self.headers(ipv4));
         let headers = headers?;
-        let Some(Some(stood)) = self.stood.get_mut(at) else { return Ok(false) };
-        (stood.asked, stood.took) = (asked, took);
-        Ok(headers.is_some_and(|headers| references(&headers) == stood.references))
+        let Some(known) = self.stood.get_mut(at) else { return Ok(false) };
+        // What does not stand is not good for any time: should it not be made, the next one asks anew.
+        let same = headers.map(|headers| references(&headers));
+        let stood = known.take().filter(|stood| same.as_ref() == Some(&stood.references));
+        *known = stood.map(|stood| Stood { asked, took, ..stood });
+        Ok(known.is_some())
     }
 
     /// The rules of a family have just been read, and stand: from now on it is only asked how many match its sets.
