@@ -80,3 +80,31 @@ fn of_a_hundred_thousand_at_once_a_kill_loses_nothing_that_was_told() {
     println!("{:>7.0?} {said}", began.elapsed());
     assert!(scopes(&lab) == asked);
 }
+
+/// Elements of nft's set that are added together, by another hand.
+fn put(lab: &Lab, numbers: std::ops::Range<u32>) {
+    let numbers: Vec<u32> = numbers.collect();
+    for some in numbers.chunks(1000) {
+        let elements: Vec<String> = some.iter().map(|n| scope(*n).replace("/32", "")).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("add element inet psentry v4_32 {{ {} }}\n", elements.join(",")))
+            .unwrap();
+        lab.guard.read(&["nft", "-f", file.path().to_str().unwrap()]);
+    }
+}
+
+/// The kernel doubles a set that is three quarters full, in the background: whoever lists it just then is told some of it
+/// twice, and as much not at all.
+#[test]
+fn a_list_is_whole_while_the_kernel_makes_room() {
+    let lab = Lab::new();
+    lab.guard.sh("nft 'add table inet psentry;
+        add set inet psentry v4_32 { type ipv4_addr; flags timeout; size 262144; timeout 1h; }'");
+    let threshold = (1 << 17) / 4 * 3;
+    let first = threshold - 300;
+    put(&lab, 0..first);
+    for more in 1..=4 {
+        put(&lab, first + (more - 1) * 200..first + more * 200);
+        assert_eq!(scopes(&lab).len(), (first + more * 200) as usize);
+    }
+}

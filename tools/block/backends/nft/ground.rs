@@ -1,7 +1,10 @@
 //! What blocks stand in: the table, its chain, the sets and their rules, found in the kernel, and made by nft where
 //! something is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::hash::Hash;
+use std::thread;
+use std::time::Duration;
 
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
@@ -19,6 +22,11 @@ use crate::error::Error;
 
 /// How often the ruleset is made anew when somebody else makes or flushes it at the same time.
 const TRIES: usize = 4;
+
+/// How often a set is listed until each of its elements is told once, and the pause before it is listed again: to make room
+/// for a hundred thousand takes some hundredths of a second.
+const LISTS: usize = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// After how many rounds that went well and did not last somebody else is right about the rules.
 const CONTESTED: usize = 2;
@@ -48,14 +56,37 @@ impl Nft {
 
     /// What stands in one set, an entry for each element; it is nothing where the set is gone.
     pub(super) fn entries(&mut self, set: SetId) -> Result<Vec<Entry>, Error> {
-        let doing = "list the blocks of table inet psentry";
         let now = Timestamp::now();
-        let read = |_: &_, message: &[u8]| Ok(reading::entries(set, message, now));
-        match self.link.dump_as(doing, &elements::list(set), read)? {
-            Ok(found) => Ok(found.into_iter().flatten().collect()),
-            Err(Errno::ENOENT) => Ok(Vec::new()),
-            Err(errno) => Err(refused(doing, errno)),
+        let known = |entry: &Entry| (entry.scope, entry.proto, entry.ports.clone());
+        self.all_of(set, |message| reading::entries(set, message, now), known)
+    }
+
+    /// What is read of the elements of a set, each of which is `known` by something; nothing where the set is gone.
+    ///
+    /// The kernel goes through a set in pieces, and counts where it was. While it makes room for more elements, in the
+    /// background and without a word, their order changes: some are told twice, and as many not at all.
+    pub(super) fn all_of<T, K: Eq + Hash>(
+        &mut self,
+        set: SetId,
+        read: impl Fn(&[u8]) -> Vec<T>,
+        known: impl Fn(&T) -> K,
+    ) -> Result<Vec<T>, Error> {
+        let doing = "list the blocks of table inet psentry";
+        for _ in 0..LISTS {
+            let pieces =
+                match self.link.dump_as(doing, &elements::list(set), |_, message| Ok(read(message)))? {
+                    Ok(pieces) => pieces,
+                    Err(Errno::ENOENT) => return Ok(Vec::new()),
+                    Err(errno) => return Err(refused(doing, errno)),
+                };
+            let mut seen = HashSet::new();
+            if pieces.len() <= 1 || pieces.iter().flatten().all(|element| seen.insert(known(element))) {
+                return Ok(pieces.into_iter().flatten().collect());
+            }
+            thread::sleep(PAUSE);
         }
+        let why = "it told some of them twice, and so not all of them, whenever it was asked".to_owned();
+        Err(Below::Netlink { doing, why }.into())
     }
 
     /// Our chains, and the rules of ours in them.

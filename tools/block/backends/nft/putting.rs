@@ -190,16 +190,11 @@ impl Nft {
 
     /// The elements for single ports of these scopes, as they stand: one list of each set, however many scopes.
     pub(super) fn ports_of(&mut self, scopes: &HashSet<Prefix>) -> Result<HashMap<Prefix, Vec<Key>>, Error> {
-        let doing = "list the blocks of table inet psentry";
         let mut found: HashMap<Prefix, Vec<Key>> = HashMap::new();
         let sets: BTreeSet<SetId> = scopes.iter().map(|scope| SetId::of_ports(*scope)).collect();
         for set in sets {
-            let read = |_: &_, message: &[u8]| Ok(reading::keys(set, message).collect::<Vec<Key>>());
-            let keys = match self.link.dump_as(doing, &elements::list(set), read)? {
-                Ok(keys) => keys.into_iter().flatten(),
-                Err(Errno::ENOENT) => continue,
-                Err(errno) => return Err(refused(doing, errno)),
-            };
+            let read = |message: &[u8]| reading::keys(set, message).collect::<Vec<Key>>();
+            let keys = self.all_of(set, read, |key| *key)?.into_iter();
             for key in keys.filter(|(scope, _)| scopes.contains(scope)) {
                 found.entry(key.0).or_default().push(key);
             }
