@@ -102,7 +102,13 @@ impl Backend for Nft {
         let most = (self.link.room() / BYTES).clamp(1, BATCH);
         // Nothing is left of whom everything is to be shut or opened.
         let whole = changes.iter().filter(|change| change.block().is_none_or(|block| block.ports.is_empty()));
-        let ports = self.ports_of(&whole.map(|change| change.scope).collect());
+        // Where there was no set for single ports a moment ago, there is nothing left to look for behind a block.
+        let may_be = |change: &&Change| {
+            let known = self.whole.is_some() && !self.sets.contains(&SetId::of_ports(change.scope));
+            change.block().is_none() || !known
+        };
+        let ports = whole.filter(may_be).map(|change| change.scope).collect();
+        let ports = self.ports_of(&ports);
         let none: Result<&[Key], Error> = Ok(&[]);
         let stale = |change: &Change| match (&ports, change.block()) {
             (_, Some(block)) if !block.ports.is_empty() => none.clone(),
