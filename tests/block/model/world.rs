@@ -4,16 +4,16 @@
 //!
 //! | | |
 //! |---|---|
-//! | `life.rs` | how psentry-block starts and ends |
+//! | `process.rs` | how psentry-block starts and ends |
 //! | `verdicts.rs` | verdicts, and what must be answered |
-//! | `hearing.rs` | what psentry-block says |
-//! | `hands.rs` | what others do |
-//! | `look.rs` | what stands |
+//! | `outcomes.rs` | what psentry-block says |
+//! | `manual.rs` | what others do |
+//! | `compare.rs` | what stands |
 
-mod hands;
-mod hearing;
-mod life;
-mod look;
+mod compare;
+mod manual;
+mod outcomes;
+mod process;
 mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
+use super::damage::Setting;
 use super::known::{Asked, Known, SLACK, Until, alike, is_over};
-use super::others::Setting;
 use super::steps::{Say, Step};
 use crate::lab::{Host, Program, bin};
 
@@ -41,7 +41,7 @@ const SOON: Duration = Duration::from_secs(1);
 const REPAIRS: u32 = 8;
 
 /// A namespace, used again and again.
-pub struct Ground {
+pub struct Sandbox {
     host: Host,
     setting: Setting,
     path: String,
@@ -73,7 +73,7 @@ struct Side {
 
 /// One sequence on its way.
 pub struct Run<'a> {
-    ground: &'a Ground,
+    sandbox: &'a Sandbox,
     state: tempfile::TempDir,
     daemon: Option<Daemon>,
     sides: Vec<Side>,
@@ -81,7 +81,7 @@ pub struct Run<'a> {
     story: Vec<String>,
 }
 
-impl Ground {
+impl Sandbox {
     pub fn new(setting: Setting) -> Self {
         let host = Host::new_in_user_namespace();
         host.sh("ip address add 198.51.100.1/32 dev lo");
@@ -93,7 +93,7 @@ impl Ground {
             );
             path = format!("/run/legacy:{path}");
         }
-        Ground { host, setting, path }
+        Sandbox { host, setting, path }
     }
 
     fn command(&self, program: &str) -> Command {
@@ -109,11 +109,11 @@ impl Ground {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(ground: &'a Ground) -> Self {
+    pub fn new(sandbox: &'a Sandbox) -> Self {
         let legacy = "iptables -F; iptables -X; ip6tables -F; ip6tables -X";
         let clean = "nft flush ruleset; ipset destroy; ip route flush proto 158; ip -6 route flush proto 158;
              rm -f /run/hosts.deny";
-        ground.sh(&format!("{}\n{clean}", if ground.setting.legacy { legacy } else { "" }));
+        sandbox.sh(&format!("{}\n{clean}", if sandbox.setting.legacy { legacy } else { "" }));
         let side = |backend: &&'static str| Side {
             backend,
             known: Known::default(),
@@ -123,10 +123,10 @@ impl<'a> Run<'a> {
             ending: BTreeSet::new(),
         };
         Run {
-            ground,
+            sandbox,
             state: tempfile::tempdir().unwrap(),
             daemon: None,
-            sides: ground.setting.backends.iter().map(side).collect(),
+            sides: sandbox.setting.backends.iter().map(side).collect(),
             number: 0,
             story: Vec::new(),
         }
@@ -169,14 +169,14 @@ impl<'a> Run<'a> {
                 self.retime(self.on(*on), scope, *seconds)?;
             }
         }
-        if self.daemon.is_some() { self.look(patience) } else { Ok(()) }
+        if self.daemon.is_some() { self.compare(patience) } else { Ok(()) }
     }
 
     /// The end of a sequence: whatever was done last, it stands.
     pub fn close(&mut self) -> Result<(), String> {
         self.story.push("the end".to_owned());
         self.running()?;
-        self.look(Duration::ZERO)
+        self.compare(Duration::ZERO)
     }
 
     /// One of the backends.

@@ -2,10 +2,10 @@
 //! they had left, and nothing else does; whom somebody let in meanwhile stays in. A new [`Lab`] is a reboot: all that the
 //! kernel and /run held is gone, and the directory of `--state` is not.
 
+mod backpressure;
 mod commands;
-mod many;
-mod trouble;
-mod waiting;
+mod disk_faults;
+mod load;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult, Record, Timestamp};
 
-use crate::block::{block_many, outcome, result, say, start};
+use crate::lab::blocker::{block_many, outcome, result, say, start};
 use crate::lab::{GUARD, Lab, Notified, Program, bin, wait_until};
 
 /// A directory for `--state`.

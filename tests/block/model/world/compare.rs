@@ -1,13 +1,13 @@
 //! What stands, beside what is to stand.
 
 use super::*;
-use crate::model::others::set;
+use crate::block::model::damage::set;
 
 impl Run<'_> {
     /// What stands on each backend.
     pub(super) fn listed(&self) -> Result<Vec<BTreeMap<Prefix, Until>>, String> {
         let output =
-            self.ground.command(bin("psentry-block")).arg("list").args(self.flags()).output().unwrap();
+            self.sandbox.command(bin("psentry-block")).arg("list").args(self.flags()).output().unwrap();
         let lines = String::from_utf8_lossy(&output.stdout).into_owned();
         let told: Vec<Outcome> = lines.lines().map(outcome).collect::<Result<_, _>>()?;
         let on = |side: &Side| {
@@ -18,7 +18,7 @@ impl Run<'_> {
     }
 
     /// What stands is what is to stand, within `patience`.
-    pub(super) fn look(&self, patience: Duration) -> Result<(), String> {
+    pub(super) fn compare(&self, patience: Duration) -> Result<(), String> {
         let began = Instant::now();
         loop {
             let before = Timestamp::now();
@@ -47,7 +47,7 @@ impl Run<'_> {
             |command: &mut Command| String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned();
         match backend {
             "nft" => {
-                let table = read(self.ground.command("nft").args(["list", "table", "inet", "psentry"]));
+                let table = read(self.sandbox.command("nft").args(["list", "table", "inet", "psentry"]));
                 match sets.iter().find(|set| !table.contains(&format!("@{set} "))) {
                     Some(set) => Some(format!("no rule matches {set}")),
                     None => table.contains("dormant").then(|| "the table is dormant".to_owned()),
@@ -59,7 +59,7 @@ impl Run<'_> {
                     if set.ends_with('4') || set == "iptables" { "iptables" } else { "ip6tables" }
                 };
                 let all: Vec<String> = sets.iter().map(|set| format!("{} -S", family(set))).collect();
-                let rules = read(self.ground.command("sh").args(["-c", &all.join("; echo; ")]));
+                let rules = read(self.sandbox.command("sh").args(["-c", &all.join("; echo; ")]));
                 sets.iter().zip(rules.split("\n\n")).find_map(|(set, rules)| {
                     let leads = if backend == "iptables" { "-j PSENTRY" } else { "src -j DROP" };
                     let leads = |chain: &&str| {

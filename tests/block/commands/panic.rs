@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::*;
-use crate::block::block_many;
+use crate::lab::blocker::block_many;
 
 const BACKENDS: [&str; 5] = ["nft", "ipset", "iptables", "route", "hosts-deny"];
 

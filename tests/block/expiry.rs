@@ -1,6 +1,12 @@
 //! How blocks end, and how psentry-block does: on time, whoever stalls, kills or leaves.
 
-use super::*;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use psentry_records::{Action, Common, OutcomeResult, Record, Timestamp, Verdict, VerdictBody, Writer};
+
+use crate::lab::blocker::{outcome, result, say, start};
+use crate::lab::{Lab, Program, bin, wait_until};
 
 /// A reader of outcomes that stalls is not waited for once somebody asks to stop.
 #[test]

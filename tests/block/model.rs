@@ -5,20 +5,20 @@
 //! A sequence that fails is made shorter, and printed as lines, with the seed. `PSENTRY_MODEL_SEED` repeats a run,
 //! `PSENTRY_MODEL_TIMES` makes it so many times as long. What is not in it: ends that somebody changes by hand on another
 //! backend than nft while psentry-block runs, for nobody tells it and the manual promises nothing; more damage within a
-//! minute than is repaired without a pause, which `heal.rs` shows; what others do in the last two seconds of a block where
+//! minute than is repaired without a pause, which `repair.rs` shows; what others do in the last two seconds of a block where
 //! psentry-block has to look for it; and ports, commands and panics.
 //!
 //! | | |
 //! |---|---|
 //! | `known.rs` | the model: who is shut out on a backend, and until when |
 //! | `steps.rs` | what may happen |
-//! | `others.rs` | the damage that others do, as lines of shell |
-//! | `decisions.rs` | what others decide by hand, as lines of shell |
+//! | `damage.rs` | the damage that others do, as lines of shell |
+//! | `manual_changes.rs` | what others decide by change, as lines of shell |
 //! | `world.rs` | a real psentry-block beside the model |
 
-mod decisions;
+mod damage;
 mod known;
-mod others;
+mod manual_changes;
 mod steps;
 mod world;
 
@@ -28,8 +28,8 @@ use std::time::Instant;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use self::others::Setting;
-use self::world::{Ground, Run};
+use self::damage::Setting;
+use self::world::{Run, Sandbox};
 
 /// How many pieces of how many sequences on which backends.
 const PIECES: [(Setting, usize); 9] = [
@@ -64,9 +64,9 @@ fn piece(setting: Setting, seed: u64) -> Result<(), String> {
         ..Config::default()
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let ground = Ground::new(setting);
+    let sandbox = Sandbox::new(setting);
     let result = TestRunner::new_with_rng(config, rng).run(&steps::steps(), |steps| {
-        let mut run = Run::new(&ground);
+        let mut run = Run::new(&sandbox);
         steps
             .iter()
             .try_for_each(|step| run.step(step))

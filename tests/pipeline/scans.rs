@@ -219,7 +219,7 @@ fn a_bare_firewall_is_bare_again() {
         let mut block = Program::start_fed(lab.guard.command(bin("psentry-block")).args(flags));
         let mut stdin = block.stdin();
         for scope in [SCANNER_SCOPE[0], SCANNER_SCOPE[1]] {
-            crate::block::say(&mut stdin, Action::Block, scope, Some(600));
+            crate::lab::blocker::say(&mut stdin, Action::Block, scope, Some(600));
             block.record(
                 "applied",
                 |record| matches!(record, Record::Outcome(o) if o.body.result == OutcomeResult::Applied),
@@ -247,7 +247,7 @@ fn tcp_wrappers_read_the_section_as_meant() {
     ]));
     let mut stdin = block.stdin();
     for scope in ["203.0.113.7", "198.18.0.0/15", "2001:db8:7::/64"] {
-        crate::block::say(&mut stdin, Action::Block, scope, Some(600));
+        crate::lab::blocker::say(&mut stdin, Action::Block, scope, Some(600));
         block.record(
             "applied",
             |record| matches!(record, Record::Outcome(o) if o.body.result == OutcomeResult::Applied),

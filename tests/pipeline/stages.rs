@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use psentry_records::Record;
 
+use super::stream::probe;
 use crate::lab::{Program, bin};
-use crate::stream::probe;
 
 /// The stages that read, each so that a probe makes it write.
 const STAGES: [(&str, &[&str]); 4] = [

@@ -1,6 +1,9 @@
 //! What is told to people and programs, with rights and without.
 
-use super::*;
+use psentry_records::{Action, OutcomeResult, Record};
+
+use crate::lab::blocker::{result, say, start};
+use crate::lab::{Lab, Program, bin};
 
 /// A backend that cannot be read may hold anything: that is no success.
 #[test]

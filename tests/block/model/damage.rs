@@ -15,11 +15,11 @@ pub struct Setting {
 }
 
 /// A line of shell, and whom it lets in if psentry-block runs.
-pub struct Hand {
+pub struct ManualChange {
     pub command: String,
     /// How many repairs it may take.
     pub repairs: u32,
-    pub let_in: Vec<Prefix>,
+    pub releases: Vec<Prefix>,
 }
 
 const RELOAD: &str = "printf 'flush ruleset\\ntable inet filter { chain input { type filter hook input priority 0; \
@@ -126,7 +126,7 @@ fn emptied(command: &str) -> Option<&str> {
     set.or_else(|| command.strip_suffix(" -F PSENTRY"))
 }
 
-impl Hand {
+impl ManualChange {
     /// One of the ways of damage, if there is one.
     pub fn damage(backend: &str, way: usize, running: bool, known: &Known) -> Option<Self> {
         let (_, ways) = DAMAGE.iter().find(|(name, _)| *name == backend)?;
@@ -147,7 +147,7 @@ impl Hand {
         {
             return None;
         }
-        let let_in = if running && in_it.len() == 1 { in_it } else { Vec::new() };
-        Some(Hand { command: command.to_owned(), repairs, let_in })
+        let releases = if running && in_it.len() == 1 { in_it } else { Vec::new() };
+        Some(ManualChange { command: command.to_owned(), repairs, releases })
     }
 }

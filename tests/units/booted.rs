@@ -2,7 +2,7 @@
 //! uninstalled. What a kill costs under load is in `losses.rs`.
 
 mod decoys;
-mod fuse;
+mod guard;
 mod load;
 mod losses;
 
@@ -142,7 +142,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     assert!(!guard.ok("setpriv --reuid stranger --init-groups bash -c 'echo > /run/psentry/verdicts'"));
     guard.sh("userdel script; userdel stranger");
 
-    fuse::is_whole_in_the_sandbox(&guard, &scanner);
+    guard::is_whole_in_the_sandbox(&guard, &scanner);
 
     // Rotated, a new file is written, and the blocks stand.
     guard.sh("logrotate --force --state /run/rotated /etc/logrotate.d/psentry; test -e /var/log/psentry/records.jsonl");

@@ -6,7 +6,7 @@ use std::process::ChildStdin;
 use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult};
 
-use crate::block::{outcome, result, say, start};
+use crate::lab::blocker::{outcome, result, say, start};
 use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SCOPE: &str = "203.0.113.7/32";

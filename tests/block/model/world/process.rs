@@ -14,7 +14,7 @@ impl Run<'_> {
         if self.daemon.is_some() {
             return Ok(());
         }
-        let mut command = self.ground.command(bin("psentry-block"));
+        let mut command = self.sandbox.command(bin("psentry-block"));
         let mut program = Program::start_piped(command.args(self.flags()).stdin(Stdio::piped()));
         let (stdin, stdout) = (program.stdin(), program.stdout());
         let (tell, told) = channel();

@@ -9,14 +9,14 @@ impl Run<'_> {
         let mut waiting: BTreeSet<(u16, &str)> = self.sides.iter().flat_map(each).collect();
         let mut answered = Vec::new();
         while answered.len() < most && !waiting.is_empty() {
-            let told = self.hear()?;
+            let told = self.next_outcome()?;
             let still = waiting.len();
             let backend = told.body.backend.as_deref();
             waiting.retain(|(number, name)| {
                 Some(*number) != told.common.dest_port || backend.is_some_and(|backend| backend != *name)
             });
             if waiting.len() == still {
-                self.take_in(&told.body)?;
+                self.match_unsolicited(&told.body)?;
             } else if told.body.result == OutcomeResult::Failed {
                 return Err(format!("{told:?}"));
             } else {
@@ -26,11 +26,11 @@ impl Run<'_> {
         Ok(answered)
     }
 
-    fn hear(&self) -> Result<Outcome, String> {
-        self.hear_for(PATIENCE)?.ok_or_else(|| "it says nothing".to_owned())
+    fn next_outcome(&self) -> Result<Outcome, String> {
+        self.next_outcome_within(PATIENCE)?.ok_or_else(|| "it says nothing".to_owned())
     }
 
-    fn hear_for(&self, patience: Duration) -> Result<Option<Outcome>, String> {
+    fn next_outcome_within(&self, patience: Duration) -> Result<Option<Outcome>, String> {
         match self.daemon.as_ref().unwrap().told.recv_timeout(patience) {
             Ok(line) => outcome(&line).map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -39,12 +39,12 @@ impl Run<'_> {
     }
 
     pub(super) fn event(&mut self) -> Result<(), String> {
-        let told = self.hear()?;
-        self.take_in(&told.body)
+        let told = self.next_outcome()?;
+        self.match_unsolicited(&told.body)
     }
 
     /// Something that no verdict asked for: an end, or a release by others.
-    fn take_in(&mut self, told: &OutcomeBody) -> Result<(), String> {
+    fn match_unsolicited(&mut self, told: &OutcomeBody) -> Result<(), String> {
         let (scope, until) = (told.scope, told.until);
         let over = is_over(until, Timestamp::now());
         let side = self.side(told)?;
@@ -70,8 +70,8 @@ impl Run<'_> {
                 thread::sleep(until.since(Timestamp::now()));
                 side.known.end(scope);
             } else if side.ending.contains(&scope) {
-                match self.hear_for(until.plus(SLACK).since(Timestamp::now()))? {
-                    Some(told) => self.take_in(&told.body)?,
+                match self.next_outcome_within(until.plus(SLACK).since(Timestamp::now()))? {
+                    Some(told) => self.match_unsolicited(&told.body)?,
                     None => self.sides[at].known.end(scope),
                 }
             } else {

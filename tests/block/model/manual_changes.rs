@@ -3,11 +3,11 @@
 
 use psentry_records::Prefix;
 
+use super::damage::{ManualChange, Setting, set};
 use super::known::{Known, Until};
-use super::others::{Hand, Setting, set};
 
 /// The end of such of these as are blocked, in one line, if that can be said.
-pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -> Option<Hand> {
+pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -> Option<ManualChange> {
     let mut chosen: Vec<Prefix> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
     chosen.retain(|scope| known.blocks.contains_key(scope));
     chosen.sort_unstable();
@@ -21,8 +21,8 @@ pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -
             let elements: Vec<String> = chosen.iter().map(|scope| scope.addr().to_string()).collect();
             let command = format!("nft delete element inet psentry {set} '{{ {} }}'", elements.join(", "));
             // All of several at once were flushed, and are put back.
-            let let_in = if chosen.len() < all || all == 1 { chosen } else { Vec::new() };
-            Some(Hand { command, repairs: 1, let_in })
+            let releases = if chosen.len() < all || all == 1 { chosen } else { Vec::new() };
+            Some(ManualChange { command, repairs: 1, releases })
         }
         "ipset" => {
             chosen.retain(is_in);
@@ -31,7 +31,7 @@ pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -
             chosen.truncate((all - 1).max(1));
             let lines: Vec<String> = chosen.iter().map(|scope| format!("del {set} {scope}\\n")).collect();
             let command = format!("printf '{}' | ipset restore", lines.concat());
-            Some(Hand { command, repairs: 1, let_in: chosen })
+            Some(ManualChange { command, repairs: 1, releases: chosen })
         }
         "iptables" => {
             // Of the legacy rules a single one that went was let in, and several at once are damage. Where nf_tables keeps them
@@ -42,7 +42,7 @@ pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -
                 format!("{program} -S PSENTRY | grep -e '-s {scope} ' | sed 's/^-A/{program} -D/' | sh -e")
             };
             let lines: Vec<String> = chosen.iter().map(line).collect();
-            Some(Hand { command: lines.join("; "), repairs: 1, let_in: chosen })
+            Some(ManualChange { command: lines.join("; "), repairs: 1, releases: chosen })
         }
         "route" => {
             let line = |scope: &Prefix| {
@@ -51,7 +51,7 @@ pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -
             };
             let lines: Vec<String> = chosen.iter().map(line).collect();
             let repairs = u32::try_from(lines.len()).unwrap();
-            Some(Hand { command: lines.join("; "), repairs, let_in: Vec::new() })
+            Some(ManualChange { command: lines.join("; "), repairs, releases: Vec::new() })
         }
         _ => {
             let lines: Vec<String> =
@@ -60,7 +60,7 @@ pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -
                 "grep -vxF {} /run/hosts.deny > /run/deny.new; mv /run/deny.new /run/hosts.deny",
                 lines.join(" ")
             );
-            Some(Hand { command, repairs: 1, let_in: chosen })
+            Some(ManualChange { command, repairs: 1, releases: chosen })
         }
     }
 }
@@ -101,7 +101,7 @@ pub fn retime(backend: &str, scope: Prefix, seconds: Option<u64>, running: bool)
 
 /// What stands after somebody chose another end: one that is sooner stands, and one that is later is set right while
 /// psentry-block runs; when it starts, whatever stands was decided.
-pub fn stands(known: Until, chosen: Until, running: bool) -> Until {
+pub fn effective_end(known: Until, chosen: Until, running: bool) -> Until {
     match (known, chosen) {
         _ if !running => chosen,
         (Some(known), Some(chosen)) => Some(known.min(chosen)),

@@ -1,15 +1,15 @@
 //! Trouble that a blocker meets in life: a disk, a lock, a set or a socket that is full, held or gone. Whatever it is costs
 //! the blocks that need it, is an outcome `failed` with a sentence, holds up nobody else, and is over when it is over.
 //!
-//! A full disk and a read-only one for what is remembered: `remember/trouble.rs`. Programs that are missing: `block.rs` and
-//! `heal.rs`.
+//! A full disk and a read-only one for what is remembered: `state/disk_faults.rs`. Programs that are missing: `messages.rs` and
+//! `repair.rs`.
 
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use psentry_records::{Action, Outcome, OutcomeResult, Record};
 
-use crate::block::{block_many, outcome, result, say, start};
+use crate::lab::blocker::{block_many, outcome, result, say, start};
 use crate::lab::{Lab, Program, bin, wait_until};
 
 const SCANNER: &str = "203.0.113.7/32";

@@ -1,17 +1,18 @@
 //! psentry-block mends itself: whatever others take away of its ruleset is back within a second, with the time that it
 //! had left; whom somebody let in stays let in; and there is no fight. Times are printed.
 
-mod choices;
-mod decisions;
-mod firewalls;
+mod booted;
+mod flush;
 mod hosts_deny;
+mod manual;
+mod xtables;
 
 use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, OutcomeResult, Timestamp};
 
-use crate::block::{block_many, outcome, result, say, start};
+use crate::lab::blocker::{block_many, outcome, result, say, start};
 use crate::lab::{GUARD, Host, Lab, Program, bin, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,6 +1,11 @@
 //! The pieces of the system that blocks stand in: made again where they are gone, and left as they were found.
 
-use super::*;
+use std::io::Write;
+
+use psentry_records::{Action, OutcomeResult, Record};
+
+use crate::lab::blocker::{outcome, result, say, start};
+use crate::lab::{GUARD, Lab, Program, bin};
 
 /// Whoever flushes the ruleset takes the table with it: the next verdict makes it again.
 #[test]

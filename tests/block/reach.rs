@@ -1,10 +1,10 @@
 //! How far a block reaches: what real clients of other namespaces see of each flag on each backend, before a block,
 //! while it stands and after it; and that what stands tells its story without psentry.
 
-mod answers;
+mod established;
 mod flags;
 mod ports;
-mod standing;
+mod replies;
 
 use std::process::{ChildStdin, Command, Stdio};
 
@@ -13,7 +13,7 @@ use psentry_records::{
     Action, Common, OutcomeResult, Proto, Record, Timestamp, Verdict, VerdictBody, Writer,
 };
 
-use crate::block::{result, say, start};
+use crate::lab::blocker::{result, say, start};
 use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 /// The backends in the kernel that look at packets.

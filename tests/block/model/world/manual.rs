@@ -1,9 +1,9 @@
 //! What others do: damage, decisions by hand, and the commands of psentry-block.
 
 use super::*;
-use crate::model::decisions::{delete, retime, stands};
-use crate::model::others::Hand;
-use crate::model::steps::REFUSED;
+use crate::block::model::damage::ManualChange;
+use crate::block::model::manual_changes::{delete, effective_end, retime};
+use crate::block::model::steps::REFUSED;
 
 /// Longer than what is looked at waits for a look after the last one, unless there is a fight.
 const PAUSE: Duration = Duration::from_millis(120);
@@ -12,26 +12,27 @@ impl Run<'_> {
     pub(super) fn damage(&mut self, at: usize, way: usize) -> Result<(), String> {
         self.rest(at)?;
         let side = &self.sides[at];
-        let hand = Hand::damage(side.backend, way, self.daemon.is_some(), &side.known);
-        self.lay(at, hand, false)
+        let change = ManualChange::damage(side.backend, way, self.daemon.is_some(), &side.known);
+        self.make_change(at, change, false)
     }
 
     pub(super) fn delete(&mut self, at: usize, scopes: &[&str]) -> Result<(), String> {
         self.rest(at)?;
         let side = &self.sides[at];
-        let hand = delete(self.ground.setting, side.backend, scopes, &side.known);
-        self.lay(at, hand, true)
+        let change = delete(self.sandbox.setting, side.backend, scopes, &side.known);
+        self.make_change(at, change, true)
     }
 
     /// Has it done, and whomever that lets in let in. What is there goes, if psentry-block runs; what is not there cannot
     /// be damaged.
-    fn lay(&mut self, at: usize, hand: Option<Hand>, is_there: bool) -> Result<(), String> {
-        let Some(Hand { command, let_in, .. }) = hand.filter(|hand| self.bears(hand.repairs)) else {
+    fn make_change(&mut self, at: usize, change: Option<ManualChange>, is_there: bool) -> Result<(), String> {
+        let Some(ManualChange { command, releases, .. }) = change.filter(|change| self.bears(change.repairs))
+        else {
             return Ok(());
         };
-        self.by_hand(&command, is_there)?;
+        self.run_command(&command, is_there)?;
         if self.daemon.is_some() {
-            return self.let_in(&[(at, let_in)]);
+            return self.expect_released(&[(at, releases)]);
         }
         // What goes while psentry-block is dead is put back as it is remembered.
         for side in &mut self.sides {
@@ -49,11 +50,11 @@ impl Run<'_> {
         let known = side.known.blocks.get(&scope).copied();
         let command = retime(side.backend, scope, seconds, running);
         let (Some(known), Some(command)) = (known, command.filter(|_| self.bears(1))) else { return Ok(()) };
-        let done = self.by_hand(&command, true)?;
+        let done = self.run_command(&command, true)?;
         let chosen = seconds.map(|seconds| Timestamp::now().plus(Duration::from_secs(seconds)));
         // What somebody took away while psentry-block is dead has no end to be changed.
         if done {
-            self.sides[at].change(scope, known, stands(known, chosen, running), running);
+            self.sides[at].change(scope, known, effective_end(known, chosen, running), running);
         }
         self.quiet()
     }
@@ -86,7 +87,7 @@ impl Run<'_> {
         let scope: Prefix = scope.parse().unwrap();
         self.psentry(&["unblock", &scope.to_string()], &self.flags())?;
         let everywhere: Vec<_> = (0..self.sides.len()).map(|at| (at, vec![scope])).collect();
-        self.let_in(&everywhere)
+        self.expect_released(&everywhere)
     }
 
     pub(super) fn flush(&mut self) -> Result<(), String> {
@@ -94,7 +95,7 @@ impl Run<'_> {
         self.psentry(&["flush"], &self.flags())?;
         let all = |side: &Side| side.known.blocks.keys().chain(side.open.keys()).copied().collect();
         let everywhere: Vec<_> = self.sides.iter().map(all).enumerate().collect();
-        self.let_in(&everywhere)
+        self.expect_released(&everywhere)
     }
 
     /// What may look like what somebody does now has ended, and what was damaged is whole again.
@@ -106,7 +107,7 @@ impl Run<'_> {
     /// How soon that is on these backends. Where it is looked twice a second, what ends within two seconds is not counted:
     /// whoever lets that in is not told of, but its end is.
     fn soon(&self, mut which: impl Iterator<Item = usize>) -> Duration {
-        let looked_for = |at: usize| self.ground.setting.legacy || self.sides[at].backend == "ipset";
+        let looked_for = |at: usize| self.sandbox.setting.legacy || self.sides[at].backend == "ipset";
         if which.any(looked_for) { 2 * SLACK } else { SOON }
     }
 
@@ -133,9 +134,9 @@ impl Run<'_> {
     }
 
     /// Whether it was done; where psentry-block runs, what stands can be changed.
-    fn by_hand(&mut self, command: &str, stands: bool) -> Result<bool, String> {
+    fn run_command(&mut self, command: &str, stands: bool) -> Result<bool, String> {
         self.story.push(format!("    {command}"));
-        let output = self.ground.sh(command);
+        let output = self.sandbox.sh(command);
         let done = output.status.success();
         if stands && self.daemon.is_some() && !done {
             return Err(format!("{command}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -146,13 +147,13 @@ impl Run<'_> {
     fn psentry(&mut self, words: &[&str], flags: &[String]) -> Result<(), String> {
         // What a command takes away is looked at like damage.
         self.daemon.iter_mut().for_each(|daemon| daemon.disturbed = true);
-        let output = self.ground.command(bin("psentry-block")).args(words).args(flags).output().unwrap();
+        let output = self.sandbox.command(bin("psentry-block")).args(words).args(flags).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         if output.status.success() { Ok(()) } else { Err(format!("{words:?}: {}: {error}", output.status)) }
     }
 
     /// These were let in, each on one of the backends; who hears of it tells it.
-    fn let_in(&mut self, whom: &[(usize, Vec<Prefix>)]) -> Result<(), String> {
+    fn expect_released(&mut self, whom: &[(usize, Vec<Prefix>)]) -> Result<(), String> {
         let running = self.daemon.is_some();
         for (at, scopes) in whom {
             let side = &mut self.sides[*at];
