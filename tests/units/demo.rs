@@ -42,7 +42,7 @@ fn the_demo_shows_the_scan_and_the_block() {
 fn try_on_guard(lab: &Lab, flags: &str, ssh: &str) -> Program {
     let root = env!("CARGO_MANIFEST_DIR");
     let built =
-        Command::new("cargo").args(["build", "--release", "--locked"]).current_dir(root).status().unwrap();
+        Command::new("cargo").args(["build", "--profile", "try", "--locked"]).current_dir(root).status().unwrap();
     assert!(built.success());
     Program::start(
         lab.guard
@@ -128,7 +128,7 @@ fn try_leaves_the_blocks_of_another_psentry_alone() {
 #[test]
 fn try_without_cargo_takes_what_was_built_before() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, built) = (folder.path().join("bin"), folder.path().join("release"));
+    let (path, built) = (folder.path().join("bin"), folder.path().join("try"));
     fs::create_dir(&path).unwrap();
     for program in ["env", "bash", "dirname", "id", "cat", "rm", "mktemp", "sort"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
