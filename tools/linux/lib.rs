@@ -1,5 +1,5 @@
-//! What the stages that own a piece of the kernel share: how it is asked and told, and what stands around this
-//! machine. It owns nothing itself, and what is changed is decided by whoever calls.
+//! Linux as several stages need it: netlink, facts of this machine (addresses, gateways, resolvers, sockets), and other
+//! programs run with a limit. It owns nothing in the kernel itself; what to change is decided by the stage that calls.
 //!
 //! | file | what it holds |
 //! |---|---|
