@@ -132,6 +132,12 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     assert_eq!(guard.sh("nft list table inet psentry | grep -c elements"), rules_before);
     assert_eq!(guard.sh("ip -o link show | grep -c psentry-test || true"), "0\n");
 
+    // Asked to, the judge reads its policy again.
+    guard.sh("systemctl reload psentry-judge");
+    wait_until("the policy was read again", || {
+        guard.ok("journalctl -u psentry-judge -o cat | grep 'the policy was read again'")
+    });
+
     // Whoever is in the group may write, and nobody else.
     guard.sh("useradd --no-create-home --groups psentry script; useradd --no-create-home stranger");
     let verdict = r#"{\"timestamp\":\"'$(date -u +%FT%TZ)'\",\"event_type\":\"verdict\",\"verdict\":{\"action\":\"block\",\"scope\":\"192.0.2.99\",\"duration\":600}}"#;
