@@ -14,6 +14,7 @@ mod booted;
 mod host;
 mod notified;
 mod program;
+mod signals;
 
 pub use booted::Booted;
 pub use host::Host;

@@ -47,6 +47,14 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     let (files, group, rules) =
         (guard.sh(everything), guard.sh("cat /etc/group"), guard.sh("nft list ruleset"));
 
+    // Without a program that it needs it installs nothing, and says where to get it.
+    guard.sh("mv /usr/sbin/nft /usr/sbin/nft-away");
+    let refused = guard.run("/opt/psentry/units/install --programs /opt/psentry/bin");
+    guard.sh("mv /usr/sbin/nft-away /usr/sbin/nft");
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(69) && error.contains("please install nftables"), "{error}");
+    assert_eq!(guard.sh(everything), files);
+
     // As by sudo, which hides from whom it was typed.
     let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
         SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
@@ -131,6 +139,12 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     assert!(guard.sh("journalctl -u psentry-selftest -o cat").contains("psentry is well"));
     assert_eq!(guard.sh("nft list table inet psentry | grep -c elements"), rules_before);
     assert_eq!(guard.sh("ip -o link show | grep -c psentry-test || true"), "0\n");
+
+    // Asked to, the judge reads its policy again.
+    guard.sh("systemctl reload psentry-judge");
+    wait_until("the policy was read again", || {
+        guard.ok("journalctl -u psentry-judge -o cat | grep 'the policy was read again'")
+    });
 
     // Whoever is in the group may write, and nobody else.
     guard.sh("useradd --no-create-home --groups psentry script; useradd --no-create-home stranger");
