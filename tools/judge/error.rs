@@ -3,20 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 
-use psentry_records::IgnoreError;
 use psentry_stage::{Exit, Failure};
 
-use crate::PolicyError;
+use crate::policy::PolicyError;
 
 /// Why psentry-judge ends.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// A list of whom to ignore is unreadable or wrong.
-    #[error("--ignore: {0}")]
-    Ignore(#[from] IgnoreError),
-    /// `--policy FILE` is unreadable or wrong.
-    #[error("--policy: {0}")]
-    Policy(#[source] PolicyError),
+    /// `--policy FILE` or a list of whom to ignore is unreadable or wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The folder of `--state` cannot be used.
     #[error("--state: {what} {}: {source}", path.display())]
     State {
@@ -52,12 +48,11 @@ pub enum JudgeError {
 impl Failure for JudgeError {
     fn exit(&self) -> Exit {
         match self {
-            JudgeError::Ignore(_) | JudgeError::Policy(_) => Exit::Config,
+            JudgeError::Policy(_) | JudgeError::Locked(_) => Exit::Config,
             JudgeError::State { .. }
             | JudgeError::Records { .. }
             | JudgeError::Input(_)
             | JudgeError::Output(_) => Exit::Io,
-            JudgeError::Locked(_) => Exit::Config,
             JudgeError::Signals(_) => Exit::Os,
         }
     }

@@ -34,7 +34,8 @@ struct Blocked {
 impl Trial {
     fn of(flags: &PolicyFlags) -> Result<Self, JudgeError> {
         // What would be done is what is asked for, also of a policy that only watches.
-        let policy = Policy { observe: false, ..Policy::from_flags(flags)? };
+        let mut policy = Policy::from_flags(flags)?;
+        policy.block.observe = false;
         let state = State::new(policy.max_sources);
         Ok(Trial { policy, state, blocked: BTreeMap::new(), verdicts: Vec::new() })
     }
@@ -55,14 +56,14 @@ impl Trial {
                 None => blocked.forever = true,
             }
         }
-        self.state.notices.clear();
+        self.state.warnings.clear();
     }
 }
 
-/// Tells it on standard output.
+/// Prints it on standard output: a table on a terminal, else JSON.
 ///
 /// # Errors
-/// A policy or a file that cannot be read, or nobody to tell.
+/// A policy or a file that cannot be read, or an output that cannot be written.
 pub(crate) fn run(files: &[PathBuf], flags: &PolicyFlags, against: Option<&Path>) -> Result<(), JudgeError> {
     let mut new = Trial::of(flags)?;
     let old_flags = against.map(|path| PolicyFlags { policy: Some(path.to_owned()), ..flags.clone() });
@@ -74,12 +75,12 @@ pub(crate) fn run(files: &[PathBuf], flags: &PolicyFlags, against: Option<&Path>
         }
     })?;
     let mut out = io::stdout().lock();
-    let told = if out.is_terminal() {
+    let written = if out.is_terminal() {
         table(&mut out, &new, old.as_ref(), skipped)
     } else {
         json(&mut out, &new, old.as_ref(), skipped)
     };
-    told.map_err(JudgeError::Output)
+    written.map_err(JudgeError::Output)
 }
 
 /// How the two differ: whom only the new one blocks, and whom only the old one.

@@ -20,14 +20,14 @@ pub struct State {
     pub clock: Clock,
     /// What was done.
     pub counters: Counters,
-    /// Until when the counters were last told of.
-    pub told: Option<Timestamp>,
-    /// What to complain about: sentences for standard error.
-    pub notices: Vec<String>,
+    /// The minute of the last `stats` record.
+    pub stats_at: Option<Timestamp>,
+    /// Sentences for standard error, until they are written there.
+    pub warnings: Vec<String>,
 }
 
 impl State {
-    /// Room for so many sources.
+    /// Retention for so many sources.
     #[must_use]
     pub fn new(max_sources: usize) -> Self {
         State {
@@ -37,8 +37,8 @@ impl State {
             brake: Brake::default(),
             clock: Clock::default(),
             counters: Counters::default(),
-            told: None,
-            notices: Vec::new(),
+            stats_at: None,
+            warnings: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use psentry_records::{Kind, Proto};
 
-use crate::sighting::Sighting;
+use crate::observation::Observation;
 
 /// Ports from here on are lent to connections that this machine opens (Linux's `ip_local_port_range`): a packet from
 /// a service to one of them may be the late answer to somebody here.
@@ -37,7 +37,7 @@ impl Class {
 
     /// Of what a sighting is evidence; `None`: it may be an answer to somebody here, which is evidence of nothing.
     #[must_use]
-    pub fn of(seen: &Sighting) -> Option<Class> {
+    pub fn of(seen: &Observation) -> Option<Class> {
         if seen.handshake {
             return Some(if seen.closed { Class::Closed } else { Class::Decoy });
         }

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use psentry_records::Prefix;
 
-use super::FILE;
-use super::entry::{Entry, FORM};
+use super::entry::{Entry, FILE, FORM};
 use crate::{JudgeError, State};
 
 /// The longest line that is read. A source has at most a hundred contacts, a prefix 256 members.

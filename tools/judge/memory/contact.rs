@@ -6,7 +6,7 @@ use psentry_records::{Kind, Proto, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Classes;
-use crate::sighting::Sighting;
+use crate::observation::Observation;
 
 /// Kinds by the place of their bit.
 const KINDS: [Kind; 10] = [
@@ -53,7 +53,7 @@ const CLASSES: u32 = 10;
 
 /// A contact as the state file has it: first, span, port, count, sorts, dest, marks.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Flat(i64, u64, u16, u32, u16, u8, u8);
+pub(crate) struct ContactEntry(i64, u64, u16, u32, u16, u8, u8);
 
 fn bit(kind: Kind) -> u16 {
     KINDS.iter().position(|&known| known == kind).map_or(0, |at| 1 << at)
@@ -66,7 +66,7 @@ fn number(proto: Proto) -> u8 {
 impl Contact {
     /// The first touch of a port.
     #[must_use]
-    pub fn new(seen: &Sighting, now: Timestamp, classes: Classes) -> Self {
+    pub fn new(seen: &Observation, now: Timestamp, classes: Classes) -> Self {
         let mut contact = Contact {
             first: now.micros(),
             span: [0; 6],
@@ -82,7 +82,7 @@ impl Contact {
 
     /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened nor
     /// strengthened by packets without one, because anybody could forge these.
-    pub fn touch(&mut self, seen: &Sighting, now: Timestamp, classes: Classes) -> bool {
+    pub fn touch(&mut self, seen: &Observation, now: Timestamp, classes: Classes) -> bool {
         self.count = self.count.saturating_add(seen.count);
         self.sorts |= bit(seen.kind);
         if self.handshake() && !seen.handshake {
@@ -108,9 +108,9 @@ impl Contact {
         before != (self.marks, self.classes())
     }
 
-    /// Whether that is this port.
+    /// Whether that is a touch of this port, at the same address of this machine.
     #[must_use]
-    pub fn is(&self, seen: &Sighting) -> bool {
+    pub fn matches(&self, seen: &Observation) -> bool {
         self.port == seen.port.unwrap_or(0)
             && self.dest == seen.dest
             && self.marks & (PROTO | HAS_PORT)
@@ -184,14 +184,14 @@ impl Contact {
         KINDS.into_iter().filter(|&kind| seen & bit(kind) != 0).collect()
     }
 
-    pub(crate) fn flat(&self) -> Flat {
+    pub(crate) fn entry(&self) -> ContactEntry {
         let [a, b, c, d, e, f] = self.span;
         let span = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-        Flat(self.first, span, self.port, self.count, self.sorts, self.dest, self.marks)
+        ContactEntry(self.first, span, self.port, self.count, self.sorts, self.dest, self.marks)
     }
 
-    pub(crate) fn from_flat(flat: &Flat) -> Self {
-        let &Flat(first, span, port, count, sorts, dest, marks) = flat;
+    pub(crate) fn from_entry(entry: &ContactEntry) -> Self {
+        let &ContactEntry(first, span, port, count, sorts, dest, marks) = entry;
         let [span @ .., _, _] = span.min((1 << 48) - 1).to_le_bytes();
         let first = first.clamp(0, Timestamp::MAX.micros());
         Contact { first, span, port, count, sorts, dest, marks }

@@ -1,11 +1,12 @@
-//! The place of one source in the table's slab: the source, its address, and its neighbours in the list.
+//! The place of one source in the table's slab: the source, its address, and its neighbours in one of the lists that say
+//! who is evicted first.
 
 use super::key::Key;
 use super::source::Source;
 
-/// Who is forgotten before whom.
+/// Who is evicted before whom, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum EvictionClass {
     /// Its packets could all be forged.
     Forgeable,
     /// It completed a handshake.
@@ -14,7 +15,20 @@ pub(super) enum Class {
     Offender,
 }
 
-/// 96 bytes.
+/// No place.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A list through the slots, from the source seen last to the one seen longest ago.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    pub(super) head: u32,
+    pub(super) tail: u32,
+    pub(super) len: usize,
+}
+
+pub(super) const EMPTY: List = List { head: NONE, tail: NONE, len: 0 };
+
+/// 96 bytes, which is most of what a source costs.
 pub(super) struct Slot {
     pub(super) source: Source,
     pub(super) high: u64,
@@ -38,11 +52,11 @@ impl Slot {
     }
 
     /// In which list it is.
-    pub(super) fn list(&self) -> Class {
+    pub(super) fn list(&self) -> EvictionClass {
         match (self.has(LINKED_OFFENDER), self.has(LINKED_KNOWN)) {
-            (true, _) => Class::Offender,
-            (false, true) => Class::Known,
-            (false, false) => Class::Forgeable,
+            (true, _) => EvictionClass::Offender,
+            (false, true) => EvictionClass::Known,
+            (false, false) => EvictionClass::Forgeable,
         }
     }
 

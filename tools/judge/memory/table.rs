@@ -7,7 +7,7 @@
 //! decided depends on the order in it.
 
 mod changes;
-mod lists;
+mod lru;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -15,13 +15,9 @@ use std::mem;
 use hashbrown::HashTable;
 use psentry_records::Prefix;
 
-use self::lists::{EMPTY, List};
 use super::key::Key;
-use super::slot::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, Slot, WRITTEN};
+use super::slot::{DIRTY, EMPTY, LINKED_KNOWN, LINKED_OFFENDER, List, NONE, Slot, WRITTEN};
 use super::source::Source;
-
-/// No place.
-const NONE: u32 = u32::MAX;
 
 /// How many places are taken at once.
 const CHUNK: usize = 1 << 12;
@@ -47,11 +43,11 @@ pub struct Table {
     evicted: u64,
     journaled: bool,
     restoring: bool,
-    gone: Vec<Prefix>,
+    removed: Vec<Prefix>,
 }
 
 impl Table {
-    /// Room for `most` sources, at least two; taken as it is needed.
+    /// Retention for `most` sources, at least two; taken as it is needed.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Table {
@@ -68,7 +64,7 @@ impl Table {
             evicted: 0,
             journaled: false,
             restoring: false,
-            gone: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
@@ -147,7 +143,7 @@ impl Table {
             if oldest == NONE {
                 return;
             }
-            self.forget(oldest);
+            self.free_slot(oldest);
             self.evicted += 1;
         }
     }
@@ -155,18 +151,18 @@ impl Table {
     /// Forgets the source of that scope, as if it had never been seen.
     pub(crate) fn remove(&mut self, scope: Prefix) {
         if let Some(place) = self.find(scope.into()) {
-            self.forget(place);
+            self.free_slot(place);
         }
     }
 
-    fn forget(&mut self, place: u32) {
+    fn free_slot(&mut self, place: u32) {
         self.unlink(place);
         let Some(slot) = self.slot_mut(place) else { return };
         let (key, written) = (slot.key(), slot.has(WRITTEN));
         let spilled = mem::take(&mut slot.source).spilled();
         self.spilled -= spilled;
         if self.journaled && written {
-            self.gone.push(key.into());
+            self.removed.push(key.into());
         }
         let hash = self.hasher.hash_one(key);
         if let Ok(entry) = self.index.find_entry(hash, |&held| held == place) {

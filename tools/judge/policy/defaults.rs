@@ -68,7 +68,7 @@ pub const WATCH_LEVEL: u8 = 0;
 pub const BLOCK_LEVEL: u8 = 0;
 
 /// How many convicted sources of a prefix that behave alike have it blocked as a whole; 0: never.
-pub const SWEEP_SOURCES: u32 = 8;
+pub const SWEEP_SOURCES: usize = 8;
 
 /// The prefix of IPv4 sources.
 pub const SWEEP_IPV4: u8 = 24;
@@ -80,7 +80,7 @@ pub const SWEEP_IPV6: [u8; 2] = [56, 48];
 pub const SWEEP_DURATION: &str = "1h";
 
 /// How many prefixes are blocked at a time.
-pub const SWEEP_MOST: u32 = 64;
+pub const SWEEP_MOST: usize = 64;
 
 /// More new blocks than this in a minute are no longer a judgement of sources; 0: no brake.
 pub const BRAKE_BLOCKS: u32 = 300;

@@ -1,13 +1,15 @@
-//! What a journal is told of the table, and what the table takes back from it.
+//! What of the table a journal has to write, and what the table restores from it.
 
 use std::mem;
 
 use psentry_records::Prefix;
 
-use super::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, Source, Table, WRITTEN};
+use super::Table;
+use crate::memory::slot::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, WRITTEN};
+use crate::memory::source::Source;
 
 impl Table {
-    /// Puts back what was known of a source, as just seen.
+    /// Restores what was known of a source, as just seen.
     pub(crate) fn restore(&mut self, scope: Prefix, known: Source) {
         self.restoring = true;
         self.with(scope, |source| {
@@ -30,7 +32,7 @@ impl Table {
 
     /// The journal knows of all that is held now.
     pub(crate) fn all_written(&mut self) {
-        self.gone.clear();
+        self.removed.clear();
         for slot in self.chunks.iter_mut().flatten() {
             slot.mark(DIRTY, false);
             slot.mark(WRITTEN, true);
@@ -38,12 +40,12 @@ impl Table {
     }
 
     /// Hands what changed since the last call to `write`: first who was forgotten, then the changed sources, the one
-    /// seen longest ago first. What changed stands at the heads of the lists, because it was seen since.
+    /// seen longest ago first. What changed is at the heads of the lists, because it was seen since.
     pub(crate) fn drain_changes<E>(
         &mut self,
         mut write: impl FnMut(Prefix, Option<&Source>) -> Result<(), E>,
     ) -> Result<(), E> {
-        for scope in mem::take(&mut self.gone) {
+        for scope in mem::take(&mut self.removed) {
             write(scope, None)?;
         }
         for list in [self.forgeable, self.known, self.offenders] {

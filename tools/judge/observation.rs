@@ -6,7 +6,7 @@ use psentry_records::{Kind, Probe, Proto, Timestamp, canonical};
 
 /// One contact, or several alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sighting {
+pub struct Observation {
     /// When.
     pub at: Timestamp,
     /// From where, in canonical form.
@@ -35,7 +35,7 @@ pub struct Sighting {
 
 /// Whether that sensor tells of closed ports: psentry-trap; psentry-parse, which reads firewalls' logs; a mirage, which
 /// answers for every port without a service.
-pub(crate) fn sees_closed_ports(sensor: &str) -> bool {
+pub(crate) fn reports_closed_ports(sensor: &str) -> bool {
     matches!(sensor, "trap" | "parse" | "mirage")
 }
 
@@ -53,12 +53,12 @@ pub(crate) fn tag(dest: Option<IpAddr>) -> u8 {
     (bytes.wrapping_mul(0x9e37_79b1) >> 24).to_le_bytes()[0]
 }
 
-impl Sighting {
+impl Observation {
     /// What a probe says; `None` without an address, which no probe that was read from a stream lacks.
     #[must_use]
     pub fn of(probe: &Probe) -> Option<Self> {
         let (common, body) = (&probe.common, &probe.body);
-        Some(Sighting {
+        Some(Observation {
             at: common.timestamp,
             src: canonical(common.src_ip?),
             src_port: common.src_port,
@@ -69,7 +69,7 @@ impl Sighting {
             handshake: body.handshake,
             cookie: body.cookie,
             signature: body.signature.is_some(),
-            closed: body.sensor.as_deref().is_some_and(sees_closed_ports),
+            closed: body.sensor.as_deref().is_some_and(reports_closed_ports),
             count: body.count,
         })
     }
