@@ -11,11 +11,11 @@ use crate::policy::PolicyFlags;
 #[derive(Debug, Parser)]
 #[command(name = "psentry-judge", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Flags {
-    /// Something else than judging.
+    /// What to do instead of judging standard input.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// What it decides by.
+    /// The flags of the policy.
     #[command(flatten)]
     pub policy: PolicyFlags,
 
@@ -53,7 +53,7 @@ pub enum Command {
         /// Tell also, or only, what a judge at work remembers of it in this folder
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
-        /// By what to judge them.
+        /// The policy to judge them by.
         #[command(flatten)]
         policy: PolicyFlags,
     },
@@ -65,7 +65,7 @@ pub enum Command {
         /// The policy file to compare with
         #[arg(long, value_name = "FILE")]
         against: Option<PathBuf>,
-        /// By what to judge them.
+        /// The policy to judge them by.
         #[command(flatten)]
         policy: PolicyFlags,
     },

@@ -7,21 +7,21 @@ use std::str::FromStr;
 
 use psentry_records::{Kind, Malformed, Proto, Record, Timestamp};
 
-use crate::observation::{Observation, reports_closed_ports, tag};
+use crate::observation::{Observation, address_hash, reports_closed_ports};
 
-/// What a line holds.
+/// What a line holds, read no further than the judge needs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decoded {
     /// A probe in psentry's own form; its texts are still in the line.
     Probe(Observation),
-    /// Anything else.
+    /// A record of another type, or a probe in another form.
     Record(Box<Record>),
 }
 
-/// Reads one line.
+/// Reads one line, without its newline.
 ///
 /// # Errors
-/// Those of [`Record::parse`].
+/// Those of [`Record::parse`]: the line is no record.
 pub fn decode(line: &str) -> Result<Decoded, Malformed> {
     match fast(line) {
         Some(seen) => Ok(Decoded::Probe(seen)),
@@ -108,13 +108,13 @@ fn fast(line: &str) -> Option<Observation> {
     if rest.eat(r#","payload":""#) {
         rest.plain()?;
     }
-    // What stands behind the record may be blanks.
+    // Only blanks may follow the record.
     (rest.eat("}}") && rest.0.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))).then_some(
         Observation {
             at,
             src,
             src_port,
-            dest: tag(dest),
+            dest: address_hash(dest),
             port,
             proto,
             kind,

@@ -7,7 +7,7 @@ use psentry_stage::{Exit, Failure};
 
 use crate::policy::PolicyError;
 
-/// Why psentry-judge ends.
+/// Why psentry-judge ends with another exit code than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
     /// `--policy FILE` or a list of whom to ignore is unreadable or wrong.
@@ -16,11 +16,11 @@ pub enum JudgeError {
     /// The folder of `--state` cannot be used.
     #[error("--state: {what} {}: {source}", path.display())]
     State {
-        /// What failed.
+        /// What failed, to begin the sentence.
         what: &'static str,
-        /// With which file.
+        /// The file or folder it failed with.
         path: PathBuf,
-        /// Why.
+        /// What the system says.
         source: io::Error,
     },
     /// Another judge has that folder.
@@ -29,15 +29,15 @@ pub enum JudgeError {
     /// `--records FILE` cannot be read.
     #[error("--records: cannot read {}: {source}", path.display())]
     Records {
-        /// Which file.
+        /// The file, as the flag names it.
         path: PathBuf,
-        /// Why.
+        /// What the system says, or the decompressor.
         source: io::Error,
     },
-    /// Nothing to read from.
+    /// Standard input is closed or fails.
     #[error("cannot read standard input: {0}")]
     Input(#[source] io::Error),
-    /// Nobody to tell.
+    /// Standard output is closed or fails; its reader may have ended.
     #[error("cannot write verdicts to standard output: {0}; is its reader gone?")]
     Output(#[source] io::Error),
     /// The system has no descriptor left.

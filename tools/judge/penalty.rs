@@ -1,4 +1,4 @@
-//! How dangerous a source is, and for how long it is blocked. Why is said by `wording.rs`.
+//! How dangerous a source is, and for how long it is blocked. The reasons are worded in `wording.rs`.
 
 use std::time::Duration;
 

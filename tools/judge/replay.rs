@@ -27,7 +27,7 @@ struct Blocked {
     seconds: u64,
     /// Whether once it is blocked until somebody unblocks it.
     forever: bool,
-    /// By what, first.
+    /// The rule of its first block.
     rule: String,
 }
 
@@ -120,7 +120,7 @@ fn json(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) ->
 }
 
 /// How many lines of a list a terminal gets.
-const SHOWN: usize = 20;
+const MAX_LISTED: usize = 20;
 
 fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -> io::Result<()> {
     let counters = &new.state.counters;
@@ -140,7 +140,7 @@ fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -
         let mut most: Vec<_> = new.blocked.iter().collect();
         most.sort_by_key(|(scope, blocked)| (std::cmp::Reverse(blocked.times), **scope));
         writeln!(out, "\n{:<43} {:>6} {:>12}  rule", "blocked most", "times", "hours")?;
-        for (scope, blocked) in most.iter().take(SHOWN) {
+        for (scope, blocked) in most.iter().take(MAX_LISTED) {
             let hours =
                 if blocked.forever { "for ever".to_owned() } else { (blocked.seconds / 3600).to_string() };
             writeln!(out, "{:<43} {:>6} {hours:>12}  {}", scope.to_string(), blocked.times, blocked.rule)?;
@@ -153,12 +153,16 @@ fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -
         [("only the new one blocks", more, new), ("only the old one blocks", less, old)]
     {
         writeln!(out, "\n{title}: {}", scopes.len())?;
-        for scope in scopes.iter().take(SHOWN) {
+        for scope in scopes.iter().take(MAX_LISTED) {
             let rule = trial.blocked.get(scope).map_or("", |blocked| blocked.rule.as_str());
             writeln!(out, "  {:<43} {rule}", scope.to_string())?;
         }
-        if scopes.len() > SHOWN {
-            writeln!(out, "  and {} more; without a terminal all are told, as JSON", scopes.len() - SHOWN)?;
+        if scopes.len() > MAX_LISTED {
+            writeln!(
+                out,
+                "  and {} more; without a terminal all are told, as JSON",
+                scopes.len() - MAX_LISTED
+            )?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use psentry_stage::{Complaints, Intake, Next, Output, Signals};
 
 use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
-use crate::reload::Watched;
+use crate::reload::WatchedFiles;
 use crate::step::{complete, step, step_observation};
 use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats};
 
@@ -32,7 +32,7 @@ pub fn run(flags: Flags) -> Result<(), JudgeError> {
             replay::run(&records, &policy, against.as_deref())
         }
         None => {
-            let (watched, policy) = Watched::start(&flags.policy)?;
+            let (watched, policy) = WatchedFiles::start(&flags.policy)?;
             if flags.check { Ok(()) } else { Judge::start(flags, watched, policy)?.run() }
         }
     }
@@ -44,7 +44,7 @@ struct Judge {
     stats: bool,
     metrics: Option<PathBuf>,
     policy: Policy,
-    watched: Watched,
+    watched: WatchedFiles,
     state: State,
     journal: Option<Journal>,
     intake: Intake,
@@ -62,7 +62,7 @@ fn state_folder(folder: &Path, observe: bool) -> PathBuf {
 }
 
 impl Judge {
-    fn start(flags: Flags, watched: Watched, policy: Policy) -> Result<Self, JudgeError> {
+    fn start(flags: Flags, watched: WatchedFiles, policy: Policy) -> Result<Self, JudgeError> {
         let signals = Signals::catch_requests(watched.any());
         let signals = signals.map_err(|errno| JudgeError::Signals(errno.into()))?;
         let intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
@@ -199,7 +199,7 @@ impl Judge {
         if self.watched.changed() {
             self.reload();
         }
-        // A full disk does not stop the guard; it is tried again, and said again.
+        // A full disk does not stop the judge; it is tried, and reported, again with the next round.
         if let Some(journal) = &mut self.journal
             && let Err(error) = journal.save(&mut self.state, self.last_housekeeping)
         {

@@ -13,9 +13,9 @@ const ELSEWHERE: f64 = 0.5;
 /// The sums of both kinds, and which contacts are in them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tally {
-    /// With all of it.
+    /// Of all evidence.
     pub(crate) all: Totals,
-    /// With completed handshakes alone.
+    /// Of completed handshakes alone.
     pub(crate) proven: Totals,
     /// From when on a touch counts as within the window.
     since: Option<Timestamp>,

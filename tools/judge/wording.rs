@@ -41,12 +41,12 @@ pub(crate) fn evidence(contacts: &[Contact]) -> String {
         proven if touched == contacts.len() => format!(", {proven} of them with completed handshakes"),
         _ => ", some of them with completed handshakes".to_owned(),
     };
-    // How many addresses cannot be said: one contact is remembered of each, up to the bound.
+    // Not how many addresses: one contact is remembered of each, up to the bound.
     let places = if contacts.len() > touched { " at several addresses" } else { "" };
     format!("It touched {touched} {what} ({}){places}{proof}", named.join(", "))
 }
 
-/// What the brake does from now on, if it was tripped by this block; while it is on it has been said.
+/// What the brake does from now on, if this block tripped it; while it is on, that was reported already.
 pub(crate) fn brake(policy: &BrakePolicy, proven: bool, admission: Admission) -> Option<String> {
     let Admission::Trips(until) = admission else { return None };
     let which = if proven { "proven" } else { "unproven" };

@@ -19,7 +19,7 @@ pub(super) struct SavedSource {
     /// Where the stream was when the state was last saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<Timestamp>,
-    ports: Vec<Touched>,
+    ports: Vec<SavedContact>,
     score: f64,
     proven: f64,
     packets: u32,
@@ -41,9 +41,9 @@ struct Convicted {
     until: Timestamp,
 }
 
-/// One contact.
+/// One contact, as it is printed.
 #[derive(Serialize)]
-struct Touched {
+struct SavedContact {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     proto: &'static str,
@@ -54,9 +54,9 @@ struct Touched {
     last: Timestamp,
 }
 
-impl Touched {
+impl SavedContact {
     fn of(contact: &Contact) -> Self {
-        Touched {
+        SavedContact {
             port: contact.port(),
             proto: contact.proto().name(),
             kinds: Contact::kinds(std::iter::once(contact)),
@@ -70,7 +70,7 @@ impl Touched {
 
 impl SavedSource {
     pub(super) fn read(folder: &Path, policy: &Policy, scope: Prefix) -> Result<SavedSource, JudgeError> {
-        // Retention for what is about it, which is at most itself, and its prefixes.
+        // Room for what is about it, which is at most itself, and its prefixes.
         let mut state = State::new(16);
         journal::read_about(folder, &mut state, scope)?;
         let now = state.clock.now();
@@ -88,7 +88,7 @@ impl SavedSource {
         Ok(SavedSource {
             scope,
             as_of: now,
-            ports: source.map(|source| source.contacts().map(Touched::of).collect()).unwrap_or_default(),
+            ports: source.map(|source| source.contacts().map(SavedContact::of).collect()).unwrap_or_default(),
             score: rounded(tally.all.score),
             proven: rounded(tally.proven.score),
             packets: source.map_or(0, Source::packets),
@@ -101,7 +101,7 @@ impl SavedSource {
         })
     }
 
-    /// For a person.
+    /// Prints it for a person.
     pub(super) fn table(&self, out: &mut impl Write) -> io::Result<()> {
         let Some(as_of) = self.as_of else { return writeln!(out, "\nThe judge remembers nothing yet.") };
         writeln!(out, "\nThe judge remembers of {}, as of {as_of}:", self.scope)?;

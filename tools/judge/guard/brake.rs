@@ -3,7 +3,7 @@
 //! otherwise a flood of forged packets would keep proven scanners from being blocked.
 //!
 //! psentry-block has a brake too (`block/run/brake.rs`), as defence in depth: this one knows evidence and lets the judge
-//! say why it only watches; that one also stands between the kernel and a verdict that no judge wrote.
+//! give the reason in its verdict; that one also limits verdicts that no judge wrote.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub struct Brake {
 /// What the brake makes of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It may pass.
+    /// It is admitted, and counted.
     Admitted,
     /// It trips the brake, which is on until then.
     Trips(Timestamp),

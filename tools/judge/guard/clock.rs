@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::CLOCK_JUMP;
 
-/// Where the stream is.
+/// The time of the stream, in microseconds since 1970 as the state file has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     now: Option<i64>,
-    /// A jump that one record claimed.
+    /// Where one record claimed that the stream jumped to, until a second one confirms it.
     claimed: Option<i64>,
 }
 
 /// What the clock makes of a record's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// The record's own time.
+    /// The record's own time, however far off.
     pub at: Timestamp,
-    /// Where the stream is.
+    /// The time of the stream with this record.
     pub now: Timestamp,
     /// Whether the stream jumped to `now`, backwards or forwards.
     pub jumped: bool,

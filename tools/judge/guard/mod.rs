@@ -1,4 +1,4 @@
-//! What stands between a conviction and a block: time that can be trusted, vouchers, the brake; and what makes of many
+//! What is between a conviction and a block: time that can be trusted, vouchers, the brake; and what makes of many
 //! convictions one.
 
 mod brake;

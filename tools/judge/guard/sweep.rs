@@ -1,5 +1,5 @@
 //! Sweeps: when many sources of one prefix are convicted and behave alike, the prefix is blocked as a whole, for a
-//! short time, after which only what its sources earn on their own stands. Only what handshakes prove counts: anybody
+//! short time, after which each of its sources is only blocked for what it did itself. Only what handshakes prove counts: anybody
 //! can forge packets from a whole network.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use psentry_records::{Prefix, Timestamp, VouchBody};
 use serde::{Deserialize, Serialize};
 
-/// How many are kept.
+/// How many are kept: more addresses than log in to one machine within a week.
 const MAX_VOUCHERS: usize = 10_000;
 
 /// How long a name may be that a verdict repeats.
@@ -15,11 +15,11 @@ const MAX_NAME: usize = 40;
 /// One address, and who vouches for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Voucher {
-    /// When it began.
+    /// When it begins: the time of the login, or of the stream where that is earlier.
     pub from: Timestamp,
-    /// When it ends.
+    /// When it ends, exclusive.
     pub until: Timestamp,
-    /// Who logged in.
+    /// The user, as the record names it, cut and without control characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// By what: `ssh`, for example.

@@ -1,4 +1,4 @@
-//! The lines of the state file: JSON, one change a line. What they say does not depend on the policy, so that a state
+//! The lines of the state file: JSON, one change a line. They do not depend on the policy, so that a state
 //! can be read under another one.
 
 use psentry_records::{Prefix, Timestamp};
@@ -15,15 +15,15 @@ pub(super) const FILE: &str = "state.jsonl";
 /// What the first line says, so that no other file is taken for one.
 pub(crate) const FORM: &str = "psentry-judge state 1";
 
-/// One line.
+/// One change of the state, a line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Entry {
-    /// What this file is.
+    /// What kind of file this is: the first line.
     Form(String),
     /// A source, as it is from now on.
     Source(SourceEntry),
-    /// A source that was forgotten.
+    /// A source that was evicted.
     Gone(Prefix),
     /// Somebody logged in; without more it has ended.
     Vouch(Prefix, Option<Voucher>),
@@ -53,10 +53,10 @@ pub(crate) struct Rest {
 
 impl Entry {
     /// Whether it matters to that scope.
-    pub(crate) fn concerns(&self, whom: Prefix) -> bool {
+    pub(crate) fn concerns(&self, asked: Prefix) -> bool {
         match self {
-            Entry::Source(SourceEntry { scope, .. }) | Entry::Gone(scope) => *scope == whom,
-            Entry::Vouch(scope, _) | Entry::Sweep(scope, _) => scope.overlaps(whom),
+            Entry::Source(SourceEntry { scope, .. }) | Entry::Gone(scope) => *scope == asked,
+            Entry::Vouch(scope, _) | Entry::Sweep(scope, _) => scope.overlaps(asked),
             Entry::Form(_) | Entry::Rest(_) => true,
         }
     }
@@ -89,7 +89,7 @@ impl Entry {
             Entry::Sweep(prefix, sweep) => state.sweeps.restore(prefix, sweep),
             Entry::Rest(rest) => {
                 (state.clock, state.brake) = (rest.clock, rest.brake);
-                state.counters = Some(rest.counters).filter(Counters::sane).unwrap_or_default();
+                state.counters = Some(rest.counters).filter(Counters::are_plausible).unwrap_or_default();
                 state.sources.set_evicted(rest.evicted.min(u64::MAX / 2));
                 state.stats_at = rest.stats_at.and_then(Timestamp::from_micros);
             }

@@ -117,7 +117,7 @@ impl Journal {
             if written > 0 {
                 self.sync.appended(now);
             }
-            self.sync.turn(file.get_ref(), now)?;
+            self.sync.sync_if_due(file.get_ref(), now)?;
             Ok(written)
         };
         match append() {

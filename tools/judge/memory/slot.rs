@@ -9,13 +9,13 @@ use super::source::Source;
 pub(super) enum EvictionClass {
     /// Its packets could all be forged.
     Forgeable,
-    /// It completed a handshake.
+    /// It completed a handshake, so its address is real.
     Known,
-    /// Handshakes convicted it.
+    /// Handshakes convicted it, and that is not forgiven yet.
     Offender,
 }
 
-/// No place.
+/// The place of no slot: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// A list through the slots, from the source seen last to the one seen longest ago.
@@ -37,13 +37,13 @@ pub(super) struct Slot {
     pub(super) next: u32,
 }
 
-/// In the list of those who completed a handshake.
+/// It is in the list of those who completed a handshake.
 pub(super) const LINKED_KNOWN: u8 = 16;
-/// In the list of those whom handshakes convicted.
+/// It is in the list of those whom handshakes convicted.
 pub(super) const LINKED_OFFENDER: u8 = 128;
-/// Changed since the journal was last written.
+/// It changed since the journal was last written.
 pub(super) const DIRTY: u8 = 32;
-/// The journal knows of it.
+/// It is in the journal, so that its removal has to be written there, too.
 pub(super) const WRITTEN: u8 = 64;
 
 impl Slot {
@@ -60,15 +60,15 @@ impl Slot {
         }
     }
 
-    pub(super) fn has(&self, mark: u8) -> bool {
-        self.source.marks & mark != 0
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.source.flags & flag != 0
     }
 
-    pub(super) fn mark(&mut self, mark: u8, on: bool) {
+    pub(super) fn set_flag(&mut self, flag: u8, on: bool) {
         if on {
-            self.source.marks |= mark;
+            self.source.flags |= flag;
         } else {
-            self.source.marks &= !mark;
+            self.source.flags &= !flag;
         }
     }
 }

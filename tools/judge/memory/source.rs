@@ -10,7 +10,7 @@ use psentry_records::Timestamp;
 use super::contact::Contact;
 use crate::limits::MAX_TRIGGER;
 
-/// How many contacts stand within the source.
+/// How many contacts are kept within the source.
 const INLINE: usize = 2;
 
 /// How many contacts any policy may have remembered.
@@ -22,8 +22,8 @@ const PROVEN: u8 = 2;
 const WATCH_ONLY: u8 = 4;
 /// It completed a handshake, or was convicted by handshakes: it is not pushed out by those who did not.
 const KNOWN: u8 = 8;
-/// The marks that are the table's: they say nothing of the source.
-const TABLE: u8 = 0xf0;
+/// The flags that are the table's: they are no property of the source.
+const TABLE_FLAGS: u8 = 0xf0;
 
 /// Everything known of one source.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,15 +41,15 @@ pub struct Source {
     level: u8,
     /// The table's: how many bits of the address count.
     pub(super) len: u8,
-    pub(super) marks: u8,
+    pub(super) flags: u8,
 }
 
 /// A conviction, from its verdict until its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conviction {
-    /// Whether handshakes alone convicted.
+    /// Whether handshakes alone convicted it, which nobody can forge.
     pub proven: bool,
-    /// Whether it is only watched.
+    /// Whether it is only watched: its level is too low, it is vouched for, or the brake is on.
     pub watch_only: bool,
 }
 
@@ -63,8 +63,8 @@ impl Conviction {
 
 impl Source {
     /// A new one in its place in the table.
-    pub(super) fn placed(len: u8, marks: u8) -> Self {
-        Source { len, marks, ..Source::default() }
+    pub(super) fn placed(len: u8, flags: u8) -> Self {
+        Source { len, flags, ..Source::default() }
     }
 
     /// The ports it touched and that are remembered, oldest first as a rule.
@@ -86,7 +86,7 @@ impl Source {
         self.more.as_ref().map_or(0, |more| more.len())
     }
 
-    /// The newest touch.
+    /// The time of the newest touch.
     #[must_use]
     pub fn newest(&self) -> Option<Timestamp> {
         self.contacts().map(Contact::last).max()
@@ -107,7 +107,7 @@ impl Source {
 
     /// Ends a conviction, and forgets what led to it.
     pub fn release(&mut self) {
-        self.marks &= KNOWN | TABLE;
+        self.flags &= KNOWN | TABLE_FLAGS;
         self.set(&[]);
         self.packets = 0;
         self.level = 0;
@@ -118,6 +118,7 @@ impl Source {
         if self.offences == 0 || self.conviction().is_some() {
             return;
         }
+        // `until` moves along with what was forgiven, so that the rest of a span counts towards the next offence.
         let spans = now.since(self.until()).as_micros().checked_div(span.as_micros()).unwrap_or(0);
         let spans = u32::try_from(spans).unwrap_or(u32::MAX);
         self.offences = self.offences.saturating_sub(u16::try_from(spans).unwrap_or(u16::MAX));
@@ -127,13 +128,13 @@ impl Source {
     /// Convicts it. What is only watched is no offence.
     pub fn convict(&mut self, until: Timestamp, conviction: Conviction) {
         self.until = until.micros();
-        self.marks |= CONVICTED;
-        self.marks &= !(PROVEN | WATCH_ONLY);
+        self.flags |= CONVICTED;
+        self.flags &= !(PROVEN | WATCH_ONLY);
         if conviction.watch_only {
-            self.marks |= WATCH_ONLY;
+            self.flags |= WATCH_ONLY;
         }
         if conviction.proven {
-            self.marks |= PROVEN | KNOWN;
+            self.flags |= PROVEN | KNOWN;
             self.offences = self.offences.saturating_add(u16::from(conviction.is_offence()));
         }
     }
@@ -141,9 +142,9 @@ impl Source {
     /// The conviction that is in force; it is also after its end, until [`Source::expire`] sees that.
     #[must_use]
     pub fn conviction(&self) -> Option<Conviction> {
-        (self.marks & CONVICTED != 0).then_some(Conviction {
-            proven: self.marks & PROVEN != 0,
-            watch_only: self.marks & WATCH_ONLY != 0,
+        (self.flags & CONVICTED != 0).then_some(Conviction {
+            proven: self.flags & PROVEN != 0,
+            watch_only: self.flags & WATCH_ONLY != 0,
         })
     }
 
@@ -155,9 +156,9 @@ impl Source {
 
     /// A conviction that was only watched is blocked from now on; by handshakes, it is an offence.
     pub fn enforce(&mut self, until: Timestamp) {
-        let was_no_offence = self.marks & (WATCH_ONLY | PROVEN) == WATCH_ONLY | PROVEN;
+        let was_no_offence = self.flags & (WATCH_ONLY | PROVEN) == WATCH_ONLY | PROVEN;
         self.offences = self.offences.saturating_add(u16::from(was_no_offence));
-        self.marks &= !WATCH_ONLY;
+        self.flags &= !WATCH_ONLY;
         self.until = until.micros();
     }
 
@@ -187,7 +188,7 @@ impl Source {
     /// Whether it ever completed a handshake: then those who did not cannot push it out of memory.
     #[must_use]
     pub fn known(&self) -> bool {
-        self.marks & KNOWN != 0
+        self.flags & KNOWN != 0
     }
 
     /// Whether handshakes convicted it, and that is not forgiven yet.
@@ -195,16 +196,17 @@ impl Source {
         self.offences > 0 || self.conviction().is_some_and(|conviction| conviction.proven)
     }
 
-    /// The numbers beside the contacts, for the state file: until, offences, packets, level, marks.
+    /// The numbers beside the contacts, for the state file: until, offences, packets, level, flags.
     pub(crate) fn numbers(&self) -> (i64, u16, u16, u8, u8) {
-        (self.until, self.offences, self.packets, self.level, self.marks & !TABLE)
+        (self.until, self.offences, self.packets, self.level, self.flags & !TABLE_FLAGS)
     }
 
     pub(crate) fn from_numbers(numbers: (i64, u16, u16, u8, u8), contacts: &[Contact]) -> Self {
-        let (until, offences, packets, level, marks) = numbers;
+        // A file may hold any numbers; those that would break a bound are cut.
+        let (until, offences, packets, level, flags) = numbers;
         let until = until.clamp(0, Timestamp::MAX.micros());
-        let marks = marks & !TABLE;
-        let mut source = Source { until, offences, packets, level, marks, ..Source::default() };
+        let flags = flags & !TABLE_FLAGS;
+        let mut source = Source { until, offences, packets, level, flags, ..Source::default() };
         source.set(contacts.get(..MAX_CONTACTS).unwrap_or(contacts));
         source
     }

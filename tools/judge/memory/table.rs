@@ -1,5 +1,5 @@
 //! All sources that are remembered, with a bound. A place in a slab is four bytes, so a source costs its own size and
-//! about ten bytes of index. Three lists, each from newest to oldest, say who is forgotten first: of those whose packets
+//! about ten bytes of index. Three lists, each from newest to oldest, say who is evicted first: of those whose packets
 //! could all be forged the one seen longest ago; when there are few of these, one that completed a handshake; and last
 //! one whom handshakes convicted, because whoever has many addresses could otherwise wash that out with one handshake each.
 //!
@@ -47,7 +47,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Retention for `most` sources, at least two; taken as it is needed.
+    /// Room for `most` sources, at least two; taken as it is needed.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Table {
@@ -101,7 +101,7 @@ impl Table {
     }
 
     /// Changes what is known of that source, which is remembered from now on and counts as just seen.
-    pub fn with<T>(&mut self, scope: Prefix, change: impl FnOnce(&mut Source) -> T) -> T {
+    pub fn update<T>(&mut self, scope: Prefix, change: impl FnOnce(&mut Source) -> T) -> T {
         let key = Key::from(scope);
         let hash = self.hasher.hash_one(key);
         let place = match self.find_hashed(hash, key) {
@@ -118,9 +118,9 @@ impl Table {
         let before = slot.source.spilled();
         let result = change(&mut slot.source);
         let after = slot.source.spilled();
-        slot.mark(LINKED_KNOWN, slot.source.known());
-        slot.mark(LINKED_OFFENDER, slot.source.offender());
-        slot.mark(DIRTY, true);
+        slot.set_flag(LINKED_KNOWN, slot.source.known());
+        slot.set_flag(LINKED_OFFENDER, slot.source.offender());
+        slot.set_flag(DIRTY, true);
         self.spilled = self.spilled + after - before;
         self.link(place);
         result
@@ -128,7 +128,7 @@ impl Table {
 
     /// Until there is room for one more: forgets, first those whose packets could be forged.
     fn make_room(&mut self) {
-        // While a journal is restored, what it says stands: it was within the bounds, or will be at the next source.
+        // While a journal is restored, all of it is kept: it was within the bounds, or will be at the next source.
         while self.held() >= self.most || (!self.restoring && self.spilled > self.most * SPILL) {
             let part = (self.most / RESERVE).max(1);
             let (forgeable, known, offender) = (self.forgeable.tail, self.known.tail, self.offenders.tail);

@@ -77,7 +77,7 @@ impl Default for VouchSection {
     }
 }
 
-/// `[memory]`: its bound.
+/// `[memory]`: how many sources are remembered.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MemorySection {
@@ -110,7 +110,7 @@ pub enum PolicyError {
     Read {
         /// The file, as the flag names it.
         file: PathBuf,
-        /// What read(2) says.
+        /// What the system says.
         source: std::io::Error,
     },
     /// Something in it cannot be used, or contradicts something else.

@@ -10,7 +10,7 @@ use super::defaults;
 use super::values::BlockDuration;
 use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
 
-/// The flags that decide. Each overrides the key of the policy file that it is named after.
+/// The flags that decide. Each overrides what the policy file says; lists of whom to ignore are added to those of the file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PolicyFlags {
     /// The policy, see psentry-policy(5); flags override what it says

@@ -35,25 +35,25 @@ pub struct Policy {
     pub rules: Vec<Box<dyn Rule>>,
     /// What the administrator says of ports and networks.
     pub named: Vec<NamedRule>,
-    /// What evidence weighs.
+    /// What each class of evidence weighs.
     pub weights: Weights,
     /// How long a touch counts.
     pub window: Duration,
     /// The memory of slow scans.
     pub slow: SlowPolicy,
-    /// How long blocks last.
+    /// How long blocks last, and whether there are any.
     pub block: BlockPolicy,
-    /// What levels mean.
+    /// From how many packets on a source has each level, and what that does.
     pub levels: LevelPolicy,
     /// When a prefix is blocked as a whole.
     pub sweep: SweepPolicy,
-    /// When psentry stops blocking.
+    /// When there are too many blocks, so that psentry only watches.
     pub brake: BrakePolicy,
     /// How long who logged in is only watched.
     pub vouch: Duration,
-    /// Whom to leave alone.
+    /// Addresses that are never judged.
     pub ignore: Ignore,
-    /// Of these, and of their neighbours, each address is judged by itself.
+    /// Of IPv6 networks with such an address in them, each address is judged by itself.
     pub ungrouped: Ignore,
     /// How many sources to remember.
     pub max_sources: usize,
@@ -66,7 +66,7 @@ pub struct Policy {
 /// How much of one source is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// How many contacts.
+    /// At most so many contacts.
     pub max_contacts: usize,
     /// How long a contact is kept.
     pub keep: Duration,

@@ -1,5 +1,4 @@
-//! What the administrator's `[[rule]]`s say about one contact. The first rule that applies and has a say about
-//! something decides it.
+//! What the administrator's `[[rule]]`s make of one contact. The first rule that applies and sets something decides that.
 
 use psentry_records::{Prefix, Proto};
 use serde::Deserialize;
@@ -10,7 +9,7 @@ use super::values::{self, Groups, NetworkList, Ports};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedRule {
-    /// What verdicts call it.
+    /// Its name, which verdicts give as their rule.
     pub name: String,
     #[serde(default)]
     ports: Option<Ports>,
@@ -39,7 +38,7 @@ pub(crate) const MAX_RULES: usize = 64;
 /// What the rules say of a contact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Treatment {
-    /// It never counts.
+    /// It never counts as evidence.
     pub ignore: bool,
     /// It counts only with a handshake.
     pub handshake: bool,

@@ -1,4 +1,4 @@
-//! The values of a policy, each refused where it stands: the file's reader then knows line and column.
+//! The values of a policy, each refused while it is read: the error then knows its line and column.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
 /// How long a block lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockDuration {
-    /// For that long.
+    /// For that long, in whole seconds.
     For(Duration),
-    /// Until somebody ends it.
+    /// Until it is unblocked by a command.
     Forever,
 }
 

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 
 use crate::evidence::Totals;
 
-/// A way to decide.
+/// A way to decide whether the evidence against one source convicts it.
 pub trait Rule: Debug + Send {
-    /// What verdicts call it.
+    /// Its name in verdicts; fixed, because others filter by it.
     fn name(&self) -> &'static str;
 
     /// Judges that evidence. It must not convict on none.
@@ -26,7 +26,7 @@ pub trait Rule: Debug + Send {
 pub struct Evaluation {
     /// In the rule's own units; grows with the evidence.
     pub score: f64,
-    /// Whether that is enough.
+    /// Whether that is enough to convict.
     pub convicts: bool,
 }
 

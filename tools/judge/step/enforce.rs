@@ -75,7 +75,7 @@ pub(super) fn enforce(
 }
 
 fn remember(state: &mut State, case: &Case, finding: &Finding, until: Timestamp, watch_only: bool) {
-    state.sources.with(case.scope, |source| match finding.change {
+    state.sources.update(case.scope, |source| match finding.change {
         Change::Convicted => source.convict(until, Conviction { proven: finding.proven, watch_only }),
         Change::Enforced if !watch_only => source.enforce(until),
         // Still only watched, by a voucher or the brake.

@@ -44,7 +44,7 @@ pub(super) fn find(state: &mut State, case: &Case, class: Class) -> Option<Findi
     let admitted = |proven| {
         !brake.is_on(&policy.brake, proven, tick.now) && vouchers.active(scope, tick.earlier()).is_none()
     };
-    state.sources.with(scope, |source| {
+    state.sources.update(scope, |source| {
         if !tick.is_outlier() {
             source.discard_future(tick.now);
         }

@@ -32,7 +32,7 @@ pub(super) fn take_vouch(
     let in_force = |source: &&Source| source.until() > tick.earlier();
     let conviction = state.sources.peek(scope).filter(in_force).and_then(Source::conviction);
     if conviction.is_some_and(|conviction| !conviction.watch_only) {
-        state.sources.with(scope, Source::release);
+        state.sources.update(scope, Source::release);
         scopes.push(scope);
     }
     for scope in scopes {

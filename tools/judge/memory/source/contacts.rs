@@ -23,7 +23,7 @@ impl Source {
     ) -> bool {
         self.packets = self.packets.saturating_add(u16::try_from(seen.count).unwrap_or(u16::MAX));
         if seen.handshake {
-            self.marks |= KNOWN;
+            self.flags |= KNOWN;
         }
         if let Some(contact) = self.contacts_mut().find(|contact| contact.matches(seen)) {
             let stale = retention.window < now.since(contact.last());
@@ -82,7 +82,7 @@ impl Source {
         }
     }
 
-    /// Replaces all contacts.
+    /// Keeps these contacts and no others.
     pub(crate) fn set(&mut self, contacts: &[Contact]) {
         self.inline_len = 0;
         self.more = None;

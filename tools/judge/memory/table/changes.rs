@@ -12,11 +12,11 @@ impl Table {
     /// Restores what was known of a source, as just seen.
     pub(crate) fn restore(&mut self, scope: Prefix, known: Source) {
         self.restoring = true;
-        self.with(scope, |source| {
-            let (len, marks) = (source.len, source.marks);
+        self.update(scope, |source| {
+            let (len, flags) = (source.len, source.flags);
             *source = known;
             source.len = len;
-            source.marks |= marks & (LINKED_KNOWN | LINKED_OFFENDER | DIRTY | WRITTEN);
+            source.flags |= flags & (LINKED_KNOWN | LINKED_OFFENDER | DIRTY | WRITTEN);
         });
         self.restoring = false;
     }
@@ -34,8 +34,8 @@ impl Table {
     pub(crate) fn all_written(&mut self) {
         self.removed.clear();
         for slot in self.chunks.iter_mut().flatten() {
-            slot.mark(DIRTY, false);
-            slot.mark(WRITTEN, true);
+            slot.set_flag(DIRTY, false);
+            slot.set_flag(WRITTEN, true);
         }
     }
 
@@ -59,8 +59,8 @@ impl Table {
             }
             for place in changed.into_iter().rev() {
                 if let Some(slot) = self.slot_mut(place) {
-                    slot.mark(DIRTY, false);
-                    slot.mark(WRITTEN, true);
+                    slot.set_flag(DIRTY, false);
+                    slot.set_flag(WRITTEN, true);
                     write(slot.key().into(), Some(&slot.source))?;
                 }
             }

@@ -36,7 +36,7 @@ fn touch(table: &mut Table, n: u32, port: u16, handshake: bool) {
     let day = std::time::Duration::from_secs(86_400);
     let (seen, retention) =
         (seen(n, port, handshake), Retention { max_contacts: 32, keep: day, window: day });
-    table.with(scope(n), |source| source.add(&seen, seen.at, Classes::default(), retention));
+    table.update(scope(n), |source| source.add(&seen, seen.at, Classes::default(), retention));
 }
 
 fn order(table: &Table) -> Vec<Prefix> {
@@ -73,7 +73,8 @@ fn those_with_handshakes_leave_room_for_others_and_push_out_their_own_oldest() {
 fn whom_handshakes_convicted_one_handshake_of_many_does_not_push_out() {
     let convict = |table: &mut Table, n: u32| {
         let until = Timestamp::from_secs(1_700_003_600).unwrap();
-        table.with(scope(n), |source| source.convict(until, Conviction { proven: true, watch_only: false }));
+        table
+            .update(scope(n), |source| source.convict(until, Conviction { proven: true, watch_only: false }));
     };
     let mut table = Table::new(80);
     convict(&mut table, 1);
