@@ -17,7 +17,7 @@ use super::values::{self, Groups, NetworkList};
 /// All that a file can say. The tables that are only read to work the policy out are below, the others in
 /// `sections.rs`.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
     pub(super) test: TestSection,
     pub(super) evidence: Odds,
@@ -35,7 +35,7 @@ pub(super) struct File {
 
 /// `[test]`: the sequential test, or a trigger in its place.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct TestSection {
     /// It knows its place, as `beta` does, because the two are compared.
     #[serde(deserialize_with = "values::placed_probability")]
@@ -65,7 +65,7 @@ impl Default for TestSection {
 
 /// `[vouch]`: what a login is worth.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct VouchSection {
     #[serde(deserialize_with = "values::span")]
     pub(super) duration: Duration,
@@ -79,7 +79,7 @@ impl Default for VouchSection {
 
 /// `[memory]`: how many sources are remembered.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct MemorySection {
     #[serde(deserialize_with = "values::sources")]
     pub(super) sources: u32,
@@ -93,7 +93,7 @@ impl Default for MemorySection {
 
 /// `[ignore]`: who is never judged.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct IgnoreSection {
     pub(super) files: Vec<PathBuf>,
     pub(super) networks: Option<Spanned<NetworkList>>,

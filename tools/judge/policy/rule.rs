@@ -7,7 +7,7 @@ use super::values::{self, Groups, NetworkList, Ports};
 
 /// One rule of the file: to whom and what it applies, and what it does about it.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct NamedRule {
     /// Its name, which verdicts give as their rule.
     pub name: String,

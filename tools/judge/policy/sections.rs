@@ -16,7 +16,7 @@ pub(super) fn span(text: &str) -> Duration {
 
 /// `[evidence]`: of the first contacts of innocent sources, one in how many is of that class.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct Odds {
     /// A completed handshake with a decoy.
     #[serde(deserialize_with = "values::odds")]
@@ -57,7 +57,7 @@ impl Default for Odds {
 
 /// `[slow]`: the memory of slow scans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct SlowPolicy {
     /// How long it reaches back.
     #[serde(deserialize_with = "values::span")]
@@ -75,7 +75,7 @@ impl Default for SlowPolicy {
 
 /// `[block]`: how long blocks last.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct BlockPolicy {
     /// The first offence of a source that completed handshakes.
     #[serde(deserialize_with = "values::block_duration")]
@@ -115,7 +115,7 @@ impl Default for BlockPolicy {
 
 /// `[levels]`: what levels 1 to 5 mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct LevelPolicy {
     /// From how many packets on a source has each level.
     #[serde(deserialize_with = "values::packets")]
@@ -136,7 +136,7 @@ impl Default for LevelPolicy {
 
 /// `[sweep]`: when a prefix is blocked as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct SweepPolicy {
     /// How many convicted sources that behave alike it takes; 0: it is never blocked.
     #[serde(deserialize_with = "values::sweep_sources")]
@@ -168,7 +168,7 @@ impl Default for SweepPolicy {
 
 /// `[brake]`: when the judge stops blocking for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct BrakePolicy {
     /// More new blocks than this in a minute trip the brake; 0: nothing does.
     pub blocks: u32,

@@ -96,6 +96,7 @@ fn a_mistake_is_named_with_file_line_and_column() {
         ("[test]\nwindow = \"ten\"\n", "line 2, column 10: write a duration as 600 (seconds)"),
         ("[test]\nwindow = true\n", "line 2, column 10: invalid type: boolean"),
         ("[test\n", "policy.toml, line 1, column 6: "),
+        ("sweep = 3\n", "policy.toml, line 1, column 9: invalid type: integer `3`, expected a table"),
         ("\n\n[block]\nduration = \"nie\"\n", "line 4, column 12: write a duration as 600 (seconds), 10m"),
         ("[evidence]\ndecoy = 0.5\n", "line 2, column 9: write one in how many"),
         ("[levels]\npackets = [5, 4, 3, 2, 1]\n", "line 2, column 11: write five numbers"),
