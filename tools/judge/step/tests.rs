@@ -1,4 +1,4 @@
-//! The decision, told as stories: who touched what when, and what was said of it.
+//! The decision, as stories: who touched what when, and which verdicts came of it.
 
 mod abuse;
 mod evidence;
