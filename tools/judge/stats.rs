@@ -31,8 +31,8 @@ pub fn record(state: &State, at: Timestamp) -> String {
 /// The record that is due, if a minute of the records' time has passed since the last one.
 pub fn due(state: &mut State) -> Option<String> {
     let minute = Timestamp::from_micros(state.clock.now()?.micros() / MINUTE * MINUTE)?;
-    let told = state.told.replace(minute)?;
-    (told != minute).then(|| record(state, minute))
+    let last = state.stats_at.replace(minute)?;
+    (last != minute).then(|| record(state, minute))
 }
 
 /// Writes the counters for node_exporter's textfile collector: beside the file, and then in its place.

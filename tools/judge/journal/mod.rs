@@ -18,12 +18,9 @@ use nix::fcntl::{Flock, FlockArg};
 pub(crate) use self::restore::read_about;
 pub use self::restore::{Damage, restore};
 
-use self::entry::{Entry, FORM};
+use self::entry::{Entry, FILE, FORM};
 use self::sync::Sync;
 use crate::{JudgeError, State};
-
-/// The file of changes.
-const FILE: &str = "state.jsonl";
 
 /// The one that takes its place.
 const NEW: &str = "state.jsonl.new";
@@ -120,7 +117,7 @@ impl Journal {
             if written > 0 {
                 self.sync.appended(now);
             }
-            self.sync.turn(file.get_ref(), now)?;
+            self.sync.sync_if_due(file.get_ref(), now)?;
             Ok(written)
         };
         match append() {

@@ -1,63 +1,57 @@
 //! What becomes of a source's contacts when one more comes: which are kept, and which give way.
 
-use std::time::Duration;
-
 use psentry_records::Timestamp;
 
 use super::{INLINE, KNOWN, Source};
 use crate::evidence::Classes;
-use crate::guard::JUMP;
+use crate::limits::CLOCK_JUMP;
 use crate::memory::Contact;
-use crate::sighting::Sighting;
-
-/// How much of one source is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// How many contacts.
-    pub most: usize,
-    /// How long a contact is kept.
-    pub keep: Duration,
-    /// How long it counts as fresh.
-    pub window: Duration,
-}
+use crate::observation::Observation;
+use crate::policy::Retention;
 
 impl Source {
-    /// Takes note of a touch: whether there is something new to weigh. Contacts that lie further than `keep` before
+    /// Adds a touch, and says whether there is something new to weigh. Contacts that are further than `keep` before
     /// the newest are forgotten, so a record that comes late counts as if it had come in time, or not at all. More
-    /// than `most` are not kept: one outside the window gives way, or to a handshake one without, so that a flood of
+    /// than `max_contacts` are not kept: one outside the window gives way, or to a handshake one without, so that a flood of
     /// forged ports hides no proof, neither new nor old.
-    pub fn note(&mut self, seen: &Sighting, now: Timestamp, classes: Classes, room: Room) -> bool {
+    pub fn add(
+        &mut self,
+        seen: &Observation,
+        now: Timestamp,
+        classes: Classes,
+        retention: Retention,
+    ) -> bool {
         self.packets = self.packets.saturating_add(u16::try_from(seen.count).unwrap_or(u16::MAX));
         if seen.handshake {
-            self.marks |= KNOWN;
+            self.flags |= KNOWN;
         }
-        if let Some(contact) = self.contacts_mut().find(|contact| contact.is(seen)) {
-            let stale = room.window < now.since(contact.last());
+        if let Some(contact) = self.contacts_mut().find(|contact| contact.matches(seen)) {
+            let stale = retention.window < now.since(contact.last());
             return contact.touch(seen, now, classes) || stale;
         }
         let newest = self.newest().map_or(now, |newest| newest.max(now));
         let fresh = |contact: &Contact, span| newest.since(contact.last()) <= span;
-        if self.contacts().any(|contact| !fresh(contact, room.keep)) {
+        if self.contacts().any(|contact| !fresh(contact, retention.keep)) {
             let kept: Vec<Contact> =
-                self.contacts().filter(|contact| fresh(contact, room.keep)).copied().collect();
+                self.contacts().filter(|contact| fresh(contact, retention.keep)).copied().collect();
             self.set(&kept);
             if kept.is_empty() && self.conviction().is_none() {
                 self.packets = u16::try_from(seen.count).unwrap_or(u16::MAX);
                 self.level = 0;
             }
         }
-        if newest.since(now) > room.keep {
+        if newest.since(now) > retention.keep {
             return false;
         }
         let contact = Contact::new(seen, now, classes);
-        if usize::from(self.held) + self.spilled() < room.most.max(INLINE) {
+        if usize::from(self.inline_len) + self.spilled() < retention.max_contacts.max(INLINE) {
             self.push(contact);
             return true;
         }
         // What a slow scan proves gives way last, and only to other proof.
         let rank = |held: &Contact| {
             let lasting = held.handshake() && held.classes().last_long();
-            match (fresh(held, room.window), held.handshake()) {
+            match (fresh(held, retention.window), held.handshake()) {
                 (false, _) if !lasting => Some(0),
                 (true, false) if seen.handshake => Some(1),
                 (false, _) if seen.handshake => Some(2),
@@ -72,10 +66,10 @@ impl Source {
     }
 
     fn push(&mut self, contact: Contact) {
-        match self.inline.get_mut(usize::from(self.held)) {
+        match self.inline.get_mut(usize::from(self.inline_len)) {
             Some(free) => {
                 *free = contact;
-                self.held += 1;
+                self.inline_len += 1;
             }
             None => {
                 let more = self.more.get_or_insert_default();
@@ -88,21 +82,21 @@ impl Source {
         }
     }
 
-    /// Replaces all contacts.
+    /// Keeps these contacts and no others.
     pub(crate) fn set(&mut self, contacts: &[Contact]) {
-        self.held = 0;
+        self.inline_len = 0;
         self.more = None;
         contacts.iter().for_each(|&contact| self.push(contact));
     }
 
-    /// Forgets what lies far ahead of the stream, which was a wrong clock: it must neither make everything since look
+    /// Forgets what is far ahead of the stream, which was a wrong clock: it must neither make everything since look
     /// stale, nor keep a source convicted.
-    pub fn set_right(&mut self, stream: Timestamp) {
-        let ahead = |contact: &Contact| contact.last().since(stream) > JUMP;
-        let Some(newest) = self.newest().filter(|newest| newest.since(stream) > JUMP) else { return };
+    pub fn discard_future(&mut self, stream: Timestamp) {
+        let ahead = |contact: &Contact| contact.last().since(stream) > CLOCK_JUMP;
+        let Some(newest) = self.newest().filter(|newest| newest.since(stream) > CLOCK_JUMP) else { return };
         let kept: Vec<Contact> = self.contacts().filter(|contact| !ahead(contact)).copied().collect();
         if self.until() >= newest {
-            self.acquit();
+            self.release();
             self.until = stream.micros();
         }
         self.set(&kept);

@@ -1,24 +1,14 @@
-//! The lists through the table's slots, one for each class of sources.
+//! The lists through the table's slots, one for each class, in the order of last use.
 
-use super::{NONE, Table};
-use crate::memory::slot::Class;
-
-/// A list through the slots, newest first.
-#[derive(Clone, Copy)]
-pub(super) struct List {
-    pub(super) head: u32,
-    pub(super) tail: u32,
-    pub(super) len: usize,
-}
-
-pub(super) const EMPTY: List = List { head: NONE, tail: NONE, len: 0 };
+use super::Table;
+use crate::memory::slot::{EvictionClass, List, NONE};
 
 impl Table {
-    fn list_mut(&mut self, class: Class) -> &mut List {
+    fn list_mut(&mut self, class: EvictionClass) -> &mut List {
         match class {
-            Class::Forgeable => &mut self.forgeable,
-            Class::Known => &mut self.known,
-            Class::Offender => &mut self.offenders,
+            EvictionClass::Forgeable => &mut self.forgeable,
+            EvictionClass::Known => &mut self.known,
+            EvictionClass::Offender => &mut self.offenders,
         }
     }
 

@@ -2,7 +2,6 @@
 
 use psentry_records::{Kind, Proto};
 
-use super::tests::{at, connects, policy, probe, vouch, words};
 use super::*;
 use crate::policy::tests::policy_of;
 
@@ -37,7 +36,7 @@ fn forged_packets_make_no_handshake_weigh_more() {
             changed(probe(3, src, 8443, how), |probe| probe.body.signature = Some("masscan".to_owned())),
         ];
         for order in [[0, 1, 2, 3], [2, 3, 0, 1]] {
-            let said = super::tests::verdicts(&policy(), &order.map(|n| story[n].clone()));
+            let said = verdicts(&policy(), &order.map(|n| story[n].clone()));
             assert!(said.iter().all(|said| !said.3 && said.1 == 60), "{how:?} {said:?}");
         }
     }
@@ -48,7 +47,7 @@ fn forged_packets_freshen_no_handshake() {
     // Two slips, days apart, of one who may be many people behind one address.
     let mut story = connects("192.0.2.7", &[(0, 23), (5 * DAY, 445)]);
     story.extend([23, 445].map(|port| probe(9 * DAY, "192.0.2.7", port, Kind::Syn)));
-    let said = super::tests::verdicts(&policy(), &story);
+    let said = verdicts(&policy(), &story);
     assert!(said.iter().all(|said| !said.3), "{said:?}");
 }
 
@@ -66,14 +65,14 @@ fn who_has_himself_blocked_briefly_is_not_forgotten_what_he_proved() {
             ]
         })
         .collect();
-    let said = super::tests::verdicts(&policy(), &story);
+    let said = verdicts(&policy(), &story);
     assert!(said.iter().any(|said| said.3 && said.1 == 3600), "{said:?}");
     // A flood of other ports does not push a slow scan out of memory either.
     let slow = (0..10u64).flat_map(|n| {
         let flood = (0..40).map(move |port| probe(n * DAY + 5, src, 2000 + port, Kind::Ack));
         [probe(n * DAY, src, 1000 + n as u16, Kind::Connect)].into_iter().chain(flood)
     });
-    let said = super::tests::verdicts(&policy(), &slow.collect::<Vec<_>>());
+    let said = verdicts(&policy(), &slow.collect::<Vec<_>>());
     assert!(said.iter().any(|said| said.3), "{said:?}");
 }
 
@@ -88,7 +87,7 @@ fn a_forged_touch_of_the_port_elsewhere_halves_no_proof() {
         probe(1, src, 23, Kind::Connect),
         probe(2, src, 445, Kind::Connect),
     ];
-    let said = super::tests::verdicts(&policy(), &story);
+    let said = verdicts(&policy(), &story);
     assert!(said.iter().any(|said| said.3), "{said:?}");
     // Nor does one before the window.
     let story = [

@@ -1,23 +1,23 @@
-//! How dangerous, for how long, and why: what a verdict says about a conviction.
+//! How dangerous a source is, and for how long it is blocked. The reasons are worded in `wording.rs`.
 
 use std::time::Duration;
 
-use psentry_records::{Prefix, Proto, Timestamp};
+use psentry_records::{Prefix, Timestamp};
 
-use crate::memory::Contact;
-use crate::policy::{Blocks, Length, Levels};
+use crate::policy::{BlockDuration, BlockPolicy, LevelPolicy};
 
 /// The level of a source: psad's by its packets, once it touched two different ports; a conviction raises it to 2, one
 /// by handshakes to 3, and each further offence by one more.
 #[must_use]
 pub(crate) fn level(
-    policy: &Levels,
+    policy: &LevelPolicy,
     packets: u32,
     distinct: usize,
     proven: Option<bool>,
     offences: u32,
 ) -> u8 {
     let reached = |&&least: &&u32| packets >= least;
+    // Packets to one port are a client that tries again, however many they are.
     let by_packets = if distinct >= 2 { policy.packets.iter().take_while(reached).count() } else { 0 };
     let by_conviction = match proven {
         None => 0,
@@ -29,28 +29,35 @@ pub(crate) fn level(
 
 /// For how long a source is blocked at its first, second, ... offence.
 #[must_use]
-pub(crate) fn length(policy: &Blocks, proven: bool, offence: u32, scope: Prefix, now: Timestamp) -> Length {
+pub(crate) fn block_duration(
+    policy: &BlockPolicy,
+    proven: bool,
+    offence: u32,
+    scope: Prefix,
+    now: Timestamp,
+) -> BlockDuration {
     if !proven {
-        return vary(policy, Length::For(policy.unproven), scope, now);
+        return vary(policy, BlockDuration::For(policy.unproven), scope, now);
     }
-    let Length::For(first) = policy.duration else { return Length::Forever };
+    let BlockDuration::For(first) = policy.duration else { return BlockDuration::Forever };
+    // In seconds as a float: what is beyond the longest, or infinite, is cut off below.
     let grown = first.as_secs_f64()
         * policy.growth.powi(i32::try_from(offence.saturating_sub(1)).unwrap_or(i32::MAX));
     let most = match policy.longest {
-        Length::For(most) => most.max(first),
+        BlockDuration::For(most) => most.max(first),
         // Ten years, which is what a duration may be at most.
-        Length::Forever => Duration::from_secs(10 * 366 * 86_400),
+        BlockDuration::Forever => Duration::from_secs(10 * 366 * 86_400),
     };
     let grown = if grown >= most.as_secs_f64() { most } else { Duration::from_secs_f64(grown.max(1.0)) };
-    vary(policy, Length::For(grown), scope, now)
+    vary(policy, BlockDuration::For(grown), scope, now)
 }
 
 /// A duration, varied by as much as the policy says: by a hash of whom and when, so that the same records give the
 /// same verdicts.
-fn vary(policy: &Blocks, length: Length, scope: Prefix, now: Timestamp) -> Length {
-    let Length::For(span) = length else { return length };
+fn vary(policy: &BlockPolicy, duration: BlockDuration, scope: Prefix, now: Timestamp) -> BlockDuration {
+    let BlockDuration::For(span) = duration else { return duration };
     if policy.jitter <= 0.0 {
-        return Length::For(Duration::from_secs(span.as_secs().max(1)));
+        return BlockDuration::For(Duration::from_secs(span.as_secs().max(1)));
     }
     let text = format!("{scope} {}", now.micros());
     // FNV-1a, and splitmix64's last step, for even bits.
@@ -62,47 +69,7 @@ fn vary(policy: &Blocks, length: Length, scope: Prefix, now: Timestamp) -> Lengt
     #[allow(clippy::cast_precision_loss)] // 53 bits
     let unit = ((hash ^ (hash >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
     let varied = span.as_secs_f64() * (1.0 + policy.jitter * (2.0 * unit - 1.0));
-    Length::For(Duration::from_secs(Duration::from_secs_f64(varied).as_secs().max(1)))
-}
-
-/// How many ports a sentence names before it says "and more".
-const NAMED: usize = 5;
-
-/// What the source did, to begin a sentence that a person can check against the probes.
-#[must_use]
-pub(crate) fn deeds(contacts: &[&Contact]) -> String {
-    let mut ports: Vec<&Contact> = Vec::new();
-    for contact in contacts {
-        if !ports.iter().any(|port| port.same_port(contact)) {
-            ports.push(contact);
-        }
-    }
-    let touched = ports.len();
-    let name = |contact: &Contact| match (contact.port(), contact.proto()) {
-        (Some(port), Proto::Other) => port.to_string(),
-        (Some(port), proto) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
-        (None, proto) => proto.name().to_owned(),
-    };
-    let mut named: Vec<String> = ports.iter().take(NAMED).map(|port| name(port)).collect();
-    if touched > NAMED {
-        named.push(format!("{} more", touched - NAMED));
-    }
-    let decoys = contacts.iter().all(|contact| contact.classes().are_decoys());
-    let what = match (decoys, touched) {
-        (true, 1) => "decoy",
-        (true, _) => "different decoys",
-        (false, 1) => "port",
-        (false, _) => "different ports",
-    };
-    let proof = match contacts.iter().filter(|contact| contact.handshake()).count() {
-        0 => " by packets that could be forged".to_owned(),
-        proven if proven == contacts.len() => " with completed handshakes".to_owned(),
-        proven if touched == contacts.len() => format!(", {proven} of them with completed handshakes"),
-        _ => ", some of them with completed handshakes".to_owned(),
-    };
-    // How many addresses cannot be said: one contact is remembered of each, up to the bound.
-    let places = if contacts.len() > touched { " at several addresses" } else { "" };
-    format!("It touched {touched} {what} ({}){places}{proof}", named.join(", "))
+    BlockDuration::For(Duration::from_secs(Duration::from_secs_f64(varied).as_secs().max(1)))
 }
 
 #[cfg(test)]
@@ -110,23 +77,24 @@ mod tests {
     use super::*;
     use crate::policy::defaults;
 
-    fn blocks() -> Blocks {
+    fn blocks() -> BlockPolicy {
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
-        Blocks {
-            duration: Length::For(hours(1)),
+        BlockPolicy {
+            duration: BlockDuration::For(hours(1)),
             unproven: Duration::from_secs(60),
             growth: 2.0,
-            longest: Length::For(hours(168)),
+            longest: BlockDuration::For(hours(168)),
             forgive: hours(720),
             jitter: 0.0,
+            observe: false,
         }
     }
 
-    fn lasts(policy: &Blocks, proven: bool, offence: u32) -> u64 {
+    fn lasts(policy: &BlockPolicy, proven: bool, offence: u32) -> u64 {
         let now = Timestamp::from_secs(1_700_000_000).unwrap();
-        match length(policy, proven, offence, "192.0.2.7".parse().unwrap(), now) {
-            Length::For(span) => span.as_secs(),
-            Length::Forever => u64::MAX,
+        match block_duration(policy, proven, offence, "192.0.2.7".parse().unwrap(), now) {
+            BlockDuration::For(span) => span.as_secs(),
+            BlockDuration::Forever => u64::MAX,
         }
     }
 
@@ -137,28 +105,32 @@ mod tests {
         assert_eq!(hours, [1, 2, 4, 8, 16, 32, 64, 128, 168]);
         assert_eq!(lasts(&policy, true, u32::MAX), 168 * 3600);
         assert_eq!(lasts(&policy, false, 9), 60, "what could be forged does not grow");
-        assert_eq!(lasts(&Blocks { duration: Length::Forever, ..policy }, true, 1), u64::MAX);
-        let long = Blocks { duration: Length::For(Duration::from_secs(30 * 86_400)), ..policy };
+        assert_eq!(lasts(&BlockPolicy { duration: BlockDuration::Forever, ..policy }, true, 1), u64::MAX);
+        let long = BlockPolicy { duration: BlockDuration::For(Duration::from_secs(30 * 86_400)), ..policy };
         assert_eq!(lasts(&long, true, 3), 30 * 86_400, "nothing is shortened");
     }
 
     #[test]
     fn jitter_varies_by_as_much_as_it_says_and_always_alike() {
-        let policy = Blocks { jitter: 0.25, ..blocks() };
+        let policy = BlockPolicy { jitter: 0.25, ..blocks() };
         let now = |n: u64| Timestamp::from_secs(1_700_000_000 + n).unwrap();
         let scope = "192.0.2.7".parse().unwrap();
-        let all: Vec<Length> = (0..200).map(|n| length(&policy, true, 1, scope, now(n))).collect();
-        let again: Vec<Length> = (0..200).map(|n| length(&policy, true, 1, scope, now(n))).collect();
+        let all: Vec<BlockDuration> =
+            (0..200).map(|n| block_duration(&policy, true, 1, scope, now(n))).collect();
+        let again: Vec<BlockDuration> =
+            (0..200).map(|n| block_duration(&policy, true, 1, scope, now(n))).collect();
         assert_eq!(all, again);
-        let secs: Vec<u64> =
-            all.iter().map(|one| if let Length::For(span) = one { span.as_secs() } else { 0 }).collect();
+        let secs: Vec<u64> = all
+            .iter()
+            .map(|one| if let BlockDuration::For(span) = one { span.as_secs() } else { 0 })
+            .collect();
         assert!(secs.iter().all(|secs| (2700..=4500).contains(secs)), "{secs:?}");
         assert!(secs.iter().any(|&secs| secs < 3000) && secs.iter().any(|&secs| secs > 4200), "{secs:?}");
     }
 
     #[test]
     fn levels_are_psad_s_and_convictions_raise_them() {
-        let policy = Levels { packets: defaults::PACKETS, watch: 0, block: 0 };
+        let policy = LevelPolicy { packets: defaults::PACKETS, watch: 0, block: 0 };
         for (packets, distinct, proven, offences, want) in [
             (4, 2, None, 0, 0),
             (5, 2, None, 0, 1),

@@ -3,39 +3,20 @@
 
 use psentry_records::{Prefix, Timestamp};
 
-use super::Class;
+use crate::evidence::{Class, Classes, Totals};
 use crate::memory::{Contact, Source};
 use crate::policy::{Policy, Treatment};
 
 /// What a port weighs that was touched at another address of this machine already.
 const ELSEWHERE: f64 = 0.5;
 
-/// The evidence, added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct View {
-    /// How many different ports within the window.
-    pub distinct: usize,
-    /// How many contacts: ports at different addresses of this machine count each.
-    pub contacts: usize,
-    /// What they weigh, in natural logarithms of a likelihood ratio.
-    pub score: f64,
-    /// What they would weigh had no scanner been recognized by its packets.
-    pub bare: f64,
-    /// How many different ports within the window of slow scans.
-    pub slow: usize,
-    /// Which `[[rule]]` convicts at the first touch.
-    pub first_touch: Option<usize>,
-    /// What the threshold of this source is multiplied by.
-    pub threshold: f64,
-}
-
-/// Both views of it, and what a verdict tells of it.
+/// The sums of both kinds, and which contacts are in them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tally {
-    /// With all of it.
-    pub all: View,
-    /// With completed handshakes alone.
-    pub proven: View,
+pub(crate) struct Tally {
+    /// Of all evidence.
+    pub(crate) all: Totals,
+    /// Of completed handshakes alone.
+    pub(crate) proven: Totals,
     /// From when on a touch counts as within the window.
     since: Option<Timestamp>,
 }
@@ -43,12 +24,12 @@ pub struct Tally {
 impl Tally {
     /// Adds up what is known of the source of that scope.
     #[must_use]
-    pub fn of(source: &Source, scope: Prefix, policy: &Policy) -> Self {
+    pub(crate) fn of(source: &Source, scope: Prefix, policy: &Policy) -> Self {
         let newest = source.newest();
         let networks = policy.networks_of(scope);
-        let threshold = policy.threshold_of(networks);
+        let threshold_factor = policy.threshold_of(networks);
         let mut tally = Tally::default();
-        (tally.all.threshold, tally.proven.threshold) = (threshold, threshold);
+        (tally.all.threshold_factor, tally.proven.threshold_factor) = (threshold_factor, threshold_factor);
         let (mut certain, mut uncertain) = (0, 0);
         let (mut signature, mut signature_proven) = (false, false);
         for (n, contact) in source.contacts().enumerate() {
@@ -71,43 +52,43 @@ impl Tally {
             }
             let (fresh, slow) = (fresh(age), slow(age, contact));
             let [again, again_proven, again_slow, again_slow_proven] = again;
-            tally.all.add(weight, fresh, slow && !again_slow, again, &treatment);
+            add(&mut tally.all, weight, fresh, slow && !again_slow, again, &treatment);
             signature |= fresh && contact.signature();
             if contact.handshake() {
-                tally.proven.add(weight, fresh, slow && !again_slow_proven, again_proven, &treatment);
+                add(&mut tally.proven, weight, fresh, slow && !again_slow_proven, again_proven, &treatment);
                 signature_proven |= fresh && contact.signature();
                 if contact.certain() { certain += 1 } else { uncertain += 1 }
             }
         }
         // One handshake by SYN cookie can be guessed with some hundred million packets; two are beyond reason.
         if certain == 0 && uncertain == 1 {
-            tally.proven = View { threshold, ..View::default() };
+            tally.proven = Totals { threshold_factor, ..Totals::default() };
         }
         let bonus = policy.weights.signature();
-        tally.all.score = tally.all.bare + if signature { bonus } else { 0.0 };
-        tally.proven.score = tally.proven.bare + if signature_proven { bonus } else { 0.0 };
+        tally.all.score = tally.all.score_without_signature + if signature { bonus } else { 0.0 };
+        tally.proven.score =
+            tally.proven.score_without_signature + if signature_proven { bonus } else { 0.0 };
         tally.since = newest.map(|newest| before(newest, policy.window));
         tally
     }
 
     /// The contacts that a verdict rests on: those within the window, or all that are remembered for a slow scan.
-    pub fn grounds<'a>(&self, source: &'a Source, slow: bool) -> Vec<&'a Contact> {
-        let fresh = |contact: &&Contact| slow || self.since.is_none_or(|since| contact.last() >= since);
-        source.contacts().filter(fresh).collect()
+    pub(crate) fn contacts<'a>(&self, source: &'a Source, slow: bool) -> impl Iterator<Item = &'a Contact> {
+        let since = self.since.filter(|_| !slow);
+        source.contacts().filter(move |contact| since.is_none_or(|since| contact.last() >= since))
     }
 }
 
-impl View {
-    fn add(&mut self, weight: f64, fresh: bool, slow: bool, again: bool, treatment: &Treatment) {
-        if fresh {
-            self.distinct += usize::from(!again);
-            self.contacts += 1;
-            self.bare += if again { weight * ELSEWHERE } else { weight };
-            self.first_touch = self.first_touch.or(treatment.convict);
-        }
-        if slow {
-            self.slow += 1;
-        }
+/// Adds one contact: within the window, within that of slow scans, and of a port that was added already.
+fn add(totals: &mut Totals, weight: f64, fresh: bool, slow: bool, again: bool, treatment: &Treatment) {
+    if fresh {
+        totals.distinct += usize::from(!again);
+        totals.contacts += 1;
+        totals.score_without_signature += if again { weight * ELSEWHERE } else { weight };
+        totals.first_touch = totals.first_touch.or(treatment.convict);
+    }
+    if slow {
+        totals.slow += 1;
     }
 }
 
@@ -129,5 +110,5 @@ pub(crate) fn counts(policy: &Policy, class: Class, treatment: &Treatment, hands
     if treatment.ignore || treatment.handshake && !handshake {
         return false;
     }
-    treatment.convict.is_some() || policy.weights.of(super::Classes::one(class)) * treatment.weight > 0.0
+    treatment.convict.is_some() || policy.weights.of(Classes::one(class)) * treatment.weight > 0.0
 }

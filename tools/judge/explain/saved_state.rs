@@ -7,24 +7,24 @@ use psentry_records::{Kind, Prefix, Timestamp};
 use psentry_stage::printable;
 use serde::Serialize;
 
-use crate::evidence::Tally;
 use crate::memory::{Contact, Source};
 use crate::rules::rounded;
+use crate::tally::Tally;
 use crate::{JudgeError, Policy, State, journal};
 
-/// What is remembered.
+/// What is remembered of one source.
 #[derive(Serialize)]
-pub(super) struct Recalled {
+pub(super) struct SavedSource {
     scope: Prefix,
     /// Where the stream was when the state was last saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<Timestamp>,
-    ports: Vec<Touched>,
+    ports: Vec<SavedContact>,
     score: f64,
     proven: f64,
     packets: u32,
     offences: u32,
-    /// The conviction that stands: whether it is by handshakes, only watched, and until when.
+    /// The conviction that is in force: whether it is by handshakes, only watched, and until when.
     #[serde(skip_serializing_if = "Option::is_none")]
     convicted: Option<Convicted>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,9 +41,9 @@ struct Convicted {
     until: Timestamp,
 }
 
-/// One port.
+/// One contact, as it is printed.
 #[derive(Serialize)]
-struct Touched {
+struct SavedContact {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     proto: &'static str,
@@ -54,9 +54,9 @@ struct Touched {
     last: Timestamp,
 }
 
-impl Touched {
+impl SavedContact {
     fn of(contact: &Contact) -> Self {
-        Touched {
+        SavedContact {
             port: contact.port(),
             proto: contact.proto().name(),
             kinds: Contact::kinds(std::iter::once(contact)),
@@ -68,35 +68,40 @@ impl Touched {
     }
 }
 
-/// Reads it.
-pub(super) fn recall(folder: &Path, policy: &Policy, scope: Prefix) -> Result<Recalled, JudgeError> {
-    // Room for what is about it, which is at most itself, and its prefixes.
-    let mut state = State::new(16);
-    journal::read_about(folder, &mut state, scope)?;
-    let now = state.clock.now();
-    let source = state.sources.peek(scope);
-    let tally = source.map(|source| Tally::of(source, scope, policy)).unwrap_or_default();
-    let stands = |source: &&Source| now.is_some_and(|now| source.until() > now);
-    let convicted = source.filter(stands).and_then(|source| {
-        let standing = source.conviction()?;
-        Some(Convicted { proven: standing.proven, watched: standing.held, until: source.until() })
-    });
-    Ok(Recalled {
-        scope,
-        as_of: now,
-        ports: source.map(|source| source.contacts().map(Touched::of).collect()).unwrap_or_default(),
-        score: rounded(tally.all.score),
-        proven: rounded(tally.proven.score),
-        packets: source.map_or(0, Source::packets),
-        offences: source.map_or(0, Source::offences),
-        convicted,
-        vouched: now.and_then(|now| state.vouchers.of(scope, now)).map(crate::guard::Voucher::words),
-        prefix: now.and_then(|now| state.sweeps.lift(&policy.sweep, scope, now).pop()),
-    })
-}
+impl SavedSource {
+    pub(super) fn read(folder: &Path, policy: &Policy, scope: Prefix) -> Result<SavedSource, JudgeError> {
+        // Room for what is about it, which is at most itself, and its prefixes.
+        let mut state = State::new(16);
+        journal::read_about(folder, &mut state, scope)?;
+        let now = state.clock.now();
+        let source = state.sources.peek(scope);
+        let tally = source.map(|source| Tally::of(source, scope, policy)).unwrap_or_default();
+        let in_force = |source: &&Source| now.is_some_and(|now| source.until() > now);
+        let convicted = source.filter(in_force).and_then(|source| {
+            let conviction = source.conviction()?;
+            Some(Convicted {
+                proven: conviction.proven,
+                watched: conviction.watch_only,
+                until: source.until(),
+            })
+        });
+        Ok(SavedSource {
+            scope,
+            as_of: now,
+            ports: source.map(|source| source.contacts().map(SavedContact::of).collect()).unwrap_or_default(),
+            score: rounded(tally.all.score),
+            proven: rounded(tally.proven.score),
+            packets: source.map_or(0, Source::packets),
+            offences: source.map_or(0, Source::offences),
+            convicted,
+            vouched: now
+                .and_then(|now| state.vouchers.active(scope, now))
+                .map(crate::guard::Voucher::describe),
+            prefix: now.and_then(|now| state.sweeps.release(&policy.sweep, scope, now).pop()),
+        })
+    }
 
-impl Recalled {
-    /// For a person.
+    /// Prints it for a person.
     pub(super) fn table(&self, out: &mut impl Write) -> io::Result<()> {
         let Some(as_of) = self.as_of else { return writeln!(out, "\nThe judge remembers nothing yet.") };
         writeln!(out, "\nThe judge remembers of {}, as of {as_of}:", self.scope)?;
