@@ -39,7 +39,7 @@ impl Syns {
     /// Has the SYNs that come to `listener` kept from now on. Call it before listen(2) where that is possible: then
     /// there is none that came before.
     pub(crate) fn keep(listener: &Socket) -> Self {
-        match psentry_saved_syn::keep(listener) {
+        match psentry_saved_syn::enable(listener) {
             Ok(true) => Syns::Kept,
             Ok(false) => Syns::KeptSince(Instant::now()),
             Err(_) => Syns::Forgotten,
@@ -61,7 +61,7 @@ impl Syns {
         match taken {
             Ok(Some(syn)) => Handshake {
                 cookie: false,
-                signature: Packet::read(syn).ok().and_then(|packet| packet.signature()),
+                signature: Packet::parse(syn).ok().and_then(|packet| packet.signature()),
             },
             Ok(None) => Handshake { cookie: self.is_sure(now), signature: None },
             Err(_) => Handshake::default(),

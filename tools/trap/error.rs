@@ -98,7 +98,7 @@ impl From<io::Error> for TrapError {
 /// An error of nft, which says EPERM in words.
 pub(crate) fn of_nft(error: psentry_linux::Error) -> TrapError {
     match &error {
-        psentry_linux::Error::Program { said, .. } if said.contains("Operation not permitted") => {
+        psentry_linux::Error::Program { stderr, .. } if stderr.contains("Operation not permitted") => {
             TrapError::Refused(error)
         }
         _ => TrapError::Kernel(error),

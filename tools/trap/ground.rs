@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use psentry_linux::Surroundings;
+use psentry_linux::HostAddresses;
 use psentry_records::canonical;
 
 use crate::sockets::Listening;
@@ -34,10 +34,10 @@ impl Ground {
     /// Looks around. `listening` is what [`Memory`] holds.
     pub(crate) fn look(listening: Listening) -> Result<Self, psentry_linux::Error> {
         let range = fs::read_to_string(PORT_RANGE).ok().and_then(|text| port_range(&text));
-        Ok(Self::of(&psentry_linux::look()?, range.unwrap_or(EPHEMERAL), listening))
+        Ok(Self::of(&psentry_linux::host_addresses()?, range.unwrap_or(EPHEMERAL), listening))
     }
 
-    fn of(around: &Surroundings, ephemeral: (u16, u16), listening: Listening) -> Self {
+    fn of(around: &HostAddresses, ephemeral: (u16, u16), listening: Listening) -> Self {
         let own_nets6 = around
             .own
             .iter()
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn own_networks_are_64s_and_loopback_is_none() {
         let own = ["2001:db8:1::7", "::1", "192.0.2.7"].iter().map(|addr| addr.parse().unwrap()).collect();
-        let around = Surroundings { own, ..Surroundings::default() };
+        let around = HostAddresses { own, ..HostAddresses::default() };
         let ground = Ground::of(&around, EPHEMERAL, Listening::default());
         assert_eq!(ground.own_nets6, [Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0)].into());
     }

@@ -106,9 +106,9 @@ mod tests {
             source: [203, 0, 113, 7].into(),
             destination: [198, 51, 100, 1].into(),
             ttl: 64,
-            id: None,
+            ip_id: None,
             dont_fragment: None,
-            fragment: false,
+            is_fragment: false,
             transport: Transport::Partial { protocol: 6, ports: Some((from, 23)) },
         }
     }

@@ -2,7 +2,7 @@
 //! packet within is a stranger's.
 
 use netlink_packet_core::NlasIterator;
-use psentry_packet::{Packet, Unreadable};
+use psentry_packet::{Packet, ParseError};
 
 /// Why a packet was logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) struct Sight {
     /// Why.
     pub(crate) class: Class,
     /// Its headers.
-    pub(crate) packet: Result<Packet, Unreadable>,
+    pub(crate) packet: Result<Packet, ParseError>,
 }
 
 /// The header of nfnetlink (linux/netfilter/nfnetlink.h).
@@ -36,12 +36,12 @@ const SEQUENCE: u16 = 12;
 
 /// Reads the message of a packet; what is not there counts as empty.
 pub(crate) fn read(message: &[u8]) -> Sight {
-    let (mut sequence, mut class, mut packet) = (None, Class::Probe, Err(Unreadable::Short));
+    let (mut sequence, mut class, mut packet) = (None, Class::Probe, Err(ParseError::Truncated));
     let attributes = message.get(ENVELOPE..).unwrap_or_default();
     for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
         let value = attribute.value();
         match attribute.kind() {
-            PAYLOAD => packet = Packet::read(value),
+            PAYLOAD => packet = Packet::parse(value),
             PREFIX => class = class_of(value),
             SEQUENCE => sequence = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)),
             _ => {}
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!((sight.sequence, sight.class), (Some(258), Class::DecoySyn));
         let packet = sight.packet.unwrap();
         assert_eq!((packet.kind(), packet.ports()), (Kind::Fin, Some((40000, 23))));
-        assert_eq!(read(&[]).packet, Err(Unreadable::Short));
+        assert_eq!(read(&[]).packet, Err(ParseError::Truncated));
     }
 
     #[test]

@@ -25,19 +25,19 @@ impl Table {
         if text.is_empty() {
             return Ok(());
         }
-        self.nft.run_well(&["-f", "-"], text.as_bytes()).map(drop).map_err(error::of_nft)
+        self.nft.run_checked(&["-f", "-"], text.as_bytes()).map(drop).map_err(error::of_nft)
     }
 
     /// What the rules counted since the last time; `None`: there are none, somebody took them away. Counters are reset
     /// with that, because nft reads all sets of the table before it only lists counters: with a full quarantine that
     /// takes a second, and resetting them nothing.
     pub(crate) fn counters(&self) -> Result<Option<Counters>, TrapError> {
-        match self.nft.run_well(&["reset", "counters", "table", "inet", TABLE], b"") {
+        match self.nft.run_checked(&["reset", "counters", "table", "inet", TABLE], b"") {
             Ok(listing) => {
                 let counters = Counters::parse(&String::from_utf8_lossy(&listing));
                 Ok(Some(counters).filter(|counters| !counters.is_empty()))
             }
-            Err(Error::Program { said, .. }) if said.contains("No such file or directory") => Ok(None),
+            Err(Error::Program { stderr, .. }) if stderr.contains("No such file or directory") => Ok(None),
             Err(error) => Err(error::of_nft(error)),
         }
     }

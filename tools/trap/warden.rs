@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use psentry_linux::{Watch, watch};
+use psentry_linux::{NetlinkMonitor, netlink_monitor};
 use psentry_stage::{Complaints, Output, Patience, Signals};
 
 use crate::child::{Child, Ended};
@@ -33,8 +33,8 @@ pub(crate) struct Warden {
     settings: Settings,
     memory: Memory,
     ground: Ground,
-    routes: Watch,
-    tables: Watch,
+    routes: NetlinkMonitor,
+    tables: NetlinkMonitor,
     /// What the rules counted from the start, also those that others took away.
     counters: Counters,
     complaints: Complaints,
@@ -57,9 +57,14 @@ impl Warden {
     pub(crate) fn new(settings: Settings) -> Result<Self, TrapError> {
         let table = Table::new()?;
         // First the subscriptions, so that no change falls between them and the look.
-        let groups = [watch::IPV4_ADDRESSES, watch::IPV6_ADDRESSES, watch::IPV4_ROUTES, watch::IPV6_ROUTES];
-        let routes = Watch::open(NETLINK_ROUTE, &groups)?;
-        let tables = Watch::open(NETLINK_NETFILTER, &[watch::NFTABLES])?;
+        let groups = [
+            netlink_monitor::RTNLGRP_IPV4_IFADDR,
+            netlink_monitor::RTNLGRP_IPV6_IFADDR,
+            netlink_monitor::RTNLGRP_IPV4_ROUTE,
+            netlink_monitor::RTNLGRP_IPV6_ROUTE,
+        ];
+        let routes = NetlinkMonitor::open(NETLINK_ROUTE, &groups)?;
+        let tables = NetlinkMonitor::open(NETLINK_NETFILTER, &[netlink_monitor::NFNLGRP_NFTABLES])?;
         let mut memory = Memory::new(settings.served);
         let ground = Ground::look(memory.note(Instant::now(), &sockets::look()?))?;
         let mut warden = Warden {
@@ -144,11 +149,11 @@ impl Warden {
             }
             let mut changed = false;
             if routes {
-                let heard = self.routes.hear(|_, _| changed = true)?;
+                let heard = self.routes.receive(|_, _| changed = true)?;
                 changed |= heard.lost;
             }
             if tables {
-                let heard = self.tables.hear(|header, _| changed |= header.message_type == TABLE_GONE)?;
+                let heard = self.tables.receive(|header, _| changed |= header.message_type == TABLE_GONE)?;
                 changed |= heard.lost;
             }
             if changed {

@@ -151,7 +151,7 @@ impl Nft {
 
     fn stands(&mut self, set: SetId, key: Key) -> Result<bool, Error> {
         let doing = "look a block up";
-        match self.link.query_as(doing, &elements::find(set, &[key]), |_: &_, _: &[u8]| Ok(()))? {
+        match self.link.query_with(doing, &elements::find(set, &[key]), |_: &_, _: &[u8]| Ok(()))? {
             Ok(found) => Ok(!found.is_empty()),
             Err(Errno::ENOENT) => Ok(false),
             Err(errno) => Err(refused(doing, errno)),

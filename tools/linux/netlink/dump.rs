@@ -1,4 +1,4 @@
-//! Questions that are answered with more than a yes: lists, and single things.
+//! Requests that are answered with messages: dumps (NLM_F_DUMP), and queries for one thing.
 
 use std::time::Instant;
 
@@ -8,26 +8,33 @@ use netlink_packet_core::{
 };
 use nix::errno::Errno;
 
-use super::{Link, error_code, split};
 use crate::error::Error;
+use crate::netlink::{NetlinkSocket, error_code, split_message};
 
-/// How often a list that changed while it was read is read again.
+/// How often a dump is tried that changes while it is read (NLM_F_DUMP_INTR).
 const TRIES: usize = 5;
 
-impl Link {
-    /// Asks for a list. The kernel's refusal is the inner error.
-    pub fn dump<M>(&mut self, doing: &'static str, question: &M) -> Result<Result<Vec<M>, Errno>, Error>
+impl NetlinkSocket {
+    /// Asks for all of something. `doing` is for error messages: what was asked for, as a verb and its object.
+    ///
+    /// # Errors
+    /// When the kernel does not answer in time, or with what cannot be read, or the list changed at every try. The
+    /// kernel's refusal is the inner error.
+    pub fn dump<M>(&mut self, doing: &'static str, request: &M) -> Result<Result<Vec<M>, Errno>, Error>
     where
         M: NetlinkSerializable + NetlinkDeserializable + Clone,
     {
-        self.dump_as(doing, question, whole)
+        self.dump_with(doing, request, deserialize)
     }
 
-    /// Asks for a list, and has each message read by `read`.
-    pub fn dump_as<M, T>(
+    /// As [`dump`](Self::dump), with each message read by `read`.
+    ///
+    /// # Errors
+    /// As those of `dump`.
+    pub fn dump_with<M, T>(
         &mut self,
         doing: &'static str,
-        question: &M,
+        request: &M,
         read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
     ) -> Result<Result<Vec<T>, Errno>, Error>
     where
@@ -35,7 +42,7 @@ impl Link {
     {
         for _ in 0..TRIES {
             self.outgoing.clear();
-            self.enclose(NetlinkPayload::InnerMessage(question.clone()), NLM_F_REQUEST | NLM_F_DUMP);
+            self.append(NetlinkPayload::InnerMessage(request.clone()), NLM_F_REQUEST | NLM_F_DUMP);
             self.send(doing)?;
             match self.collect(doing, &read)? {
                 Ok(Some(list)) => return Ok(Ok(list)),
@@ -46,31 +53,38 @@ impl Link {
         Err(Error::Netlink { doing, why: "the list changed whenever it was read".to_owned() })
     }
 
-    /// Asks for one thing. The kernel's refusal is the inner error.
-    pub fn query<M>(&mut self, doing: &'static str, question: &M) -> Result<Result<Vec<M>, Errno>, Error>
+    /// Asks for one thing, which may be answered with several messages or with none.
+    ///
+    /// # Errors
+    /// As those of [`dump`](Self::dump).
+    pub fn query<M>(&mut self, doing: &'static str, request: &M) -> Result<Result<Vec<M>, Errno>, Error>
     where
         M: NetlinkSerializable + NetlinkDeserializable + Clone,
     {
-        self.query_as(doing, question, whole)
+        self.query_with(doing, request, deserialize)
     }
 
-    /// Asks for one thing, and has the answer read by `read`.
-    pub fn query_as<M, T>(
+    /// As [`query`](Self::query), with each message read by `read`.
+    ///
+    /// # Errors
+    /// As those of `dump`.
+    pub fn query_with<M, T>(
         &mut self,
         doing: &'static str,
-        question: &M,
+        request: &M,
         read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
     ) -> Result<Result<Vec<T>, Errno>, Error>
     where
         M: NetlinkSerializable + Clone,
     {
         self.outgoing.clear();
-        self.enclose(NetlinkPayload::InnerMessage(question.clone()), NLM_F_REQUEST | NLM_F_ACK);
+        self.append(NetlinkPayload::InnerMessage(request.clone()), NLM_F_REQUEST | NLM_F_ACK);
         self.send(doing)?;
         Ok(self.collect(doing, &read)?.map(Option::unwrap_or_default))
     }
 
-    /// The answer to a dump; `None`: it changed while it was read.
+    /// Receives the answer to the last request up to its end; `None`: the kernel says that it is not consistent
+    /// (NLM_F_DUMP_INTR).
     fn collect<T>(
         &mut self,
         doing: &'static str,
@@ -82,8 +96,9 @@ impl Link {
         loop {
             self.receive(doing, started)?;
             let mut rest = self.incoming.as_slice();
-            while let Some((header, payload, after)) = split(rest) {
+            while let Some((header, payload, after)) = split_message(rest) {
                 rest = after;
+                // The rest of an answer that was given up on, when its time was over.
                 if header.sequence_number != self.sequence {
                     continue;
                 }
@@ -104,7 +119,7 @@ impl Link {
     }
 }
 
-/// A message as its protocol's crate reads it.
-fn whole<M: NetlinkDeserializable>(header: &NetlinkHeader, payload: &[u8]) -> Result<M, String> {
+/// A message as the crate of its protocol reads it.
+fn deserialize<M: NetlinkDeserializable>(header: &NetlinkHeader, payload: &[u8]) -> Result<M, String> {
     M::deserialize(header, payload).map_err(|error| error.to_string())
 }
