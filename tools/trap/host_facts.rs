@@ -1,5 +1,5 @@
 //! What the rules must know of this host: gateways and resolvers, its own IPv6 networks, the ports that it gives its own
-//! clients, and where something listens.
+//! clients, and where something listens. What a `stats` record says of its networks is in `machine.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;

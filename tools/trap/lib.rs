@@ -11,6 +11,7 @@
 //! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
 //! | `ruleset.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
 //! | `host_facts.rs`, `sockets.rs` | what the rules must know of this host |
+//! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
 //! | `report.rs` | the pipe from the monitor to the worker |
@@ -26,6 +27,7 @@ mod dedup;
 mod error;
 mod half_open;
 mod host_facts;
+mod machine;
 mod monitor;
 mod nflog;
 mod nflog_message;
@@ -33,6 +35,7 @@ mod ports;
 mod privdrop;
 mod probes;
 mod report;
+mod rtnetlink;
 mod ruleset;
 mod run;
 mod settings;

@@ -13,10 +13,11 @@ use psentry_stage::{Complaints, Request, Signals};
 
 use crate::counters::KernelCounters;
 use crate::host_facts::{HostFacts, RecentPorts};
+use crate::machine::machine;
 use crate::settings::Settings;
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
-use crate::{TrapError, ruleset, sockets};
+use crate::{TrapError, rtnetlink, ruleset, sockets};
 
 /// How often the host's facts and the table are polled. Netlink tells of most changes, but of no socket.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -224,9 +225,14 @@ impl Monitor {
         true
     }
 
-    /// The monitor's part of a `stats` record.
-    fn stats(&self) -> StatsBody {
-        StatsBody::new("trap", self.counters.named())
+    /// The monitor's part of a `stats` record. Where the kernel does not list the networks, it says nothing of them.
+    fn stats(&mut self) -> StatsBody {
+        let networks = rtnetlink::read();
+        if let Err(error) = &networks {
+            self.complaints.say(&error.to_string());
+        }
+        let machine = networks.ok().map(|networks| machine(&networks, self.facts.client_ports));
+        StatsBody { machine, ..StatsBody::new("trap", self.counters.named()) }
     }
 
     /// Deletes the rules, once.
