@@ -226,7 +226,7 @@ in
           Sockets = "psentry-events.socket";
           StandardInput = "socket";
           StandardOutput = if cfg.block.enable then "file:/run/psentry/verdicts" else log;
-          ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
+          ExecReload = "${pkgs.runtimeShell} -c 'kill -HUP $$MAINPID'";
           StateDirectory = "psentry-judge";
           StateDirectoryMode = "0700";
         };

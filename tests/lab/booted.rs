@@ -22,8 +22,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// group, $4: a name. All mounts are in a mount namespace of this script's own, and end with it.
 const BOOT: &str = r#"
 mkdir -p "$3"; echo $$ > "$3/cgroup.procs"
-work=$(mktemp -d)
-mount -t tmpfs -o size=2g tmpfs "$work"; cd "$work"; mkdir up wk root
+mount -t tmpfs -o size=2g tmpfs /mnt; cd /mnt; mkdir up wk root
 mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=wk root
 for unit in $(cd root && find etc/systemd/system -maxdepth 2 -path '*.wants/*' -printf '%f\n' | sort -u) \
     console-getty.service systemd-networkd.service systemd-resolved.service systemd-logind.service; do

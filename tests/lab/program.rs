@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use psentry_records::Record;
 
+use super::signals;
+
 /// How long anything is waited for. Far more than it takes; only a failing test waits so long.
 pub const WAIT: Duration = Duration::from_secs(30);
 
@@ -61,6 +63,7 @@ impl Program {
     /// Starts it with the standard input that the command has; its output goes to whoever calls
     /// [`stdout`](Self::stdout).
     pub fn start_piped(command: &mut Command) -> Self {
+        signals::default_for_children();
         let name = format!("{command:?}");
         let mut child = command
             .stdout(Stdio::piped())

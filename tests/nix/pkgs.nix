@@ -62,6 +62,7 @@ lib.genAttrs [
 ] (name: package name "/usr")
 // {
   psentry = package "psentry" "${prefix}/psentry";
+  runtimeShell = "/usr/bin/sh";
   # Files are not written here; whoever asks for the text writes them where they are named.
   writeText = name: text: package name "${prefix}/${name}" // { inherit text; };
   runCommand =

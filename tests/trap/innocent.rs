@@ -186,7 +186,7 @@ fn a_published_port_is_nobodys_trap() {
     let _behind =
         Program::start(lab.scanner.command("socat").args(["TCP-LISTEN:80,fork", "SYSTEM:echo hello"]));
     lab.guard.sh(&format!(
-        "sysctl -qw net.ipv4.ip_forward=1
+        "echo 1 > /proc/sys/net/ipv4/ip_forward
          nft 'table ip nat {{ chain pre {{ type nat hook prerouting priority dstnat; tcp dport 8443 dnat to {}:80; }}; }}'",
         SCANNER[0]
     ));

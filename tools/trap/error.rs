@@ -48,10 +48,10 @@ pub enum TrapError {
     NoNflog,
     /// The kernel or nft did not do what was asked.
     #[error(transparent)]
-    Kernel(#[from] psentry_kernel::Error),
+    Kernel(#[from] psentry_linux::Error),
     /// nft did not load the rules, for want of a privilege.
     #[error("{0}; psentry-trap needs CAP_NET_ADMIN")]
-    Refused(psentry_kernel::Error),
+    Refused(psentry_linux::Error),
     /// The worker ended on its own, in this way.
     #[error("the process that reads packets ended ({0}); the rules are taken away")]
     WorkerEnded(String),
@@ -96,9 +96,9 @@ impl From<io::Error> for TrapError {
 }
 
 /// An error of nft, which says EPERM in words only.
-pub(crate) fn of_nft(error: psentry_kernel::Error) -> TrapError {
+pub(crate) fn of_nft(error: psentry_linux::Error) -> TrapError {
     match &error {
-        psentry_kernel::Error::Program { said, .. } if said.contains("Operation not permitted") => {
+        psentry_linux::Error::Program { said, .. } if said.contains("Operation not permitted") => {
             TrapError::Refused(error)
         }
         _ => TrapError::Kernel(error),

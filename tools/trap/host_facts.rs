@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use psentry_kernel::Surroundings;
+use psentry_linux::Surroundings;
 use psentry_records::canonical;
 
 use crate::sockets::Listening;
@@ -35,9 +35,9 @@ impl HostFacts {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(crate) fn read(listening: Listening) -> Result<Self, psentry_kernel::Error> {
+    pub(crate) fn read(listening: Listening) -> Result<Self, psentry_linux::Error> {
         let range = fs::read_to_string(CLIENT_PORTS_FILE).ok().and_then(|text| parse_port_range(&text));
-        Ok(Self::new(&psentry_kernel::look()?, range.unwrap_or(DEFAULT_CLIENT_PORTS), listening))
+        Ok(Self::new(&psentry_linux::look()?, range.unwrap_or(DEFAULT_CLIENT_PORTS), listening))
     }
 
     fn new(surroundings: &Surroundings, client_ports: (u16, u16), listening: Listening) -> Self {

@@ -9,7 +9,7 @@ use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use psentry_kernel::{Error, Link};
+use psentry_linux::{Error, Link};
 use psentry_records::Prefix;
 
 use crate::machine::{Address, Interface, Kind, NetworkFacts, Route};

@@ -1,6 +1,6 @@
 //! The table in the kernel: loaded in one transaction, updated, read, deleted. nft(8) does it.
 
-use psentry_kernel::{Error, Program};
+use psentry_linux::{Error, Program};
 
 use crate::counters::KernelCounters;
 use crate::ruleset::{self, TABLE};

@@ -1,0 +1,102 @@
+//! What is said of records of the past: `explain` and `replay`, of files plain and packed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{judge, name, probe, text};
+use crate::lab::bin;
+
+/// A month of records, as logrotate leaves them.
+fn archive(folder: &Path) -> Vec<String> {
+    let (plain, gz, zst) = (folder.join("a"), folder.join("b.gz"), folder.join("c.zst"));
+    fs::write(&plain, probe("15:00:00", "192.0.2.7", 23) + "\n").unwrap();
+    for (program, file, line) in [
+        ("gzip", &gz, probe("15:00:01", "192.0.2.7", 445)),
+        ("zstd", &zst, probe("15:00:02", "192.0.2.9", 23)),
+    ] {
+        let script = format!("printf '%s\\n' '{line}' | {program} -c >> {}", file.display());
+        assert!(Command::new("sh").args(["-ec", &script]).status().unwrap().success(), "{program}");
+    }
+    [plain, gz, zst].iter().map(|path| name(path).to_owned()).collect()
+}
+
+#[test]
+fn explain_tells_what_was_held_against_an_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flags = vec!["explain".to_owned(), "192.0.2.7".to_owned(), "--records".to_owned()];
+    flags.extend(archive(folder.path()));
+    let output = judge(&flags.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert!(
+        lines[0].contains(r#""what":"connect 23/tcp, handshake""#) && lines[0].contains(r#""score":4.5"#),
+        "{said}"
+    );
+    assert!(
+        lines[1].contains("block 192.0.2.7/32 until 2026-11-22T16:00:01.000000Z by sequential"),
+        "{said}"
+    );
+    assert!(lines[2].contains(r#""undo":"psentry-block unblock 192.0.2.7/32""#), "{said}");
+    assert!(lines[2].contains("It is blocked until 2026-11-22T16:00:01.000000Z."), "{said}");
+    for (address, answer) in
+        [("192.0.2.9", "the evidence is not enough"), ("192.0.2.99", "nothing is held against it")]
+    {
+        let output = judge(&["explain", address], &probe("15:00:00", "192.0.2.9", 23));
+        assert!(text(&output.stdout).contains(answer), "{}", text(&output.stdout));
+    }
+    let output = judge(&["explain", "192.0.2.9", "--records", "/nonexistent"], "");
+    assert_eq!(output.status.code(), Some(74));
+    assert!(text(&output.stderr).contains("--records: cannot read /nonexistent"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn explain_says_of_a_block_that_ended_that_it_ended() {
+    let mut events =
+        [("15:00:00", 23), ("15:00:01", 445)].map(|(at, port)| probe(at, "192.0.2.7", port)).to_vec();
+    events.push(probe("17:00:00", "192.0.2.9", 23));
+    let said = text(&judge(&["explain", "192.0.2.7"], &events.join("\n")).stdout);
+    assert!(said.contains("It is not blocked: the evidence is not enough."), "{said}");
+}
+
+#[test]
+fn explain_and_replay_are_tables_on_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = archive(folder.path()).join(" ");
+    for (command, want) in [
+        (
+            format!("explain 192.0.2.7 --records {files}"),
+            "To let it in again: psentry-block unblock 192.0.2.7/32",
+        ),
+        (format!("replay --records {files}"), "blocked most"),
+    ] {
+        let script = format!("{} {command}", bin("psentry-judge"));
+        let output =
+            Command::new("script").args(["-qec", &script, "/dev/null"]).stdin(Stdio::null()).output();
+        let said = text(&output.unwrap().stdout);
+        assert!(said.contains(want) && !said.contains("{\""), "{said}");
+    }
+}
+
+#[test]
+fn replay_tells_what_another_policy_would_have_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (new, old) = (folder.path().join("new.toml"), folder.path().join("old.toml"));
+    fs::write(&new, "[test]\ntrigger = 1\n[ignore]\nnetworks = [\"192.0.2.7\"]\n").unwrap();
+    fs::write(&old, "").unwrap();
+    let mut flags = vec!["replay", "--policy", name(&new), "--against", name(&old), "--records"];
+    let files = archive(folder.path());
+    flags.extend(files.iter().map(String::as_str));
+    let output = judge(&flags, "");
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let want = [
+        r#""scope":"192.0.2.9/32","#,
+        r#"{"new":null,"old":{"forever":false,"rule":"sequential","seconds":3600,"times":1},"scope":"192.0.2.7/32"}"#,
+        r#""less":1,"more":1"#,
+    ];
+    let want: Vec<bool> = want.iter().map(|want| said.contains(want)).collect();
+    assert!(want[1] && want[2] && said.contains(r#""scope":"192.0.2.9/32""#), "{said}");
+}
