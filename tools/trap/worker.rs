@@ -88,9 +88,12 @@ impl Worker {
     /// The reader of the records is gone; the kernel's log cannot be read.
     pub(crate) fn run(mut self) -> Result<(), TrapError> {
         let mut drain_until = None;
+        let mut reported = false;
         loop {
             // Reports first: what the rules logged before the monitor counted, or deleted them, then waits already.
-            self.read_reports()?;
+            if reported {
+                self.read_reports()?;
+            }
             let closed = self.reports.is_closed();
             let more = self.read_packets()?;
             let now = Instant::now();
@@ -107,7 +110,7 @@ impl Worker {
             }
             let next = [self.dedup.next_expiry(), self.half_open.next_deadline()].into_iter().flatten().min();
             let timeout = next.map_or(IDLE, |next| next.saturating_duration_since(now));
-            self.wait(if more { Duration::ZERO } else { timeout })?;
+            reported = self.wait(if more { Duration::ZERO } else { timeout })?;
         }
         let end = self.dedup.last_expiry(Instant::now());
         self.write_expired_windows(end)?;
@@ -213,8 +216,8 @@ impl Worker {
         }
     }
 
-    /// Waits for something to happen, for `timeout` at most.
-    fn wait(&mut self, timeout: Duration) -> Result<(), TrapError> {
+    /// Waits for something to happen, for `timeout` at most; says whether the monitor reports.
+    fn wait(&mut self, timeout: Duration) -> Result<bool, TrapError> {
         // Rounded up, so that waiting for a moment never spins just before it.
         let millis = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         let mut fds = [
@@ -228,13 +231,13 @@ impl Worker {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(TrapError::System("wait for packets", errno.into())),
         }
-        let [_, signals, _, stdout] = fds.map(|fd| fd.any().unwrap_or(true));
+        let [_, signals, reported, stdout] = fds.map(|fd| fd.any().unwrap_or(true));
         if stdout {
             return Err(TrapError::ReaderGone);
         }
         if signals {
             self.read_signals();
         }
-        Ok(())
+        Ok(reported)
     }
 }
