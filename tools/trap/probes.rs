@@ -1,4 +1,4 @@
-//! What a packet tells the judge: a probe; and which packets tell the same.
+//! A packet as the probe that the judge reads, and which packets make the same probe.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use psentry_packet::{Packet, Transport};
 use psentry_records::{Common, Kind, Probe, ProbeBody, Proto, Timestamp, canonical};
 
 /// What makes two probes alike: both addresses, the port, the protocol, the kind, the odd flags or ICMP's type.
-pub(crate) type Alike = (IpAddr, IpAddr, Option<u16>, Proto, Kind, Option<String>);
+pub(crate) type DedupKey = (IpAddr, IpAddr, Option<u16>, Proto, Kind, Option<String>);
 
-/// What makes it like others.
-pub(crate) fn alike(packet: &Packet) -> Alike {
+/// The key under which a packet is deduplicated.
+pub(crate) fn dedup_key(packet: &Packet) -> DedupKey {
     let odd = match &packet.transport {
         Transport::Icmp { icmp_type, .. } => Some(icmp_type.to_string()),
         Transport::Other(protocol) => Some(protocol.to_string()),
@@ -19,7 +19,7 @@ pub(crate) fn alike(packet: &Packet) -> Alike {
     (packet.source, packet.destination, port, packet.proto(), packet.kind(), odd)
 }
 
-/// What a packet tells the judge.
+/// The record of `count` alike packets, of which `packet` came last, at `timestamp`.
 pub(crate) fn probe(host: Option<String>, timestamp: Timestamp, packet: &Packet, count: u32) -> Probe {
     let ports = packet.ports();
     let common = Common {

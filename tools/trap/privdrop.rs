@@ -1,4 +1,5 @@
-//! The one right that the warden needs; and how the reader gives up every right, before it reads the first byte that a stranger sent.
+//! Privileges: the one capability that the monitor needs, and how the worker drops all of them before it reads the first
+//! byte that a stranger sent.
 
 use caps::{CapSet, Capability};
 use nix::sys::prctl;
@@ -11,15 +12,16 @@ use crate::TrapError;
 const NOBODY: u32 = 65534;
 
 /// Whether this process has CAP_NET_ADMIN.
-pub(crate) fn may_admin_network() -> bool {
+pub(crate) fn has_net_admin() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap_or(false)
 }
 
-/// Gives up all capabilities, and the user root where that is possible; ends with the parent from now on.
+/// Drops all capabilities, and the user root where that is possible, for good. From now on the process also ends with
+/// its parent.
 ///
 /// # Errors
-/// A right remains. The parent is gone already.
-pub(crate) fn give_up(parent: i32) -> Result<(), TrapError> {
+/// A capability remains, or the parent is gone already.
+pub(crate) fn drop_privileges(parent: i32) -> Result<(), TrapError> {
     // A system call that must not fail.
     let must = |doing: &'static str| move |error: std::io::Error| TrapError::System(doing, error);
     prctl::set_no_new_privs().map_err(|errno| must("give up new rights")(errno.into()))?;

@@ -1,43 +1,42 @@
-//! One packet that the rules logged: why, its number, and what its headers say. The envelope is the kernel's word, the
-//! packet within is a stranger's.
+//! One message of NFLOG: why a packet was logged, its number, and its headers. The kernel wrote the message, a stranger
+//! the packet within.
 
 use netlink_packet_core::NlasIterator;
 use psentry_packet::{Packet, ParseError};
 
-/// Why a packet was logged.
+/// Why a packet was logged, as the prefix that `ruleset.rs` gives it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// It touched what nobody has a reason to touch.
+    /// Any class but the other two: the packet is a probe.
     Probe,
-    /// A SYN to a decoy.
+    /// A SYN to a decoy: a handshake may follow.
     DecoySyn,
-    /// An ACK to a decoy.
+    /// An ACK to a decoy: the handshake is complete.
     DecoyAck,
 }
 
 /// A packet that was logged.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Sight {
-    /// Its number; none is left out unless a packet was lost.
+pub(crate) struct LoggedPacket {
+    /// The kernel numbers packets from 0; a gap is a packet that it had to drop.
     pub(crate) sequence: Option<u32>,
-    /// Why.
     pub(crate) class: Class,
-    /// Its headers.
+    /// What its headers say, or why they cannot be read.
     pub(crate) packet: Result<Packet, ParseError>,
 }
 
 /// The header of nfnetlink (linux/netfilter/nfnetlink.h).
-const ENVELOPE: usize = 4;
+const NFNETLINK_HEADER: usize = 4;
 
 /// Attributes of NFLOG's packets (linux/netfilter/nfnetlink_log.h).
 const PAYLOAD: u16 = 9;
 const PREFIX: u16 = 10;
 const SEQUENCE: u16 = 12;
 
-/// Reads the message of a packet; what is not there counts as empty.
-pub(crate) fn read(message: &[u8]) -> Sight {
+/// Reads the message of a packet; what is missing counts as empty.
+pub(crate) fn parse(message: &[u8]) -> LoggedPacket {
     let (mut sequence, mut class, mut packet) = (None, Class::Probe, Err(ParseError::Truncated));
-    let attributes = message.get(ENVELOPE..).unwrap_or_default();
+    let attributes = message.get(NFNETLINK_HEADER..).unwrap_or_default();
     for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
         let value = attribute.value();
         match attribute.kind() {
@@ -47,7 +46,7 @@ pub(crate) fn read(message: &[u8]) -> Sight {
             _ => {}
         }
     }
-    Sight { sequence, class, packet }
+    LoggedPacket { sequence, class, packet }
 }
 
 fn class_of(prefix: &[u8]) -> Class {
@@ -58,23 +57,23 @@ fn class_of(prefix: &[u8]) -> Class {
     }
 }
 
-/// Packets that were lost, by the gaps between the numbers of those that came.
+/// How many packets the kernel dropped, by the gaps between the numbers of those that came.
 #[derive(Debug, Default)]
-pub(crate) struct Gaps {
+pub(crate) struct SequenceGaps {
     next: u32,
-    lost: u64,
+    dropped: u64,
 }
 
-impl Gaps {
-    /// Takes note of a number. The first is 0.
-    pub(crate) fn note(&mut self, sequence: u32) {
-        self.lost = self.lost.saturating_add(sequence.wrapping_sub(self.next).into());
+impl SequenceGaps {
+    /// Takes the number of the next packet that came. The first is 0.
+    pub(crate) fn add(&mut self, sequence: u32) {
+        self.dropped = self.dropped.saturating_add(sequence.wrapping_sub(self.next).into());
         self.next = sequence.wrapping_add(1);
     }
 
-    /// How many were lost.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost
+    /// How many packets are missing so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
     }
 }
 
@@ -101,30 +100,30 @@ mod tests {
     fn prefix_number_and_packet_are_read() {
         let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 203, 0, 113, 7, 198, 51, 100, 1];
         packet.extend([0x9c, 0x40, 0, 23, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 1, 4, 0, 0, 0, 0, 0]);
-        let sight = read(&message(&[(10, b"decoy_syn\0"), (12, &[0, 0, 1, 2]), (99, b"?"), (9, &packet)]));
-        assert_eq!((sight.sequence, sight.class), (Some(258), Class::DecoySyn));
-        let packet = sight.packet.unwrap();
+        let logged = parse(&message(&[(10, b"decoy_syn\0"), (12, &[0, 0, 1, 2]), (99, b"?"), (9, &packet)]));
+        assert_eq!((logged.sequence, logged.class), (Some(258), Class::DecoySyn));
+        let packet = logged.packet.unwrap();
         assert_eq!((packet.kind(), packet.ports()), (Kind::Fin, Some((40000, 23))));
-        assert_eq!(read(&[]).packet, Err(ParseError::Truncated));
+        assert_eq!(parse(&[]).packet, Err(ParseError::Truncated));
     }
 
     #[test]
     fn gaps_are_counted_also_around_the_end() {
-        let mut gaps = Gaps::default();
+        let mut gaps = SequenceGaps::default();
         for sequence in [0, 1, 4, 5] {
-            gaps.note(sequence);
+            gaps.add(sequence);
         }
-        assert_eq!(gaps.lost(), 2);
-        let mut gaps = Gaps { next: u32::MAX, lost: 0 };
-        gaps.note(u32::MAX);
-        gaps.note(1);
-        assert_eq!(gaps.lost(), 1);
+        assert_eq!(gaps.dropped(), 2);
+        let mut gaps = SequenceGaps { next: u32::MAX, dropped: 0 };
+        gaps.add(u32::MAX);
+        gaps.add(1);
+        assert_eq!(gaps.dropped(), 1);
     }
 
     proptest! {
         #[test]
         fn no_message_is_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            read(&bytes);
+            parse(&bytes);
         }
     }
 }
