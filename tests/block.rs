@@ -1,197 +1,29 @@
-//! psentry-block alone, fed by hand: what it refuses, what it does with longer, shorter and old verdicts, what is left
-//! after kill -9, and what it says when something is missing.
+//! psentry-block alone, fed by hand.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `verdicts.rs` | what it refuses, and what it does with longer, shorter and old verdicts |
+//! | `guard.rs` | whom it never shuts out: who is logged in, resolvers, `--allow`; the brake |
+//! | `reach.rs`, `reach/` | how far a block reaches: what real clients see of each flag on each backend |
+//! | `repair.rs`, `repair/` | what others take away is put back; on a booted systemd, too |
+//! | `commands.rs`, `commands/` | block, unblock, flush, status, why, panic, and the control socket |
+//! | `state.rs`, `state/` | what outlives a kill and a reboot, and what becomes of a broken disk |
+//! | `faults.rs` | full sets, held locks, read-only files, floods and signals |
+//! | `exec.rs` | the backend exec: what a command is given, and what becomes of one that fails or hangs |
+//! | `expiry.rs` | how blocks end, and how psentry-block stops |
+//! | `leftovers.rs` | what is made again where it is gone, and left as it was found |
+//! | `messages.rs` | what is said to people and programs, with rights and without |
+//! | `model.rs`, `model/` | random sequences of all of this against a simple model |
 
 mod commands;
-mod ending;
-mod ruleset;
-mod telling;
-
-use std::io::Write;
-use std::process::ChildStdin;
-use std::time::Duration;
-
-use nix::sys::signal::Signal;
-use psentry_records::{
-    Action, Common, Outcome, OutcomeResult, Record, Timestamp, Verdict, VerdictBody, Writer,
-};
-
-use crate::lab::{GUARD, Lab, Program, SCANNER, bin, wait_until};
-
-/// Writes a verdict of now.
-pub fn say(stdin: &mut ChildStdin, action: Action, scope: &str, duration: Option<u64>) {
-    say_at(stdin, Timestamp::now(), action, scope, duration);
-}
-
-fn say_at(stdin: &mut ChildStdin, when: Timestamp, action: Action, scope: &str, duration: Option<u64>) {
-    let body = VerdictBody { duration, ..VerdictBody::new(action, scope.parse().unwrap()) };
-    Writer::new(stdin).write(&Record::Verdict(Verdict { common: Common::at(when), body })).unwrap();
-}
-
-/// A blocker on the guard, and its input.
-pub fn start(lab: &Lab, flags: &[&str]) -> (Program, ChildStdin) {
-    let mut block = Program::start_fed(lab.guard.command(bin("psentry-block")).args(flags));
-    let stdin = block.stdin();
-    (block, stdin)
-}
-
-pub fn outcome(block: &mut Program, scope: &str) -> Outcome {
-    let is_it = |record: &Record| matches!(record, Record::Outcome(o) if o.body.scope.to_string() == scope);
-    let Record::Outcome(outcome) = block.record(&format!("outcome for {scope}"), is_it) else { panic!() };
-    outcome
-}
-
-pub fn result(block: &mut Program, scope: &str) -> OutcomeResult {
-    outcome(block, scope).body.result
-}
-
-/// Blocks so many hosts, from 198.18.0.0 on, and waits until all are applied.
-pub fn block_many(program: &mut Program, mut stdin: ChildStdin, count: u32) -> ChildStdin {
-    let feeder = std::thread::spawn(move || {
-        for n in 0..count {
-            say(&mut stdin, Action::Block, &format!("198.18.{}.{}", n / 250, n % 250), Some(600));
-        }
-        stdin
-    });
-    let applied = |r: &Record| matches!(r, Record::Outcome(o) if o.body.result == OutcomeResult::Applied);
-    for _ in 0..count {
-        program.record("applied", applied);
-    }
-    feeder.join().unwrap()
-}
-
-#[test]
-fn whoever_must_not_be_cut_off_is_refused() {
-    let lab = Lab::new();
-    lab.guard
-        .sh("ip route add default via 192.0.2.8; ip -6 route add default via 2001:db8:8::8 dev innocent");
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
-    for scope in [
-        "198.51.100.1/32", // its own
-        "2001:db8:1::/64", // holds its own
-        "203.0.113.1/32",  // its own on another link
-        "203.0.113.0/24",  // holds its own
-        "127.0.0.1/32",
-        "127.0.0.0/8",
-        "::1/128",
-        "169.254.7.7/32",
-        "fe80::/64",
-        "224.0.0.251/32",
-        "ff02::1/128",
-        "0.0.0.0/32",
-        "255.255.255.255/32",
-        "192.0.2.8/32",    // the gateway
-        "2001:db8:8::/64", // holds the gateway
-        "0.0.0.0/0",
-        "::/0",
-        "64.0.0.0/2", // too wide
-        "2000::/8",
-    ] {
-        say(&mut stdin, Action::Block, scope, Some(60));
-        let outcome = outcome(&mut block, scope);
-        assert_eq!(outcome.body.result, OutcomeResult::Refused, "{scope}");
-        assert!(outcome.body.error.is_some_and(|why| why.len() > 10), "{scope}: why?");
-    }
-    // The broadcast address of a network, and the next hop of half of the way out.
-    lab.guard.sh("ip route add 128.0.0.0/1 via 192.0.2.9");
-    let mut near = vec!["203.0.113.255/32", "192.0.2.9/32"];
-    // The peer of a tunnel that is the other half, where tunnels can be made.
-    let tunnel = "ip tuntap add name ppp mode tun && ip address add 198.18.7.1 peer 198.18.7.2 dev ppp &&
-        ip link set ppp up && ip route add 0.0.0.0/1 dev ppp";
-    if lab.guard.ok(&["sh", "-ec", tunnel]) {
-        near.push("198.18.7.2/32");
-    }
-    for scope in near {
-        say(&mut stdin, Action::Block, scope, Some(60));
-        assert_eq!(result(&mut block, scope), OutcomeResult::Refused, "{scope}");
-    }
-    // An address that the guard gets while psentry-block runs is its own from then on.
-    lab.guard.sh("ip address add 192.0.2.77/32 dev lo");
-    say(&mut stdin, Action::Block, "192.0.2.77", Some(60));
-    assert_eq!(result(&mut block, "192.0.2.77/32"), OutcomeResult::Refused);
-    say(&mut stdin, Action::Block, SCANNER[0], Some(60));
-    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
-}
-
-#[test]
-fn the_longer_protection_stands() {
-    let lab = Lab::new();
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
-    let scope = "203.0.113.7/32";
-    say(&mut stdin, Action::Block, scope, Some(600));
-    assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
-    say(&mut stdin, Action::Block, scope, Some(60));
-    assert_eq!(result(&mut block, scope), OutcomeResult::Already);
-    say(&mut stdin, Action::Block, scope, Some(7200));
-    assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
-    let list = lab.guard.sh(
-        "nft -j list set inet psentry v4_32 | jq -c '.nftables[] | .set.elem // empty | .[].elem.expires'",
-    );
-    let left: u64 = list.trim().parse().unwrap_or_else(|_| panic!("one element with an end: {list}"));
-    assert!((7000..=7200).contains(&left), "the kernel knows the longer end: {left}");
-    say(&mut stdin, Action::Block, scope, None);
-    assert_eq!(outcome(&mut block, scope).body.until, None, "until unblocked is longer than any");
-    say(&mut stdin, Action::Unblock, scope, None);
-    assert_eq!(result(&mut block, scope), OutcomeResult::Released);
-    let list = lab.guard.sh("nft list ruleset");
-    assert!(!list.contains("203.0.113.7"), "{list}");
-}
-
-#[test]
-fn a_host_and_its_network_stand_and_fall_apart() {
-    for backend in ["nft", "iptables", "ipset", "route"] {
-        let lab = Lab::new();
-        let _service = lab.service(8088);
-        let (mut block, mut stdin) = start(&lab, &["--backend", backend]);
-        for scope in ["203.0.113.6/31", "203.0.113.7/32", "203.0.112.0/28"] {
-            say(&mut stdin, Action::Block, scope, Some(600));
-            assert_eq!(result(&mut block, scope), OutcomeResult::Applied, "{backend}: {scope}");
-        }
-        assert!(lab.scanner.is_shut_out(GUARD[0], 8088), "{backend}");
-        for (scope, reaches) in [("203.0.113.7/32", false), ("203.0.113.6/31", true)] {
-            say(&mut stdin, Action::Unblock, scope, None);
-            assert_eq!(result(&mut block, scope), OutcomeResult::Released, "{backend}: {scope}");
-            assert_eq!(!lab.scanner.is_shut_out(GUARD[0], 8088), reaches, "{backend}: after {scope}");
-        }
-    }
-}
-
-#[test]
-fn an_old_verdict_blocks_nobody_and_a_future_one_not_for_longer() {
-    let lab = Lab::new();
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
-    say_at(
-        &mut stdin,
-        Timestamp::from_secs(1_700_000_000).unwrap(),
-        Action::Block,
-        "203.0.113.7",
-        Some(3600),
-    );
-    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Expired);
-    let now = Timestamp::now();
-    say_at(&mut stdin, now.plus(Duration::from_secs(86_400)), Action::Block, "203.0.113.8", Some(600));
-    let until = outcome(&mut block, "203.0.113.8/32").body.until.unwrap();
-    assert!(until.since(now).as_secs() <= 630, "{until}");
-    assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
-}
-
-/// `unblock` by hand counts, whether or not the program that blocked hears of it.
-#[test]
-fn who_was_let_in_by_hand_is_not_shut_out_for_longer_than_asked() {
-    let lab = Lab::new();
-    for name in ["nft", "ipset", "route", "iptables"] {
-        let (mut block, mut stdin) = start(&lab, &["--backend", name]);
-        say(&mut stdin, Action::Block, "203.0.113.7", Some(86_400));
-        assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied, "{name}");
-        say(&mut stdin, Action::Block, "203.0.113.7", Some(60));
-        assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Already, "{name}");
-        lab.guard.read(&[bin("psentry-block"), "unblock", "203.0.113.7", "--backend", name]);
-        assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released, "{name}");
-        for (duration, want) in [(60, OutcomeResult::Applied), (50, OutcomeResult::Already)] {
-            say(&mut stdin, Action::Block, "203.0.113.7", Some(duration));
-            let outcome = outcome(&mut block, "203.0.113.7/32");
-            assert_eq!(outcome.body.result, want, "{name}");
-            assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() <= 60, "{name}");
-        }
-        lab.guard.read(&[bin("psentry-block"), "flush", "--backend", name]);
-    }
-}
+mod exec;
+mod expiry;
+mod faults;
+mod guard;
+mod leftovers;
+mod messages;
+mod model;
+mod reach;
+mod repair;
+mod state;
+mod verdicts;

@@ -1,7 +1,8 @@
 //! psentry-judge beside its records: policy and lists that change under it, the state on disk, counters, explain and
 //! replay.
 
-mod hindsight;
+mod golden;
+mod replay;
 mod state;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! psentry-listen with real sockets: its own and systemd's, of every kind, and what becomes of it when its reader is
 //! gone, when it is asked to stop, and when it is out of descriptors.
 
+mod mirage;
+
 use std::io::Read;
 use std::process::Stdio;
 

@@ -5,10 +5,10 @@
 //! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
 //! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
 //! | `innocent.rs` | who uses real services is never told of |
-//! | `standing.rs` | nor who keeps connections for long, over a path that narrows |
+//! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
-//! | `many.rs` | thousands of sources, and a flood |
+//! | `load.rs` | thousands of sources, and a flood |
 //! | `other-nft` | a check by hand: the same with the nft of another Debian release |
 
 use std::process::Stdio;
@@ -17,13 +17,13 @@ use psentry_records::{Probe, Record};
 
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
+mod established;
 mod innocent;
 mod kinds;
 mod life;
-mod many;
+mod load;
 mod mirage;
 mod quarantine;
-mod standing;
 
 /// Starts the trap on the guard; it stands when this returns.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {

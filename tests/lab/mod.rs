@@ -9,6 +9,7 @@
 //! ```
 //! The guard's addresses are on no link of the others, as on a real server: so the scanner's /64 is not the guard's.
 
+pub mod blocker;
 mod booted;
 mod host;
 mod notified;

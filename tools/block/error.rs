@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// The kernel, or a program that changes it.
     #[error(transparent)]
-    System(#[from] psentry_kernel::Error),
+    System(#[from] psentry_linux::Error),
     /// A set or a table of the kernel has no room left.
     #[error("{what} is full ({size} entries)")]
     Full {
@@ -130,7 +130,7 @@ impl Error {
 
     /// For `map_err`: an error of a system call.
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-        move |why| Error::System(psentry_kernel::Error::system(doing)(why))
+        move |why| Error::System(psentry_linux::Error::system(doing)(why))
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) mod surroundings;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use psentry_kernel::Surroundings;
+use psentry_linux::Surroundings;
 use psentry_records::Prefix;
 
 /// The widest prefix that may be blocked: a sixteenth of a percent more, and it is half a continent.

@@ -16,7 +16,7 @@
 //! | `people/`, `panic.rs` | the commands: `list`, `block`, `status`, `why`, `unblock`, `flush`, `panic`; what a panic is |
 //! | `effort.rs` | what something costs, for what is to be looked at often |
 //!
-//! Netlink and programs are in `tools/kernel`.
+//! Netlink and programs are in `tools/linux`.
 
 #![forbid(unsafe_code)]
 

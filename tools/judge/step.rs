@@ -28,7 +28,7 @@ pub fn step(state: &mut State, policy: &Policy, record: &Record, verdicts: &mut 
             verdicts.iter_mut().skip(from).for_each(|verdict| complete(verdict, probe));
         }
         Record::Vouch(vouch) => vouched(state, policy, vouch, verdicts),
-        Record::Verdict(_) | Record::Outcome(_) | Record::Other(_) => {}
+        Record::Verdict(_) | Record::Outcome(_) | Record::Stats(_) | Record::Other(_) => {}
     }
 }
 

@@ -38,7 +38,7 @@ mod tests {
         }
     }
 
-    /// Where this may not be done, tests/mirage.rs still does it, in a namespace.
+    /// Where this may not be done, tests/listen/mirage.rs still does it, in a namespace.
     #[test]
     fn what_was_made_one_is_one() {
         for domain in [Domain::IPV4, Domain::IPV6] {

@@ -1,5 +1,6 @@
 //! The records of psentry's stream, as psentry-records(5) documents them: a sensor writes a [`Probe`], the judge
-//! a [`Verdict`], the blocker an [`Outcome`], and whoever saw a login a [`Vouch`]. One record is one line of JSON of at most [`MAX_LINE`] bytes.
+//! a [`Verdict`], the blocker an [`Outcome`], whoever saw a login a [`Vouch`], and each stage once a minute its counters,
+//! [`Stats`]. One record is one line of JSON of at most [`MAX_LINE`] bytes.
 //!
 //! This crate reads records leniently ([`Reader`]) and writes them strictly ([`Writer`]). It decides nothing, and
 //! opens nothing but the files of [`Ignore`]: bytes come from, and go to, whoever calls it.
@@ -7,7 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `record.rs` | [`Record`]: which kind a line is; parsing and encoding |
-//! | `probe.rs`, `verdict.rs`, `outcome.rs`, `vouch.rs` | the four records |
+//! | `probe.rs`, `verdict.rs`, `outcome.rs`, `vouch.rs`, `stats.rs` | the five records |
 //! | `address.rs`, `timestamp.rs` | the values that they are made of |
 //! | `ignore.rs` | the addresses that every program is to leave alone: PortSentry's ignore file |
 //! | `mark.rs` | the one word that two sensors exchange beside the stream |
@@ -22,6 +23,7 @@ mod outcome;
 mod probe;
 mod reader;
 mod record;
+mod stats;
 mod timestamp;
 mod verdict;
 mod vouch;
@@ -35,6 +37,7 @@ pub use outcome::{Outcome, OutcomeBody, OutcomeResult};
 pub use probe::{Kind, Probe, ProbeBody, Proto};
 pub use reader::{Item, Reader};
 pub use record::{Common, Malformed, Record};
+pub use stats::{Machine, Stats, StatsBody};
 pub use timestamp::{Timestamp, TimestampError};
 pub use verdict::{Action, Verdict, VerdictBody};
 pub use vouch::{Vouch, VouchBody};

@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use crate::address::read_addr;
 use crate::{
-    MAX_LINE, Outcome, OutcomeBody, Probe, ProbeBody, Proto, Timestamp, Verdict, VerdictBody, Vouch,
-    VouchBody,
+    MAX_LINE, Outcome, OutcomeBody, Probe, ProbeBody, Proto, Stats, StatsBody, Timestamp, Verdict,
+    VerdictBody, Vouch, VouchBody,
 };
 
 /// A line of the stream.
@@ -25,8 +25,10 @@ pub enum Record {
     Verdict(Verdict),
     /// From the blocker.
     Outcome(Outcome),
-    /// From a script, or psentry-parse.
+    /// From a script that saw a login.
     Vouch(Vouch),
+    /// From any stage, once a minute.
+    Stats(Stats),
     /// Well-formed, and of a type that is not ours.
     Other(String),
 }
@@ -109,6 +111,8 @@ struct ReadLine<'a> {
     outcome: Option<OutcomeBody>,
     #[serde(default)]
     vouch: Option<VouchBody>,
+    #[serde(default)]
+    stats: Option<StatsBody>,
 }
 
 /// Of a line that does not read as ours, only its type: another tool's events are not malformed.
@@ -155,6 +159,10 @@ impl Record {
             "vouch" => {
                 let body = read.vouch.ok_or(Malformed::Lacks("vouch", "vouch"))?;
                 Ok(Record::Vouch(Vouch { common, body }))
+            }
+            "stats" if read.stats.is_some() => {
+                let body = read.stats.unwrap_or_default();
+                Ok(Record::Stats(Stats { common, body }))
             }
             other => Ok(Record::Other(other.to_owned())),
         }

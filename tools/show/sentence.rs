@@ -46,7 +46,7 @@ pub fn say(record: &Record, zone: &TimeZone) -> Option<Sentence> {
         Record::Verdict(verdict) => (&verdict.common, verdict_words(verdict)),
         Record::Outcome(outcome) => (&outcome.common, outcome_words(outcome, zone)),
         Record::Vouch(vouch) => (&vouch.common, vouch_words(vouch)),
-        Record::Other(_) => return None,
+        Record::Stats(_) | Record::Other(_) => return None,
     };
     Some(Sentence {
         day: day(common.timestamp, zone),

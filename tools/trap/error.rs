@@ -48,10 +48,10 @@ pub enum TrapError {
     NoNflog,
     /// The kernel, or nft.
     #[error(transparent)]
-    Kernel(#[from] psentry_kernel::Error),
+    Kernel(#[from] psentry_linux::Error),
     /// The rules were not taken, for want of a right.
     #[error("{0}; psentry-trap needs CAP_NET_ADMIN")]
-    Refused(psentry_kernel::Error),
+    Refused(psentry_linux::Error),
     /// The child ended on its own.
     #[error("the process that reads packets ended ({0}); the rules are taken away")]
     ReaderEnded(String),
@@ -96,9 +96,9 @@ impl From<io::Error> for TrapError {
 }
 
 /// An error of nft, which says EPERM in words.
-pub(crate) fn of_nft(error: psentry_kernel::Error) -> TrapError {
+pub(crate) fn of_nft(error: psentry_linux::Error) -> TrapError {
     match &error {
-        psentry_kernel::Error::Program { said, .. } if said.contains("Operation not permitted") => {
+        psentry_linux::Error::Program { said, .. } if said.contains("Operation not permitted") => {
             TrapError::Refused(error)
         }
         _ => TrapError::Kernel(error),

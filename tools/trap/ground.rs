@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use psentry_kernel::Surroundings;
+use psentry_linux::Surroundings;
 use psentry_records::canonical;
 
 use crate::sockets::Listening;
@@ -32,9 +32,9 @@ pub(crate) struct Ground {
 
 impl Ground {
     /// Looks around. `listening` is what [`Memory`] holds.
-    pub(crate) fn look(listening: Listening) -> Result<Self, psentry_kernel::Error> {
+    pub(crate) fn look(listening: Listening) -> Result<Self, psentry_linux::Error> {
         let range = fs::read_to_string(PORT_RANGE).ok().and_then(|text| port_range(&text));
-        Ok(Self::of(&psentry_kernel::look()?, range.unwrap_or(EPHEMERAL), listening))
+        Ok(Self::of(&psentry_linux::look()?, range.unwrap_or(EPHEMERAL), listening))
     }
 
     fn of(around: &Surroundings, ephemeral: (u16, u16), listening: Listening) -> Self {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags, nlas::Nla};
 use netlink_packet_sock_diag::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SockDiagMessage};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use psentry_kernel::{Error, Link};
+use psentry_linux::{Error, Link};
 use psentry_records::DECOY_MARK;
 
 /// The ports of sockets that wait for strangers.

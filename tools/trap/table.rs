@@ -1,6 +1,6 @@
 //! The table in the kernel: loaded in one transaction, changed, asked, taken away. nft(8) does it.
 
-use psentry_kernel::{Error, Program};
+use psentry_linux::{Error, Program};
 
 use crate::counters::Counters;
 use crate::ruleset::{self, TABLE};

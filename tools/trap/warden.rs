@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use psentry_kernel::{Watch, watch};
+use psentry_linux::{Watch, watch};
 use psentry_stage::{Complaints, Output, Patience, Signals};
 
 use crate::child::{Child, Ended};

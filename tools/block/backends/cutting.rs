@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use psentry_kernel::{Ending, Error as Below, Peer};
+use psentry_linux::{Ending, Error as Below, Peer};
 use psentry_records::{Prefix, Timestamp};
 
 use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};

@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::extent::{self, Extent, Standing};
-use psentry_kernel::Program;
+use psentry_linux::Program;
 
 /// How many commands run at a time, unless somebody knows better.
 const EXEC_JOBS: u8 = 4;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use psentry_kernel::Connection;
+use psentry_linux::Connection;
 use psentry_records::Prefix;
 
 /// What a connection is for.

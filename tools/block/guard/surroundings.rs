@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use psentry_kernel::{Connection, Ports, Surroundings, Transport, connections, listening, look};
+use psentry_linux::{Connection, Ports, Surroundings, Transport, connections, listening, look};
 use psentry_records::{Ignore, Prefix};
 
 use crate::effort::spent;

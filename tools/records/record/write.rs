@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::Record;
-use crate::{MAX_LINE, OutcomeBody, ProbeBody, Proto, Timestamp, VerdictBody, VouchBody};
+use crate::{MAX_LINE, OutcomeBody, ProbeBody, Proto, StatsBody, Timestamp, VerdictBody, VouchBody};
 
 /// A line as it is written: always in this order.
 #[derive(Serialize)]
@@ -33,6 +33,8 @@ struct WriteLine<'a> {
     outcome: Option<&'a OutcomeBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vouch: Option<&'a VouchBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<&'a StatsBody>,
 }
 
 impl Record {
@@ -62,6 +64,7 @@ impl Record {
             Record::Verdict(verdict) => ("verdict", &verdict.common),
             Record::Outcome(outcome) => ("outcome", &outcome.common),
             Record::Vouch(vouch) => ("vouch", &vouch.common),
+            Record::Stats(stats) => ("stats", &stats.common),
             Record::Other(_) => {
                 return Err(io::Error::other("a record of another tool cannot be written again"));
             }
@@ -82,6 +85,7 @@ impl Record {
                 verdict: if let Record::Verdict(verdict) = self { Some(&verdict.body) } else { None },
                 outcome: if let Record::Outcome(outcome) = self { Some(&outcome.body) } else { None },
                 vouch: if let Record::Vouch(vouch) = self { Some(&vouch.body) } else { None },
+                stats: if let Record::Stats(stats) = self { Some(&stats.body) } else { None },
             },
         )?;
         line.push(b'\n');
@@ -115,6 +119,12 @@ impl Record {
             }
             Record::Vouch(vouch) => {
                 (&mut vouch.common, vec![vouch.body.user.as_mut(), vouch.body.method.as_mut()])
+            }
+            Record::Stats(stats) => {
+                if stats.body.leave_out_a_network() {
+                    return true;
+                }
+                (&mut stats.common, vec![Some(&mut stats.body.stage)])
             }
             Record::Other(_) => return false,
         };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use psentry_kernel::{Error as Below, failure, locate, run};
+use psentry_linux::{Error as Below, failure, locate, run};
 use psentry_records::{Prefix, Proto, Timestamp};
 use psentry_stage::printable;
 

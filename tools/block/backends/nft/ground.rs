@@ -9,7 +9,7 @@ use std::time::Duration;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetAttribute, SetMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use nix::errno::Errno;
-use psentry_kernel::Error as Below;
+use psentry_linux::Error as Below;
 use psentry_records::Timestamp;
 
 use super::super::installed;

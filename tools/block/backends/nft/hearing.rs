@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use psentry_kernel::watch::{NFTABLES, Watch};
+use psentry_linux::watch::{NFTABLES, Watch};
 use psentry_records::Prefix;
 
 use super::Nft;

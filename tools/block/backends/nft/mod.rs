@@ -20,7 +20,7 @@ use std::time::Duration;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_kernel::{Error as Below, Link, Program, Watch};
+use psentry_linux::{Error as Below, Link, Program, Watch};
 use psentry_records::{Prefix, Timestamp};
 
 use self::notice::News;

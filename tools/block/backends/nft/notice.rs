@@ -26,7 +26,7 @@ mod changes;
 use std::collections::BTreeSet;
 
 use netlink_packet_core::NetlinkHeader;
-use psentry_kernel::is_psentry;
+use psentry_linux::is_psentry;
 use psentry_records::Prefix;
 
 use self::changes::{

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_netfilter::NetfilterMessage;
 use nix::errno::Errno;
-use psentry_kernel::{Error as Below, Request};
+use psentry_linux::{Error as Below, Request};
 use psentry_records::{Prefix, Timestamp};
 
 use super::sets::{Key, SetId};

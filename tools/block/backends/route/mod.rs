@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
-use psentry_kernel::watch::{IPV4_ROUTES, IPV6_ROUTES};
-use psentry_kernel::{Error as Below, Link, Watch, is_psentry};
+use psentry_linux::watch::{IPV4_ROUTES, IPV6_ROUTES};
+use psentry_linux::{Error as Below, Link, Watch, is_psentry};
 use psentry_records::{Prefix, Timestamp};
 
 use self::holding::beaten_by;

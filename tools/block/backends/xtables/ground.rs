@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::Filter;
 use crate::error::Error;
-use psentry_kernel::{Error as Below, Link, Request};
+use psentry_linux::{Error as Below, Link, Request};
 
 /// Neither table nor chain was there.
 pub(super) const TABLE: &str = "psentry made this table";

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::NetlinkHeader;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use psentry_kernel::watch::{NFTABLES, Watch};
+use psentry_linux::watch::{NFTABLES, Watch};
 
 use super::ours::{Ours, process};
 use crate::backends::SOMEBODY;

@@ -30,7 +30,7 @@ pub(super) use self::iptables::Iptables;
 use self::rules::Rules;
 use crate::error::Error;
 use crate::lock::Lock;
-use psentry_kernel::{Error as Below, Program};
+use psentry_linux::{Error as Below, Program};
 
 /// How many seconds the programs wait for each other's lock (legacy).
 const WAIT: &str = "20";

@@ -8,7 +8,7 @@ use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::unistd::gettid;
-use psentry_kernel::Link;
+use psentry_linux::Link;
 
 use crate::backends::attributes::attribute;
 use crate::error::Error;

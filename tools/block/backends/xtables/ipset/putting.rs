@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use nix::errno::Errno;
-use psentry_kernel::Error as Below;
+use psentry_linux::Error as Below;
 use psentry_records::{Prefix, Timestamp};
 
 use super::Ipset;

@@ -9,7 +9,7 @@ use netlink_packet_core::{NLM_F_EXCL, NetlinkHeader};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_kernel::{Error as Below, Link, Program, Request};
+use psentry_linux::{Error as Below, Link, Program, Request};
 use psentry_records::Timestamp;
 
 use super::NAME;

@@ -2,7 +2,7 @@
 
 use crate::backend::{Change, Effect};
 use crate::error::Error;
-use psentry_kernel::Error as Below;
+use psentry_linux::Error as Below;
 
 /// How many times a batch that fails is halved. Two bad changes among a thousand are found with less.
 const PATIENCE: u32 = 24;

@@ -1,0 +1,175 @@
+//! psentry-block remembers: after kill -9, a restart and a reboot all blocks that are not over stand again with the time
+//! they had left, and nothing else does; whom somebody let in meanwhile stays in. A new [`Lab`] is a reboot: all that the
+//! kernel and /run held is gone, and the directory of `--state` is not.
+
+mod backpressure;
+mod commands;
+mod disk_faults;
+mod load;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use psentry_records::{Action, OutcomeResult, Record, Timestamp};
+
+use crate::lab::blocker::{block_many, outcome, result, say, start};
+use crate::lab::{GUARD, Lab, Notified, Program, bin, wait_until};
+
+/// A directory for `--state`.
+struct State(tempfile::TempDir);
+
+impl State {
+    fn new() -> Self {
+        State(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+
+    /// Flags for these backends that remember here.
+    fn flags<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        [&["--state", self.path()], more].concat()
+    }
+
+    fn file(&self, backend: &str) -> std::path::PathBuf {
+        self.0.path().join(format!("{backend}.jsonl"))
+    }
+}
+
+fn kill(block: &mut Program) {
+    block.signal(Signal::SIGKILL);
+    block.end();
+}
+
+/// What `list` says of each scope and backend: when it ends.
+fn listed(lab: &Lab, flags: &[&str]) -> Vec<(String, String, Option<Timestamp>)> {
+    let list = lab.guard.read(&[&[bin("psentry-block"), "list"], flags].concat());
+    let entry = |line: &str| {
+        let Ok(Record::Outcome(outcome)) = Record::parse(line) else { panic!("{line}") };
+        (outcome.body.scope.to_string(), outcome.body.backend.unwrap(), outcome.body.until)
+    };
+    list.lines().map(entry).collect()
+}
+
+const BACKENDS: [&str; 5] = ["nft", "ipset", "iptables", "route", "hosts-deny"];
+
+/// Whatever takes them away: a reboot, or somebody while psentry-block is dead, or its own end in good order.
+#[test]
+fn on_every_backend_blocks_are_back_after_a_reboot_with_the_time_they_had_left() {
+    let state = State::new();
+    let flags: Vec<&str> = BACKENDS.iter().flat_map(|name| ["--backend", name]).collect();
+    let flags = state.flags(&[&flags[..], &["--hosts-deny", "/run/hosts.deny"]].concat());
+    let mut before = Vec::new();
+    for reboot in 0..4 {
+        let lab = Lab::new();
+        let _service = lab.service(8088);
+        let (mut block, mut stdin) = start(&lab, &flags);
+        if reboot == 0 {
+            for (scope, duration) in
+                [("203.0.113.7/32", Some(600)), ("2001:db8:7::/64", Some(7200)), ("198.18.0.0/24", None)]
+            {
+                say(&mut stdin, Action::Block, scope, duration);
+                for _ in BACKENDS {
+                    assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
+                }
+            }
+            // One whose time is over by the time of the reboot.
+            say(&mut stdin, Action::Block, "203.0.113.9/32", Some(1));
+            for _ in 0..2 * BACKENDS.len() {
+                outcome(&mut block, "203.0.113.9/32");
+            }
+            // Ipset knows whole seconds, and ends it a moment later.
+            wait_until("it has ended", || listed(&lab, &flags[2..]).len() == 3 * BACKENDS.len());
+            before = listed(&lab, &flags[2..]);
+            assert_eq!(before.len(), 3 * BACKENDS.len(), "{before:?}");
+        } else {
+            for name in BACKENDS {
+                let said = block.complaint("put back");
+                println!("{said} ({name})");
+            }
+            let after = listed(&lab, &flags[2..]);
+            assert_eq!(after.len(), before.len(), "{after:?}");
+            for (is, was) in after.iter().zip(&before) {
+                assert_eq!((&is.0, &is.1), (&was.0, &was.1));
+                // Backends know whole seconds, and ipset only what is left.
+                let off = is.2.zip(was.2).map(|(is, was)| is.since(was).max(was.since(is)));
+                assert!(
+                    off.is_some_and(|off| off <= Duration::from_secs(2)) || is.2 == was.2,
+                    "{is:?} {was:?}"
+                );
+            }
+            assert!(lab.scanner.is_shut_out(GUARD[0], 8088));
+            assert!(lab.innocent.reaches(GUARD[0], 8088));
+        }
+        // Killed, or asked to stop: then what only it could end is let in until the next start.
+        let output = if reboot % 2 == 0 {
+            block.signal(Signal::SIGKILL);
+            block.end().1
+        } else {
+            block.terminate().1
+        };
+        if reboot > 0 {
+            let told: Vec<_> = output.iter().filter(|line| !line.contains("released")).collect();
+            assert!(told.is_empty(), "what is merely restored is not told again: {told:?}");
+        }
+    }
+}
+
+/// `READY=1` comes when all that is remembered stands again, and no sooner; nobody waits for what a command does.
+#[test]
+fn systemd_is_told_when_all_of_it_is_back() {
+    let (state, systemd) = (State::new(), Notified::new());
+    let remembered: String = (0..20_000)
+        .map(|n| {
+            format!(
+                "{{\"timestamp\":\"{}\",\"event_type\":\"verdict\",\"verdict\":{{\"action\":\"block\",\
+                 \"scope\":\"198.18.{}.{}\",\"duration\":600}}}}\n",
+                Timestamp::now(),
+                n / 250,
+                n % 250
+            )
+        })
+        .collect();
+    std::fs::write(state.file("nft"), &remembered).unwrap();
+    std::fs::write(state.file("exec"), remembered.lines().next().unwrap()).unwrap();
+    let lab = Lab::new();
+    let flags =
+        state.flags(&["--backend", "nft", "--backend", "exec", "--exec", "sh -c 'sleep 60; echo {addr}'"]);
+    let mut command = lab.guard.command(bin("psentry-block"));
+    let mut block = Program::start_fed(command.args(flags).env("NOTIFY_SOCKET", &systemd.path));
+    systemd.hears("READY=1");
+    // The sentence is said before it is told.
+    assert_eq!(listed(&lab, &["--backend", "nft"]).len(), 20_000);
+    block.complaint("put back 20000 blocks");
+    kill(&mut block);
+}
+
+/// What the kernel still has stays as it is, and only what it lacks is put back.
+#[test]
+fn ten_thousand_are_back_and_nothing_more() {
+    let (state, lab) = (State::new(), Lab::new());
+    let flags = state.flags(&["--backend", "nft"]);
+    let (mut block, stdin) = start(&lab, &flags);
+    let _stdin = block_many(&mut block, stdin, 10_000);
+    kill(&mut block);
+    let before = listed(&lab, &["--backend", "nft"]);
+    assert_eq!(before.len(), 10_000);
+    for (vandal, missing) in [
+        ("nft delete element inet psentry v4_32 '{ 198.18.0.0, 198.18.0.1, 198.18.0.2 }'", 3),
+        ("nft delete table inet psentry", 10_000),
+    ] {
+        lab.guard.sh(vandal);
+        let began = Instant::now();
+        let (mut block, _stdin) = start(&lab, &flags);
+        let said = block.complaint("put back");
+        println!("{:>7.0?} from start to {said}", began.elapsed());
+        assert!(said.contains(&format!("put back {missing} blocks remembered in ")), "{said}");
+        let after = listed(&lab, &["--backend", "nft"]);
+        assert!(after == before, "{} blocks after {vandal}", after.len());
+        kill(&mut block);
+    }
+    let lines = std::fs::read_to_string(state.file("nft")).unwrap().lines().count();
+    assert_eq!(lines, 10_000, "what is put back is not noted again");
+}

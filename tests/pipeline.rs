@@ -1,0 +1,13 @@
+//! The stages together, as a shell joins them.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `scans.rs` | nmap is seen, judged and blocked, on every backend, and released again |
+//! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
+//! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
+//! | `hostile.rs` | bad input ends no stage and blocks nobody |
+
+mod hostile;
+mod scans;
+mod stages;
+mod stream;

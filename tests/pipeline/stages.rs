@@ -1,0 +1,136 @@
+//! What every stage does alike: it ends when it is asked to, whatever its neighbours do, notices that they are gone,
+//! and is not held up by a terminal.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use psentry_records::Record;
+
+use super::stream::probe;
+use crate::lab::{Program, bin};
+
+/// The stages that read, each so that a probe makes it write.
+const STAGES: [(&str, &[&str]); 4] = [
+    ("psentry-judge", &["--trigger", "1"]),
+    ("psentry-judge", &["--pass"]),
+    ("psentry-block", &["--backend", "dry-run", "--pass"]),
+    ("psentry-show", &["--tee"]),
+];
+
+fn many_probes() -> String {
+    // Each of a network of its own: many of one network would be blocked as one.
+    (0..3000).map(|n| probe(&format!("10.{}.{}.7", n / 250, n % 250), 23) + "\n").collect()
+}
+
+#[test]
+fn an_endless_input_does_not_keep_a_stage_alive() {
+    for (name, flags) in STAGES {
+        let zero = File::open("/dev/zero").unwrap();
+        let mut stage = Program::start_piped(Command::new(bin(name)).args(flags).stdin(zero));
+        let _output = stage.stdout();
+        stage.complaint("line 1 of the input skipped");
+        stage.signal(Signal::SIGTERM);
+        let (status, _, errors) = stage.end();
+        assert!(status.success(), "{name}: {status}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_stage_that_is_stopped_amid_a_flood_leaves_whole_lines_to_the_next() {
+    let mut flood = tempfile::tempfile().unwrap();
+    flood.write_all(many_probes().repeat(50).as_bytes()).unwrap();
+    flood.rewind().unwrap();
+    // Both read at one place of one file, as they would at one end of a pipe that never runs dry.
+    let start = || {
+        let input = flood.try_clone().unwrap();
+        let mut show = Program::start_piped(Command::new(bin("psentry-show")).stdin(input));
+        show.read_output();
+        show
+    };
+    let mut first = start();
+    first.line("first line", |_| true);
+    // The second signal ends the reading of what waits.
+    first.signal(Signal::SIGTERM);
+    first.signal(Signal::SIGINT);
+    let (status, _, errors) = first.end();
+    assert!(status.success(), "{errors:?}");
+    let read = (&flood).stream_position().unwrap();
+    assert!(read < flood.metadata().unwrap().len(), "it read to the end, so that this showed nothing");
+    let mut second = start();
+    second.line("line of the next", |_| true);
+    second.signal(Signal::SIGTERM);
+    second.signal(Signal::SIGINT);
+    assert_eq!(second.end().2, [""; 0]);
+}
+
+#[test]
+fn a_reader_that_does_not_read_does_not_keep_a_stage_alive() {
+    let events = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(events.path(), many_probes()).unwrap();
+    for (name, flags) in STAGES {
+        let input = File::open(events.path()).unwrap();
+        let mut stage = Program::start_piped(Command::new(bin(name)).args(flags).stdin(input));
+        let mut output = stage.stdout();
+        // It has begun to write, and soon has filled the pipe.
+        output.read_exact(&mut [0; 1]).unwrap();
+        stage.signal(Signal::SIGTERM);
+        let (status, _, errors) = stage.end();
+        assert_eq!(status.code(), Some(74), "{name} {flags:?}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_stage_notices_while_it_waits_that_its_reader_is_gone() {
+    for (name, flags, code) in [
+        ("psentry-judge", &[][..], 74),
+        ("psentry-block", &["--backend", "dry-run"], 74),
+        ("psentry-show", &["--tee"], 74),
+        ("psentry-show", &[], 0), // whoever looked has seen enough
+    ] {
+        let mut stage = Program::start_piped(Command::new(bin(name)).args(flags).stdin(Stdio::piped()));
+        let _input = stage.stdin();
+        drop(stage.stdout());
+        let (status, _, errors) = stage.end();
+        assert_eq!(status.code(), Some(code), "{name} {flags:?}: {errors:?}");
+    }
+}
+
+/// nohup, and a shell that starts a job in the background, have signals ignored; that is theirs to decide.
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    let script = format!("trap '' HUP INT; exec {} --trigger 1", bin("psentry-judge"));
+    let mut judge = Program::start_fed(Command::new("sh").args(["-c", &script]));
+    let mut input = judge.stdin();
+    let verdict = |record: &Record| matches!(record, Record::Verdict(_));
+    writeln!(input, "{}", probe("192.0.2.7", 23)).unwrap();
+    judge.record("verdict", verdict);
+    judge.signal(Signal::SIGHUP);
+    judge.signal(Signal::SIGINT);
+    writeln!(input, "{}", probe("192.0.2.8", 23)).unwrap();
+    judge.record("verdict after the signals", verdict);
+    let (status, _, errors) = judge.terminate();
+    assert!(status.success(), "{errors:?}");
+}
+
+#[test]
+fn a_paused_terminal_does_not_hold_up_the_guard() {
+    let events = many_probes();
+    // Standard error is a pipe that nobody reads.
+    let (_unread, stderr) = std::io::pipe().unwrap();
+    let mut show = Command::new(bin("psentry-show"))
+        .arg("--tee")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let mut input = show.stdin.take().unwrap();
+    let fed = events.clone();
+    let feeder = std::thread::spawn(move || input.write_all(fed.as_bytes()).unwrap());
+    let passed = std::io::read_to_string(show.stdout.take().unwrap()).unwrap();
+    feeder.join().unwrap();
+    assert!(show.wait().unwrap().success());
+    assert_eq!(passed, events);
+}

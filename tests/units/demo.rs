@@ -1,0 +1,153 @@
+//! `units/try` as a newcomer runs it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::lab::{GUARD, Lab, Program, bin, wait_until};
+
+fn try_script(flags: &[&str]) -> Command {
+    let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("units/try"));
+    script.args(flags).stdin(Stdio::null()).env("NO_COLOR", "1");
+    script
+}
+
+#[test]
+fn the_demo_shows_the_scan_and_the_block() {
+    let output = try_script(&["--demo"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{error}");
+    for word in [
+        "nmap found open: 22 80 443",
+        "203.0.113.7 touched",
+        "block 203.0.113.7/32 for 1h",
+        "blocked  203.0.113.7/32 by nft",
+        "nmap found open: nothing",
+        "table inet psentry",
+        "once more with psentry-trap",
+        "before the kernel shut it out",
+    ] {
+        assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");
+    }
+}
+
+/// `units/try` on the guard, in a session of its own, as a terminal would have it; built before, for the guard has no
+/// network to fetch anything from.
+fn try_on_guard(lab: &Lab, flags: &str, ssh: &str) -> Program {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let built =
+        Command::new("cargo").args(["build", "--profile", "try", "--locked"]).current_dir(root).status().unwrap();
+    assert!(built.success());
+    Program::start(
+        lab.guard
+            .command("setsid")
+            .arg(format!("{root}/units/try"))
+            .args(flags.split_whitespace())
+            .env("NO_COLOR", "1")
+            .env("SSH_CONNECTION", ssh),
+    )
+}
+
+/// Ctrl-C, which a terminal makes an interrupt of every process of the session; gives what is said after it.
+fn ctrl_c(script: &mut Program) -> String {
+    killpg(Pid::from_raw(script.pid().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let (status, _, said) = script.end();
+    assert!(status.success(), "{status}: {said:?}");
+    said.concat()
+}
+
+fn listens(lab: &Lab, port: u16) -> bool {
+    lab.guard.read(&["ss", "-Hltn"]).contains(&format!(":{port} "))
+}
+
+/// The scanner is said and blocked, who is logged in by ssh is left alone although sudo hides that, and Ctrl-C takes
+/// every trace away.
+#[test]
+fn try_blocks_a_scan_and_a_ctrl_c_takes_every_trace_away() {
+    let lab = Lab::new();
+    let _sshd =
+        Program::start(lab.guard.command("socat").args(["TCP6-LISTEN:22,ipv6only=0,fork", "SYSTEM:cat"]));
+    wait_until("the ssh server listens", || listens(&lab, 22));
+    let mut session = Program::start_fed(lab.innocent.command("nc").args(["-n", GUARD[0], "22"]));
+    let mut typed = session.stdin();
+    typed.write_all(b"logged in\n").unwrap();
+    session.line("echo", |line| line == "logged in");
+    let records = tempfile::tempdir().unwrap();
+    let file = records.path().join("records.jsonl");
+    let flags = format!("--tcp 2323,2324 --udp 6969 --records {}", file.display());
+    let mut script = try_on_guard(&lab, &flags, "fe80::1%eth0 50000 fe80::2%eth0 22");
+    let alone = script.complaint("Logged in here by ssh");
+    assert!(alone.contains("left alone: 192.0.2.8."), "{alone}");
+    wait_until("the decoys listen", || listens(&lab, 2324));
+    for port in [2323, 2324] {
+        lab.innocent.touch(GUARD[0], port);
+    }
+    wait_until("the trap is set", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
+    lab.scanner.run(&["nmap", "-n", "-Pn", "-sN", "--max-retries", "0", "-p4444", GUARD[0]]);
+    wait_until("it has told", || fs::read_to_string(&file).unwrap().contains(r#""kind":"null""#));
+    lab.scanner.run(&["nmap", "-n", "-Pn", "-sT", "-p2323,2324", GUARD[0]]);
+    script.complaint("blocked  203.0.113.7/32 by nft");
+    assert!(lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
+    assert!(ctrl_c(&mut script).contains("and so is what it blocked"));
+    assert_eq!(lab.guard.sh("nft list ruleset"), "", "every trace is gone");
+    let kept = fs::read_to_string(file).unwrap();
+    let about = |kind: &str, whom: &str| kept.lines().any(|line| line.contains(kind) && line.contains(whom));
+    assert!(about(r#""probe":{"#, "192.0.2.8"), "the innocent was seen");
+    assert!(!about(r#""verdict":{"#, "192.0.2.8"), "and left alone");
+    assert!(about(r#""result":"released""#, "203.0.113.7"), "{kept}");
+}
+
+/// Where another psentry blocks, `units/try` only looks on, and all that was blocked stays blocked.
+#[test]
+fn try_leaves_the_blocks_of_another_psentry_alone() {
+    let lab = Lab::new();
+    let mut other = Program::start_fed(lab.guard.command(bin("psentry-block")).args(["--backend", "nft"]));
+    let verdict = r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","src_ip":"192.0.2.77","verdict":{"action":"block","scope":"192.0.2.77/32"}}"#;
+    let mut input = other.stdin();
+    writeln!(input, "{verdict}").unwrap();
+    other.line("outcome", |line| line.contains(r#""result":"applied""#));
+    let mut script = try_on_guard(&lab, "--tcp 2323,2324 --udp 6969", "192.0.2.8 50000 192.0.2.1 22");
+    script.complaint("Another psentry blocks here already");
+    script.complaint("left alone: 192.0.2.8.");
+    wait_until("the decoys listen", || listens(&lab, 2324));
+    let before = lab.guard.sh("nft list ruleset");
+    assert!(before.contains("192.0.2.77"), "{before}");
+    lab.scanner.run(&["nmap", "-n", "-Pn", "-sT", "-p2323,2324", GUARD[0]]);
+    script.complaint("block 203.0.113.7/32");
+    assert!(ctrl_c(&mut script).contains("it blocked nobody"));
+    assert_eq!(lab.guard.sh("nft list ruleset"), before);
+}
+
+/// sudo hides a cargo that only its user has: then what was built before will do, and else it is said what to do.
+#[test]
+fn try_without_cargo_takes_what_was_built_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, built) = (folder.path().join("bin"), folder.path().join("try"));
+    fs::create_dir(&path).unwrap();
+    for program in ["env", "bash", "dirname", "id", "cat", "rm", "mktemp", "sort"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+        symlink(String::from_utf8(found.stdout).unwrap().trim(), path.join(program)).unwrap();
+    }
+    let run = || {
+        let mut script = try_script(&["--dry-run", "--tcp", "none"]);
+        let output = script.env("PATH", &path).env("CARGO_TARGET_DIR", folder.path()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, error) = run();
+    assert_eq!(code, Some(69), "{error}");
+    assert!(error.contains("cargo is missing") && error.contains("without sudo"), "{error}");
+    fs::create_dir(&built).unwrap();
+    for program in ["psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"] {
+        symlink(bin(program), built.join(program)).unwrap();
+    }
+    // As far as the listener, which has no such port.
+    let (code, error) = run();
+    assert_eq!(code, Some(78), "{error}");
+    assert!(error.contains(&format!("what was built before: {}", built.display())), "{error}");
+}

@@ -1,0 +1,221 @@
+//! Counters of a stage, once a minute: what `event_type` "stats" is in Suricata's EVE JSON, but flat. The object `stats`
+//! holds `stage` and numbers; psentry-trap adds what the machine is. It does not say what each counter means: that
+//! stands in psentry-records(5).
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::{Common, Prefix};
+
+/// The counters of a stage at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stats {
+    /// When, and on which machine.
+    pub common: Common,
+    /// Which stage, and its numbers.
+    pub body: StatsBody,
+}
+
+/// The object `stats` of a record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StatsBody {
+    /// The stage that counts: "listen", "trap", "judge" or "block".
+    pub stage: String,
+    /// Each counter with its name, in the order in which they are written. A counter counts from the start of the
+    /// stage; a gauge, such as `sources`, is as of now.
+    pub counters: Vec<(String, u64)>,
+    /// What the machine is; only psentry-trap knows.
+    pub machine: Option<Machine>,
+}
+
+/// The networks and ports of the machine on which a stage runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    /// The networks in which this machine has an address.
+    pub own_networks: Vec<Prefix>,
+    /// The networks behind this machine: of its bridges and veths, and those for which it is the gateway.
+    pub inside_networks: Vec<Prefix>,
+    /// The first and the last port that the kernel gives to clients (`ip_local_port_range` in ip-sysctl(7)).
+    pub client_ports: (u16, u16),
+}
+
+const STAGE: &str = "stage";
+const OWN_NETWORKS: &str = "own_networks";
+const INSIDE_NETWORKS: &str = "inside_networks";
+const CLIENT_PORTS: &str = "client_ports";
+
+/// Counts the networks that did not fit into the line.
+const UNLISTED_NETWORKS: &str = "unlisted_networks";
+
+impl StatsBody {
+    /// The counters of `stage`, in the order in which they are to be written.
+    pub fn new<'a>(stage: &str, counters: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
+        let counters = counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        StatsBody { stage: stage.to_owned(), counters, machine: None }
+    }
+
+    /// A counter by its name; 0 for one that the stage does not have.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|(held, _)| held == name).map_or(0, |&(_, value)| value)
+    }
+
+    /// Leaves one network out of the longer list and counts it in `unlisted_networks`; says whether there was one.
+    pub(crate) fn leave_out_a_network(&mut self) -> bool {
+        let Some(machine) = &mut self.machine else { return false };
+        let longer = if machine.inside_networks.len() > machine.own_networks.len() {
+            &mut machine.inside_networks
+        } else {
+            &mut machine.own_networks
+        };
+        let any = longer.pop().is_some();
+        if any {
+            match self.counters.iter_mut().find(|(name, _)| name == UNLISTED_NETWORKS) {
+                Some((_, value)) => *value = value.saturating_add(1),
+                None => self.counters.push((UNLISTED_NETWORKS.to_owned(), 1)),
+            }
+        }
+        any
+    }
+}
+
+impl Serialize for StatsBody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry(STAGE, &self.stage)?;
+        for (name, value) in &self.counters {
+            map.serialize_entry(name, value)?;
+        }
+        if let Some(machine) = &self.machine {
+            map.serialize_entry(OWN_NETWORKS, &machine.own_networks)?;
+            map.serialize_entry(INSIDE_NETWORKS, &machine.inside_networks)?;
+            map.serialize_entry(CLIENT_PORTS, &machine.client_ports)?;
+        }
+        map.end()
+    }
+}
+
+/// Reads an object with a `stage`. A field of a type that is not ours passes: Suricata nests objects here, and a later
+/// psentry may add a field.
+impl<'de> Deserialize<'de> for StatsBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(StatsVisitor)
+    }
+}
+
+struct StatsVisitor;
+
+impl<'de> Visitor<'de> for StatsVisitor {
+    type Value = StatsBody;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object with a stage and numbers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StatsBody, A::Error> {
+        let mut stage = None;
+        let mut counters = Vec::new();
+        let (mut own_networks, mut inside_networks, mut client_ports) = (None, None, None);
+        while let Some(name) = map.next_key::<String>()? {
+            match &*name {
+                STAGE => stage = Some(map.next_value::<String>()?),
+                OWN_NETWORKS => own_networks = networks(&map.next_value()?),
+                INSIDE_NETWORKS => inside_networks = networks(&map.next_value()?),
+                CLIENT_PORTS => client_ports = serde_json::from_value(map.next_value::<Value>()?).ok(),
+                // A line has at most 4096 bytes, so the list is short enough.
+                _ => match map.next_value::<NumberOrElse>()? {
+                    NumberOrElse::Number(value) => counters.push((name, value)),
+                    NumberOrElse::Else(IgnoredAny) => {}
+                },
+            }
+        }
+        let stage = stage.ok_or_else(|| serde::de::Error::missing_field(STAGE))?;
+        let machine = own_networks.zip(inside_networks).zip(client_ports);
+        let machine = machine.map(|((own_networks, inside_networks), client_ports)| Machine {
+            own_networks,
+            inside_networks,
+            client_ports,
+        });
+        Ok(StatsBody { stage, counters, machine })
+    }
+}
+
+/// A counter, or something that a later psentry or another tool writes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrElse {
+    Number(u64),
+    Else(IgnoredAny),
+}
+
+/// The networks of a list; none where the list holds anything else.
+fn networks(list: &Value) -> Option<Vec<Prefix>> {
+    list.as_array()?.iter().map(|network| network.as_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{MAX_LINE, Record, Timestamp};
+
+    use super::*;
+
+    fn trap(networks: usize) -> Record {
+        let network = |i: usize| format!("10.{}.{}.0/24", i / 256, i % 256).parse().unwrap();
+        let machine = Machine {
+            own_networks: (0..networks).map(network).collect(),
+            inside_networks: vec!["2001:db8:7::/64".parse().unwrap()],
+            client_ports: (32768, 60999),
+        };
+        let body =
+            StatsBody { machine: Some(machine), ..StatsBody::new("trap", [("seen", 12), ("refused", 0)]) };
+        Record::Stats(Stats { common: Common::at(Timestamp::from_secs(1_700_000_000).unwrap()), body })
+    }
+
+    fn encoded(record: &Record) -> String {
+        let mut line = Vec::new();
+        record.encode(&mut line).unwrap();
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_flat_and_in_a_fixed_order() {
+        let line = encoded(&trap(1));
+        assert_eq!(
+            line,
+            "{\"timestamp\":\"2023-11-14T22:13:20.000000Z\",\"event_type\":\"stats\",\"stats\":{\"stage\":\"trap\",\
+             \"seen\":12,\"refused\":0,\"own_networks\":[\"10.0.0.0/24\"],\
+             \"inside_networks\":[\"2001:db8:7::/64\"],\"client_ports\":[32768,60999]}}\n"
+        );
+        assert_eq!(Record::parse(&line), Ok(trap(1)));
+    }
+
+    #[test]
+    fn networks_that_do_not_fit_are_counted() {
+        let record = trap(500);
+        let line = encoded(&record);
+        assert!(line.len() <= MAX_LINE, "{}", line.len());
+        let Ok(Record::Stats(Stats { body, .. })) = Record::parse(&line) else { panic!("{line}") };
+        let listed = body.machine.as_ref().unwrap().own_networks.len();
+        assert!(listed > 100, "{listed}");
+        assert_eq!(body.counter(UNLISTED_NETWORKS), 500 - listed as u64);
+    }
+
+    #[test]
+    fn what_others_write_as_stats_passes() {
+        let of = |stats: &str| {
+            Record::parse(&format!(
+                r#"{{"timestamp":"2026-11-22T15:04:05Z","event_type":"stats","stats":{stats}}}"#
+            ))
+        };
+        let other = Ok(Record::Other("stats".to_owned()));
+        assert_eq!(of(r#"{"uptime":12,"capture":{"kernel_packets":7}}"#), other, "Suricata's");
+        assert_eq!(of(r#"{"stage":7}"#), other);
+        assert_eq!(of("[]"), other);
+        let Ok(Record::Stats(stats)) = of(r#"{"stage":"listen","odd":{"a":1},"minus":-1,"open":3}"#) else {
+            panic!("a stage makes it ours")
+        };
+        assert_eq!(stats.body, StatsBody::new("listen", [("open", 3)]));
+    }
+}
