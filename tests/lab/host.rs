@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
+use super::Program;
+
 /// A network namespace, and the programs to run in it.
 pub struct Host {
     holder: Child,
@@ -13,9 +15,10 @@ pub struct Host {
 /// A host in a user namespace.
 const OWN_USERS: &[&str] = &["--user", "--net", "--mount", "--preserve-credentials"];
 
-/// What the holder does: a private /run (locks, nsswitch sockets), loopback, then nothing until its input ends.
-const HOLD: &str =
-    "mount -t tmpfs tmpfs /run 2>/dev/null; mkdir -p /run/psentry; ip link set lo up; echo ready; exec cat";
+/// What the holder does: a private /run (locks, nsswitch sockets) with what services send, loopback, then nothing until
+/// its input ends.
+const HOLD: &str = "mount -t tmpfs tmpfs /run 2>/dev/null; mkdir -p /run/psentry; echo hello > /run/hello
+    ip link set lo up; echo ready; exec cat";
 
 impl Host {
     /// A host in a user namespace of its own, with its own mounts.
@@ -87,6 +90,13 @@ impl Host {
     /// Runs lines of shell, each of which must end well.
     pub fn sh(&self, script: &str) -> String {
         self.read(&["sh", "-ec", script])
+    }
+
+    /// A service that sends a file to whoever connects, and closes; where it listens is an address of socat(1). Without
+    /// a process for each connection: socat 1.8 sends nothing if that has ended before socat looks at it.
+    pub fn sends(&self, listen: &str, file: &str) -> Program {
+        let file = format!("OPEN:{file},rdonly!!OPEN:/dev/null,wronly");
+        Program::start(self.command("socat").args([listen, &file]))
     }
 
     /// Touches a decoy: it takes the connection and resets it at once, so how that looks from here is chance.

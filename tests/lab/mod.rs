@@ -73,11 +73,8 @@ impl Lab {
 
     /// A real service on the guard, on all its addresses; it says hello and closes.
     pub fn service(&self, port: u16) -> Program {
-        let service = Program::start(
-            self.guard
-                .command("socat")
-                .args([&format!("TCP6-LISTEN:{port},ipv6only=0,reuseaddr,fork"), "SYSTEM:echo hello"]),
-        );
+        let service =
+            self.guard.sends(&format!("TCP6-LISTEN:{port},ipv6only=0,reuseaddr,fork"), "/run/hello");
         wait_until("the service answers", || self.innocent.reaches(GUARD[0], port));
         service
     }
