@@ -1,10 +1,10 @@
-//! The flags of psentry-listen. Every default is a constant of `settings.rs`, quoted here.
+//! The flags of psentry-listen. Every default is a constant of `limits.rs`, quoted here.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::settings::{HOLD_MS, LONGEST_HOLD_MS, MAX_HELD, MOST_CAPTURE};
+use crate::limits::{HOLD_MS, LONGEST_HOLD_MS, MAX_HELD, MOST_CAPTURE};
 
 /// Listens on decoy ports and writes a probe for each connection and datagram on standard output.
 ///

@@ -11,6 +11,7 @@ mod intake;
 mod output;
 mod ports;
 mod signals;
+mod stats_timer;
 mod text;
 
 pub use complaints::Complaints;
@@ -20,4 +21,5 @@ pub use intake::{Intake, Next, Requests};
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};
 pub use signals::{Request, Signals, Stop};
+pub use stats_timer::StatsTimer;
 pub use text::{printable, speak};

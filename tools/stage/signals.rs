@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Who is asked to stop.
+/// Which programs a signal asks to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// SIGINT, from Ctrl-C: all programs of the pipeline, so that the ones before this one may still write.
@@ -19,7 +19,7 @@ pub enum Stop {
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// To end.
+    /// To end, in good order.
     Stop(Stop),
     /// SIGHUP, of a program that catches it so: to read its configuration again.
     Reload,
