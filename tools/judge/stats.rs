@@ -2,11 +2,11 @@
 //! format.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use psentry_records::Timestamp;
+use psentry_stage::{DraftName, Replacement};
 use serde_json::{Map, Value, json};
 
 use crate::State;
@@ -51,14 +51,17 @@ pub fn write_metrics(state: &State, path: &Path) -> io::Result<()> {
     let evicted = state.sources.evicted();
     put("psentry_judge_evicted_total", "counter", "Sources forgotten for want of room", evicted);
     put("psentry_judge_sources", "gauge", "Sources remembered", state.sources.held() as u64);
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    fs::write(&new, text)?;
-    fs::rename(&new, path)
+    // node_exporter is another user; the umask may say otherwise.
+    let (replacement, mut file) = Replacement::create(path, DraftName::Fixed, 0o666)?;
+    file.write_all(text.as_bytes())?;
+    // Not brought onto the disk: that would hold up records once a second, for counters that are of no use after a crash.
+    replacement.rename()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
