@@ -5,34 +5,28 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use psentry_records::Timestamp;
+use psentry_records::{Common, Record, Stats, StatsBody, Timestamp};
 use psentry_stage::{DraftName, Replacement};
-use serde_json::{Map, Value, json};
 
 use crate::State;
 
 /// How often counters are told, in the time of the records.
 const MINUTE: i64 = 60_000_000;
 
-/// The `stats` record of a state, without its newline, as of `at`.
+/// The `stats` record of a state as of `at`, in the name of the machine `host`.
 #[must_use]
-pub fn record(state: &State, at: Timestamp) -> String {
-    let mut stats = Map::new();
-    stats.insert("stage".to_owned(), json!("judge"));
-    for (name, _, value) in state.counters.named() {
-        stats.insert(name.to_owned(), json!(value));
-    }
-    stats.insert("sources".to_owned(), json!(state.sources.held()));
-    stats.insert("evicted".to_owned(), json!(state.sources.evicted()));
-    let stats = Value::Object(stats);
-    format!(r#"{{"timestamp":"{at}","event_type":"stats","stats":{stats}}}"#)
+pub fn record(state: &State, at: Timestamp, host: Option<&str>) -> Record {
+    let counters = state.counters.named().map(|(name, _, value)| (name, value));
+    let sources = [("sources", state.sources.held() as u64), ("evicted", state.sources.evicted())];
+    let common = Common { host: host.map(str::to_owned), ..Common::at(at) };
+    Record::Stats(Stats { common, body: StatsBody::new("judge", counters.into_iter().chain(sources)) })
 }
 
 /// The record that is due, if a minute of the records' time has passed since the last one.
-pub fn due(state: &mut State) -> Option<String> {
+pub fn due(state: &mut State, host: Option<&str>) -> Option<Record> {
     let minute = Timestamp::from_micros(state.clock.now()?.micros() / MINUTE * MINUTE)?;
     let told = state.told.replace(minute)?;
-    (told != minute).then(|| record(state, minute))
+    (told != minute).then(|| record(state, minute, host))
 }
 
 /// Writes the counters for node_exporter's textfile collector: beside the file, and then in its place.
@@ -68,12 +62,13 @@ mod tests {
     fn a_record_is_one_of_the_stream_and_the_file_is_prometheus_s() {
         let mut state = State::new(10);
         state.counters.records = 7;
-        let line = record(&state, Timestamp::from_secs(1_700_000_000).unwrap());
-        assert!(
-            matches!(psentry_records::Record::parse(&line), Ok(psentry_records::Record::Stats(_))),
-            "{line}"
-        );
-        assert!(line.contains(r#""stage":"judge""#) && line.contains(r#""records":7"#), "{line}");
+        let at = Timestamp::from_secs(1_700_000_000).unwrap();
+        let mut line = Vec::new();
+        record(&state, at, Some("gate")).encode(&mut line).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(matches!(Record::parse(&line), Ok(Record::Stats(_))), "{line}");
+        let begins = r#"{"timestamp":"2023-11-14T22:13:20.000000Z","event_type":"stats","host":"gate","stats":{"stage":"judge","records":7,"probes":0,"#;
+        assert!(line.starts_with(begins) && line.ends_with("\"sources\":0,\"evicted\":0}}\n"), "{line}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("psentry.prom");
         write_metrics(&state, &path).unwrap();
@@ -88,7 +83,7 @@ mod tests {
         let mut state = State::new(10);
         let mut at = |secs: u64| {
             state.clock.tick(Timestamp::from_secs(1_700_000_000 + secs).unwrap());
-            due(&mut state).is_some()
+            due(&mut state, None).is_some()
         };
         // 1,700,000,000 is 20 seconds past the minute.
         assert_eq!(

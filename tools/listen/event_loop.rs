@@ -6,11 +6,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use psentry_records::Record;
-use psentry_stage::StatsTimer;
+use psentry_stage::{Signals, StatsTimer};
 
 use crate::ListenError;
 use crate::accept_errors::{AcceptError, PAUSE};
@@ -41,6 +40,8 @@ pub(crate) enum Turn {
     Quiet,
     /// Something was ready, and is done.
     Busy,
+    /// The counters are asked for.
+    Report,
     /// The program is asked to end.
     Stop,
 }
@@ -65,12 +66,12 @@ impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
         self.handler.counters.summary()
     }
 
-    /// Serves the decoys until `stop` is readable, and then what waits already. Once a minute, and at the end, it writes the
-    /// counters.
+    /// Serves the decoys until a signal asks for an end, and then what waits already. Once a minute, when a signal asks for
+    /// them, and at the end it writes the counters.
     ///
     /// # Errors
     /// When a probe cannot be written, no decoy is left, or epoll_wait(2) fails.
-    pub(crate) fn run(&mut self, systemd: &Systemd, stop: BorrowedFd<'_>) -> Result<(), ListenError> {
+    pub(crate) fn run(&mut self, systemd: &Systemd, signals: &Signals) -> Result<(), ListenError> {
         let mut stats = StatsTimer::start(Instant::now());
         loop {
             let now = Instant::now();
@@ -79,14 +80,22 @@ impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
                 self.handler.write_stats()?;
             }
             let next = systemd.next_keep_alive().map_or(stats.next(), |next| next.min(stats.next()));
-            if self.turn(Some(next))? == Turn::Stop {
-                systemd.stopping();
-                // The signal is left where it is: a write that waits for a slow reader has to see it too.
-                let _ = self.poller.remove(stop);
-                self.drain()?;
-                // Every probe is written. That a reader does not take the counters, too, is no reason to fail.
-                let _ = self.handler.write_stats();
-                return Ok(());
+            match self.turn(Some(next))? {
+                Turn::Quiet | Turn::Busy => {}
+                Turn::Report => {
+                    while signals.request_but_stop().is_some() {}
+                    self.handler.write_stats()?;
+                }
+                Turn::Stop => {
+                    systemd.stopping();
+                    // The signal is left where it is: a write that waits for a slow reader has to see it too.
+                    let _ = self.poller.remove(signals.stop());
+                    let _ = signals.requests().map(|requests| self.poller.remove(requests));
+                    self.drain()?;
+                    // Every probe is written. That a reader does not take the counters, too, is no reason to fail.
+                    let _ = self.handler.write_stats();
+                    return Ok(());
+                }
             }
         }
     }
@@ -114,6 +123,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
         for &token in &ready {
             match token {
                 Token::Stop => turn = Turn::Stop,
+                Token::Report => turn = if turn == Turn::Stop { turn } else { Turn::Report },
                 Token::Reader => return Err(ListenError::ReaderGone),
                 Token::Decoy(number) => self.serve(number)?,
                 Token::Connection(number) => self.handler.read(number)?,

@@ -15,6 +15,8 @@ const EVENTS: usize = 256;
 pub(crate) enum Token {
     /// The signals that ask the program to end.
     Stop,
+    /// The signal that asks for the counters.
+    Report,
     /// Standard output; it is ready only when its reader is gone.
     Reader,
     /// The decoy of that number.
@@ -28,6 +30,7 @@ impl Token {
         match self {
             Token::Stop => 0,
             Token::Reader => 1,
+            Token::Report => 1 << 2,
             Token::Decoy(number) => number << 2 | 2,
             Token::Connection(number) => number << 2 | 3,
         }
@@ -35,7 +38,8 @@ impl Token {
 
     fn from_u64(data: u64) -> Self {
         match (data & 3, data >> 2) {
-            (0, _) => Token::Stop,
+            (0, 0) => Token::Stop,
+            (0, _) => Token::Report,
             (1, _) => Token::Reader,
             (2, number) => Token::Decoy(number),
             (_, number) => Token::Connection(number),
@@ -128,9 +132,14 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_kernel() {
-        for token in
-            [Token::Stop, Token::Reader, Token::Decoy(0), Token::Decoy(65_535), Token::Connection(1 << 61)]
-        {
+        for token in [
+            Token::Stop,
+            Token::Report,
+            Token::Reader,
+            Token::Decoy(0),
+            Token::Decoy(65_535),
+            Token::Connection(1 << 61),
+        ] {
             assert_eq!(Token::from_u64(token.into_u64()), token);
         }
     }

@@ -33,11 +33,13 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
     let mut decoys = socket_activation::take(&mut complaints);
     raise_descriptor_limit();
 
-    let signals = Signals::catch().map_err(|errno| ListenError::System("wait for signals", errno.into()))?;
+    let signals = Signals::catch_requests(false)
+        .map_err(|errno| ListenError::System("wait for signals", errno.into()))?;
     let mut output = Output::stdout().map_err(ListenError::Output)?;
     let poller = Poller::new().map_err(|error| ListenError::System("wait for events", error))?;
     poller
-        .add(&signals, Token::Stop)
+        .add(signals.stop(), Token::Stop)
+        .and_then(|()| signals.requests().map_or(Ok(()), |requests| poller.add(requests, Token::Report)))
         .and_then(|()| poller.add_for_errors(io::stdout(), Token::Reader))
         .map_err(|error| ListenError::System("wait for events", error))?;
 
@@ -62,12 +64,12 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
     });
     let host = settings.host.or_else(host_name);
     let writer = RecordWriter::new(host, |record: &_| {
-        systemd.await_reader(io::stdout().as_fd(), signals.as_fd())?;
-        output.write_unless(signals.as_fd(), record)
+        systemd.await_reader(io::stdout().as_fd(), signals.stop())?;
+        output.write_unless(signals.stop(), record)
     });
     let handler = Handler::new(settings.handling, &decoys, writer, complaints);
     let mut event_loop = EventLoop::new(poller, decoys, handler)?;
-    let result = event_loop.run(&systemd, signals.as_fd());
+    let result = event_loop.run(&systemd, &signals);
     if let Some(sentence) = event_loop.summary() {
         let _ = writeln!(io::stderr(), "psentry-listen: {sentence}");
     }

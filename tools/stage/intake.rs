@@ -180,7 +180,7 @@ impl Intake {
     /// How long to wait for a reader of what is written.
     #[must_use]
     pub fn patience(&self) -> Patience<'_> {
-        if self.stopping.is_some() { Patience::Grace } else { Patience::Until(self.signals.as_fd()) }
+        if self.stopping.is_some() { Patience::Grace } else { Patience::Until(self.signals.stop()) }
     }
 
     /// Reads a signal and keeps what it asks for; a second one that asks to stop ends all waiting and reading.
