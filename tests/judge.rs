@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use psentry_records::Record;
 
 use crate::lab::{Program, bin};
+use crate::surface::has_its_counters;
 
 fn probe(at: &str, src: &str, port: u16) -> String {
     format!(
@@ -119,6 +120,8 @@ fn counters_are_told_every_minute_on_a_signal_and_to_prometheus() {
     assert_eq!(stats.len(), 2, "{said}");
     let begins = r#"{"timestamp":"2026-11-22T15:01:00.000000Z","event_type":"stats","host":"gate","stats":{"stage":"judge","records":"#;
     assert!(stats[0].starts_with(begins), "{said}");
+    let Ok(Record::Stats(first)) = Record::parse(stats[0]) else { panic!("{said}") };
+    has_its_counters(&first);
     assert!(stats[1].contains(r#""stage":"judge""#) && stats[1].contains(r#""probes":4"#), "{said}");
     let text = fs::read_to_string(&metrics).unwrap();
     assert!(text.contains("psentry_judge_blocks_total 1\n"), "{text}");

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Kind, Probe, Proto, Record};
 
 use crate::lab::{GUARD, INNOCENT, Lab, Notified, Program, SCANNER, bin, wait_until};
+use crate::surface::has_its_counters;
 
 fn probe_at(program: &mut Program, port: u16) -> Probe {
     let is_it =
@@ -250,6 +251,7 @@ fn counters_are_written_on_a_signal_and_at_the_end() {
     let counters = |record: &Record, names: &[&str]| {
         let Record::Stats(stats) = record else { panic!("{record:?}") };
         assert_eq!((stats.common.host.as_deref(), &*stats.body.stage), (Some("gate"), "listen"));
+        has_its_counters(stats);
         names.iter().map(|name| stats.body.counter(name)).collect::<Vec<_>>()
     };
     let names = ["connections", "datagrams", "probes", "over_limit", "open"];
