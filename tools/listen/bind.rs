@@ -1,5 +1,5 @@
 //! The ports of `--tcp`, `--udp` and `--mirage`, bound here. A port that cannot be had costs one decoy: all that failed alike
-//! are told in one sentence, and the rest are opened.
+//! are reported in one sentence, and the rest are opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

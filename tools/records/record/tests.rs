@@ -90,8 +90,8 @@ fn record() -> BoxedStrategy<Record> {
     );
     use OutcomeResult::*;
     let result = prop::sample::select(vec![Applied, Already, Refused, Failed, Released, Expired]);
-    let told = (some(), some(), some(), when(), prop::collection::vec(any::<u16>(), 0..9));
-    let outcome = (common(), action(), prefix(), some(), result, when(), told).prop_map(
+    let details = (some(), some(), some(), when(), prop::collection::vec(any::<u16>(), 0..9));
+    let outcome = (common(), action(), prefix(), some(), result, when(), details).prop_map(
         |(common, action, scope, backend, result, until, (error, rule, reason, since, ports))| {
             Record::Outcome(Outcome {
                 common,
