@@ -27,6 +27,12 @@ pub fn bin(name: &str) -> &'static str {
     }
 }
 
+/// Lines of output without the `stats` records, which a stage writes whatever happens.
+pub fn without_stats(lines: &[String]) -> Vec<&str> {
+    let is_stats = |line: &String| matches!(Record::parse(line), Ok(Record::Stats(_)));
+    lines.iter().filter(|line| !is_stats(line)).map(String::as_str).collect()
+}
+
 /// Waits for a condition, or fails with its name.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, Record, Timestamp, Verdict};
-use psentry_stage::{Complaints, Intake, Next, Output, Signals};
+use psentry_stage::{Complaints, Intake, Next, Output, Signals, host_name};
 
 use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
@@ -42,6 +42,7 @@ struct Judge {
     flags: PolicyFlags,
     pass: bool,
     stats: bool,
+    host: Option<String>,
     metrics: Option<PathBuf>,
     policy: Policy,
     watched: WatchedFiles,
@@ -84,6 +85,7 @@ impl Judge {
             flags: flags.policy,
             pass: flags.pass,
             stats: flags.stats,
+            host: flags.host.or_else(host_name),
             metrics: flags.metrics,
             policy,
             watched,
@@ -166,9 +168,9 @@ impl Judge {
             self.complaints.say(&warning);
         }
         if self.stats
-            && let Some(line) = stats::due(&mut self.state)
+            && let Some(record) = stats::due(&mut self.state, self.host.as_deref())
         {
-            output.pass(intake.patience(), line.as_bytes()).map_err(JudgeError::Output)?;
+            output.write(intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         Ok(())
     }
@@ -183,8 +185,8 @@ impl Judge {
         if requests.report
             && let Some(at) = self.state.clock.now().or(Timestamp::from_micros(0))
         {
-            let line = stats::record(&self.state, at);
-            self.output.pass(self.intake.patience(), line.as_bytes()).map_err(JudgeError::Output)?;
+            let record = stats::record(&self.state, at, self.host.as_deref());
+            self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         self.housekeep();
         Ok(())

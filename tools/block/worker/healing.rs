@@ -83,6 +83,7 @@ impl Worker {
         };
         let now = Timestamp::now();
         self.short = now;
+        self.reporter.counters.repairs.add();
         self.repaired = Some((now, format!("{what}, which {who} took away")));
         self.tell_repair(&what, mended, &who, started.elapsed());
         self.slow_down();

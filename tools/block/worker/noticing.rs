@@ -148,6 +148,8 @@ impl Worker {
         }
         self.lets_in(scope);
         self.note(scope, None);
+        // Before it is told: a kill right after must not bring it back.
+        self.commit();
         let why = format!("let in by {who}");
         self.reporter.say(&format!("{}: {scope} was {why}", self.backend.name()));
         self.tell_end_because(scope, &plan, OutcomeResult::Released, Some(why));

@@ -1,4 +1,4 @@
-//! epoll(7): which descriptors have something to tell, named by [`Token`].
+//! epoll(7): which descriptors are ready, named by [`Token`].
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,17 +10,19 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 /// How many events are taken at a time. All others wait in the kernel and are next.
 const EVENTS: usize = 256;
 
-/// What a descriptor is.
+/// Which descriptor an event is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     /// The signals that ask the program to end.
     Stop,
-    /// Standard output; it has something to tell only when its reader is gone.
+    /// The signal that asks for the counters.
+    Report,
+    /// Standard output; it is ready only when its reader is gone.
     Reader,
     /// The decoy of that number.
     Decoy(u64),
     /// The held connection of that number.
-    Visitor(u64),
+    Connection(u64),
 }
 
 impl Token {
@@ -28,38 +30,40 @@ impl Token {
         match self {
             Token::Stop => 0,
             Token::Reader => 1,
+            Token::Report => 1 << 2,
             Token::Decoy(number) => number << 2 | 2,
-            Token::Visitor(number) => number << 2 | 3,
+            Token::Connection(number) => number << 2 | 3,
         }
     }
 
     fn from_u64(data: u64) -> Self {
         match (data & 3, data >> 2) {
-            (0, _) => Token::Stop,
+            (0, 0) => Token::Stop,
+            (0, _) => Token::Report,
             (1, _) => Token::Reader,
             (2, number) => Token::Decoy(number),
-            (_, number) => Token::Visitor(number),
+            (_, number) => Token::Connection(number),
         }
     }
 }
 
-/// An epoll instance.
-pub(crate) struct Watch {
+/// An epoll instance, and room for what it returns.
+pub(crate) struct Poller {
     epoll: Epoll,
     events: Vec<EpollEvent>,
 }
 
-impl Watch {
-    /// Watches nothing yet.
+impl Poller {
+    /// Polls nothing yet.
     ///
     /// # Errors
     /// epoll_create1(2)'s.
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Watch { epoll, events: vec![EpollEvent::empty(); EVENTS] })
+        Ok(Poller { epoll, events: vec![EpollEvent::empty(); EVENTS] })
     }
 
-    /// Tells from now on when there is something to read.
+    /// Polls `fd` from now on for something to read.
     ///
     /// # Errors
     /// epoll_ctl(2)'s, as of the next ones.
@@ -67,7 +71,7 @@ impl Watch {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token.into_u64()))?)
     }
 
-    /// Tells from now on when it breaks. A file that cannot break (EPERM) is fine too.
+    /// Polls `fd` from now on for its error alone. A file that cannot be polled (EPERM) cannot break either.
     pub(crate) fn add_for_errors(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         match self.epoll.add(fd, EpollEvent::new(EpollFlags::empty(), token.into_u64())) {
             Err(Errno::EPERM) => Ok(()),
@@ -75,28 +79,28 @@ impl Watch {
         }
     }
 
-    /// Nothing more of this one for now.
+    /// Does not poll `fd` until [`resume`](Self::resume).
     pub(crate) fn rest(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
-        self.change(fd, token, EpollFlags::empty())
+        self.modify(fd, token, EpollFlags::empty())
     }
 
-    /// Again whenever there is something to read.
+    /// Polls `fd` again for something to read.
     pub(crate) fn resume(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
-        self.change(fd, token, EpollFlags::EPOLLIN)
+        self.modify(fd, token, EpollFlags::EPOLLIN)
     }
 
-    /// Nothing more of this one at all.
+    /// Does not poll `fd` any more.
     pub(crate) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
         Ok(self.epoll.delete(fd)?)
     }
 
-    fn change(&self, fd: impl AsFd, token: Token, flags: EpollFlags) -> io::Result<()> {
+    fn modify(&self, fd: impl AsFd, token: Token, flags: EpollFlags) -> io::Result<()> {
         // `modify` wants the event to be changeable, and does not change it.
         let mut event = EpollEvent::new(flags, token.into_u64());
         Ok(self.epoll.modify(fd, &mut event)?)
     }
 
-    /// Waits at most `patience` (`None`: for ever) and puts into `tokens` what has something to tell.
+    /// Waits at most `patience` (`None`: for ever) and puts into `tokens` what is ready.
     ///
     /// # Errors
     /// epoll_wait(2)'s, except an interruption, which is a wait that was short.
@@ -128,9 +132,14 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_kernel() {
-        for token in
-            [Token::Stop, Token::Reader, Token::Decoy(0), Token::Decoy(65_535), Token::Visitor(1 << 61)]
-        {
+        for token in [
+            Token::Stop,
+            Token::Report,
+            Token::Reader,
+            Token::Decoy(0),
+            Token::Decoy(65_535),
+            Token::Connection(1 << 61),
+        ] {
             assert_eq!(Token::from_u64(token.into_u64()), token);
         }
     }
@@ -144,31 +153,31 @@ mod tests {
     }
 
     #[test]
-    fn a_resting_one_is_silent_until_it_is_resumed() {
+    fn a_resting_descriptor_is_not_ready_until_it_is_resumed() {
         let (reader, mut writer) = UnixStream::pair().unwrap();
-        let mut watch = Watch::new().unwrap();
+        let mut poller = Poller::new().unwrap();
         let mut tokens = Vec::new();
-        watch.add(&reader, Token::Decoy(7)).unwrap();
+        poller.add(&reader, Token::Decoy(7)).unwrap();
         writer.write_all(b"x").unwrap();
-        watch.rest(&reader, Token::Decoy(7)).unwrap();
-        watch.wait(Some(Duration::ZERO), &mut tokens).unwrap();
+        poller.rest(&reader, Token::Decoy(7)).unwrap();
+        poller.wait(Some(Duration::ZERO), &mut tokens).unwrap();
         assert_eq!(tokens, []);
-        watch.resume(&reader, Token::Decoy(7)).unwrap();
-        watch.wait(None, &mut tokens).unwrap();
+        poller.resume(&reader, Token::Decoy(7)).unwrap();
+        poller.wait(None, &mut tokens).unwrap();
         assert_eq!(tokens, [Token::Decoy(7)]);
     }
 
     #[test]
-    fn a_reader_that_left_is_noticed_without_a_write() {
+    fn a_reader_that_left_is_found_without_a_write() {
         let (reader, writer) = UnixStream::pair().unwrap();
-        let mut watch = Watch::new().unwrap();
+        let mut poller = Poller::new().unwrap();
         let mut tokens = Vec::new();
-        watch.add_for_errors(&writer, Token::Reader).unwrap();
-        watch.add_for_errors(std::fs::File::open("/proc/version").unwrap(), Token::Stop).unwrap();
-        watch.wait(Some(Duration::ZERO), &mut tokens).unwrap();
+        poller.add_for_errors(&writer, Token::Reader).unwrap();
+        poller.add_for_errors(std::fs::File::open("/proc/version").unwrap(), Token::Stop).unwrap();
+        poller.wait(Some(Duration::ZERO), &mut tokens).unwrap();
         assert_eq!(tokens, []);
         drop(reader);
-        watch.wait(None, &mut tokens).unwrap();
+        poller.wait(None, &mut tokens).unwrap();
         assert_eq!(tokens, [Token::Reader]);
     }
 }

@@ -1,5 +1,5 @@
 //! The ports of `--tcp`, `--udp` and `--mirage`, bound here. A port that cannot be had costs one decoy: all that failed alike
-//! are told in one sentence, and the rest are opened.
+//! are reported in one sentence, and the rest are opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,7 +11,7 @@ use psentry_stage::Complaints;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::decoy::{Decoy, Unfit};
-use crate::handshake::Syns;
+use crate::handshake::SavedSyns;
 use crate::settings::Settings;
 use crate::{mirage, ports};
 
@@ -21,7 +21,7 @@ const EVERYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 /// How many connections the kernel completes ahead of accept(2). It cuts this to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// What of a failure several ports have in common.
+/// What several ports that could not be opened have in common, for one message about all of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Failure {
     purpose: Purpose,
@@ -45,7 +45,7 @@ enum Purpose {
     Mirage,
 }
 
-/// What came of opening ports.
+/// The ports that could be opened.
 #[derive(Debug, Default)]
 pub(crate) struct Opened {
     pub(crate) decoys: Vec<Decoy>,
@@ -74,7 +74,7 @@ pub(crate) fn open(settings: &Settings, complaints: &mut Complaints) -> Opened {
         }
     }
     for (failure, ports) in &failures {
-        complaints.say(&sentence(failure, ports));
+        complaints.say(&message(failure, ports));
     }
     opened
 }
@@ -114,17 +114,17 @@ fn bind(purpose: Purpose, proto: Proto, addr: SocketAddr, only_v6: bool) -> io::
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    // It takes CAP_NET_RAW or CAP_NET_ADMIN. Without them nobody asks for the mark either.
+    // It takes CAP_NET_RAW or CAP_NET_ADMIN. Without them there is no psentry-trap that would ask for the mark.
     let _ = socket.set_mark(DECOY_MARK);
     if purpose == Purpose::Mirage {
         mirage::make(&socket, domain)?;
     }
     if proto == Proto::Tcp {
         // Only so that connections of an earlier run, still in TIME_WAIT, do not keep the port. A port that
-        // somebody listens on stays refused. For UDP it would share the port, so there it is not set.
+        // another socket listens on stays refused. For UDP it would share the port, so there it is not set.
         socket.set_reuse_address(true)?;
-        // Before anybody can come.
-        Syns::keep(&socket);
+        // Before there can be a connection.
+        SavedSyns::keep(&socket);
     }
     socket.bind(&addr.into())?;
     if proto == Proto::Tcp {
@@ -140,8 +140,8 @@ fn is_lack_of_rights(errno: Errno) -> bool {
     matches!(errno, Errno::EACCES | Errno::EPERM)
 }
 
-/// What became of `ports`, and what to do about it.
-fn sentence(failure: &Failure, ports: &BTreeSet<u16>) -> String {
+/// Why `ports` are not open, and what to do about it.
+fn message(failure: &Failure, ports: &BTreeSet<u16>) -> String {
     let Failure { purpose, proto, addr, errno } = failure;
     let proto = if *proto == Proto::Tcp { "TCP" } else { "UDP" };
     let (noun, is) = if ports.len() == 1 { ("port", "is") } else { ("ports", "are") };
@@ -172,7 +172,7 @@ mod tests {
     use std::net::{TcpListener, UdpSocket};
 
     use super::*;
-    use crate::settings::Manners;
+    use crate::settings::Handling;
 
     fn settings(tcp: &[u16], udp: &[u16], bind: &[&str]) -> Settings {
         Settings {
@@ -180,7 +180,7 @@ mod tests {
             udp: udp.iter().copied().collect(),
             mirage: None,
             bind: bind.iter().map(|addr| addr.parse().unwrap()).collect(),
-            manners: Manners::default(),
+            handling: Handling::default(),
             host: None,
         }
     }
@@ -211,9 +211,9 @@ mod tests {
 
     /// So that a SYN that was not kept is a cookie from the first connection on.
     #[test]
-    fn syns_are_kept_before_anybody_can_come() {
+    fn syns_are_kept_before_there_can_be_a_connection() {
         let Decoy::Tcp(decoy) = anywhere(Purpose::Port, Proto::Tcp, 0).unwrap() else { panic!("not TCP") };
-        assert_eq!(decoy.syns, Syns::Kept);
+        assert_eq!(decoy.syns, SavedSyns::Kept);
     }
 
     #[test]
@@ -224,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn all_that_failed_alike_is_one_sentence() {
+    fn ports_that_failed_alike_are_one_message() {
         let of_purpose = |purpose, errno: Errno, ports: &[u16]| {
             let failure = Failure { purpose, proto: Proto::Tcp, addr: EVERYWHERE, errno: errno as i32 };
-            sentence(&failure, &ports.iter().copied().collect())
+            message(&failure, &ports.iter().copied().collect())
         };
         let of = |errno, ports: &[u16]| of_purpose(Purpose::Port, errno, ports);
         assert_eq!(of(Errno::EADDRINUSE, &[22]), "TCP port 22 is in use by another program, and so no decoy");

@@ -1,4 +1,4 @@
-//! The sockets that systemd passes (sd_listen_fds(3)): all of them, in any order. What is no decoy is named and
+//! The sockets that systemd passes (sd_listen_fds(3)): all of them, in any order. What is no decoy is reported and
 //! left alone.
 
 use std::net::{TcpListener, UdpSocket};

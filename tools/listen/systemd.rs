@@ -1,4 +1,4 @@
-//! What systemd is told (sd_notify(3)): that the decoys stand, that they still do, and that they go.
+//! sd_notify(3): systemd is told that the decoys are ready, by its watchdog that they still are, and that they stop.
 
 use std::cell::Cell;
 use std::io;
@@ -9,44 +9,44 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 
-/// The talk with the service manager. Without one all of it does nothing.
-pub(crate) struct Service {
-    /// How often to say that all is well, and when next.
-    pulse: Cell<Option<(Duration, Instant)>>,
+/// The service manager. Without one, no method does anything.
+pub(crate) struct Systemd {
+    /// How often to tell the watchdog that all is well, and when next; `None`: there is no watchdog.
+    keep_alive: Cell<Option<(Duration, Instant)>>,
 }
 
-impl Service {
-    /// Says that `status` is so and the service is ready.
+impl Systemd {
+    /// Says that the service is ready, with `status` for `systemctl status`.
     ///
     /// # Errors
     /// When systemd waits for it and cannot be told.
     pub(crate) fn ready(status: &str) -> io::Result<Self> {
         sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)])?;
         // Twice within the time that WatchdogSec= gives, as sd_watchdog_enabled(3) advises.
-        let pulse = sd_notify::watchdog_enabled().map(|limit| (limit / 2, Instant::now()));
-        Ok(Service { pulse: Cell::new(pulse) })
+        let keep_alive = sd_notify::watchdog_enabled().map(|limit| (limit / 2, Instant::now()));
+        Ok(Systemd { keep_alive: Cell::new(keep_alive) })
     }
 
     /// For when systemd could not be told that the service is ready.
-    pub(crate) fn silent() -> Self {
-        Service { pulse: Cell::new(None) }
+    pub(crate) fn unreachable() -> Self {
+        Systemd { keep_alive: Cell::new(None) }
     }
 
-    /// Says that all is well, if it is time to.
-    pub(crate) fn pulse(&self, now: Instant) {
-        if let Some((every, _)) = self.pulse.get().filter(|&(_, next)| next <= now) {
+    /// Tells the watchdog that all is well, if it is time to.
+    pub(crate) fn keep_alive(&self, now: Instant) {
+        if let Some((every, _)) = self.keep_alive.get().filter(|&(_, next)| next <= now) {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-            self.pulse.set(Some((every, now + every)));
+            self.keep_alive.set(Some((every, now + every)));
         }
     }
 
-    /// When it is time to.
-    pub(crate) fn next_pulse(&self) -> Option<Instant> {
-        self.pulse.get().map(|(_, next)| next)
+    /// When the watchdog is to be told next.
+    pub(crate) fn next_keep_alive(&self) -> Option<Instant> {
+        self.keep_alive.get().map(|(_, next)| next)
     }
 
-    /// Waits until `sink` takes a record or breaks, or `stop` is readable, and says meanwhile that all is well: a
-    /// reader that is slow is no reason to be killed.
+    /// Waits until `sink` takes a record or breaks, or `stop` is readable, and tells the watchdog meanwhile that all is
+    /// well: a reader that is slow is no reason to be killed.
     ///
     /// # Errors
     /// poll(2)'s.
@@ -54,9 +54,9 @@ impl Service {
         let mut fds = [PollFd::new(sink, PollFlags::POLLOUT), PollFd::new(stop, PollFlags::POLLIN)];
         loop {
             let now = Instant::now();
-            self.pulse(now);
-            // Without a pulse the write itself may wait.
-            let Some(next) = self.next_pulse() else { return Ok(()) };
+            self.keep_alive(now);
+            // Without a watchdog the write itself may wait.
+            let Some(next) = self.next_keep_alive() else { return Ok(()) };
             // Milliseconds are rounded down: one more, so that this never spins just before it is time.
             let patience = next.saturating_duration_since(now) + Duration::from_millis(1);
             match poll(&mut fds, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX)) {
@@ -67,7 +67,7 @@ impl Service {
         }
     }
 
-    /// Says that the service is ending.
+    /// Says that the service is stopping.
     pub(crate) fn stopping(&self) {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
     }

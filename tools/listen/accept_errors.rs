@@ -8,30 +8,30 @@ use nix::errno::Errno;
 /// How long a socket rests when the system is short of what it needs. Shorter spins, longer is blind.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
-/// What to do after an error.
+/// What an error asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setback {
+pub(crate) enum AcceptError {
     /// Nothing waits any more: no error at all.
-    Drained,
-    /// Interrupted: try again at once.
-    Again,
-    /// This one visitor is lost: report it and go on.
-    Visitor,
+    WouldBlock,
+    /// A signal came in between: try again at once.
+    Interrupted,
+    /// The connection failed before it was accepted: report it and go on.
+    Client,
     /// The system is short of something, or forbids it for now: report it, and rest for [`PAUSE`].
-    Pause,
+    Resources,
     /// Descriptors ran out: the same, and hold fewer connections from now on.
-    Shortage,
-    /// The socket itself is no use any more: report it and let go of it.
+    Descriptors,
+    /// The socket itself is no use any more: report it and close it.
     Broken,
 }
 
-impl Setback {
-    /// The table. accept(2) says which errors belong to the visitor; what it does not name may stay as it is when
+impl AcceptError {
+    /// The table. accept(2) says which errors are the client's; what it does not name may stay as it is when
     /// tried again, so that only a pause keeps it from spinning.
     pub(crate) fn of(errno: Errno) -> Self {
         match errno {
-            Errno::EAGAIN => Setback::Drained,
-            Errno::EINTR => Setback::Again,
+            Errno::EAGAIN => AcceptError::WouldBlock,
+            Errno::EINTR => AcceptError::Interrupted,
             Errno::ECONNABORTED
             | Errno::ECONNRESET
             | Errno::ECONNREFUSED
@@ -43,21 +43,21 @@ impl Setback {
             | Errno::EHOSTUNREACH
             | Errno::EOPNOTSUPP
             | Errno::ENETUNREACH
-            | Errno::ETIMEDOUT => Setback::Visitor,
-            Errno::EMFILE => Setback::Shortage,
-            Errno::EBADF | Errno::ENOTSOCK | Errno::EINVAL | Errno::EFAULT => Setback::Broken,
+            | Errno::ETIMEDOUT => AcceptError::Client,
+            Errno::EMFILE => AcceptError::Descriptors,
+            Errno::EBADF | Errno::ENOTSOCK | Errno::EINVAL | Errno::EFAULT => AcceptError::Broken,
             // ENFILE, ENOBUFS, ENOMEM, EPERM, EACCES, and whatever a later kernel adds.
-            _ => Setback::Pause,
+            _ => AcceptError::Resources,
         }
     }
 
-    /// What it costs, for a sentence.
+    /// What it costs, as the end of a sentence.
     pub(crate) fn cost(self) -> &'static str {
         match self {
-            Setback::Drained | Setback::Again => "nothing is lost",
-            Setback::Visitor => "one visitor is lost",
-            Setback::Pause | Setback::Shortage => "visitors wait a moment",
-            Setback::Broken => "it is no decoy any more until psentry-listen is started again",
+            AcceptError::WouldBlock | AcceptError::Interrupted => "nothing is lost",
+            AcceptError::Client => "one client is lost",
+            AcceptError::Resources | AcceptError::Descriptors => "clients wait a moment",
+            AcceptError::Broken => "it is no decoy any more until psentry-listen is started again",
         }
     }
 }
@@ -69,18 +69,20 @@ mod tests {
     #[test]
     fn errors_that_accept_names_are_waited_out() {
         for errno in [Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EPERM, Errno::EIO] {
-            assert_eq!(Setback::of(errno), Setback::Pause, "{errno}");
+            assert_eq!(AcceptError::of(errno), AcceptError::Resources, "{errno}");
         }
-        assert_eq!(Setback::of(Errno::EMFILE), Setback::Shortage);
+        assert_eq!(AcceptError::of(Errno::EMFILE), AcceptError::Descriptors);
         for errno in [Errno::ECONNABORTED, Errno::EPROTO, Errno::EHOSTUNREACH, Errno::ENONET] {
-            assert_eq!(Setback::of(errno), Setback::Visitor, "{errno}");
+            assert_eq!(AcceptError::of(errno), AcceptError::Client, "{errno}");
         }
     }
 
     #[test]
     fn only_a_socket_that_is_none_is_given_up() {
-        let broken: Vec<Errno> =
-            (1..134).map(Errno::from_raw).filter(|&errno| Setback::of(errno) == Setback::Broken).collect();
+        let broken: Vec<Errno> = (1..134)
+            .map(Errno::from_raw)
+            .filter(|&errno| AcceptError::of(errno) == AcceptError::Broken)
+            .collect();
         // In the order of their numbers.
         assert_eq!(broken, [Errno::EBADF, Errno::EFAULT, Errno::EINVAL, Errno::ENOTSOCK]);
     }

@@ -1,4 +1,4 @@
-//! A record in words. Pure: no clock, no terminal; colours are only named here, as the tone of a sentence.
+//! A record as a line of text. Pure: no clock, no terminal; colours are only named here, as the tone of a line.
 
 use std::time::Duration;
 
@@ -8,56 +8,56 @@ use psentry_records::{
 };
 use psentry_stage::printable;
 
-/// One line: when, a word that says what it is, and the rest.
+/// The parts of a line.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sentence {
-    /// The day.
+pub struct Line {
+    /// The date in the time zone asked for, as 2026-11-22.
     pub day: String,
-    /// The time of day.
+    /// The time of day in that zone, as 15:04:05.
     pub time: String,
-    /// What it is.
-    pub word: &'static str,
-    /// How it should look.
+    /// What kind of record it is, in one word: "probe", "blocked", ...
+    pub label: &'static str,
+    /// Which colour suits it.
     pub tone: Tone,
-    /// Who, what and why.
+    /// Who, what and why; printable ASCII.
     pub text: String,
 }
 
-/// What a line is to its reader.
+/// What a line is to its reader; a colour on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// Something happened.
+    /// A verdict, which changes nothing yet.
     Plain,
-    /// Somebody knocked.
+    /// A probe.
     Notice,
-    /// Somebody is shut out.
+    /// A block.
     Strong,
-    /// Somebody is let in again.
+    /// The end of a block, or a login.
     Relief,
-    /// Something does not work.
+    /// A verdict that was refused, or failed.
     Alarm,
 }
 
-/// Says a record; `None` for the records of other tools.
+/// The line of a record; `None` for counters and for the records of other tools.
 #[must_use]
-pub fn say(record: &Record, zone: &TimeZone) -> Option<Sentence> {
-    let (common, (word, tone, text)) = match record {
-        Record::Probe(probe) => (&probe.common, probe_words(probe)),
-        Record::Verdict(verdict) => (&verdict.common, verdict_words(verdict)),
-        Record::Outcome(outcome) => (&outcome.common, outcome_words(outcome, zone)),
-        Record::Vouch(vouch) => (&vouch.common, vouch_words(vouch)),
+pub fn render(record: &Record, zone: &TimeZone) -> Option<Line> {
+    let (common, (label, tone, text)) = match record {
+        Record::Probe(probe) => (&probe.common, probe_text(probe)),
+        Record::Verdict(verdict) => (&verdict.common, verdict_text(verdict)),
+        Record::Outcome(outcome) => (&outcome.common, outcome_text(outcome, zone)),
+        Record::Vouch(vouch) => (&vouch.common, vouch_text(vouch)),
         Record::Stats(_) | Record::Other(_) => return None,
     };
-    Some(Sentence {
+    Some(Line {
         day: day(common.timestamp, zone),
         time: clock(common.timestamp, zone, "%H:%M:%S"),
-        word,
+        label,
         tone,
         text: printable(&text),
     })
 }
 
-fn probe_words(probe: &Probe) -> (&'static str, Tone, String) {
+fn probe_text(probe: &Probe) -> (&'static str, Tone, String) {
     let mut text = format!("{} touched {}", source(&probe.common), port(&probe.common));
     if probe.body.kind != Kind::Connect && probe.body.kind != Kind::Udp {
         text.push_str(&format!(" ({})", probe.body.kind.name()));
@@ -79,7 +79,7 @@ fn probe_words(probe: &Probe) -> (&'static str, Tone, String) {
     ("probe", Tone::Notice, text)
 }
 
-fn verdict_words(verdict: &Verdict) -> (&'static str, Tone, String) {
+fn verdict_text(verdict: &Verdict) -> (&'static str, Tone, String) {
     let body = &verdict.body;
     let mut text = format!("{} {}", body.action.name(), body.scope);
     if let (Action::Block | Action::Watch, Some(secs)) = (body.action, body.duration) {
@@ -91,9 +91,9 @@ fn verdict_words(verdict: &Verdict) -> (&'static str, Tone, String) {
     ("verdict", Tone::Plain, text)
 }
 
-fn outcome_words(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, String) {
+fn outcome_text(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, String) {
     let body = &outcome.body;
-    let (word, tone) = match (body.result, body.action) {
+    let (label, tone) = match (body.result, body.action) {
         (OutcomeResult::Applied | OutcomeResult::Already, Action::Unblock) => ("free", Tone::Relief),
         (OutcomeResult::Applied | OutcomeResult::Already, _) => ("blocked", Tone::Strong),
         (OutcomeResult::Released | OutcomeResult::Expired, _) => ("free", Tone::Relief),
@@ -126,10 +126,10 @@ fn outcome_words(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, Str
     if let Some(error) = &body.error {
         text.push_str(&format!(": {error}"));
     }
-    (word, tone, text)
+    (label, tone, text)
 }
 
-fn vouch_words(vouch: &Vouch) -> (&'static str, Tone, String) {
+fn vouch_text(vouch: &Vouch) -> (&'static str, Tone, String) {
     let mut text = format!(
         "{} logged in from {}",
         vouch.body.user.as_deref().unwrap_or("somebody"),
@@ -167,7 +167,7 @@ fn clock(moment: Timestamp, zone: &TimeZone, form: &str) -> String {
     )
 }
 
-/// The day of a moment.
+/// The date of a moment, as 2026-11-22.
 pub(crate) fn day(moment: Timestamp, zone: &TimeZone) -> String {
     clock(moment, zone, "%Y-%m-%d")
 }
@@ -176,13 +176,13 @@ pub(crate) fn day(moment: Timestamp, zone: &TimeZone) -> String {
 mod tests {
     use super::*;
 
-    fn said(line: &str) -> String {
-        let sentence = say(&Record::parse(line).unwrap(), &TimeZone::UTC).unwrap();
-        format!("{} {} {}", sentence.time, sentence.word, sentence.text)
+    fn rendered(line: &str) -> String {
+        let line = render(&Record::parse(line).unwrap(), &TimeZone::UTC).unwrap();
+        format!("{} {} {}", line.time, line.label, line.text)
     }
 
     #[test]
-    fn records_are_said_in_words() {
+    fn records_are_rendered_in_words() {
         for (line, want) in [
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","payload":"GET /\\r\\n"}}"#,
@@ -213,7 +213,7 @@ mod tests {
                 "15:04:05 refused 192.0.2.1/32: It is the gateway.",
             ),
         ] {
-            assert_eq!(said(line), want);
+            assert_eq!(rendered(line), want);
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
     fn nothing_from_outside_reaches_the_terminal_raw() {
         let line = "{\"timestamp\":\"2026-11-22T15:04:05Z\",\"event_type\":\"probe\",\"src_ip\":\"192.0.2.7\",\
                     \"probe\":{\"payload\":\"\\u001b[2J\\u202e\\u009b\\u0007\"}}";
-        let said = said(line);
-        assert!(said.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{said}");
+        let text = rendered(line);
+        assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{text}");
     }
 }
