@@ -192,7 +192,20 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let status = self.child.wait();
+        // A test that fails, say for want of a reader of what it writes, shows what became of its programs.
+        if thread::panicking() {
+            let rest = |lines: &Receiver<String>| -> Vec<String> {
+                std::iter::from_fn(|| lines.recv_timeout(Duration::from_millis(500)).ok()).collect()
+            };
+            let status = status.map_or_else(|why| why.to_string(), |status| status.to_string());
+            let output = self.output.as_ref().map(rest).unwrap_or_default();
+            let errors = rest(&self.errors);
+            eprintln!(
+                "{}: {status} (SIGKILL where it still ran).\nIt said: {:#?}\nand: {output:#?}\nand: {errors:#?}",
+                self.name, self.said
+            );
+        }
     }
 }
 
