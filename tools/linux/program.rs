@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt;
@@ -139,14 +142,14 @@ pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> R
         return Err(Error::TooSlow { program: name.to_owned(), limit });
     };
     drop(fed);
-    let said = stderr.recv_timeout(LEFTOVERS).unwrap_or_default();
+    let said = stderr.rest().unwrap_or_default();
     let said: String = String::from_utf8_lossy(&said)
         .split(char::is_control)
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" / ");
-    Ok(Ran { pid: child.id(), status, stdout: stdout.recv_timeout(LEFTOVERS).ok(), said })
+    Ok(Ran { pid: child.id(), status, stdout: stdout.rest(), said })
 }
 
 /// Writes the input beside the waiting, so that a program that reads slowly, or not, cannot hold us up.
@@ -157,9 +160,35 @@ fn feed(child: &mut Child, input: &[u8]) -> Option<thread::JoinHandle<()>> {
     thread::Builder::new().spawn(move || drop(stdin.write_all(&input))).ok()
 }
 
+/// What comes out of a pipe, while a thread reads it.
+struct Collected {
+    kept: Receiver<Vec<u8>>,
+    /// The same pipe, to see whether somebody may still write.
+    pipe: Option<OwnedFd>,
+}
+
+impl Collected {
+    /// All that was kept, once the program has ended; `None`: a child of its own holds the pipe open. How late a busy machine
+    /// comes to read the rest does not matter: it is waited for as soon as nobody may write any more.
+    fn rest(self) -> Option<Vec<u8>> {
+        let pipe = self.pipe?;
+        // Asked for nothing, poll(2) tells that the last writer is gone, read or not.
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+        let patience = PollTimeout::try_from(LEFTOVERS).unwrap_or(PollTimeout::MAX);
+        let gone = loop {
+            match poll(&mut fds, patience) {
+                Err(Errno::EINTR) => {}
+                told => break told == Ok(1),
+            }
+        };
+        gone.then(|| self.kept.recv().ok()).flatten()
+    }
+}
+
 /// Reads a pipe to its end in a thread, and keeps the first or the last `keep` bytes.
-fn collect(pipe: Option<impl Read + Send + 'static>, keep: usize, last: bool) -> Receiver<Vec<u8>> {
-    let (done, result) = mpsc::channel();
+fn collect(pipe: Option<impl Read + AsFd + Send + 'static>, keep: usize, last: bool) -> Collected {
+    let (done, kept) = mpsc::channel();
+    let same = pipe.as_ref().and_then(|pipe| pipe.as_fd().try_clone_to_owned().ok());
     let read = move || {
         let mut kept = Vec::new();
         let mut piece = [0; 4096];
@@ -177,7 +206,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>, keep: usize, last: bool) ->
     };
     // Without a thread the result is simply never sent: the program then has said nothing.
     let _ = thread::Builder::new().spawn(read);
-    result
+    Collected { kept, pipe: same }
 }
 
 #[cfg(test)]
@@ -214,6 +243,30 @@ mod tests {
         let ran = sh("sleep 3 & exit 0", b"", LIMIT).unwrap();
         assert_eq!((ran.status.success(), ran.stdout), (true, None));
         assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    /// A pipe that nobody comes to read for a while, as on a busy machine.
+    struct Late(std::io::PipeReader);
+
+    impl Read for Late {
+        fn read(&mut self, piece: &mut [u8]) -> std::io::Result<usize> {
+            thread::sleep(LEFTOVERS);
+            self.0.read(piece)
+        }
+    }
+
+    impl AsFd for Late {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    #[test]
+    fn an_output_that_has_ended_is_known_however_late_it_is_read() {
+        let (pipe, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"all of it").unwrap();
+        drop(writer);
+        assert_eq!(collect(Some(Late(pipe)), LISTING, false).rest().as_deref(), Some(&b"all of it"[..]));
     }
 
     #[test]
