@@ -83,6 +83,11 @@ fn steps(change: &Change, ports: &Ports, now: Timestamp) -> Vec<Step> {
     let out = |set, key| Step { set, doing: Doing::Delete(key) };
     let whole = out(set(scope.is_ipv4()), Key { scope, port: None });
     match &change.wish {
+        // What ended while it was prepared is not made: a set counts whole seconds, and one is the least.
+        Wish::Block(block) if block.is_over(now) => {
+            let (set, keys) = keys(scope, block);
+            keys.into_iter().map(|key| out(set, key)).collect()
+        }
         Wish::Block(block) => {
             let mut steps = added(scope, block, now);
             steps.extend((!block.ports.is_empty()).then_some(whole));
