@@ -35,7 +35,13 @@ impl Run<'_> {
         let told = self.answers(&[(number, Some(asked))], usize::MAX)?;
         let after = Timestamp::now();
         for (side, known) in self.sides.iter().zip(known) {
-            let may = [before, after].map(|at| known.answers(&asked, at)).concat();
+            let mut may = [before, after].map(|at| known.answers(&asked, at)).concat();
+            // Its end was read rounded up, and may have been before.
+            let is_ending =
+                |until: &Until| is_over(*until, after.plus(SLACK)) && side.ending.contains(&asked.scope);
+            if asked.block.is_none() && known.blocks.get(&asked.scope).is_some_and(is_ending) {
+                may.push(OutcomeResult::Already);
+            }
             let to_it =
                 |told: &&Outcome| told.body.backend.as_deref().is_none_or(|name| name == side.backend);
             let told = told.iter().find(to_it).map(|told| &told.body);
