@@ -94,6 +94,14 @@ impl Program {
         self.child.id()
     }
 
+    /// Waits until its main thread sleeps: it has nothing more to do.
+    pub fn waits(&self) {
+        let stat = format!("/proc/{0}/task/{0}/stat", self.pid());
+        // The state comes after the name, which is in parentheses (proc_pid_stat(5)).
+        let state = || std::fs::read_to_string(&stat).unwrap().rsplit_once(") ").unwrap().1.to_owned();
+        wait_until("it has nothing more to do", || state().starts_with('S'));
+    }
+
     /// Waits for a line of its output.
     pub fn line(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + WAIT;
