@@ -100,6 +100,14 @@ impl Program {
         self.child.id()
     }
 
+    /// Waits until its main thread sleeps: it has nothing more to do.
+    pub fn waits(&self) {
+        let stat = format!("/proc/{0}/task/{0}/stat", self.pid());
+        // The state comes after the name, which is in parentheses (proc_pid_stat(5)).
+        let state = || std::fs::read_to_string(&stat).unwrap().rsplit_once(") ").unwrap().1.to_owned();
+        wait_until("it has nothing more to do", || state().starts_with('S'));
+    }
+
     /// Waits for a line of its output.
     pub fn line(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + WAIT;
@@ -198,7 +206,20 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let status = self.child.wait();
+        // A test that fails, say for want of a reader of what it writes, shows what became of its programs.
+        if thread::panicking() {
+            let rest = |lines: &Receiver<String>| -> Vec<String> {
+                std::iter::from_fn(|| lines.recv_timeout(Duration::from_millis(500)).ok()).collect()
+            };
+            let status = status.map_or_else(|why| why.to_string(), |status| status.to_string());
+            let output = self.output.as_ref().map(rest).unwrap_or_default();
+            let errors = rest(&self.errors);
+            eprintln!(
+                "{}: {status} (SIGKILL where it still ran).\nIt said: {:#?}\nand: {output:#?}\nand: {errors:#?}",
+                self.name, self.said
+            );
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt;
@@ -154,14 +157,14 @@ pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> R
         return Err(Error::TimedOut { program: name.to_owned(), limit });
     };
     drop(writer);
-    let stderr = stderr.recv_timeout(DRAIN_TIMEOUT).unwrap_or_default();
+    let stderr = stderr.rest().unwrap_or_default();
     let stderr: String = String::from_utf8_lossy(&stderr)
         .split(char::is_control)
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" / ");
-    Ok(CommandOutput { pid: child.id(), status, stdout: stdout.recv_timeout(DRAIN_TIMEOUT).ok(), stderr })
+    Ok(CommandOutput { pid: child.id(), status, stdout: stdout.rest(), stderr })
 }
 
 /// Writes the input in a thread, so that a program which reads it slowly or never cannot hold up the time limit.
@@ -172,9 +175,35 @@ fn write_stdin(child: &mut Child, input: &[u8]) -> Option<thread::JoinHandle<()>
     thread::Builder::new().spawn(move || drop(stdin.write_all(&input))).ok()
 }
 
+/// What comes out of a pipe, while a thread reads it.
+struct Collected {
+    kept: Receiver<Vec<u8>>,
+    /// The same pipe, to see whether somebody may still write.
+    pipe: Option<OwnedFd>,
+}
+
+impl Collected {
+    /// All that was kept, once the program has ended; `None`: a child of its own holds the pipe open. How late a busy machine
+    /// comes to read the rest does not matter: it is waited for as soon as nobody may write any more.
+    fn rest(self) -> Option<Vec<u8>> {
+        let pipe = self.pipe?;
+        // Asked for nothing, poll(2) tells that the last writer is gone, read or not.
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+        let patience = PollTimeout::try_from(DRAIN_TIMEOUT).unwrap_or(PollTimeout::MAX);
+        let gone = loop {
+            match poll(&mut fds, patience) {
+                Err(Errno::EINTR) => {}
+                result => break result == Ok(1),
+            }
+        };
+        gone.then(|| self.kept.recv().ok()).flatten()
+    }
+}
+
 /// Reads a pipe to its end in a thread, and keeps the first or the last `keep` bytes.
-fn collect(pipe: Option<impl Read + Send + 'static>, keep: usize, last: bool) -> Receiver<Vec<u8>> {
-    let (done, result) = mpsc::channel();
+fn collect(pipe: Option<impl Read + AsFd + Send + 'static>, keep: usize, last: bool) -> Collected {
+    let (done, kept) = mpsc::channel();
+    let same = pipe.as_ref().and_then(|pipe| pipe.as_fd().try_clone_to_owned().ok());
     let read = move || {
         let mut kept = Vec::new();
         let mut piece = [0; 4096];
@@ -192,7 +221,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>, keep: usize, last: bool) ->
     };
     // Where no thread can be started, nothing is sent, which counts as output that did not end.
     let _ = thread::Builder::new().spawn(read);
-    result
+    Collected { kept, pipe: same }
 }
 
 #[cfg(test)]
@@ -229,6 +258,30 @@ mod tests {
         let output = sh("sleep 3 & exit 0", b"", TIMEOUT).unwrap();
         assert_eq!((output.status.success(), output.stdout), (true, None));
         assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    /// A pipe that nobody comes to read for a while, as on a busy machine.
+    struct Late(std::io::PipeReader);
+
+    impl Read for Late {
+        fn read(&mut self, piece: &mut [u8]) -> std::io::Result<usize> {
+            thread::sleep(DRAIN_TIMEOUT);
+            self.0.read(piece)
+        }
+    }
+
+    impl AsFd for Late {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    #[test]
+    fn an_output_that_has_ended_is_known_however_late_it_is_read() {
+        let (pipe, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"all of it").unwrap();
+        drop(writer);
+        assert_eq!(collect(Some(Late(pipe)), MAX_STDOUT, false).rest().as_deref(), Some(&b"all of it"[..]));
     }
 
     #[test]

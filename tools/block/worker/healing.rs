@@ -55,7 +55,7 @@ impl Worker {
             Err(_) => Ok(Vec::new()),
         };
         // What was decided just before it was looked at counts, too.
-        self.notice();
+        self.hear();
         let differences = match found {
             Ok(found) => self.differences(&wanted, found),
             Err(error) => {

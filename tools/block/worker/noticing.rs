@@ -21,6 +21,13 @@ impl Worker {
     /// Takes in what others did. Backends hear of it while they work, too, and then nothing is left to wake anybody:
     /// so this comes before every waiting.
     pub(super) fn notice(&mut self) {
+        self.hear();
+        self.glance();
+    }
+
+    /// Takes in what was told of others. In the middle of a repair that is all: its blocks are still missing, and whoever
+    /// looked there would take them for let in.
+    pub(super) fn hear(&mut self) {
         match self.backend.noticed() {
             Ok(noticed) => self.take_in(noticed),
             Err(error) => {
@@ -30,7 +37,6 @@ impl Worker {
                 ));
             }
         }
-        self.glance();
     }
 
     /// Looks whether its blocks stand, if it is time to and nobody tells. Not in the middle of a repair that waits.

@@ -97,7 +97,7 @@ impl Backend for Nft {
         self.list()
     }
 
-    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
+    fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
         let mut effects = Vec::with_capacity(changes.len());
         let most = (self.link.send_capacity() / BYTES).clamp(1, BATCH);
         // Nothing is left of whom everything is to be shut or opened.
@@ -121,7 +121,7 @@ impl Backend for Nft {
             rest = after;
             let blocks: Vec<(Prefix, &Block)> =
                 batch.iter().filter_map(|change| Some((change.scope, change.block()?))).collect();
-            let mut put = self.put_together(&blocks, now).into_iter();
+            let mut put = self.put_together(&blocks).into_iter();
             for change in batch {
                 let (scope, ports) = (change.scope, stale(change));
                 effects.push(match &change.wish {
