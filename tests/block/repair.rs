@@ -49,12 +49,20 @@ fn left(guard: &Host, element: &str) -> u64 {
     left.trim().parse().unwrap_or_else(|_| panic!("{element} has no end: {left}"))
 }
 
-/// Has somebody do damage; how long after it all is whole again.
+/// How many programs a repair and the questions whether all is whole run at most, with the pauses that are as long as
+/// so many.
+const PROGRAMS: u32 = 30;
+
+/// Has somebody do damage; how long after it all is whole again, without the time that this machine needs to start
+/// [`PROGRAMS`] right after that: on a busy machine that is most of it, and none of psentry-block's.
 fn damaged(guard: &Host, vandal: &str, whole: impl Fn() -> bool) -> Duration {
     guard.sh(vandal);
     let start = Instant::now();
     wait_until(&format!("all is back after {vandal}"), whole);
-    start.elapsed()
+    let took = start.elapsed();
+    let start = Instant::now();
+    (0..PROGRAMS).for_each(|_| _ = guard.ok(&["true"]));
+    took.saturating_sub(start.elapsed())
 }
 
 #[test]
@@ -62,8 +70,9 @@ fn whatever_others_take_away_is_back_within_a_second() {
     let lab = Lab::new();
     let _service = lab.service(8088);
     let (mut program, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let before = Instant::now();
     block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32", "198.18.0.0/24", "2001:db8:7::/64"]);
-    let started = Instant::now();
+    let after = Instant::now();
     let guard = &lab.guard;
     let whole = || {
         let sets = [("v4_32", 2), ("v4_24", 1), ("v6_64", 1)];
@@ -89,8 +98,12 @@ fn whatever_others_take_away_is_back_within_a_second() {
         assert!(took < SECOND, "{took:?}: {vandal}");
         let said = program.complaint("put back");
         assert!(said.contains("'nft' (process "), "{said}");
-        let (gone, left) = (started.elapsed().as_secs(), left(guard, "203.0.113.7"));
-        assert!((598 - gone..=600 - gone).contains(&left), "{left} s left after {gone} s: {vandal}");
+        let (least, left, most) =
+            (after.elapsed().as_secs(), left(guard, "203.0.113.7"), before.elapsed().as_secs());
+        assert!(
+            (598 - most..=600 - least).contains(&left),
+            "{left} s left after {least} to {most} s: {vandal}"
+        );
     }
     assert!(lab.scanner.is_shut_out(GUARD[0], 8088));
     assert!(lab.innocent.reaches(GUARD[0], 8088));

@@ -63,7 +63,8 @@ const VANDALS: [(&str, &[&str]); 2] = [
             "iptables -F INPUT",
             "iptables -F FORWARD",
             "iptables -F PSENTRY",
-            "iptables -F; iptables -X",
+            // The chains go only while psentry-block has not put its rules back into them.
+            "until iptables -F && iptables -X; do :; done",
             "iptables -D INPUT $(iptables -nL INPUT --line-numbers | awk '/PSENTRY/{print $1}')",
             "printf '*filter\\n:INPUT ACCEPT [0:0]\\n:FORWARD ACCEPT [0:0]\\n:OUTPUT ACCEPT [0:0]\\nCOMMIT\\n' | iptables-restore",
         ],

@@ -1,5 +1,6 @@
 //! What is restored is what was saved, whatever happened to the file.
 
+use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
