@@ -1,7 +1,14 @@
 //! One host of the lab: a process that holds a network namespace open until we let go of it.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Program;
 
@@ -115,8 +122,32 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Ends what still runs on this host, such as the process that a service has for a connection which nobody closed.
+    /// What was started meanwhile is found by the next look.
+    fn end_all(&self) {
+        let network = |process: &Path| fs::read_link(process.join("ns/net")).ok();
+        let own = PathBuf::from(format!("/proc/{}", self.pid()));
+        let Some(here) = network(&own) else { return };
+        for _ in 0..100 {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+            let left: Vec<_> =
+                processes.filter(|p| *p != own && network(p).as_ref() == Some(&here)).collect();
+            for process in &left {
+                let number = process.file_name().and_then(|name| name.to_str()).and_then(|n| n.parse().ok());
+                let _ = number.map(|number| kill(Pid::from_raw(number), Signal::SIGKILL));
+            }
+            if left.is_empty() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
+        self.end_all();
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
     }

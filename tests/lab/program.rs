@@ -33,11 +33,14 @@ pub fn without_stats(lines: &[String]) -> Vec<&str> {
     lines.iter().filter(|line| !is_stats(line)).map(String::as_str).collect()
 }
 
-/// Waits for a condition, or fails with its name.
+/// Waits for a condition, or fails with its name. A look at it may itself take longer than it is waited for, and then
+/// says what was so before; so it is looked at once more when the time is over.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
+    let mut over = false;
     while !condition() {
-        assert!(start.elapsed() < WAIT, "waited in vain until {what}");
+        assert!(!over, "waited in vain until {what}");
+        over = start.elapsed() >= WAIT;
         thread::sleep(Duration::from_millis(20));
     }
 }
