@@ -156,9 +156,11 @@ let
       AmbientCapabilities = "CAP_NET_ADMIN CAP_NET_RAW";
       RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
     };
-  # With capset the half that reads what strangers sent gives up every right.
+  # With capset the half that reads what strangers sent drops every privilege; the ports of the machine's own clients are
+  # in /proc/sys/net.
   trapRights = firewallRights // {
     SystemCallFilter = sandbox.SystemCallFilter ++ [ "capset" ];
+    ProcSubset = "all";
   };
 
   # The FIFO to the blocker, where there is one.

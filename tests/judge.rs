@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use psentry_records::Record;
 
 use crate::lab::{Program, bin};
+use crate::surface::has_its_counters;
 
 fn probe(at: &str, src: &str, port: u16) -> String {
     format!(
@@ -108,7 +109,7 @@ fn sighup_reads_the_list_of_the_ignored_again() {
 fn counters_are_told_every_minute_on_a_signal_and_to_prometheus() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = folder.path().join("psentry.prom");
-    let flags = ["--stats", "--metrics", name(&metrics)];
+    let flags = ["--host", "gate", "--metrics", name(&metrics)];
     let events: Vec<String> = [("15:00:10", 23), ("15:00:50", 445), ("15:01:00", 446), ("15:02:30", 447)]
         .iter()
         .map(|(at, port)| probe(at, "192.0.2.7", *port))
@@ -117,7 +118,10 @@ fn counters_are_told_every_minute_on_a_signal_and_to_prometheus() {
     let said = text(&output.stdout);
     let stats: Vec<&str> = said.lines().filter(|line| line.contains(r#""event_type":"stats""#)).collect();
     assert_eq!(stats.len(), 2, "{said}");
-    assert!(stats[0].starts_with(r#"{"timestamp":"2026-11-22T15:01:00.000000Z""#), "{said}");
+    let begins = r#"{"timestamp":"2026-11-22T15:01:00.000000Z","event_type":"stats","host":"gate","stats":{"stage":"judge","records":"#;
+    assert!(stats[0].starts_with(begins), "{said}");
+    let Ok(Record::Stats(first)) = Record::parse(stats[0]) else { panic!("{said}") };
+    has_its_counters(&first);
     assert!(stats[1].contains(r#""stage":"judge""#) && stats[1].contains(r#""probes":4"#), "{said}");
     let text = fs::read_to_string(&metrics).unwrap();
     assert!(text.contains("psentry_judge_blocks_total 1\n"), "{text}");

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Kind, Probe, Proto, Record};
 
 use crate::lab::{GUARD, INNOCENT, Lab, Notified, Program, SCANNER, bin, wait_until};
+use crate::surface::has_its_counters;
 
 fn probe_at(program: &mut Program, port: u16) -> Probe {
     let is_it =
@@ -208,7 +209,57 @@ fn broadcasts_are_not_recorded() {
     let probe = probe_at(&mut listen, 1900);
     assert_eq!(probe.common.dest_ip.unwrap().to_string(), GUARD[0]);
     let (_, rest, _) = listen.terminate();
-    assert_eq!(rest, Vec::<String>::new());
+    let [Ok(Record::Stats(stats))] = &*parsed(&rest) else { panic!("{rest:?}") };
+    assert!(stats.body.counter("broadcasts") >= 1, "{rest:?}");
+}
+
+fn parsed(lines: &[String]) -> Vec<Result<Record, psentry_records::Malformed>> {
+    lines.iter().map(|line| Record::parse(line)).collect()
+}
+
+/// Once a minute, too, which a unit test of the timer shows.
+#[test]
+fn counters_are_written_on_a_signal_and_at_the_end() {
+    let lab = Lab::new();
+    let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args([
+        "--tcp",
+        "2323",
+        "--udp",
+        "2323",
+        "--capture",
+        "4",
+        "--hold",
+        "600000",
+        "--max-held",
+        "1",
+        "--host",
+        "gate",
+    ]));
+    listening(&lab, 2323);
+    let _held = Program::start_fed(lab.scanner.command("nc").args(["-n", GUARD[0], "2323"]));
+    // The first one is held, and is a probe only at the end.
+    wait_until("it is held", || {
+        lab.guard.read(&["ss", "-Htn", "state", "established", "sport = :2323"]).lines().count() == 1
+            && lab.guard.read(&["ss", "-Hltn", "sport = :2323"]).contains(" 0 ")
+    });
+    lab.scanner.touch(GUARD[0], 2323);
+    probe_at(&mut listen, 2323);
+    lab.scanner.sh(&format!("echo hello | socat -t 0 - UDP4:{}:2323", GUARD[0]));
+    probe_at(&mut listen, 2323);
+    listen.signal(Signal::SIGUSR1);
+    let is_stats = |record: &Record| matches!(record, Record::Stats(_));
+    let counters = |record: &Record, names: &[&str]| {
+        let Record::Stats(stats) = record else { panic!("{record:?}") };
+        assert_eq!((stats.common.host.as_deref(), &*stats.body.stage), (Some("gate"), "listen"));
+        has_its_counters(stats);
+        names.iter().map(|name| stats.body.counter(name)).collect::<Vec<_>>()
+    };
+    let names = ["connections", "datagrams", "probes", "over_limit", "open"];
+    assert_eq!(counters(&listen.record("counters", is_stats), &names), [2, 1, 2, 1, 1]);
+    let (status, rest, errors) = listen.terminate();
+    assert!(status.success(), "{errors:?}");
+    let last = parsed(&rest).pop().unwrap().unwrap();
+    assert_eq!(counters(&last, &names), [2, 1, 3, 1, 0], "{rest:?}");
 }
 
 /// `READY=1` is sent when sockets are open, and `STOPPING=1` at the end.

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use psentry_records::Stats;
+
 use crate::lab::bin;
 
 const PROGRAMS: [&str; 5] =
@@ -40,6 +42,21 @@ fn flags_of_page(page: &str) -> BTreeSet<String> {
         .flat_map(|line| line.split_whitespace().filter(|word| word.starts_with('-')))
         .map(|word| format!("-{word}"))
         .collect()
+}
+
+/// The counters of a stage that psentry-records(5) lists, in its order: the list after "Of psentry-STAGE(8)".
+fn counters_of_page(stage: &str) -> Vec<String> {
+    let page = page("psentry-records.5");
+    let lines = page.lines().skip_while(|line| *line != ".Ss STATS");
+    let of_stage = lines.skip_while(|line| !line.starts_with(&format!(".Xr psentry-{stage} 8 "))).skip(1);
+    let of_stage = of_stage.take_while(|line| *line != ".El").filter_map(|line| line.strip_prefix(".It Ql "));
+    of_stage.flat_map(|names| names.split(" , ")).map(str::to_owned).collect()
+}
+
+/// That a record has the counters that psentry-records(5) promises, and no other.
+pub fn has_its_counters(stats: &Stats) {
+    let names: Vec<&str> = stats.body.counters.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, counters_of_page(&stats.body.stage), "{}", stats.body.stage);
 }
 
 #[test]

@@ -9,11 +9,12 @@
 //! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
 //! | `load.rs` | thousands of sources, and a flood |
+//! | `stats.rs` | its counters, and what it says of the machine's networks |
 //! | `other-nft` | a check by hand: the same with the nft of another Debian release |
 
 use std::process::Stdio;
 
-use psentry_records::{Probe, Record};
+use psentry_records::{Probe, Record, Stats};
 
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
@@ -24,6 +25,7 @@ mod life;
 mod load;
 mod mirage;
 mod quarantine;
+mod stats;
 
 /// Starts the trap on the guard; it stands when this returns.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {
@@ -34,7 +36,7 @@ fn trap(lab: &Lab, flags: &[&str]) -> Program {
 
 /// Whether the trap's table is in the kernel.
 fn stands(lab: &Lab) -> bool {
-    lab.guard.ok(&["nft", "list", "chain", "inet", "psentry_trap", "door"])
+    lab.guard.ok(&["nft", "list", "chain", "inet", "psentry_trap", "input"])
 }
 
 /// Whether anybody is in quarantine, IPv4 and IPv6.
@@ -48,8 +50,8 @@ fn release(lab: &Lab) {
     for set in [
         "quarantine4",
         "quarantine6",
-        "heard4",
-        "heard6",
+        "log_limit4",
+        "log_limit6",
         "strays4",
         "strays6",
         "stray_ports4",
@@ -76,15 +78,20 @@ fn probes(lines: &[String]) -> Vec<Probe> {
     lines.iter().filter_map(probe).collect()
 }
 
-/// A counter among the records of the type `stats`: the last word on it.
-fn counter(lines: &[String], part: &str, name: &str) -> u64 {
-    let of = |line: &String| -> Option<u64> {
-        let (_, counters) =
-            line.split_once("\"event_type\":\"stats\"")?.1.split_once(&format!("\"{part}\":{{"))?;
-        let (_, number) = counters.split_once(&format!("\"{name}\":"))?;
-        number.split([',', '}']).next()?.parse().ok()
+/// The records of the type `stats` among lines.
+fn stats(lines: &[String]) -> Vec<Stats> {
+    let stats = |line: &String| match Record::parse(line) {
+        Ok(Record::Stats(stats)) => Some(stats),
+        _ => None,
     };
-    lines.iter().rev().find_map(of).unwrap_or_else(|| panic!("no counter {part}.{name} in {lines:#?}"))
+    lines.iter().filter_map(stats).collect()
+}
+
+/// A counter in the last record of the type `stats`.
+fn counter(lines: &[String], name: &str) -> u64 {
+    let stats = stats(lines).pop().unwrap_or_else(|| panic!("no stats in {lines:#?}"));
+    let named = stats.body.counters.iter().find(|(counter, _)| counter == name);
+    named.unwrap_or_else(|| panic!("no counter {name} in {stats:#?}")).1
 }
 
 /// The trap has seen nothing at all.
@@ -92,9 +99,9 @@ fn unseen(mut trap: Program) {
     let (status, lines, errors) = trap.terminate();
     assert!(status.success(), "{errors:?}");
     assert!(probes(&lines).is_empty(), "{lines:#?}");
-    assert_eq!(counter(&lines, "kernel", "seen"), 0, "{lines:#?}");
-    assert_eq!(counter(&lines, "kernel", "quarantined"), 0);
-    assert_eq!(counter(&lines, "kernel", "refused"), 0);
+    assert_eq!(counter(&lines, "seen"), 0, "{lines:#?}");
+    assert_eq!(counter(&lines, "quarantined"), 0);
+    assert_eq!(counter(&lines, "refused"), 0);
 }
 
 /// Runs a program of Python's to its end, which must be a good one.

@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use psentry_packet::Packet;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(packet) = Packet::read(bytes) else { return };
-    let _ = (packet.kind(), packet.proto(), packet.odd_flags());
-    // Only what carries a TCP header bears a handwriting.
+    let Ok(packet) = Packet::parse(bytes) else { return };
+    let _ = (packet.kind(), packet.proto(), packet.unusual_flags());
+    // Only what carries a TCP header has a fingerprint.
     assert!(packet.signature().is_none() || packet.ports().is_some());
 });

@@ -60,7 +60,7 @@ fn firewall(lab: &Lab) -> String {
 /// A service on some host; it says hello and closes.
 fn service(host: &Host, port: u16) -> Program {
     let listen = format!("TCP6-LISTEN:{port},ipv6only=0,reuseaddr,fork");
-    let service = Program::start(host.command("socat").args([&listen, "SYSTEM:echo hello"]));
+    let service = host.sends(&listen, "/run/hello");
     wait_until("the service answers", || host.reaches("127.0.0.1", port));
     service
 }

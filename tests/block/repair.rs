@@ -49,12 +49,21 @@ fn left(guard: &Host, element: &str) -> u64 {
     left.trim().parse().unwrap_or_else(|_| panic!("{element} has no end: {left}"))
 }
 
-/// Has somebody do damage; how long after it all is whole again.
-fn damaged(guard: &Host, vandal: &str, whole: impl Fn() -> bool) -> Duration {
+/// After how long psentry-block looks around although nobody has told it anything.
+const NAP: Duration = Duration::from_secs(15);
+
+/// Has somebody do damage, and waits until all is whole again; how much of the processor's time that costs psentry-block
+/// and the programs that it runs. Of the clock's most belongs to others on a busy machine: by that it is only known that
+/// the damage was noticed at once, and not by chance.
+fn damaged(program: &Program, guard: &Host, vandal: &str, whole: impl Fn() -> bool) -> Duration {
+    let before = program.processor_time();
     guard.sh(vandal);
     let start = Instant::now();
     wait_until(&format!("all is back after {vandal}"), whole);
-    start.elapsed()
+    let (clock, took) = (start.elapsed(), program.processor_time() - before);
+    println!("{clock:>7.0?} by the clock");
+    assert!(clock < NAP, "{clock:?}: {vandal}");
+    took
 }
 
 #[test]
@@ -62,8 +71,9 @@ fn whatever_others_take_away_is_back_within_a_second() {
     let lab = Lab::new();
     let _service = lab.service(8088);
     let (mut program, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let before = Instant::now();
     block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32", "198.18.0.0/24", "2001:db8:7::/64"]);
-    let started = Instant::now();
+    let after = Instant::now();
     let guard = &lab.guard;
     let whole = || {
         let sets = [("v4_32", 2), ("v4_24", 1), ("v6_64", 1)];
@@ -84,13 +94,17 @@ fn whatever_others_take_away_is_back_within_a_second() {
              $(nft -a list chain inet psentry prerouting | sed -n 's/.*@v4_32 .*handle //p')",
         "nft add table inet psentry '{ flags dormant; }'",
     ] {
-        let took = damaged(guard, vandal, whole);
+        let took = damaged(&program, guard, vandal, whole);
         println!("{took:>7.0?} {vandal}");
         assert!(took < SECOND, "{took:?}: {vandal}");
         let said = program.complaint("put back");
         assert!(said.contains("'nft' (process "), "{said}");
-        let (gone, left) = (started.elapsed().as_secs(), left(guard, "203.0.113.7"));
-        assert!((598 - gone..=600 - gone).contains(&left), "{left} s left after {gone} s: {vandal}");
+        let (least, left, most) =
+            (after.elapsed().as_secs(), left(guard, "203.0.113.7"), before.elapsed().as_secs());
+        assert!(
+            (598 - most..=600 - least).contains(&left),
+            "{left} s left after {least} to {most} s: {vandal}"
+        );
     }
     assert!(lab.scanner.is_shut_out(GUARD[0], 8088));
     assert!(lab.innocent.reaches(GUARD[0], 8088));
@@ -102,7 +116,9 @@ fn a_thousand_and_ten_thousand_blocks_are_back_within_a_second() {
         let lab = Lab::new();
         let (mut program, stdin) = start(&lab, &["--backend", "nft"]);
         let _stdin = block_many(&mut program, stdin, many);
-        let took = damaged(&lab.guard, "nft flush ruleset", || count(&lab.guard, "v4_32") == many as usize);
+        let took = damaged(&program, &lab.guard, "nft flush ruleset", || {
+            count(&lab.guard, "v4_32") == many as usize
+        });
         let said = program.complaint("put back");
         println!("{took:>7.0?} {many} blocks; {said}");
         // A build without optimization spends its time on itself.
@@ -120,7 +136,7 @@ fn a_change_in_the_middle_of_a_repair_is_repaired_too() {
     let _stdin = block_many(&mut program, stdin, 1000);
     for pause in ["0", "0.02", "0.04", "0.06"] {
         let restart = format!("nft flush ruleset; sleep {pause}; {RULESET}");
-        let took = damaged(&lab.guard, &restart, || count(&lab.guard, "v4_32") == 1000);
+        let took = damaged(&program, &lab.guard, &restart, || count(&lab.guard, "v4_32") == 1000);
         println!("{took:>7.0?} two flushes, {pause} s apart");
         assert!(took < SECOND, "{took:?}: {pause}");
     }
@@ -138,11 +154,15 @@ fn its_own_changes_cause_no_repair() {
     }
     say(&mut stdin, Action::Unblock, "198.18.0.2/32", None);
     assert_eq!(result(&mut program, "198.18.0.2/32"), OutcomeResult::Released);
-    assert_eq!(result(&mut program, SCANNER), OutcomeResult::Expired);
+    // Both that last a second have ended, perhaps while something else was awaited.
+    let ended = |program: &Program| program.said().iter().filter(|line| line.contains("\"expired\"")).count();
+    while ended(&program) < 2 {
+        program.line("a block that ends", |_| true);
+    }
     // Others change what is theirs.
     lab.guard.sh("nft add table inet other; nft delete table inet other");
     // What ended is not put back.
-    let took = damaged(&lab.guard, "nft flush ruleset", || count(&lab.guard, "v4_32") == 2999);
+    let took = damaged(&program, &lab.guard, "nft flush ruleset", || count(&lab.guard, "v4_32") == 2999);
     println!("{took:>7.0?} 2999 blocks");
     assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113."));
     let (status, _, errors) = program.terminate();
@@ -159,7 +179,7 @@ fn no_block_becomes_longer_and_a_shorter_one_stays_shorter() {
     let (mut program, mut stdin) = start(&lab, &["--backend", "nft"]);
     block(&mut program, &mut stdin, &[SCANNER]);
     let old = "(echo flush ruleset; nft list ruleset | sed 's/timeout [^ ]* expires [^ ]*/timeout 2h expires 90m/') | nft -f -";
-    let took = damaged(&lab.guard, old, || left(&lab.guard, "203.0.113.7") <= 600);
+    let took = damaged(&program, &lab.guard, old, || left(&lab.guard, "203.0.113.7") <= 600);
     println!("{took:>7.0?} a saved ruleset");
     assert!(took < SECOND, "{took:?}");
     lab.guard.sh("nft 'delete element inet psentry v4_32 { 203.0.113.7 }; \

@@ -1,7 +1,16 @@
 //! One host of the lab: a process that holds a network namespace open until we let go of it.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Program;
 
 /// A network namespace, and the programs to run in it.
 pub struct Host {
@@ -13,9 +22,10 @@ pub struct Host {
 /// A host in a user namespace.
 const OWN_USERS: &[&str] = &["--user", "--net", "--mount", "--preserve-credentials"];
 
-/// What the holder does: a private /run (locks, nsswitch sockets), loopback, then nothing until its input ends.
-const HOLD: &str =
-    "mount -t tmpfs tmpfs /run 2>/dev/null; mkdir -p /run/psentry; ip link set lo up; echo ready; exec cat";
+/// What the holder does: a private /run (locks, nsswitch sockets) with what services send, loopback, then nothing until
+/// its input ends.
+const HOLD: &str = "mount -t tmpfs tmpfs /run 2>/dev/null; mkdir -p /run/psentry; echo hello > /run/hello
+    ip link set lo up; echo ready; exec cat";
 
 impl Host {
     /// A host in a user namespace of its own, with its own mounts.
@@ -89,6 +99,13 @@ impl Host {
         self.read(&["sh", "-ec", script])
     }
 
+    /// A service that sends a file to whoever connects, and closes; where it listens is an address of socat(1). Without
+    /// a process for each connection: socat 1.8 sends nothing if that has ended before socat looks at it.
+    pub fn sends(&self, listen: &str, file: &str) -> Program {
+        let file = format!("OPEN:{file},rdonly!!OPEN:/dev/null,wronly");
+        Program::start(self.command("socat").args([listen, &file]))
+    }
+
     /// Touches a decoy: it takes the connection and resets it at once, so how that looks from here is chance.
     pub fn touch(&self, address: &str, port: u16) {
         self.run(&["nc", "-z", "-n", "-w", "5", address, &port.to_string()]);
@@ -105,8 +122,32 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Ends what still runs on this host, such as the process that a service has for a connection which nobody closed.
+    /// What was started meanwhile is found by the next look.
+    fn end_all(&self) {
+        let network = |process: &Path| fs::read_link(process.join("ns/net")).ok();
+        let own = PathBuf::from(format!("/proc/{}", self.pid()));
+        let Some(here) = network(&own) else { return };
+        for _ in 0..100 {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+            let left: Vec<_> =
+                processes.filter(|p| *p != own && network(p).as_ref() == Some(&here)).collect();
+            for process in &left {
+                let number = process.file_name().and_then(|name| name.to_str()).and_then(|n| n.parse().ok());
+                let _ = number.map(|number| kill(Pid::from_raw(number), Signal::SIGKILL));
+            }
+            if left.is_empty() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
+        self.end_all();
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
     }

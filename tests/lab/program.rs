@@ -27,11 +27,20 @@ pub fn bin(name: &str) -> &'static str {
     }
 }
 
-/// Waits for a condition, or fails with its name.
+/// Lines of output without the `stats` records, which a stage writes whatever happens.
+pub fn without_stats(lines: &[String]) -> Vec<&str> {
+    let is_stats = |line: &String| matches!(Record::parse(line), Ok(Record::Stats(_)));
+    lines.iter().filter(|line| !is_stats(line)).map(String::as_str).collect()
+}
+
+/// Waits for a condition, or fails with its name. A look at it may itself take longer than it is waited for, and then
+/// says what was so before; so it is looked at once more when the time is over.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
+    let mut over = false;
     while !condition() {
-        assert!(start.elapsed() < WAIT, "waited in vain until {what}");
+        assert!(!over, "waited in vain until {what}");
+        over = start.elapsed() >= WAIT;
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -92,6 +101,23 @@ impl Program {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How much of the processor's time it has taken, with the programs that it ran and that have ended.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // After the name, which is in parentheses, and eleven more come four times, in hundredths of a second
+        // (proc_pid_stat(5); USER_HZ is 100 on all that Linux runs on).
+        let times = stat.rsplit_once(") ").unwrap().1.split(' ').skip(11).take(4);
+        Duration::from_millis(times.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
+    }
+
+    /// Waits until its main thread sleeps: it has nothing more to do.
+    pub fn waits(&self) {
+        let stat = format!("/proc/{0}/task/{0}/stat", self.pid());
+        // The state comes after the name, which is in parentheses (proc_pid_stat(5)).
+        let state = || std::fs::read_to_string(&stat).unwrap().rsplit_once(") ").unwrap().1.to_owned();
+        wait_until("it has nothing more to do", || state().starts_with('S'));
     }
 
     /// Waits for a line of its output.
@@ -192,7 +218,22 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let status = self.child.wait();
+        // A test that fails, say for want of a reader of what it writes, shows what became of its programs.
+        if thread::panicking() {
+            let rest = |lines: &Receiver<String>| -> Vec<String> {
+                std::iter::from_fn(|| lines.recv_timeout(Duration::from_millis(500)).ok()).collect()
+            };
+            let last = |lines: &[String]| lines[lines.len().saturating_sub(20)..].join("\n");
+            let status = status.map_or_else(|why| why.to_string(), |status| status.to_string());
+            let output = last(&self.output.as_ref().map(rest).unwrap_or_default());
+            let (said, errors) = (last(&self.said), last(&rest(&self.errors)));
+            eprintln!(
+                "{}: {status} (SIGKILL where it still ran).\nIt said, at the end:\n{said}\n\
+                 and to its output:\n{output}\nand to its errors:\n{errors}",
+                self.name
+            );
+        }
     }
 }
 

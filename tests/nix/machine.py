@@ -59,6 +59,7 @@ class Machine:
             self._link(f"{system}/{unit}", "/dev/null")
         self._write("/etc/machine-id", "")
         self._write("/etc/hostname", f"{self.name}\n")
+        self._write("/etc/greeting", "SSH-2.0-stand-in\n")
         self._write("/etc/systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n")
         for unit, text in (made["units"] | self._stand_ins()).items():
             self._write(f"{system}/{unit}", text)
@@ -78,7 +79,9 @@ class Machine:
         for port in self.made["ssh"]:
             # All that is asked of sshd here is whether it is reached.
             listen = f"TCP6-LISTEN:{port},ipv6only=0,reuseaddr,fork"
-            units[f"sshd-{port}.service"] = f"[Service]\nExecStart=socat {listen} SYSTEM:'echo SSH-2.0-stand-in'\n"
+            # From a file: socat 1.8 sends nothing if the process that it runs has ended before it looks at it.
+            greeting = "OPEN:/etc/greeting,rdonly!!OPEN:/dev/null,wronly"
+            units[f"sshd-{port}.service"] = f"[Service]\nExecStart=socat {listen} {greeting}\n"
         if self.made["nftables"]["enable"]:
             load = "nft -f /etc/nftables.conf"
             units["nftables.service"] = (

@@ -6,10 +6,11 @@ use std::io::{Read, Seek, Write};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use psentry_records::Record;
+use psentry_records::{Action, Common, OutcomeResult, Record, Timestamp, Verdict, VerdictBody, Writer};
 
 use super::stream::probe;
 use crate::lab::{Program, bin};
+use crate::surface::has_its_counters;
 
 /// The stages that read, each so that a probe makes it write.
 const STAGES: [(&str, &[&str]); 4] = [
@@ -133,4 +134,42 @@ fn a_paused_terminal_does_not_hold_up_the_guard() {
     feeder.join().unwrap();
     assert!(show.wait().unwrap().success());
     assert_eq!(passed, events);
+}
+
+/// Once a minute, too, which a unit test of the timer shows.
+#[test]
+fn the_blocker_writes_its_counters_on_a_signal() {
+    let flags = ["--backend", "dry-run", "--brake", "2/min", "--host", "gate"];
+    let mut block = Program::start_fed(Command::new(bin("psentry-block")).args(flags));
+    let mut input = block.stdin();
+    let (block_it, release) = (Action::Block, Action::Unblock);
+    let verdicts = [
+        (block_it, "192.0.2.7", OutcomeResult::Applied),
+        (block_it, "192.0.2.8", OutcomeResult::Applied),
+        (block_it, "192.0.2.9", OutcomeResult::Refused),
+        (block_it, "127.0.0.1", OutcomeResult::Refused),
+        (release, "192.0.2.7", OutcomeResult::Released),
+    ];
+    writeln!(input, "no record").unwrap();
+    for (action, scope, want) in verdicts {
+        let body = VerdictBody { duration: Some(3600), ..VerdictBody::new(action, scope.parse().unwrap()) };
+        let verdict = Verdict { common: Common::at(Timestamp::now()), body };
+        Writer::new(&mut input).write(&Record::Verdict(verdict)).unwrap();
+        let Record::Outcome(outcome) = block.record("an outcome", |_| true) else { panic!("no outcome") };
+        assert_eq!((outcome.body.scope.addr().to_string().as_str(), outcome.body.result), (scope, want));
+    }
+    block.signal(Signal::SIGUSR1);
+    let Record::Stats(stats) = block.record("counters", |_| true) else { panic!("no counters") };
+    assert_eq!((stats.common.host.as_deref(), &*stats.body.stage), (Some("gate"), "block"));
+    has_its_counters(&stats);
+    let counters: Vec<String> =
+        stats.body.counters.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    assert_eq!(
+        counters.join(", "),
+        "verdicts 5, skipped 1, applied 2, already 0, refused 2, failed 0, released 1, expired 0, guarded 1, braked 1, \
+         no_room 0, retries 0, repairs 0, blocks 1, waiting 0"
+    );
+    // At its end there are outcomes alone.
+    let (status, rest, errors) = block.terminate();
+    assert!(status.success() && rest.is_empty(), "{rest:?} {errors:?}");
 }

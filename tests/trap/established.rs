@@ -128,9 +128,8 @@ fn errors_of_a_narrower_path_arrive() {
             ip route add default via 10.9.0.1 advmss 1460
             ip -6 route add default via 2001:db8:9::1 advmss 1440");
     lab.guard.sh("ip route add 10.9.0.0/24 via 192.0.2.8; ip route add 2001:db8:9::/64 via 2001:db8:8::8");
-    let whole =
-        [&format!("TCP6-LISTEN:{SERVICE},ipv6only=0,reuseaddr,fork"), "SYSTEM:head -c 300000 /dev/zero"];
-    let _service = Program::start(lab.guard.command("socat").args(whole));
+    lab.guard.sh("truncate -s 300000 /run/zeros");
+    let _service = lab.guard.sends(&format!("TCP6-LISTEN:{SERVICE},ipv6only=0,reuseaddr,fork"), "/run/zeros");
     wait_until("the service answers", || lab.innocent.reaches(GUARD[0], SERVICE));
     let trap = trap(&lab, &[]);
     for (guard, address) in GUARD.into_iter().zip(["10.9.0.9", "2001:db8:9::9"]) {

@@ -183,8 +183,7 @@ fn a_service_on_one_address_is_no_trap_on_the_others() {
 #[test]
 fn a_published_port_is_nobodys_trap() {
     let lab = Lab::new();
-    let _behind =
-        Program::start(lab.scanner.command("socat").args(["TCP-LISTEN:80,fork", "SYSTEM:echo hello"]));
+    let _behind = lab.scanner.sends("TCP-LISTEN:80,fork", "/run/hello");
     lab.guard.sh(&format!(
         "echo 1 > /proc/sys/net/ipv4/ip_forward
          nft 'table ip nat {{ chain pre {{ type nat hook prerouting priority dstnat; tcp dport 8443 dnat to {}:80; }}; }}'",

@@ -12,15 +12,15 @@ use crate::lab::{GUARD, Lab, Program, bin, wait_until};
 const SERVICE: u16 = 8088;
 
 /// The process that reads packets.
-fn reader(trap: &Program) -> i32 {
+pub fn worker(trap: &Program) -> i32 {
     let of = |pid: u32| {
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         let command = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let is_it = |pid: &&str| command(pid).windows(8).any(|word| word == b"--reader");
+        let is_it = |pid: &&str| command(pid).windows(8).any(|word| word == b"--worker");
         children.split_whitespace().find(is_it).and_then(|pid| pid.parse().ok())
     };
     let mut found = None;
-    wait_until("the reader runs", || {
+    wait_until("the worker runs", || {
         found = of(trap.pid());
         found.is_some()
     });
@@ -51,10 +51,10 @@ fn what_a_killed_trap_left_the_next_one_takes_over() {
     let lab = Lab::new();
     let _service = lab.service(SERVICE);
     let mut first = trap(&lab, &[]);
-    let left = reader(&first);
+    let left = worker(&first);
     first.signal(Signal::SIGKILL);
     first.end();
-    wait_until("its reader has ended, too", || !std::path::Path::new(&format!("/proc/{left}")).exists());
+    wait_until("its worker has ended, too", || !std::path::Path::new(&format!("/proc/{left}")).exists());
     // Its rules go on shutting scanners out.
     lab.scanner.is_shut_out(GUARD[0], 9);
     assert!(stands(&lab) && lab.scanner.is_shut_out(GUARD[0], SERVICE));
@@ -78,15 +78,15 @@ fn rules_that_somebody_flushed_are_loaded_again() {
     assert!(stands(&lab));
 }
 
-/// The reader has no right left, and without it there is no trap.
+/// The worker has no privilege left, and without it there is no trap.
 #[test]
-fn the_reader_has_no_right_and_its_end_is_the_traps() {
+fn the_worker_has_no_privilege_and_its_end_is_the_traps() {
     let lab = Lab::new();
     let mut trap = trap(&lab, &[]);
-    let pid = reader(&trap);
+    let pid = worker(&trap);
     let status = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    wait_until("it has given up its rights", || status().contains("NoNewPrivs:\t1"));
-    wait_until("it has given up its capabilities", || {
+    wait_until("it has dropped its privileges", || status().contains("NoNewPrivs:\t1"));
+    wait_until("it has dropped its capabilities", || {
         ["CapInh", "CapPrm", "CapEff", "CapAmb"]
             .iter()
             .all(|set| status().contains(&format!("{set}:\t0000000000000000")))
@@ -124,7 +124,7 @@ fn what_is_missing_is_said() {
     let _first = trap(&lab, &[]);
     fails(&[trap_path], 69, "another program reads NFLOG group 7073");
     assert!(stands(&lab), "the second one leaves the first one's rules alone");
-    assert!(lab.guard.read(&[trap_path, "--print", "--icmp"]).contains("chain tell_icmp"));
+    assert!(lab.guard.read(&[trap_path, "--print", "--icmp"]).contains("chain log_icmp"));
 }
 
 /// A gateway that comes later is none of the trap's business from then on.
@@ -134,12 +134,12 @@ fn gateways_and_resolvers_are_followed() {
     let _service = lab.service(SERVICE);
     let _trap = trap(&lab, &[]);
     lab.guard.sh("ip route add default via 203.0.113.7");
-    let around = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "around4"]);
-    wait_until("the gateway is known", || around().contains("203.0.113.7"));
+    let known = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "infrastructure4"]);
+    wait_until("the gateway is known", || known().contains("203.0.113.7"));
     lab.scanner.run(&["nc", "-z", "-n", "-w", "1", GUARD[0], "9"]);
     assert!(lab.scanner.reaches(GUARD[0], SERVICE));
     lab.guard.sh("ip route del default");
-    wait_until("the gateway is forgotten", || !around().contains("203.0.113.7"));
+    wait_until("the gateway is forgotten", || !known().contains("203.0.113.7"));
     lab.scanner.is_shut_out(GUARD[0], 9);
     assert!(lab.scanner.is_shut_out(GUARD[0], SERVICE));
 }
@@ -149,13 +149,13 @@ fn gateways_and_resolvers_are_followed() {
 fn the_ports_of_our_own_clients_are_followed() {
     let lab = Lab::new();
     let _trap = trap(&lab, &[]);
-    let ephemeral = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "ephemeral"]);
-    assert!(ephemeral().contains("32768-60999"), "{}", ephemeral());
+    let known = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "client_ports"]);
+    assert!(known().contains("32768-60999"), "{}", known());
     lab.guard.sh("echo 20000 29999 > /proc/sys/net/ipv4/ip_local_port_range");
     // Any change of routes makes it look at once.
     lab.guard.sh("ip route add 203.0.113.128/25 via 203.0.113.7");
-    wait_until("the new range is known", || ephemeral().contains("20000-29999"));
-    assert!(!ephemeral().contains("32768"), "{}", ephemeral());
+    wait_until("the new range is known", || known().contains("20000-29999"));
+    assert!(!known().contains("32768"), "{}", known());
     let datagram = |port: &str| {
         lab.scanner.read(&["nmap", "-n", "-Pn", "-sU", "--max-retries", "0", "-p", port, GUARD[0]]);
     };

@@ -94,8 +94,7 @@ fn a_connection_that_stands_stays_and_so_does_a_neighbour() {
     writeln!(input, "after").unwrap();
     session.line("the echo", |line| line == "after");
     // Nor do its own connections to the scanner need leave.
-    let _theirs =
-        Program::start(lab.scanner.command("socat").args(["TCP-LISTEN:9000,fork", "SYSTEM:echo hi"]));
+    let _theirs = lab.scanner.sends("TCP-LISTEN:9000,fork", "/run/hello");
     wait_until("the guard reaches the scanner", || lab.guard.reaches(SCANNER[0], 9000));
 }
 

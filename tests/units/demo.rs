@@ -41,8 +41,11 @@ fn the_demo_shows_the_scan_and_the_block() {
 /// network to fetch anything from.
 fn try_on_guard(lab: &Lab, flags: &str, ssh: &str) -> Program {
     let root = env!("CARGO_MANIFEST_DIR");
-    let built =
-        Command::new("cargo").args(["build", "--profile", "try", "--locked"]).current_dir(root).status().unwrap();
+    let built = Command::new("cargo")
+        .args(["build", "--profile", "try", "--locked"])
+        .current_dir(root)
+        .status()
+        .unwrap();
     assert!(built.success());
     Program::start(
         lab.guard

@@ -16,7 +16,7 @@ pub(crate) mod surroundings;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use psentry_linux::Surroundings;
+use psentry_linux::HostAddresses;
 use psentry_records::Prefix;
 
 /// The widest prefix that may be blocked: a sixteenth of a percent more, and it is half a continent.
@@ -40,7 +40,7 @@ const SPECIAL: [(&str, &str); 9] = [
 
 /// Why `scope` must not be blocked, as a sentence; `None`: it may.
 #[must_use]
-pub fn refusal(scope: Prefix, around: &Surroundings) -> Option<String> {
+pub fn refusal(scope: Prefix, around: &HostAddresses) -> Option<String> {
     let widest = if scope.is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
     if scope.len() < widest {
         return Some(format!("{scope} is wider than /{widest}, which is more than one verdict may block"));
@@ -76,8 +76,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn around() -> Surroundings {
-        Surroundings {
+    fn around() -> HostAddresses {
+        HostAddresses {
             own: ["192.0.2.1", "2001:db8::1"].map(|a| a.parse().unwrap()).to_vec(),
             broadcasts: vec!["192.0.2.255".parse().unwrap()],
             gateways: ["198.51.100.1", "2001:db8:ffff::1"].map(|a| a.parse().unwrap()).to_vec(),

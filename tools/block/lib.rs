@@ -8,7 +8,7 @@
 //! | `ledger.rs`, `ports.rs` | decisions, without I/O: what is wanted; blocks of single ports |
 //! | `guard.rs`, `guard/` | who is never blocked, and who not yet: what of this machine tells it, who is logged in |
 //! | `worker.rs`, `worker/` | the thread of a backend: what is due, what is repaired, what came of it |
-//! | `inbox.rs`, `report.rs` | what waits for that thread, what it says |
+//! | `inbox.rs`, `report.rs`, `counters.rs` | what waits for that thread, what it says, what is counted |
 //! | `memory.rs`, `memory/` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backend/` | what a backend is, and what a block |
 //! | `backends/`, `note.rs`, `lock.rs` | each of them; what several of them need |
@@ -24,6 +24,7 @@ pub mod backend;
 pub mod backends;
 pub mod cli;
 mod control;
+mod counters;
 mod effort;
 mod error;
 pub mod extent;

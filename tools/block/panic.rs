@@ -6,13 +6,13 @@
 //! while sees by it that there was a panic, and undoes it. It goes with the next boot.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use psentry_records::Timestamp;
-use psentry_stage::printable;
+use psentry_stage::{printable, replace_file};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::told;
@@ -177,16 +177,11 @@ fn write(file: &Path, text: &[u8]) -> Result<(), Error> {
     let wrong = |why| Error::file(file, "write it")(why);
     let Some(directory) = file.parent() else { return Ok(()) };
     make_directory(directory)?;
-    let mut new = tempfile::NamedTempFile::new_in(directory).map_err(wrong)?;
-    like_its_directory(new.as_file(), directory);
-    let written = new
-        .write_all(text)
-        .and_then(|()| new.as_file().set_permissions(fs::Permissions::from_mode(0o644)))
-        .and_then(|()| new.as_file().sync_all());
-    written.map_err(wrong)?;
-    new.persist(file).map_err(|error| wrong(error.error))?;
-    let directory = fs::File::open(directory).and_then(|directory| directory.sync_all());
-    directory.map_err(wrong)
+    let written = replace_file(file, text, |new| {
+        like_its_directory(new, directory);
+        new.set_permissions(fs::Permissions::from_mode(0o644))
+    });
+    written.map_err(wrong)
 }
 
 fn is_there(file: &Path) -> bool {

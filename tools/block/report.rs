@@ -10,12 +10,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use psentry_records::{
-    Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp, Verdict,
+    Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Stats, Timestamp, Verdict,
 };
 use psentry_stage::{Complaints, Output, Patience};
 
 use crate::backend::Block;
 use crate::control::{Answer, Answers};
+use crate::counters::Counters;
 use crate::error::Error;
 
 /// How many verdicts of the control socket are waited for at most: more than are asked at once.
@@ -26,6 +27,8 @@ pub(crate) struct Reporter {
     output: Mutex<Output>,
     complaints: Mutex<Complaints>,
     host: Option<String>,
+    /// What is counted, by every thread.
+    pub(crate) counters: Counters,
     /// Why nothing can be written any more.
     broken: OnceLock<Arc<io::Error>>,
     /// Readable from the moment the program is asked to stop, or stops for a reason of its own: then nobody waits for
@@ -56,6 +59,7 @@ impl Reporter {
             output: Mutex::new(output),
             complaints: Mutex::new(Complaints::new("psentry-block")),
             host,
+            counters: Counters::default(),
             broken: OnceLock::new(),
             stop,
             _stopped: stopped,
@@ -70,6 +74,7 @@ impl Reporter {
     pub(crate) fn outcome(&self, common: Option<&Common>, body: OutcomeBody) {
         #[cfg(test)]
         lock(&self.told).push(body.clone());
+        self.counters.outcome(body.result);
         let now = Timestamp::now();
         let mut common = common.cloned().unwrap_or_else(|| Common::at(now));
         let (decided, scope) = (common.timestamp, body.scope);
@@ -104,6 +109,14 @@ impl Reporter {
         }
     }
 
+    /// Writes the counters; `blocks` are wanted now, and `waiting` changes wait for a backend.
+    pub(crate) fn stats(&self, blocks: usize, waiting: usize) {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
+        let record = Record::Stats(Stats { common, body: self.counters.body(count(blocks), count(waiting)) });
+        self.put(|output| output.write_unless(self.stop.0.as_fd(), &record));
+    }
+
     /// Passes on a line as it was read.
     pub(crate) fn pass(&self, line: &[u8]) {
         self.put(|output| output.pass(Patience::Until(self.stop.0.as_fd()), line));
@@ -132,6 +145,7 @@ impl Reporter {
 
     /// Complains about a line of the input.
     pub(crate) fn skipped(&self, line: u64, malformed: &psentry_records::Malformed) {
+        self.counters.skipped.add();
         lock(&self.complaints).skipped(line, malformed);
     }
 

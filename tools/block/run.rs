@@ -7,6 +7,7 @@
 //! | `start.rs`, `ready.rs` | how it starts; when it is ready |
 //! | `deciding.rs` | what becomes of a verdict |
 //! | `brake.rs`, `braking.rs` | how many new blocks are too many; what is said of that |
+//! | `stats.rs` | when counters are written |
 
 pub(crate) mod brake;
 mod braking;
@@ -14,13 +15,14 @@ mod deciding;
 pub(crate) mod ready;
 pub(crate) mod room;
 pub(crate) mod start;
+mod stats;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use psentry_records::Record;
-use psentry_stage::{Intake, Next, Patience, host_name};
+use psentry_stage::{Intake, Next, Patience, StatsTimer, host_name};
 
 use crate::cli::{Command, Flags};
 use crate::control::Control;
@@ -95,6 +97,8 @@ pub(crate) struct Stage {
     pub(crate) panic: Panic,
     /// The last panic when the verdict came that is dealt with, or at the start.
     pub(crate) mark: Mark,
+    /// When the next counters are due.
+    pub(crate) stats: StatsTimer,
 }
 
 /// A worker, as the main loop sees it.
@@ -115,6 +119,7 @@ impl Stage {
         if ended {
             self.finish(Finish::Ended);
             while self.reporter.broken().is_none() && self.workers.iter().any(|w| !w.thread.is_finished()) {
+                self.write_stats();
                 match self.intake.linger(Some(LOOK)) {
                     Ok(Next::Nothing) => self.attend(true),
                     Ok(Next::ReaderGone) => self.reporter.reader_gone(),
@@ -145,7 +150,12 @@ impl Stage {
         loop {
             self.hold_up();
             self.attend(false);
-            let next = self.intake.next(patience).map_err(|why| Error::Input(Arc::new(why)))?;
+            self.write_stats();
+            let due = self.stats.next().saturating_duration_since(Instant::now());
+            let next = self
+                .intake
+                .next(Some(patience.map_or(due, |patience: Duration| patience.min(due))))
+                .map_err(|why| Error::Input(Arc::new(why)))?;
             if let Some(error) = self.reporter.broken() {
                 return Err(error);
             }
@@ -184,6 +194,7 @@ impl Stage {
         let ahead = |workers: &[Hired]| workers.iter().map(|w| w.inbox.len()).min().unwrap_or(0);
         while ahead(&self.workers) >= AHEAD && self.reporter.broken().is_none() {
             self.attend(true);
+            self.write_stats();
             match self.intake.linger(Some(BREATH)) {
                 Ok(Next::Nothing) => {}
                 Ok(Next::ReaderGone) => self.reporter.reader_gone(),

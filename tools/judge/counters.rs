@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 pub struct Counters {
     /// Records read, of any type.
     pub records: u64,
-    /// Probes among them.
+    /// Probes among `records`.
     pub probes: u64,
     /// Lines that were no record.
     pub skipped: u64,
-    /// Probes of ignored sources.
+    /// Probes of sources that the policy ignores.
     pub ignored: u64,
     /// Probes that count nothing: a rule says so, or they may be answers.
     pub uncounted: u64,
-    /// Probes that came late.
+    /// Probes and vouches that are older than the stream.
     pub late: u64,
     /// Jumps of the stream's time.
     pub jumps: u64,
-    /// Vouchers taken.
+    /// Vouches read, also those that had ended.
     pub vouches: u64,
-    /// `block` verdicts.
+    /// `block` verdicts, of sources and of prefixes.
     pub blocks: u64,
-    /// `watch` verdicts.
+    /// `watch` verdicts, also those of the brake.
     pub watches: u64,
-    /// `unblock` verdicts.
+    /// `unblock` verdicts, each by a voucher.
     pub unblocks: u64,
     /// Blocks that a voucher turned down.
     pub vouched: u64,
@@ -38,7 +38,7 @@ pub struct Counters {
 
 impl Counters {
     /// Whether they can be counted on: what a file says may be anything.
-    pub(crate) fn sane(&self) -> bool {
+    pub(crate) fn are_plausible(&self) -> bool {
         self.named().iter().all(|&(_, _, value)| value <= u64::MAX / 2)
     }
 

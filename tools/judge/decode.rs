@@ -7,25 +7,25 @@ use std::str::FromStr;
 
 use psentry_records::{Kind, Malformed, Proto, Record, Timestamp};
 
-use crate::sighting::{Sighting, sees_closed_ports, tag};
+use crate::observation::{Observation, address_hash, reports_closed_ports};
 
-/// What a line holds.
+/// What a line holds, read no further than the judge needs.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Heard {
+pub enum Decoded {
     /// A probe in psentry's own form; its texts are still in the line.
-    Sighting(Sighting),
-    /// Anything else.
+    Probe(Observation),
+    /// A record of another type, or a probe in another form.
     Record(Box<Record>),
 }
 
-/// Reads one line.
+/// Reads one line, without its newline.
 ///
 /// # Errors
-/// Those of [`Record::parse`].
-pub fn hear(line: &str) -> Result<Heard, Malformed> {
-    match quick(line) {
-        Some(sighting) => Ok(Heard::Sighting(sighting)),
-        None => Record::parse(line).map(|record| Heard::Record(Box::new(record))),
+/// Those of [`Record::parse`]: the line is no record.
+pub fn decode(line: &str) -> Result<Decoded, Malformed> {
+    match fast(line) {
+        Some(seen) => Ok(Decoded::Probe(seen)),
+        None => Record::parse(line).map(|record| Decoded::Record(Box::new(record))),
     }
 }
 
@@ -72,10 +72,10 @@ impl<'a> Cursor<'a> {
 }
 
 /// A probe as psentry writes it; `None`: read it the long way.
-fn quick(line: &str) -> Option<Sighting> {
+fn fast(line: &str) -> Option<Observation> {
     let mut rest = Cursor(line);
     rest.need(r#"{"timestamp":""#)?;
-    let at = moment(rest.plain()?)?;
+    let at = timestamp(rest.plain()?)?;
     rest.need(r#","event_type":"probe""#)?;
     if rest.eat(r#","host":""#) {
         rest.plain()?;
@@ -92,7 +92,7 @@ fn quick(line: &str) -> Option<Sighting> {
     rest.need(r#","probe":{"#)?;
     let mut closed = false;
     if rest.eat(r#""sensor":""#) {
-        closed = sees_closed_ports(rest.plain()?);
+        closed = reports_closed_ports(rest.plain()?);
         rest.need(",")?;
     }
     rest.need(r#""kind":""#)?;
@@ -108,13 +108,13 @@ fn quick(line: &str) -> Option<Sighting> {
     if rest.eat(r#","payload":""#) {
         rest.plain()?;
     }
-    // What stands behind the record may be blanks.
+    // Only blanks may follow the record.
     (rest.eat("}}") && rest.0.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))).then_some(
-        Sighting {
+        Observation {
             at,
             src,
             src_port,
-            dest: tag(dest),
+            dest: address_hash(dest),
             port,
             proto,
             kind,
@@ -150,7 +150,7 @@ fn kind(name: &str) -> Option<Kind> {
 }
 
 /// A moment as psentry writes it: `2026-11-22T15:04:05.000000Z`.
-fn moment(text: &str) -> Option<Timestamp> {
+fn timestamp(text: &str) -> Option<Timestamp> {
     let bytes: &[u8; 27] = text.as_bytes().try_into().ok()?;
     let [
         y1,
@@ -190,7 +190,7 @@ fn moment(text: &str) -> Option<Timestamp> {
     // Days beyond the 28th, and leap seconds, take a calendar.
     let easy = (1970..=9998).contains(&year) && (1..=12).contains(&month) && (1..=28).contains(&day);
     if !easy || hour > 23 || minute > 59 || second > 59 {
-        return long(text);
+        return calendar_timestamp(text);
     }
     // Days since 1970 of a date of the Gregorian calendar (H. Hinnant, chrono-compatible low-level date algorithms).
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -200,7 +200,7 @@ fn moment(text: &str) -> Option<Timestamp> {
     Timestamp::from_micros((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micros)
 }
 
-fn long(text: &str) -> Option<Timestamp> {
+fn calendar_timestamp(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 

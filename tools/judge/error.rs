@@ -3,28 +3,24 @@
 use std::io;
 use std::path::PathBuf;
 
-use psentry_records::IgnoreError;
 use psentry_stage::{Exit, Failure};
 
-use crate::PolicyError;
+use crate::policy::PolicyError;
 
-/// Why psentry-judge ends.
+/// Why psentry-judge ends with another exit code than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// A list of whom to ignore is unreadable or wrong.
-    #[error("--ignore: {0}")]
-    Ignore(#[from] IgnoreError),
-    /// `--policy FILE` is unreadable or wrong.
-    #[error("--policy: {0}")]
-    Policy(#[source] PolicyError),
+    /// `--policy FILE` or a list of whom to ignore is unreadable or wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The folder of `--state` cannot be used.
     #[error("--state: {what} {}: {source}", path.display())]
     State {
-        /// What failed.
+        /// What failed, to begin the sentence.
         what: &'static str,
-        /// With which file.
+        /// The file or folder it failed with.
         path: PathBuf,
-        /// Why.
+        /// What the system says.
         source: io::Error,
     },
     /// Another judge has that folder.
@@ -33,15 +29,15 @@ pub enum JudgeError {
     /// `--records FILE` cannot be read.
     #[error("--records: cannot read {}: {source}", path.display())]
     Records {
-        /// Which file.
+        /// The file, as the flag names it.
         path: PathBuf,
-        /// Why.
+        /// What the system says, or the decompressor.
         source: io::Error,
     },
-    /// Nothing to read from.
+    /// Standard input is closed or fails.
     #[error("cannot read standard input: {0}")]
     Input(#[source] io::Error),
-    /// Nobody to tell.
+    /// Standard output is closed or fails; its reader may have ended.
     #[error("cannot write verdicts to standard output: {0}; is its reader gone?")]
     Output(#[source] io::Error),
     /// The system has no descriptor left.
@@ -52,12 +48,11 @@ pub enum JudgeError {
 impl Failure for JudgeError {
     fn exit(&self) -> Exit {
         match self {
-            JudgeError::Ignore(_) | JudgeError::Policy(_) => Exit::Config,
+            JudgeError::Policy(_) | JudgeError::Locked(_) => Exit::Config,
             JudgeError::State { .. }
             | JudgeError::Records { .. }
             | JudgeError::Input(_)
             | JudgeError::Output(_) => Exit::Io,
-            JudgeError::Locked(_) => Exit::Config,
             JudgeError::Signals(_) => Exit::Os,
         }
     }

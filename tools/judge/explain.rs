@@ -1,6 +1,6 @@
 //! `psentry-judge explain`: what was held against an address, probe by probe, and whether it would be blocked now.
 
-mod recall;
+mod saved_state;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
@@ -11,26 +11,26 @@ use psentry_stage::printable;
 use serde::Serialize;
 use serde_json::json;
 
-use self::recall::{Recalled, recall};
-use crate::evidence::Tally;
+use self::saved_state::SavedSource;
 use crate::rules::rounded;
+use crate::tally::Tally;
 use crate::{JudgeError, Policy, PolicyFlags, State, input, step};
 
-/// One line of the story.
+/// One record about the address.
 #[derive(Serialize)]
 struct Line {
     timestamp: Timestamp,
     what: String,
-    /// What the evidence weighs after it, and the handshakes alone.
+    /// What all evidence weighs with this record; `proven`: what the handshakes alone do.
     score: f64,
     proven: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<String>,
 }
 
-/// How it ends.
+/// Where the address is after the last record.
 #[derive(Serialize)]
-struct Ending {
+struct Summary {
     scope: Prefix,
     ignored: bool,
     blocked: bool,
@@ -44,10 +44,10 @@ struct Ending {
     undo: Option<String>,
 }
 
-/// Tells it on standard output.
+/// Prints it on standard output: a table on a terminal, else JSON.
 ///
 /// # Errors
-/// A policy or a file that cannot be read, or nobody to tell.
+/// A policy or a file that cannot be read, or an output that cannot be written.
 pub(crate) fn run(
     address: IpAddr,
     files: &[PathBuf],
@@ -56,18 +56,18 @@ pub(crate) fn run(
 ) -> Result<(), JudgeError> {
     let policy = Policy::from_flags(flags)?;
     let address = canonical(address);
-    let recalled = folder.map(|folder| recall(folder, &policy, policy.scope(address))).transpose()?;
+    let saved = folder.map(|folder| SavedSource::read(folder, &policy, policy.scope(address))).transpose()?;
     let mut state = State::new(policy.max_sources);
     let mut lines = Vec::new();
-    let mut blocks: Vec<Verdict> = Vec::new();
+    let mut on_address: Vec<Verdict> = Vec::new();
     let mut take = |record: &Record| {
         let mut verdicts = Vec::new();
         step(&mut state, &policy, record, &mut verdicts);
-        let said: Vec<Verdict> =
+        let hits: Vec<Verdict> =
             verdicts.into_iter().filter(|verdict| verdict.body.scope.contains(address)).collect();
-        let Some((at, what)) = said_of(record, &policy, address) else {
+        let Some((at, what)) = describe(record, &policy, address) else {
             // Somebody else's probe may have had its prefix blocked.
-            for verdict in said {
+            for verdict in hits {
                 lines.push(line(
                     &state,
                     &policy,
@@ -76,42 +76,42 @@ pub(crate) fn run(
                     String::new(),
                     &[&verdict],
                 ));
-                blocks.push(verdict);
+                on_address.push(verdict);
             }
             return;
         };
-        lines.push(line(&state, &policy, address, at, what, &said.iter().collect::<Vec<_>>()));
-        blocks.extend(said);
+        lines.push(line(&state, &policy, address, at, what, &hits.iter().collect::<Vec<_>>()));
+        on_address.extend(hits);
     };
-    if files.is_empty() && recalled.is_some() {
+    if files.is_empty() && saved.is_some() {
         // Only what is remembered is asked for.
     } else if files.is_empty() {
         input::records_of(io::stdin().lock(), &mut take).map_err(JudgeError::Input)?;
     } else {
         input::each_record(files, &mut take)?;
     }
-    let ending = ending(&state, &policy, address, &blocks);
-    let judged = recalled.is_none() || !files.is_empty();
-    tell(judged.then_some((&lines[..], &ending)), recalled.as_ref()).map_err(JudgeError::Output)
+    let summary = summarize(&state, &policy, address, &on_address);
+    let judged = saved.is_none() || !files.is_empty();
+    print(judged.then_some((&lines[..], &summary)), saved.as_ref()).map_err(JudgeError::Output)
 }
 
-fn tell(judged: Option<(&[Line], &Ending)>, recalled: Option<&Recalled>) -> io::Result<()> {
+fn print(judged: Option<(&[Line], &Summary)>, saved: Option<&SavedSource>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     match judged {
-        Some((lines, ending)) if terminal => table(&mut out, lines, ending)?,
-        Some((lines, ending)) => json(&mut out, lines, ending)?,
+        Some((lines, summary)) if terminal => table(&mut out, lines, summary)?,
+        Some((lines, summary)) => json(&mut out, lines, summary)?,
         None => {}
     }
-    match recalled {
-        Some(recalled) if terminal => recalled.table(&mut out),
-        Some(recalled) => writeln!(out, "{}", json!({ "remembered": recalled })),
+    match saved {
+        Some(saved) if terminal => saved.table(&mut out),
+        Some(saved) => writeln!(out, "{}", json!({ "remembered": saved })),
         None => Ok(()),
     }
 }
 
 /// What a record says of that address, or of its group.
-fn said_of(record: &Record, policy: &Policy, address: IpAddr) -> Option<(Timestamp, String)> {
+fn describe(record: &Record, policy: &Policy, address: IpAddr) -> Option<(Timestamp, String)> {
     let scope = policy.scope(address);
     match record {
         Record::Probe(probe) if policy.scope(probe.common.src_ip?) == scope => {
@@ -152,20 +152,21 @@ fn line(
     Line { timestamp, what, score: rounded(tally.all.score), proven: rounded(tally.proven.score), verdict }
 }
 
-fn ending(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict]) -> Ending {
+fn summarize(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict]) -> Summary {
     let scope = policy.scope(address);
     let now = state.clock.now();
-    let stands = |verdict: &&Verdict| now.is_some_and(|now| verdict.until().is_none_or(|until| until > now));
-    // To let in an address does not end the block of a prefix around it.
+    let in_force =
+        |verdict: &&Verdict| now.is_some_and(|now| verdict.until().is_none_or(|until| until > now));
+    // The release of an address does not end the block of a prefix around it.
     let ended = |(at, verdict): (usize, &Verdict)| {
         let scope = verdict.body.scope;
         let ends = |later: &&Verdict| later.body.action == Action::Unblock && later.body.scope == scope;
         verdicts.iter().skip(at).find(ends).is_some()
     };
     let blocks = verdicts.iter().enumerate().filter(|(_, verdict)| verdict.body.action == Action::Block);
-    let blocked = blocks.filter(|&block| !ended(block)).map(|(_, verdict)| verdict).rfind(stands);
+    let blocked = blocks.filter(|&block| !ended(block)).map(|(_, verdict)| verdict).rfind(in_force);
     let source = state.sources.peek(scope);
-    let vouched = now.and_then(|now| state.vouchers.of(scope, now));
+    let vouched = now.and_then(|now| state.vouchers.active(scope, now));
     let ignored = policy.ignore.holds(address);
     let answer = match (blocked, source) {
         _ if ignored => "It is ignored, and never judged.".to_owned(),
@@ -182,7 +183,7 @@ fn ending(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict])
         (None, Some(_)) => "It is not blocked: the evidence is not enough.".to_owned(),
         (None, None) => "It is not blocked: nothing is held against it.".to_owned(),
     };
-    Ending {
+    Summary {
         scope,
         ignored,
         blocked: blocked.is_some() && !ignored,
@@ -194,14 +195,14 @@ fn ending(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict])
     }
 }
 
-fn json(out: &mut impl Write, lines: &[Line], ending: &Ending) -> io::Result<()> {
+fn json(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<()> {
     for line in lines {
         writeln!(out, "{}", json!({ "probe": line }))?;
     }
-    writeln!(out, "{}", json!({ "now": ending }))
+    writeln!(out, "{}", json!({ "now": summary }))
 }
 
-fn table(out: &mut impl Write, lines: &[Line], ending: &Ending) -> io::Result<()> {
+fn table(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<()> {
     writeln!(out, "{:<27}  {:>8}  {:>8}  what", "when", "score", "proven")?;
     for line in lines {
         let what = printable(&line.what);
@@ -216,16 +217,16 @@ fn table(out: &mut impl Write, lines: &[Line], ending: &Ending) -> io::Result<()
             writeln!(out, "  -> {}", printable(verdict))?;
         }
     }
-    writeln!(out, "\n{}: {}", ending.scope, ending.answer)?;
-    match ending.offences {
+    writeln!(out, "\n{}: {}", summary.scope, summary.answer)?;
+    match summary.offences {
         0 => {}
         1 => writeln!(out, "It was convicted by handshakes once.")?,
         times => writeln!(out, "It was convicted by handshakes {times} times.")?,
     }
-    if let Some(until) = ending.vouched_until {
+    if let Some(until) = summary.vouched_until {
         writeln!(out, "Somebody logged in from there; that counts until {until}.")?;
     }
-    if let Some(undo) = &ending.undo {
+    if let Some(undo) = &summary.undo {
         writeln!(out, "To let it in again: {undo}")?;
     }
     Ok(())

@@ -7,18 +7,22 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `step.rs`, `step/` | from a record to verdicts: the whole decision in one place |
-//! | `sentence.rs` | how dangerous, for how long, and why: what a verdict says |
-//! | `evidence/` | what a touch is evidence of, and what it adds up to |
-//! | `rules/` | what convicts; to add a rule, add a file and name it in `policy/mod.rs` |
-//! | `guard/` | what stands between a conviction and a block: the clock, vouchers, the brake; and sweeps |
+//! | `penalty.rs`, `wording.rs` | how dangerous and for how long; and why, in sentences |
+//! | `tally.rs` | the evidence against one source, added up |
+//! | `evidence/` | what a touch is evidence of, and the sums that rules see |
+//! | `rules/` | what convicts; to add a rule, add a file and name it in `policy/compile.rs` |
+//! | `guard/` | what is between a conviction and a block: the clock, vouchers, the brake; and sweeps |
 //! | `memory/` | what is known of sources, bounded |
 //! | `state.rs`, `counters.rs` | all that is remembered |
 //! | `policy/` | the administrator's dials, and every default |
+//! | `limits.rs` | bounds on which several of these have to agree |
 //! | `journal/` | the memory on disk |
-//! | `sighting.rs`, `decode.rs` | what the judge needs of a probe, and how it is read fast |
+//! | `observation.rs`, `decode.rs` | what the judge needs of a probe, and how it is read fast |
 //! | `run.rs`, `reload.rs`, `stats.rs` | standard input to standard output; what changes under it; what it counts |
-//! | `explain.rs`, `replay.rs`, `input.rs` | looking back at files of records |
+//! | `explain.rs`, `explain/`, `replay.rs`, `input.rs` | questions about files of records, and about the memory on disk |
 //! | `cli.rs`, `error.rs` | flags, what can go wrong |
+//!
+//! Imports go one way: `evidence` and `rules` know no policy, `policy` no source, `memory` and `guard` no decision.
 
 mod cli;
 mod counters;
@@ -29,25 +33,28 @@ mod explain;
 pub mod guard;
 mod input;
 pub mod journal;
+mod limits;
 pub mod memory;
+mod observation;
+mod penalty;
 pub mod policy;
 mod reload;
 mod replay;
 mod rules;
 mod run;
-mod sentence;
-mod sighting;
 mod state;
 pub mod stats;
 mod step;
+mod tally;
+mod wording;
 
-pub use cli::{Command, Flags, PolicyFlags};
+pub use cli::{Command, Flags};
 pub use counters::Counters;
-pub use decode::{Heard, hear};
+pub use decode::{Decoded, decode};
 pub use error::JudgeError;
-pub use policy::{Policy, PolicyError};
-pub use rules::{Rule, Sequential, SlowScan, Trigger, Weight};
+pub use observation::Observation;
+pub use policy::{Policy, PolicyError, PolicyFlags};
+pub use rules::{Evaluation, Rule, Sequential, SlowScan, Trigger};
 pub use run::run;
-pub use sighting::Sighting;
 pub use state::State;
-pub use step::{complete, step, step_sighting};
+pub use step::{complete, step, step_observation};

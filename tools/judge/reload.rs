@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use crate::{JudgeError, Policy, PolicyFlags};
 
-/// What tells one content of a file from another: where every file has the same time, as in Nix's store, another file
+/// What differs between two contents of a file, without reading it: where every file has the same time, as in Nix's store, another file
 /// in its place is another inode.
 type Stamp = Option<(SystemTime, u64, u64, u64)>;
 
 /// The files that a policy came from, as they were when they were last read.
-pub(crate) struct Watched {
+pub(crate) struct WatchedFiles {
     files: Vec<(PathBuf, Stamp)>,
 }
 
@@ -21,23 +21,23 @@ fn stamp(path: &PathBuf) -> Stamp {
     Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
 }
 
-impl Watched {
-    /// Of the policy that the flags describe, and that policy.
+impl WatchedFiles {
+    /// Reads the policy that the flags describe, and watches its files.
     ///
     /// # Errors
     /// It cannot be used.
     pub(crate) fn start(flags: &PolicyFlags) -> Result<(Self, Policy), JudgeError> {
-        let mut watched = Watched { files: Vec::new() };
+        let mut watched = WatchedFiles { files: Vec::new() };
         let policy = watched.read(flags)?;
         Ok((watched, policy))
     }
 
-    /// Whether there are any.
+    /// Whether the policy comes from any file.
     pub(crate) fn any(&self) -> bool {
         !self.files.is_empty()
     }
 
-    /// Whether any of them has changed since it was last looked at.
+    /// Whether any of them has changed since the last call.
     pub(crate) fn changed(&mut self) -> bool {
         let mut changed = false;
         for (path, before) in &mut self.files {
@@ -55,13 +55,13 @@ impl Watched {
         }
     }
 
-    /// Reads the policy again.
+    /// Reads the policy again, and watches the files that it names now.
     ///
     /// # Errors
     /// The new one cannot be used; the old one is to stay.
     pub(crate) fn read(&mut self, flags: &PolicyFlags) -> Result<Policy, JudgeError> {
-        // Watched from before they are read: also those that only a refused policy names, for it is one of them that
-        // may have to be mended; and a file that changes while it is read is read once more.
+        // WatchedFiles from before they are read: also those that only a refused policy names, for it is one of them that
+        // may have to be corrected; and a file that changes while it is read is read once more.
         for path in Policy::files_of(flags) {
             self.watch(path);
         }
@@ -88,7 +88,7 @@ mod tests {
             fs::File::options().write(true).open(path(name)).unwrap().set_modified(time).unwrap();
         }
         let flags = PolicyFlags { policy: Some(path("policy")), ..PolicyFlags::default() };
-        let (mut watched, _) = Watched::start(&flags).unwrap();
+        let (mut watched, _) = WatchedFiles::start(&flags).unwrap();
         assert!(!watched.changed());
         fs::rename(path("next"), path("policy")).unwrap();
         assert!(watched.changed() && !watched.changed());
@@ -100,7 +100,7 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         fs::write(path("policy"), "").unwrap();
         let flags = PolicyFlags { policy: Some(path("policy")), ..PolicyFlags::default() };
-        let (mut watched, _) = Watched::start(&flags).unwrap();
+        let (mut watched, _) = WatchedFiles::start(&flags).unwrap();
         // First the list is missing, then it names a host, then it is right; the policy itself stays as it is.
         fs::write(path("policy"), format!("[ignore]\nfiles = [{:?}]\n", path("list"))).unwrap();
         assert!(watched.changed());

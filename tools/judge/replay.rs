@@ -27,14 +27,15 @@ struct Blocked {
     seconds: u64,
     /// Whether once it is blocked until somebody unblocks it.
     forever: bool,
-    /// By what, first.
+    /// The rule of its first block.
     rule: String,
 }
 
 impl Trial {
     fn of(flags: &PolicyFlags) -> Result<Self, JudgeError> {
         // What would be done is what is asked for, also of a policy that only watches.
-        let policy = Policy { observe: false, ..Policy::from_flags(flags)? };
+        let mut policy = Policy::from_flags(flags)?;
+        policy.block.observe = false;
         let state = State::new(policy.max_sources);
         Ok(Trial { policy, state, blocked: BTreeMap::new(), verdicts: Vec::new() })
     }
@@ -55,14 +56,14 @@ impl Trial {
                 None => blocked.forever = true,
             }
         }
-        self.state.notices.clear();
+        self.state.warnings.clear();
     }
 }
 
-/// Tells it on standard output.
+/// Prints it on standard output: a table on a terminal, else JSON.
 ///
 /// # Errors
-/// A policy or a file that cannot be read, or nobody to tell.
+/// A policy or a file that cannot be read, or an output that cannot be written.
 pub(crate) fn run(files: &[PathBuf], flags: &PolicyFlags, against: Option<&Path>) -> Result<(), JudgeError> {
     let mut new = Trial::of(flags)?;
     let old_flags = against.map(|path| PolicyFlags { policy: Some(path.to_owned()), ..flags.clone() });
@@ -74,12 +75,12 @@ pub(crate) fn run(files: &[PathBuf], flags: &PolicyFlags, against: Option<&Path>
         }
     })?;
     let mut out = io::stdout().lock();
-    let told = if out.is_terminal() {
+    let written = if out.is_terminal() {
         table(&mut out, &new, old.as_ref(), skipped)
     } else {
         json(&mut out, &new, old.as_ref(), skipped)
     };
-    told.map_err(JudgeError::Output)
+    written.map_err(JudgeError::Output)
 }
 
 /// How the two differ: whom only the new one blocks, and whom only the old one.
@@ -119,7 +120,7 @@ fn json(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) ->
 }
 
 /// How many lines of a list a terminal gets.
-const SHOWN: usize = 20;
+const MAX_LISTED: usize = 20;
 
 fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -> io::Result<()> {
     let counters = &new.state.counters;
@@ -139,7 +140,7 @@ fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -
         let mut most: Vec<_> = new.blocked.iter().collect();
         most.sort_by_key(|(scope, blocked)| (std::cmp::Reverse(blocked.times), **scope));
         writeln!(out, "\n{:<43} {:>6} {:>12}  rule", "blocked most", "times", "hours")?;
-        for (scope, blocked) in most.iter().take(SHOWN) {
+        for (scope, blocked) in most.iter().take(MAX_LISTED) {
             let hours =
                 if blocked.forever { "for ever".to_owned() } else { (blocked.seconds / 3600).to_string() };
             writeln!(out, "{:<43} {:>6} {hours:>12}  {}", scope.to_string(), blocked.times, blocked.rule)?;
@@ -152,12 +153,16 @@ fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -
         [("only the new one blocks", more, new), ("only the old one blocks", less, old)]
     {
         writeln!(out, "\n{title}: {}", scopes.len())?;
-        for scope in scopes.iter().take(SHOWN) {
+        for scope in scopes.iter().take(MAX_LISTED) {
             let rule = trial.blocked.get(scope).map_or("", |blocked| blocked.rule.as_str());
             writeln!(out, "  {:<43} {rule}", scope.to_string())?;
         }
-        if scopes.len() > SHOWN {
-            writeln!(out, "  and {} more; without a terminal all are told, as JSON", scopes.len() - SHOWN)?;
+        if scopes.len() > MAX_LISTED {
+            writeln!(
+                out,
+                "  and {} more; without a terminal all are told, as JSON",
+                scopes.len() - MAX_LISTED
+            )?;
         }
     }
     Ok(())

@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, Record, Timestamp, Verdict};
-use psentry_stage::{Complaints, Intake, Next, Output, Signals};
+use psentry_stage::{Complaints, Intake, Next, Output, Signals, host_name};
 
-use crate::decode::{Heard, hear};
+use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
-use crate::reload::Watched;
-use crate::step::{complete, step, step_sighting};
+use crate::reload::WatchedFiles;
+use crate::step::{complete, step, step_observation};
 use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats};
 
-/// How often what is slow is done: the state saved, files looked at, metrics written.
-const TURN: Duration = Duration::from_secs(1);
+/// How often the state is saved, files are checked for changes, and metrics are written.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many records may come before the time is looked at.
-const BETWEEN: u32 = 1024;
+/// How many records may come between two looks at the clock, which is a system call.
+const RECORDS_BETWEEN_CHECKS: u32 = 1024;
 
 /// The whole program, after its flags are read.
 ///
@@ -32,38 +32,37 @@ pub fn run(flags: Flags) -> Result<(), JudgeError> {
             replay::run(&records, &policy, against.as_deref())
         }
         None => {
-            let (watched, policy) = Watched::start(&flags.policy)?;
+            let (watched, policy) = WatchedFiles::start(&flags.policy)?;
             if flags.check { Ok(()) } else { Judge::start(flags, watched, policy)?.run() }
         }
     }
 }
 
-/// The judge at work.
 struct Judge {
     flags: PolicyFlags,
     pass: bool,
-    stats: bool,
+    host: Option<String>,
     metrics: Option<PathBuf>,
     policy: Policy,
-    watched: Watched,
+    watched: WatchedFiles,
     state: State,
     journal: Option<Journal>,
     intake: Intake,
     output: Output,
     complaints: Complaints,
     verdicts: Vec<Verdict>,
-    turned: Instant,
-    since: u32,
+    last_housekeeping: Instant,
+    records_since_check: u32,
 }
 
-/// Where a judge that only observes keeps what it knows, or one that does not: what was only watched is no offence, and
-/// must not be taken for a block that stands.
-fn memory_of(folder: &Path, observe: bool) -> PathBuf {
+/// The folder of the state: one that only observes has its own, because what was only watched is no offence, and must not
+/// be taken for a block that is in force.
+fn state_folder(folder: &Path, observe: bool) -> PathBuf {
     if observe { folder.join("observed") } else { folder.to_owned() }
 }
 
 impl Judge {
-    fn start(flags: Flags, watched: Watched, policy: Policy) -> Result<Self, JudgeError> {
+    fn start(flags: Flags, watched: WatchedFiles, policy: Policy) -> Result<Self, JudgeError> {
         let signals = Signals::catch_requests(watched.any());
         let signals = signals.map_err(|errno| JudgeError::Signals(errno.into()))?;
         let intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
@@ -72,7 +71,7 @@ impl Judge {
         let mut state = State::new(policy.max_sources);
         let mut journal = None;
         if let Some(folder) = &flags.state {
-            let (opened, damage) = Journal::open(&memory_of(folder, policy.observe), &mut state)?;
+            let (opened, damage) = Journal::open(&state_folder(folder, policy.block.observe), &mut state)?;
             journal = Some(opened);
             if damage.torn {
                 complaints.say("the last line of the state was cut off, and is dropped");
@@ -84,7 +83,7 @@ impl Judge {
         Ok(Judge {
             flags: flags.policy,
             pass: flags.pass,
-            stats: flags.stats,
+            host: flags.host.or_else(host_name),
             metrics: flags.metrics,
             policy,
             watched,
@@ -94,8 +93,8 @@ impl Judge {
             output,
             complaints,
             verdicts: Vec::new(),
-            turned: Instant::now(),
-            since: 0,
+            last_housekeeping: Instant::now(),
+            records_since_check: 0,
         })
     }
 
@@ -117,37 +116,41 @@ impl Judge {
     fn judge(&mut self) -> Result<(), JudgeError> {
         let slow = self.journal.is_some() || self.metrics.is_some() || self.watched.any();
         loop {
-            match self.intake.next_as(slow.then_some(TURN), hear).map_err(JudgeError::Input)? {
+            match self
+                .intake
+                .next_as(slow.then_some(HOUSEKEEPING_INTERVAL), decode)
+                .map_err(JudgeError::Input)?
+            {
                 Next::Item(item) => self.take(item)?,
-                Next::Nothing => self.heed()?,
+                Next::Nothing => self.on_wakeup()?,
                 Next::End | Next::Stop => return Ok(()),
                 Next::ReaderGone => return Err(JudgeError::Output(io::ErrorKind::BrokenPipe.into())),
             }
-            self.since += 1;
-            if slow && self.since >= BETWEEN {
-                self.since = 0;
-                self.turn();
+            self.records_since_check += 1;
+            if slow && self.records_since_check >= RECORDS_BETWEEN_CHECKS {
+                self.records_since_check = 0;
+                self.housekeep();
             }
         }
     }
 
-    fn take(&mut self, item: Item<Heard>) -> Result<(), JudgeError> {
-        let heard = match item.record {
+    fn take(&mut self, item: Item<Decoded>) -> Result<(), JudgeError> {
+        let decoded = match item.record {
             Err(malformed) => {
                 self.state.counters.skipped += 1;
                 self.complaints.skipped(item.line, &malformed);
                 return Ok(());
             }
-            Ok(heard) => heard,
+            Ok(decoded) => decoded,
         };
         let (intake, output) = (&self.intake, &mut self.output);
         if self.pass {
             output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?;
         }
-        match heard {
-            Heard::Record(record) => step(&mut self.state, &self.policy, &record, &mut self.verdicts),
-            Heard::Sighting(seen) => {
-                step_sighting(&mut self.state, &self.policy, &seen, &mut self.verdicts);
+        match decoded {
+            Decoded::Record(record) => step(&mut self.state, &self.policy, &record, &mut self.verdicts),
+            Decoded::Probe(seen) => {
+                step_observation(&mut self.state, &self.policy, &seen, &mut self.verdicts);
                 if !self.verdicts.is_empty()
                     && let Ok(line) = std::str::from_utf8(intake.raw())
                     && let Ok(Record::Probe(probe)) = Record::parse(line)
@@ -159,19 +162,17 @@ impl Judge {
         for verdict in self.verdicts.drain(..) {
             output.write(intake.patience(), &Record::Verdict(verdict)).map_err(JudgeError::Output)?;
         }
-        for notice in self.state.notices.drain(..) {
-            self.complaints.say(&notice);
+        for warning in self.state.warnings.drain(..) {
+            self.complaints.say(&warning);
         }
-        if self.stats
-            && let Some(line) = stats::due(&mut self.state)
-        {
-            output.pass(intake.patience(), line.as_bytes()).map_err(JudgeError::Output)?;
+        if let Some(record) = stats::due(&mut self.state, self.host.as_deref()) {
+            output.write(intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         Ok(())
     }
 
     /// Nothing came for a while, or a signal did.
-    fn heed(&mut self) -> Result<(), JudgeError> {
+    fn on_wakeup(&mut self) -> Result<(), JudgeError> {
         let requests = self.intake.requests();
         if requests.reload {
             self.watched.changed();
@@ -180,25 +181,25 @@ impl Judge {
         if requests.report
             && let Some(at) = self.state.clock.now().or(Timestamp::from_micros(0))
         {
-            let line = stats::record(&self.state, at);
-            self.output.pass(self.intake.patience(), line.as_bytes()).map_err(JudgeError::Output)?;
+            let record = stats::record(&self.state, at, self.host.as_deref());
+            self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
         }
-        self.turn();
+        self.housekeep();
         Ok(())
     }
 
-    /// What is slow, at most once a second.
-    fn turn(&mut self) {
-        if self.turned.elapsed() < TURN {
+    /// Does what is too slow to be done for each record, at most once a second.
+    fn housekeep(&mut self) {
+        if self.last_housekeeping.elapsed() < HOUSEKEEPING_INTERVAL {
             return;
         }
-        self.turned = Instant::now();
+        self.last_housekeeping = Instant::now();
         if self.watched.changed() {
             self.reload();
         }
-        // A full disk does not stop the guard; it is tried again, and said again.
+        // A full disk does not stop the judge; it is tried, and reported, again with the next round.
         if let Some(journal) = &mut self.journal
-            && let Err(error) = journal.save(&mut self.state, self.turned)
+            && let Err(error) = journal.save(&mut self.state, self.last_housekeeping)
         {
             self.complaints.say(&error.to_string());
         }

@@ -6,28 +6,28 @@ use crate::counters::Counters;
 use crate::guard::{Brake, Clock, SweepTable, Vouchers};
 use crate::memory::Table;
 
-/// The judge's memory.
+/// The judge's memory: all that a decision depends on beside the policy and the record.
 pub struct State {
-    /// Sources.
+    /// What each source did.
     pub sources: Table,
-    /// Who logged in.
+    /// Addresses that logged in.
     pub vouchers: Vouchers,
     /// Prefixes in which sources were convicted.
     pub sweeps: SweepTable,
-    /// The brake.
+    /// How many blocks there were lately, and whether that is too many.
     pub brake: Brake,
     /// The time of the stream.
     pub clock: Clock,
-    /// What was done.
+    /// What was done, for `stats` records and metrics.
     pub counters: Counters,
-    /// Until when the counters were last told of.
-    pub told: Option<Timestamp>,
-    /// What to complain about: sentences for standard error.
-    pub notices: Vec<String>,
+    /// The minute of the last `stats` record.
+    pub stats_at: Option<Timestamp>,
+    /// Sentences for standard error, until they are written there.
+    pub warnings: Vec<String>,
 }
 
 impl State {
-    /// Room for so many sources.
+    /// An empty memory with room for so many sources, at least two.
     #[must_use]
     pub fn new(max_sources: usize) -> Self {
         State {
@@ -37,8 +37,8 @@ impl State {
             brake: Brake::default(),
             clock: Clock::default(),
             counters: Counters::default(),
-            told: None,
-            notices: Vec::new(),
+            stats_at: None,
+            warnings: Vec::new(),
         }
     }
 }

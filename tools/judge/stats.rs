@@ -2,37 +2,31 @@
 //! format.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
-use psentry_records::Timestamp;
-use serde_json::{Map, Value, json};
+use psentry_records::{Common, Record, Stats, StatsBody, Timestamp};
+use psentry_stage::{DraftName, Replacement};
 
 use crate::State;
 
 /// How often counters are told, in the time of the records.
 const MINUTE: i64 = 60_000_000;
 
-/// The `stats` record of a state, without its newline, as of `at`.
+/// The `stats` record of a state as of `at`, in the name of the machine `host`.
 #[must_use]
-pub fn record(state: &State, at: Timestamp) -> String {
-    let mut stats = Map::new();
-    stats.insert("stage".to_owned(), json!("judge"));
-    for (name, _, value) in state.counters.named() {
-        stats.insert(name.to_owned(), json!(value));
-    }
-    stats.insert("sources".to_owned(), json!(state.sources.held()));
-    stats.insert("evicted".to_owned(), json!(state.sources.evicted()));
-    let stats = Value::Object(stats);
-    format!(r#"{{"timestamp":"{at}","event_type":"stats","stats":{stats}}}"#)
+pub fn record(state: &State, at: Timestamp, host: Option<&str>) -> Record {
+    let counters = state.counters.named().map(|(name, _, value)| (name, value));
+    let sources = [("sources", state.sources.held() as u64), ("evicted", state.sources.evicted())];
+    let common = Common { host: host.map(str::to_owned), ..Common::at(at) };
+    Record::Stats(Stats { common, body: StatsBody::new("judge", counters.into_iter().chain(sources)) })
 }
 
 /// The record that is due, if a minute of the records' time has passed since the last one.
-pub fn due(state: &mut State) -> Option<String> {
+pub fn due(state: &mut State, host: Option<&str>) -> Option<Record> {
     let minute = Timestamp::from_micros(state.clock.now()?.micros() / MINUTE * MINUTE)?;
-    let told = state.told.replace(minute)?;
-    (told != minute).then(|| record(state, minute))
+    let last = state.stats_at.replace(minute)?;
+    (last != minute).then(|| record(state, minute, host))
 }
 
 /// Writes the counters for node_exporter's textfile collector: beside the file, and then in its place.
@@ -51,26 +45,30 @@ pub fn write_metrics(state: &State, path: &Path) -> io::Result<()> {
     let evicted = state.sources.evicted();
     put("psentry_judge_evicted_total", "counter", "Sources forgotten for want of room", evicted);
     put("psentry_judge_sources", "gauge", "Sources remembered", state.sources.held() as u64);
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    fs::write(&new, text)?;
-    fs::rename(&new, path)
+    // node_exporter is another user; the umask may say otherwise.
+    let (replacement, mut file) = Replacement::create(path, DraftName::Fixed, 0o666)?;
+    file.write_all(text.as_bytes())?;
+    // Not brought onto the disk: that would hold up records once a second, for counters that are of no use after a crash.
+    replacement.rename()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_record_is_one_of_the_stream_and_the_file_is_prometheus_s() {
         let mut state = State::new(10);
         state.counters.records = 7;
-        let line = record(&state, Timestamp::from_secs(1_700_000_000).unwrap());
-        assert!(
-            matches!(psentry_records::Record::parse(&line), Ok(psentry_records::Record::Stats(_))),
-            "{line}"
-        );
-        assert!(line.contains(r#""stage":"judge""#) && line.contains(r#""records":7"#), "{line}");
+        let at = Timestamp::from_secs(1_700_000_000).unwrap();
+        let mut line = Vec::new();
+        record(&state, at, Some("gate")).encode(&mut line).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(matches!(Record::parse(&line), Ok(Record::Stats(_))), "{line}");
+        let begins = r#"{"timestamp":"2023-11-14T22:13:20.000000Z","event_type":"stats","host":"gate","stats":{"stage":"judge","records":7,"probes":0,"#;
+        assert!(line.starts_with(begins) && line.ends_with("\"sources\":0,\"evicted\":0}}\n"), "{line}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("psentry.prom");
         write_metrics(&state, &path).unwrap();
@@ -81,11 +79,11 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_of_record_time_is_told_once() {
+    fn a_minute_of_record_time_is_written_once() {
         let mut state = State::new(10);
         let mut at = |secs: u64| {
             state.clock.tick(Timestamp::from_secs(1_700_000_000 + secs).unwrap());
-            due(&mut state).is_some()
+            due(&mut state, None).is_some()
         };
         // 1,700,000,000 is 20 seconds past the minute.
         assert_eq!(

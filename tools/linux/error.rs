@@ -1,37 +1,37 @@
-//! What can go wrong between a stage and the kernel, as sentences.
+//! Errors of netlink, of system calls and of programs, as sentences.
 
 use std::sync::Arc;
 use std::{io, time::Duration};
 
 use nix::errno::Errno;
 
-/// Why the kernel, or a program that changes it, did not do what was asked.
+/// Why the kernel, or a program, did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// A program ended with an error.
-    #[error("'{program}' failed ({status}): {said}")]
+    /// A program exited with a status other than 0, was killed by a signal, or kept its output open.
+    #[error("'{program}' failed ({status}): {stderr}")]
     Program {
-        /// Its name.
+        /// Its name, as the caller gave it.
         program: String,
-        /// How it ended.
+        /// Its exit status or signal, in words.
         status: String,
-        /// Its exit code, if it had one.
+        /// Its exit code; `None`: a signal killed it.
         code: Option<i32>,
-        /// The end of its standard error.
-        said: String,
+        /// The end of its standard error, without control characters.
+        stderr: String,
     },
-    /// A program could not be started, so that it did nothing.
+    /// A program could not be started, so it changed nothing.
     #[error("'{program}' could not be run: {why}")]
-    NotRun {
-        /// Its name.
+    NotStarted {
+        /// Its name, as the caller gave it.
         program: String,
-        /// What the system said.
+        /// The error of fork(2) or execve(2).
         why: Arc<io::Error>,
     },
-    /// A program did not end in time, and was killed.
+    /// A program did not end in time and was killed. What it had changed by then is not known.
     #[error("'{program}' did not end within {} s", limit.as_secs_f64())]
-    TooSlow {
-        /// Its name.
+    TimedOut {
+        /// Its name, as the caller gave it.
         program: String,
         /// The time that it had.
         limit: Duration,
@@ -41,29 +41,29 @@ pub enum Error {
     Refused {
         /// What was asked for, as a verb and its object.
         doing: &'static str,
-        /// Its answer.
+        /// The error number of its answer.
         errno: Errno,
     },
-    /// The kernel did not answer, or with what cannot be understood.
+    /// The kernel did not answer a netlink request in time, or its answer could not be read.
     #[error("the kernel gave no answer that can be understood when asked to {doing}: {why}")]
     Netlink {
-        /// What was asked for.
+        /// What was asked for, as a verb and its object.
         doing: &'static str,
-        /// What is wrong with the answer.
+        /// What is wrong with the answer, or that there is none.
         why: String,
     },
-    /// A call of the system that never fails failed.
+    /// A system call failed, mostly that which opens a netlink socket.
     #[error("cannot {doing}: {why}")]
     System {
-        /// What was tried.
+        /// What was tried, as a verb and its object.
         doing: &'static str,
-        /// What the system said.
+        /// The error of the system call.
         why: Arc<io::Error>,
     },
 }
 
-/// What iptables and ipset say of a kernel without their modules.
-const UNSUPPORTED: [&str; 4] = [
+/// What iptables and ipset print where the kernel lacks their modules.
+const UNSUPPORTED_MESSAGES: [&str; 4] = [
     "Table does not exist",
     "Protocol not supported",
     "Protocol not available",
@@ -71,19 +71,19 @@ const UNSUPPORTED: [&str; 4] = [
 ];
 
 impl Error {
-    /// For `map_err`: an error of a system call.
+    /// For `map_err`: turns the error of a system call into [`Error::System`].
     pub fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         move |why| Error::System { doing, why: Arc::new(why) }
     }
 
-    /// Whether it is a right that lacks: CAP_NET_ADMIN, nearly always.
+    /// Whether the caller lacks a right, nearly always CAP_NET_ADMIN.
     #[must_use]
     pub fn is_permission(&self) -> bool {
         matches!(self, Error::Refused { errno: Errno::EPERM | Errno::EACCES, .. })
     }
 
-    /// Whether this machine lacks what was asked for, so that nothing of it can stand here. A program that could not
-    /// say what stands, because another held its lock, is no such thing.
+    /// Whether this machine lacks the feature that was asked for, so there can be no rule, set or entry of it either. A
+    /// program that could not list them, because another process held its lock, is no such case.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         let lacks = |errno: Errno| {
@@ -93,7 +93,9 @@ impl Error {
         match self {
             Error::Refused { errno, .. } => lacks(*errno),
             Error::System { why, .. } => why.raw_os_error().is_some_and(|code| lacks(Errno::from_raw(code))),
-            Error::Program { said, .. } => UNSUPPORTED.iter().any(|words| said.contains(words)),
+            Error::Program { stderr, .. } => {
+                UNSUPPORTED_MESSAGES.iter().any(|message| stderr.contains(message))
+            }
             _ => false,
         }
     }
@@ -104,18 +106,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_machine_lacks_holds_nothing_for_sure() {
-        let program = |code: i32, said: &str| Error::Program {
+    fn only_a_missing_feature_is_unsupported() {
+        let program = |code: i32, stderr: &str| Error::Program {
             program: "iptables".to_owned(),
             status: format!("exit status: {code}"),
             code: Some(code),
-            said: said.to_owned(),
+            stderr: stderr.to_owned(),
         };
         let table = "can't initialize iptables table `filter': Table does not exist (do you need to insmod?)";
         assert!(program(3, table).is_unsupported());
         assert!(!program(4, "Another app is currently holding the xtables lock.").is_unsupported());
         assert!(Error::Refused { doing: "x", errno: Errno::EPROTONOSUPPORT }.is_unsupported());
         assert!(!Error::Refused { doing: "x", errno: Errno::ENOMEM }.is_unsupported());
-        assert!(!Error::TooSlow { program: "nft".to_owned(), limit: Duration::ZERO }.is_unsupported());
+        assert!(!Error::TimedOut { program: "nft".to_owned(), limit: Duration::ZERO }.is_unsupported());
     }
 }

@@ -3,35 +3,39 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `netlink.rs` | a socket to the kernel: requests, and the answer to each |
-//! | `watch.rs`, `port.rs` | what the kernel tells of changes unasked; by which address it tells psentry's own |
-//! | `surroundings.rs`, `resolvers.rs` | own addresses, broadcast addresses, gateways and resolvers |
-//! | `connections.rs` | which connections stand |
-//! | `ending.rs`, `sockets.rs`, `tracked.rs` | connections of some sources: found, and ended |
-//! | `filter.rs`, `filter/` | the filters with which the kernel picks sockets, by ports or by prefixes |
-//! | `program.rs` | nft, iptables and their like, run without a shell and with a limit |
-//! | `error.rs` | what can go wrong |
+//! | `netlink.rs`, `netlink/` | a socket for requests to the kernel: batches with an answer to each, dumps, queries |
+//! | `netlink_monitor.rs` | a subscription to multicast notifications of changes |
+//! | `netlink_portid.rs` | the port ids by which psentry's own changes are recognised |
+//! | `host_addresses.rs`, `resolvers.rs` | own addresses, broadcast addresses, default gateways, DNS resolvers |
+//! | `sock_diag.rs`, `sock_diag/` | established connections and listening sockets |
+//! | `diag_bytecode.rs` | bytecode with which the kernel selects sockets, by ports or by prefixes |
+//! | `conntrack.rs` | requests to connection tracking, and its entries |
+//! | `kill_connections.rs`, `flow.rs` | ends connections of blocked addresses |
+//! | `command.rs` | nft, iptables and other programs, run without a shell and with a time limit |
+//! | `error.rs` | errors, as sentences |
 
 #![forbid(unsafe_code)]
 
-mod connections;
-mod ending;
+mod command;
+mod conntrack;
+mod diag_bytecode;
 mod error;
-mod filter;
+mod flow;
+mod host_addresses;
+mod kill_connections;
 mod netlink;
-mod port;
-mod program;
+pub mod netlink_monitor;
+mod netlink_portid;
 mod resolvers;
-mod sockets;
-mod surroundings;
-mod tracked;
-pub mod watch;
+mod sock_diag;
 
-pub use connections::{Connection, Ports, Transport, connections, listening};
-pub use ending::{Ending, Peer};
+pub use command::{CommandOutput, Program, locate, run};
 pub use error::Error;
-pub use netlink::{Link, Request};
-pub use port::is_psentry;
-pub use program::{Program, Ran, failure, locate, run};
-pub use surroundings::{Surroundings, look};
-pub use watch::Watch;
+pub use flow::Flow;
+pub use host_addresses::{HostAddresses, host_addresses};
+pub use kill_connections::ConnectionKiller;
+pub use netlink::{NetlinkSocket, Request};
+pub use netlink_monitor::NetlinkMonitor;
+pub use netlink_portid::is_psentry_portid;
+pub use sock_diag::message::Socket;
+pub use sock_diag::{Ports, Transport, connections, listening_sockets};

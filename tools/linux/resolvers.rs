@@ -1,5 +1,5 @@
-//! The resolvers that this machine asks, as resolv.conf(5) names them; behind a stub on this machine those that the
-//! stub asks. What cannot be read names none.
+//! The DNS resolvers that this machine asks, from resolv.conf(5). Where that names a stub on this machine, those that
+//! the stub asks are added. A file that is missing or cannot be read names none: it is no error.
 
 use std::fs;
 use std::net::IpAddr;
@@ -7,33 +7,31 @@ use std::path::Path;
 
 use psentry_records::canonical;
 
-/// Where resolvers are named.
-const RESOLVERS: &str = "/etc/resolv.conf";
+/// What the C library reads.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Where the stubs of systemd-resolved and of NetworkManager name theirs.
-const BEHIND_STUBS: [&str; 2] =
-    ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
+/// Where systemd-resolved and NetworkManager, which run stubs, name the resolvers that those ask.
+const UPSTREAM: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
 
-/// The resolvers of this machine.
-pub(crate) fn look() -> Vec<IpAddr> {
-    named(Path::new(RESOLVERS), &BEHIND_STUBS.map(Path::new))
+pub(crate) fn resolvers() -> Vec<IpAddr> {
+    read(Path::new(RESOLV_CONF), &UPSTREAM.map(Path::new))
 }
 
-/// Those that `file` names, and where one of them is on this machine, those that `behind` name.
-fn named(file: &Path, behind: &[&Path]) -> Vec<IpAddr> {
-    // A comment may be in any encoding.
+/// The resolvers of `resolv_conf`, and of the files `upstream` if one of the former has a loopback address.
+fn read(resolv_conf: &Path, upstream: &[&Path]) -> Vec<IpAddr> {
+    // Not read_to_string(): a comment may be in any encoding.
     let read = |path: &Path| {
-        fs::read(path).map(|text| resolvers(&String::from_utf8_lossy(&text))).unwrap_or_default()
+        fs::read(path).map(|text| nameservers(&String::from_utf8_lossy(&text))).unwrap_or_default()
     };
-    let mut named = read(file);
-    if named.iter().any(IpAddr::is_loopback) {
-        named.extend(behind.iter().flat_map(|path| read(path)));
+    let mut resolvers = read(resolv_conf);
+    if resolvers.iter().any(IpAddr::is_loopback) {
+        resolvers.extend(upstream.iter().flat_map(|path| read(path)));
     }
-    named
+    resolvers
 }
 
-/// The addresses of resolv.conf(5), without their zones.
-fn resolvers(text: &str) -> Vec<IpAddr> {
+/// The addresses of the nameserver lines, without their zones (`%eth0`).
+fn nameservers(text: &str) -> Vec<IpAddr> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("nameserver"))
         .filter_map(|rest| rest.split_whitespace().next())
@@ -51,23 +49,23 @@ mod tests {
     }
 
     #[test]
-    fn resolvers_are_read_as_the_manual_has_them() {
+    fn nameserver_lines_are_read_as_the_manual_has_them() {
         let text = "# nameserver 192.0.2.1\nsearch example.org\nnameserver 192.0.2.53\n\
                     nameserver\tfe80::1%eth0\n nameserver ::1\nnameserver dns.example.org\n\
                     nameserver ::ffff:192.0.2.54\n";
-        assert_eq!(resolvers(text), addresses(&["192.0.2.53", "fe80::1", "::1", "192.0.2.54"]));
+        assert_eq!(nameservers(text), addresses(&["192.0.2.53", "fe80::1", "::1", "192.0.2.54"]));
     }
 
     #[test]
-    fn whoever_a_stub_asks_is_a_resolver() {
+    fn what_a_stub_asks_is_a_resolver() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("plain"), b"# B\xfcro\nnameserver 192.0.2.53\n").unwrap();
         fs::write(path("stub"), "nameserver 127.0.0.53\n").unwrap();
-        fs::write(path("behind"), "nameserver 198.51.100.53\n").unwrap();
-        let named = |file: &str| named(&path(file), &[&path("missing"), &path("behind")]);
-        assert_eq!(named("plain"), addresses(&["192.0.2.53"]));
-        assert_eq!(named("stub"), addresses(&["127.0.0.53", "198.51.100.53"]));
-        assert_eq!(named("missing"), addresses(&[]));
+        fs::write(path("upstream"), "nameserver 198.51.100.53\n").unwrap();
+        let read = |file: &str| read(&path(file), &[&path("missing"), &path("upstream")]);
+        assert_eq!(read("plain"), addresses(&["192.0.2.53"]));
+        assert_eq!(read("stub"), addresses(&["127.0.0.53", "198.51.100.53"]));
+        assert_eq!(read("missing"), addresses(&[]));
     }
 }

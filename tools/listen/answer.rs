@@ -1,4 +1,4 @@
-//! What a datagram earns of the banner, so that nobody gains by forging its source. The answer has at most half of
+//! How much of the banner answers a datagram, so that nobody gains by forging its source. The answer has at most half of
 //! its bytes: decoys that are made to answer each other, here or on two machines, soon have nothing to say, and all
 //! they said together is less than was sent. No service's own port is answered, which might answer again, and no
 //! decoy of our own.
@@ -9,14 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use psentry_records::canonical;
 
 use crate::decoy::Decoy;
-use crate::settings::Manners;
-use crate::sighting::Sighting;
+use crate::probe::Contact;
+use crate::settings::Handling;
 use crate::udp::Datagram;
 
 /// Below it are the ports of services, and no program that probes.
 const FIRST_CLIENT_PORT: u16 = 1024;
 
-/// What datagrams are answered.
+/// Which datagrams are answered, and with what.
 #[derive(Debug)]
 pub(crate) struct Answers {
     /// Empty: nothing.
@@ -26,9 +26,9 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// As `manners` say, and none to `decoys`.
-    pub(crate) fn new(manners: &Manners, decoys: &[Decoy]) -> Self {
-        let banner = if manners.answer_udp { manners.banner.clone() } else { Vec::new() };
+    /// What `handling` asks for, and nothing to `decoys`.
+    pub(crate) fn new(handling: &Handling, decoys: &[Decoy]) -> Self {
+        let banner = if handling.answer_udp { handling.banner.clone() } else { Vec::new() };
         let udp = decoys.iter().filter(|decoy| matches!(decoy, Decoy::Udp(_))).map(Decoy::local);
         let own = udp.map(|local| SocketAddr::new(canonical(local.ip()), local.port())).collect();
         Answers { banner, own }
@@ -36,7 +36,7 @@ impl Answers {
 
     /// The answer to `datagram`; empty: none.
     pub(crate) fn to(&self, datagram: &Datagram) -> &[u8] {
-        let Sighting { source, dest, .. } = datagram.sighting;
+        let Contact { source, dest, .. } = datagram.contact;
         if datagram.to_all || source.port() < FIRST_CLIENT_PORT || self.is_own(source, dest.ip()) {
             return &[];
         }
@@ -62,11 +62,11 @@ mod tests {
     use socket2::Socket;
 
     use super::*;
-    use crate::sighting::Way;
-    use crate::udp::Mailbox;
+    use crate::probe::Transport;
+    use crate::udp::ReceiveBuffer;
 
-    fn manners() -> Manners {
-        Manners { banner: vec![b'x'; 100], answer_udp: true, ..Manners::default() }
+    fn handling() -> Handling {
+        Handling { banner: vec![b'x'; 100], answer_udp: true, ..Handling::default() }
     }
 
     fn decoy(addr: &str) -> Decoy {
@@ -75,8 +75,9 @@ mod tests {
 
     fn earned(answers: &Answers, source: &str, dest: &str, length: usize) -> usize {
         let (source, dest) = (source.parse().unwrap(), dest.parse().unwrap());
-        let sighting = Sighting { at: Timestamp::now(), source, dest, way: Way::Datagram, mirage: false };
-        answers.to(&Datagram { sighting, length, to_all: false }).len()
+        let contact =
+            Contact { at: Timestamp::now(), source, dest, transport: Transport::Udp, mirage: false };
+        answers.to(&Datagram { contact, length, to_all: false }).len()
     }
 
     /// Sends 64 bytes from the first decoy to the second, as a forger makes it seem, and says how many datagrams come
@@ -85,10 +86,10 @@ mod tests {
         let [Decoy::Udp(first), Decoy::Udp(second)] = decoys else { panic!("not UDP") };
         let to = SocketAddr::from(([127, 0, 0, 1], second.local.port()));
         first.socket.send_to(&[0; 64], &to.into()).unwrap();
-        let mut mailbox = Mailbox::new(0);
+        let mut buffer = ReceiveBuffer::new(0);
         let mut count = 0;
         while let Some((decoy, datagram)) =
-            [first, second].into_iter().find_map(|at| at.receive(&mut mailbox).ok().map(|got| (at, got)))
+            [first, second].into_iter().find_map(|at| at.receive(&mut buffer).ok().map(|got| (at, got)))
         {
             count += 1;
             assert!(count < 1000, "an endless exchange");
@@ -101,7 +102,7 @@ mod tests {
     fn decoys_of_one_program_do_not_answer_each_other() {
         for bound in ["127.0.0.1:0", "0.0.0.0:0"] {
             let decoys = [decoy(bound), decoy(bound)];
-            assert_eq!(bounced(&decoys, &Answers::new(&manners(), &decoys)), 1, "{bound}");
+            assert_eq!(bounced(&decoys, &Answers::new(&handling(), &decoys)), 1, "{bound}");
         }
     }
 
@@ -109,13 +110,13 @@ mod tests {
     fn decoys_of_two_machines_soon_have_nothing_to_say() {
         let decoys = [decoy("127.0.0.1:0"), decoy("127.0.0.1:0")];
         // 64 bytes, 32, 16, 8, 4, 2, and 1.
-        assert_eq!(bounced(&decoys, &Answers::new(&manners(), &[])), 7);
+        assert_eq!(bounced(&decoys, &Answers::new(&handling(), &[])), 7);
     }
 
     #[test]
     fn a_decoy_on_all_addresses_is_known_on_each() {
         let decoys = [decoy("[::]:0")];
-        let answers = Answers::new(&manners(), &decoys);
+        let answers = Answers::new(&handling(), &decoys);
         let port = decoys[0].local().port();
         for (source, dest, want) in [
             ("[::ffff:192.0.2.1]", "192.0.2.1", 0),
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn services_and_nobody_are_not_answered() {
-        let answers = Answers::new(&manners(), &[]);
+        let answers = Answers::new(&handling(), &[]);
         let earned =
             |port: u16, length| earned(&answers, &format!("192.0.2.7:{port}"), "192.0.2.1:69", length);
         assert_eq!(earned(0, 100), 0);
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(earned(40_000, 1000), 100);
         assert_eq!(earned(40_000, 1), 0);
         assert_eq!(earned(40_000, 0), 0);
-        let mute = Answers::new(&Manners { answer_udp: false, ..manners() }, &[]);
+        let mute = Answers::new(&Handling { answer_udp: false, ..handling() }, &[]);
         assert!(mute.banner.is_empty());
     }
 }

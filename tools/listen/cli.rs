@@ -1,10 +1,10 @@
-//! The flags of psentry-listen. Every default is a constant of `settings.rs`, quoted here.
+//! The flags of psentry-listen. Every default is a constant of `limits.rs`, quoted here.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::settings::{HOLD_MS, LONGEST_HOLD_MS, MAX_HELD, MOST_CAPTURE};
+use crate::limits::{HOLD_MS, LONGEST_HOLD_MS, MAX_HELD, MOST_CAPTURE};
 
 /// Listens on decoy ports and writes a probe for each connection and datagram on standard output.
 ///
@@ -29,7 +29,7 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR")]
     pub bind: Vec<String>,
 
-    /// Note the first N bytes that are sent
+    /// Record the first N bytes that are sent
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
           value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_CAPTURE)))]
     pub capture: u32,
@@ -47,7 +47,7 @@ pub struct Flags {
           value_parser = clap::value_parser!(u32).range(0..=i64::from(LONGEST_HOLD_MS)))]
     pub hold: Option<u32>,
 
-    /// Connections held at once; more are noted and closed
+    /// Connections held at once; more are recorded and closed
     #[arg(long, value_name = "N", default_value_t = MAX_HELD)]
     pub max_held: u32,
 

@@ -9,27 +9,24 @@ use socket2::{Protocol, Socket, Type};
 use crate::tcp::TcpDecoy;
 use crate::udp::UdpDecoy;
 
-/// A decoy.
+/// A socket on which psentry-listen receives.
 #[derive(Debug)]
 pub(crate) enum Decoy {
-    /// Accepts connections.
     Tcp(TcpDecoy),
-    /// Takes datagrams.
     Udp(UdpDecoy),
 }
 
 /// Why a socket cannot be a decoy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
-    /// Neither TCP nor UDP.
     #[error(
         "it is neither a TCP nor a UDP socket; only ListenStream= and ListenDatagram= with a port will do"
     )]
     Kind,
-    /// A TCP socket that is connected, or nothing yet.
+    /// A TCP socket that is connected, or neither connected nor listening.
     #[error("it is a TCP socket that does not listen; a socket unit needs Accept=no")]
     NotListening,
-    /// The system says so.
+    /// A socket option or fcntl(2) was refused.
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -38,7 +35,7 @@ impl Decoy {
     /// Makes a decoy of a socket that is bound, and if it is TCP, listens.
     ///
     /// # Errors
-    /// Why it cannot be one.
+    /// [`Unfit`].
     pub(crate) fn new(socket: Socket) -> Result<Self, Unfit> {
         let local = socket.local_addr()?.as_socket().ok_or(Unfit::Kind)?;
         match (socket.r#type()?, socket.protocol()?) {
@@ -57,7 +54,7 @@ impl Decoy {
         format!("{proto} {}", self.local())
     }
 
-    /// Where it is bound.
+    /// The address and port that it is bound to.
     pub(crate) fn local(&self) -> SocketAddr {
         match self {
             Decoy::Tcp(decoy) => decoy.local,

@@ -13,18 +13,18 @@ pub enum ListenError {
     /// A list of ports is wrong.
     #[error("{flag}: {source}")]
     Ports {
-        /// Of which flag.
+        /// The flag that gave the list.
         flag: &'static str,
-        /// What is wrong.
+        /// Which part of the list is wrong.
         source: PortsError,
     },
-    /// `--bind` got no address.
+    /// The value of `--bind` is no IP address.
     #[error("--bind: '{0}' is not an address such as 192.0.2.7 or 2001:db8::7")]
     BindForm(String),
-    /// `--bind` got an address of many machines.
+    /// The address of `--bind` is a broadcast or multicast address.
     #[error("--bind: {0} is not an address of one machine; give one of this machine's own")]
     BindMany(IpAddr),
-    /// `--bind` without ports.
+    /// `--bind` was given without `--tcp` and `--udp`, which alone it is about.
     #[error("--bind says where to bind ports: give --tcp or --udp with it, or leave it out")]
     BindAlone,
     /// A port cannot be a decoy and the mirage.
@@ -33,26 +33,26 @@ pub enum ListenError {
     /// The banner cannot be read.
     #[error("--banner: cannot read {}: {source}", path.display())]
     Banner {
-        /// The file.
+        /// The file of `--banner`.
         path: PathBuf,
-        /// Why.
+        /// What open(2) or read(2) said.
         source: io::Error,
     },
-    /// The banner says nothing.
+    /// The file of the banner is empty.
     #[error("--banner: {} is empty; write a banner into it, or leave the flag out", .0.display())]
     BannerEmpty(PathBuf),
-    /// The banner says too much.
+    /// The file of the banner is too long for one write.
     #[error("--banner: {} is longer than {most} bytes; shorten it", path.display())]
     BannerLong {
-        /// The file.
+        /// The file of `--banner`.
         path: PathBuf,
-        /// How long it may be.
+        /// How many bytes it may have.
         most: u64,
     },
-    /// A banner that nobody has time to read.
+    /// `--hold 0` with a banner: the reset would outrun it.
     #[error("--hold 0 resets a connection before its banner is read: give it more, or leave it out")]
-    BannerUnheard,
-    /// Nothing was asked for, and nothing passed.
+    BannerUnread,
+    /// No flag names a port, and systemd passed no socket.
     #[error(
         "there is no port to listen on: give --tcp or --udp, or start it from a socket unit (systemd.socket(5))"
     )]
@@ -60,7 +60,7 @@ pub enum ListenError {
     /// Ports were asked for, or passed, and none could be used.
     #[error("none of the ports can be a decoy, for the reasons above; choose others")]
     NoneLeft,
-    /// As before, and rights would have helped.
+    /// The same, and for some of them for lack of rights.
     #[error(
         "none of the ports could be opened, for lack of rights (see above); let systemd open them, or give the right that is named"
     )]
@@ -68,13 +68,13 @@ pub enum ListenError {
     /// Every decoy broke while it was in use.
     #[error("no decoy port is left: every one of them broke (see above)")]
     AllLost,
-    /// The system refuses what a program needs at least.
+    /// A system call failed without which the program cannot work.
     #[error("cannot {0}: {1}")]
     System(&'static str, #[source] io::Error),
-    /// The reader went away.
+    /// The reader of standard output is gone (EPIPE).
     #[error("the reader of standard output is gone; start it again, and psentry-listen with it")]
     ReaderGone,
-    /// Nobody to tell.
+    /// write(2) to standard output failed.
     #[error("cannot write probes to standard output: {0}")]
     Output(#[source] io::Error),
 }
@@ -90,7 +90,7 @@ impl Failure for ListenError {
             | ListenError::Banner { .. }
             | ListenError::BannerEmpty(_)
             | ListenError::BannerLong { .. }
-            | ListenError::BannerUnheard
+            | ListenError::BannerUnread
             | ListenError::NoSockets
             | ListenError::NoneLeft => Exit::Config,
             ListenError::NoRight => Exit::NoPermission,

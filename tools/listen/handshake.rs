@@ -1,4 +1,4 @@
-//! What a connection's handshake proves, and whose handwriting its SYN is in, as far as the kernel kept it.
+//! What a connection's handshake proves, and which scanner built its SYN, as far as the kernel kept it.
 //!
 //! A kernel whose queue of half-open connections is full answers a SYN by a cookie, and forgets it. Whoever then sends
 //! an ACK with the right number is connected, and may have guessed: so no SYN is a weaker proof.
@@ -26,42 +26,42 @@ pub(crate) struct Handshake {
 
 /// Whether the kernel keeps the SYNs that come to a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Syns {
-    /// It cannot.
+pub(crate) enum SavedSyns {
+    /// The kernel cannot keep them.
     Forgotten,
-    /// It did before anybody could come.
+    /// It kept them before there could be a connection.
     Kept,
-    /// It does since then: handshakes that began before have none, although they had no cookie.
+    /// It keeps them since then: handshakes that began before have none, although they had no cookie.
     KeptSince(Instant),
 }
 
-impl Syns {
+impl SavedSyns {
     /// Has the SYNs that come to `listener` kept from now on. Call it before listen(2) where that is possible: then
     /// there is none that came before.
     pub(crate) fn keep(listener: &Socket) -> Self {
-        match psentry_saved_syn::keep(listener) {
-            Ok(true) => Syns::Kept,
-            Ok(false) => Syns::KeptSince(Instant::now()),
-            Err(_) => Syns::Forgotten,
+        match psentry_saved_syn::enable(listener) {
+            Ok(true) => SavedSyns::Kept,
+            Ok(false) => SavedSyns::KeptSince(Instant::now()),
+            Err(_) => SavedSyns::Forgotten,
         }
     }
 
-    /// What the SYN of `connection` tells.
+    /// What the saved SYN of `connection` tells, or that there is none.
     pub(crate) fn read(self, connection: &Socket) -> Handshake {
-        if self == Syns::Forgotten {
+        if self == SavedSyns::Forgotten {
             return Handshake::default();
         }
         let mut buffer = [0; LONGEST];
         let taken = psentry_saved_syn::take(connection, &mut buffer);
-        self.judge(&taken, Instant::now)
+        self.interpret(&taken, Instant::now)
     }
 
     /// The decision, apart from the kernel.
-    fn judge(self, taken: &io::Result<Option<&[u8]>>, now: impl FnOnce() -> Instant) -> Handshake {
+    fn interpret(self, taken: &io::Result<Option<&[u8]>>, now: impl FnOnce() -> Instant) -> Handshake {
         match taken {
             Ok(Some(syn)) => Handshake {
                 cookie: false,
-                signature: Packet::read(syn).ok().and_then(|packet| packet.signature()),
+                signature: Packet::parse(syn).ok().and_then(|packet| packet.signature()),
             },
             Ok(None) => Handshake { cookie: self.is_sure(now), signature: None },
             Err(_) => Handshake::default(),
@@ -71,9 +71,9 @@ impl Syns {
     /// Whether a SYN that is not there was never kept.
     fn is_sure(self, now: impl FnOnce() -> Instant) -> bool {
         match self {
-            Syns::Forgotten => false,
-            Syns::Kept => true,
-            Syns::KeptSince(then) => now().saturating_duration_since(then) > HALF_OPEN,
+            SavedSyns::Forgotten => false,
+            SavedSyns::Kept => true,
+            SavedSyns::KeptSince(then) => now().saturating_duration_since(then) > HALF_OPEN,
         }
     }
 }
@@ -89,18 +89,18 @@ mod tests {
     ];
 
     #[test]
-    fn a_syn_tells_whose_handwriting_it_is_in() {
-        let handshake = Syns::Kept.judge(&Ok(Some(&MASSCAN)), Instant::now);
+    fn a_syn_tells_which_scanner_built_it() {
+        let handshake = SavedSyns::Kept.interpret(&Ok(Some(&MASSCAN)), Instant::now);
         assert_eq!(handshake, Handshake { cookie: false, signature: Some(Signature::Masscan) });
     }
 
     #[test]
     fn a_syn_that_cannot_be_read_is_a_syn() {
         for bytes in [&MASSCAN[..10], &[0xff; 60]] {
-            assert_eq!(Syns::Kept.judge(&Ok(Some(bytes)), Instant::now), Handshake::default());
+            assert_eq!(SavedSyns::Kept.interpret(&Ok(Some(bytes)), Instant::now), Handshake::default());
         }
         let too_long = Err(io::Error::from_raw_os_error(nix::libc::EINVAL));
-        assert_eq!(Syns::Kept.judge(&too_long, Instant::now), Handshake::default());
+        assert_eq!(SavedSyns::Kept.interpret(&too_long, Instant::now), Handshake::default());
     }
 
     #[test]
@@ -108,13 +108,13 @@ mod tests {
         let then = Instant::now();
         let after = |secs| then + Duration::from_secs(secs);
         for (syns, secs, cookie) in [
-            (Syns::Kept, 0, true),
-            (Syns::KeptSince(then), 0, false),
-            (Syns::KeptSince(then), 63, false),
-            (Syns::KeptSince(then), 64, true),
-            (Syns::Forgotten, 1000, false),
+            (SavedSyns::Kept, 0, true),
+            (SavedSyns::KeptSince(then), 0, false),
+            (SavedSyns::KeptSince(then), 63, false),
+            (SavedSyns::KeptSince(then), 64, true),
+            (SavedSyns::Forgotten, 1000, false),
         ] {
-            assert_eq!(syns.judge(&Ok(None), || after(secs)).cookie, cookie, "{syns:?} after {secs} s");
+            assert_eq!(syns.interpret(&Ok(None), || after(secs)).cookie, cookie, "{syns:?} after {secs} s");
         }
     }
 }

@@ -1,45 +1,46 @@
-//! psentry-listen: decoy ports. It accepts whoever comes, notes who it was, and closes.
+//! psentry-listen: decoy ports. It accepts every connection, writes a probe, and closes.
 //!
-//! It needs no right and no network of its own when systemd passes the sockets. It judges nobody: what it writes
-//! are probes, one a connection and one a datagram.
+//! It needs no right and no network of its own when systemd passes the sockets. It decides about nobody: what it writes
+//! are probes, one for a connection and one for a datagram, and once a minute its counters.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
-//! | `decoy.rs`, `inherited.rs`, `bound.rs` | a decoy port, passed by systemd or bound here |
+//! | `cli.rs`, `settings.rs`, `limits.rs`, `ports.rs` | flags, what they mean, their defaults and bounds, lists of ports |
+//! | `decoy.rs`, `socket_activation.rs`, `bind.rs` | a decoy port, passed by systemd or bound here |
 //! | `mirage.rs` | the one socket that stands for every port |
-//! | `tcp.rs`, `udp.rs` | one connection, one datagram |
-//! | `handshake.rs` | what a handshake proves, and whose handwriting its SYN is in |
+//! | `tcp.rs`, `udp.rs` | accept(2) of a connection, recvmsg(2) of a datagram |
+//! | `handshake.rs` | what a handshake proves, and which scanner built its SYN |
 //! | `answer.rs` | what a datagram is answered, so that nobody gains by forging it |
-//! | `setback.rs` | which error of accept(2) costs what |
-//! | `held.rs` | connections that are kept for their first bytes, bounded |
-//! | `sighting.rs`, `tally.rs` | who was seen where, and how many |
-//! | `reception.rs` | what happens to a visitor |
-//! | `listener.rs`, `watch.rs` | the one loop, and epoll(7) |
-//! | `service.rs` | what systemd is told |
+//! | `accept_errors.rs` | which error of accept(2) costs what |
+//! | `connection_table.rs` | connections that are held for their first bytes, bounded |
+//! | `probe.rs`, `counters.rs` | who touched what, as a record; how many did |
+//! | `handler.rs` | what happens to a connection and to a datagram |
+//! | `event_loop.rs`, `poller.rs` | the one loop, and epoll(7) |
+//! | `systemd.rs` | sd_notify(3) |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
+mod accept_errors;
 mod answer;
-mod bound;
+mod bind;
 mod cli;
+mod connection_table;
+mod counters;
 mod decoy;
 mod error;
+mod event_loop;
+mod handler;
 mod handshake;
-mod held;
-mod inherited;
-mod listener;
+mod limits;
 mod mirage;
+mod poller;
 mod ports;
-mod reception;
+mod probe;
 mod run;
-mod service;
-mod setback;
 mod settings;
-mod sighting;
-mod tally;
+mod socket_activation;
+mod systemd;
 mod tcp;
 mod udp;
-mod watch;
 
 pub use cli::Flags;
 pub use error::ListenError;

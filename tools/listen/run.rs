@@ -1,4 +1,4 @@
-//! The whole program: opens the decoys, runs the loop, says how many came.
+//! The whole program: opens the decoys, runs the loop, prints the counters.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -6,17 +6,17 @@ use std::os::fd::AsFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use psentry_stage::{Complaints, Output, Signals, host_name};
 
-use crate::bound::{self, Opened};
+use crate::bind::{self, Opened};
 use crate::decoy::Decoy;
-use crate::listener::Listener;
-use crate::reception::Reception;
-use crate::service::Service;
+use crate::event_loop::EventLoop;
+use crate::handler::Handler;
+use crate::poller::{Poller, Token};
+use crate::probe::RecordWriter;
 use crate::settings::Settings;
-use crate::sighting::Journal;
-use crate::watch::{Token, Watch};
-use crate::{Flags, ListenError, inherited};
+use crate::systemd::Systemd;
+use crate::{Flags, ListenError, socket_activation};
 
-/// How many descriptors are left for visitors when there are more ports than descriptors.
+/// How many descriptors are left for connections when there are more ports than descriptors.
 const SPARE: usize = 8;
 
 /// The whole program, after its flags are read.
@@ -30,19 +30,21 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
         return Ok(());
     }
     let mut complaints = Complaints::new("psentry-listen");
-    let mut decoys = inherited::take(&mut complaints);
+    let mut decoys = socket_activation::take(&mut complaints);
     raise_descriptor_limit();
 
-    let signals = Signals::catch().map_err(|errno| ListenError::System("wait for signals", errno.into()))?;
+    let signals = Signals::catch_requests(false)
+        .map_err(|errno| ListenError::System("wait for signals", errno.into()))?;
     let mut output = Output::stdout().map_err(ListenError::Output)?;
-    let watch = Watch::new().map_err(|error| ListenError::System("wait for events", error))?;
-    watch
-        .add(&signals, Token::Stop)
-        .and_then(|()| watch.add_for_errors(io::stdout(), Token::Reader))
+    let poller = Poller::new().map_err(|error| ListenError::System("wait for events", error))?;
+    poller
+        .add(signals.stop(), Token::Stop)
+        .and_then(|()| signals.requests().map_or(Ok(()), |requests| poller.add(requests, Token::Report)))
+        .and_then(|()| poller.add_for_errors(io::stdout(), Token::Reader))
         .map_err(|error| ListenError::System("wait for events", error))?;
 
     let spare: Vec<_> = (0..SPARE).map_while(|_| signals.as_fd().try_clone_to_owned().ok()).collect();
-    let Opened { decoys: mut bound, lacked_rights } = bound::open(&settings, &mut complaints);
+    let Opened { decoys: mut bound, lacked_rights } = bind::open(&settings, &mut complaints);
     drop(spare);
     decoys.append(&mut bound);
     if decoys.is_empty() {
@@ -54,21 +56,21 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
         });
     }
 
-    let service = Service::ready(&status(&decoys)).unwrap_or_else(|error| {
+    let systemd = Systemd::ready(&status(&decoys)).unwrap_or_else(|error| {
         complaints.say(&format!(
             "systemd cannot be told that the decoys stand: {error}; allow AF_UNIX in RestrictAddressFamilies=, or use Type=exec"
         ));
-        Service::silent()
+        Systemd::unreachable()
     });
     let host = settings.host.or_else(host_name);
-    let journal = Journal::new(host, |record: &_| {
-        service.await_reader(io::stdout().as_fd(), signals.as_fd())?;
-        output.write_unless(signals.as_fd(), record)
+    let writer = RecordWriter::new(host, |record: &_| {
+        systemd.await_reader(io::stdout().as_fd(), signals.stop())?;
+        output.write_unless(signals.stop(), record)
     });
-    let reception = Reception::new(settings.manners, &decoys, journal, complaints);
-    let mut listener = Listener::new(watch, decoys, reception)?;
-    let result = listener.run(&service, signals.as_fd());
-    if let Some(sentence) = listener.tally().sentence() {
+    let handler = Handler::new(settings.handling, &decoys, writer, complaints);
+    let mut event_loop = EventLoop::new(poller, decoys, handler)?;
+    let result = event_loop.run(&systemd, &signals);
+    if let Some(sentence) = event_loop.summary() {
         let _ = writeln!(io::stderr(), "psentry-listen: {sentence}");
     }
     result

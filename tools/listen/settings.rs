@@ -9,23 +9,8 @@ use std::time::Duration;
 
 use psentry_stage::parse_ports;
 
+use crate::limits::{HOLD_MS, LONGEST_BANNER};
 use crate::{Flags, ListenError};
-
-/// How many milliseconds a connection is held when there is something to send or to hear. A client across the
-/// world needs a third of it; each more gives every source a longer grip on one of the held places.
-pub(crate) const HOLD_MS: u32 = 1000;
-
-/// The longest hold, ten minutes. Beyond it a typing error is likelier than intent.
-pub(crate) const LONGEST_HOLD_MS: u32 = 600_000;
-
-/// How many connections are held at once. Each costs the kernel 4 KiB and a descriptor.
-pub(crate) const MAX_HELD: u32 = 1000;
-
-/// The most that can be captured. More would not fit into a record.
-pub(crate) const MOST_CAPTURE: u32 = 4096;
-
-/// The longest banner. It goes out in one write, which a new connection always has room for.
-const LONGEST_BANNER: u64 = 4096;
 
 /// What psentry-listen was asked to do.
 #[derive(Debug)]
@@ -34,26 +19,25 @@ pub(crate) struct Settings {
     pub(crate) tcp: BTreeSet<u16>,
     /// UDP ports to bind.
     pub(crate) udp: BTreeSet<u16>,
-    /// The port of the mirage.
+    /// The port of the mirage, bound for TCP and UDP.
     pub(crate) mirage: Option<u16>,
     /// Addresses to bind the others to, none covered by another; empty: all of this machine's.
     pub(crate) bind: BTreeSet<IpAddr>,
-    /// What happens on a decoy.
-    pub(crate) manners: Manners,
-    /// `--host`.
+    pub(crate) handling: Handling,
+    /// `--host`; absent: the host name.
     pub(crate) host: Option<String>,
 }
 
-/// How a visitor is received.
+/// What is done with a connection or a datagram.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Manners {
+pub(crate) struct Handling {
     /// What is sent; empty: nothing.
     pub(crate) banner: Vec<u8>,
-    /// Whether datagrams are sent it too.
+    /// Whether datagrams are answered with the banner, too.
     pub(crate) answer_udp: bool,
-    /// How many bytes are noted.
+    /// How many of the first bytes go into the probe.
     pub(crate) capture: usize,
-    /// How long a connection is held.
+    /// How long a connection is held; zero: it is closed at once.
     pub(crate) hold: Duration,
     /// How many are held at once.
     pub(crate) max_held: usize,
@@ -75,19 +59,19 @@ impl Settings {
             return Err(ListenError::MirageTwice(port));
         }
         let banner = flags.banner.as_deref().map(banner).transpose()?.unwrap_or_default();
-        let hears = flags.capture > 0 || !banner.is_empty();
-        let hold = flags.hold.unwrap_or(if hears { HOLD_MS } else { 0 });
+        let takes_time = flags.capture > 0 || !banner.is_empty();
+        let hold = flags.hold.unwrap_or(if takes_time { HOLD_MS } else { 0 });
         if hold == 0 && !banner.is_empty() {
-            return Err(ListenError::BannerUnheard);
+            return Err(ListenError::BannerUnread);
         }
-        let manners = Manners {
+        let handling = Handling {
             banner,
             answer_udp: flags.answer_udp,
             capture: usize::try_from(flags.capture).unwrap_or(usize::MAX),
             hold: Duration::from_millis(hold.into()),
             max_held: usize::try_from(flags.max_held).unwrap_or(usize::MAX),
         };
-        Ok(Settings { tcp, udp, mirage: flags.mirage, bind, manners, host: flags.host })
+        Ok(Settings { tcp, udp, mirage: flags.mirage, bind, handling, host: flags.host })
     }
 }
 
@@ -144,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_comes_with_what_is_to_be_heard_or_said() {
-        assert_eq!(settings(&["--tcp", "23"]).unwrap().manners.hold, Duration::ZERO);
-        assert_eq!(settings(&["--capture", "64"]).unwrap().manners.hold, Duration::from_secs(1));
-        assert_eq!(settings(&["--capture", "1", "--hold", "0"]).unwrap().manners.hold, Duration::ZERO);
-        assert_eq!(settings(&["--hold", "250"]).unwrap().manners.hold, Duration::from_millis(250));
+    fn a_hold_comes_with_a_capture_or_a_banner() {
+        assert_eq!(settings(&["--tcp", "23"]).unwrap().handling.hold, Duration::ZERO);
+        assert_eq!(settings(&["--capture", "64"]).unwrap().handling.hold, Duration::from_secs(1));
+        assert_eq!(settings(&["--capture", "1", "--hold", "0"]).unwrap().handling.hold, Duration::ZERO);
+        assert_eq!(settings(&["--hold", "250"]).unwrap().handling.hold, Duration::from_millis(250));
     }
 
     #[test]

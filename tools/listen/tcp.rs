@@ -9,16 +9,16 @@ use nix::libc;
 use psentry_records::Timestamp;
 use socket2::{SockAddr, Socket};
 
-use crate::handshake::Syns;
+use crate::handshake::SavedSyns;
 use crate::mirage::is_mirage;
-use crate::sighting::{Sighting, Way};
+use crate::probe::{Contact, Transport};
 
-/// A listening socket.
+/// A listening socket that is a decoy.
 #[derive(Debug)]
 pub(crate) struct TcpDecoy {
     pub(crate) socket: Socket,
     pub(crate) local: SocketAddr,
-    pub(crate) syns: Syns,
+    pub(crate) syns: SavedSyns,
     mirage: bool,
 }
 
@@ -26,23 +26,23 @@ impl TcpDecoy {
     /// Makes a decoy of a listening socket, whoever opened it.
     ///
     /// Accepted connections inherit the linger of zero: close(2) then resets them, where a FIN would leave the
-    /// kernel with an orphan of 2.4 KiB each, for a minute if the visitor likes.
+    /// kernel with an orphan of 2.4 KiB each, for a minute if the client likes.
     ///
     /// # Errors
     /// fcntl(2)'s and setsockopt(2)'s.
     pub(crate) fn new(socket: Socket, local: SocketAddr) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_linger(Some(Duration::ZERO))?;
-        let syns = Syns::keep(&socket);
+        let syns = SavedSyns::keep(&socket);
         let mirage = is_mirage(&socket);
         Ok(TcpDecoy { socket, local, syns, mirage })
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
     /// accept(2)'s; EAGAIN when none waits.
-    pub(crate) fn accept(&self) -> Result<(Socket, Sighting), Errno> {
+    pub(crate) fn accept(&self) -> Result<(Socket, Contact), Errno> {
         let (stream, peer) = self.socket.accept4(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).map_err(errno)?;
         let at = Timestamp::now();
         // No TCP connection comes from an address that is no IP address.
@@ -50,8 +50,8 @@ impl TcpDecoy {
         // Of a socket on all addresses, and of a mirage, not what it is bound to.
         let reached = stream.local_addr().ok();
         let dest = reached.as_ref().and_then(SockAddr::as_socket).unwrap_or(self.local);
-        let way = Way::Connection(self.syns.read(&stream));
-        Ok((stream, Sighting { at, source, dest, way, mirage: self.mirage }))
+        let transport = Transport::Tcp(self.syns.read(&stream));
+        Ok((stream, Contact { at, source, dest, transport, mirage: self.mirage }))
     }
 }
 
@@ -87,24 +87,24 @@ mod tests {
     }
 
     #[test]
-    fn on_all_addresses_the_one_that_was_reached_is_told() {
+    fn on_all_addresses_the_one_that_was_reached_is_known() {
         let decoy = decoy("0.0.0.0:0");
         let client = TcpStream::connect(("127.0.0.2", decoy.local.port())).unwrap();
-        let (_stream, sighting) = decoy.accept().unwrap();
-        assert_eq!(sighting.dest, client.peer_addr().unwrap());
-        assert_eq!(sighting.source, client.local_addr().unwrap());
+        let (_stream, contact) = decoy.accept().unwrap();
+        assert_eq!(contact.dest, client.peer_addr().unwrap());
+        assert_eq!(contact.source, client.local_addr().unwrap());
     }
 
     #[test]
-    fn the_syn_of_an_ordinary_client_is_nobodys_handwriting_and_no_cookie() {
+    fn the_syn_of_an_ordinary_client_has_no_signature_and_is_no_cookie() {
         for (bound, reached) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")] {
             let decoy = decoy(bound);
-            // As if nobody could have come before: then a SYN that was not kept would be a cookie.
-            let decoy = TcpDecoy { syns: Syns::keep(&decoy.socket), ..decoy };
-            assert_eq!(decoy.syns, Syns::Kept);
+            // As if there could be no connection from before: then a SYN that was not kept would be a cookie.
+            let decoy = TcpDecoy { syns: SavedSyns::keep(&decoy.socket), ..decoy };
+            assert_eq!(decoy.syns, SavedSyns::Kept);
             let _client = TcpStream::connect((reached, decoy.local.port())).unwrap();
-            let (_stream, sighting) = decoy.accept().unwrap();
-            assert_eq!(sighting.way, Way::Connection(crate::handshake::Handshake::default()), "{bound}");
+            let (_stream, contact) = decoy.accept().unwrap();
+            assert_eq!(contact.transport, Transport::Tcp(crate::handshake::Handshake::default()), "{bound}");
         }
     }
 }

@@ -15,9 +15,9 @@ use psentry_records::{Timestamp, canonical};
 use socket2::Socket;
 
 use crate::mirage::is_mirage;
-use crate::sighting::{Sighting, Way};
+use crate::probe::{Contact, Transport};
 
-/// A bound socket.
+/// A bound socket that is a decoy.
 #[derive(Debug)]
 pub(crate) struct UdpDecoy {
     pub(crate) socket: Socket,
@@ -27,16 +27,16 @@ pub(crate) struct UdpDecoy {
 }
 
 /// Where a datagram is received into: its first bytes, and what the kernel says about it.
-pub(crate) struct Mailbox {
+pub(crate) struct ReceiveBuffer {
     bytes: Vec<u8>,
     control: Vec<u8>,
 }
 
-impl Mailbox {
+impl ReceiveBuffer {
     /// For the first `capture` bytes.
     pub(crate) fn new(capture: usize) -> Self {
         let control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo, libc::sockaddr_in6);
-        Mailbox { bytes: vec![0; capture], control }
+        ReceiveBuffer { bytes: vec![0; capture], control }
     }
 
     /// The first bytes of a datagram of that length.
@@ -45,13 +45,13 @@ impl Mailbox {
     }
 }
 
-/// A datagram.
+/// A datagram that was received; its first bytes are in the [`ReceiveBuffer`].
 #[derive(Debug)]
 pub(crate) struct Datagram {
-    pub(crate) sighting: Sighting,
+    pub(crate) contact: Contact,
     /// How long it was, whatever was kept of it.
     pub(crate) length: usize,
-    /// Whether it was sent to everybody on a network. That is no probe.
+    /// Whether it was sent to a broadcast or multicast address. That is no probe.
     pub(crate) to_all: bool,
 }
 
@@ -79,39 +79,39 @@ impl UdpDecoy {
         Ok(UdpDecoy { socket, local, mirage })
     }
 
-    /// The next datagram.
+    /// Receives the next datagram.
     ///
     /// # Errors
     /// recvmsg(2)'s; EAGAIN when none waits.
-    pub(crate) fn receive(&self, mailbox: &mut Mailbox) -> Result<Datagram, Errno> {
-        let mut head = [IoSliceMut::new(&mut mailbox.bytes)];
+    pub(crate) fn receive(&self, buffer: &mut ReceiveBuffer) -> Result<Datagram, Errno> {
+        let mut head = [IoSliceMut::new(&mut buffer.bytes)];
         // With MSG_TRUNC the length is the datagram's own, not the buffer's.
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
         let fd = self.socket.as_raw_fd();
-        let message = recvmsg::<SockaddrStorage>(fd, &mut head, Some(&mut mailbox.control), flags)?;
+        let message = recvmsg::<SockaddrStorage>(fd, &mut head, Some(&mut buffer.control), flags)?;
         let at = Timestamp::now();
         let source = message.address.as_ref().and_then(address).ok_or(Errno::ECONNABORTED)?;
         let (mut dest, mut to_all) = (self.local, false);
-        for told in message.cmsgs().into_iter().flatten() {
-            if let Some((addr, all)) = reached(&told) {
+        for control in message.cmsgs().into_iter().flatten() {
+            if let Some((addr, all)) = reached(&control) {
                 dest.set_ip(addr);
                 to_all |= all;
             }
-            if let Some(port) = original_port(&told) {
+            if let Some(port) = original_port(&control) {
                 dest.set_port(port);
             }
         }
-        let sighting = Sighting { at, source, dest, way: Way::Datagram, mirage: self.mirage };
-        Ok(Datagram { sighting, length: message.bytes, to_all })
+        let contact = Contact { at, source, dest, transport: Transport::Udp, mirage: self.mirage };
+        Ok(Datagram { contact, length: message.bytes, to_all })
     }
 
     /// Sends `answer`, if there is any, from the address that `datagram` came to. What cannot be sent is not sent:
-    /// nobody was promised an answer.
+    /// no client was promised an answer.
     pub(crate) fn answer(&self, datagram: &Datagram, answer: &[u8]) {
         if answer.is_empty() || self.mirage {
             return;
         }
-        let Sighting { source, dest, .. } = datagram.sighting;
+        let Contact { source, dest, .. } = datagram.contact;
         let (v4, v6);
         let from = match dest.ip() {
             IpAddr::V4(addr) if self.local.is_ipv4() => {
@@ -141,9 +141,9 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     v4().or_else(v6)
 }
 
-/// The address in a datagram's header, and whether it is everybody's.
-fn reached(told: &ControlMessageOwned) -> Option<(IpAddr, bool)> {
-    match told {
+/// The destination address in a datagram's header, and whether it is a broadcast or multicast address.
+fn reached(control: &ControlMessageOwned) -> Option<(IpAddr, bool)> {
+    match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
             let header = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
             // What the kernel would answer from: the header's own address, unless that is a broadcast's or a
@@ -161,9 +161,9 @@ fn reached(told: &ControlMessageOwned) -> Option<(IpAddr, bool)> {
     }
 }
 
-/// The port in a datagram's header, which a mirage is told.
-fn original_port(told: &ControlMessageOwned) -> Option<u16> {
-    match told {
+/// The port in a datagram's header, which the kernel gives to a mirage.
+fn original_port(control: &ControlMessageOwned) -> Option<u16> {
+    match control {
         ControlMessageOwned::Ipv4OrigDstAddr(addr) => Some(u16::from_be(addr.sin_port)),
         ControlMessageOwned::Ipv6OrigDstAddr(addr) => Some(u16::from_be(addr.sin6_port)),
         _ => None,

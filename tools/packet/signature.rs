@@ -1,4 +1,5 @@
-//! Scanners that build their SYN by hand, told by the fields that an operating system's own stack fills otherwise.
+//! Fingerprints of scanners that build their own SYN: they fill some header fields otherwise than an operating system
+//! does.
 //!
 //! | | TTL at the start | window | options | more |
 //! |---|---|---|---|---|
@@ -12,50 +13,62 @@ use std::fmt;
 
 use psentry_records::Kind;
 
-use crate::packet::{Packet, Transport};
-use crate::tcp::Options;
+use crate::packet::Packet;
+use crate::tcp::TcpOptions;
+use crate::transport::Transport;
 
-/// Whose handwriting a SYN bears.
+/// Which scanner writes a SYN like this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signature {
-    /// masscan's.
+    /// masscan.
     Masscan,
-    /// zmap's.
+    /// zmap.
     Zmap,
-    /// nmap's half-open scan's.
+    /// nmap's half-open scan (`-sS`).
     Nmap,
-    /// That of some program that builds its packets itself.
+    /// Another program that builds packets itself and sends them by a raw socket, such as hping3.
     Raw,
 }
 
-/// Most systems' packets start with a TTL of 64, and none gains hops on its way.
+/// The TTL with which most systems send. It only decreases on the way, so a higher one was set by another sender.
 const COMMON_TTL: u8 = 64;
 
-/// The window of masscan and nmap.
-const SMALL_WINDOW: u16 = 1024;
+/// The window that masscan and nmap set, in bytes. Systems begin with some tens of thousands.
+const SCANNER_WINDOW: u16 = 1024;
 
-/// The identification that zmap gives all of its packets.
-const ZMAP_ID: u16 = 54321;
+/// The IPv4 identification of all packets of zmap.
+const ZMAP_IP_ID: u16 = 54321;
 
-pub(crate) fn of(packet: &Packet) -> Option<Signature> {
-    let Transport::Tcp(tcp) = &packet.transport else { return None };
-    if tcp.flags.kind() != Kind::Syn {
-        return None;
-    }
-    // IPv6 has no such flag; there the options alone must do.
-    let may_be_fragmented = packet.dont_fragment != Some(true);
-    match tcp.options {
-        Options::None if packet.id == Some(ZMAP_ID) && tcp.window == u16::MAX => Some(Signature::Zmap),
-        Options::None if packet.ttl > COMMON_TTL && tcp.window == SMALL_WINDOW => Some(Signature::Masscan),
-        Options::None => Some(Signature::Raw),
-        Options::MssAlone if may_be_fragmented && tcp.window == SMALL_WINDOW => Some(Signature::Nmap),
-        Options::MssAlone if may_be_fragmented => Some(Signature::Raw),
-        Options::MssAlone | Options::More => None,
+impl Packet {
+    /// The scanner whose fingerprint a SYN has. It is evidence and no proof: any scanner can imitate another, and a
+    /// small device's own network stack may write as a scanner does.
+    #[must_use]
+    pub fn signature(&self) -> Option<Signature> {
+        let Transport::Tcp(tcp) = &self.transport else { return None };
+        if tcp.flags.kind() != Kind::Syn {
+            return None;
+        }
+        // IPv6 has no such flag, so there the options alone decide.
+        let may_be_fragmented = self.dont_fragment != Some(true);
+        match tcp.options {
+            TcpOptions::None if self.ip_id == Some(ZMAP_IP_ID) && tcp.window == u16::MAX => {
+                Some(Signature::Zmap)
+            }
+            TcpOptions::None if self.ttl > COMMON_TTL && tcp.window == SCANNER_WINDOW => {
+                Some(Signature::Masscan)
+            }
+            TcpOptions::None => Some(Signature::Raw),
+            TcpOptions::MssAlone if may_be_fragmented && tcp.window == SCANNER_WINDOW => {
+                Some(Signature::Nmap)
+            }
+            TcpOptions::MssAlone if may_be_fragmented => Some(Signature::Raw),
+            TcpOptions::MssAlone | TcpOptions::More => None,
+        }
     }
 }
 
 impl Signature {
-    /// The name in a record.
+    /// Its name in records (`probe.signature`).
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

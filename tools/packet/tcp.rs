@@ -5,97 +5,98 @@ use std::fmt;
 use etherparse::{TcpHeaderSlice, TcpOptionElement};
 use psentry_records::Kind;
 
-/// What a TCP header says.
+/// The fields of a TCP header that tell probes and scanners apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tcp {
-    /// From which port.
+pub struct TcpHeader {
+    /// The sender's port.
     pub source_port: u16,
-    /// To which port.
+    /// The receiver's port.
     pub destination_port: u16,
-    /// The flags.
-    pub flags: Flags,
-    /// The window, unscaled.
+    /// The eight flags from CWR to FIN.
+    pub flags: TcpFlags,
+    /// The window, without the scale that an option may set.
     pub window: u16,
-    /// Which options there are.
-    pub options: Options,
+    /// Which options it has.
+    pub options: TcpOptions,
 }
 
-/// The flags of a TCP header.
+/// The flags of a TCP header (RFC 9293, and RFC 3168 for ECE and CWR).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Flags(u8);
+pub struct TcpFlags(u8);
 
-/// Which options there are, as coarsely as a scanner's handwriting asks.
+/// Which options a TCP header has, as far as fingerprints of scanners differ by them. Padding counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Options {
-    /// None at all.
+pub enum TcpOptions {
+    /// No option.
     None,
-    /// The maximum segment size alone.
+    /// The maximum segment size and no other.
     MssAlone,
-    /// Others too, or what cannot be read.
+    /// Any other, or a malformed one.
     More,
 }
 
-/// Names in the order in which people say them.
-const NAMES: [(u8, &str); 8] = [
-    (Flags::SYN.0, "syn"),
-    (Flags::FIN.0, "fin"),
-    (Flags::RST.0, "rst"),
-    (Flags::PSH.0, "psh"),
-    (Flags::ACK.0, "ack"),
-    (Flags::URG.0, "urg"),
+/// Names of the flags, in the order in which people name them: syn+ack.
+const FLAG_NAMES: [(u8, &str); 8] = [
+    (TcpFlags::SYN.0, "syn"),
+    (TcpFlags::FIN.0, "fin"),
+    (TcpFlags::RST.0, "rst"),
+    (TcpFlags::PSH.0, "psh"),
+    (TcpFlags::ACK.0, "ack"),
+    (TcpFlags::URG.0, "urg"),
     (0x40, "ece"),
     (0x80, "cwr"),
 ];
 
-/// The flags that say what a packet wants. The others belong to congestion control: an ordinary SYN may bear them.
-const SPEAKING: u8 = 0x3f;
+/// The flags from FIN to URG, by which kinds of probes differ. The others, ECE and CWR, belong to congestion control:
+/// an ordinary SYN may have them.
+const CONTROL_FLAGS: u8 = 0x3f;
 
-impl Flags {
-    /// No more data.
-    pub const FIN: Flags = Flags(0x01);
-    /// A connection is to begin.
-    pub const SYN: Flags = Flags(0x02);
-    /// A connection is to be broken off.
-    pub const RST: Flags = Flags(0x04);
-    /// To be handed on at once.
-    pub const PSH: Flags = Flags(0x08);
-    /// Data is acknowledged.
-    pub const ACK: Flags = Flags(0x10);
-    /// Some of it is urgent.
-    pub const URG: Flags = Flags(0x20);
+impl TcpFlags {
+    /// The sender has no more data.
+    pub const FIN: TcpFlags = TcpFlags(0x01);
+    /// Opens a connection.
+    pub const SYN: TcpFlags = TcpFlags(0x02);
+    /// Aborts a connection.
+    pub const RST: TcpFlags = TcpFlags(0x04);
+    /// Data is to be delivered at once.
+    pub const PSH: TcpFlags = TcpFlags(0x08);
+    /// The acknowledgement number is valid.
+    pub const ACK: TcpFlags = TcpFlags(0x10);
+    /// The urgent pointer is valid.
+    pub const URG: TcpFlags = TcpFlags(0x20);
 
-    /// As they stand in the header.
+    /// From the byte of the header.
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
-        Flags(bits)
+        TcpFlags(bits)
     }
 
-    /// All of `other` are set.
+    /// Whether all flags of `other` are set.
     #[must_use]
-    pub fn contain(self, other: Flags) -> bool {
+    pub fn contains(self, other: TcpFlags) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// What kind of probe they make. Names are those of nmap's scans.
+    /// The kind of probe with these flags, named as nmap names its scans.
     #[must_use]
     pub fn kind(self) -> Kind {
-        match Flags(self.0 & SPEAKING) {
-            Flags::SYN => Kind::Syn,
-            Flags::FIN => Kind::Fin,
-            Flags::ACK => Kind::Ack,
-            Flags(0) => Kind::Null,
+        match TcpFlags(self.0 & CONTROL_FLAGS) {
+            TcpFlags::SYN => Kind::Syn,
+            TcpFlags::FIN => Kind::Fin,
+            TcpFlags::ACK => Kind::Ack,
+            TcpFlags(0) => Kind::Null,
             // FIN, PSH and URG.
-            Flags(0x29) => Kind::Xmas,
+            TcpFlags(0x29) => Kind::Xmas,
             // FIN and ACK.
-            Flags(0x11) => Kind::Maimon,
+            TcpFlags(0x11) => Kind::Maimon,
             _ => Kind::Other,
         }
     }
 }
 
-impl fmt::Display for Flags {
+impl fmt::Display for TcpFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let set = NAMES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name);
+        let set = FLAG_NAMES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name);
         for (at, name) in set.enumerate() {
             write!(f, "{}{name}", if at == 0 { "" } else { "+" })?;
         }
@@ -103,14 +104,14 @@ impl fmt::Display for Flags {
     }
 }
 
-impl fmt::Debug for Flags {
+impl fmt::Debug for TcpFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl Tcp {
-    pub(crate) fn read(header: &TcpHeaderSlice<'_>) -> Self {
+impl TcpHeader {
+    pub(crate) fn from_slice(header: &TcpHeaderSlice<'_>) -> Self {
         let bits = [
             header.fin(),
             header.syn(),
@@ -121,24 +122,24 @@ impl Tcp {
             header.ece(),
             header.cwr(),
         ];
-        Tcp {
+        TcpHeader {
             source_port: header.source_port(),
             destination_port: header.destination_port(),
-            flags: Flags(bits.iter().rev().fold(0, |all, &set| all << 1 | u8::from(set))),
+            flags: TcpFlags(bits.iter().rev().fold(0, |all, &set| all << 1 | u8::from(set))),
             window: header.window_size(),
-            options: Options::read(header),
+            options: TcpOptions::from_slice(header),
         }
     }
 }
 
-impl Options {
-    fn read(header: &TcpHeaderSlice<'_>) -> Self {
-        let mut seen = Options::None;
+impl TcpOptions {
+    fn from_slice(header: &TcpHeaderSlice<'_>) -> Self {
+        let mut seen = TcpOptions::None;
         for option in header.options_iterator() {
             match option {
                 Ok(TcpOptionElement::Noop) => {}
-                Ok(TcpOptionElement::MaximumSegmentSize(_)) => seen = Options::MssAlone,
-                Ok(_) | Err(_) => return Options::More,
+                Ok(TcpOptionElement::MaximumSegmentSize(_)) => seen = TcpOptions::MssAlone,
+                Ok(_) | Err(_) => return TcpOptions::More,
             }
         }
         seen
@@ -165,9 +166,12 @@ mod tests {
             (0x04, Kind::Other, "rst"),
             (0x3f, Kind::Other, "syn+fin+rst+psh+ack+urg"),
         ] {
-            let flags = Flags::from_bits(bits);
+            let flags = TcpFlags::from_bits(bits);
             assert_eq!((flags.kind(), flags.to_string().as_str()), (kind, name), "{bits:#x}");
         }
-        assert!(Flags::from_bits(0x12).contain(Flags::ACK) && !Flags::from_bits(0x02).contain(Flags::ACK));
+        assert!(
+            TcpFlags::from_bits(0x12).contains(TcpFlags::ACK)
+                && !TcpFlags::from_bits(0x02).contains(TcpFlags::ACK)
+        );
     }
 }

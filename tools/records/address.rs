@@ -45,13 +45,13 @@ impl Prefix {
         Self::around(addr, 128)
     }
 
-    /// The first address.
+    /// The address with all host bits cleared.
     #[must_use]
     pub fn addr(self) -> IpAddr {
         self.0.network()
     }
 
-    /// The last address.
+    /// The address with all host bits set.
     #[must_use]
     pub fn last(self) -> IpAddr {
         self.0.broadcast()
@@ -76,7 +76,7 @@ impl Prefix {
         self.0.is_ipv4()
     }
 
-    /// Whether `addr` lies within.
+    /// Whether `addr` is one of the prefix; an address of the other version of IP never is.
     #[must_use]
     pub fn contains(self, addr: IpAddr) -> bool {
         self.0.contains(canonical(addr))

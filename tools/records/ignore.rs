@@ -21,18 +21,18 @@ pub struct Ignore {
 /// Why an ignore file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IgnoreError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {source}", file.display())]
     Read {
-        /// Which file.
+        /// The file that was named.
         file: PathBuf,
-        /// Why.
+        /// What open(2) or read(2) said.
         source: io::Error,
     },
     /// A line says nothing that can be used.
     #[error("{}, line {line}: {problem}", file.display())]
     Line {
-        /// Which file.
+        /// The file that was named.
         file: PathBuf,
         /// Which line, counted from 1.
         line: usize,

@@ -9,18 +9,21 @@
 //! |---|---|
 //! | `record.rs` | [`Record`]: which kind a line is; parsing and encoding |
 //! | `probe.rs`, `verdict.rs`, `outcome.rs`, `vouch.rs`, `stats.rs` | the five records |
-//! | `address.rs`, `timestamp.rs` | the values that they are made of |
+//! | `common.rs` | the fields that all of them share |
+//! | `address.rs`, `proto.rs`, `timestamp.rs` | the values that they are made of |
 //! | `ignore.rs` | the addresses that every program is to leave alone: PortSentry's ignore file |
 //! | `mark.rs` | the one word that two sensors exchange beside the stream |
 //! | `lines.rs` | bytes into lines, bounded |
 //! | `reader.rs`, `writer.rs` | the two ends of a pipe |
 
 mod address;
+mod common;
 mod ignore;
 mod lines;
 mod mark;
 mod outcome;
 mod probe;
+mod proto;
 mod reader;
 mod record;
 mod stats;
@@ -30,13 +33,15 @@ mod vouch;
 mod writer;
 
 pub use address::{Prefix, PrefixError, canonical};
+pub use common::Common;
 pub use ignore::{Ignore, IgnoreError};
 pub use lines::{Line, Lines, READ_AHEAD};
 pub use mark::DECOY_MARK;
 pub use outcome::{Outcome, OutcomeBody, OutcomeResult};
-pub use probe::{Kind, Probe, ProbeBody, Proto};
+pub use probe::{Kind, Probe, ProbeBody};
+pub use proto::Proto;
 pub use reader::{Item, Reader};
-pub use record::{Common, Malformed, Record};
+pub use record::{Malformed, Record};
 pub use stats::{Machine, Stats, StatsBody};
 pub use timestamp::{Timestamp, TimestampError};
 pub use verdict::{Action, Verdict, VerdictBody};

@@ -35,7 +35,7 @@ pub struct Line<'a> {
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines of `source`.
+    /// The lines of `source`, from its first byte.
     pub fn new(source: R) -> Self {
         let held = Vec::with_capacity(MAX_LINE + READ_AHEAD);
         Lines {

@@ -10,7 +10,7 @@ use crate::{Action, Common, Prefix, Timestamp};
 pub struct Outcome {
     /// When; source and port as the verdict had them.
     pub common: Common,
-    /// What was done.
+    /// The action of the verdict.
     pub body: OutcomeBody,
 }
 
@@ -19,14 +19,14 @@ pub struct Outcome {
 pub struct OutcomeBody {
     /// What the verdict asked for.
     pub action: Action,
-    /// Whom it concerned.
+    /// The scope of the verdict.
     pub scope: Prefix,
     /// Who did it: "nft", "iptables", ...; absent when it never came to a backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// What came of it.
+    /// Whether that was done, or why not.
     pub result: OutcomeResult,
-    /// When the block ends; absent: when somebody ends it.
+    /// When the block ends; absent: not before it is unblocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// What went wrong, or why it was refused, in one sentence.
@@ -51,17 +51,17 @@ pub struct OutcomeBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutcomeResult {
-    /// It stands, and the kernel or the command has confirmed it.
+    /// Done, and the kernel or the command has confirmed it.
     Applied,
-    /// It stood already, for at least as long.
+    /// There was such a block already, for at least as long.
     Already,
-    /// It would have cut off somebody who must not be cut off.
+    /// It would have cut off an address that must never be blocked, or there is no room or no right for it now.
     Refused,
     /// It did not work, and will be tried again while there is time left.
     Failed,
-    /// It was ended by somebody.
+    /// The block was ended before its time.
     Released,
-    /// Its time was over.
+    /// The block ended at its time.
     Expired,
 }
 

@@ -1,15 +1,15 @@
-//! A probe: somebody touched a port that nobody has a reason to touch. Sensors write it.
+//! A probe: a contact with a port that nobody has a reason to touch. Sensors write it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Common;
 
-/// One contact, or several alike folded into one.
+/// One contact, or several alike that are one record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// When, from where, to where. A probe always has a `src_ip`.
     pub common: Common,
-    /// What the sensor saw.
+    /// Which sensor saw what.
     pub body: ProbeBody,
 }
 
@@ -19,7 +19,7 @@ pub struct ProbeBody {
     /// Which sensor saw it: "listen", "trap", ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensor: Option<String>,
-    /// What was sent.
+    /// What kind of packet was sent.
     #[serde(default)]
     pub kind: Kind,
     /// Whether the source completed a TCP handshake, so that its address cannot be forged.
@@ -29,7 +29,7 @@ pub struct ProbeBody {
     /// carries one of eight numbers of 2^32 for its answer. A weaker proof.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cookie: bool,
-    /// Whose handwriting the first packet is in: "nmap", "masscan", "zmap", or "raw" for any other program that
+    /// Which scanner built the first packet: "nmap", "masscan", "zmap", or "raw" for any other program that
     /// writes its packets itself. Evidence, and as easily imitated as avoided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
@@ -114,44 +114,6 @@ impl Kind {
             Kind::Window => "window",
             Kind::Udp => "udp",
             Kind::Other => "other",
-        }
-    }
-}
-
-/// The transport of a record, as EVE spells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Proto {
-    /// TCP.
-    #[serde(rename = "TCP", alias = "tcp")]
-    Tcp,
-    /// UDP.
-    #[serde(rename = "UDP", alias = "udp")]
-    Udp,
-    /// ICMP for IPv4.
-    #[serde(rename = "ICMP", alias = "icmp")]
-    Icmp,
-    /// ICMP for IPv6.
-    #[serde(rename = "IPv6-ICMP", alias = "ICMPV6", alias = "icmpv6", alias = "ipv6-icmp")]
-    Icmpv6,
-    /// SCTP.
-    #[serde(rename = "SCTP", alias = "sctp")]
-    Sctp,
-    /// Any other.
-    #[serde(other, rename = "OTHER")]
-    Other,
-}
-
-impl Proto {
-    /// The name in a record.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Proto::Tcp => "TCP",
-            Proto::Udp => "UDP",
-            Proto::Icmp => "ICMP",
-            Proto::Icmpv6 => "IPv6-ICMP",
-            Proto::Sctp => "SCTP",
-            Proto::Other => "OTHER",
         }
     }
 }

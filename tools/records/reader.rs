@@ -10,7 +10,7 @@ pub struct Reader<R> {
     lines: Lines<R>,
 }
 
-/// What one line held.
+/// One line: its number, and the record that it holds or what is wrong with it.
 #[derive(Debug, PartialEq)]
 pub struct Item<T = Record> {
     /// Which line of the input, counted from 1.
@@ -20,7 +20,7 @@ pub struct Item<T = Record> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Records of `source`.
+    /// A reader of the records in `source`, from its first line.
     pub fn new(source: R) -> Self {
         Reader { lines: Lines::new(source) }
     }
@@ -32,11 +32,11 @@ impl<R: Read> Reader<R> {
 
     /// The next record that is held already; `None`: [`fill`](Self::fill) first. Empty lines are passed over.
     pub fn held(&mut self) -> Option<Item> {
-        self.held_as(Record::parse)
+        self.buffered_as(Record::parse)
     }
 
     /// The same for a caller who reads lines in a way of its own, which must take what [`Record::parse`] takes.
-    pub fn held_as<T>(&mut self, read: impl Fn(&str) -> Result<T, Malformed>) -> Option<Item<T>> {
+    pub fn buffered_as<T>(&mut self, read: impl Fn(&str) -> Result<T, Malformed>) -> Option<Item<T>> {
         loop {
             let line = self.lines.next_line()?;
             let record = match line.text {

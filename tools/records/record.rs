@@ -12,60 +12,25 @@ use serde::Deserialize;
 
 use crate::address::read_addr;
 use crate::{
-    MAX_LINE, Outcome, OutcomeBody, Probe, ProbeBody, Proto, Stats, StatsBody, Timestamp, Verdict,
+    Common, MAX_LINE, Outcome, OutcomeBody, Probe, ProbeBody, Proto, Stats, StatsBody, Timestamp, Verdict,
     VerdictBody, Vouch, VouchBody,
 };
 
 /// A line of the stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    /// From a sensor.
+    /// A sensor saw a contact.
     Probe(Probe),
-    /// From the judge.
+    /// The judge decided.
     Verdict(Verdict),
-    /// From the blocker.
+    /// The blocker did what was decided, or did not.
     Outcome(Outcome),
-    /// From a script that saw a login.
+    /// A script saw a login.
     Vouch(Vouch),
-    /// From any stage, once a minute.
+    /// The counters of a stage.
     Stats(Stats),
-    /// Well-formed, and of a type that is not ours.
+    /// Well-formed, and of another type, which is all that is kept of it.
     Other(String),
-}
-
-/// The fields that all records share, named as Suricata's EVE JSON names them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Common {
-    /// When.
-    pub timestamp: Timestamp,
-    /// On which machine.
-    pub host: Option<String>,
-    /// From which address.
-    pub src_ip: Option<IpAddr>,
-    /// From which port.
-    pub src_port: Option<u16>,
-    /// To which address.
-    pub dest_ip: Option<IpAddr>,
-    /// To which port.
-    pub dest_port: Option<u16>,
-    /// By which transport.
-    pub proto: Option<Proto>,
-}
-
-impl Common {
-    /// Nothing but a time.
-    #[must_use]
-    pub fn at(timestamp: Timestamp) -> Self {
-        Common {
-            timestamp,
-            host: None,
-            src_ip: None,
-            src_port: None,
-            dest_ip: None,
-            dest_port: None,
-            proto: None,
-        }
-    }
 }
 
 /// Why a line is no record.
@@ -74,7 +39,7 @@ pub enum Malformed {
     /// Longer than a pipe carries in one piece.
     #[error("it is longer than {MAX_LINE} bytes")]
     Oversized,
-    /// Not text.
+    /// Bytes that are no UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
     /// Not JSON, or a field of the wrong type.

@@ -18,9 +18,9 @@ pub struct Verdict {
 /// The object `verdict` of a record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VerdictBody {
-    /// What to do.
+    /// What is to be done about `scope`.
     pub action: Action,
-    /// Whom it concerns.
+    /// The addresses that it is about, one or many.
     pub scope: Prefix,
     /// For how many seconds from `timestamp`; absent: until unblocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,7 +31,7 @@ pub struct VerdictBody {
     /// What the evidence weighs, in the units of the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// Which rule decided.
+    /// The name of the rule that decided: "sequential", "trigger", "slow", one of the policy's own, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// Why, in one English sentence.
@@ -43,16 +43,16 @@ pub struct VerdictBody {
     /// The ports that were touched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
-    /// The kinds of probe.
+    /// The kinds of the probes that are the evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<Kind>,
-    /// How many probes.
+    /// How many probes are the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// The first probe of the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Timestamp>,
-    /// The last one.
+    /// When the last of them was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
     /// Whether what convicts would do so by completed handshakes alone, which nobody can forge.
@@ -84,7 +84,7 @@ impl VerdictBody {
 }
 
 impl Verdict {
-    /// When it ends; `None`: when somebody ends it.
+    /// When it ends; `None`: not before it is unblocked.
     #[must_use]
     pub fn until(&self) -> Option<Timestamp> {
         self.body.duration.map(|secs| self.common.timestamp.plus(Duration::from_secs(secs)))
@@ -97,9 +97,9 @@ impl Verdict {
 pub enum Action {
     /// Only keep an eye on it.
     Watch,
-    /// Shut it out.
+    /// Block `scope`.
     Block,
-    /// Let it in again.
+    /// Release the blocks of `scope`.
     Unblock,
 }
 

@@ -1,4 +1,4 @@
-//! A vouch: somebody proved who he is from an address, by logging in. A script writes it, or psentry-parse; the judge
+//! A vouch: a user proved who he is from an address, by logging in. A script writes it; the judge
 //! then only watches that address for a while.
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct Vouch {
 /// The object `vouch` of a record.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VouchBody {
-    /// Who logged in.
+    /// The name of the account that logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// How: "ssh", "wireguard", "imap", ...

@@ -12,7 +12,7 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Records into `sink`.
+    /// A writer of records into `sink`.
     pub fn new(sink: W) -> Self {
         Writer { sink, line: Vec::with_capacity(crate::MAX_LINE) }
     }

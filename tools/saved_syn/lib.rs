@@ -1,7 +1,8 @@
-//! The SYN that a TCP connection began with, as the kernel kept it: `TCP_SAVE_SYN` and `TCP_SAVED_SYN` of tcp(7).
+//! The SYN that a TCP connection began with, as the kernel saved it: the socket options TCP_SAVE_SYN and TCP_SAVED_SYN
+//! (linux/tcp.h).
 //!
-//! nix, socket2 and rustix wrap neither, so this crate does, and does nothing else. It is the only one in which unsafe
-//! code is allowed: the two functions at the end.
+//! nix, socket2 and rustix wrap neither, so this crate does, and does nothing else; the SYN is parsed by
+//! psentry-packet. It is the only crate in which unsafe code is allowed: the two functions at the end.
 
 use std::io;
 use std::mem::size_of;
@@ -10,35 +11,36 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, socklen_t};
 
-/// Makes the kernel keep the SYN of each connection that `listener` will accept, and says whether it did so before.
-/// The option is the socket's own: it stays when the process that set it is gone and another holds the socket.
+/// Sets TCP_SAVE_SYN: the kernel saves the SYN of each connection that `listener` will accept. Returns whether it was
+/// set before: the option belongs to the socket, which systemd may keep open while the process is restarted.
 ///
 /// # Errors
-/// getsockopt(2)'s and setsockopt(2)'s: of a socket that is no TCP socket.
-pub fn keep(listener: impl AsFd) -> io::Result<bool> {
+/// The error of getsockopt(2) or setsockopt(2), as when the socket is not one of TCP.
+pub fn enable(listener: impl AsFd) -> io::Result<bool> {
     let listener = listener.as_fd();
-    let mut kept = [0; size_of::<c_int>()];
-    get(listener, libc::TCP_SAVE_SYN, &mut kept)?;
-    let kept = c_int::from_ne_bytes(kept) != 0;
-    if !kept {
-        set(listener, libc::TCP_SAVE_SYN, 1)?;
+    let mut value = [0; size_of::<c_int>()];
+    getsockopt(listener, libc::TCP_SAVE_SYN, &mut value)?;
+    let was_set = c_int::from_ne_bytes(value) != 0;
+    if !was_set {
+        setsockopt(listener, libc::TCP_SAVE_SYN, 1)?;
     }
-    Ok(kept)
+    Ok(was_set)
 }
 
-/// Takes the SYN that `connection` began with, from its IP header to the end of its TCP header, into `buffer`; the
-/// kernel then keeps it no longer. `None`: the kernel has none. It never kept any when the handshake was by SYN cookie, nor when
-/// it had no memory to.
+/// Reads TCP_SAVED_SYN into `buffer`: the SYN that `connection` began with, from its IP header to the end of its TCP
+/// header. The kernel then frees it, so a second call returns none. `None`: the kernel has none. It saves none when it
+/// answers by a SYN cookie, nor when it is short of memory.
 ///
 /// # Errors
-/// getsockopt(2)'s: EINVAL when the headers are longer than `buffer`, which then holds nothing.
+/// The error of getsockopt(2): EINVAL when the headers are longer than `buffer`, which then holds nothing. The kernel
+/// still has the SYN.
 pub fn take(connection: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<&[u8]>> {
-    let length = get(connection.as_fd(), libc::TCP_SAVED_SYN, buffer)?;
+    let length = getsockopt(connection.as_fd(), libc::TCP_SAVED_SYN, buffer)?;
     Ok(buffer.get(..length).filter(|syn| !syn.is_empty()))
 }
 
-/// getsockopt(2): how many bytes of `into` the kernel filled.
-fn get(socket: BorrowedFd<'_>, option: c_int, into: &mut [u8]) -> io::Result<usize> {
+/// getsockopt(2) at the level of TCP; returns how many bytes of `into` the kernel filled.
+fn getsockopt(socket: BorrowedFd<'_>, option: c_int, into: &mut [u8]) -> io::Result<usize> {
     let mut length = socklen_t::try_from(into.len()).unwrap_or(socklen_t::MAX);
     // SAFETY: `socket` is an open descriptor for as long as it is borrowed. The kernel writes at most `length` bytes
     // to `into`, which is that long or longer and borrowed mutably, and the number of them to `length`; both outlive
@@ -50,8 +52,8 @@ fn get(socket: BorrowedFd<'_>, option: c_int, into: &mut [u8]) -> io::Result<usi
     Ok(usize::try_from(length).unwrap_or(0))
 }
 
-/// setsockopt(2) of a number.
-fn set(socket: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result<()> {
+/// setsockopt(2) of an integer at the level of TCP.
+fn setsockopt(socket: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result<()> {
     let length = size_of::<c_int>() as socklen_t;
     // SAFETY: `socket` is an open descriptor for as long as it is borrowed. The kernel reads `length` bytes, which is
     // the size of `value`; that outlives the call, which keeps no pointer to it.
@@ -81,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn the_syn_is_kept_from_then_on_and_taken_once() {
+    fn the_syn_is_saved_from_then_on_and_taken_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut buffer = [0; 120];
         let (_client, before) = connection(&listener);
-        assert!(!keep(&listener).unwrap());
-        assert!(keep(&listener).unwrap(), "the second time it was on before");
+        assert!(!enable(&listener).unwrap());
+        assert!(enable(&listener).unwrap(), "it was set by the first call");
         assert_eq!(take(&before, &mut buffer).unwrap(), None);
         let (client, after) = connection(&listener);
         let syn = take(&after, &mut buffer).unwrap().unwrap().to_vec();
@@ -99,7 +101,7 @@ mod tests {
     #[test]
     fn headers_longer_than_the_buffer_are_an_error_and_not_none() {
         let listener = TcpListener::bind("[::1]:0").unwrap();
-        keep(&listener).unwrap();
+        enable(&listener).unwrap();
         let (_client, connection) = connection(&listener);
         let error = take(&connection, &mut [0; 39]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn no_other_socket_will_do() {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(keep(&udp).is_err());
+        assert!(enable(&udp).is_err());
         assert!(take(&udp, &mut [0; 120]).is_err());
     }
 }

@@ -7,13 +7,13 @@ use psentry_stage::{Exit, Failure};
 /// Why psentry-show ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
-    /// Nothing to read from.
+    /// read(2) or poll(2) of standard input failed.
     #[error("cannot read standard input: {0}")]
     Input(#[source] io::Error),
-    /// Nobody to tell.
+    /// write(2) to standard output failed, or its reader is gone.
     #[error("cannot write to standard output: {0}; is its reader gone?")]
     Output(#[source] io::Error),
-    /// The system has no descriptor left.
+    /// signalfd(2) failed, for want of descriptors.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
 }

@@ -1,19 +1,19 @@
-//! psentry-show: reads any of psentry's records and says each in one line that a person reads at a glance. With
+//! psentry-show: reads any of psentry's records and renders each as one line that a person reads at a glance. With
 //! `--tee` it stands in the middle of a pipe: the records go on unchanged, the lines go to standard error.
 //!
 //! It decides nothing and keeps nothing. Whatever text a stranger could have put into a record is escaped.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `sentence.rs` | a record in words |
+//! | `line.rs` | a record in words |
 //! | `cli.rs`, `run.rs`, `error.rs` | flags, standard input and output, what can go wrong |
 
 mod cli;
 mod error;
+mod line;
 mod run;
-mod sentence;
 
 pub use cli::Flags;
 pub use error::ShowError;
+pub use line::{Line, Tone, render};
 pub use run::run;
-pub use sentence::{Sentence, Tone, say};

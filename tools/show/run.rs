@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use psentry_records::{Record, Timestamp};
 use psentry_stage::{Complaints, Intake, Next, Output, Signals, speak};
 
-use crate::sentence::day;
-use crate::{Flags, Sentence, ShowError, Tone, say};
+use crate::line::day;
+use crate::{Flags, Line, ShowError, Tone, render};
 
 /// The whole program, after its flags are read.
 ///
@@ -23,25 +23,26 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
     let mut intake = Intake::stdin(signals).map_err(ShowError::Input)?;
     let mut output = Output::stdout().map_err(ShowError::Output)?;
     let mut complaints = Complaints::new("psentry-show");
-    let mut speaker = Speaker::new(&flags);
+    let mut renderer = Renderer::new(&flags);
     loop {
         let item = match intake.next(None).map_err(ShowError::Input)? {
             Next::Item(item) => item,
             Next::Nothing => continue,
             Next::End | Next::Stop => return Ok(()),
-            // Whoever looked has seen enough: `psentry-show | head`.
+            // Its reader has read enough: `psentry-show | head`.
             Next::ReaderGone if !flags.tee => return Ok(()),
             Next::ReaderGone => return Err(ShowError::Output(io::ErrorKind::BrokenPipe.into())),
         };
         match &item.record {
             Err(malformed) => complaints.skipped(item.line, malformed),
             Ok(record) => {
-                let lines = speaker.lines(record);
+                let lines = renderer.lines(record);
                 if flags.tee {
                     output.pass(intake.patience(), intake.raw()).map_err(ShowError::Output)?;
-                    let unsaid = lines.iter().filter(|line| !speak(line)).count();
-                    if unsaid > 0 {
-                        complaints.say("standard error takes no more; some records were passed on unsaid");
+                    let lost = lines.iter().filter(|line| !speak(line)).count();
+                    if lost > 0 {
+                        complaints
+                            .say("standard error takes no more; some records were passed on without a line");
                     }
                 } else {
                     for line in lines {
@@ -56,29 +57,29 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
     }
 }
 
-/// Turns records into lines for one stream, and knows which day it was when it last spoke.
-struct Speaker {
+/// Renders records for one stream, and keeps the day of the last line, so that a new day is a line of its own.
+struct Renderer {
     zone: TimeZone,
     colours: bool,
     day: String,
 }
 
-impl Speaker {
+impl Renderer {
     fn new(flags: &Flags) -> Self {
         let zone = if flags.utc { TimeZone::UTC } else { TimeZone::system() };
         let choice =
             if flags.tee { AutoStream::choice(&io::stderr()) } else { AutoStream::choice(&io::stdout()) };
         let day = day(Timestamp::now(), &zone);
-        Speaker { zone, colours: choice != ColorChoice::Never, day }
+        Renderer { zone, colours: choice != ColorChoice::Never, day }
     }
 
-    /// The record in a line, after a line with its day if that is not the one that was spoken of last.
+    /// The line of a record, after a line with its day if that is not the day of the line before.
     fn lines(&mut self, record: &Record) -> Vec<String> {
-        let Some(Sentence { day, time, word, tone, text }) = say(record, &self.zone) else {
+        let Some(Line { day, time, label, tone, text }) = render(record, &self.zone) else {
             return Vec::new();
         };
         let style = if self.colours { style(tone) } else { Style::new() };
-        let line = format!("{time} {style}{word:<8}{style:#} {text}");
+        let line = format!("{time} {style}{label:<8}{style:#} {text}");
         if day == self.day {
             return vec![line];
         }

@@ -12,27 +12,27 @@ use clap_complete::Shell;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All is well.
+    /// It did what it was asked to do (EX_OK).
     Ok = 0,
     /// What was asked was answered, and the answer is no.
     No = 1,
-    /// The command line is wrong.
+    /// The command line is wrong (EX_USAGE).
     Usage = 64,
-    /// A program that is needed is missing.
+    /// A program that is needed is missing (EX_UNAVAILABLE).
     Unavailable = 69,
-    /// The system refused a call.
+    /// The system refused a call (EX_OSERR).
     Os = 71,
-    /// A pipe broke, or a file could not be read or written.
+    /// A pipe broke, or a file could not be read or written (EX_IOERR).
     Io = 74,
-    /// That takes more rights.
+    /// The rights of the program do not suffice (EX_NOPERM).
     NoPermission = 77,
-    /// The configuration is wrong.
+    /// A file of configuration, or what flags say together, is wrong (EX_CONFIG).
     Config = 78,
 }
 
 /// An error that knows which exit code it deserves.
 pub trait Failure: Error {
-    /// The code.
+    /// The exit code that this error ends the program with.
     fn exit(&self) -> Exit;
 }
 

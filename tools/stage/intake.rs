@@ -21,38 +21,38 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How much longer the end of a line is waited for whose beginning was read.
 const CUT: Duration = Duration::from_millis(200);
 
-/// Standard input as records.
+/// Standard input, read as records, with the signals of the program.
 pub struct Intake {
     reader: Reader<File>,
-    /// Standard output, only to see that its reader is gone.
+    /// Standard output, polled only to see that its reader is gone.
     output: File,
     signals: Signals,
-    /// Readable when somebody else wants the caller's attention.
+    /// Readable when there is something else to do for the caller, such as a request on a control socket.
     bell: Option<OwnedFd>,
     stopping: Option<Stopping>,
     requests: Requests,
     ended: bool,
 }
 
-/// What signals asked for since it was last looked at, besides the end.
+/// What signals asked for, besides the end, since [`Intake::requests`] was last called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     /// To read the configuration again.
     pub reload: bool,
-    /// To say how it is.
+    /// To report: counters, as a `stats` record.
     pub report: bool,
 }
 
-/// Asked to stop.
+/// How much longer a program that was asked to stop goes on.
 #[derive(Clone, Copy)]
 struct Stopping {
-    /// Until when more input is waited for.
+    /// Until when it waits for more input.
     wait: Instant,
-    /// Until when what waits is read.
+    /// Until when it reads what waits already.
     read: Instant,
 }
 
-/// What poll(2) sees.
+/// What poll(2) returned.
 struct Seen {
     readable: bool,
     signalled: bool,
@@ -60,7 +60,7 @@ struct Seen {
     reader_gone: bool,
 }
 
-/// What came.
+/// What [`Intake::next`] found.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // made once a record and consumed at once: a box would only cost
 pub enum Next<T = Record> {
@@ -119,7 +119,7 @@ impl Intake {
         read: impl Fn(&str) -> Result<T, Malformed>,
     ) -> io::Result<Next<T>> {
         loop {
-            if let Some(item) = self.reader.held_as(&read) {
+            if let Some(item) = self.reader.buffered_as(&read) {
                 return Ok(Next::Item(item));
             }
             let now = Instant::now();
@@ -136,7 +136,7 @@ impl Intake {
                 return Ok(Next::ReaderGone);
             }
             if seen.signalled {
-                self.heed();
+                self.take_signal();
                 if self.requests != Requests::default() {
                     return Ok(Next::Nothing);
                 }
@@ -157,7 +157,7 @@ impl Intake {
     pub fn linger(&mut self, patience: Option<Duration>) -> io::Result<Next> {
         let seen = self.wait(patience, false)?;
         if seen.signalled {
-            self.heed();
+            self.take_signal();
         }
         Ok(match (seen.reader_gone, self.stopping) {
             (true, _) => Next::ReaderGone,
@@ -180,11 +180,11 @@ impl Intake {
     /// How long to wait for a reader of what is written.
     #[must_use]
     pub fn patience(&self) -> Patience<'_> {
-        if self.stopping.is_some() { Patience::Grace } else { Patience::Until(self.signals.as_fd()) }
+        if self.stopping.is_some() { Patience::Grace } else { Patience::Until(self.signals.stop()) }
     }
 
-    /// Takes note of a signal; a second one ends all waiting and reading.
-    fn heed(&mut self) {
+    /// Reads a signal and keeps what it asks for; a second one that asks to stop ends all waiting and reading.
+    fn take_signal(&mut self) {
         let now = Instant::now();
         let (wait, read) = match (self.signals.request(), self.stopping) {
             (None, _) => return,

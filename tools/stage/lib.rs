@@ -1,6 +1,7 @@
 //! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
-//! on standard error that a flood cannot flood ([`Complaints`]), durations and ports on the command line.
+//! on standard error that a flood cannot flood ([`Complaints`]), when counters are due ([`StatsTimer`]), files that are
+//! replaced in one step ([`Replacement`]), durations and ports on the command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket.
 
@@ -10,7 +11,9 @@ mod exit;
 mod intake;
 mod output;
 mod ports;
+mod replace_file;
 mod signals;
+mod stats_timer;
 mod text;
 
 pub use complaints::Complaints;
@@ -19,5 +22,7 @@ pub use exit::{Exit, Failure, run};
 pub use intake::{Intake, Next, Requests};
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};
+pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
 pub use signals::{Request, Signals, Stop};
+pub use stats_timer::StatsTimer;
 pub use text::{printable, speak};

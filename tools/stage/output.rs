@@ -13,7 +13,7 @@ use psentry_records::{Record, Writer};
 /// How long a stopping program waits for a reader that does not read. Systemd would wait 90 s and then kill.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Standard output as records.
+/// Standard output, one write(2) a record.
 pub struct Output {
     writer: Writer<File>,
 }
@@ -78,7 +78,7 @@ impl Output {
         }
     }
 
-    /// Waits for room.
+    /// Waits until there is room, or patience is over.
     fn wait(&self, patience: Patience<'_>) -> io::Result<()> {
         if let Patience::Until(stop) = patience {
             let mut fds = [self.room(), PollFd::new(stop, PollFlags::POLLIN)];

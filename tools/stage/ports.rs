@@ -9,7 +9,7 @@ pub enum PortsError {
     /// Neither a port nor a range.
     #[error("'{0}' is not a port from 1 to 65535, nor a range such as 8000-8010")]
     NoPort(String),
-    /// `8010-8000`.
+    /// A range whose last port is less than its first, such as `8010-8000`.
     #[error("the range '{0}' ends before it begins")]
     Backwards(String),
 }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Who is asked to stop.
+/// Which programs a signal asks to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// SIGINT, from Ctrl-C: all programs of the pipeline, so that the ones before this one may still write.
@@ -19,7 +19,7 @@ pub enum Stop {
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// To end.
+    /// To end, in good order.
     Stop(Stop),
     /// SIGHUP, of a program that catches it so: to read its configuration again.
     Reload,
@@ -29,8 +29,16 @@ pub enum Request {
 
 /// The signals that ask a program for something. Make it before any thread: threads inherit the mask.
 pub struct Signals {
-    fd: SignalFd,
+    all: SignalFd,
+    /// Of these signals those that ask for an end, and the others. Each descriptor sees the same pending signals, and only
+    /// those that it is for.
+    apart: Option<Apart>,
     reloads: bool,
+}
+
+struct Apart {
+    stop: SignalFd,
+    requests: SignalFd,
 }
 
 impl Signals {
@@ -40,7 +48,7 @@ impl Signals {
     /// # Errors
     /// signalfd(2)'s, which in practice means that no descriptor is left.
     pub fn catch() -> Result<Self, Errno> {
-        Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP], false)
+        Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP], &[], false)
     }
 
     /// The same for a program that can say how it is, which SIGUSR1 asks for. When it `reloads`, SIGHUP asks it to
@@ -49,25 +57,40 @@ impl Signals {
     /// # Errors
     /// As [`catch`](Self::catch).
     pub fn catch_requests(reloads: bool) -> Result<Self, Errno> {
-        Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1], reloads)
+        if reloads {
+            Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT], &[Signal::SIGHUP, Signal::SIGUSR1], true)
+        } else {
+            Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP], &[Signal::SIGUSR1], false)
+        }
     }
 
-    fn hold_back(signals: &[Signal], reloads: bool) -> Result<Self, Errno> {
+    fn hold_back(stop: &[Signal], requests: &[Signal], reloads: bool) -> Result<Self, Errno> {
         let ignored = fs::read_to_string("/proc/self/status").map_or(0, |status| ignored_signals(&status));
-        let mut set = SigSet::empty();
-        for &signal in signals {
-            if ignored & (1 << (signal as u64 - 1)) == 0 {
-                set.add(signal);
-            }
-        }
-        set.thread_block()?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Signals { fd, reloads })
+        let heeded = |signal: &&Signal| ignored & (1 << (**signal as u64 - 1)) == 0;
+        let open = |signals: &[Signal]| -> Result<SignalFd, Errno> {
+            let set: SigSet = signals.iter().filter(heeded).copied().collect();
+            set.thread_block()?;
+            SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        };
+        let apart = match requests {
+            [] => None,
+            _ => Some(Apart { stop: open(stop)?, requests: open(requests)? }),
+        };
+        Ok(Signals { all: open(&[stop, requests].concat())?, apart, reloads })
     }
 
     /// What has been asked for since the last call.
     pub fn request(&self) -> Option<Request> {
-        let info = self.fd.read_signal().ok().flatten()?;
+        self.read(&self.all)
+    }
+
+    /// The same of what is no request to end, which stays pending for whoever waits for [`stop`](Self::stop).
+    pub fn request_but_stop(&self) -> Option<Request> {
+        self.read(&self.apart.as_ref()?.requests)
+    }
+
+    fn read(&self, fd: &SignalFd) -> Option<Request> {
+        let info = fd.read_signal().ok().flatten()?;
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
         Some(match signal {
             Some(Signal::SIGINT) => Request::Stop(Stop::Pipeline),
@@ -75,6 +98,17 @@ impl Signals {
             Some(Signal::SIGUSR1) => Request::Report,
             _ => Request::Stop(Stop::Alone),
         })
+    }
+
+    /// Readable as long as a request to end is pending, and by nothing else: for a write that waits for a slow reader, which
+    /// whoever only wants to see the counters must not cut short.
+    pub fn stop(&self) -> BorrowedFd<'_> {
+        self.apart.as_ref().map_or(&self.all, |apart| &apart.stop).as_fd()
+    }
+
+    /// Readable as long as something else than an end is asked for; `None`: nothing else is caught.
+    pub fn requests(&self) -> Option<BorrowedFd<'_>> {
+        self.apart.as_ref().map(|apart| apart.requests.as_fd())
     }
 
     /// Whether an end has been asked for since the last call, and by what.
@@ -92,15 +126,34 @@ fn ignored_signals(status: &str) -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
+/// Readable as long as anything is asked for.
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.all.as_fd()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_does_not_look_like_an_end() {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let signals = Signals::catch_requests(false).unwrap();
+        let ready = || {
+            [signals.as_fd(), signals.stop(), signals.requests().unwrap()]
+                .map(|fd| poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() == 1)
+        };
+        nix::sys::signal::raise(Signal::SIGUSR1).unwrap();
+        assert_eq!(ready(), [true, false, true]);
+        nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+        assert_eq!(ready(), [true; 3]);
+        assert_eq!((signals.request_but_stop(), signals.request_but_stop()), (Some(Request::Report), None));
+        assert_eq!(ready(), [true, true, false]);
+        assert_eq!((signals.request(), signals.request()), (Some(Request::Stop(Stop::Alone)), None));
+        assert_eq!(ready(), [false; 3]);
+    }
 
     #[test]
     fn the_mask_of_ignored_signals_is_found() {

@@ -40,11 +40,11 @@ pub struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     pub served: Duration,
 
-    /// Tell of pings, too
+    /// Write probes of pings, too
     #[arg(long)]
     pub icmp: bool,
 
-    /// Tell of protocols other than TCP, UDP and ICMP, too
+    /// Write probes of protocols other than TCP, UDP and ICMP, too
     #[arg(long)]
     pub protocols: bool,
 
@@ -56,11 +56,11 @@ pub struct Flags {
     #[arg(long, value_name = "N", default_value_t = 7073)]
     pub group: u16,
 
-    /// How many packets a second are told of
+    /// How many packets a second are logged
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
 
-    /// How many of them of one source
+    /// How many packets a second are logged of one source
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub source_rate: u32,
 
@@ -76,15 +76,19 @@ pub struct Flags {
     #[arg(long)]
     pub check: bool,
 
-    /// The child of the process with this number, which reads what the kernel logs
-    #[arg(long, hide = true, value_name = "PID")]
-    pub reader: Option<i32>,
+    /// Run as the process that reads packets, the child of PID
+    #[arg(long, hide = true, value_name = "PID", requires = "reports")]
+    pub worker: Option<i32>,
+
+    /// The descriptor of the pipe from its parent
+    #[arg(long, hide = true, value_name = "FD", requires = "worker")]
+    pub reports: Option<i32>,
 }
 
-/// What becomes of packets that are not let through.
+/// What becomes of packets that do not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Answer {
-    /// Nothing: they vanish.
+    /// They vanish, without an answer.
     Drop,
     /// They are refused, as a closed port refuses them.
     Reject,

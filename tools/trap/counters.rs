@@ -1,53 +1,135 @@
-//! What the rules counted, read from nft's listing.
+//! The counters of both halves: what the rules counted in the kernel, and what the worker counted. psentry-trap(8) says
+//! what each means; here are the names that they have in a `stats` record.
 
-use std::collections::BTreeMap;
+/// Packets that the rules counted since the start, or since they were read last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KernelCounters {
+    /// Packets that a rule was about to log.
+    pub(crate) seen: u64,
+    /// Those of them that were logged.
+    pub(crate) logged: u64,
+    /// Those that were not, because their source was beyond `--source-rate`.
+    pub(crate) over_source_rate: u64,
+    /// Those that were not, because all sources together were beyond `--rate`.
+    pub(crate) over_rate: u64,
+    /// Packets that put their source into quarantine.
+    pub(crate) quarantined: u64,
+    /// Packets that should have, and found the quarantine full.
+    pub(crate) quarantine_full: u64,
+    /// Packets that did not pass.
+    pub(crate) refused: u64,
+}
 
-/// Packets, by the name of their counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters(BTreeMap<String, u64>);
-
-impl Counters {
-    /// Reads nft's list of counters: `counter NAME {`, and on a line of its own `packets N bytes N`.
-    pub(crate) fn parse(listing: &str) -> Self {
-        let mut counters = BTreeMap::new();
+impl KernelCounters {
+    /// Reads nft's list of counters: `counter NAME {`, and on a line of its own `packets N bytes N`. `None` where the
+    /// list has none of ours.
+    pub(crate) fn parse(listing: &str) -> Option<Self> {
+        let mut counters = KernelCounters::default();
+        let mut found = false;
         let mut words = listing.split_whitespace();
         let mut name = None;
         while let Some(word) = words.next() {
-            match (word, &name) {
-                ("counter", _) => name = words.next().map(str::to_owned),
-                ("packets", Some(_)) => {
+            match (word, name) {
+                ("counter", _) => name = words.next(),
+                ("packets", Some(counter_name)) => {
                     let packets = words.next().and_then(|number| number.parse().ok());
-                    counters.extend(name.take().zip(packets));
+                    if let (Some(counter), Some(packets)) = (counters.by_name(counter_name), packets) {
+                        *counter = packets;
+                        found = true;
+                    }
+                    name = None;
                 }
                 _ => {}
             }
         }
-        Counters(counters)
+        found.then_some(counters)
     }
 
-    /// One of them.
-    pub(crate) fn get(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or(0)
+    /// The counter that has this name in `ruleset.nft`, which is its name in a record, too.
+    fn by_name(&mut self, name: &str) -> Option<&mut u64> {
+        Some(match name {
+            "seen" => &mut self.seen,
+            "logged" => &mut self.logged,
+            "over_source_rate" => &mut self.over_source_rate,
+            "over_rate" => &mut self.over_rate,
+            "quarantined" => &mut self.quarantined,
+            "quarantine_full" => &mut self.quarantine_full,
+            "refused" => &mut self.refused,
+            _ => return None,
+        })
     }
 
-    /// Each with the packets that were counted before.
-    pub(crate) fn plus(&self, before: &Counters) -> Counters {
-        let mut sum = before.clone();
-        for (name, packets) in &self.0 {
-            let held = sum.0.entry(name.clone()).or_default();
-            *held = held.saturating_add(*packets);
+    /// The sum of two periods.
+    pub(crate) fn plus(self, later: KernelCounters) -> KernelCounters {
+        KernelCounters {
+            seen: self.seen.saturating_add(later.seen),
+            logged: self.logged.saturating_add(later.logged),
+            over_source_rate: self.over_source_rate.saturating_add(later.over_source_rate),
+            over_rate: self.over_rate.saturating_add(later.over_rate),
+            quarantined: self.quarantined.saturating_add(later.quarantined),
+            quarantine_full: self.quarantine_full.saturating_add(later.quarantine_full),
+            refused: self.refused.saturating_add(later.refused),
         }
-        sum
     }
 
-    /// All of them.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|(name, packets)| (name.as_str(), *packets))
+    /// Each with its name in a `stats` record, in the order in which they are written.
+    pub(crate) fn named(&self) -> [(&'static str, u64); 7] {
+        [
+            ("seen", self.seen),
+            ("logged", self.logged),
+            ("over_source_rate", self.over_source_rate),
+            ("over_rate", self.over_rate),
+            ("quarantined", self.quarantined),
+            ("quarantine_full", self.quarantine_full),
+            ("refused", self.refused),
+        ]
     }
 
-    /// Nothing was listed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The sentence that psentry-trap ends with.
+    pub(crate) fn summary(&self) -> String {
+        let unlogged = self.over_source_rate.saturating_add(self.over_rate);
+        format!(
+            "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} quarantines, {} packets refused",
+            self.seen, self.quarantined, self.refused
+        )
+    }
+}
+
+/// What the worker counts. `received` is the sum of the packets of `probes`, `duplicates`, `decoy_packets` and
+/// `unreadable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WorkerCounters {
+    /// Packets that came from the kernel.
+    pub(crate) received: u64,
+    /// Packets that the kernel logged, and dropped because they came faster than the worker read.
+    pub(crate) kernel_drops: u64,
+    /// Probes that were written.
+    pub(crate) probes: u64,
+    /// Packets that are no probe of their own, since another record counts them.
+    pub(crate) duplicates: u64,
+    /// Packets of handshakes with decoys.
+    pub(crate) decoy_packets: u64,
+    /// Packets whose IP header cannot be read.
+    pub(crate) unreadable: u64,
+    /// Windows of the deduplication that ended early for want of room.
+    pub(crate) dedup_evicted: u64,
+    /// SYNs to decoys of which it is unknown whether a handshake followed.
+    pub(crate) half_open_evicted: u64,
+}
+
+impl WorkerCounters {
+    /// Each with its name in a `stats` record, in the order in which they are written.
+    pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
+        [
+            ("received", self.received),
+            ("kernel_drops", self.kernel_drops),
+            ("probes", self.probes),
+            ("duplicates", self.duplicates),
+            ("decoy_packets", self.decoy_packets),
+            ("unreadable", self.unreadable),
+            ("dedup_evicted", self.dedup_evicted),
+            ("half_open_evicted", self.half_open_evicted),
+        ]
     }
 }
 
@@ -58,11 +140,33 @@ mod tests {
     #[test]
     fn a_listing_of_nft_is_read() {
         let listing = "table inet psentry_trap {\n\tcounter seen {\n\t\tpackets 12 bytes 720\n\t}\n\
-                       \tcounter told { packets 7 bytes 0 }\n\tcounter odd {\n\t\tpackets many\n\t}\n}\n";
-        let counters = Counters::parse(listing);
-        assert_eq!(counters.all().collect::<Vec<_>>(), [("seen", 12), ("told", 7)]);
-        assert_eq!((counters.get("seen"), counters.get("full")), (12, 0));
-        assert_eq!(counters.plus(&counters).get("told"), 14);
-        assert!(Counters::parse("").is_empty());
+                       \tcounter logged { packets 7 bytes 0 }\n\tcounter quarantine_full {\n\t\tpackets many\n\t}\n\
+                       \tcounter odd { packets 9 }\n}\n";
+        let counters = KernelCounters::parse(listing).unwrap();
+        assert_eq!(counters, KernelCounters { seen: 12, logged: 7, ..KernelCounters::default() });
+        assert_eq!(counters.plus(counters).logged, 14);
+        assert!(counters.summary().starts_with("12 packets seen, 0 of them"), "{}", counters.summary());
+        assert_eq!(KernelCounters::parse(""), None);
+    }
+
+    /// Whoever adds a counter to the rules adds it here, too.
+    #[test]
+    fn every_counter_of_the_rules_has_a_name_in_the_record() {
+        let rules = include_str!("ruleset.nft");
+        let names =
+            rules.lines().filter_map(|line| line.trim().strip_prefix("counter ")?.strip_suffix(" { }"));
+        let listing: String = names.clone().map(|name| format!("counter {name} {{ packets 1 }} ")).collect();
+        let counters = KernelCounters::parse(&listing).unwrap();
+        assert_eq!(names.count(), counters.named().len());
+        assert!(counters.named().iter().all(|(_, packets)| *packets == 1), "{counters:?}");
+    }
+
+    #[test]
+    fn no_two_counters_share_a_name() {
+        let kernel = KernelCounters::default().named();
+        let worker = WorkerCounters::default().named();
+        let names: std::collections::BTreeSet<_> =
+            kernel.iter().chain(&worker).map(|(name, _)| name).collect();
+        assert_eq!(names.len(), kernel.len() + worker.len());
     }
 }

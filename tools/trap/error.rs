@@ -13,15 +13,15 @@ pub enum TrapError {
     /// A list of ports is wrong.
     #[error("{flag}: {source}")]
     Ports {
-        /// Of which flag.
+        /// The flag that has the list.
         flag: &'static str,
-        /// What is wrong.
+        /// What is wrong with the list.
         source: PortsError,
     },
-    /// Nothing to watch.
+    /// `--ports` and `--except` together leave no port.
     #[error("--ports and --except leave no port to watch; leave one of them out")]
     NoPortLeft,
-    /// Too long a quarantine.
+    /// `--quarantine` is longer than this, the longest that there is.
     #[error(
         "--quarantine is at most {}s, since a forged packet costs its victim as much; long blocks are psentry-judge's",
         .0.as_secs()
@@ -30,13 +30,13 @@ pub enum TrapError {
     /// A file of `--allow` is unreadable or wrong.
     #[error("--allow: {0}")]
     Allow(#[source] IgnoreError),
-    /// nft is not there.
+    /// The program nft is not installed.
     #[error("psentry-trap needs the program 'nft', which is not installed; install nftables")]
     NoNft,
-    /// No CAP_NET_ADMIN.
+    /// This process does not have CAP_NET_ADMIN.
     #[error("psentry-trap needs CAP_NET_ADMIN; run it as root, or with AmbientCapabilities=CAP_NET_ADMIN")]
     NotPermitted,
-    /// The group is taken.
+    /// Another program is bound to this group of NFLOG.
     #[error(
         "another program reads NFLOG group {0}; is psentry-trap running already? If not, choose another --group"
     )]
@@ -46,25 +46,25 @@ pub enum TrapError {
         "this kernel cannot log packets to programs; it needs nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"
     )]
     NoNflog,
-    /// The kernel, or nft.
+    /// The kernel or nft did not do what was asked.
     #[error(transparent)]
     Kernel(#[from] psentry_linux::Error),
-    /// The rules were not taken, for want of a right.
+    /// nft did not load the rules, for want of a privilege.
     #[error("{0}; psentry-trap needs CAP_NET_ADMIN")]
     Refused(psentry_linux::Error),
-    /// The child ended on its own.
+    /// The worker ended on its own, in this way.
     #[error("the process that reads packets ended ({0}); the rules are taken away")]
-    ReaderEnded(String),
-    /// The system refuses what a program needs at least.
+    WorkerEnded(String),
+    /// A system call that should not fail failed: what it was for, and why.
     #[error("cannot {0}: {1}")]
     System(&'static str, #[source] io::Error),
-    /// The reader of the records went away.
+    /// In the worker: the reader of the records is gone.
     #[error("the reader of standard output is gone; start it again, and psentry-trap with it")]
     ReaderGone,
-    /// As before, as the parent says it.
+    /// In the monitor: the worker ended because the reader of the records is gone, or does not read.
     #[error("the rules are taken away, because nobody reads what psentry-trap writes")]
-    NobodyReads,
-    /// Nobody to tell.
+    OutputGone,
+    /// Standard output cannot be written.
     #[error("cannot write probes to standard output: {0}")]
     Output(#[source] io::Error),
 }
@@ -79,13 +79,13 @@ impl Failure for TrapError {
             TrapError::NoNft | TrapError::NoNflog | TrapError::GroupTaken(_) => Exit::Unavailable,
             TrapError::NotPermitted | TrapError::Refused(_) => Exit::NoPermission,
             TrapError::Kernel(error) if error.is_permission() => Exit::NoPermission,
-            TrapError::Kernel(_) | TrapError::ReaderEnded(_) | TrapError::System(..) => Exit::Os,
-            TrapError::ReaderGone | TrapError::NobodyReads | TrapError::Output(_) => Exit::Io,
+            TrapError::Kernel(_) | TrapError::WorkerEnded(_) | TrapError::System(..) => Exit::Os,
+            TrapError::ReaderGone | TrapError::OutputGone | TrapError::Output(_) => Exit::Io,
         }
     }
 }
 
-/// What writing a probe may fail with.
+/// What writing a record may fail with.
 impl From<io::Error> for TrapError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -95,10 +95,10 @@ impl From<io::Error> for TrapError {
     }
 }
 
-/// An error of nft, which says EPERM in words.
+/// An error of nft, which says EPERM in words only.
 pub(crate) fn of_nft(error: psentry_linux::Error) -> TrapError {
     match &error {
-        psentry_linux::Error::Program { said, .. } if said.contains("Operation not permitted") => {
+        psentry_linux::Error::Program { stderr, .. } if stderr.contains("Operation not permitted") => {
             TrapError::Refused(error)
         }
         _ => TrapError::Kernel(error),

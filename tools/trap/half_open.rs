@@ -8,89 +8,89 @@ use std::time::{Duration, Instant};
 use psentry_packet::Packet;
 use psentry_records::Timestamp;
 
-/// A client across the world, over a lossy link, answers within this.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a SYN waits for its ACK: a client across the world, over a lossy link, answers within this.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many SYNs wait at most. Beyond that the oldest is given up: nobody knows whether a handshake would follow.
-const MOST: usize = 16_384;
+/// How many SYNs wait at most. Beyond that the oldest is evicted, and is no probe: a handshake might have followed.
+const CAPACITY: usize = 16_384;
 
-/// Both ends of a connection.
-type Ends = (IpAddr, u16, IpAddr, u16);
+/// A connection: source and port, destination and port.
+type Connection = (IpAddr, u16, IpAddr, u16);
 
-/// A SYN that waits.
+/// A SYN whose handshake is not complete yet.
 struct Syn {
-    end: Instant,
+    deadline: Instant,
     time: Timestamp,
     packet: Packet,
 }
 
-/// SYNs that wait.
+/// The SYNs that wait for their ACK.
 #[derive(Default)]
 pub(crate) struct HalfOpen {
-    waiting: HashMap<Ends, Syn>,
-    /// In the order in which their time is over. One that was answered meanwhile is no longer in `waiting`, or waits
-    /// there again until another moment.
-    ends: VecDeque<(Instant, Ends)>,
-    given_up: u64,
+    waiting: HashMap<Connection, Syn>,
+    /// In the order of their deadlines. A SYN that was answered meanwhile is no longer in `waiting`, or another SYN of
+    /// the same connection waits there, with another deadline.
+    deadlines: VecDeque<(Instant, Connection)>,
+    evicted: u64,
 }
 
 impl HalfOpen {
-    /// A SYN. A second one of the same connection changes nothing.
+    /// Takes a SYN. A second one of the same connection, a retransmission, changes nothing.
     pub(crate) fn syn(&mut self, now: Instant, time: Timestamp, packet: Packet) {
-        let Some(ends) = ends(&packet) else { return };
-        if self.waiting.contains_key(&ends) {
+        let Some(connection) = connection(&packet) else { return };
+        if self.waiting.contains_key(&connection) {
             return;
         }
-        while self.ends.len() >= MOST {
-            let oldest = self.first();
-            self.given_up = self.given_up.saturating_add(oldest.is_some().into());
+        while self.deadlines.len() >= CAPACITY {
+            let oldest = self.pop();
+            self.evicted = self.evicted.saturating_add(oldest.is_some().into());
         }
-        let end = now + PATIENCE;
-        self.waiting.insert(ends, Syn { end, time, packet });
-        self.ends.push_back((end, ends));
+        let deadline = now + TIMEOUT;
+        self.waiting.insert(connection, Syn { deadline, time, packet });
+        self.deadlines.push_back((deadline, connection));
     }
 
-    /// An ACK: the handshake is complete, or never was one.
+    /// Takes an ACK: the handshake is complete, or there was none.
     pub(crate) fn ack(&mut self, packet: &Packet) {
-        if let Some(ends) = ends(packet) {
-            self.waiting.remove(&ends);
+        if let Some(connection) = connection(packet) {
+            self.waiting.remove(&connection);
         }
     }
 
-    /// The next SYN whose time is over.
-    pub(crate) fn over(&mut self, now: Instant) -> Option<(Timestamp, Packet)> {
+    /// The next SYN whose deadline has passed: a half-open scan.
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<(Timestamp, Packet)> {
         loop {
-            self.ends.front().filter(|(end, _)| *end <= now)?;
-            if let Some(syn) = self.first() {
+            self.deadlines.front().filter(|(deadline, _)| *deadline <= now)?;
+            if let Some(syn) = self.pop() {
                 return Some((syn.time, syn.packet));
             }
         }
     }
 
-    /// Takes the first of the queue out, if it still waits.
-    fn first(&mut self) -> Option<Syn> {
-        let (end, ends) = self.ends.pop_front()?;
-        self.waiting.get(&ends).filter(|syn| syn.end == end)?;
-        self.waiting.remove(&ends)
+    /// Takes the first of the queue out; `None` if it was answered.
+    fn pop(&mut self) -> Option<Syn> {
+        let (deadline, connection) = self.deadlines.pop_front()?;
+        self.waiting.get(&connection).filter(|syn| syn.deadline == deadline)?;
+        self.waiting.remove(&connection)
     }
 
-    /// When the next one's time is over.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.ends.front().map(|(end, _)| *end)
+    /// The next deadline.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|(deadline, _)| *deadline)
     }
 
-    /// How many were given up for want of room.
-    pub(crate) fn given_up(&self) -> u64 {
-        self.given_up
+    /// How many were evicted for want of room.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted
     }
 
-    /// How many wait.
+    /// How many wait now.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting.len().try_into().unwrap_or(u64::MAX)
     }
 }
 
-fn ends(packet: &Packet) -> Option<Ends> {
+fn connection(packet: &Packet) -> Option<Connection> {
     let (from, to) = packet.ports()?;
     Some((packet.source, from, packet.destination, to))
 }
@@ -106,15 +106,15 @@ mod tests {
             source: [203, 0, 113, 7].into(),
             destination: [198, 51, 100, 1].into(),
             ttl: 64,
-            id: None,
+            ip_id: None,
             dont_fragment: None,
-            fragment: false,
+            is_fragment: false,
             transport: Transport::Partial { protocol: 6, ports: Some((from, 23)) },
         }
     }
 
     #[test]
-    fn only_a_syn_that_nothing_follows_is_told() {
+    fn only_a_syn_that_no_ack_follows_is_a_probe() {
         let (mut half_open, start, time) = (HalfOpen::default(), Instant::now(), Timestamp::now());
         for from in [1, 2, 1] {
             half_open.syn(start, time, packet(from));
@@ -123,20 +123,20 @@ mod tests {
         let later = start + Duration::from_secs(1);
         half_open.syn(later, time, packet(1));
         half_open.ack(&packet(3));
-        assert_eq!(half_open.over(start), None);
-        assert_eq!(half_open.over(start + PATIENCE), Some((time, packet(2))));
-        assert_eq!(half_open.over(start + PATIENCE), None);
-        assert_eq!(half_open.over(later + PATIENCE), Some((time, packet(1))));
-        assert_eq!(half_open.over(later + PATIENCE), None);
+        assert_eq!(half_open.expired(start), None);
+        assert_eq!(half_open.expired(start + TIMEOUT), Some((time, packet(2))));
+        assert_eq!(half_open.expired(start + TIMEOUT), None);
+        assert_eq!(half_open.expired(later + TIMEOUT), Some((time, packet(1))));
+        assert_eq!(half_open.expired(later + TIMEOUT), None);
     }
 
     #[test]
-    fn memory_is_bounded_and_what_is_given_up_is_counted() {
+    fn memory_is_bounded_and_what_is_evicted_is_counted() {
         let (mut half_open, start, time) = (HalfOpen::default(), Instant::now(), Timestamp::now());
         for from in 0..=u16::MAX {
             half_open.syn(start, time, packet(from));
         }
-        assert_eq!((half_open.ends.len(), half_open.waiting.len()), (MOST, MOST));
-        assert_eq!(half_open.given_up(), 65_536 - MOST as u64);
+        assert_eq!((half_open.deadlines.len(), half_open.waiting.len()), (CAPACITY, CAPACITY));
+        assert_eq!(half_open.evicted(), 65_536 - CAPACITY as u64);
     }
 }

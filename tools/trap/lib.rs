@@ -1,44 +1,48 @@
 //! psentry-trap: closed ports. The kernel shuts a source out with the first packet to one, for seconds; this program
-//! gives it the rules for that, and tells of each such packet.
+//! gives it the rules for that, and writes a probe of each such packet.
 //!
-//! It is two processes. The *warden* has CAP_NET_ADMIN: it loads the rules, keeps them up to date and takes them away.
-//! It reads nothing that a stranger wrote. The *reader*, its child, has no right at all: it reads the headers of the
-//! packets, and writes the probes.
+//! It is two processes. The *monitor* has CAP_NET_ADMIN: it loads the rules, keeps them up to date and deletes them. It
+//! reads nothing that a stranger wrote. The *worker*, its child, has no privilege at all: it reads the headers of the
+//! packets, and writes the records. What the monitor has to say in them goes to the worker through a pipe, and nothing
+//! comes back.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
-//! | `ruleset.nft`, `tell.nft`, `ruleset.rs` | the rules, and how they are filled in |
-//! | `ground.rs`, `sockets.rs` | what the rules must know of this machine |
-//! | `table.rs`, `counters.rs` | loading and removing the rules; what they counted |
-//! | `warden.rs`, `child.rs` | the parent's loop; its child, the reader |
-//! | `nflog.rs`, `sight.rs` | packets from the kernel |
-//! | `rights.rs` | how the reader gives up every right |
-//! | `fold.rs`, `half_open.rs` | alike probes made one; SYNs to decoys that no handshake follows |
-//! | `reader.rs` | the child's loop |
-//! | `stats.rs` | counters as records and as a sentence |
+//! | `ruleset.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
+//! | `host_facts.rs`, `sockets.rs` | what the rules must know of this host |
+//! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
+//! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
+//! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
+//! | `report.rs` | the pipe from the monitor to the worker |
+//! | `nflog.rs`, `nflog_message.rs` | packets from the kernel |
+//! | `privdrop.rs` | how the worker drops every privilege |
+//! | `dedup.rs`, `half_open.rs` | alike probes made one; SYNs to decoys that no handshake follows |
+//! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
-mod child;
 mod cli;
 mod counters;
+mod dedup;
 mod error;
-mod fold;
-mod ground;
 mod half_open;
+mod host_facts;
+mod machine;
+mod monitor;
 mod nflog;
+mod nflog_message;
 mod ports;
+mod privdrop;
 mod probes;
-mod reader;
-mod rights;
+mod report;
+mod rtnetlink;
 mod ruleset;
 mod run;
 mod settings;
-mod sight;
 mod sockets;
-mod stats;
 mod table;
-mod warden;
+mod worker;
+mod worker_process;
 
 pub use cli::Flags;
 pub use error::TrapError;

@@ -1,5 +1,5 @@
-//! Packets that the rules log, from the kernel's NFLOG. The warden opens the socket, which takes CAP_NET_ADMIN, and
-//! binds it to a group; the reader inherits it and only reads.
+//! Packets that the rules log, from the kernel's NFLOG. The monitor opens the socket, which takes CAP_NET_ADMIN, and
+//! binds it to a group; the worker inherits it and only reads.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,9 +12,9 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 
-use crate::{TrapError, rights};
+use crate::{TrapError, privdrop};
 
-/// What waits for the reader at most. The kernel counts twice what it holds; 300,000 packets a second for a fifth of
+/// What waits for the worker at most. The kernel counts twice what it holds; 300,000 packets a second for a fifth of
 /// a second.
 const BUFFER: usize = 8 * 1024 * 1024;
 
@@ -70,7 +70,7 @@ fn configure(socket: &Socket, group: u16, attributes: Vec<ConfigNla>) -> Result<
             0 => Ok(()),
             code => Err(match Errno::from_raw(code) {
                 // The kernel's word for both.
-                Errno::EPERM if rights::may_admin_network() => TrapError::GroupTaken(group),
+                Errno::EPERM if privdrop::has_net_admin() => TrapError::GroupTaken(group),
                 Errno::EPERM => TrapError::NotPermitted,
                 Errno::EBUSY => TrapError::GroupTaken(group),
                 Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT => TrapError::NoNflog,
@@ -80,7 +80,7 @@ fn configure(socket: &Socket, group: u16, attributes: Vec<ConfigNla>) -> Result<
     }
 }
 
-/// The reading end, in the reader.
+/// The reading end, in the worker.
 pub(crate) struct Log {
     socket: OwnedFd,
     datagram: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What a packet tells the judge: a probe; and which packets tell the same.
+//! A packet as the probe that the judge reads, and which packets make the same probe.
 
 use std::net::IpAddr;
 
@@ -6,20 +6,20 @@ use psentry_packet::{Packet, Transport};
 use psentry_records::{Common, Kind, Probe, ProbeBody, Proto, Timestamp, canonical};
 
 /// What makes two probes alike: both addresses, the port, the protocol, the kind, the odd flags or ICMP's type.
-pub(crate) type Alike = (IpAddr, IpAddr, Option<u16>, Proto, Kind, Option<String>);
+pub(crate) type DedupKey = (IpAddr, IpAddr, Option<u16>, Proto, Kind, Option<String>);
 
-/// What makes it like others.
-pub(crate) fn alike(packet: &Packet) -> Alike {
+/// The key under which a packet is deduplicated.
+pub(crate) fn dedup_key(packet: &Packet) -> DedupKey {
     let odd = match &packet.transport {
-        Transport::Icmp { kind, .. } => Some(kind.to_string()),
+        Transport::Icmp { icmp_type, .. } => Some(icmp_type.to_string()),
         Transport::Other(protocol) => Some(protocol.to_string()),
-        _ => packet.odd_flags(),
+        _ => packet.unusual_flags(),
     };
     let port = packet.ports().map(|(_, to)| to);
     (packet.source, packet.destination, port, packet.proto(), packet.kind(), odd)
 }
 
-/// What a packet tells the judge.
+/// The record of `count` alike packets, of which `packet` came last, at `timestamp`.
 pub(crate) fn probe(host: Option<String>, timestamp: Timestamp, packet: &Packet, count: u32) -> Probe {
     let ports = packet.ports();
     let common = Common {
@@ -51,7 +51,7 @@ mod tests {
         let mut bytes = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 255, 6, 0, 0, 203, 0, 113, 7, 198, 51, 100, 1];
         bytes.extend([0x9c, 0x40, 0, 23, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0]);
         let time = Timestamp::from_secs(1_800_000_000).unwrap();
-        let record = Record::Probe(probe(None, time, &Packet::read(&bytes).unwrap(), 3));
+        let record = Record::Probe(probe(None, time, &Packet::parse(&bytes).unwrap(), 3));
         let mut line = Vec::new();
         record.encode(&mut line).unwrap();
         assert_eq!(

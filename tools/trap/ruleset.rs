@@ -1,5 +1,5 @@
 //! The table that psentry-trap owns, as text for nft(8): the whole of it, and the changes that keep it up to date.
-//! The text stands in `ruleset.nft` and `tell.nft`, to be read; here it is only filled in. Nothing is done here.
+//! The templates are `ruleset.nft` and `log.nft`; this file fills them in. It loads nothing: `table.rs` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use psentry_records::{DECOY_MARK, Prefix};
 
 use crate::cli::Answer;
-use crate::ground::Ground;
+use crate::host_facts::HostFacts;
 use crate::settings::Settings;
 
 /// The table's name, in the family inet.
@@ -17,36 +17,36 @@ pub(crate) const TABLE: &str = "psentry_trap";
 /// The whole table. A line that begins with `?name` stands there only if `name` holds, with `?!name` only if not.
 const TEMPLATE: &str = include_str!("ruleset.nft");
 
-/// The chain that tells of one class of packets, or does not, because its source or all sources together have used
-/// up their share.
-const TELL: &str = include_str!("tell.nft");
+/// The chain that logs one class of packets, within the limits for one source and for all.
+const LOG_CHAIN: &str = include_str!("log.nft");
 
-/// How many seconds' worth of packets may come at once.
+/// A burst of so many seconds' worth of packets is logged before a rate limit applies.
 const BURST: u32 = 2;
 
-/// The classes of packets that are told of; a packet's prefix in NFLOG is its class.
-const CLASSES: [&str; 7] = ["shut", "held", "stray", "decoy_syn", "decoy_ack", "icmp", "protocol"];
+/// The classes of packets that are logged. The class is the prefix of the packet in NFLOG; `nflog_message.rs` reads it.
+const CLASSES: [&str; 7] =
+    ["probe", "from_quarantined", "stray", "decoy_syn", "decoy_ack", "icmp", "protocol"];
 
-/// The text that makes the table, and takes over what may be there under its name.
-pub(crate) fn whole(settings: &Settings, ground: &Ground) -> String {
+/// The text that makes the table, and replaces one that another psentry-trap left behind.
+pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
     let holds: BTreeMap<&str, bool> = [
         ("observe", settings.observe),
         ("reject", settings.answer == Answer::Reject),
         ("mirage", settings.mirage.is_some()),
         ("icmp", settings.icmp),
         ("protocols", settings.protocols),
-        ("arrivals", !settings.observe || settings.mirage.is_some()),
+        ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
     let used = |class: &&&str| match **class {
-        "held" => !settings.observe,
+        "from_quarantined" => !settings.observe,
         "icmp" => settings.icmp,
         "protocol" => settings.protocols,
         _ => true,
     };
     let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
     let mut values: Vec<(&str, String)> = vec![
-        ("tells", CLASSES.iter().filter(used).map(|class| TELL.replace("$class", class)).collect()),
+        ("log_chains", CLASSES.iter().filter(used).map(|class| LOG_CHAIN.replace("$class", class)).collect()),
         ("quarantine", seconds(settings.quarantine)),
         ("served", seconds(settings.served)),
         ("rate_burst", settings.rate.saturating_mul(BURST).to_string()),
@@ -56,14 +56,14 @@ pub(crate) fn whole(settings: &Settings, ground: &Ground) -> String {
         ("group", settings.group.to_string()),
         ("mirage", settings.mirage.map_or_else(String::new, |port| port.to_string())),
         ("decoy", format!("{DECOY_MARK:#x}")),
-        ("spared", members(settings.spared.iter().map(|(first, last)| format!("{first}-{last}")))),
+        ("excepted", members(settings.excepted.iter().map(|(first, last)| format!("{first}-{last}")))),
         ("allow4", members(&v4)),
         ("allow6", members(&v6)),
     ];
-    values.extend(ground.sets().into_iter().map(|(name, elements)| (name, members(elements))));
+    values.extend(facts.sets().into_iter().map(|(name, elements)| (name, members(elements))));
     let mut text = String::new();
     for line in TEMPLATE.lines() {
-        if let Some(line) = kept(line, &holds) {
+        if let Some(line) = line_if(line, &holds) {
             text.push_str(line);
             text.push('\n');
         }
@@ -71,8 +71,8 @@ pub(crate) fn whole(settings: &Settings, ground: &Ground) -> String {
     fill(&text, &mut values)
 }
 
-/// The text that brings the sets from one ground to another; empty when nothing changed.
-pub(crate) fn change(from: &Ground, to: &Ground) -> String {
+/// The text that changes the sets after the host's facts changed; empty when they did not.
+pub(crate) fn update(from: &HostFacts, to: &HostFacts) -> String {
     let mut text = String::new();
     for ((name, before), (_, after)) in from.sets().into_iter().zip(to.sets()) {
         if before == after {
@@ -87,22 +87,23 @@ pub(crate) fn change(from: &Ground, to: &Ground) -> String {
     text
 }
 
-/// The text that takes the table away, whether or not it is there.
-pub(crate) fn none() -> String {
+/// The text that deletes the table, whether or not it is there: nft refuses to delete what is missing.
+pub(crate) fn delete() -> String {
     format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
 
-impl Ground {
-    /// The sets that follow the surroundings, and what is in them.
+impl HostFacts {
+    /// The sets that follow the host's facts, with their elements.
     fn sets(&self) -> [(&'static str, BTreeSet<String>); 6] {
-        let of =
-            |v4: bool| self.around.iter().filter(move |addr| addr.is_ipv4() == v4).map(IpAddr::to_string);
-        let (first, last) = self.ephemeral;
+        let of = |v4: bool| {
+            self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4).map(IpAddr::to_string)
+        };
+        let (first, last) = self.client_ports;
         [
-            ("around4", of(true).collect()),
-            ("around6", of(false).collect()),
+            ("infrastructure4", of(true).collect()),
+            ("infrastructure6", of(false).collect()),
             ("own_nets6", self.own_nets6.iter().map(ToString::to_string).collect()),
-            ("ephemeral", [format!("{first}-{last}")].into()),
+            ("client_ports", [format!("{first}-{last}")].into()),
             ("listening_tcp", self.listening.tcp.iter().map(ToString::to_string).collect()),
             ("listening_udp", self.listening.udp.iter().map(ToString::to_string).collect()),
         ]
@@ -110,7 +111,7 @@ impl Ground {
 }
 
 /// A line without its conditions, if they hold.
-fn kept<'a>(line: &'a str, holds: &BTreeMap<&str, bool>) -> Option<&'a str> {
+fn line_if<'a>(line: &'a str, holds: &BTreeMap<&str, bool>) -> Option<&'a str> {
     let mut rest = line;
     while let Some(condition) = rest.strip_prefix('?') {
         let (wanted, condition) = condition.strip_prefix('!').map_or((true, condition), |name| (false, name));
@@ -124,10 +125,11 @@ fn kept<'a>(line: &'a str, holds: &BTreeMap<&str, bool>) -> Option<&'a str> {
     Some(rest)
 }
 
-/// Puts the values in. The longest name goes first, since one may begin as another does.
+/// Puts the values in: first the chains, which hold names themselves; then the longest name, since one may begin as
+/// another does.
 fn fill(text: &str, values: &mut [(&str, String)]) -> String {
     let mut text = text.to_owned();
-    values.sort_by_key(|(name, _)| (*name != "tells", usize::MAX - name.len()));
+    values.sort_by_key(|(name, _)| (*name != "log_chains", usize::MAX - name.len()));
     for (name, value) in values {
         text = text.replace(&format!("${name}"), value);
     }

@@ -1,76 +1,81 @@
-//! The whole program: which of the two processes this is, and how the one starts the other.
+//! The whole program: which of the two processes this is, and how the monitor starts the worker.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use netlink_sys::Socket;
 use psentry_stage::{Signals, host_name};
 
-use crate::child::Child;
-use crate::ground::Ground;
+use crate::host_facts::HostFacts;
+use crate::monitor::Monitor;
 use crate::nflog::{self, Log};
-use crate::reader::Reader;
+use crate::report::{ReportReceiver, ReportSender};
 use crate::settings::Settings;
-use crate::warden::Warden;
-use crate::{Flags, TrapError, rights, ruleset, sockets};
+use crate::worker::Worker;
+use crate::worker_process::WorkerProcess;
+use crate::{Flags, TrapError, privdrop, ruleset, sockets};
 
 /// The whole program, after its flags are read.
 ///
 /// # Errors
 /// [`TrapError`]; SIGTERM and SIGINT are no errors.
 pub fn run(flags: Flags) -> Result<(), TrapError> {
-    if let Some(parent) = flags.reader {
-        return read(parent, flags.host.or_else(host_name));
+    if let (Some(parent), Some(reports)) = (flags.worker, flags.reports) {
+        return run_worker(parent, reports, flags.host.or_else(host_name));
     }
     let (check, print) = (flags.check, flags.print);
-    let mut settings = Settings::from_flags(flags)?;
+    let settings = Settings::from_flags(flags)?;
     if check {
         return Ok(());
     }
     if print {
-        let ground = Ground::look(sockets::look()?)?;
-        io::stdout().write_all(ruleset::whole(&settings, &ground).as_bytes())?;
+        let facts = HostFacts::read(sockets::look()?)?;
+        io::stdout().write_all(ruleset::full(&settings, &facts).as_bytes())?;
         return Ok(());
     }
-    settings.host = settings.host.take().or_else(host_name);
-    guard(settings)
+    run_monitor(settings)
 }
 
-/// The warden.
-fn guard(settings: Settings) -> Result<(), TrapError> {
-    let signals = catch()?;
-    // Before the rules, so that nothing is logged that nobody hears; and so that a second psentry-trap ends here.
+fn run_monitor(settings: Settings) -> Result<(), TrapError> {
+    let signals = catch_signals()?;
+    // Before the rules, so that nothing is logged while nobody reads; and so that a second psentry-trap ends here.
     let socket = nflog::open(settings.group)?;
-    let warden = Warden::new(settings)?;
-    let reader = start(socket)?;
-    warden.watch(reader, &signals)
+    let monitor = Monitor::new(settings)?;
+    let worker = start_worker(socket)?;
+    monitor.run(worker, &signals)
 }
 
-/// Starts this program again as the reader. It inherits the socket as its standard input.
-fn start(socket: Socket) -> Result<Child, TrapError> {
-    let system = |why| TrapError::System("start the reader", why);
+/// Starts this program again as the worker. It inherits the socket as its standard input, and the pipe by its number.
+fn start_worker(socket: Socket) -> Result<WorkerProcess, TrapError> {
+    let system = |why| TrapError::System("start the process that reads packets", why);
     let inherited = socket.as_fd().try_clone_to_owned().map_err(system)?;
-    // The child's is the only one left: when it ends, the kernel stops logging.
+    // The worker's is the only one left: when it ends, the kernel stops logging.
     drop(socket);
+    let (sender, pipe) = ReportSender::pipe().map_err(system)?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("psentry-trap")
         .args(std::env::args_os().skip(1))
-        .args(["--reader", &std::process::id().to_string()])
+        .args(["--worker", &std::process::id().to_string()])
+        .args(["--reports", &pipe.as_raw_fd().to_string()])
         .stdin(Stdio::from(inherited));
-    Child::start(command).map_err(system)
+    // Once it is started, this process's copy of its end of the pipe is closed, so that no other program inherits it.
+    WorkerProcess::start(command, sender).map_err(system)
 }
 
-/// The reader.
-fn read(parent: i32, host: Option<String>) -> Result<(), TrapError> {
-    let signals = catch()?;
-    rights::give_up(parent)?;
+fn run_worker(parent: i32, reports: i32, host: Option<String>) -> Result<(), TrapError> {
+    let signals = catch_signals()?;
+    // Before the user changes, since a pipe is its creator's.
+    let reports =
+        ReportReceiver::open(reports).map_err(|why| TrapError::System("open the monitor's pipe", why))?;
+    privdrop::drop_privileges(parent)?;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    Reader::new(Log::new(socket), signals, host)?.run()
+    Worker::new(Log::new(socket), reports, signals, host)?.run()
 }
 
-fn catch() -> Result<Signals, TrapError> {
-    Signals::catch().map_err(|errno| TrapError::System("wait for signals", errno.into()))
+/// The signals of both processes, since a terminal and systemd send them to both.
+fn catch_signals() -> Result<Signals, TrapError> {
+    Signals::catch_requests(false).map_err(|errno| TrapError::System("wait for signals", errno.into()))
 }

@@ -11,36 +11,34 @@ use crate::ports::{self, Ranges};
 /// The longest quarantine. A forged packet costs its victim as much; for longer there is psentry-judge.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// What psentry-trap was asked to do.
+/// The flags, checked, with the files that they name read.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // as the flags have them
 pub(crate) struct Settings {
-    /// How long a source is shut out after its last probe.
+    /// How long a source stays in quarantine after its last probe; at most [`LONGEST`].
     pub(crate) quarantine: Duration,
-    /// Every packet is let through.
+    /// Whether packets are only logged, and all of them pass.
     pub(crate) observe: bool,
-    /// What becomes of others.
+    /// What becomes of a packet that does not pass.
     pub(crate) answer: Answer,
-    /// Whom to leave alone.
+    /// Sources that are never put into quarantine or refused.
     pub(crate) allow: Vec<Prefix>,
-    /// Ports that are no trap, first and last of each range.
-    pub(crate) spared: Vec<(u16, u16)>,
+    /// Ports that are no trap, first and last of each range: those of `--except`, and all beyond `--ports`.
+    pub(crate) excepted: Vec<(u16, u16)>,
     /// How long a port is no trap after a service used it.
     pub(crate) served: Duration,
-    /// Pings are told of.
+    /// Whether pings are logged.
     pub(crate) icmp: bool,
-    /// Other protocols are told of.
+    /// Whether packets of protocols other than TCP, UDP and ICMP are logged.
     pub(crate) protocols: bool,
-    /// The port of the transparent socket.
+    /// The port of psentry-listen's transparent socket, to which closed ports are handed.
     pub(crate) mirage: Option<u16>,
-    /// The group of NFLOG.
+    /// The group of NFLOG, one for each program that reads it.
     pub(crate) group: u16,
-    /// How many packets a second are told of.
+    /// How many packets a second are logged, of all sources together.
     pub(crate) rate: u32,
-    /// How many of one source.
+    /// How many packets a second are logged of one source.
     pub(crate) source_rate: u32,
-    /// `--host`.
-    pub(crate) host: Option<String>,
 }
 
 impl Settings {
@@ -59,11 +57,11 @@ impl Settings {
             }
             Ok(all)
         };
-        let mut spared = list("--except", &flags.except)?;
+        let mut excepted = list("--except", &flags.except)?;
         if !flags.ports.is_empty() {
-            spared.add(&list("--ports", &flags.ports)?.others());
+            excepted.add(&list("--ports", &flags.ports)?.others());
         }
-        if spared.hold_all() {
+        if excepted.hold_all() {
             return Err(TrapError::NoPortLeft);
         }
         Ok(Settings {
@@ -71,7 +69,7 @@ impl Settings {
             observe: flags.observe,
             answer: flags.answer,
             allow: Ignore::read_prefixes(&flags.allow).map_err(TrapError::Allow)?,
-            spared: spared.list(),
+            excepted: excepted.list(),
             served: flags.served,
             icmp: flags.icmp,
             protocols: flags.protocols,
@@ -79,7 +77,6 @@ impl Settings {
             group: flags.group,
             rate: flags.rate,
             source_rate: flags.source_rate,
-            host: flags.host,
         })
     }
 }
@@ -96,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn ports_and_exceptions_say_what_is_spared() {
-        assert_eq!(settings(&[]).unwrap().spared, []);
+    fn ports_and_exceptions_say_what_is_excepted() {
+        assert_eq!(settings(&[]).unwrap().excepted, []);
         assert_eq!(
-            settings(&["--except", "22,80-90", "--except", "91"]).unwrap().spared,
+            settings(&["--except", "22,80-90", "--except", "91"]).unwrap().excepted,
             [(22, 22), (80, 91)]
         );
-        let spared = settings(&["--ports", "1-1023", "--except", "22"]).unwrap().spared;
-        assert_eq!(spared, [(22, 22), (1024, 65535)]);
+        let excepted = settings(&["--ports", "1-1023", "--except", "22"]).unwrap().excepted;
+        assert_eq!(excepted, [(22, 22), (1024, 65535)]);
     }
 
     #[test]

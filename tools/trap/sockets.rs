@@ -3,10 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags, nlas::Nla};
-use netlink_packet_sock_diag::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SockDiagMessage};
-use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use psentry_linux::{Error, Link};
+use nix::errno::Errno;
+use psentry_linux::{Error, Socket, Transport, listening_sockets};
 use psentry_records::DECOY_MARK;
 
 /// The ports of sockets that wait for strangers.
@@ -21,36 +19,24 @@ pub(crate) struct Listening {
 /// Asks the kernel. Decoys are left out: they belong to psentry-listen, and are no service.
 ///
 /// # Errors
-/// When the kernel does not answer. One without the module for a protocol has a list without it.
+/// When the kernel does not answer, or has no sock_diag(7). One without the module for a protocol has a list without it.
 pub(crate) fn look() -> Result<Listening, Error> {
-    let mut link = Link::open(NETLINK_SOCK_DIAG)?;
-    let mut listening = Listening::default();
-    // An unconnected UDP socket is "closed".
-    for (protocol, state, into) in [
-        (IPPROTO_TCP, StateFlags::LISTEN, &mut listening.tcp),
-        (IPPROTO_UDP, StateFlags::CLOSE, &mut listening.udp),
-    ] {
-        for family in [AF_INET, AF_INET6] {
-            let request = InetRequest {
-                family,
-                protocol,
-                extensions: ExtensionFlags::empty(),
-                states: state.clone(),
-                socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
-            };
-            let doing = "list the ports that something listens on";
-            let question = SockDiagMessage::InetRequest(request);
-            into.extend(link.dump(doing, &question)?.unwrap_or_default().iter().filter_map(service));
-        }
-    }
-    Ok(listening)
+    Ok(Listening { tcp: services(Transport::Tcp)?, udp: services(Transport::Udp)? })
 }
 
-/// The port of a socket that is no decoy.
-fn service(message: &SockDiagMessage) -> Option<u16> {
-    let SockDiagMessage::InetResponse(socket) = message else { return None };
-    let decoy = socket.nlas.contains(&Nla::Mark(DECOY_MARK));
-    (!decoy).then_some(socket.header.socket_id.source_port).filter(|port| *port != 0)
+fn services(transport: Transport) -> Result<BTreeSet<u16>, Error> {
+    match listening_sockets(transport)? {
+        Ok(sockets) => Ok(sockets.iter().filter_map(service).collect()),
+        Err(errno @ Errno::EPROTONOSUPPORT) => {
+            Err(Error::Refused { doing: "list the ports that something listens on", errno })
+        }
+        Err(_) => Ok(BTreeSet::new()),
+    }
+}
+
+/// The port of a socket that is bound to one and is no decoy.
+fn service(socket: &Socket) -> Option<u16> {
+    (socket.mark != Some(DECOY_MARK)).then_some(socket.local_port).filter(|port| *port != 0)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The table in the kernel: loaded in one transaction, changed, asked, taken away. nft(8) does it.
+//! The table in the kernel: loaded in one transaction, updated, read, deleted. nft(8) does it.
 
 use psentry_linux::{Error, Program};
 
-use crate::counters::Counters;
+use crate::counters::KernelCounters;
 use crate::ruleset::{self, TABLE};
 use crate::{TrapError, error};
 
-/// The table.
+/// The table, by way of the program nft.
 pub(crate) struct Table {
     nft: Program,
 }
@@ -15,7 +15,7 @@ impl Table {
     /// Finds nft.
     ///
     /// # Errors
-    /// It is not there.
+    /// It is not installed.
     pub(crate) fn new() -> Result<Self, TrapError> {
         Ok(Table { nft: Program::find("nft").ok_or(TrapError::NoNft)? })
     }
@@ -25,25 +25,25 @@ impl Table {
         if text.is_empty() {
             return Ok(());
         }
-        self.nft.run_well(&["-f", "-"], text.as_bytes()).map(drop).map_err(error::of_nft)
+        self.nft.run_checked(&["-f", "-"], text.as_bytes()).map(drop).map_err(error::of_nft)
     }
 
-    /// What the rules counted since the last time; `None`: there are none, somebody took them away. Counters are reset
-    /// with that, because nft reads all sets of the table before it only lists counters: with a full quarantine that
-    /// takes a second, and resetting them nothing.
-    pub(crate) fn counters(&self) -> Result<Option<Counters>, TrapError> {
-        match self.nft.run_well(&["reset", "counters", "table", "inet", TABLE], b"") {
+    /// Reads the counters and resets them; `None`: the table is gone, somebody deleted it. They are reset because nft
+    /// reads all sets of the table before it only lists counters: with a full quarantine that takes a second, and
+    /// resetting them next to no time.
+    pub(crate) fn take_counters(&self) -> Result<Option<KernelCounters>, TrapError> {
+        match self.nft.run_checked(&["reset", "counters", "table", "inet", TABLE], b"") {
             Ok(listing) => {
-                let counters = Counters::parse(&String::from_utf8_lossy(&listing));
-                Ok(Some(counters).filter(|counters| !counters.is_empty()))
+                let counters = KernelCounters::parse(&String::from_utf8_lossy(&listing));
+                Ok(counters)
             }
-            Err(Error::Program { said, .. }) if said.contains("No such file or directory") => Ok(None),
+            Err(Error::Program { stderr, .. }) if stderr.contains("No such file or directory") => Ok(None),
             Err(error) => Err(error::of_nft(error)),
         }
     }
 
-    /// Takes the table away.
-    pub(crate) fn remove(&self) -> Result<(), TrapError> {
-        self.apply(&ruleset::none())
+    /// Deletes the table.
+    pub(crate) fn delete(&self) -> Result<(), TrapError> {
+        self.apply(&ruleset::delete())
     }
 }

@@ -110,9 +110,9 @@ fn flood(seconds: u64, rate: u64, steered: bool) {
     println!("resident memory, both processes: {memory} kB before, {most} kB at most");
     println!("in quarantine at the end: {}", listed.matches("expires").count());
     println!("counters: {counters:?}");
-    assert_eq!(of("seen"), of("told") + of("unheard_source") + of("unheard_total"));
-    assert_eq!(of("told"), of("received") + of("lost"));
-    assert_eq!(of("received"), of("probes") + of("folded") + of("unreadable"));
+    assert_eq!(of("seen"), of("logged") + of("over_source_rate") + of("over_rate"));
+    assert_eq!(of("logged"), of("received") + of("kernel_drops"));
+    assert_eq!(of("received"), of("probes") + of("duplicates") + of("unreadable"));
     assert_eq!(of("refused"), of("seen"), "nothing was let through");
     println!(
         "received by the interface, but not seen by the trap, or otherwise: {}",
@@ -150,7 +150,7 @@ fn resident(pid: u32) -> u64 {
     own + children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(resident).sum::<u64>()
 }
 
-/// The last word on each counter, of both records.
+/// The counters of the last `stats` record.
 fn counters(lines: &[String]) -> BTreeMap<String, u64> {
     let stats = lines.iter().filter(|line| line.contains("\"event_type\":\"stats\""));
     let pairs = stats.flat_map(|line| line.split([',', '{', '}'])).filter_map(|pair| pair.split_once(':'));

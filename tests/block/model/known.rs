@@ -21,6 +21,22 @@ pub struct Asked {
     pub block: Option<Until>,
     /// Whether the guard is to refuse it.
     pub refused: bool,
+    /// When it was sent, if it is dated in the future: then it counts from when it is dealt with, and its end is later by
+    /// as much.
+    pub undated: Option<Timestamp>,
+}
+
+impl Asked {
+    /// With the end that was answered, where only whoever dealt with it knows when that was.
+    pub fn ending(mut self, told: Until) -> Self {
+        if let (Some(sent), Some(Some(until)), Some(told)) = (self.undated, self.block, told)
+            && until <= told
+            && told.since(until) <= Timestamp::now().since(sent)
+        {
+            self.block = Some(Some(told));
+        }
+        self
+    }
 }
 
 /// Who is shut out.
@@ -52,11 +68,11 @@ impl Known {
         }
     }
 
-    /// What comes of a verdict at the moment `at`.
-    pub fn take(&mut self, asked: &Asked, at: Timestamp) {
+    /// What comes of a verdict that was dealt with before its end, which may have passed by now.
+    pub fn take(&mut self, asked: &Asked) {
         match asked.block {
             None => _ = self.blocks.remove(&asked.scope),
-            Some(until) if asked.refused || is_over(until, at) => {}
+            Some(_) if asked.refused => {}
             Some(until) => {
                 let stands = self.blocks.entry(asked.scope).or_insert(until);
                 if !outlasts(*stands, until) {

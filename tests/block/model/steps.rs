@@ -79,7 +79,9 @@ impl Say {
         };
         let until =
             |(seconds, _): (Option<u64>, _)| seconds.map(|s| dated.min(now).plus(Duration::from_secs(s)));
-        let asked = Asked { scope, block: self.block.map(until), refused: self.scope == REFUSED };
+        let undated = (dated > now).then_some(now);
+        let refused = self.scope == REFUSED;
+        let asked = Asked { scope, block: self.block.map(until), refused, undated };
         let line = format!(
             "{{\"timestamp\":\"{dated}\",\"event_type\":\"verdict\",\"dest_port\":{number},\
              \"verdict\":{{\"action\":\"{action}\",\"scope\":\"{}\"{duration}}}}}\n",

@@ -138,7 +138,9 @@ impl<'a> Run<'a> {
             program.signal(Signal::SIGKILL);
             drop(stdin);
             let told: Vec<String> = told.iter().collect();
-            self.story.push(format!("it had more to say: {told:#?}\nand: {:#?}", program.end().2));
+            // By this SIGKILL, unless it had ended before.
+            let (status, _, errors) = program.end();
+            self.story.push(format!("it had more to say: {told:#?}\nand: {errors:#?}\nand ended: {status}"));
         }
         self.story.join("\n")
     }

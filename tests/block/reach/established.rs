@@ -16,7 +16,8 @@ struct Connection {
 fn connect(lab: &Lab, host: &Host, address: &str, called: u16, port: u16) -> Connection {
     // It listens for both families, as most services do: a peer by IPv4 is one of IPv6 to it.
     let listen = format!("TCP6-LISTEN:{port},ipv6only=0,reuseaddr");
-    let mut service = Program::start(host.command("socat").args(["-d", "-d", &listen, "STDIO"]));
+    // Its input stays open, for half a second after the end of it socat ends the connection.
+    let mut service = Program::start_fed(host.command("socat").args(["-d", "-d", &listen, "STDIO"]));
     service.complaint("listening");
     let call = if address.contains(':') {
         format!("TCP6:[{address}]:{called}")
@@ -131,8 +132,12 @@ fn who_is_cut_loses_his_connections_at_once_and_nobody_else_does() {
 fn a_connected_datagram_socket_is_cut_too() {
     let lab = Lab::new();
     let (mut program, mut stdin) = start(&lab, &["--cut"]);
-    let mut service =
-        Program::start(lab.guard.command("socat").args(["-d", "-d", "UDP6-LISTEN:9100,ipv6only=0", "STDIO"]));
+    let mut service = Program::start_fed(lab.guard.command("socat").args([
+        "-d",
+        "-d",
+        "UDP6-LISTEN:9100,ipv6only=0",
+        "STDIO",
+    ]));
     service.complaint("listening");
     let mut client =
         Program::start_fed(lab.scanner.command("socat").args(["-", &format!("UDP4:{ROUTER}:9100")]));

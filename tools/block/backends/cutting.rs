@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use psentry_linux::{Ending, Error as Below, Peer};
+use psentry_linux::{ConnectionKiller, Error as Below, Flow};
 use psentry_records::{Prefix, Timestamp};
 
 use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};
@@ -18,7 +18,7 @@ use crate::extent::Extent;
 /// A backend that cuts.
 pub(super) struct Cutting {
     inner: Box<dyn Backend>,
-    connections: Ending,
+    connections: ConnectionKiller,
     /// Whether connections that only pass through this machine end, too.
     forward: bool,
     /// Whether sockets can be ended, as far as is known.
@@ -29,7 +29,7 @@ pub(super) struct Cutting {
 
 impl Cutting {
     pub(super) fn of(inner: Box<dyn Backend>, extent: Extent) -> Result<Self, Error> {
-        let connections = Ending::open()?;
+        let connections = ConnectionKiller::open()?;
         Ok(Cutting { inner, connections, forward: extent.forward, sockets: true, failing: false })
     }
 
@@ -38,10 +38,11 @@ impl Cutting {
         let scopes: Vec<Prefix> = blocks.keys().copied().collect();
         let lengths: BTreeSet<(bool, u8)> =
             scopes.iter().map(|scope| (scope.is_ipv4(), scope.len())).collect();
-        let chosen = |peer: Peer| is_shut_out(blocks, &lengths, peer);
-        let sockets = if self.sockets { self.connections.end_sockets(&scopes, chosen) } else { Ok(0) };
+        let chosen = |peer: Flow| is_shut_out(blocks, &lengths, peer);
+        let sockets = if self.sockets { self.connections.destroy_sockets(&scopes, chosen) } else { Ok(0) };
         // Whatever became of the ones, the others end, too.
-        let tracked = if self.forward { self.connections.forget(&scopes, chosen) } else { Ok(0) };
+        let tracked =
+            if self.forward { self.connections.delete_conntrack_entries(&scopes, chosen) } else { Ok(0) };
         sockets.and(tracked).map(|_| ())
     }
 
@@ -68,11 +69,11 @@ impl Cutting {
 }
 
 /// Whether what a peer has here is shut to him.
-fn is_shut_out(blocks: &HashMap<Prefix, &Block>, lengths: &BTreeSet<(bool, u8)>, peer: Peer) -> bool {
-    let of_family = lengths.iter().filter(|(ipv4, _)| *ipv4 == peer.remote.is_ipv4());
-    let mut around = of_family.filter_map(|(_, len)| blocks.get(&Prefix::around(peer.remote, *len)));
+fn is_shut_out(blocks: &HashMap<Prefix, &Block>, lengths: &BTreeSet<(bool, u8)>, peer: Flow) -> bool {
+    let of_family = lengths.iter().filter(|(ipv4, _)| *ipv4 == peer.remote_addr.is_ipv4());
+    let mut around = of_family.filter_map(|(_, len)| blocks.get(&Prefix::around(peer.remote_addr, *len)));
     around.any(|block| {
-        let port = block.ports.contains(&peer.port) && block.transports().contains(&peer.transport);
+        let port = block.ports.contains(&peer.local_port) && block.transports().contains(&peer.protocol);
         block.ports.is_empty() || port
     })
 }
@@ -85,7 +86,7 @@ impl Backend for Cutting {
 
     fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
         let found = self.inner.prepare()?;
-        self.sockets = self.connections.can_end_sockets()?;
+        self.sockets = self.connections.can_destroy_sockets()?;
         if !self.sockets {
             self.say(
                 "--cut: this kernel cannot end sockets (it was built without CONFIG_INET_DIAG_DESTROY); nothing \
@@ -200,7 +201,7 @@ mod tests {
             ("2001:db8::9", 443, 6, true),
             ("2001:db8:1::9", 443, 6, false),
         ] {
-            let peer = Peer { remote: remote.parse().unwrap(), port, transport };
+            let peer = Flow { remote_addr: remote.parse().unwrap(), local_port: port, protocol: transport };
             assert_eq!(is_shut_out(&blocks, &lengths, peer), shut, "{peer:?}");
         }
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use psentry_linux::Connection;
+use psentry_linux::Socket;
 use psentry_records::Prefix;
 
 /// What a connection is for.
@@ -29,7 +29,7 @@ pub(crate) enum Use {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sight {
     /// The connections that stand.
-    pub(crate) connections: Vec<(Use, Connection)>,
+    pub(crate) connections: Vec<(Use, Socket)>,
     /// Whence people are logged in, by the record that the machine keeps; `None`: it keeps none.
     pub(crate) record: Option<HashSet<IpAddr>>,
 }
@@ -64,9 +64,9 @@ impl Sessions {
         let since = std::mem::replace(&mut self.looked, true).then_some(now);
         let before = std::mem::take(&mut self.standing);
         for (what, connection) in sight.connections {
-            let key = (connection.peer, connection.cookie);
+            let key = (connection.remote_addr, connection.cookie);
             let since = before.get(&key).map_or(since, |known| known.since);
-            let port = if what == Use::Login { connection.local } else { connection.remote };
+            let port = if what == Use::Login { connection.local_port } else { connection.remote_port };
             self.standing.insert(key, Standing { what, port, since });
         }
         self.record = sight.record;

@@ -1,12 +1,15 @@
 //! The guard, and what it saw of this machine last: addresses, gateways, resolvers and who is logged in are asked of the
 //! kernel at the moment they matter. One guard serves the main loop and every backend.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use psentry_linux::{Connection, Ports, Surroundings, Transport, connections, listening, look};
+use psentry_linux::{
+    HostAddresses, Ports, Socket, Transport, connections, host_addresses, listening_sockets,
+};
 use psentry_records::{Ignore, Prefix};
 
 use crate::effort::spent;
@@ -37,7 +40,7 @@ const TIME: u16 = 123;
 pub(crate) struct Guard(Arc<Mutex<Seen>>);
 
 struct Seen {
-    around: Option<Fresh<Surroundings>>,
+    around: Option<Fresh<HostAddresses>>,
     logins: Vec<RangeInclusive<u16>>,
     sessions: Sessions,
     looked: Option<Fresh<()>>,
@@ -86,7 +89,7 @@ impl Guard {
     pub(crate) fn refusal(&self, scope: Prefix) -> Result<Option<String>, Error> {
         let mut seen = self.lock();
         seen.renew();
-        let around = Fresh::or(seen.around.take(), || Ok(look()?))?;
+        let around = Fresh::or(seen.around.take(), || Ok(host_addresses()?))?;
         let around = seen.around.insert(around);
         let why = refusal(scope, &around.what);
         Ok(why.or_else(|| seen.allow.refusal(scope)))
@@ -187,7 +190,7 @@ impl Seen {
 }
 
 /// The connections that are of use to this machine. The inner error: this kernel cannot tell.
-fn in_use(logins: &[RangeInclusive<u16>]) -> Result<Result<Vec<(Use, Connection)>, String>, Error> {
+fn in_use(logins: &[RangeInclusive<u16>]) -> Result<Result<Vec<(Use, Socket)>, String>, Error> {
     let mut all = Vec::new();
     let mut asked: Vec<RangeInclusive<u16>> = NAMES.map(|port| port..=port).to_vec();
     for (transport, local) in [(Transport::Tcp, logins), (Transport::Udp, &[])] {
@@ -204,16 +207,17 @@ fn in_use(logins: &[RangeInclusive<u16>]) -> Result<Result<Vec<(Use, Connection)
             .into_iter()
             // At a mirage nobody logs in, and none of our questions comes from one, whatever its ports.
             .filter(|connection| !connection.transparent)
-            .partition(|connection| local.iter().any(|ports| ports.contains(&connection.local)));
+            .partition(|connection| local.iter().any(|ports| ports.contains(&connection.local_port)));
         all.extend(logins.into_iter().map(|connection| (Use::Login, connection)));
         if others.is_empty() {
             continue;
         }
         // Who comes to a service of ours from a resolver's port is no resolver.
-        let services = listening(transport)?.unwrap_or_default();
-        let asked = others.into_iter().filter(|connection| !services.contains(&connection.local));
+        let services = listening_sockets(transport)?.unwrap_or_default();
+        let services: BTreeSet<u16> = services.iter().map(|service| service.local_port).collect();
+        let asked = others.into_iter().filter(|connection| !services.contains(&connection.local_port));
         all.extend(asked.map(|connection| {
-            let what = if connection.remote == TIME { Use::Time } else { Use::Names };
+            let what = if connection.remote_port == TIME { Use::Time } else { Use::Names };
             (what, connection)
         }));
     }

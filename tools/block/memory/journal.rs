@@ -1,7 +1,7 @@
 //! The file of one backend's memory: opened, read, appended to, written anew. Whoever changes it other than by one
 //! write(2) at its end holds the lock on its directory; the one psentry-block that keeps it holds a lock on the file.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::fcntl::Flock;
 use psentry_records::{Prefix, Timestamp};
+use psentry_stage::{DraftName, Replacement};
 
 use super::lines::{Held, line};
 use crate::backend::Block;
@@ -99,13 +100,10 @@ impl Journal {
             old.read_to_end(&mut rest)?;
             let mut file: &File = &anew.file;
             file.write_all(&rest)?;
-            fs::rename(&anew.path, &self.path)?;
+            anew.replacement.rename()?;
             Ok(!rest.is_empty())
         };
-        let more = go_on().map_err(|why| {
-            let _ = fs::remove_file(&anew.path);
-            Error::file(&self.path, "write it anew")(why)
-        })?;
+        let more = go_on().map_err(Error::file(&self.path, "write it anew"))?;
         self.torn &= more;
         self.file = anew.file;
         Ok(())
@@ -115,7 +113,7 @@ impl Journal {
 /// What only matters of a journal, in a file beside it.
 pub(super) struct Anew {
     file: Flock<File>,
-    path: PathBuf,
+    replacement: Replacement,
     /// How long it is.
     pub(super) useful: u64,
 }
@@ -123,25 +121,18 @@ pub(super) struct Anew {
 impl Anew {
     /// What matters of the first `read` bytes of a journal; on the disk when this returns.
     pub(super) fn of(journal: &Path, read: u64, now: Timestamp) -> Result<Self, Error> {
-        let path = journal.with_extension("new");
-        let write = || -> io::Result<File> {
+        let write = || -> io::Result<(Replacement, File)> {
             let text = Held::compact(File::open(journal)?.take(read), now)?;
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut options = OpenOptions::new();
-            let mut file = options.read(true).append(true).create_new(true).mode(0o600).open(&path)?;
+            // Only the one that keeps the journal gets here.
+            let (replacement, mut file) = Replacement::create(journal, DraftName::Fixed, 0o600)?;
             file.write_all(&text)?;
             file.sync_all()?;
-            Ok(file)
+            Ok((replacement, file))
         };
-        let file =
-            write().map_err(Error::file(&path, "write it")).and_then(|file| lock::wait(file, &path, GONE));
-        // Half a file would take the room that is missing.
-        let file = file.inspect_err(|_| drop(fs::remove_file(&path)))?;
+        let (replacement, file) = write().map_err(Error::file(journal, "write it anew"))?;
+        let file = lock::wait(file, replacement.draft(), GONE)?;
         let useful = file.metadata().map_or(0, |meta| meta.len());
-        Ok(Anew { file, path, useful })
+        Ok(Anew { file, replacement, useful })
     }
 }
 

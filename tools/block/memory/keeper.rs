@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use psentry_records::Timestamp;
+use psentry_stage::sync_folder;
 
 use super::journal::Anew;
 use super::{Journal, PAUSE, RETRY, SHORT, Shared, State};
@@ -115,8 +116,7 @@ impl Shared {
         state.dirty = true;
         drop(state);
         // The directory is what names it.
-        let wrong = Error::file(directory, "bring it onto the disk");
-        std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(wrong)?;
+        sync_folder(&self.path).map_err(Error::file(directory, "bring it onto the disk"))?;
         Ok(useful)
     }
 }

@@ -99,7 +99,7 @@ fn what_is_added_while_it_is_written_anew_goes_along() {
     let file = directory.path().join("nft.jsonl");
     wait_until(|| file.metadata().is_ok_and(|meta| meta.len() < 2 * SHORT));
     drop(memory);
-    assert!(!directory.path().join("nft.new").exists());
+    assert!(!directory.path().join("nft.jsonl.new").exists());
     let mut is: Vec<Prefix> = open(directory.path()).1.into_keys().collect();
     is.sort_unstable();
     let wanted: Vec<Prefix> = [39].into_iter().chain(2000..2040).map(scope).collect();

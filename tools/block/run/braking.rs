@@ -11,6 +11,7 @@ impl Stage {
     /// Why the brake turns a new block down; `None`: it does not.
     pub(crate) fn hold(&mut self, scope: Prefix) -> Option<String> {
         let Held::Yes { why, first } = self.brake.as_mut()?.hold(Instant::now()) else { return None };
+        self.reporter.counters.braked.add();
         self.ledger.forget(scope);
         if first {
             self.reporter.tell(&format!(

@@ -15,6 +15,7 @@ use crate::report::body;
 impl Stage {
     /// Decides what a verdict changes, and has that done.
     pub(crate) fn verdict(&mut self, verdict: &Verdict) {
+        self.reporter.counters.verdicts.add();
         let now = Timestamp::now();
         let (action, scope) = (verdict.body.action, verdict.body.scope);
         let mut unknown = None;
@@ -86,10 +87,12 @@ impl Stage {
             }
             Decision::Full(why) => {
                 self.room.turned_down(1, Instant::now());
+                self.reporter.counters.no_room.add();
                 self.reporter.say(&format!("refused: {why}"));
                 outcome.error = Some(why);
             }
             Decision::Refused(why) => {
+                self.reporter.counters.guarded.add();
                 self.reporter.say(&format!("refused: {why}"));
                 outcome.error = Some(why);
             }

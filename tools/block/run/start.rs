@@ -1,12 +1,11 @@
 //! How the work starts: backends are opened, what an earlier run left is compared with what is remembered, and each
 //! backend gets its thread. All that is remembered is put back there before the first verdict is dealt with.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use psentry_stage::{Intake, Signals, parse_ports};
+use psentry_stage::{Intake, Signals, StatsTimer, parse_ports};
 
 use crate::backend::{Backend, Block};
 use crate::backends;
@@ -39,8 +38,9 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     // Whoever is connected by now may have been for long.
     guard.glance();
     // Before the first thread, so that every thread leaves signals to the main loop.
-    let signals = Signals::catch().map_err(|errno| Error::system("catch signals")(errno.into()))?;
-    let reporter = Arc::new(Reporter::stdout(host, signals.as_fd())?);
+    let signals =
+        Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
+    let reporter = Arc::new(Reporter::stdout(host, signals.stop())?);
     let control = match &flags.control {
         Some(path) => Some(Control::listen(path, flags.control_mode)?),
         None => None,
@@ -75,6 +75,7 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
         over,
         panic,
         mark,
+        stats: StatsTimer::start(Instant::now()),
     };
     // A command takes as long as it likes, and no boot waits for that. One more: this start itself.
     let waited_for = |which: Which| which != Which::Exec;

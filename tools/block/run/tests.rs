@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use psentry_records::{Action, Common, Prefix, Timestamp, Verdict, VerdictBody};
-use psentry_stage::Signals;
+use psentry_stage::{Signals, StatsTimer};
 
 use super::*;
 use crate::backend::Block;
@@ -37,6 +37,7 @@ fn stage() -> (Stage, tempfile::TempDir) {
         control: None,
         over: false,
         mark: panic.mark(),
+        stats: StatsTimer::start(Instant::now()),
         panic,
     };
     (stage, directory)

@@ -55,7 +55,7 @@ impl Worker {
             Err(_) => Ok(Vec::new()),
         };
         // What was decided just before it was looked at counts, too.
-        self.notice();
+        self.hear();
         let differences = match found {
             Ok(found) => self.differences(&wanted, found),
             Err(error) => {
@@ -83,6 +83,7 @@ impl Worker {
         };
         let now = Timestamp::now();
         self.short = now;
+        self.reporter.counters.repairs.add();
         self.repaired = Some((now, format!("{what}, which {who} took away")));
         self.tell_repair(&what, mended, &who, started.elapsed());
         self.slow_down();

@@ -41,7 +41,11 @@ impl Worker {
             self.tell_end(scope, &plan, OutcomeResult::Expired);
             return None;
         }
-        if plan.is_over(now) || matches!(plan.state, State::Leaving { .. }) {
+        let leaving = matches!(plan.state, State::Leaving { .. });
+        if leaving {
+            self.reporter.counters.retries.add();
+        }
+        if plan.is_over(now) || leaving {
             return self.release(scope, Job::End);
         }
         match plan.stands().filter(|stood| stood.is_over(now)).cloned() {
@@ -50,7 +54,12 @@ impl Worker {
                 None
             }
             Some(stood) => Some((Change { scope, wish: Wish::Release(stood.clone()) }, Job::Lapse(stood))),
-            None => self.again(scope),
+            None => {
+                if matches!(plan.state, State::Failing { .. }) {
+                    self.reporter.counters.retries.add();
+                }
+                self.again(scope)
+            }
         }
     }
 

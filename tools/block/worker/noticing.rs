@@ -21,6 +21,13 @@ impl Worker {
     /// Takes in what others did. Backends hear of it while they work, too, and then nothing is left to wake anybody:
     /// so this comes before every waiting.
     pub(super) fn notice(&mut self) {
+        self.hear();
+        self.glance();
+    }
+
+    /// Takes in what was told of others. In the middle of a repair that is all: its blocks are still missing, and whoever
+    /// looked there would take them for let in.
+    pub(super) fn hear(&mut self) {
         match self.backend.noticed() {
             Ok(noticed) => self.take_in(noticed),
             Err(error) => {
@@ -30,7 +37,6 @@ impl Worker {
                 ));
             }
         }
-        self.glance();
     }
 
     /// Looks whether its blocks stand, if it is time to and nobody tells. Not in the middle of a repair that waits.
@@ -148,6 +154,8 @@ impl Worker {
         }
         self.lets_in(scope);
         self.note(scope, None);
+        // Before it is told: a kill right after must not bring it back.
+        self.commit();
         let why = format!("let in by {who}");
         self.reporter.say(&format!("{}: {scope} was {why}", self.backend.name()));
         self.tell_end_because(scope, &plan, OutcomeResult::Released, Some(why));

@@ -7,20 +7,20 @@ use super::*;
 const LINE: &str = r#"{"timestamp":"2026-11-22T15:04:05.000001Z","event_type":"probe","host":"guard","src_ip":"203.0.113.7","src_port":40000,"dest_ip":"198.51.100.1","dest_port":23,"proto":"TCP","probe":{"sensor":"trap","kind":"syn","handshake":false,"signature":"masscan","count":3}}"#;
 
 /// What the long way makes of a line.
-fn long_way(line: &str) -> Option<Sighting> {
+fn long_way(line: &str) -> Option<Observation> {
     match Record::parse(line) {
-        Ok(Record::Probe(probe)) => Sighting::of(&probe),
+        Ok(Record::Probe(probe)) => Observation::of(&probe),
         _ => None,
     }
 }
 
 #[test]
 fn psentry_s_own_form_takes_the_quick_way() {
-    let seen = quick(LINE).unwrap();
+    let seen = fast(LINE).unwrap();
     assert_eq!(Some(seen), long_way(LINE));
     assert_eq!((seen.port, seen.count, seen.signature, seen.closed), (Some(23), 3, true, true));
     for cut in 0..LINE.len() {
-        assert_eq!(quick(LINE.get(..cut).unwrap()), None);
+        assert_eq!(fast(LINE.get(..cut).unwrap()), None);
     }
 }
 
@@ -32,7 +32,7 @@ fn what_a_sensor_writes_takes_it() {
         (probe.body.cookie, probe.body.payload) = (cookie, payload);
         let mut line = Vec::new();
         Record::Probe(probe.clone()).encode(&mut line).unwrap();
-        assert_eq!(quick(std::str::from_utf8(&line).unwrap()), Sighting::of(&probe));
+        assert_eq!(fast(std::str::from_utf8(&line).unwrap()), Observation::of(&probe));
     }
 }
 
@@ -47,12 +47,12 @@ fn times_are_those_of_the_calendar() {
         "2100-02-28T12:00:00.000000Z",
         "2026-01-28T12:00:00.500000Z",
     ] {
-        assert_eq!(moment(text), text.parse().ok(), "{text}");
-        assert!(moment(text).is_some(), "{text}");
+        assert_eq!(timestamp(text), text.parse().ok(), "{text}");
+        assert!(timestamp(text).is_some(), "{text}");
     }
     for text in ["2026-02-30T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z", "1969-12-31T23:59:59.000000Z"]
     {
-        assert_eq!(moment(text), None, "{text}");
+        assert_eq!(timestamp(text), None, "{text}");
     }
 }
 
@@ -62,7 +62,7 @@ proptest! {
     #[test]
     fn times_are_those_that_the_long_way_reads(micros in 0..=Timestamp::MAX.micros()) {
         let text = Timestamp::from_micros(micros).unwrap().to_string();
-        prop_assert_eq!(moment(&text), text.parse().ok());
+        prop_assert_eq!(timestamp(&text), text.parse().ok());
     }
 
     /// However a line is damaged, the quick way reads what the long one reads, or leaves it to that.
@@ -86,7 +86,7 @@ proptest! {
             }
             if line.is_empty() { line.push(' '); }
         }
-        if let Some(seen) = quick(&line) {
+        if let Some(seen) = fast(&line) {
             prop_assert_eq!(Some(seen), long_way(&line), "{}", line);
         }
     }

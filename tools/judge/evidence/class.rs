@@ -2,7 +2,7 @@
 
 use psentry_records::{Kind, Proto};
 
-use crate::sighting::Sighting;
+use crate::observation::Observation;
 
 /// Ports from here on are lent to connections that this machine opens (Linux's `ip_local_port_range`): a packet from
 /// a service to one of them may be the late answer to somebody here.
@@ -11,7 +11,7 @@ const EPHEMERAL: u16 = 32_768;
 /// Ports below are services': what comes from one may be an answer.
 const SERVICES: u16 = 1024;
 
-/// A kind of evidence.
+/// A kind of evidence: how likely an innocent is to do that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// A completed handshake with a port that nobody has a reason to touch.
@@ -20,7 +20,7 @@ pub enum Class {
     Udp,
     /// Any other packet to such a port, or of a sensor that does not say.
     Packet,
-    /// A packet to a port that is closed, or a handshake with a sensor that stands for all of them: a service may just
+    /// A packet to a port that is closed, or a handshake with a sensor that answers for all of them: a service may just
     /// restart, or have moved.
     Closed,
     /// Flags that no ordinary stack sends: FIN alone (RFC 9293 has ACK in every segment after the first), none at all,
@@ -35,9 +35,9 @@ impl Class {
     pub const ALL: [Class; 6] =
         [Class::Decoy, Class::Udp, Class::Packet, Class::Closed, Class::Flags, Class::Stray];
 
-    /// Of what a sighting is evidence; `None`: it may be an answer to somebody here, which is evidence of nothing.
+    /// Of what an observation is evidence; `None`: it may be an answer to somebody here, which is evidence of nothing.
     #[must_use]
-    pub fn of(seen: &Sighting) -> Option<Class> {
+    pub fn of(seen: &Observation) -> Option<Class> {
         if seen.handshake {
             return Some(if seen.closed { Class::Closed } else { Class::Decoy });
         }
@@ -64,7 +64,7 @@ impl Classes {
     /// How many sets there are.
     pub(crate) const SETS: usize = 1 << Class::ALL.len();
 
-    /// The set of one.
+    /// The set of one class.
     #[must_use]
     pub fn one(class: Class) -> Self {
         Classes(1 << (class as u8))

@@ -1,8 +1,8 @@
-//! What a touch is evidence of, and what the evidence against one source amounts to.
+//! What a touch is evidence of, and what the evidence against one source amounts to. It knows no source and no policy:
+//! `tally.rs` adds the evidence up.
 
 mod class;
-mod tally;
+mod totals;
 
 pub use class::{Class, Classes};
-pub(crate) use tally::counts;
-pub use tally::{Tally, View};
+pub use totals::Totals;

@@ -6,51 +6,48 @@
 //! would not end that, for a scan is many records; and after weeks of silence a quiet network would wait for them, with a
 //! login that is long over.
 
-use std::time::Duration;
-
 use psentry_records::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What is a jump. Sensors fall silent for days; and a wrong record within it does harm for days at most.
-pub(crate) const JUMP: Duration = Duration::from_secs(7 * 86_400);
+use crate::limits::CLOCK_JUMP;
 
-/// Where the stream is.
+/// The time of the stream, in microseconds since 1970 as the state file has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     now: Option<i64>,
-    /// A jump that one record claimed.
+    /// Where one record claimed that the stream jumped to, until a second one confirms it.
     claimed: Option<i64>,
 }
 
 /// What the clock makes of a record's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// The record's own time.
+    /// The record's own time, however far off.
     pub at: Timestamp,
-    /// Where the stream is.
+    /// The time of the stream with this record.
     pub now: Timestamp,
-    /// The stream jumped there: backwards or forwards.
+    /// Whether the stream jumped to `now`, backwards or forwards.
     pub jumped: bool,
-    /// The record came late.
+    /// Whether the record is older than the stream.
     pub late: bool,
 }
 
 impl Tick {
-    /// The record lies further from the stream than sensors fall silent: it counts for its own source alone.
+    /// Whether the record is further from the stream than sensors fall silent: it counts for its own source alone.
     #[must_use]
-    pub fn wild(&self) -> bool {
+    pub fn is_outlier(&self) -> bool {
         apart(self.at.micros(), self.now.micros())
     }
 
     /// The earlier of the two: a record that comes late was true at its own time, and one that runs ahead is not yet.
     #[must_use]
-    pub fn began(&self) -> Timestamp {
+    pub fn earlier(&self) -> Timestamp {
         self.at.min(self.now)
     }
 }
 
 fn apart(one: i64, other: i64) -> bool {
-    u128::from(one.abs_diff(other)) > JUMP.as_micros()
+    u128::from(one.abs_diff(other)) > CLOCK_JUMP.as_micros()
 }
 
 impl Clock {
@@ -67,17 +64,17 @@ impl Clock {
             self.now = Some(now.max(micros));
             // A claim that nobody bore out was one wrong record.
             self.claimed = self.claimed.filter(|_| micros < now);
-            return self.said(at, micros < now, false);
+            return self.tick_of(at, micros < now, false);
         }
         if self.claimed.is_some_and(|claimed| !apart(claimed, micros)) {
             (self.now, self.claimed) = (Some(micros), None);
-            return self.said(at, false, true);
+            return self.tick_of(at, false, true);
         }
         self.claimed = Some(micros);
-        self.said(at, micros < now, false)
+        self.tick_of(at, micros < now, false)
     }
 
-    fn said(&self, at: Timestamp, late: bool, jumped: bool) -> Tick {
+    fn tick_of(&self, at: Timestamp, late: bool, jumped: bool) -> Tick {
         Tick { at, now: self.now().unwrap_or(at), jumped, late }
     }
 }

@@ -1,4 +1,4 @@
-//! What stands between a conviction and a block: time that can be trusted, vouchers, the brake; and what makes of many
+//! What is between a conviction and a block: time that can be trusted, vouchers, the brake; and what makes of many
 //! convictions one.
 
 mod brake;
@@ -6,9 +6,8 @@ mod clock;
 mod sweep;
 mod vouchers;
 
-pub use brake::{Brake, Braking};
-pub(crate) use clock::JUMP;
+pub use brake::{Admission, Brake};
 pub use clock::{Clock, Tick};
-pub(crate) use sweep::sketch;
-pub use sweep::{Sweep, SweepTable, Widening};
+pub(crate) use sweep::port_bitmap;
+pub use sweep::{DuePrefix, Sweep, SweepTable};
 pub use vouchers::{Voucher, Vouchers};

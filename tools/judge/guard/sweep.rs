@@ -1,5 +1,5 @@
 //! Sweeps: when many sources of one prefix are convicted and behave alike, the prefix is blocked as a whole, for a
-//! short time, after which only what its sources earn on their own stands. Only what handshakes prove counts: anybody
+//! short time, after which each of its sources is only blocked for what it did itself. Only what handshakes prove counts: anybody
 //! can forge packets from a whole network.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use psentry_records::{Prefix, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Sweeps;
+use crate::policy::SweepPolicy;
 
 /// How many prefixes are watched; the one in which nobody was convicted for longest is forgotten first.
-const MOST: usize = 4096;
+const MAX_PREFIXES: usize = 4096;
 
 /// How many convicted sources of one prefix are remembered.
-const MEMBERS: usize = 256;
+const MAX_MEMBERS: usize = 256;
 
 /// One convicted source of a prefix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,129 +36,131 @@ pub struct Sweep {
 /// All prefixes in which sources were convicted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SweepTable {
-    held: BTreeMap<Prefix, Sweep>,
+    entries: BTreeMap<Prefix, Sweep>,
     /// Those that changed since the journal was last written.
     changed: BTreeSet<Prefix>,
 }
 
 /// A prefix that is to be blocked as a whole.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Widening {
-    /// It.
+pub struct DuePrefix {
+    /// The widest that is due.
     pub prefix: Prefix,
     /// How many of its sources were convicted and behaved alike.
     pub sources: usize,
 }
 
-/// A sketch of a set of ports.
-pub(crate) fn sketch(ports: impl Iterator<Item = u16>) -> u64 {
+/// A set of ports in 64 bits, a bit for each by a hash: good enough to see whether two sets are alike.
+pub(crate) fn port_bitmap(ports: impl Iterator<Item = u16>) -> u64 {
     ports.fold(0, |bits, port| bits | 1 << (u32::from(port).wrapping_mul(0x9e37_79b1) >> 26))
 }
 
 /// Whether most of what one of them did the other did too.
-fn alike(one: u64, other: u64) -> bool {
+fn similar(one: u64, other: u64) -> bool {
     (one & other).count_ones() * 2 >= one.count_ones().min(other.count_ones()).max(1)
 }
 
-/// The prefixes that a source of that scope may be widened to.
-pub(crate) fn parents(policy: &Sweeps, scope: Prefix) -> impl Iterator<Item = Prefix> {
+/// The prefixes around that scope that may be blocked as a whole.
+pub(crate) fn parents(policy: &SweepPolicy, scope: Prefix) -> impl Iterator<Item = Prefix> {
     let lens: Vec<u8> = if scope.is_ipv4() { vec![policy.ipv4] } else { policy.ipv6.clone() };
     lens.into_iter().filter(move |&len| len < scope.len()).map(move |len| Prefix::around(scope.addr(), len))
 }
 
 impl SweepTable {
-    /// Ends the blocks of prefixes around that scope; which they were.
-    pub(crate) fn lift(&mut self, policy: &Sweeps, scope: Prefix, now: Timestamp) -> Vec<Prefix> {
-        let mut lifted = Vec::new();
+    /// Releases the blocked prefixes around that scope, and returns them.
+    pub(crate) fn release(&mut self, policy: &SweepPolicy, scope: Prefix, now: Timestamp) -> Vec<Prefix> {
+        let mut released = Vec::new();
         for prefix in parents(policy, scope) {
-            if let Some(sweep) = self.held.get_mut(&prefix)
+            if let Some(sweep) = self.entries.get_mut(&prefix)
                 && sweep.until.take().is_some_and(|until| until > now)
             {
-                lifted.push(prefix);
+                released.push(prefix);
                 self.changed.insert(prefix);
             }
         }
-        lifted
+        released
     }
 
-    /// Forgets all, because the clock by which it was noted was wrong.
+    /// Forgets all: it was written by a clock that was wrong.
     pub(crate) fn clear(&mut self) {
-        self.changed.extend(std::mem::take(&mut self.held).into_keys());
+        self.changed.extend(std::mem::take(&mut self.entries).into_keys());
     }
 
-    /// Notes that a source was convicted by handshakes; what of it is to be widened, if anything. `needed` sources are.
-    pub fn convicted(
+    /// Adds a source that handshakes convicted. Which prefix around it is due, if one is: `needed` sources that behave
+    /// alike make it so.
+    pub fn add(
         &mut self,
-        policy: &Sweeps,
+        policy: &SweepPolicy,
         needed: usize,
         scope: Prefix,
         ports: u64,
         until: Timestamp,
         now: Timestamp,
-    ) -> Option<Widening> {
+    ) -> Option<DuePrefix> {
         if policy.sources == 0 {
             return None;
         }
-        let mut widening = None;
+        let mut due = None;
         for prefix in parents(policy, scope) {
             self.make_room(prefix);
             let sweep =
-                self.held.entry(prefix).or_insert(Sweep { members: Vec::new(), last: now, until: None });
+                self.entries.entry(prefix).or_insert(Sweep { members: Vec::new(), last: now, until: None });
             sweep.members.retain(|member| member.until > now && member.scope != scope);
-            if sweep.members.len() >= MEMBERS {
+            if sweep.members.len() >= MAX_MEMBERS {
                 sweep.members.remove(0);
             }
             sweep.members.push(Member { scope, until, ports });
             sweep.last = sweep.last.max(now);
             self.changed.insert(prefix);
-            let sources = sweep.members.iter().filter(|member| alike(member.ports, ports)).count();
-            let stands = sweep.until.is_some_and(|until| until > now);
-            let blocked = || self.held.values().filter(|sweep| sweep.until.is_some_and(|until| until > now));
-            if sources >= needed && !stands && blocked().count() < policy.most {
+            let sources = sweep.members.iter().filter(|member| similar(member.ports, ports)).count();
+            let blocked_already = sweep.until.is_some_and(|until| until > now);
+            let blocked =
+                || self.entries.values().filter(|sweep| sweep.until.is_some_and(|until| until > now));
+            if sources >= needed && !blocked_already && blocked().count() < policy.most {
                 // The widest that is due holds the others.
-                widening = Some(Widening { prefix, sources });
+                due = Some(DuePrefix { prefix, sources });
             }
         }
-        widening
+        due
     }
 
-    /// Notes that a prefix is blocked as a whole.
-    pub fn widened(&mut self, prefix: Prefix, until: Timestamp) {
-        if let Some(sweep) = self.held.get_mut(&prefix) {
+    /// A prefix is blocked as a whole from now on.
+    pub fn set_blocked(&mut self, prefix: Prefix, until: Timestamp) {
+        if let Some(sweep) = self.entries.get_mut(&prefix) {
             sweep.until = Some(until);
             self.changed.insert(prefix);
         }
     }
 
     fn make_room(&mut self, prefix: Prefix) {
-        if self.held.len() >= MOST && !self.held.contains_key(&prefix) {
-            let oldest = self.held.iter().min_by_key(|(_, sweep)| sweep.last).map(|(&prefix, _)| prefix);
+        if self.entries.len() >= MAX_PREFIXES && !self.entries.contains_key(&prefix) {
+            let oldest = self.entries.iter().min_by_key(|(_, sweep)| sweep.last).map(|(&prefix, _)| prefix);
             if let Some(oldest) = oldest {
-                self.held.remove(&oldest);
+                self.entries.remove(&oldest);
                 self.changed.insert(oldest);
             }
         }
     }
 
-    /// All of them.
+    /// All prefixes in which sources were convicted, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Prefix, &Sweep)> {
-        self.held.iter()
+        self.entries.iter()
     }
 
     /// What changed since the last call; `None`: it was forgotten.
     pub(crate) fn drain_changes(&mut self) -> Vec<(Prefix, Option<Sweep>)> {
         let changed = std::mem::take(&mut self.changed);
-        changed.into_iter().map(|prefix| (prefix, self.held.get(&prefix).cloned())).collect()
+        changed.into_iter().map(|prefix| (prefix, self.entries.get(&prefix).cloned())).collect()
     }
 
     pub(crate) fn restore(&mut self, prefix: Prefix, sweep: Option<Sweep>) {
         match sweep {
-            Some(mut sweep) if self.held.len() < MOST || self.held.contains_key(&prefix) => {
-                sweep.members.truncate(MEMBERS);
-                self.held.insert(prefix, sweep)
+            Some(mut sweep) if self.entries.len() < MAX_PREFIXES || self.entries.contains_key(&prefix) => {
+                sweep.members.truncate(MAX_MEMBERS);
+                self.entries.insert(prefix, sweep)
             }
             Some(_) => None,
-            None => self.held.remove(&prefix),
+            None => self.entries.remove(&prefix),
         };
     }
 }
@@ -167,9 +169,9 @@ impl SweepTable {
 mod tests {
     use super::*;
 
-    fn policy() -> Sweeps {
+    fn policy() -> SweepPolicy {
         let duration = std::time::Duration::from_secs(3600);
-        Sweeps { sources: 3, ipv4: 24, ipv6: vec![56, 48], duration, most: 2 }
+        SweepPolicy { sources: 3, ipv4: 24, ipv6: vec![56, 48], duration, most: 2 }
     }
 
     fn at(secs: u64) -> Timestamp {
@@ -177,11 +179,11 @@ mod tests {
     }
 
     fn convict(table: &mut SweepTable, scope: &str, ports: &[u16], secs: u64) -> Option<String> {
-        let ports = sketch(ports.iter().copied());
+        let ports = port_bitmap(ports.iter().copied());
         let scope = scope.parse().unwrap();
-        let widening = table.convicted(&policy(), 3, scope, ports, at(secs + 3600), at(secs))?;
-        table.widened(widening.prefix, at(secs + 3600));
-        Some(format!("{} {}", widening.prefix, widening.sources))
+        let due = table.add(&policy(), 3, scope, ports, at(secs + 3600), at(secs))?;
+        table.set_blocked(due.prefix, at(secs + 3600));
+        Some(format!("{} {}", due.prefix, due.sources))
     }
 
     #[test]
@@ -194,8 +196,12 @@ mod tests {
         assert_eq!(convict(&mut table, "192.0.3.3", &[23, 2323], 3), None);
         assert_eq!(convict(&mut table, "192.0.2.4", &[23, 2323], 4).as_deref(), Some("192.0.2.0/24 3"));
         assert_eq!(convict(&mut table, "192.0.2.5", &[23, 2323], 5), None);
-        let mut lift = |scope: &str, secs| table.lift(&policy(), scope.parse().unwrap(), at(secs)).len();
-        assert_eq!((lift("192.0.3.200", 10), lift("192.0.2.200", 10), lift("192.0.2.200", 10)), (0, 1, 0));
+        let mut release =
+            |scope: &str, secs| table.release(&policy(), scope.parse().unwrap(), at(secs)).len();
+        assert_eq!(
+            (release("192.0.3.200", 10), release("192.0.2.200", 10), release("192.0.2.200", 10)),
+            (0, 1, 0)
+        );
     }
 
     #[test]
@@ -216,6 +222,6 @@ mod tests {
             let scope = std::net::Ipv4Addr::from(0x0a00_0000 + n * 256);
             convict(&mut table, &scope.to_string(), &[23], 4000 + u64::from(n));
         }
-        assert_eq!(table.held.len(), MOST);
+        assert_eq!(table.entries.len(), MAX_PREFIXES);
     }
 }

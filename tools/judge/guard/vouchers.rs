@@ -6,23 +6,23 @@ use std::time::Duration;
 use psentry_records::{Prefix, Timestamp, VouchBody};
 use serde::{Deserialize, Serialize};
 
-/// How many are kept.
-const MOST: usize = 10_000;
+/// How many are kept: more addresses than log in to one machine within a week.
+const MAX_VOUCHERS: usize = 10_000;
 
 /// How long a name may be that a verdict repeats.
-const NAME: usize = 40;
+const MAX_NAME: usize = 40;
 
 /// One address, and who vouches for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Voucher {
-    /// When it began.
+    /// When it begins: the time of the login, or of the stream where that is earlier.
     pub from: Timestamp,
-    /// When it ends.
+    /// When it ends, exclusive.
     pub until: Timestamp,
-    /// Who logged in.
+    /// The user, as the record names it, cut and without control characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// How.
+    /// By what: `ssh`, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
 }
@@ -33,14 +33,14 @@ impl Voucher {
     pub fn new(body: &VouchBody, at: Timestamp, most: Duration) -> Self {
         let span = body.duration.map_or(most, |secs| Duration::from_secs(secs).min(most));
         let short = |text: &Option<String>| {
-            text.as_ref().map(|text| text.chars().filter(|c| !c.is_control()).take(NAME).collect())
+            text.as_ref().map(|text| text.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect())
         };
         Voucher { from: at, until: at.plus(span), user: short(&body.user), method: short(&body.method) }
     }
 
-    /// A sentence that says so.
+    /// The sentence that verdicts add, without its full stop.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         let who = self.user.as_deref().unwrap_or("Somebody");
         let how = self.method.as_ref().map(|method| format!(" by {method}")).unwrap_or_default();
         format!(
@@ -50,66 +50,66 @@ impl Voucher {
     }
 }
 
-/// All of them.
+/// The vouchers of all addresses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vouchers {
-    held: BTreeMap<Prefix, Voucher>,
+    entries: BTreeMap<Prefix, Voucher>,
     /// Those that changed since the journal was last written.
     changed: BTreeSet<Prefix>,
 }
 
 impl Vouchers {
-    /// Adds one; a longer one that stands already stays.
+    /// Adds one, unless the scope has one already that lasts as long.
     pub fn add(&mut self, scope: Prefix, voucher: Voucher) {
-        if self.held.get(&scope).is_some_and(|standing| standing.until >= voucher.until) {
+        if self.entries.get(&scope).is_some_and(|held| held.until >= voucher.until) {
             return;
         }
-        if self.held.len() >= MOST && !self.held.contains_key(&scope) {
-            let first = self.held.iter().min_by_key(|(_, voucher)| voucher.until).map(|(&scope, _)| scope);
+        if self.entries.len() >= MAX_VOUCHERS && !self.entries.contains_key(&scope) {
+            let first = self.entries.iter().min_by_key(|(_, voucher)| voucher.until).map(|(&scope, _)| scope);
             if let Some(first) = first {
-                self.held.remove(&first);
+                self.entries.remove(&first);
                 self.changed.insert(first);
             }
         }
         self.changed.insert(scope);
-        self.held.insert(scope, voucher);
+        self.entries.insert(scope, voucher);
     }
 
     /// Who vouches for that scope, or for an address in it, at that moment.
     #[must_use]
-    pub fn of(&self, scope: Prefix, now: Timestamp) -> Option<&Voucher> {
-        if self.held.is_empty() {
+    pub fn active(&self, scope: Prefix, now: Timestamp) -> Option<&Voucher> {
+        if self.entries.is_empty() {
             return None;
         }
-        let stands = |(_, voucher): &(&Prefix, &Voucher)| now < voucher.until;
-        // What lies in a prefix stands from it on in order; what holds it is the /64 of a single address.
+        let active = |(_, voucher): &(&Prefix, &Voucher)| now < voucher.until;
+        // In the order of prefixes those within one follow it; what holds it is the /64 of a single address.
         let group = Prefix::around(scope.addr(), 64);
         let around =
-            (!scope.is_ipv4() && scope.len() > 64).then(|| self.held.get_key_value(&group)).flatten();
-        let within = self.held.range(scope..).take_while(|(held, _)| scope.overlaps(**held));
-        around.into_iter().chain(within).find(stands).map(|(_, voucher)| voucher)
+            (!scope.is_ipv4() && scope.len() > 64).then(|| self.entries.get_key_value(&group)).flatten();
+        let within = self.entries.range(scope..).take_while(|(held, _)| scope.overlaps(**held));
+        around.into_iter().chain(within).find(active).map(|(_, voucher)| voucher)
     }
 
-    /// Those that still stand.
+    /// All that are kept, in the order of their scopes; some may have ended.
     pub fn iter(&self) -> impl Iterator<Item = (&Prefix, &Voucher)> {
-        self.held.iter()
+        self.entries.iter()
     }
 
     /// Forgets those that have ended.
     pub fn expire(&mut self, now: Timestamp) {
         let changed = &mut self.changed;
-        self.held.retain(|&scope, voucher| {
-            let stands = now < voucher.until;
-            if !stands {
+        self.entries.retain(|&scope, voucher| {
+            let active = now < voucher.until;
+            if !active {
                 changed.insert(scope);
             }
-            stands
+            active
         });
     }
 
     /// The clock was set back: those that begin in what is the future now begin now.
-    pub(crate) fn set_back(&mut self, now: Timestamp) {
-        for (&scope, voucher) in &mut self.held {
+    pub(crate) fn clock_set_back(&mut self, now: Timestamp) {
+        for (&scope, voucher) in &mut self.entries {
             if voucher.from > now {
                 voucher.until = now.plus(voucher.until.since(voucher.from));
                 voucher.from = now;
@@ -121,16 +121,16 @@ impl Vouchers {
     /// What changed since the last call; `None`: it has ended, or was forgotten.
     pub(crate) fn drain_changes(&mut self) -> Vec<(Prefix, Option<Voucher>)> {
         let changed = std::mem::take(&mut self.changed);
-        changed.into_iter().map(|scope| (scope, self.held.get(&scope).cloned())).collect()
+        changed.into_iter().map(|scope| (scope, self.entries.get(&scope).cloned())).collect()
     }
 
     pub(crate) fn restore(&mut self, scope: Prefix, voucher: Option<Voucher>) {
         match voucher {
-            Some(voucher) if self.held.len() < MOST || self.held.contains_key(&scope) => {
-                self.held.insert(scope, voucher)
+            Some(voucher) if self.entries.len() < MAX_VOUCHERS || self.entries.contains_key(&scope) => {
+                self.entries.insert(scope, voucher)
             }
             Some(_) => None,
-            None => self.held.remove(&scope),
+            None => self.entries.remove(&scope),
         };
     }
 }
@@ -164,19 +164,19 @@ mod tests {
             ("2001:db8::/48", 1, true),
             ("2001:db8:0:1::/64", 1, false),
         ] {
-            assert_eq!(vouchers.of(scope.parse().unwrap(), at(secs)).is_some(), want, "{scope} {secs}");
+            assert_eq!(vouchers.active(scope.parse().unwrap(), at(secs)).is_some(), want, "{scope} {secs}");
         }
     }
 
     #[test]
     fn they_are_bounded_and_the_first_to_end_goes_first() {
         let mut vouchers = Vouchers::default();
-        for n in 0..=MOST as u32 {
+        for n in 0..=MAX_VOUCHERS as u32 {
             let scope = Prefix::host(std::net::Ipv4Addr::from(n).into());
             vouchers.add(scope, Voucher { until: at(u64::from(n) + 1), ..voucher(1) });
         }
-        assert_eq!(vouchers.held.len(), MOST);
-        assert!(vouchers.of("0.0.0.0".parse().unwrap(), at(0)).is_none());
-        assert!(vouchers.of("0.0.0.1".parse().unwrap(), at(0)).is_some());
+        assert_eq!(vouchers.entries.len(), MAX_VOUCHERS);
+        assert!(vouchers.active("0.0.0.0".parse().unwrap(), at(0)).is_none());
+        assert!(vouchers.active("0.0.0.1".parse().unwrap(), at(0)).is_some());
     }
 }

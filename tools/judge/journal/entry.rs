@@ -1,4 +1,4 @@
-//! The lines of the state file: JSON, one change a line. What they say does not depend on the policy, so that a state
+//! The lines of the state file: JSON, one change a line. They do not depend on the policy, so that a state
 //! can be read under another one.
 
 use psentry_records::{Prefix, Timestamp};
@@ -6,21 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
 use crate::guard::{Brake, Clock, Sweep, Voucher};
-use crate::memory::{Contact, Flat, Source};
+use crate::memory::{Contact, ContactEntry, Source};
 use crate::state::State;
+
+/// The file of changes, in the folder of `--state`.
+pub(super) const FILE: &str = "state.jsonl";
 
 /// What the first line says, so that no other file is taken for one.
 pub(crate) const FORM: &str = "psentry-judge state 1";
 
-/// One line.
+/// One change of the state, a line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Entry {
-    /// What this file is.
+    /// What kind of file this is: the first line.
     Form(String),
     /// A source, as it is from now on.
     Source(SourceEntry),
-    /// A source that was forgotten.
+    /// A source that was evicted.
     Gone(Prefix),
     /// Somebody logged in; without more it has ended.
     Vouch(Prefix, Option<Voucher>),
@@ -34,7 +37,7 @@ pub(crate) enum Entry {
 pub(crate) struct SourceEntry {
     scope: Prefix,
     numbers: (i64, u16, u16, u8, u8),
-    contacts: Vec<Flat>,
+    contacts: Vec<ContactEntry>,
 }
 
 /// What is written anew with every change.
@@ -44,22 +47,22 @@ pub(crate) struct Rest {
     brake: Brake,
     counters: Counters,
     evicted: u64,
-    #[serde(default)]
-    told: Option<i64>,
+    #[serde(default, rename = "told")]
+    stats_at: Option<i64>,
 }
 
 impl Entry {
     /// Whether it matters to that scope.
-    pub(crate) fn concerns(&self, whom: Prefix) -> bool {
+    pub(crate) fn concerns(&self, asked: Prefix) -> bool {
         match self {
-            Entry::Source(SourceEntry { scope, .. }) | Entry::Gone(scope) => *scope == whom,
-            Entry::Vouch(scope, _) | Entry::Sweep(scope, _) => scope.overlaps(whom),
+            Entry::Source(SourceEntry { scope, .. }) | Entry::Gone(scope) => *scope == asked,
+            Entry::Vouch(scope, _) | Entry::Sweep(scope, _) => scope.overlaps(asked),
             Entry::Form(_) | Entry::Rest(_) => true,
         }
     }
 
     pub(crate) fn source(scope: Prefix, source: &Source) -> Self {
-        let contacts = source.contacts().map(Contact::flat).collect();
+        let contacts = source.contacts().map(Contact::entry).collect();
         Entry::Source(SourceEntry { scope, numbers: source.numbers(), contacts })
     }
 
@@ -69,7 +72,7 @@ impl Entry {
             brake: state.brake,
             counters: state.counters,
             evicted: state.sources.evicted(),
-            told: state.told.map(Timestamp::micros),
+            stats_at: state.stats_at.map(Timestamp::micros),
         })
     }
 
@@ -78,7 +81,7 @@ impl Entry {
         match self {
             Entry::Form(_) => {}
             Entry::Source(SourceEntry { scope, numbers, contacts }) => {
-                let contacts: Vec<Contact> = contacts.iter().map(Contact::from_flat).collect();
+                let contacts: Vec<Contact> = contacts.iter().map(Contact::from_entry).collect();
                 state.sources.restore(scope, Source::from_numbers(numbers, &contacts));
             }
             Entry::Gone(scope) => state.sources.remove(scope),
@@ -86,9 +89,9 @@ impl Entry {
             Entry::Sweep(prefix, sweep) => state.sweeps.restore(prefix, sweep),
             Entry::Rest(rest) => {
                 (state.clock, state.brake) = (rest.clock, rest.brake);
-                state.counters = Some(rest.counters).filter(Counters::sane).unwrap_or_default();
+                state.counters = Some(rest.counters).filter(Counters::are_plausible).unwrap_or_default();
                 state.sources.set_evicted(rest.evicted.min(u64::MAX / 2));
-                state.told = rest.told.and_then(Timestamp::from_micros);
+                state.stats_at = rest.stats_at.and_then(Timestamp::from_micros);
             }
         }
     }

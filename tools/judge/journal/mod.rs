@@ -6,7 +6,7 @@ mod entry;
 mod restore;
 mod sync;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -14,16 +14,14 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use psentry_stage::{DraftName, Replacement};
 
 pub(crate) use self::restore::read_about;
 pub use self::restore::{Damage, restore};
 
-use self::entry::{Entry, FORM};
+use self::entry::{Entry, FILE, FORM};
 use self::sync::Sync;
 use crate::{JudgeError, State};
-
-/// The file of changes.
-const FILE: &str = "state.jsonl";
 
 /// The one that takes its place.
 const NEW: &str = "state.jsonl.new";
@@ -120,7 +118,7 @@ impl Journal {
             if written > 0 {
                 self.sync.appended(now);
             }
-            self.sync.turn(file.get_ref(), now)?;
+            self.sync.sync_if_due(file.get_ref(), now)?;
             Ok(written)
         };
         match append() {
@@ -163,25 +161,17 @@ fn encode(entry: &Entry, line: &mut Vec<u8>) -> io::Result<()> {
 
 /// Writes all that is remembered into a new file, which takes the place of the old one only when it is on the disk.
 fn rewrite(folder: &Path, state: &mut State) -> io::Result<(File, u64)> {
-    let new = folder.join(NEW);
-    let written = write_whole(&new, state).and_then(|written| {
-        fs::rename(&new, folder.join(FILE))?;
-        File::open(folder)?.sync_all()?;
-        Ok(written)
-    });
-    if written.is_err() {
-        // Half a file would keep a full disk full.
-        let _ = fs::remove_file(&new);
-    }
-    let written = written?;
+    // Only the judge that holds the lock writes here.
+    let (replacement, file) = Replacement::create(&folder.join(FILE), DraftName::Fixed, 0o600)?;
+    let (file, size) = write_whole(file, state)?;
+    replacement.commit(&file)?;
     state.sources.all_written();
     state.sweeps.drain_changes();
     state.vouchers.drain_changes();
-    Ok(written)
+    Ok((file, size))
 }
 
-fn write_whole(new: &Path, state: &State) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(new)?;
+fn write_whole(file: File, state: &State) -> io::Result<(File, u64)> {
     let mut file = BufWriter::new(file);
     let mut size = 0;
     let mut line = Vec::new();
@@ -202,7 +192,6 @@ fn write_whole(new: &Path, state: &State) -> io::Result<(File, u64)> {
     }
     put(&Entry::rest(state))?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_data()?;
     Ok((file, size))
 }
 

@@ -6,26 +6,25 @@ use std::path::Path;
 
 use psentry_records::Prefix;
 
-use super::FILE;
-use super::entry::{Entry, FORM};
+use super::entry::{Entry, FILE, FORM};
 use crate::{JudgeError, State};
 
 /// The longest line that is read. A source has at most a hundred contacts, a prefix 256 members.
-const LONGEST: u64 = 1 << 20;
+const MAX_LINE: u64 = 1 << 20;
 
 /// What was found wrong while a state was read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Lines in the middle that say nothing.
+    /// How many lines were no change of a state, and were dropped.
     pub lines: u64,
-    /// The last line was cut off.
+    /// Whether the last line was cut off, as a crash leaves it.
     pub torn: bool,
 }
 
 /// Reads what the state in a folder says of that scope, without a claim to it: a judge may be at work there.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be opened or read.
 pub(crate) fn read_about(folder: &Path, state: &mut State, scope: Prefix) -> Result<Damage, JudgeError> {
     let path = folder.join(FILE);
     let read = File::open(&path).and_then(|file| restore_some(file, state, |entry| entry.concerns(scope)));
@@ -51,12 +50,12 @@ fn restore_some(
     let mut first = true;
     loop {
         line.clear();
-        let got = io::Read::take(&mut reader, LONGEST).read_until(b'\n', &mut line)?;
+        let got = io::Read::take(&mut reader, MAX_LINE).read_until(b'\n', &mut line)?;
         if got == 0 {
             return Ok(damage);
         }
         if line.last() != Some(&b'\n') {
-            if (got as u64) < LONGEST {
+            if (got as u64) < MAX_LINE {
                 damage.torn = true;
                 return Ok(damage);
             }

@@ -14,12 +14,12 @@ pub(super) const WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Sync {
     /// Since when something waits to be.
     pub(super) since: Option<Instant>,
-    /// Who is at it.
+    /// The thread that syncs now, if one does.
     pub(super) thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Sync {
-    /// Something was appended.
+    /// Something was appended, and has to be on the disk within [`WITHIN`].
     pub(super) fn appended(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
@@ -28,7 +28,7 @@ impl Sync {
     ///
     /// # Errors
     /// The disk did not take what it was last given, or no thread is to be had.
-    pub(super) fn turn(&mut self, file: &File, now: Instant) -> io::Result<()> {
+    pub(super) fn sync_if_due(&mut self, file: &File, now: Instant) -> io::Result<()> {
         if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
             thread.join().map_err(|_| io::Error::other("the thread that waits for the disk died"))??;
         }

@@ -6,7 +6,7 @@ use psentry_records::{Kind, Proto, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Classes;
-use crate::sighting::Sighting;
+use crate::observation::Observation;
 
 /// Kinds by the place of their bit.
 const KINDS: [Kind; 10] = [
@@ -22,7 +22,7 @@ const KINDS: [Kind; 10] = [
     Kind::Other,
 ];
 
-/// Protocols by their number in the low three bits of `marks`.
+/// Protocols by their number in the low three bits of `flags`.
 const PROTOS: [Proto; 6] = [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Sctp, Proto::Other];
 
 const PROTO: u8 = 0b0000_0111;
@@ -42,18 +42,18 @@ pub struct Contact {
     port: u16,
     count: u32,
     /// Kinds in the low ten bits, classes in the upper six.
-    sorts: u16,
+    kinds_and_classes: u16,
     /// At which address of this machine.
     dest: u8,
-    marks: u8,
+    flags: u8,
 }
 
-/// Where the classes begin.
+/// The lowest bit of the classes in `kinds_and_classes`.
 const CLASSES: u32 = 10;
 
-/// A contact as the state file has it: first, span, port, count, sorts, dest, marks.
+/// A contact as the state file has it: first, span, port, count, kinds_and_classes, dest, flags.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Flat(i64, u64, u16, u32, u16, u8, u8);
+pub(crate) struct ContactEntry(i64, u64, u16, u32, u16, u8, u8);
 
 fn bit(kind: Kind) -> u16 {
     KINDS.iter().position(|&known| known == kind).map_or(0, |at| 1 << at)
@@ -66,15 +66,15 @@ fn number(proto: Proto) -> u8 {
 impl Contact {
     /// The first touch of a port.
     #[must_use]
-    pub fn new(seen: &Sighting, now: Timestamp, classes: Classes) -> Self {
+    pub fn new(seen: &Observation, now: Timestamp, classes: Classes) -> Self {
         let mut contact = Contact {
             first: now.micros(),
             span: [0; 6],
             port: seen.port.unwrap_or(0),
             count: 0,
-            sorts: 0,
+            kinds_and_classes: 0,
             dest: seen.dest,
-            marks: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 },
+            flags: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 },
         };
         contact.touch(seen, now, classes);
         contact
@@ -82,48 +82,49 @@ impl Contact {
 
     /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened nor
     /// strengthened by packets without one, because anybody could forge these.
-    pub fn touch(&mut self, seen: &Sighting, now: Timestamp, classes: Classes) -> bool {
+    pub fn touch(&mut self, seen: &Observation, now: Timestamp, classes: Classes) -> bool {
         self.count = self.count.saturating_add(seen.count);
-        self.sorts |= bit(seen.kind);
+        self.kinds_and_classes |= bit(seen.kind);
         if self.handshake() && !seen.handshake {
             return false;
         }
-        let before = (self.marks, self.classes());
+        let before = (self.flags, self.classes());
         let mut last = self.last().micros().max(now.micros());
         if seen.handshake && !self.handshake() {
-            self.sorts &= (1 << CLASSES) - 1;
-            self.marks &= !SIGNATURE;
+            // All before this could be forged: none of it is to weigh with what the handshake proves, or to date it.
+            self.kinds_and_classes &= (1 << CLASSES) - 1;
+            self.flags &= !SIGNATURE;
             last = now.micros();
         }
         self.first = self.first.min(now.micros());
         let [bytes @ .., _, _] = last.saturating_sub(self.first).clamp(0, (1 << 48) - 1).to_le_bytes();
         self.span = bytes;
-        self.sorts |= u16::from(classes.bits()) << CLASSES;
+        self.kinds_and_classes |= u16::from(classes.bits()) << CLASSES;
         if seen.handshake {
-            self.marks |= if seen.cookie { HANDSHAKE } else { HANDSHAKE | CERTAIN };
+            self.flags |= if seen.cookie { HANDSHAKE } else { HANDSHAKE | CERTAIN };
         }
         if seen.signature {
-            self.marks |= SIGNATURE;
+            self.flags |= SIGNATURE;
         }
-        before != (self.marks, self.classes())
+        before != (self.flags, self.classes())
     }
 
-    /// Whether that is this port.
+    /// Whether that is a touch of this port, at the same address of this machine.
     #[must_use]
-    pub fn is(&self, seen: &Sighting) -> bool {
+    pub fn matches(&self, seen: &Observation) -> bool {
         self.port == seen.port.unwrap_or(0)
             && self.dest == seen.dest
-            && self.marks & (PROTO | HAS_PORT)
+            && self.flags & (PROTO | HAS_PORT)
                 == number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 }
     }
 
-    /// The first touch.
+    /// The time of the first touch that its weight rests on.
     #[must_use]
     pub fn first(&self) -> Timestamp {
         Timestamp::from_micros(self.first).unwrap_or(Timestamp::MAX)
     }
 
-    /// The last one.
+    /// The time of the last touch that its weight rests on.
     #[must_use]
     pub fn last(&self) -> Timestamp {
         let [a, b, c, d, e, f] = self.span;
@@ -133,46 +134,46 @@ impl Contact {
     /// The port, where the protocol has ports.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
-        (self.marks & HAS_PORT != 0).then_some(self.port)
+        (self.flags & HAS_PORT != 0).then_some(self.port)
     }
 
-    /// Its protocol.
+    /// The protocol by which it was touched.
     #[must_use]
     pub fn proto(&self) -> Proto {
-        PROTOS.get(usize::from(self.marks & PROTO)).copied().unwrap_or(Proto::Other)
+        PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other)
     }
 
     /// Whether a handshake was completed at least once.
     #[must_use]
     pub fn handshake(&self) -> bool {
-        self.marks & HANDSHAKE != 0
+        self.flags & HANDSHAKE != 0
     }
 
     /// Whether one was completed that no SYN cookie answered for.
     #[must_use]
     pub fn certain(&self) -> bool {
-        self.marks & CERTAIN != 0
+        self.flags & CERTAIN != 0
     }
 
     /// Whether a scanner was recognized by its packet.
     #[must_use]
     pub fn signature(&self) -> bool {
-        self.marks & SIGNATURE != 0
+        self.flags & SIGNATURE != 0
     }
 
     /// What it is evidence of.
     #[must_use]
     pub fn classes(&self) -> Classes {
-        Classes::from_bits((self.sorts >> CLASSES).to_le_bytes()[0])
+        Classes::from_bits((self.kinds_and_classes >> CLASSES).to_le_bytes()[0])
     }
 
     /// Whether both are the same port, if at different addresses.
     #[must_use]
     pub fn same_port(&self, other: &Contact) -> bool {
-        self.port == other.port && (self.marks ^ other.marks) & (PROTO | HAS_PORT) == 0
+        self.port == other.port && (self.flags ^ other.flags) & (PROTO | HAS_PORT) == 0
     }
 
-    /// How many touches.
+    /// How many times it was touched; stops at the largest number.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
@@ -180,21 +181,22 @@ impl Contact {
 
     /// The kinds of these contacts, each once.
     pub fn kinds<'a>(contacts: impl Iterator<Item = &'a Contact>) -> Vec<Kind> {
-        let seen = contacts.fold(0, |kinds, contact| kinds | contact.sorts);
+        let seen = contacts.fold(0, |kinds, contact| kinds | contact.kinds_and_classes);
         KINDS.into_iter().filter(|&kind| seen & bit(kind) != 0).collect()
     }
 
-    pub(crate) fn flat(&self) -> Flat {
+    pub(crate) fn entry(&self) -> ContactEntry {
         let [a, b, c, d, e, f] = self.span;
         let span = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-        Flat(self.first, span, self.port, self.count, self.sorts, self.dest, self.marks)
+        ContactEntry(self.first, span, self.port, self.count, self.kinds_and_classes, self.dest, self.flags)
     }
 
-    pub(crate) fn from_flat(flat: &Flat) -> Self {
-        let &Flat(first, span, port, count, sorts, dest, marks) = flat;
+    pub(crate) fn from_entry(entry: &ContactEntry) -> Self {
+        // A file may hold any numbers; those that would panic or wrap are cut.
+        let &ContactEntry(first, span, port, count, kinds_and_classes, dest, flags) = entry;
         let [span @ .., _, _] = span.min((1 << 48) - 1).to_le_bytes();
         let first = first.clamp(0, Timestamp::MAX.micros());
-        Contact { first, span, port, count, sorts, dest, marks }
+        Contact { first, span, port, count, kinds_and_classes, dest, flags }
     }
 }
 

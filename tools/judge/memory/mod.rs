@@ -7,6 +7,6 @@ mod source;
 mod table;
 
 pub use contact::Contact;
-pub(crate) use contact::Flat;
-pub use source::{Conviction, Room, Source};
+pub(crate) use contact::ContactEntry;
+pub use source::{Conviction, Source};
 pub use table::Table;

@@ -1,20 +1,34 @@
-//! The place of one source in the table's slab: the source, its address, and its neighbours in the list.
+//! The place of one source in the table's slab: the source, its address, and its neighbours in one of the lists that say
+//! who is evicted first.
 
 use super::key::Key;
 use super::source::Source;
 
-/// Who is forgotten before whom.
+/// Who is evicted before whom, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum EvictionClass {
     /// Its packets could all be forged.
     Forgeable,
-    /// It completed a handshake.
+    /// It completed a handshake, so its address is real.
     Known,
-    /// Handshakes convicted it.
+    /// Handshakes convicted it, and that is not forgiven yet.
     Offender,
 }
 
-/// 96 bytes.
+/// The place of no slot: the end of a list.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A list through the slots, from the source seen last to the one seen longest ago.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    pub(super) head: u32,
+    pub(super) tail: u32,
+    pub(super) len: usize,
+}
+
+pub(super) const EMPTY: List = List { head: NONE, tail: NONE, len: 0 };
+
+/// 96 bytes, which is most of what a source costs.
 pub(super) struct Slot {
     pub(super) source: Source,
     pub(super) high: u64,
@@ -23,13 +37,13 @@ pub(super) struct Slot {
     pub(super) next: u32,
 }
 
-/// In the list of those who completed a handshake.
+/// It is in the list of those who completed a handshake.
 pub(super) const LINKED_KNOWN: u8 = 16;
-/// In the list of those whom handshakes convicted.
+/// It is in the list of those whom handshakes convicted.
 pub(super) const LINKED_OFFENDER: u8 = 128;
-/// Changed since the journal was last written.
+/// It changed since the journal was last written.
 pub(super) const DIRTY: u8 = 32;
-/// The journal knows of it.
+/// It is in the journal, so that its removal has to be written there, too.
 pub(super) const WRITTEN: u8 = 64;
 
 impl Slot {
@@ -38,23 +52,23 @@ impl Slot {
     }
 
     /// In which list it is.
-    pub(super) fn list(&self) -> Class {
+    pub(super) fn list(&self) -> EvictionClass {
         match (self.has(LINKED_OFFENDER), self.has(LINKED_KNOWN)) {
-            (true, _) => Class::Offender,
-            (false, true) => Class::Known,
-            (false, false) => Class::Forgeable,
+            (true, _) => EvictionClass::Offender,
+            (false, true) => EvictionClass::Known,
+            (false, false) => EvictionClass::Forgeable,
         }
     }
 
-    pub(super) fn has(&self, mark: u8) -> bool {
-        self.source.marks & mark != 0
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.source.flags & flag != 0
     }
 
-    pub(super) fn mark(&mut self, mark: u8, on: bool) {
+    pub(super) fn set_flag(&mut self, flag: u8, on: bool) {
         if on {
-            self.source.marks |= mark;
+            self.source.flags |= flag;
         } else {
-            self.source.marks &= !mark;
+            self.source.flags &= !flag;
         }
     }
 }

@@ -1,5 +1,5 @@
 //! All sources that are remembered, with a bound. A place in a slab is four bytes, so a source costs its own size and
-//! about ten bytes of index. Three lists, each from newest to oldest, say who is forgotten first: of those whose packets
+//! about ten bytes of index. Three lists, each from newest to oldest, say who is evicted first: of those whose packets
 //! could all be forged the one seen longest ago; when there are few of these, one that completed a handshake; and last
 //! one whom handshakes convicted, because whoever has many addresses could otherwise wash that out with one handshake each.
 //!
@@ -7,7 +7,7 @@
 //! decided depends on the order in it.
 
 mod changes;
-mod lists;
+mod lru;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -15,13 +15,9 @@ use std::mem;
 use hashbrown::HashTable;
 use psentry_records::Prefix;
 
-use self::lists::{EMPTY, List};
 use super::key::Key;
-use super::slot::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, Slot, WRITTEN};
+use super::slot::{DIRTY, EMPTY, LINKED_KNOWN, LINKED_OFFENDER, List, NONE, Slot, WRITTEN};
 use super::source::Source;
-
-/// No place.
-const NONE: u32 = u32::MAX;
 
 /// How many places are taken at once.
 const CHUNK: usize = 1 << 12;
@@ -47,7 +43,7 @@ pub struct Table {
     evicted: u64,
     journaled: bool,
     restoring: bool,
-    gone: Vec<Prefix>,
+    removed: Vec<Prefix>,
 }
 
 impl Table {
@@ -68,7 +64,7 @@ impl Table {
             evicted: 0,
             journaled: false,
             restoring: false,
-            gone: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
@@ -105,7 +101,7 @@ impl Table {
     }
 
     /// Changes what is known of that source, which is remembered from now on and counts as just seen.
-    pub fn with<T>(&mut self, scope: Prefix, change: impl FnOnce(&mut Source) -> T) -> T {
+    pub fn update<T>(&mut self, scope: Prefix, change: impl FnOnce(&mut Source) -> T) -> T {
         let key = Key::from(scope);
         let hash = self.hasher.hash_one(key);
         let place = match self.find_hashed(hash, key) {
@@ -122,9 +118,9 @@ impl Table {
         let before = slot.source.spilled();
         let result = change(&mut slot.source);
         let after = slot.source.spilled();
-        slot.mark(LINKED_KNOWN, slot.source.known());
-        slot.mark(LINKED_OFFENDER, slot.source.offender());
-        slot.mark(DIRTY, true);
+        slot.set_flag(LINKED_KNOWN, slot.source.known());
+        slot.set_flag(LINKED_OFFENDER, slot.source.offender());
+        slot.set_flag(DIRTY, true);
         self.spilled = self.spilled + after - before;
         self.link(place);
         result
@@ -132,7 +128,7 @@ impl Table {
 
     /// Until there is room for one more: forgets, first those whose packets could be forged.
     fn make_room(&mut self) {
-        // While a journal is restored, what it says stands: it was within the bounds, or will be at the next source.
+        // While a journal is restored, all of it is kept: it was within the bounds, or will be at the next source.
         while self.held() >= self.most || (!self.restoring && self.spilled > self.most * SPILL) {
             let part = (self.most / RESERVE).max(1);
             let (forgeable, known, offender) = (self.forgeable.tail, self.known.tail, self.offenders.tail);
@@ -147,7 +143,7 @@ impl Table {
             if oldest == NONE {
                 return;
             }
-            self.forget(oldest);
+            self.free_slot(oldest);
             self.evicted += 1;
         }
     }
@@ -155,18 +151,18 @@ impl Table {
     /// Forgets the source of that scope, as if it had never been seen.
     pub(crate) fn remove(&mut self, scope: Prefix) {
         if let Some(place) = self.find(scope.into()) {
-            self.forget(place);
+            self.free_slot(place);
         }
     }
 
-    fn forget(&mut self, place: u32) {
+    fn free_slot(&mut self, place: u32) {
         self.unlink(place);
         let Some(slot) = self.slot_mut(place) else { return };
         let (key, written) = (slot.key(), slot.has(WRITTEN));
         let spilled = mem::take(&mut slot.source).spilled();
         self.spilled -= spilled;
         if self.journaled && written {
-            self.gone.push(key.into());
+            self.removed.push(key.into());
         }
         let hash = self.hasher.hash_one(key);
         if let Ok(entry) = self.index.find_entry(hash, |&held| held == place) {

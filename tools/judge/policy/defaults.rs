@@ -49,7 +49,7 @@ pub const UNPROVEN: &str = "1m";
 /// Each further offence is blocked so many times as long.
 pub const GROWTH: f64 = 2.0;
 
-/// But never longer than this.
+/// Further offences are never blocked longer than this.
 pub const LONGEST: &str = "7d";
 
 /// After so long without one, an offence is forgiven.
@@ -61,14 +61,14 @@ pub const JITTER: f64 = 0.0;
 /// psad's DANGER_LEVEL1 to 5, in packets.
 pub const PACKETS: [u32; 5] = [5, 15, 150, 1500, 10_000];
 
-/// From which level on a climbing source is told of with a `watch` verdict; 0: never.
+/// From which level on a climbing source is reported with a `watch` verdict; 0: never.
 pub const WATCH_LEVEL: u8 = 0;
 
 /// From which level on a convicted source is blocked; 0: at once.
 pub const BLOCK_LEVEL: u8 = 0;
 
 /// How many convicted sources of a prefix that behave alike have it blocked as a whole; 0: never.
-pub const SWEEP_SOURCES: u32 = 8;
+pub const SWEEP_SOURCES: usize = 8;
 
 /// The prefix of IPv4 sources.
 pub const SWEEP_IPV4: u8 = 24;
@@ -80,7 +80,7 @@ pub const SWEEP_IPV6: [u8; 2] = [56, 48];
 pub const SWEEP_DURATION: &str = "1h";
 
 /// How many prefixes are blocked at a time.
-pub const SWEEP_MOST: u32 = 64;
+pub const SWEEP_MOST: usize = 64;
 
 /// More new blocks than this in a minute are no longer a judgement of sources; 0: no brake.
 pub const BRAKE_BLOCKS: u32 = 300;
@@ -88,10 +88,10 @@ pub const BRAKE_BLOCKS: u32 = 300;
 /// How long psentry then only watches.
 pub const BRAKE_PAUSE: &str = "10m";
 
-/// Wider blocks than these the brake turns into watching.
+/// Wider blocks of IPv4 than these the brake turns into watching.
 pub const BRAKE_IPV4: u8 = 24;
 
-/// The same for IPv6.
+/// Wider blocks of IPv6 than these the brake turns into watching.
 pub const BRAKE_IPV6: u8 = 48;
 
 /// How long an address that logged in is only watched.

@@ -1,33 +1,44 @@
-//! What the administrator's `[[rule]]`s say about one contact. The first rule that applies and has a say about
-//! something decides it.
+//! What the administrator's `[[rule]]`s make of one contact. The first rule that applies and sets something decides that.
 
-use psentry_records::{Ignore, Prefix, Proto};
+use psentry_records::{Prefix, Proto};
+use serde::Deserialize;
 
-/// One rule, ready to be asked.
-#[derive(Clone, Debug)]
+use super::values::{self, Groups, NetworkList, Ports};
+
+/// One rule of the file: to whom and what it applies, and what it does about it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct NamedRule {
-    /// What verdicts call it.
+    /// Its name, which verdicts give as their rule.
     pub name: String,
-    pub(crate) ports: Option<Vec<(u16, u16)>>,
-    pub(crate) proto: Option<Proto>,
-    pub(crate) networks: Option<Ignore>,
-    pub(crate) convict: bool,
-    pub(crate) ignore: bool,
-    pub(crate) handshake: bool,
-    pub(crate) weight: Option<f64>,
-    pub(crate) threshold: Option<f64>,
+    #[serde(default)]
+    ports: Option<Ports>,
+    #[serde(default, deserialize_with = "values::proto")]
+    proto: Option<Proto>,
+    #[serde(default)]
+    networks: Option<NetworkList>,
+    #[serde(default)]
+    convict: bool,
+    #[serde(default)]
+    ignore: bool,
+    #[serde(default)]
+    handshake: bool,
+    #[serde(default, deserialize_with = "values::factor")]
+    weight: Option<f64>,
+    #[serde(default, deserialize_with = "values::factor")]
+    threshold: Option<f64>,
 }
 
 /// Which rules' networks a source is in, a bit each; so there are at most 64 rules.
 pub(crate) type Networks = u64;
 
 /// The most rules of a policy.
-pub(crate) const MOST_RULES: usize = 64;
+pub(crate) const MAX_RULES: usize = 64;
 
 /// What the rules say of a contact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Treatment {
-    /// It never counts.
+    /// It never counts as evidence.
     pub ignore: bool,
     /// It counts only with a handshake.
     pub handshake: bool,
@@ -44,23 +55,54 @@ impl Default for Treatment {
 }
 
 impl NamedRule {
+    /// Makes it ready to be asked, and returns the prefixes of its networks.
+    ///
+    /// # Errors
+    /// It contradicts itself, does nothing, or names a group that does not exist: a sentence without a place.
+    pub(super) fn prepare(&mut self, groups: &Groups) -> Result<Vec<Prefix>, String> {
+        let name = &self.name;
+        let printable = name.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        if name.is_empty() || name.len() > 60 || !printable {
+            return Err("the name of a rule is 1 to 60 characters of printable ASCII".to_owned());
+        }
+        if self.convict && self.ignore {
+            return Err(format!("rule '{name}' both convicts and ignores; write one of the two"));
+        }
+        let does = self.convict || self.ignore || self.handshake;
+        if !does && self.weight.is_none() && self.threshold.is_none() {
+            let advice = "write convict, ignore, handshake, weight or threshold";
+            return Err(format!("rule '{name}' does nothing; {advice}"));
+        }
+        if self.threshold.is_some() && (self.ports.is_some() || self.proto.is_some()) {
+            return Err(format!(
+                "rule '{name}': a threshold is of a source, so it goes without ports and proto"
+            ));
+        }
+        let prefixes = self.networks.as_mut().map(|networks| networks.resolve(groups)).transpose();
+        let prefixes = prefixes.map_err(|problem| format!("rule '{name}': {problem}"))?;
+        Ok(prefixes.unwrap_or_default())
+    }
+
     /// Whether it never counts anything of somebody in that prefix.
-    pub(crate) fn spares(&self, prefix: Prefix) -> bool {
+    pub(crate) fn exempts(&self, prefix: Prefix) -> bool {
         let all = self.ports.is_none() && self.proto.is_none();
-        self.ignore && all && self.networks.as_ref().is_none_or(|networks| networks.touches(prefix))
+        self.ignore
+            && all
+            && self.networks.as_ref().is_none_or(|networks| networks.addresses().touches(prefix))
     }
 
     fn applies(&self, port: Option<u16>, proto: Proto) -> bool {
         let inside = |&(first, last): &(u16, u16)| port.is_some_and(|port| first <= port && port <= last);
-        self.ports.as_ref().is_none_or(|ranges| ranges.iter().any(inside))
+        self.ports.as_ref().is_none_or(|ranges| ranges.0.iter().any(inside))
             && self.proto.is_none_or(|only| only == proto)
     }
 }
 
 /// Which rules' networks hold that source.
 pub(crate) fn networks_of(rules: &[NamedRule], scope: Prefix) -> Networks {
-    let holds = |rule: &NamedRule| rule.networks.as_ref().is_none_or(|nets| nets.holds(scope.addr()));
-    rules.iter().take(MOST_RULES).zip(0..).fold(0, |bits, (rule, n)| bits | u64::from(holds(rule)) << n)
+    let holds =
+        |rule: &NamedRule| rule.networks.as_ref().is_none_or(|nets| nets.addresses().holds(scope.addr()));
+    rules.iter().take(MAX_RULES).zip(0..).fold(0, |bits, (rule, n)| bits | u64::from(holds(rule)) << n)
 }
 
 /// What they say of a contact of a source in these networks.
@@ -84,6 +126,6 @@ pub(crate) fn treatment(rules: &[NamedRule], nets: Networks, port: Option<u16>, 
 
 /// What they multiply the threshold of a source by. Ports play no part in it.
 pub(crate) fn threshold(rules: &[NamedRule], nets: Networks) -> f64 {
-    let said = |(n, rule): (usize, &NamedRule)| rule.threshold.filter(|_| nets >> n & 1 == 1);
-    rules.iter().enumerate().find_map(said).unwrap_or(1.0)
+    let threshold = |(n, rule): (usize, &NamedRule)| rule.threshold.filter(|_| nets >> n & 1 == 1);
+    rules.iter().enumerate().find_map(threshold).unwrap_or(1.0)
 }

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use super::assemble::span;
-use super::file::File;
+use super::sections::span;
 use super::*;
-use crate::PolicyFlags;
 
 /// The policy of a text.
 pub(crate) fn policy_of(text: &str) -> Policy {
@@ -48,19 +46,25 @@ fn the_example_says_nothing_but_the_defaults() {
     assert_eq!(said(policy_of(&text)), defaults, "{text}");
 }
 
+/// The keys that a table may have, as the error about another one lists them.
+fn expected_keys(table: &str) -> Vec<String> {
+    let error = read(&format!("{table}\nnone = 0\n"), &PolicyFlags::default()).unwrap_err();
+    let (_, expected) =
+        error.split_once("unknown field `none`, expected ").unwrap_or_else(|| panic!("{error}"));
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
 #[test]
 fn the_example_has_every_key_of_the_file_and_the_manual_describes_each() {
     let keys: Vec<String> = uncommented()
         .lines()
         .filter_map(|line| line.split_once(" = ").map(|(key, _)| key.trim().to_owned()))
         .collect();
-    let source = include_str!("file.rs");
-    let fields: Vec<&str> = source
-        .lines()
-        .skip_while(|line| !line.contains("struct Test"))
-        .take_while(|line| !line.contains("struct Rule"))
-        .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "))
-        .map(|(field, _)| field)
+    let tables = expected_keys("");
+    let fields: Vec<String> = tables
+        .iter()
+        .filter(|table| !["groups", "rule"].contains(&table.as_str()))
+        .flat_map(|table| expected_keys(&format!("[{table}]")))
         .collect();
     assert!(fields.len() > 30, "{fields:?}");
     let page =
@@ -68,7 +72,7 @@ fn the_example_has_every_key_of_the_file_and_the_manual_describes_each() {
     let page = page.unwrap();
     for field in fields {
         // The trigger has no default: it takes the place of the test.
-        assert!(field == "trigger" || keys.iter().any(|key| key == field), "the example lacks {field}");
+        assert!(field == "trigger" || keys.contains(&field), "the example lacks {field}");
         assert!(page.contains(&format!(".It Ic {field} ")), "the manual lacks {field}");
     }
     for line in uncommented().lines() {
@@ -92,6 +96,7 @@ fn a_mistake_is_named_with_file_line_and_column() {
         ("[test]\nwindow = \"ten\"\n", "line 2, column 10: write a duration as 600 (seconds)"),
         ("[test]\nwindow = true\n", "line 2, column 10: invalid type: boolean"),
         ("[test\n", "policy.toml, line 1, column 6: "),
+        ("sweep = 3\n", "policy.toml, line 1, column 9: invalid type: integer `3`, expected a table"),
         ("\n\n[block]\nduration = \"nie\"\n", "line 4, column 12: write a duration as 600 (seconds), 10m"),
         ("[evidence]\ndecoy = 0.5\n", "line 2, column 9: write one in how many"),
         ("[levels]\npackets = [5, 4, 3, 2, 1]\n", "line 2, column 11: write five numbers"),
@@ -114,7 +119,10 @@ fn a_mistake_is_named_with_file_line_and_column() {
             "\n[test]\nalpha = 0.5\nbeta = 0.4\n",
             "line 3, column 9: alpha must be smaller than beta, which is 0.4",
         ),
-        ("[test]\nbeta = 0.001\n", "beta is 0.001, and must be larger than alpha"),
+        (
+            "[test]\nbeta = 0.001\n",
+            "line 2, column 8: beta is 0.001, and must be larger than alpha, which is 0.001",
+        ),
         (
             "[[rule]]\nname = \"x\"\nnetworks = [\"@lan\"]\nignore = true\n",
             "line 1, column 1: rule 'x': there is no group",
@@ -136,18 +144,18 @@ fn a_mistake_is_named_with_file_line_and_column() {
 fn flags_override_the_file() {
     let text = "[test]\nwindow = \"1h\"\n[block]\nduration = \"2h\"\nunproven = 5\nobserve = true\n";
     let policy = policy_of(text);
-    assert_eq!((policy.window, policy.block.duration), (span("1h"), Length::For(span("2h"))));
-    assert!(policy.observe && policy.block.unproven == span("5s"));
+    assert_eq!((policy.window, policy.block.duration), (span("1h"), BlockDuration::For(span("2h"))));
+    assert!(policy.block.observe && policy.block.unproven == span("5s"));
     let flags = PolicyFlags {
         window: Some(span("9m")),
-        duration: Some(Length::Forever),
+        duration: Some(BlockDuration::Forever),
         unproven: Some(span("2m")),
         trigger: Some(7),
         max_sources: Some(9),
         ..PolicyFlags::default()
     };
     let policy = read(text, &flags).unwrap();
-    assert_eq!((policy.window, policy.block.duration), (span("9m"), Length::Forever));
+    assert_eq!((policy.window, policy.block.duration), (span("9m"), BlockDuration::Forever));
     assert_eq!((policy.block.unproven, policy.max_sources), (span("2m"), 9));
     assert!(format!("{:?}", policy.rules).contains("Trigger { ports: 7 }"));
 }
@@ -162,6 +170,6 @@ proptest::proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text in "[\\[\\]a-z0-9=\" .\\n#@/-]{0,200}") {
-        let _ = File::parse(Path::new("policy"), &text);
+        let _ = Policy::from_text(&text);
     }
 }

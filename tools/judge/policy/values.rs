@@ -1,41 +1,33 @@
-//! The values of a policy, each refused where it stands: the file's reader then knows line and column.
+//! The values of a policy, each refused while it is read: the error then knows its line and column.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use psentry_records::{Ignore, Prefix};
+use psentry_records::{Ignore, Prefix, Proto};
 use psentry_stage::parse_duration;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-/// A span of time, or for ever.
+use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
+
+/// How long a block lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
-    /// That long.
+pub enum BlockDuration {
+    /// For that long, in whole seconds.
     For(Duration),
-    /// Until somebody ends it.
+    /// Until it is unblocked by a command.
     Forever,
 }
 
-impl Length {
-    /// The shorter of the two.
-    #[must_use]
-    pub fn min(self, other: Length) -> Length {
-        match (self, other) {
-            (Length::For(one), Length::For(other)) => Length::For(one.min(other)),
-            (Length::Forever, shorter) | (shorter, Length::Forever) => shorter,
-        }
-    }
-}
-
-impl std::str::FromStr for Length {
+impl std::str::FromStr for BlockDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "forever" {
-            return Ok(Length::Forever);
+            return Ok(BlockDuration::Forever);
         }
-        parse_duration(text).map(Length::For).map_err(|error| format!("{error}, or forever"))
+        parse_duration(text).map(BlockDuration::For).map_err(|error| format!("{error}, or forever"))
     }
 }
 
@@ -61,69 +53,68 @@ impl<'de> Deserialize<'de> for Spelled {
     }
 }
 
-pub(crate) fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Length>, D::Error> {
-    Spelled::deserialize(deserializer)?.0.parse().map(Some).map_err(de::Error::custom)
+pub(super) fn block_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BlockDuration, D::Error> {
+    Spelled::deserialize(deserializer)?.0.parse().map_err(de::Error::custom)
 }
 
-pub(crate) fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    parse_duration(&Spelled::deserialize(deserializer)?.0).map(Some).map_err(de::Error::custom)
+pub(super) fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse_duration(&Spelled::deserialize(deserializer)?.0).map_err(de::Error::custom)
 }
 
-/// A number with bounds, the sentence that says which, and how to read it.
+/// Reads a value that has to fit; `bounds` is the sentence that says what to write.
 fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
     fits: impl Fn(&T) -> bool,
     bounds: &str,
-) -> Result<Option<T>, D::Error> {
+) -> Result<T, D::Error> {
     let value = T::deserialize(deserializer)?;
-    if fits(&value) { Ok(Some(value)) } else { Err(de::Error::custom(bounds)) }
+    if fits(&value) { Ok(value) } else { Err(de::Error::custom(bounds)) }
 }
 
-pub(crate) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub(super) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     bounded(deserializer, |p| *p > 0.0 && *p < 1.0, "write a number between 0 and 1, without the two")
 }
 
-/// A probability that knows where it stands, to be compared with another one.
-pub(crate) fn placed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Spanned<f64>>, D::Error> {
+/// A probability that knows its place in the text, because it is compared with another one.
+pub(super) fn placed_probability<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Spanned<f64>, D::Error> {
     let bounds = "write a number between 0 and 1, without the two";
     bounded(deserializer, |p: &Spanned<f64>| *p.get_ref() > 0.0 && *p.get_ref() < 1.0, bounds)
 }
 
-pub(crate) fn odds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub(super) fn odds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let bounds = "write one in how many: a number from 1 (counts nothing) to 1000000000";
     bounded(deserializer, |odds| (1.0..=1e9).contains(odds), bounds)
 }
 
-pub(crate) fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    bounded(deserializer, |factor| (0.0..=1000.0).contains(factor), "write a number from 0 to 1000")
+pub(super) fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let fits = |factor: &f64| (0.0..=1000.0).contains(factor);
+    bounded(deserializer, fits, "write a number from 0 to 1000").map(Some)
 }
 
-pub(crate) fn growth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub(super) fn growth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     bounded(deserializer, |growth| (1.0..=100.0).contains(growth), "write a number from 1 to 100")
 }
 
-pub(crate) fn jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub(super) fn jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     bounded(deserializer, |jitter| (0.0..=0.5).contains(jitter), "write a number from 0 to 0.5")
 }
 
-pub(crate) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
     bounded(deserializer, |level| *level <= 5, "write a level from 1 to 5, or 0 for none")
 }
 
-pub(crate) fn trigger<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    bounded(
-        deserializer,
-        |ports| (1..=super::LONGEST_TRIGGER).contains(ports),
-        "write a number from 1 to 100",
-    )
+pub(super) fn trigger<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    bounded(deserializer, |ports| (1..=MAX_TRIGGER).contains(ports), "write a number from 1 to 100").map(Some)
 }
 
-pub(crate) fn slow_ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+pub(super) fn slow_ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let bounds = "write a number of ports from 2 to 32, or 0 for no memory of slow scans";
     bounded(deserializer, |ports| *ports == 0 || (2..=32).contains(ports), bounds)
 }
 
-pub(crate) fn packets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u32; 5]>, D::Error> {
+pub(super) fn packets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u32; 5], D::Error> {
     let bounds = "write five numbers of packets, each larger than the one before, at most 65535";
     let grow = |packets: &[u32; 5]| {
         packets.is_sorted_by(|one, next| one < next) && packets.iter().all(|&packets| packets <= 65_535)
@@ -131,16 +122,16 @@ pub(crate) fn packets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     bounded(deserializer, grow, bounds)
 }
 
-pub(crate) fn sweep_sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+pub(super) fn sweep_sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let bounds = "write a number of sources from 2 to 256, or 0 for no sweeps";
     bounded(deserializer, |sources| *sources == 0 || (2..=256).contains(sources), bounds)
 }
 
-pub(crate) fn ipv4_len<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+pub(super) fn ipv4_len<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
     bounded(deserializer, |len| (24..=31).contains(len), "write a length of an IPv4 prefix from 24 to 31")
 }
 
-pub(crate) fn ipv6_lens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+pub(super) fn ipv6_lens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let fits = |lens: &Vec<u8>| {
         lens.len() <= 4 && lens.iter().all(|len| (48..=63).contains(len)) && lens.is_sorted_by(|a, b| a > b)
     };
@@ -151,8 +142,18 @@ pub(crate) fn ipv6_lens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     )
 }
 
-pub(crate) fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    bounded(deserializer, |most| (2..=10_000_000).contains(most), "write a number from 2 to 10000000")
+/// A protocol that has ports.
+pub(super) fn proto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Proto>, D::Error> {
+    match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(Some(Proto::Tcp)),
+        "udp" => Ok(Some(Proto::Udp)),
+        "sctp" => Ok(Some(Proto::Sctp)),
+        _ => Err(de::Error::custom("write \"tcp\", \"udp\" or \"sctp\"")),
+    }
+}
+
+pub(super) fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    bounded(deserializer, |most| (2..=MAX_SOURCES).contains(most), "write a number from 2 to 10000000")
 }
 
 /// Ports of a rule: numbers, and texts such as `"8000-8010"`.
@@ -178,9 +179,9 @@ impl<'de> Deserialize<'de> for Ports {
     }
 }
 
-/// A network of a rule or of the list of the ignored: a prefix, or `@` and the name of a group of them.
+/// A prefix, or `@` and the name of a group of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Network {
+enum Network {
     Prefix(Prefix),
     Group(String),
 }
@@ -195,12 +196,58 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// A prefix of a group.
-pub(crate) struct Member(pub(crate) Prefix);
+/// The networks of a rule or of `[ignore]`. Groups may be written below what names them, so the prefixes are known only
+/// when all of the file is read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NetworkList {
+    written: Vec<Network>,
+    resolved: Ignore,
+}
 
-impl<'de> Deserialize<'de> for Member {
+impl<'de> Deserialize<'de> for NetworkList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Vec::deserialize(deserializer)?;
+        Ok(NetworkList { written, resolved: Ignore::default() })
+    }
+}
+
+impl NetworkList {
+    /// Looks the groups up, and returns the prefixes of all its networks.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub(super) fn resolve(&mut self, groups: &Groups) -> Result<Vec<Prefix>, String> {
+        let mut prefixes = Vec::new();
+        for network in &self.written {
+            match network {
+                Network::Prefix(prefix) => prefixes.push(*prefix),
+                Network::Group(name) => {
+                    let group = groups.get(name);
+                    let group =
+                        group.ok_or_else(|| format!("there is no group '{name}'; add it to [groups]"))?;
+                    prefixes.extend(group.iter().map(|member| member.0));
+                }
+            }
+        }
+        self.resolved = prefixes.iter().copied().collect();
+        Ok(prefixes)
+    }
+
+    /// Its addresses, once it is resolved.
+    pub(super) fn addresses(&self) -> &Ignore {
+        &self.resolved
+    }
+}
+
+/// `[groups]`: networks by name.
+pub(super) type Groups = BTreeMap<String, Vec<GroupMember>>;
+
+/// A prefix of a group.
+pub(super) struct GroupMember(pub(super) Prefix);
+
+impl<'de> Deserialize<'de> for GroupMember {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Ignore::parse_entry(&text).map(Member).map_err(de::Error::custom)
+        Ignore::parse_entry(&text).map(GroupMember).map_err(de::Error::custom)
     }
 }

@@ -1,5 +1,6 @@
 //! What each kind of evidence weighs: the logarithm of how much likelier a scanner does it than an innocent.
 
+use super::sections::Odds;
 use crate::evidence::{Class, Classes};
 
 /// The weights, worked out once for every set of classes.
@@ -7,25 +8,6 @@ use crate::evidence::{Class, Classes};
 pub struct Weights {
     sets: [f64; Classes::SETS],
     signature: f64,
-}
-
-/// One in how many first contacts of innocents is of that class.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Odds {
-    /// A completed handshake with a decoy.
-    pub decoy: f64,
-    /// A datagram to one.
-    pub udp: f64,
-    /// Another packet to one.
-    pub packet: f64,
-    /// A packet to a closed port.
-    pub closed: f64,
-    /// Flags that no ordinary stack sends.
-    pub flags: f64,
-    /// What a former peer may send.
-    pub stray: f64,
-    /// How many times likelier a recognized scanner makes the rest.
-    pub signature: f64,
 }
 
 impl Weights {

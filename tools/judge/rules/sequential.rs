@@ -6,8 +6,8 @@
 //! succeed; here nothing that a stranger can do cheaply takes anything away, because he would do it: the sum only
 //! grows, and what clears a source is the window.
 
-use super::{Rule, Weight, rounded};
-use crate::evidence::View;
+use super::rule::{Evaluation, Rule, rounded};
+use crate::evidence::Totals;
 
 /// The test and its two dials.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,15 +32,18 @@ impl Rule for Sequential {
         "sequential"
     }
 
-    fn weigh(&self, evidence: &View) -> Weight {
-        let threshold = self.threshold * evidence.threshold;
+    fn evaluate(&self, evidence: &Totals) -> Evaluation {
+        let threshold = self.threshold * evidence.threshold_factor;
         // A signature helps to convict, but one port and a signature is no scan.
-        let enough =
-            if evidence.contacts >= 2 { evidence.score >= threshold } else { evidence.bare >= threshold };
-        Weight { score: rounded(evidence.score), convicts: evidence.contacts >= 1 && enough }
+        let enough = if evidence.contacts >= 2 {
+            evidence.score >= threshold
+        } else {
+            evidence.score_without_signature >= threshold
+        };
+        Evaluation { score: rounded(evidence.score), convicts: evidence.contacts >= 1 && enough }
     }
 
-    fn grounds(&self) -> String {
+    fn reason(&self) -> String {
         format!("at most one innocent source in {:.0} does that", 1.0 / self.alpha)
     }
 }

@@ -2,21 +2,24 @@
 //! many of them convict however far they lie apart. Only decoys and impossible flags count here: in a month everybody
 //! sends late packets, and behind one address many people knock at ports that are closed.
 
-use super::{Rule, Weight};
-use crate::evidence::View;
-use crate::policy::Slow;
+use std::time::Duration;
+
+use super::rule::{Evaluation, Rule};
+use crate::evidence::Totals;
 
 /// Convicts at that many different ports within a long time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlowScan {
-    slow: Slow,
+    window: Duration,
+    ports: u32,
 }
 
 impl SlowScan {
-    /// With these dials; at least two ports.
+    /// At `ports` different ports within `window`, at least two: it only says how long that is, because
+    /// [`Totals::slow`] is counted by whoever adds up.
     #[must_use]
-    pub fn new(slow: Slow) -> Self {
-        SlowScan { slow: Slow { ports: slow.ports.max(2), ..slow } }
+    pub fn new(window: Duration, ports: u32) -> Self {
+        SlowScan { window, ports: ports.max(2) }
     }
 }
 
@@ -26,15 +29,15 @@ impl Rule for SlowScan {
     }
 
     #[allow(clippy::cast_precision_loss)] // a count of ports is far below 2^52
-    fn weigh(&self, evidence: &View) -> Weight {
+    fn evaluate(&self, evidence: &Totals) -> Evaluation {
         let score = evidence.slow as f64;
-        let enough = score >= f64::from(self.slow.ports) * evidence.threshold;
-        Weight { score, convicts: evidence.slow >= 2 && enough }
+        let enough = score >= f64::from(self.ports) * evidence.threshold_factor;
+        Evaluation { score, convicts: evidence.slow >= 2 && enough }
     }
 
-    fn grounds(&self) -> String {
-        let window = humantime::format_duration(self.slow.window);
-        format!("{} different ones within {window} convict", self.slow.ports)
+    fn reason(&self) -> String {
+        let window = humantime::format_duration(self.window);
+        format!("{} different ones within {window} convict", self.ports)
     }
 
     fn is_slow(&self) -> bool {
@@ -48,9 +51,9 @@ mod tests {
 
     #[test]
     fn it_convicts_at_its_number() {
-        let rule = SlowScan::new(Slow { window: std::time::Duration::from_secs(30 * 86_400), ports: 10 });
-        let touched = |slow| View { slow, threshold: 1.0, ..View::default() };
-        assert!(!rule.weigh(&touched(9)).convicts && rule.weigh(&touched(10)).convicts);
-        assert_eq!(rule.grounds(), "10 different ones within 30days convict");
+        let rule = SlowScan::new(Duration::from_secs(30 * 86_400), 10);
+        let touched = |slow| Totals { slow, threshold_factor: 1.0, ..Totals::default() };
+        assert!(!rule.evaluate(&touched(9)).convicts && rule.evaluate(&touched(10)).convicts);
+        assert_eq!(rule.reason(), "10 different ones within 30days convict");
     }
 }

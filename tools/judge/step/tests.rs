@@ -1,13 +1,14 @@
-//! The decision, told as stories: who touched what when, and what was said of it.
+//! The decision, as stories: who touched what when, and which verdicts came of it.
 
+mod abuse;
 mod evidence;
 mod guards;
 
 use proptest::prelude::*;
-use psentry_records::{Kind, ProbeBody, Proto, VouchBody};
+use psentry_records::{Action, Kind, ProbeBody, Proto, VerdictBody, Vouch, VouchBody};
 
 use super::*;
-use crate::PolicyFlags;
+use crate::policy::PolicyFlags;
 use crate::policy::tests::policy_of;
 
 pub(super) fn policy() -> Policy {

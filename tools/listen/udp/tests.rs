@@ -12,24 +12,24 @@ fn decoy(addr: &str) -> UdpDecoy {
 
 /// Loopback delivers within send(2): no need to wait.
 fn received(decoy: &UdpDecoy) -> Datagram {
-    decoy.receive(&mut Mailbox::new(4)).unwrap()
+    decoy.receive(&mut ReceiveBuffer::new(4)).unwrap()
 }
 
 #[test]
 fn a_blocking_socket_becomes_non_blocking() {
-    assert_eq!(decoy("127.0.0.1:0").receive(&mut Mailbox::new(0)).unwrap_err(), Errno::EAGAIN);
+    assert_eq!(decoy("127.0.0.1:0").receive(&mut ReceiveBuffer::new(0)).unwrap_err(), Errno::EAGAIN);
 }
 
 #[test]
-fn the_address_that_was_reached_is_told() {
+fn the_address_that_was_reached_is_known() {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     for bound in ["0.0.0.0:0", "127.0.0.2:0", "[::]:0"] {
         let decoy = decoy(bound);
         client.send_to(b"hello", ("127.0.0.2", decoy.local.port())).unwrap();
         let datagram = received(&decoy);
-        assert_eq!(datagram.sighting.dest.ip(), IpAddr::from([127, 0, 0, 2]), "{bound}");
-        assert_eq!(canonical(datagram.sighting.source.ip()), IpAddr::from([127, 0, 0, 1]));
-        assert_eq!(datagram.sighting.source.port(), client.local_addr().unwrap().port());
+        assert_eq!(datagram.contact.dest.ip(), IpAddr::from([127, 0, 0, 2]), "{bound}");
+        assert_eq!(canonical(datagram.contact.source.ip()), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(datagram.contact.source.port(), client.local_addr().unwrap().port());
         assert!(!datagram.to_all, "{bound}");
     }
 }
@@ -42,17 +42,17 @@ fn a_datagram_from_before_the_start_is_a_probe() {
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         client.send_to(b"hello", ("127.0.0.2", local.port())).unwrap();
         let datagram = received(&UdpDecoy::new(socket, local).unwrap());
-        assert_eq!(datagram.sighting.dest.ip(), IpAddr::from([127, 0, 0, 2]), "{bound}");
+        assert_eq!(datagram.contact.dest.ip(), IpAddr::from([127, 0, 0, 2]), "{bound}");
         assert!(!datagram.to_all, "{bound}");
     }
 }
 
 #[test]
-fn ipv6_tells_too() {
+fn ipv6_addresses_are_known_too() {
     let (decoy, client) = (decoy("[::]:0"), UdpSocket::bind("[::1]:0").unwrap());
     client.send_to(b"hello", ("::1", decoy.local.port())).unwrap();
     let datagram = received(&decoy);
-    assert_eq!(datagram.sighting.dest.ip(), "::1".parse::<IpAddr>().unwrap());
+    assert_eq!(datagram.contact.dest.ip(), "::1".parse::<IpAddr>().unwrap());
     assert!(!datagram.to_all);
 }
 
@@ -70,12 +70,12 @@ fn a_broadcast_is_known_on_both_kinds_of_socket() {
 #[test]
 fn a_long_datagram_is_cut_and_its_length_known() {
     let (decoy, client) = (decoy("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0").unwrap());
-    let mut mailbox = Mailbox::new(4);
+    let mut buffer = ReceiveBuffer::new(4);
     for (sent, kept) in [(&b"hello"[..], &b"hell"[..]), (b"hi", b"hi"), (b"", b"")] {
         client.send_to(sent, decoy.local).unwrap();
-        let datagram = decoy.receive(&mut mailbox).unwrap();
+        let datagram = decoy.receive(&mut buffer).unwrap();
         assert_eq!(datagram.length, sent.len());
-        assert_eq!(mailbox.head(datagram.length), kept);
+        assert_eq!(buffer.head(datagram.length), kept);
     }
 }
 

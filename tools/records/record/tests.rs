@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::write::whole;
 use super::*;
-use crate::{Action, Kind, OutcomeResult, Prefix, Reader};
+use crate::{Action, Kind, Machine, OutcomeResult, Prefix, Reader};
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![any::<String>(), "[ -~]{0,40}"]
@@ -90,8 +90,8 @@ fn record() -> BoxedStrategy<Record> {
     );
     use OutcomeResult::*;
     let result = prop::sample::select(vec![Applied, Already, Refused, Failed, Released, Expired]);
-    let told = (some(), some(), some(), when(), prop::collection::vec(any::<u16>(), 0..9));
-    let outcome = (common(), action(), prefix(), some(), result, when(), told).prop_map(
+    let details = (some(), some(), some(), when(), prop::collection::vec(any::<u16>(), 0..9));
+    let outcome = (common(), action(), prefix(), some(), result, when(), details).prop_map(
         |(common, action, scope, backend, result, until, (error, rule, reason, since, ports))| {
             Record::Outcome(Outcome {
                 common,
@@ -116,7 +116,24 @@ fn record() -> BoxedStrategy<Record> {
             Record::Vouch(Vouch { common, body: VouchBody { user, method, duration } })
         },
     );
-    prop_oneof![probe.boxed(), verdict.boxed(), outcome.boxed(), vouch.boxed()].boxed()
+    // As many of both as fit into a line: of more, some are left out, and would not read back equal.
+    let networks = || prop::collection::vec(prefix(), 0..12);
+    let machine = (networks(), networks(), any::<(u16, u16)>()).prop_map(
+        |(own_networks, inside_networks, client_ports)| Machine {
+            own_networks,
+            inside_networks,
+            client_ports,
+        },
+    );
+    let counters = prop::collection::vec(("[a-z][a-z_]{2,20}", any::<u64>()), 0..30);
+    let stats = (common(), text(), counters, prop::option::of(machine)).prop_map(
+        |(common, stage, counters, machine)| {
+            let taken = ["stage", "own_networks", "inside_networks", "client_ports"];
+            let counters = counters.into_iter().filter(|(name, _)| !taken.contains(&&**name)).collect();
+            Record::Stats(Stats { common, body: StatsBody { stage, counters, machine } })
+        },
+    );
+    prop_oneof![probe.boxed(), verdict.boxed(), outcome.boxed(), vouch.boxed(), stats.boxed()].boxed()
 }
 
 proptest! {
@@ -200,7 +217,7 @@ fn a_payload_is_never_cut_within_an_escape() {
 }
 
 #[test]
-fn whole_escapes_are_told_from_cut_ones() {
+fn whole_escapes_are_distinguished_from_cut_ones() {
     for (text, want) in [("", 0), ("a", 1), (r"\n", 2), (r"a\", 1), (r"\\", 2), (r"\\\", 2), (r"\x", 0)] {
         assert_eq!(whole(text), want, "{text}");
     }
@@ -209,7 +226,7 @@ fn whole_escapes_are_told_from_cut_ones() {
 
 /// What is usual is not written, so that the commonest records stay short and older ones read right.
 #[test]
-fn proof_and_handwriting_stand_only_where_there_is_something_to_say() {
+fn cookie_and_signature_are_written_only_where_there_are_any() {
     let mut common = Common::at(Timestamp::from_micros(0).unwrap());
     common.src_ip = Some("192.0.2.7".parse().unwrap());
     let plain = ProbeBody { handshake: true, ..ProbeBody::new(Kind::Connect) };

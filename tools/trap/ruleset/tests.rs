@@ -6,21 +6,21 @@ use super::*;
 use crate::Flags;
 use crate::sockets::Listening;
 
-fn ground() -> Ground {
-    Ground {
-        around: ["192.0.2.1", "2001:db8::53", "192.0.2.53"]
+fn facts() -> HostFacts {
+    HostFacts {
+        infrastructure: ["192.0.2.1", "2001:db8::53", "192.0.2.53"]
             .iter()
             .map(|addr| addr.parse().unwrap())
             .collect(),
         own_nets6: ["2001:db8:1::".parse().unwrap()].into(),
-        ephemeral: (32768, 60999),
+        client_ports: (32768, 60999),
         listening: Listening { tcp: [22, 80].into(), udp: [53].into() },
     }
 }
 
 fn text(flags: &[&str]) -> String {
     let flags = Flags::parse_from([&["psentry-trap"], flags].concat());
-    whole(&Settings::from_flags(flags).unwrap(), &ground())
+    full(&Settings::from_flags(flags).unwrap(), &facts())
 }
 
 /// Compares with a file of this folder; with PSENTRY_GOLDEN=write in the environment, writes it.
@@ -60,15 +60,15 @@ fn nothing_is_left_to_fill_in() {
 
 #[test]
 fn a_change_is_only_what_changed() {
-    let (from, mut to) = (ground(), ground());
-    assert_eq!(change(&from, &to), "");
-    to.around.remove(&"2001:db8::53".parse().unwrap());
+    let (from, mut to) = (facts(), facts());
+    assert_eq!(update(&from, &to), "");
+    to.infrastructure.remove(&"2001:db8::53".parse().unwrap());
     to.listening.tcp.insert(443);
-    to.ephemeral = (20_000, 30_000);
+    to.client_ports = (20_000, 30_000);
     assert_eq!(
-        change(&from, &to),
-        "flush set inet psentry_trap around6\nflush set inet psentry_trap ephemeral\n\
-         add element inet psentry_trap ephemeral { 20000-30000 }\nflush set inet psentry_trap listening_tcp\n\
+        update(&from, &to),
+        "flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap client_ports\n\
+         add element inet psentry_trap client_ports { 20000-30000 }\nflush set inet psentry_trap listening_tcp\n\
          add element inet psentry_trap listening_tcp { 22, 443, 80 }\n"
     );
 }

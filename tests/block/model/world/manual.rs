@@ -74,11 +74,14 @@ impl Run<'_> {
         let state = self.state.path().to_str().unwrap().to_owned();
         let span = format!("{seconds}s");
         let words = ["block", scope, "--for", &span, "--backend", backend];
-        self.psentry(&words, &["--state", &state, "--hosts-deny", "/run/hosts.deny"].map(str::to_owned))?;
-        let now = Timestamp::now();
-        let until = Some(now.plus(Duration::from_secs(seconds)));
-        let asked = Asked { scope: prefix, block: Some(until), refused: false };
-        self.sides[at].known.take(&asked, now);
+        // It counts from some moment while the command runs, and the command tells until when.
+        let sent = Timestamp::now();
+        let until = Some(sent.plus(Duration::from_secs(seconds)));
+        let told =
+            self.psentry(&words, &["--state", &state, "--hosts-deny", "/run/hosts.deny"].map(str::to_owned))?;
+        let told = told.lines().next().map(outcome).transpose()?.and_then(|told| told.body.until);
+        let asked = Asked { scope: prefix, block: Some(until), refused: false, undated: Some(sent) };
+        self.sides[at].known.take(&asked.ending(told));
         if running { self.fence() } else { Ok(()) }
     }
 
@@ -144,12 +147,14 @@ impl Run<'_> {
         Ok(done)
     }
 
-    fn psentry(&mut self, words: &[&str], flags: &[String]) -> Result<(), String> {
+    /// Runs a command; what it prints.
+    fn psentry(&mut self, words: &[&str], flags: &[String]) -> Result<String, String> {
         // What a command takes away is looked at like damage.
         self.daemon.iter_mut().for_each(|daemon| daemon.disturbed = true);
         let output = self.sandbox.command(bin("psentry-block")).args(words).args(flags).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() { Ok(()) } else { Err(format!("{words:?}: {}: {error}", output.status)) }
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(told) } else { Err(format!("{words:?}: {}: {error}", output.status)) }
     }
 
     /// These were let in, each on one of the backends; who hears of it tells it.

@@ -3,9 +3,15 @@
 use super::*;
 
 impl Run<'_> {
-    /// Awaits the answers to these verdicts, in whatever order they come, or so many of them.
-    pub(super) fn answers(&mut self, numbers: &[u16], most: usize) -> Result<Vec<Outcome>, String> {
-        let each = |side: &Side| -> Vec<_> { numbers.iter().map(|number| (*number, side.backend)).collect() };
+    /// Awaits the answers to these verdicts, in whatever order they come, or so many of them. What is answered counts from
+    /// then on: what it blocks may end while other answers are awaited. Whether it came in time, the answer tells.
+    pub(super) fn answers(
+        &mut self,
+        asked: &[(u16, Option<Asked>)],
+        most: usize,
+    ) -> Result<Vec<Outcome>, String> {
+        let each =
+            |side: &Side| -> Vec<_> { asked.iter().map(|(number, _)| (*number, side.backend)).collect() };
         let mut waiting: BTreeSet<(u16, &str)> = self.sides.iter().flat_map(each).collect();
         let mut answered = Vec::new();
         while answered.len() < most && !waiting.is_empty() {
@@ -20,6 +26,13 @@ impl Run<'_> {
             } else if told.body.result == OutcomeResult::Failed {
                 return Err(format!("{told:?}"));
             } else {
+                let asked = asked.iter().find(|(number, _)| Some(*number) == told.common.dest_port);
+                if let Some((_, Some(asked))) = asked.filter(|_| told.body.result != OutcomeResult::Expired) {
+                    let asked = asked.ending(told.body.until);
+                    let backend = told.body.backend.as_deref();
+                    let to_it = |side: &&mut Side| backend.is_none_or(|backend| backend == side.backend);
+                    self.sides.iter_mut().filter(to_it).for_each(|side| side.known.take(&asked));
+                }
                 answered.push(told);
             }
         }

@@ -22,7 +22,7 @@ impl Run<'_> {
             "{{\"timestamp\":\"{}\",\"dest_port\":{number},\"event_type\":\"verdict\",{verdict}}}\n",
             Timestamp::now()
         ))?;
-        self.answers(&[number], usize::MAX).map(drop)
+        self.answers(&[(number, None)], usize::MAX).map(drop)
     }
 
     pub(super) fn say(&mut self, say: &Say) -> Result<(), String> {
@@ -30,64 +30,67 @@ impl Run<'_> {
         let number = self.number();
         let (line, asked) = say.line(number);
         let before = Timestamp::now();
-        let mut may: Vec<Vec<OutcomeResult>> =
-            self.sides.iter().map(|side| side.known.answers(&asked, before)).collect();
+        let known: Vec<Known> = self.sides.iter().map(|side| side.known.clone()).collect();
         self.write(&line)?;
-        let told = self.answers(&[number], usize::MAX)?;
+        let told = self.answers(&[(number, Some(asked))], usize::MAX)?;
         let after = Timestamp::now();
-        for (side, may) in self.sides.iter_mut().zip(&mut may) {
-            may.extend(side.known.answers(&asked, after));
+        for (side, known) in self.sides.iter().zip(known) {
+            let mut may = [before, after].map(|at| known.answers(&asked, at)).concat();
+            // Its end was read rounded up, and may have been before.
+            let is_ending =
+                |until: &Until| is_over(*until, after.plus(SLACK)) && side.ending.contains(&asked.scope);
+            if asked.block.is_none() && known.blocks.get(&asked.scope).is_some_and(is_ending) {
+                may.push(OutcomeResult::Already);
+            }
             let to_it =
                 |told: &&Outcome| told.body.backend.as_deref().is_none_or(|name| name == side.backend);
             let told = told.iter().find(to_it).map(|told| &told.body);
             if !told.is_some_and(|told| may.contains(&told.result)) {
                 return Err(format!("{told:?}, and was to be one of {may:?} on {}", side.backend));
             }
-            side.known.take(&asked, after);
         }
         Ok(())
     }
 
-    fn lines(&mut self, says: &[Say]) -> (String, Vec<u16>, Vec<Asked>) {
-        let (mut lines, mut numbers, mut all) = (String::new(), Vec::new(), Vec::new());
+    fn lines(&mut self, says: &[Say]) -> (String, Vec<(u16, Asked)>) {
+        let (mut lines, mut all) = (String::new(), Vec::new());
         for say in says {
             let number = self.number();
             let (line, asked) = say.line(number);
             lines.push_str(&line);
-            numbers.push(number);
-            all.push(asked);
+            all.push((number, asked));
         }
-        (lines, numbers, all)
+        (lines, all)
     }
 
     pub(super) fn burst(&mut self, says: &[Say]) -> Result<(), String> {
         self.running()?;
-        let (lines, numbers, all) = self.lines(says);
+        let (lines, all) = self.lines(says);
         self.write(&lines)?;
-        self.answers(&numbers, usize::MAX)?;
-        let now = Timestamp::now();
-        for side in &mut self.sides {
-            all.iter().for_each(|asked| side.known.take(asked, now));
-        }
-        Ok(())
+        let all: Vec<_> = all.into_iter().map(|(number, asked)| (number, Some(asked))).collect();
+        self.answers(&all, usize::MAX).map(drop)
     }
 
-    /// Of each scope whatever the last confirmed verdict left may stand, or any later one.
+    /// Of each scope whatever the last confirmed verdict left may stand, or any later one; what was over when it was sent
+    /// may not, and what ends meanwhile may.
     pub(super) fn burst_and_kill(&mut self, says: &[Say], after: usize) -> Result<(), String> {
         self.running()?;
-        let (lines, numbers, all) = self.lines(says);
+        let (lines, all) = self.lines(says);
+        let sent = Timestamp::now();
         self.write(&lines)?;
+        let numbers: Vec<_> = all.iter().map(|(number, _)| (*number, None)).collect();
         let mut told = self.answers(&numbers, after)?;
         told.extend(self.end(Signal::SIGKILL)?);
-        let now = Timestamp::now();
         for side in &mut self.sides {
             // What is answered without a backend was never done, and does not tell that anything before it was.
             let confirmed = told.iter().filter(|told| told.body.backend.as_deref() == Some(side.backend));
             let confirmed: BTreeSet<u16> = confirmed.filter_map(|told| told.common.dest_port).collect();
             let mut known = side.known.clone();
-            for (number, asked) in numbers.iter().zip(&all) {
+            for (number, asked) in &all {
                 let before = known.blocks.get(&asked.scope).copied();
-                known.take(asked, now);
+                if !asked.block.is_some_and(|until| is_over(until, sent)) {
+                    known.take(asked);
+                }
                 let may = side.open.entry(asked.scope).or_insert_with(|| vec![before]);
                 if confirmed.contains(number) {
                     may.clear();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use psentry_linux::{Error as Below, failure, locate, run};
+use psentry_linux::{Error as Below, locate, run};
 use psentry_records::{Prefix, Proto, Timestamp};
 use psentry_stage::printable;
 
@@ -51,7 +51,7 @@ impl Commands {
                 if let Err(error) = self.run(words, "block", scope, block, now) {
                     // A command that failed half-way may have blocked, so that its line stays, for the undo; one that
                     // was never run did nothing.
-                    if matches!(error, Error::System(Below::NotRun { .. }) | Error::Missing { .. }) {
+                    if matches!(error, Error::System(Below::NotStarted { .. }) | Error::Missing { .. }) {
                         self.write(scope, lines, now)?;
                     }
                     return Err(error);
@@ -118,7 +118,7 @@ impl Commands {
             .env("PSENTRY_REASON", told(block.reason.as_deref()))
             .env("PSENTRY_OFFENCE", block.offence.map_or_else(String::new, |offence| offence.to_string()));
         let ran = run(words.program(), command, b"", self.timeout)?;
-        if ran.status.success() { Ok(()) } else { Err(failure(words.program(), &ran).into()) }
+        if ran.status.success() { Ok(()) } else { Err(ran.failure(words.program()).into()) }
     }
 }
 

@@ -3,12 +3,14 @@
 //! reboot like all the rest: what a command did elsewhere, at a router, does so, too.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use psentry_records::{
     Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Reader, Record, Timestamp,
 };
+
+use psentry_stage::replace_file;
 
 use crate::cli::Flags;
 use crate::error::Error;
@@ -95,12 +97,12 @@ impl Roll {
             return fs::remove_file(&self.path).map_err(Error::file(&self.path, "remove it"));
         }
         let wrong = |why| Error::file(&self.path, "write it")(why);
-        let mut file = tempfile::NamedTempFile::new_in(&directory).map_err(wrong)?;
-        like_its_directory(file.as_file(), &directory);
-        file.write_all(&lines(&entries).map_err(wrong)?).map_err(wrong)?;
-        file.as_file().sync_all().map_err(wrong)?;
-        file.persist(&self.path).map_err(|error| wrong(error.error))?;
-        Ok(())
+        let text = lines(&entries).map_err(wrong)?;
+        let replaced = replace_file(&self.path, &text, |file| {
+            like_its_directory(file, &directory);
+            Ok(())
+        });
+        replaced.map_err(wrong)
     }
 
     /// Its directory, which is made if it is not there.

@@ -123,10 +123,10 @@ impl HostsDeny {
             return Ok(result);
         }
         match after {
-            Some(content) => replace(&path, &directory, flush, &content)?,
+            Some(content) => replace(&path, flush, &content)?,
             None => remove(&path, &directory, flush)?,
         }
-        sync(&directory)?;
+        sync(&path, &directory)?;
         Ok(result)
     }
 }

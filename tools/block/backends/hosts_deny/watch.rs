@@ -43,7 +43,7 @@ pub(super) fn draft(directory: &Path, flush: bool) -> io::Result<NamedTempFile> 
     tempfile::Builder::new().prefix(&own_prefix(flush)).tempfile_in(directory)
 }
 
-fn own_prefix(flush: bool) -> String {
+pub(super) fn own_prefix(flush: bool) -> String {
     format!("{}{}-", if flush { FLUSH } else { DRAFT }, std::process::id())
 }
 

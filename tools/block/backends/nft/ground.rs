@@ -50,7 +50,7 @@ impl Nft {
         let attributes = vec![SetAttribute::Table(TABLE.to_owned()), SetAttribute::Name(set.name())];
         let question = elements::inet(NfTablesMessage::GetSet(SetMessage { attributes }));
         let read = |_: &_, message: &[u8]| Ok(reading::size(message));
-        let answer = self.link.query_as("look at a set of table inet psentry", &question, read);
+        let answer = self.link.query_with("look at a set of table inet psentry", &question, read);
         answer.ok().and_then(Result::ok).into_iter().flatten().flatten().next().unwrap_or(SIZE)
     }
 
@@ -74,7 +74,7 @@ impl Nft {
         let doing = "list the blocks of table inet psentry";
         for _ in 0..LISTS {
             let pieces =
-                match self.link.dump_as(doing, &elements::list(set), |_, message| Ok(read(message)))? {
+                match self.link.dump_with(doing, &elements::list(set), |_, message| Ok(read(message)))? {
                     Ok(pieces) => pieces,
                     Err(Errno::ENOENT) => return Ok(Vec::new()),
                     Err(errno) => return Err(refused(doing, errno)),
@@ -92,8 +92,8 @@ impl Nft {
     /// Our chains, and the rules of ours in them.
     fn find_rules(&mut self) -> Result<Standing, Error> {
         let doing = "list the rules of table inet psentry";
-        let chains = self.link.dump_as(doing, &rules::chains(), |_, message| Ok(rules::chain(message)))?;
-        let rules = self.link.dump_as(doing, &rules::list(), |_, message| Ok(rules::rule(message)))?;
+        let chains = self.link.dump_with(doing, &rules::chains(), |_, message| Ok(rules::chain(message)))?;
+        let rules = self.link.dump_with(doing, &rules::list(), |_, message| Ok(rules::rule(message)))?;
         match (chains, rules) {
             (Ok(chains), Ok(rules)) => Ok(Standing {
                 chains: chains.into_iter().flatten().collect(),
@@ -108,7 +108,7 @@ impl Nft {
     fn is_dormant(&mut self) -> Result<bool, Error> {
         let doing = "look at table inet psentry";
         let read = |_: &_, message: &[u8]| Ok(Some(rules::is_dormant(message)));
-        match self.link.query_as(doing, &rules::table(), read)? {
+        match self.link.query_with(doing, &rules::table(), read)? {
             Ok(tables) => Ok(tables.into_iter().flatten().any(|dormant| dormant)),
             Err(Errno::ENOENT) => Ok(false),
             Err(errno) => Err(refused(doing, errno)),
@@ -119,7 +119,7 @@ impl Nft {
     pub(super) fn generation(&mut self) -> Result<u32, Error> {
         let doing = "tell the generation of the ruleset";
         let read = |_: &_, message: &[u8]| Ok(rules::generation(message));
-        let answer = self.link.query_as(doing, &rules::ask_generation(), read)?;
+        let answer = self.link.query_with(doing, &rules::ask_generation(), read)?;
         let answer = answer.map_err(|errno| refused(doing, errno))?;
         answer.into_iter().flatten().next().ok_or_else(|| refused(doing, Errno::ENODATA))
     }
@@ -152,12 +152,12 @@ impl Nft {
             // A table is woken first, and filled in the next round: at once the kernel does not do both.
             let text = if dormant { ruleset::awake() } else { ruleset::text(&work, self.comments) };
             // If another process was faster, `create` fails as a whole, and the next round sees its sets.
-            match nft.run_as(&["-f", "-"], text.as_bytes()) {
+            match nft.run_checked_with_pid(&["-f", "-"], text.as_bytes()) {
                 Ok((_, process)) => self.news.made_by(process),
                 Err(error) => {
                     // An old one has no comments for tables.
                     self.comments &=
-                        !matches!(&error, Below::Program { said, .. } if said.contains("syntax error"));
+                        !matches!(&error, Below::Program { stderr, .. } if stderr.contains("syntax error"));
                     trouble = Some(error);
                 }
             }

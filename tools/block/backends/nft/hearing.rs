@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use psentry_linux::watch::{NFTABLES, Watch};
+use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 use psentry_records::Prefix;
 
 use super::Nft;
@@ -17,15 +17,15 @@ const READINGS: usize = 64;
 impl Nft {
     /// From now on the kernel tells of every change.
     pub(super) fn listen(&mut self) -> Result<(), Error> {
-        self.watch = Some(Watch::open(NETLINK_NETFILTER, &[NFTABLES])?);
+        self.watch = Some(NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])?);
         Ok(())
     }
 
     /// Reads some of what waits; whether more does.
     pub(super) fn hear(&mut self) -> Result<bool, Error> {
         let Some(watch) = &mut self.watch else { return Ok(false) };
-        let (own, news) = (self.link.port(), &mut self.news);
-        let heard = watch.hear(|header, message| news.hear(own, header, message))?;
+        let (own, news) = (self.link.portid(), &mut self.news);
+        let heard = watch.receive(|header, message| news.hear(own, header, message))?;
         if heard.lost {
             news.lost();
         }

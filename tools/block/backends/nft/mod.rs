@@ -20,7 +20,7 @@ use std::time::Duration;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_linux::{Error as Below, Link, Program, Watch};
+use psentry_linux::{Error as Below, NetlinkMonitor, NetlinkSocket, Program};
 use psentry_records::{Prefix, Timestamp};
 
 use self::notice::News;
@@ -43,7 +43,7 @@ const LOOKUPS: usize = 64;
 
 /// The backend.
 pub struct Nft {
-    link: Link,
+    link: NetlinkSocket,
     extent: Extent,
     /// Whether nft takes comments of tables, as far as is known.
     comments: bool,
@@ -53,7 +53,7 @@ pub struct Nft {
     /// The generation of the ruleset in which all of these had their rules.
     whole: Option<u32>,
     /// What the kernel tells of changes, once there is something to lose.
-    watch: Option<Watch>,
+    watch: Option<NetlinkMonitor>,
     /// Why it tells of nothing, until that is told.
     unheard: Option<Error>,
     news: News,
@@ -66,7 +66,7 @@ impl Nft {
     /// When the kernel has no netlink.
     pub fn open(extent: Extent) -> Result<Self, Error> {
         Ok(Nft {
-            link: Link::open(NETLINK_NETFILTER)?,
+            link: NetlinkSocket::open(NETLINK_NETFILTER)?,
             extent,
             comments: true,
             nft: None,
@@ -97,9 +97,9 @@ impl Backend for Nft {
         self.list()
     }
 
-    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
+    fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
         let mut effects = Vec::with_capacity(changes.len());
-        let most = (self.link.room() / BYTES).clamp(1, BATCH);
+        let most = (self.link.send_capacity() / BYTES).clamp(1, BATCH);
         // Nothing is left of whom everything is to be shut or opened.
         let whole = changes.iter().filter(|change| change.block().is_none_or(|block| block.ports.is_empty()));
         // Where there was no set for single ports a moment ago, there is nothing left to look for behind a block.
@@ -121,7 +121,7 @@ impl Backend for Nft {
             rest = after;
             let blocks: Vec<(Prefix, &Block)> =
                 batch.iter().filter_map(|change| Some((change.scope, change.block()?))).collect();
-            let mut put = self.put_together(&blocks, now).into_iter();
+            let mut put = self.put_together(&blocks).into_iter();
             for change in batch {
                 let (scope, ports) = (change.scope, stale(change));
                 effects.push(match &change.wish {
@@ -153,7 +153,7 @@ impl Backend for Nft {
     }
 
     fn watch(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(Watch::as_fd)
+        self.watch.as_ref().map(NetlinkMonitor::as_fd)
     }
 
     fn noticed(&mut self) -> Result<Noticed, Error> {

@@ -26,7 +26,7 @@ mod changes;
 use std::collections::BTreeSet;
 
 use netlink_packet_core::NetlinkHeader;
-use psentry_linux::is_psentry;
+use psentry_linux::is_psentry_portid;
 use psentry_records::Prefix;
 
 use self::changes::{
@@ -76,13 +76,13 @@ impl News {
         }
         if kind == NEW_GENERATION {
             let transaction = std::mem::take(&mut self.open);
-            let psentry = is_psentry(header.port_number);
+            let psentry = is_psentry_portid(header.port_number);
             let process = value(message, PROCESS).and_then(|value| value.first_chunk::<4>());
             let process = process.map(|bytes| u32::from_be_bytes(*bytes));
             let ruled = transaction.ruled && (self.maker.is_none() || process != self.maker);
             return self.close(Transaction { ruled, ..transaction }, psentry, &author(message, psentry));
         }
-        self.open.hear(kind, message, is_psentry(header.port_number));
+        self.open.hear(kind, message, is_psentry_portid(header.port_number));
     }
 
     /// Takes note of the process that made our ruleset for us.

@@ -39,7 +39,7 @@ impl Nft {
     }
 
     /// Puts blocks in place, whatever stood there.
-    fn put(&mut self, blocks: &[(Prefix, &Block)], now: Timestamp) -> Result<Result<(), Errno>, Error> {
+    fn put(&mut self, blocks: &[(Prefix, &Block)]) -> Result<Result<(), Errno>, Error> {
         let parts = parts(blocks);
         let sets: BTreeSet<SetId> = parts.keys().copied().collect();
         // Whoever changed the ruleset may have taken our rules away, and then no set drops anything.
@@ -61,11 +61,12 @@ impl Nft {
         let few = parts.values().map(Vec::len).sum::<usize>() <= LOOKUPS;
         let stand = !old.is_empty() || few && self.any_stands(&parts)?;
         let new = NLM_F_CREATE | NLM_F_EXCL;
-        let add = |nft: &mut Nft| nft.commit("block", added(&parts, now), new);
+        // The kernel counts from when it is told, and what was made before that took its time.
+        let add = |nft: &mut Nft| nft.commit("block", added(&parts, Timestamp::now()), new);
         let done = match if stand { Ok(Err(Errno::EEXIST)) } else { add(self) }? {
             // A full set is told of before what stands in it.
             Err(Errno::EEXIST | Errno::ENFILE) => {
-                self.commit("block", anew(old, &parts, now), NLM_F_CREATE)?
+                self.commit("block", anew(old, &parts, Timestamp::now()), NLM_F_CREATE)?
             }
             done => done,
         };
@@ -76,12 +77,8 @@ impl Nft {
 
     /// Puts blocks in place, together, and says of each how it went. If the kernel objects to one of them, each is tried
     /// alone; anything else is wrong with all.
-    pub(super) fn put_together(
-        &mut self,
-        blocks: &[(Prefix, &Block)],
-        now: Timestamp,
-    ) -> Vec<Result<(), Error>> {
-        let together = if blocks.is_empty() { Ok(()) } else { self.put_surely(blocks, now) };
+    pub(super) fn put_together(&mut self, blocks: &[(Prefix, &Block)]) -> Vec<Result<(), Error>> {
+        let together = if blocks.is_empty() { Ok(()) } else { self.put_surely(blocks) };
         match together {
             Err(Error::System(Below::Refused { .. }) | Error::Full { .. }) if blocks.len() > 1 => {}
             result => return vec![result; blocks.len()],
@@ -96,7 +93,7 @@ impl Nft {
             {
                 return Err(error.clone());
             }
-            self.put_surely(&alone, now).inspect_err(|error| {
+            self.put_surely(&alone).inspect_err(|error| {
                 if matches!(error, Error::Full { .. }) {
                     full.insert(set, error.clone());
                 }
@@ -106,12 +103,12 @@ impl Nft {
     }
 
     /// As `put`; makes the ruleset anew if somebody flushed it.
-    fn put_surely(&mut self, blocks: &[(Prefix, &Block)], now: Timestamp) -> Result<(), Error> {
-        let errno = match self.put(blocks, now)? {
+    fn put_surely(&mut self, blocks: &[(Prefix, &Block)]) -> Result<(), Error> {
+        let errno = match self.put(blocks)? {
             Ok(()) => return Ok(()),
             Err(Errno::ENOENT) => {
                 self.sets.clear();
-                match self.put(blocks, now)? {
+                match self.put(blocks)? {
                     Ok(()) => return Ok(()),
                     Err(errno) => errno,
                 }
@@ -151,7 +148,7 @@ impl Nft {
 
     fn stands(&mut self, set: SetId, key: Key) -> Result<bool, Error> {
         let doing = "look a block up";
-        match self.link.query_as(doing, &elements::find(set, &[key]), |_: &_, _: &[u8]| Ok(()))? {
+        match self.link.query_with(doing, &elements::find(set, &[key]), |_: &_, _: &[u8]| Ok(()))? {
             Ok(found) => Ok(!found.is_empty()),
             Err(Errno::ENOENT) => Ok(false),
             Err(errno) => Err(refused(doing, errno)),

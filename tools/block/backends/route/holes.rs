@@ -79,7 +79,7 @@ impl Route {
         requests: impl Iterator<Item = Option<Request<RouteNetlinkMessage>>>,
         effects: &mut [Result<Effect, Error>],
     ) {
-        let most = self.link.answers().min(TOGETHER);
+        let most = self.link.ack_capacity().min(TOGETHER);
         let mut wanted = requests.enumerate().filter_map(|(at, request)| Some((at, request?))).peekable();
         while wanted.peek().is_some() {
             let (places, requests): (Vec<usize>, Vec<_>) = wanted.by_ref().take(most).unzip();
@@ -111,7 +111,7 @@ impl Route {
         let mut message = message(hole);
         // To a deletion "nowhere" means: whatever scope.
         message.header.scope = RouteScope::NoWhere;
-        match self.link.ask(doing, RouteNetlinkMessage::DelRoute(message), 0)? {
+        match self.link.request(doing, RouteNetlinkMessage::DelRoute(message), 0)? {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(errno) => Err(refused(doing, errno)),
         }

@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
-use psentry_linux::watch::{IPV4_ROUTES, IPV6_ROUTES};
-use psentry_linux::{Error as Below, Link, Watch, is_psentry};
+use psentry_linux::netlink_monitor::{RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE};
+use psentry_linux::{Error as Below, NetlinkMonitor, NetlinkSocket, is_psentry_portid};
 use psentry_records::{Prefix, Timestamp};
 
 use self::holding::beaten_by;
@@ -27,8 +27,8 @@ const NAME: &str = "route";
 
 /// The backend.
 pub(super) struct Route {
-    link: Link,
-    watch: Option<Watch>,
+    link: NetlinkSocket,
+    watch: Option<NetlinkMonitor>,
     /// Whether whoever sends to a source is told.
     told: bool,
     /// Why nothing is told of changes, until that is told.
@@ -41,8 +41,8 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn open(extent: Extent) -> Result<Self, Error> {
-        let mut link = Link::open(NETLINK_ROUTE)?;
-        link.filter_dumps();
+        let mut link = NetlinkSocket::open(NETLINK_ROUTE)?;
+        link.set_strict_check();
         let (ours, beaten) = (HashSet::new(), HashSet::new());
         let told = extent.answer == Answer::Reject;
         Ok(Route { link, watch: None, told, unheard: None, ours, beaten })
@@ -62,7 +62,7 @@ impl Backend for Route {
         let old = self.all()?.into_iter().filter(|old| old.told != self.told);
         let anew: Vec<_> = old.map(|old| (Hole { told: self.told, ..old }, vec![old])).collect();
         self.put(&anew).into_iter().collect::<Result<Vec<_>, _>>()?;
-        let watch = Watch::open(NETLINK_ROUTE, &[IPV4_ROUTES, IPV6_ROUTES]);
+        let watch = NetlinkMonitor::open(NETLINK_ROUTE, &[RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE]);
         self.watch = watch.map_err(|error| self.unheard = Some(error.into())).ok();
         let found = self.list()?;
         self.ours = found.iter().map(|entry| entry.scope).collect();
@@ -110,7 +110,7 @@ impl Backend for Route {
     }
 
     fn watch(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(Watch::as_fd)
+        self.watch.as_ref().map(NetlinkMonitor::as_fd)
     }
 
     /// A route that goes without a word of psentry is put back: routing daemons take away what they do not know one
@@ -121,13 +121,13 @@ impl Backend for Route {
         }
         let mut noticed = Noticed::default();
         let Some(watch) = &mut self.watch else { return Ok(noticed) };
-        let (own, ours, mut rivals) = (self.link.port(), &self.ours, HashSet::new());
-        let heard = watch.hear(|header, body| {
+        let (own, ours, mut rivals) = (self.link.portid(), &self.ours, HashSet::new());
+        let heard = watch.receive(|header, body| {
             if header.port_number == own {
                 return;
             }
             match deleted(header, body) {
-                Some(hole) if is_psentry(header.port_number) => {
+                Some(hole) if is_psentry_portid(header.port_number) => {
                     noticed.let_in.push((hole.scope, "'psentry-block'".to_owned()));
                 }
                 Some(_) => noticed.damaged = Some(SOMEBODY.to_owned()),

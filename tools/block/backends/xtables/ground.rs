@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::Filter;
 use crate::error::Error;
-use psentry_linux::{Error as Below, Link, Request};
+use psentry_linux::{Error as Below, NetlinkSocket, Request};
 
 /// Neither table nor chain was there.
 pub(super) const TABLE: &str = "psentry made this table";
@@ -33,7 +33,7 @@ pub(super) fn survey(filter: &Filter, chain: &str) -> Result<Option<&'static str
     if !filter.is_nf_tables()? {
         return Ok(None);
     }
-    let mut link = Link::open(NETLINK_NETFILTER)?;
+    let mut link = NetlinkSocket::open(NETLINK_NETFILTER)?;
     if builtin(&mut link, filter, chain)?.is_some() {
         return Ok(None);
     }
@@ -47,7 +47,7 @@ pub(super) fn mark_of(comment: &str) -> Option<&'static str> {
 
 /// Takes away what `mark` remembers of a builtin chain, as far as nobody uses it now.
 pub(super) fn clear(filter: &Filter, chain: &str, mark: &str) -> Result<(), Error> {
-    let mut link = Link::open(NETLINK_NETFILTER)?;
+    let mut link = NetlinkSocket::open(NETLINK_NETFILTER)?;
     // A chain with a rule, or a policy of the administrator's, has become somebody's.
     if builtin(&mut link, filter, chain)? == Some((0, ACCEPT)) {
         let attributes =
@@ -62,7 +62,7 @@ pub(super) fn clear(filter: &Filter, chain: &str, mark: &str) -> Result<(), Erro
 }
 
 /// How many rules a chain of the filter table has, and its policy.
-fn builtin(link: &mut Link, filter: &Filter, wanted: &str) -> Result<Option<(u32, u32)>, Error> {
+fn builtin(link: &mut NetlinkSocket, filter: &Filter, wanted: &str) -> Result<Option<(u32, u32)>, Error> {
     let chains = dump(link, filter, NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() }))?;
     Ok(chains.iter().find_map(|message| {
         let NfTablesMessage::NewChain(chain) = message else { return None };
@@ -81,7 +81,7 @@ fn builtin(link: &mut Link, filter: &Filter, wanted: &str) -> Result<Option<(u32
 }
 
 /// How many chains, and whatever else, the filter table has; `None`: there is no table.
-fn chains_in_table(link: &mut Link, filter: &Filter) -> Result<Option<u32>, Error> {
+fn chains_in_table(link: &mut NetlinkSocket, filter: &Filter) -> Result<Option<u32>, Error> {
     let tables = dump(link, filter, NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }))?;
     Ok(tables.iter().find_map(|message| {
         let NfTablesMessage::NewTable(table) = message else { return None };
@@ -96,7 +96,11 @@ fn chains_in_table(link: &mut Link, filter: &Filter) -> Result<Option<u32>, Erro
     }))
 }
 
-fn dump(link: &mut Link, filter: &Filter, question: NfTablesMessage) -> Result<Vec<NfTablesMessage>, Error> {
+fn dump(
+    link: &mut NetlinkSocket,
+    filter: &Filter,
+    question: NfTablesMessage,
+) -> Result<Vec<NfTablesMessage>, Error> {
     let doing = "list the chains of iptables";
     let answer = match link.dump(doing, &message(filter, question))? {
         Ok(answer) => answer,
@@ -110,7 +114,7 @@ fn dump(link: &mut Link, filter: &Filter, question: NfTablesMessage) -> Result<V
     Ok(answer.into_iter().filter_map(inner).collect())
 }
 
-fn delete(link: &mut Link, filter: &Filter, deletion: NfTablesMessage) -> Result<(), Error> {
+fn delete(link: &mut NetlinkSocket, filter: &Filter, deletion: NfTablesMessage) -> Result<(), Error> {
     let doing = "delete what iptables made";
     let frame = |inner: ControlMessage| Request {
         message: NetfilterMessage::new(

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::NetlinkHeader;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use psentry_linux::watch::{NFTABLES, Watch};
+use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 
 use super::ours::{Ours, process};
 use crate::backends::SOMEBODY;
@@ -49,7 +49,7 @@ pub(super) struct Chains<'a> {
 
 /// A subscription, and what was heard so far.
 pub(super) struct Ear {
-    watch: Watch,
+    watch: NetlinkMonitor,
     ours: Ours,
     heard: Heard,
 }
@@ -84,7 +84,7 @@ pub(super) struct Told {
 impl Ear {
     /// From now on the kernel tells.
     pub(super) fn open() -> Result<Self, Error> {
-        let watch = Watch::open(NETLINK_NETFILTER, &[NFTABLES])?;
+        let watch = NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])?;
         Ok(Ear { watch, ours: Ours::new()?, heard: Heard::default() })
     }
 
@@ -93,7 +93,7 @@ impl Ear {
         self.ours.have(ours);
         for _ in 0..READINGS {
             let (ours, heard) = (&mut self.ours, &mut self.heard);
-            let read = self.watch.hear(|header, message| heard.hear(chains, ours, header, message))?;
+            let read = self.watch.receive(|header, message| heard.hear(chains, ours, header, message))?;
             if read.lost {
                 self.ours.lose();
                 heard.open = Transaction { more: true, lost: true, ..Transaction::default() };

@@ -65,7 +65,8 @@ impl Filter {
 
     /// The rules that stand.
     fn rules(&self) -> Result<Rules, Error> {
-        let listed = self.iptables.run_well(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
+        let listed =
+            self.iptables.run_checked(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
         Ok(Rules::read(&String::from_utf8_lossy(&listed)))
     }
 
@@ -77,7 +78,7 @@ impl Filter {
         let script = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
         let (_, process) = self
             .restore
-            .run_as(&["-w", WAIT, "--noflush"], script.as_bytes())
+            .run_checked_with_pid(&["-w", WAIT, "--noflush"], script.as_bytes())
             .map_err(|error| self.explain(error))?;
         self.ran.borrow_mut().push(process);
         Ok(())
@@ -89,13 +90,13 @@ impl Filter {
     }
 
     fn is_nf_tables(&self) -> Result<bool, Error> {
-        let version = self.iptables.run_well(&["-V"], b"")?;
+        let version = self.iptables.run_checked(&["-V"], b"")?;
         Ok(String::from_utf8_lossy(&version).contains("nf_tables"))
     }
 
     fn explain(&self, error: Below) -> Error {
         match error {
-            Below::Program { said, .. } if said.contains(NOT_ROOT) => {
+            Below::Program { stderr, .. } if stderr.contains(NOT_ROOT) => {
                 Error::NotPermitted { backend: self.backend }
             }
             error => error.into(),

@@ -8,7 +8,7 @@ use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::unistd::gettid;
-use psentry_linux::Link;
+use psentry_linux::NetlinkSocket;
 
 use crate::backends::attributes::attribute;
 use crate::error::Error;
@@ -35,13 +35,13 @@ pub(super) struct Ours {
 impl Ours {
     /// None so far; asks the kernel which number it has for this process.
     pub(super) fn new() -> Result<Self, Error> {
-        let mut link = Link::open(NETLINK_NETFILTER)?;
+        let mut link = NetlinkSocket::open(NETLINK_NETFILTER)?;
         let question = NetfilterMessage::new(
             NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0),
             NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }),
         );
         let read = |_: &_, message: &[u8]| Ok(message.get(BEFORE..).and_then(process));
-        let told = link.query_as("tell the generation of the ruleset", &question, read)?;
+        let told = link.query_with("tell the generation of the ruleset", &question, read)?;
         let us = told.unwrap_or_default().into_iter().flatten().next();
         Ok(Self::of(us.is_some_and(|us| i64::from(us) == i64::from(gettid().as_raw()))))
     }

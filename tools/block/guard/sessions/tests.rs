@@ -6,12 +6,19 @@ use super::*;
 
 const GRACE: Duration = Duration::from_secs(180);
 
-fn at(addr: &str, cookie: u8) -> (Use, Connection) {
-    let peer = addr.parse().unwrap();
-    (Use::Login, Connection { local: 22, peer, remote: 40_000, transparent: false, cookie: [cookie; 8] })
+fn at(addr: &str, cookie: u8) -> (Use, Socket) {
+    let socket = Socket {
+        local_port: 22,
+        remote_addr: addr.parse().unwrap(),
+        remote_port: 40_000,
+        mark: None,
+        transparent: false,
+        cookie: [cookie; 8],
+    };
+    (Use::Login, socket)
 }
 
-fn sight(connections: &[(Use, Connection)], record: Option<&[&str]>) -> Sight {
+fn sight(connections: &[(Use, Socket)], record: Option<&[&str]>) -> Sight {
     let record = record.map(|addrs| addrs.iter().map(|addr| addr.parse().unwrap()).collect());
     Sight { connections: connections.to_vec(), record }
 }
@@ -87,9 +94,9 @@ fn nobody_protects_himself_by_one_connection_after_the_other() {
 #[test]
 fn resolvers_and_time_servers_are_spared_while_they_are_asked() {
     let (mut sessions, now) = looked();
-    let asked = |what, addr: &str, remote| {
+    let asked = |what, addr: &str, remote_port| {
         let (_, connection) = at(addr, 1);
-        (what, Connection { local: 40_000, remote, ..connection })
+        (what, Socket { local_port: 40_000, remote_port, ..connection })
     };
     let stands = [asked(Use::Names, "192.0.2.53", 853), asked(Use::Time, "192.0.2.123", 123)];
     sessions.note(now, sight(&stands, Some(&[])));

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 
 /// What a backend holds, and whether it fails.
@@ -17,6 +18,8 @@ pub(super) struct State {
     pub(super) broken: bool,
     /// What others do while the backend works.
     pub(super) noticed: Noticed,
+    /// Nobody tells of changes, so that it is looked, whenever it may be.
+    pub(super) looks: bool,
     /// What stands cannot be asked.
     pub(super) mute: bool,
     /// What it stands in is damaged, how often that was looked at, and whether there was something to mend.
@@ -104,6 +107,16 @@ impl Backend for Fake {
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
         Ok(std::mem::take(&mut self.0.lock().unwrap().noticed))
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        self.0.lock().unwrap().looks.then_some(Duration::ZERO)
+    }
+
+    fn look(&mut self, should: Count) -> Result<Noticed, Error> {
+        let missing = self.0.lock().unwrap().stands.len() < should.ipv4 + should.ipv6;
+        let edited = missing.then(|| "somebody".to_owned());
+        Ok(Noticed { edited, ..Noticed::default() })
     }
 
     fn mend(&mut self, _: &[Prefix]) -> Result<bool, Error> {

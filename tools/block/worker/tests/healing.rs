@@ -36,6 +36,19 @@ fn what_others_took_away_is_put_back_without_another_outcome() {
     assert_eq!(bench.told(), [(OutcomeResult::Applied, until)]);
 }
 
+/// Where nobody tells of changes, a look is due after each half second, and a repair may take longer than that.
+#[test]
+fn what_is_missing_in_the_middle_of_a_repair_was_not_let_in() {
+    let mut bench = bench(Left::default());
+    let until = from_now(60);
+    bench.fake.0.lock().unwrap().looks = true;
+    bench.ask(until, None);
+    bench.damage();
+    bench.worker.round(Vec::new());
+    assert_eq!(bench.stands(), Some(until));
+    assert_eq!(bench.told(), [(OutcomeResult::Applied, until)]);
+}
+
 #[test]
 fn what_was_noticed_while_it_worked_does_not_wait_for_the_next_event() {
     let mut bench = bench(Left::default());

@@ -1,20 +1,22 @@
-//! What a journal is told of the table, and what the table takes back from it.
+//! What of the table a journal has to write, and what the table restores from it.
 
 use std::mem;
 
 use psentry_records::Prefix;
 
-use super::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, Source, Table, WRITTEN};
+use super::Table;
+use crate::memory::slot::{DIRTY, LINKED_KNOWN, LINKED_OFFENDER, WRITTEN};
+use crate::memory::source::Source;
 
 impl Table {
-    /// Puts back what was known of a source, as just seen.
+    /// Restores what was known of a source, as just seen.
     pub(crate) fn restore(&mut self, scope: Prefix, known: Source) {
         self.restoring = true;
-        self.with(scope, |source| {
-            let (len, marks) = (source.len, source.marks);
+        self.update(scope, |source| {
+            let (len, flags) = (source.len, source.flags);
             *source = known;
             source.len = len;
-            source.marks |= marks & (LINKED_KNOWN | LINKED_OFFENDER | DIRTY | WRITTEN);
+            source.flags |= flags & (LINKED_KNOWN | LINKED_OFFENDER | DIRTY | WRITTEN);
         });
         self.restoring = false;
     }
@@ -30,20 +32,20 @@ impl Table {
 
     /// The journal knows of all that is held now.
     pub(crate) fn all_written(&mut self) {
-        self.gone.clear();
+        self.removed.clear();
         for slot in self.chunks.iter_mut().flatten() {
-            slot.mark(DIRTY, false);
-            slot.mark(WRITTEN, true);
+            slot.set_flag(DIRTY, false);
+            slot.set_flag(WRITTEN, true);
         }
     }
 
     /// Hands what changed since the last call to `write`: first who was forgotten, then the changed sources, the one
-    /// seen longest ago first. What changed stands at the heads of the lists, because it was seen since.
+    /// seen longest ago first. What changed is at the heads of the lists, because it was seen since.
     pub(crate) fn drain_changes<E>(
         &mut self,
         mut write: impl FnMut(Prefix, Option<&Source>) -> Result<(), E>,
     ) -> Result<(), E> {
-        for scope in mem::take(&mut self.gone) {
+        for scope in mem::take(&mut self.removed) {
             write(scope, None)?;
         }
         for list in [self.forgeable, self.known, self.offenders] {
@@ -57,8 +59,8 @@ impl Table {
             }
             for place in changed.into_iter().rev() {
                 if let Some(slot) = self.slot_mut(place) {
-                    slot.mark(DIRTY, false);
-                    slot.mark(WRITTEN, true);
+                    slot.set_flag(DIRTY, false);
+                    slot.set_flag(WRITTEN, true);
                     write(slot.key().into(), Some(&slot.source))?;
                 }
             }

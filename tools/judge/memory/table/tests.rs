@@ -7,15 +7,16 @@ use psentry_records::{Kind, Proto, Timestamp};
 
 use super::*;
 use crate::evidence::Classes;
-use crate::memory::{Conviction, Room};
-use crate::sighting::Sighting;
+use crate::memory::Conviction;
+use crate::observation::Observation;
+use crate::policy::Retention;
 
 fn scope(n: u32) -> Prefix {
     Prefix::host(std::net::Ipv4Addr::from(0x0a00_0000 + n).into())
 }
 
-fn seen(n: u32, port: u16, handshake: bool) -> Sighting {
-    Sighting {
+fn seen(n: u32, port: u16, handshake: bool) -> Observation {
+    Observation {
         at: Timestamp::from_secs(1_700_000_000).unwrap(),
         src: scope(n).addr(),
         src_port: None,
@@ -33,8 +34,9 @@ fn seen(n: u32, port: u16, handshake: bool) -> Sighting {
 
 fn touch(table: &mut Table, n: u32, port: u16, handshake: bool) {
     let day = std::time::Duration::from_secs(86_400);
-    let (seen, room) = (seen(n, port, handshake), Room { most: 32, keep: day, window: day });
-    table.with(scope(n), |source| source.note(&seen, seen.at, Classes::default(), room));
+    let (seen, retention) =
+        (seen(n, port, handshake), Retention { max_contacts: 32, keep: day, window: day });
+    table.update(scope(n), |source| source.add(&seen, seen.at, Classes::default(), retention));
 }
 
 fn order(table: &Table) -> Vec<Prefix> {
@@ -71,7 +73,8 @@ fn those_with_handshakes_leave_room_for_others_and_push_out_their_own_oldest() {
 fn whom_handshakes_convicted_one_handshake_of_many_does_not_push_out() {
     let convict = |table: &mut Table, n: u32| {
         let until = Timestamp::from_secs(1_700_003_600).unwrap();
-        table.with(scope(n), |source| source.convict(until, Conviction { proven: true, held: false }));
+        table
+            .update(scope(n), |source| source.convict(until, Conviction { proven: true, watch_only: false }));
     };
     let mut table = Table::new(80);
     convict(&mut table, 1);

@@ -4,10 +4,17 @@ use super::*;
 use crate::evidence::{Class, Classes};
 use crate::policy::{Odds, Weights};
 
-fn view(distinct: usize, weight: f64) -> View {
+fn totals(distinct: usize, weight: f64) -> Totals {
     #[allow(clippy::cast_precision_loss)]
     let score = distinct as f64 * weight;
-    View { distinct, contacts: distinct, score, bare: score, threshold: 1.0, ..View::default() }
+    Totals {
+        distinct,
+        contacts: distinct,
+        score,
+        score_without_signature: score,
+        threshold_factor: 1.0,
+        ..Totals::default()
+    }
 }
 
 /// What a failure weighs when an innocent fails with probability `1 - theta0`.
@@ -34,8 +41,8 @@ fn it_convicts_after_as_many_failures_as_the_paper_says() {
     for (theta0, theta1, alpha, failures, _) in TABLE {
         let test = Sequential::new(alpha, 0.99);
         let weight = failure(theta0, theta1);
-        assert!(!test.weigh(&view(failures - 1, weight)).convicts, "{test:?}");
-        assert!(test.weigh(&view(failures, weight)).convicts, "{test:?}");
+        assert!(!test.evaluate(&totals(failures - 1, weight)).convicts, "{test:?}");
+        assert!(test.evaluate(&totals(failures, weight)).convicts, "{test:?}");
     }
 }
 
@@ -71,8 +78,8 @@ fn random_walks_end_as_alpha_and_beta_promise() {
             let mut score = 0.0;
             while score > lower {
                 score += if uniform() < succeeds { success } else { fail };
-                let evidence = View { score, bare: score, ..view(2, 0.0) };
-                if test.weigh(&evidence).convicts {
+                let evidence = Totals { score, score_without_signature: score, ..totals(2, 0.0) };
+                if test.evaluate(&evidence).convicts {
                     return true;
                 }
             }
@@ -91,13 +98,19 @@ fn random_walks_end_as_alpha_and_beta_promise() {
 #[test]
 fn a_signature_helps_and_alone_does_not_convict() {
     let test = Sequential::new(0.001, 0.99);
-    let one = View { contacts: 1, score: 100.0, bare: 4.5, threshold: 1.0, ..View::default() };
-    assert!(!test.weigh(&one).convicts);
-    assert!(test.weigh(&View { contacts: 2, ..one }).convicts);
-    assert!(test.weigh(&View { bare: 7.0, ..one }).convicts);
-    assert!(!test.weigh(&View { threshold: 1.0, ..View::default() }).convicts);
+    let one = Totals {
+        contacts: 1,
+        score: 100.0,
+        score_without_signature: 4.5,
+        threshold_factor: 1.0,
+        ..Totals::default()
+    };
+    assert!(!test.evaluate(&one).convicts);
+    assert!(test.evaluate(&Totals { contacts: 2, ..one }).convicts);
+    assert!(test.evaluate(&Totals { score_without_signature: 7.0, ..one }).convicts);
+    assert!(!test.evaluate(&Totals { threshold_factor: 1.0, ..Totals::default() }).convicts);
     assert!(
-        !test.weigh(&View::default()).convicts,
+        !test.evaluate(&Totals::default()).convicts,
         "a threshold of nothing convicts nobody without evidence"
     );
 }

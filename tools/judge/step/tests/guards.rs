@@ -1,4 +1,4 @@
-//! What stands between a conviction and a block: levels, logins, whole prefixes, the brake.
+//! What is between a conviction and a block: levels, logins, whole prefixes, the brake.
 
 use super::*;
 

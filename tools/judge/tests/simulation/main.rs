@@ -41,7 +41,7 @@ mod peers;
 mod recorded;
 mod world;
 
-use psentry_judge::{Policy, PolicyFlags, State, step_sighting};
+use psentry_judge::{Policy, PolicyFlags, State, step_observation};
 
 use peers::{Crowdsec, Detector, PortSentry, Psad, Zeek};
 use world::{Touch, World};
@@ -58,7 +58,7 @@ struct Psentry {
 impl Detector for Psentry {
     fn see(&mut self, touch: &Touch) -> bool {
         let mut verdicts = Vec::new();
-        step_sighting(&mut self.state, &self.policy, &touch.sighting(), &mut verdicts);
+        step_observation(&mut self.state, &self.policy, &touch.observation(), &mut verdicts);
         !verdicts.is_empty()
     }
 
@@ -125,7 +125,7 @@ fn run(make: Make, sources: &[(usize, Vec<Touch>)], kinds: usize) -> Vec<Tally> 
     tallies
 }
 
-fn told(median: Option<u32>) -> String {
+fn or_dash(median: Option<u32>) -> String {
     median.map_or_else(|| "-".to_owned(), |median| median.to_string())
 }
 
@@ -154,7 +154,7 @@ fn innocents_are_left_alone_and_scanners_are_not() {
             "{name:<38} {:>9.3}% {:>9.2}% {:>8}",
             all_wrong.share() * 100.0,
             all_right.share() * 100.0,
-            told(median)
+            or_dash(median)
         );
         rows.push((all_wrong, all_right, median, wrong, right));
     }
@@ -162,7 +162,7 @@ fn innocents_are_left_alone_and_scanners_are_not() {
     for (kinds, tallies) in [(&world::INNOCENTS[..], by_innocent), (&world::SCANNERS[..], by_scanner)] {
         for ((name, _), mut tally) in kinds.iter().zip(tallies) {
             let (share, median) = (tally.share() * 100.0, tally.median());
-            println!("    {name:<34} {:>7} {share:>9.3}% {:>8}", tally.sources, told(median));
+            println!("    {name:<34} {:>7} {share:>9.3}% {:>8}", tally.sources, or_dash(median));
         }
     }
     // alpha and beta, as the policy has them by default.

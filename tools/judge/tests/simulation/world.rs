@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use psentry_judge::Sighting;
+use psentry_judge::Observation;
 use psentry_records::{Kind, Proto, Timestamp};
 
 use crate::recorded::Recorded;
@@ -56,11 +56,11 @@ pub struct Touch {
 
 impl Touch {
     /// What the sensors of psentry make of it: a decoy completes a handshake where one is offered.
-    pub fn sighting(&self) -> Sighting {
+    pub fn observation(&self) -> Observation {
         let decoy = DECOYS.contains(&self.port) || self.kind == Kind::Udp && self.port < 512;
         let handshake = self.kind == Kind::Connect && decoy;
         let kind = if self.kind == Kind::Connect && !decoy { Kind::Syn } else { self.kind };
-        Sighting {
+        Observation {
             at: Timestamp::from_micros(1_700_000_000_000_000 + i64::try_from(self.at).unwrap()).unwrap(),
             src: self.src,
             src_port: Some(self.src_port),

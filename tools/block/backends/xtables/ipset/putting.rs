@@ -29,25 +29,21 @@ impl Ipset {
         if self.filters.of(ipv4).is_none() {
             return changes.iter().map(|_| Err(Filter::absent(ipv4))).collect();
         }
-        let steps = self
-            .ready(ipv4, changes, now)
-            .map(|ports| changes.iter().map(|change| steps(change, &ports, now)).collect::<Vec<_>>());
-        let steps = match steps {
-            Ok(steps) => steps,
+        let ports = match self.ready(ipv4, changes, now) {
+            Ok(ports) => ports,
             Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut effects = self.take(&steps);
+        // The kernel counts from when it is told, and what was made before that took its time.
+        let steps = |change: &&Change| steps(change, &ports, Timestamp::now());
+        let mut effects = self.take(&changes.iter().map(steps).collect::<Vec<_>>());
         let gone: Vec<usize> =
             (0..effects.len()).filter(|at| matches!(effects.get(*at), Some(Ok(None)))).collect();
         if !gone.is_empty() {
             // Somebody has just taken a set away.
             let made = self.set_up(ipv4).map(drop);
             for at in gone {
-                let again =
-                    made.clone().and_then(|()| self.take(steps.get(at..=at).unwrap_or_default()).remove(0));
-                if let Some(effect) = effects.get_mut(at) {
-                    *effect = again;
-                }
+                let (Some(change), Some(effect)) = (changes.get(at), effects.get_mut(at)) else { continue };
+                *effect = made.clone().and_then(|()| self.take(&[steps(change)]).remove(0));
             }
         }
         let still_gone = || Below::Refused { doing: "block", errno: Errno::ENOENT }.into();
@@ -87,6 +83,11 @@ fn steps(change: &Change, ports: &Ports, now: Timestamp) -> Vec<Step> {
     let out = |set, key| Step { set, doing: Doing::Delete(key) };
     let whole = out(set(scope.is_ipv4()), Key { scope, port: None });
     match &change.wish {
+        // What ended while it was prepared is not made: a set counts whole seconds, and one is the least.
+        Wish::Block(block) if block.is_over(now) => {
+            let (set, keys) = keys(scope, block);
+            keys.into_iter().map(|key| out(set, key)).collect()
+        }
         Wish::Block(block) => {
             let mut steps = added(scope, block, now);
             steps.extend((!block.ports.is_empty()).then_some(whole));

@@ -9,7 +9,7 @@ use netlink_packet_core::{NLM_F_EXCL, NetlinkHeader};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_linux::{Error as Below, Link, Program, Request};
+use psentry_linux::{Error as Below, NetlinkSocket, Program, Request};
 use psentry_records::Timestamp;
 
 use super::NAME;
@@ -35,7 +35,7 @@ const FULL: i32 = 4352;
 /// A way to the sets.
 pub(super) struct Sets {
     ipset: Program,
-    link: Link,
+    link: NetlinkSocket,
 }
 
 /// One request for a set.
@@ -65,7 +65,7 @@ pub(super) enum Done {
 
 impl Sets {
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Sets { ipset: installed(NAME, NAME)?, link: Link::open(NETLINK_NETFILTER)? })
+        Ok(Sets { ipset: installed(NAME, NAME)?, link: NetlinkSocket::open(NETLINK_NETFILTER)? })
     }
 
     /// What the kernel says of a set; `None`: there is none of that name. The kernel counts the entries for it, which takes
@@ -89,7 +89,7 @@ impl Sets {
         question: &NetfilterMessage,
         read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
     ) -> Result<Option<Vec<T>>, Error> {
-        match self.link.dump_as(doing, question, read)? {
+        match self.link.dump_with(doing, question, read)? {
             Ok(told) => Ok(Some(told)),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(refused(doing, errno)),
@@ -100,7 +100,7 @@ impl Sets {
     pub(super) fn take(&mut self, steps: &[&Step]) -> Vec<Result<Done, Error>> {
         let mut done = Vec::with_capacity(steps.len());
         let mut sizes = HashMap::new();
-        for steps in steps.chunks(self.link.answers().min(TOGETHER)) {
+        for steps in steps.chunks(self.link.ack_capacity().min(TOGETHER)) {
             let request = |Step { set, doing }: &&Step| match doing {
                 Doing::Add(key, seconds, comment) => {
                     Request { message: message::add(set, *key, *seconds, comment), flags: 0, acked: true }
@@ -109,7 +109,7 @@ impl Sets {
                     Request { message: message::delete(set, *key), flags: NLM_F_EXCL, acked: true }
                 }
             };
-            match self.link.codes("change a set", steps.iter().map(request).collect()) {
+            match self.link.batch_codes("change a set", steps.iter().map(request).collect()) {
                 Ok(codes) => {
                     let told = steps.iter().zip(codes).map(|(step, code)| self.done(step, code, &mut sizes));
                     done.extend(told);
@@ -157,8 +157,8 @@ impl Sets {
         let mut tries = 0;
         loop {
             match self.run(&["destroy", name]) {
-                Err(Error::System(Below::Program { said, .. }))
-                    if said.contains("in use") && tries < TRIES =>
+                Err(Error::System(Below::Program { stderr, .. }))
+                    if stderr.contains("in use") && tries < TRIES =>
                 {
                     tries += 1;
                     thread::sleep(PAUSE);
@@ -169,8 +169,8 @@ impl Sets {
     }
 
     fn run(&self, args: &[&str]) -> Result<(), Error> {
-        self.ipset.run_well(args, b"").map(drop).map_err(|error| match error {
-            Below::Program { said, .. } if said.contains("Operation not permitted") => {
+        self.ipset.run_checked(args, b"").map(drop).map_err(|error| match error {
+            Below::Program { stderr, .. } if stderr.contains("Operation not permitted") => {
                 Error::NotPermitted { backend: NAME }
             }
             error => error.into(),

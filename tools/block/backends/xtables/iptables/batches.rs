@@ -52,7 +52,7 @@ mod tests {
 
     fn failure(code: i32) -> Error {
         let text = || "x".to_owned();
-        Below::Program { program: text(), status: text(), code: Some(code), said: text() }.into()
+        Below::Program { program: text(), status: text(), code: Some(code), stderr: text() }.into()
     }
 
     /// How often the program is run, and how many changes succeed, when those that are `bad` fail their batch.

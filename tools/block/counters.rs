@@ -1,0 +1,98 @@
+//! What psentry-block counts, for its `stats` records. Every thread counts; the main loop writes the record.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use psentry_records::{OutcomeResult, StatsBody};
+
+/// Counters since the start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Verdicts that were dealt with, also those of the control socket.
+    pub(crate) verdicts: Counter,
+    /// Lines of the input that were no record.
+    pub(crate) skipped: Counter,
+    /// Outcomes, one for each backend, by their result.
+    outcomes: [Counter; 6],
+    /// Blocks refused because the guard never lets the scope be blocked.
+    pub(crate) guarded: Counter,
+    /// Blocks refused by `--brake`.
+    pub(crate) braked: Counter,
+    /// Blocks refused for want of room (`--max-blocks`).
+    pub(crate) no_room: Counter,
+    /// Attempts to do what failed before.
+    pub(crate) retries: Counter,
+    /// Repairs of what others damaged, however many blocks each put back.
+    pub(crate) repairs: Counter,
+}
+
+/// A number that several threads raise.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+/// The results in the order of psentry-records(5).
+const RESULTS: [OutcomeResult; 6] = [
+    OutcomeResult::Applied,
+    OutcomeResult::Already,
+    OutcomeResult::Refused,
+    OutcomeResult::Failed,
+    OutcomeResult::Released,
+    OutcomeResult::Expired,
+];
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts an outcome.
+    pub(crate) fn outcome(&self, result: OutcomeResult) {
+        let counters = RESULTS.iter().zip(&self.outcomes);
+        counters.filter(|(of, _)| **of == result).for_each(|(_, counter)| counter.add());
+    }
+
+    /// The object `stats` of a record; `blocks` are wanted now, and `waiting` changes wait for a backend.
+    pub(crate) fn body(&self, blocks: u64, waiting: u64) -> StatsBody {
+        let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
+        let input = [("verdicts", self.verdicts.get()), ("skipped", self.skipped.get())];
+        let rest = [
+            ("guarded", self.guarded.get()),
+            ("braked", self.braked.get()),
+            ("no_room", self.no_room.get()),
+            ("retries", self.retries.get()),
+            ("repairs", self.repairs.get()),
+            ("blocks", blocks),
+            ("waiting", waiting),
+        ];
+        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_result_has_a_counter_and_all_are_in_order() {
+        let counters = Counters::default();
+        for (times, result) in (1..).zip(RESULTS) {
+            (0..times).for_each(|_| counters.outcome(result));
+        }
+        counters.verdicts.add();
+        counters.repairs.add();
+        let body = counters.body(7, 8);
+        let names: Vec<&str> = body.counters.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(
+            names.join(" "),
+            "verdicts skipped applied already refused failed released expired guarded braked no_room retries repairs \
+             blocks waiting"
+        );
+        let values: Vec<u64> = body.counters.iter().map(|(_, value)| *value).collect();
+        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 7, 8]);
+    }
+}

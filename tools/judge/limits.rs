@@ -1,0 +1,14 @@
+//! Bounds on which several parts of the judge have to agree. They are no dials: what an administrator may change is in
+//! `policy/defaults.rs`.
+
+use std::time::Duration;
+
+/// The largest `--trigger`, in different ports; so it bounds how many contacts of one source are remembered.
+pub(crate) const MAX_TRIGGER: u32 = 100;
+
+/// The largest `--max-sources`: a table of about a gigabyte.
+pub(crate) const MAX_SOURCES: u32 = 10_000_000;
+
+/// A record whose time lies further than this from the time of the stream comes from a wrong clock, or the stream's is
+/// wrong. Sensors fall silent for days; and a wrong record within it does harm for days at most.
+pub(crate) const CLOCK_JUMP: Duration = Duration::from_secs(7 * 86_400);

@@ -1,0 +1,104 @@
+//! What becomes of a source's contacts when one more comes: which are kept, and which give way.
+
+use psentry_records::Timestamp;
+
+use super::{INLINE, KNOWN, Source};
+use crate::evidence::Classes;
+use crate::limits::CLOCK_JUMP;
+use crate::memory::Contact;
+use crate::observation::Observation;
+use crate::policy::Retention;
+
+impl Source {
+    /// Adds a touch, and says whether there is something new to weigh. Contacts that are further than `keep` before
+    /// the newest are forgotten, so a record that comes late counts as if it had come in time, or not at all. More
+    /// than `max_contacts` are not kept: one outside the window gives way, or to a handshake one without, so that a flood of
+    /// forged ports hides no proof, neither new nor old.
+    pub fn add(
+        &mut self,
+        seen: &Observation,
+        now: Timestamp,
+        classes: Classes,
+        retention: Retention,
+    ) -> bool {
+        self.packets = self.packets.saturating_add(u16::try_from(seen.count).unwrap_or(u16::MAX));
+        if seen.handshake {
+            self.flags |= KNOWN;
+        }
+        if let Some(contact) = self.contacts_mut().find(|contact| contact.matches(seen)) {
+            let stale = retention.window < now.since(contact.last());
+            return contact.touch(seen, now, classes) || stale;
+        }
+        let newest = self.newest().map_or(now, |newest| newest.max(now));
+        let fresh = |contact: &Contact, span| newest.since(contact.last()) <= span;
+        if self.contacts().any(|contact| !fresh(contact, retention.keep)) {
+            let kept: Vec<Contact> =
+                self.contacts().filter(|contact| fresh(contact, retention.keep)).copied().collect();
+            self.set(&kept);
+            if kept.is_empty() && self.conviction().is_none() {
+                self.packets = u16::try_from(seen.count).unwrap_or(u16::MAX);
+                self.level = 0;
+            }
+        }
+        if newest.since(now) > retention.keep {
+            return false;
+        }
+        let contact = Contact::new(seen, now, classes);
+        if usize::from(self.inline_len) + self.spilled() < retention.max_contacts.max(INLINE) {
+            self.push(contact);
+            return true;
+        }
+        // What a slow scan proves gives way last, and only to other proof.
+        let rank = |held: &Contact| {
+            let lasting = held.handshake() && held.classes().last_long();
+            match (fresh(held, retention.window), held.handshake()) {
+                (false, _) if !lasting => Some(0),
+                (true, false) if seen.handshake => Some(1),
+                (false, _) if seen.handshake => Some(2),
+                _ => None,
+            }
+        };
+        let ranked = self.contacts_mut().filter_map(|held| Some((rank(held)?, held)));
+        if let Some((_, least)) = ranked.min_by_key(|(rank, held)| (*rank, held.last())) {
+            *least = contact;
+        }
+        true
+    }
+
+    fn push(&mut self, contact: Contact) {
+        match self.inline.get_mut(usize::from(self.inline_len)) {
+            Some(free) => {
+                *free = contact;
+                self.inline_len += 1;
+            }
+            None => {
+                let more = self.more.get_or_insert_default();
+                // Doubling would waste half.
+                if more.len() == more.capacity() {
+                    more.reserve_exact(more.len().clamp(2, 8));
+                }
+                more.push(contact);
+            }
+        }
+    }
+
+    /// Keeps these contacts and no others.
+    pub(crate) fn set(&mut self, contacts: &[Contact]) {
+        self.inline_len = 0;
+        self.more = None;
+        contacts.iter().for_each(|&contact| self.push(contact));
+    }
+
+    /// Forgets what is far ahead of the stream, which was a wrong clock: it must neither make everything since look
+    /// stale, nor keep a source convicted.
+    pub fn discard_future(&mut self, stream: Timestamp) {
+        let ahead = |contact: &Contact| contact.last().since(stream) > CLOCK_JUMP;
+        let Some(newest) = self.newest().filter(|newest| newest.since(stream) > CLOCK_JUMP) else { return };
+        let kept: Vec<Contact> = self.contacts().filter(|contact| !ahead(contact)).copied().collect();
+        if self.until() >= newest {
+            self.release();
+            self.until = stream.micros();
+        }
+        self.set(&kept);
+    }
+}

@@ -1,0 +1,54 @@
+//! The flags that override the policy file. The defaults that `--help` quotes are the constants of `defaults.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use psentry_stage::parse_duration;
+
+use super::defaults;
+use super::values::BlockDuration;
+use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
+
+/// The flags that decide. Each overrides what the policy file says; lists of whom to ignore are added to those of the file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PolicyFlags {
+    /// The policy, see psentry-policy(5); flags override what it says
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
+    /// Convict at N different ports, as PortSentry's SCAN_TRIGGER; 1 = at the first touch. Without it, a
+    /// sequential test decides: two different decoys convict
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TRIGGER)))]
+    pub trigger: Option<u32>,
+
+    #[arg(long, value_name = "TIME", value_parser = parse_duration,
+        help = format!("How long a touch counts [default: {}]", defaults::WINDOW))]
+    /// How long a touch counts.
+    pub window: Option<Duration>,
+
+    #[arg(long, value_name = "TIME",
+        help = format!("How long a first block lasts when completed handshakes prove the address; or forever \
+            [default: {}]", defaults::DURATION))]
+    /// How long a first block lasts.
+    pub duration: Option<BlockDuration>,
+
+    #[arg(long, value_name = "TIME", value_parser = parse_duration,
+        help = format!("How long it lasts when the packets could be forged [default: {}]", defaults::UNPROVEN))]
+    /// How long it lasts when the packets could be forged.
+    pub unproven: Option<Duration>,
+
+    /// Addresses never to judge, one a line, as in PortSentry's ignore file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub ignore: Vec<PathBuf>,
+
+    /// Only watch: verdicts say what would be done, and nobody is blocked
+    #[arg(long)]
+    pub observe: bool,
+
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SOURCES)),
+        help = format!("How many sources to remember; those whose packets could be forged are forgotten first \
+            [default: {}]", defaults::MAX_SOURCES))]
+    /// How many sources to remember.
+    pub max_sources: Option<u32>,
+}

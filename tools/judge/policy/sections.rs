@@ -1,0 +1,184 @@
+//! The tables of the policy file that the judge asks as they are. Each is read by serde, its bounds are checked by
+//! `values.rs`, and what a file leaves out is a constant of `defaults.rs`.
+
+use std::time::Duration;
+
+use psentry_stage::parse_duration;
+use serde::Deserialize;
+
+use super::defaults as d;
+use super::values::{self, BlockDuration};
+
+/// A default of `defaults.rs`, all of which a test reads.
+pub(super) fn span(text: &str) -> Duration {
+    parse_duration(text).unwrap_or_default()
+}
+
+/// `[evidence]`: of the first contacts of innocent sources, one in how many is of that class.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct Odds {
+    /// A completed handshake with a decoy.
+    #[serde(deserialize_with = "values::odds")]
+    pub decoy: f64,
+    /// A datagram to a decoy.
+    #[serde(deserialize_with = "values::odds")]
+    pub udp: f64,
+    /// Another packet to a decoy.
+    #[serde(deserialize_with = "values::odds")]
+    pub packet: f64,
+    /// A packet to a closed port.
+    #[serde(deserialize_with = "values::odds")]
+    pub closed: f64,
+    /// Flags that no ordinary stack sends.
+    #[serde(deserialize_with = "values::odds")]
+    pub flags: f64,
+    /// What a former peer may send.
+    #[serde(deserialize_with = "values::odds")]
+    pub stray: f64,
+    /// How many times likelier a recognized scanner makes the rest.
+    #[serde(deserialize_with = "values::odds")]
+    pub signature: f64,
+}
+
+impl Default for Odds {
+    fn default() -> Self {
+        Odds {
+            decoy: d::DECOY,
+            udp: d::UDP,
+            packet: d::PACKET,
+            closed: d::CLOSED,
+            flags: d::FLAGS,
+            stray: d::STRAY,
+            signature: d::SIGNATURE,
+        }
+    }
+}
+
+/// `[slow]`: the memory of slow scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct SlowPolicy {
+    /// How long it reaches back.
+    #[serde(deserialize_with = "values::span")]
+    pub window: Duration,
+    /// How many different ports convict; 0: it is off.
+    #[serde(deserialize_with = "values::slow_ports")]
+    pub ports: u32,
+}
+
+impl Default for SlowPolicy {
+    fn default() -> Self {
+        SlowPolicy { window: span(d::SLOW_WINDOW), ports: d::SLOW_PORTS }
+    }
+}
+
+/// `[block]`: how long blocks last.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct BlockPolicy {
+    /// The first offence of a source that completed handshakes.
+    #[serde(deserialize_with = "values::block_duration")]
+    pub duration: BlockDuration,
+    /// A source whose packets could be forged; never longer than `duration`.
+    #[serde(deserialize_with = "values::span")]
+    pub unproven: Duration,
+    /// Each further offence is blocked so many times as long.
+    #[serde(deserialize_with = "values::growth")]
+    pub growth: f64,
+    /// Further offences are not blocked longer than this.
+    #[serde(deserialize_with = "values::block_duration")]
+    pub longest: BlockDuration,
+    /// After so long without one, an offence is forgiven.
+    #[serde(deserialize_with = "values::span")]
+    pub forgive: Duration,
+    /// By which part of itself a duration is varied: 0 to 0.5.
+    #[serde(deserialize_with = "values::jitter")]
+    pub jitter: f64,
+    /// Whether verdicts only say `watch`, and nobody is blocked.
+    pub observe: bool,
+}
+
+impl Default for BlockPolicy {
+    fn default() -> Self {
+        BlockPolicy {
+            duration: BlockDuration::For(span(d::DURATION)),
+            unproven: span(d::UNPROVEN),
+            growth: d::GROWTH,
+            longest: BlockDuration::For(span(d::LONGEST)),
+            forgive: span(d::FORGIVE),
+            jitter: d::JITTER,
+            observe: false,
+        }
+    }
+}
+
+/// `[levels]`: what levels 1 to 5 mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct LevelPolicy {
+    /// From how many packets on a source has each level.
+    #[serde(deserialize_with = "values::packets")]
+    pub packets: [u32; 5],
+    /// From which level on a climbing source is reported; 0: never.
+    #[serde(deserialize_with = "values::level")]
+    pub watch: u8,
+    /// From which level on a convicted source is blocked; 0: at once.
+    #[serde(deserialize_with = "values::level")]
+    pub block: u8,
+}
+
+impl Default for LevelPolicy {
+    fn default() -> Self {
+        LevelPolicy { packets: d::PACKETS, watch: d::WATCH_LEVEL, block: d::BLOCK_LEVEL }
+    }
+}
+
+/// `[sweep]`: when a prefix is blocked as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct SweepPolicy {
+    /// How many convicted sources that behave alike it takes; 0: it is never blocked.
+    #[serde(deserialize_with = "values::sweep_sources")]
+    pub sources: usize,
+    /// The length of the IPv4 prefix.
+    #[serde(deserialize_with = "values::ipv4_len")]
+    pub ipv4: u8,
+    /// The lengths of the IPv6 prefixes, longest first.
+    #[serde(deserialize_with = "values::ipv6_lens")]
+    pub ipv6: Vec<u8>,
+    /// How long a prefix is blocked.
+    #[serde(deserialize_with = "values::span")]
+    pub duration: Duration,
+    /// How many prefixes are blocked at a time.
+    pub most: usize,
+}
+
+impl Default for SweepPolicy {
+    fn default() -> Self {
+        SweepPolicy {
+            sources: d::SWEEP_SOURCES,
+            ipv4: d::SWEEP_IPV4,
+            ipv6: d::SWEEP_IPV6.to_vec(),
+            duration: span(d::SWEEP_DURATION),
+            most: d::SWEEP_MOST,
+        }
+    }
+}
+
+/// `[brake]`: when the judge stops blocking for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct BrakePolicy {
+    /// More new blocks than this in a minute trip the brake; 0: nothing does.
+    pub blocks: u32,
+    /// How long it then only watches.
+    #[serde(deserialize_with = "values::span")]
+    pub pause: Duration,
+}
+
+impl Default for BrakePolicy {
+    fn default() -> Self {
+        BrakePolicy { blocks: d::BRAKE_BLOCKS, pause: span(d::BRAKE_PAUSE) }
+    }
+}

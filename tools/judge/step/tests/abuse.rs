@@ -1,0 +1,225 @@
+//! What an attacker, or a wrong clock, would like the judge to do: each a story that must not end that way.
+
+use psentry_records::{Kind, Proto};
+
+use super::*;
+use crate::policy::tests::policy_of;
+
+const DAY: u64 = 86_400;
+
+fn changed(record: Record, change: impl FnOnce(&mut Probe)) -> Record {
+    let Record::Probe(mut probe) = record else { panic!("no probe") };
+    change(&mut probe);
+    Record::Probe(probe)
+}
+
+/// A handshake with the sensor that stands for all closed ports.
+fn closed(secs: u64, src: &str, port: u16) -> Record {
+    changed(probe(secs, src, port, Kind::Connect), |probe| probe.body.sensor = Some("mirage".to_owned()))
+}
+
+/// Stories of the same time in the order of their moments.
+fn merged(mut story: Vec<(u64, Record)>) -> Vec<Record> {
+    story.sort_by_key(|&(order, _)| order);
+    story.into_iter().map(|(_, record)| record).collect()
+}
+
+#[test]
+fn forged_packets_make_no_handshake_weigh_more() {
+    let src = "192.0.2.7";
+    // Two closed ports by handshake convict nobody; nor do they with flags, or a signature, that somebody forged.
+    for how in [Kind::Fin, Kind::Syn] {
+        let story = [
+            closed(0, src, 8080),
+            closed(1, src, 8443),
+            changed(probe(2, src, 8080, how), |probe| probe.body.signature = Some("masscan".to_owned())),
+            changed(probe(3, src, 8443, how), |probe| probe.body.signature = Some("masscan".to_owned())),
+        ];
+        for order in [[0, 1, 2, 3], [2, 3, 0, 1]] {
+            let said = verdicts(&policy(), &order.map(|n| story[n].clone()));
+            assert!(said.iter().all(|said| !said.3 && said.1 == 60), "{how:?} {said:?}");
+        }
+    }
+}
+
+#[test]
+fn forged_packets_freshen_no_handshake() {
+    // Two slips, days apart, of one who may be many people behind one address.
+    let mut story = connects("192.0.2.7", &[(0, 23), (5 * DAY, 445)]);
+    story.extend([23, 445].map(|port| probe(9 * DAY, "192.0.2.7", port, Kind::Syn)));
+    let said = verdicts(&policy(), &story);
+    assert!(said.iter().all(|said| !said.3), "{said:?}");
+}
+
+#[test]
+fn who_has_himself_blocked_briefly_is_not_forgotten_what_he_proved() {
+    // One decoy by handshake, two datagrams, a minute of waiting, and again.
+    let src = "192.0.2.7";
+    let story: Vec<Record> = (0..3u64)
+        .flat_map(|n| {
+            let port = 1000 + 10 * n as u16;
+            [
+                probe(n * 70, src, port, Kind::Connect),
+                probe(n * 70 + 1, src, port + 1, Kind::Udp),
+                probe(n * 70 + 2, src, port + 2, Kind::Udp),
+            ]
+        })
+        .collect();
+    let said = verdicts(&policy(), &story);
+    assert!(said.iter().any(|said| said.3 && said.1 == 3600), "{said:?}");
+    // A flood of other ports does not push a slow scan out of memory either.
+    let slow = (0..10u64).flat_map(|n| {
+        let flood = (0..40).map(move |port| probe(n * DAY + 5, src, 2000 + port, Kind::Ack));
+        [probe(n * DAY, src, 1000 + n as u16, Kind::Connect)].into_iter().chain(flood)
+    });
+    let said = verdicts(&policy(), &slow.collect::<Vec<_>>());
+    assert!(said.iter().any(|said| said.3), "{said:?}");
+}
+
+#[test]
+fn a_forged_touch_of_the_port_elsewhere_halves_no_proof() {
+    let src = "192.0.2.7";
+    let there =
+        |record| changed(record, |probe| probe.common.dest_ip = Some("198.51.100.9".parse().unwrap()));
+    let story = [
+        there(probe(0, src, 23, Kind::Syn)),
+        there(probe(0, src, 445, Kind::Syn)),
+        probe(1, src, 23, Kind::Connect),
+        probe(2, src, 445, Kind::Connect),
+    ];
+    let said = verdicts(&policy(), &story);
+    assert!(said.iter().any(|said| said.3), "{said:?}");
+    // Nor does one before the window.
+    let story = [
+        there(probe(0, src, 23, Kind::Connect)),
+        probe(1000, src, 23, Kind::Connect),
+        probe(1001, src, 445, Kind::Connect),
+    ];
+    assert_eq!(words(&policy_of("[test]\ntrigger = 2\n"), &story).len(), 1);
+}
+
+#[test]
+fn wild_times_neither_set_the_brake_nor_end_vouchers_nor_widen() {
+    let policy = policy_of("[brake]\nblocks = 5\n[sweep]\nsources = 3\n");
+    // Records of a wrong clock, each between two of the right one, so that none bears another out.
+    let wild = |n: u64, src: &str, port| (n, probe(400 * DAY + n, src, port, Kind::Connect));
+    let right = |n: u64| (n, probe(n * 30, "203.0.113.1", 80, Kind::Connect));
+    let mut story = vec![(0, vouch(0, "198.51.100.9"))];
+    for n in 1..=5u64 {
+        let src = format!("192.0.2.{n}");
+        story.extend([right(4 * n), wild(4 * n + 1, &src, 23), right(4 * n + 2), wild(4 * n + 3, &src, 445)]);
+    }
+    story.extend([right(24), wild(25, "198.51.100.9", 23), right(26), wild(27, "198.51.100.9", 445)]);
+    let mut records = merged(story);
+    let said = words(&policy, &records);
+    assert!(!said.iter().any(|said| said.ends_with("sweep")), "{said:#?}");
+    assert_eq!(said.last().map(String::as_str), Some("watch 198.51.100.9/32 sequential"), "{said:#?}");
+    // From then on: a block in two minutes is far from five in one.
+    let begun = said.len();
+    for n in 0..20u64 {
+        records.extend(connects(
+            &format!("198.51.100.{}", 20 + n),
+            &[(2000 + n * 120, 23), (2001 + n * 120, 445)],
+        ));
+    }
+    let said = words(&Policy { sweep: policy_of("[sweep]\nsources = 0\n").sweep, ..policy }, &records);
+    assert!(said.iter().skip(begun).all(|said| said.starts_with("block")), "{said:#?}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_leaves_nothing_standing_in_the_future() {
+    let policy = policy_of("[brake]\nblocks = 4\n[sweep]\nsources = 0\n");
+    let far = 400 * DAY;
+    let burst = |from: u64| {
+        (1..=6u64).flat_map(move |n| connects(&format!("192.0.2.{n}"), &[(from, 23), (from, 445)]))
+    };
+    let story: Vec<Record> = connects("203.0.113.1", &[(0, 80)])
+        .into_iter()
+        .chain(burst(far))
+        .chain(connects("203.0.113.2", &[(10, 80), (11, 80)]))
+        .chain(connects("192.0.2.1", &[(20, 23), (21, 445)]))
+        .collect();
+    let said = words(&policy, &story);
+    assert_eq!(said.last().map(String::as_str), Some("block 192.0.2.1/32 sequential"), "{said:#?}");
+}
+
+#[test]
+fn a_record_of_the_past_washes_nothing_away() {
+    let story = [
+        probe(100 * DAY, "192.0.2.7", 23, Kind::Connect),
+        probe(80 * DAY, "192.0.2.7", 8080, Kind::Connect),
+        probe(100 * DAY + 1, "192.0.2.7", 445, Kind::Connect),
+    ];
+    assert_eq!(words(&policy(), &story), ["block 192.0.2.7/32 sequential"]);
+}
+
+#[test]
+fn a_voucher_begins_when_it_came_and_not_in_the_future() {
+    let mut story = connects("203.0.113.1", &[(0, 80)]);
+    story.push(vouch(900 * DAY, "192.0.2.7"));
+    story.extend(connects("192.0.2.7", &[(8 * DAY, 23), (8 * DAY + 1, 445)]));
+    // The days between, so that the stream does not jump.
+    story.insert(2, probe(4 * DAY, "203.0.113.1", 80, Kind::Connect));
+    assert_eq!(words(&policy(), &story), ["block 192.0.2.7/32 sequential"]);
+    // One that is over lets nobody in.
+    let mut story = connects("192.0.2.7", &[(10 * DAY, 23), (10 * DAY + 1, 445)]);
+    story.push(vouch(2 * DAY, "192.0.2.7"));
+    assert_eq!(words(&policy(), &story), ["block 192.0.2.7/32 sequential"]);
+}
+
+#[test]
+fn sources_of_a_blocked_prefix_get_verdicts_one_by_one() {
+    // Whoever applies the verdict may have to refuse the prefix, because this machine is in it.
+    let story: Vec<Record> =
+        (1..=12u64).flat_map(|n| connects(&format!("192.0.2.{n}"), &[(n, 23), (n, 2323)])).collect();
+    let said = words(&policy(), &story);
+    let hosts = said.iter().filter(|said| said.ends_with("/32 sequential")).count();
+    assert_eq!((hosts, said.len()), (12, 13), "{said:#?}");
+}
+
+#[test]
+fn a_prefix_holds_nobody_whom_a_rule_never_counts_and_shared_ones_need_more() {
+    let story: Vec<Record> = (1..=9u64)
+        .flat_map(|n| (0..8u16).flat_map(move |m| connects(&format!("100.64.2.{n}"), &[(n, 23 + m)])))
+        .collect();
+    let sweeps =
+        |text: &str| words(&policy_of(text), &story).iter().filter(|said| said.ends_with("sweep")).count();
+    assert_eq!(sweeps(""), 1);
+    let never = "[[rule]]\nname = \"monitoring\"\nnetworks = [\"100.64.2.250\"]\nignore = true\n";
+    assert_eq!(sweeps(never), 0, "it would be blocked with its neighbours");
+    let shared = "[[rule]]\nname = \"shared\"\nnetworks = [\"100.64.0.0/10\"]\nthreshold = 2.0\n";
+    assert_eq!(sweeps(shared), 0, "nine sources are not twice eight");
+}
+
+#[test]
+fn a_rule_for_one_ipv6_address_is_for_that_address() {
+    let policy = policy_of("[[rule]]\nname = \"probe\"\nnetworks = [\"2001:db8::5\"]\nignore = true\n");
+    assert_eq!(words(&policy, &connects("2001:db8::5", &[(0, 23), (1, 445)])), [""; 0]);
+    let said = words(&policy, &connects("2001:db8::6", &[(0, 23), (1, 445)]));
+    assert_eq!(said, ["block 2001:db8::6/128 sequential"]);
+    let all = policy_of("[[rule]]\nname = \"lan\"\nnetworks = [\"2001:db8::/48\"]\nthreshold = 2.0\n");
+    assert_eq!(all.scope("2001:db8::6".parse().unwrap()).to_string(), "2001:db8::/64");
+    // Behind the well-known prefix of NAT64 a /64 would be all of IPv4 (RFC 6052).
+    assert_eq!(all.scope("64:ff9b::192.0.2.7".parse().unwrap()).len(), 128);
+}
+
+#[test]
+fn huge_counts_and_the_ends_of_time_are_only_numbers() {
+    let policy = policy_of("[levels]\nwatch = 1\nblock = 5\n[block]\njitter = 0.5\n");
+    let mut state = State::new(10);
+    let mut verdicts = Vec::new();
+    for n in 0..40u64 {
+        let record = changed(probe(0, "192.0.2.7", n as u16 % 5, Kind::Connect), |probe| {
+            probe.common.timestamp =
+                if n % 3 == 0 { Timestamp::MAX } else { Timestamp::from_micros(n as i64).unwrap() };
+            probe.common.proto = if n % 2 == 0 { None } else { Some(Proto::Icmp) };
+            probe.body.count = [0, u32::MAX][n as usize % 2];
+        });
+        step(&mut state, &policy, &record, &mut verdicts);
+    }
+    for verdict in verdicts {
+        assert!(verdict.until().is_none_or(|until| until <= Timestamp::MAX));
+        assert!(verdict.body.level <= Some(5));
+    }
+    assert_eq!(at(0).since(Timestamp::MAX), std::time::Duration::ZERO);
+}

@@ -1,0 +1,254 @@
+//! The monitor: loads the rules, keeps them up to date, deletes them. It has the privilege to, and so it reads nothing
+//! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use psentry_linux::{NetlinkMonitor, netlink_monitor};
+use psentry_records::StatsBody;
+use psentry_stage::{Complaints, Request, Signals};
+
+use crate::counters::KernelCounters;
+use crate::host_facts::{HostFacts, RecentPorts};
+use crate::machine::machine;
+use crate::settings::Settings;
+use crate::table::Table;
+use crate::worker_process::{Ended, WorkerProcess};
+use crate::{TrapError, rtnetlink, ruleset, sockets};
+
+/// How often the host's facts and the table are polled. Netlink tells of most changes, but of no socket.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How soon after a notification they are polled: several changes often come together.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// How often a `stats` record is written.
+const STATS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A table that was deleted: NFNL_SUBSYS_NFTABLES and NFT_MSG_DELTABLE (linux/netfilter/nf_tables.h).
+const TABLE_DELETED: u16 = (10 << 8) | 2;
+
+/// The owner of the rules in the kernel. They are deleted when it is dropped, even in a panic.
+pub(crate) struct Monitor {
+    table: Table,
+    settings: Settings,
+    recent_ports: RecentPorts,
+    facts: HostFacts,
+    route_changes: NetlinkMonitor,
+    table_changes: NetlinkMonitor,
+    /// What the rules counted from the start, also those that others deleted.
+    counters: KernelCounters,
+    complaints: Complaints,
+    loaded: bool,
+}
+
+/// Why the waiting ended.
+enum Event {
+    Stop,
+    /// SIGUSR1 asks for a `stats` record.
+    StatsAsked,
+    WorkerEnded(Ended),
+    /// Somebody changed addresses, routes or tables.
+    Changed,
+    /// The time is over.
+    Due,
+}
+
+impl Monitor {
+    /// Loads the rules.
+    ///
+    /// # Errors
+    /// nft is missing, or the kernel does not take them.
+    pub(crate) fn new(settings: Settings) -> Result<Self, TrapError> {
+        let table = Table::new()?;
+        // First the subscriptions, so that no change falls between them and the facts.
+        let groups = [
+            netlink_monitor::RTNLGRP_IPV4_IFADDR,
+            netlink_monitor::RTNLGRP_IPV6_IFADDR,
+            netlink_monitor::RTNLGRP_IPV4_ROUTE,
+            netlink_monitor::RTNLGRP_IPV6_ROUTE,
+        ];
+        let route_changes = NetlinkMonitor::open(NETLINK_ROUTE, &groups)?;
+        let table_changes = NetlinkMonitor::open(NETLINK_NETFILTER, &[netlink_monitor::NFNLGRP_NFTABLES])?;
+        let mut recent_ports = RecentPorts::new(settings.served);
+        let facts = HostFacts::read(recent_ports.update(Instant::now(), &sockets::look()?))?;
+        let mut monitor = Monitor {
+            table,
+            settings,
+            recent_ports,
+            facts,
+            route_changes,
+            table_changes,
+            counters: KernelCounters::default(),
+            complaints: Complaints::new("psentry-trap"),
+            loaded: false,
+        };
+        monitor.load()?;
+        Ok(monitor)
+    }
+
+    fn load(&mut self) -> Result<(), TrapError> {
+        self.table.apply(&ruleset::full(&self.settings, &self.facts))?;
+        self.loaded = true;
+        Ok(())
+    }
+
+    /// Keeps the rules up to date until somebody asks to stop, or the worker ends.
+    ///
+    /// # Errors
+    /// The worker ended on its own, or the rules could not be deleted.
+    pub(crate) fn run(mut self, mut worker: WorkerProcess, signals: &Signals) -> Result<(), TrapError> {
+        let mut next_poll = Instant::now() + POLL_INTERVAL;
+        let mut next_stats = Instant::now() + STATS_INTERVAL;
+        let ended = loop {
+            match self.wait(next_poll.min(next_stats), &mut worker, signals)? {
+                Event::Stop => break None,
+                Event::WorkerEnded(ended) => break Some(ended),
+                Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
+                Event::StatsAsked => next_stats = Instant::now(),
+                Event::Due => {
+                    next_poll = Instant::now() + POLL_INTERVAL;
+                    if let Err(error) = self.poll_host() {
+                        self.complaints.say(&error.to_string());
+                    }
+                    if Instant::now() >= next_stats {
+                        next_stats = Instant::now() + STATS_INTERVAL;
+                        let stats = self.stats();
+                        worker.report(stats);
+                    }
+                }
+            }
+        };
+        if ended.is_none() {
+            // From now on the worker writes no `stats` record until it has written all probes.
+            worker.ask_to_stop();
+        }
+        // Before the worker ends, so that it still reads whatever the rules log.
+        self.read_counters();
+        let deleted = self.delete();
+        let stats = self.stats();
+        worker.report(stats);
+        let ended = ended.unwrap_or_else(|| worker.end());
+        self.complaints.say(&self.counters.summary());
+        deleted?;
+        match ended {
+            Ended::Well => Ok(()),
+            Ended::OutputGone => Err(TrapError::OutputGone),
+            Ended::Badly(how) => Err(TrapError::WorkerEnded(how)),
+        }
+    }
+
+    /// Waits for something to happen, until `deadline` at most.
+    fn wait(
+        &mut self,
+        deadline: Instant,
+        worker: &mut WorkerProcess,
+        signals: &Signals,
+    ) -> Result<Event, TrapError> {
+        loop {
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            if timeout.is_zero() {
+                return Ok(Event::Due);
+            }
+            let mut fds = [
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(worker.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.route_changes.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.table_changes.as_fd(), PollFlags::POLLIN),
+            ];
+            // Rounded up, so that waiting for a moment never spins just before it.
+            let millis = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+            match poll(&mut fds, PollTimeout::from(millis)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(TrapError::System("wait", errno.into())),
+            }
+            let [signal, ended, routes, tables] = fds.map(|fd| fd.any().unwrap_or(true));
+            match signal.then(|| signals.request()).flatten() {
+                Some(Request::Stop(_)) => return Ok(Event::Stop),
+                Some(Request::Report) => return Ok(Event::StatsAsked),
+                Some(Request::Reload) | None => {}
+            }
+            if ended {
+                return Ok(Event::WorkerEnded(worker.end()));
+            }
+            let mut changed = false;
+            if routes {
+                let heard = self.route_changes.receive(|_, _| changed = true)?;
+                changed |= heard.lost;
+            }
+            if tables {
+                let heard = self
+                    .table_changes
+                    .receive(|header, _| changed |= header.message_type == TABLE_DELETED)?;
+                changed |= heard.lost;
+            }
+            if changed {
+                return Ok(Event::Changed);
+            }
+        }
+    }
+
+    /// Updates the rules to the host's facts, and loads them again where somebody deleted them.
+    fn poll_host(&mut self) -> Result<(), TrapError> {
+        let facts = HostFacts::read(self.recent_ports.update(Instant::now(), &sockets::look()?))?;
+        if !self.read_counters() {
+            self.facts = facts;
+            self.load()?;
+            self.complaints
+                .say("somebody took the rules away, perhaps with 'flush ruleset'; they are loaded again");
+            return Ok(());
+        }
+        let update = ruleset::update(&self.facts, &facts);
+        self.table.apply(&update)?;
+        self.facts = facts;
+        Ok(())
+    }
+
+    /// Adds what the rules counted since the last time; `false`: the table is gone.
+    fn read_counters(&mut self) -> bool {
+        let new = match self.table.take_counters() {
+            Ok(Some(new)) => new,
+            Ok(None) => return false,
+            Err(error) => {
+                self.complaints.say(&error.to_string());
+                return true;
+            }
+        };
+        self.counters = self.counters.plus(new);
+        if new.quarantine_full > 0 {
+            self.complaints.say(&format!(
+                "the quarantine is full: {} packets of further sources were refused one by one",
+                new.quarantine_full
+            ));
+        }
+        if new.over_rate > 0 {
+            self.complaints
+                .say(&format!("{} packets were beyond --rate and were not logged one by one", new.over_rate));
+        }
+        true
+    }
+
+    /// The monitor's part of a `stats` record. Where the kernel does not list the networks, it says nothing of them.
+    fn stats(&mut self) -> StatsBody {
+        let networks = rtnetlink::read();
+        if let Err(error) = &networks {
+            self.complaints.say(&error.to_string());
+        }
+        let machine = networks.ok().map(|networks| machine(&networks, self.facts.client_ports));
+        StatsBody { machine, ..StatsBody::new("trap", self.counters.named()) }
+    }
+
+    /// Deletes the rules, once.
+    fn delete(&mut self) -> Result<(), TrapError> {
+        if std::mem::take(&mut self.loaded) { self.table.delete() } else { Ok(()) }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.delete();
+    }
+}
