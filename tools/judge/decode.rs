@@ -128,7 +128,7 @@ fn fast(line: &str) -> Option<Observation> {
 }
 
 fn proto(name: &str) -> Option<Proto> {
-    [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Sctp, Proto::Other]
+    [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Igmp, Proto::Sctp, Proto::Other]
         .into_iter()
         .find(|proto| proto.name() == name)
 }

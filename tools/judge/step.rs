@@ -89,7 +89,7 @@ fn judge(state: &mut State, policy: &Policy, seen: &Observation, verdicts: &mut 
     }
     let scope = policy.scope(seen.src);
     let class = Class::of(seen).filter(|&class| {
-        policy.named.is_empty() || {
+        policy.named.is_empty() && seen.port.is_some() || {
             let treatment = policy.treatment(policy.networks_of(scope), seen.port, seen.proto);
             counts(policy, class, &treatment, seen.handshake)
         }

@@ -128,6 +128,7 @@ impl Packet {
                 IpNumber::UDP => Proto::Udp,
                 IpNumber::ICMP => Proto::Icmp,
                 IpNumber::IPV6_ICMP => Proto::Icmpv6,
+                IpNumber::IGMP => Proto::Igmp,
                 IpNumber::SCTP => Proto::Sctp,
                 _ => Proto::Other,
             },

@@ -17,6 +17,9 @@ pub enum Proto {
     /// ICMP for IPv6.
     #[serde(rename = "IPv6-ICMP", alias = "ICMPV6", alias = "icmpv6", alias = "ipv6-icmp")]
     Icmpv6,
+    /// IGMP.
+    #[serde(rename = "IGMP", alias = "igmp")]
+    Igmp,
     /// SCTP.
     #[serde(rename = "SCTP", alias = "sctp")]
     Sctp,
@@ -34,6 +37,7 @@ impl Proto {
             Proto::Udp => "UDP",
             Proto::Icmp => "ICMP",
             Proto::Icmpv6 => "IPv6-ICMP",
+            Proto::Igmp => "IGMP",
             Proto::Sctp => "SCTP",
             Proto::Other => "OTHER",
         }

@@ -22,8 +22,9 @@ const KINDS: [Kind; 10] = [
     Kind::Other,
 ];
 
-/// Protocols by their number in the low three bits of `flags`.
-const PROTOS: [Proto; 6] = [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Sctp, Proto::Other];
+/// Protocols by their number in the low three bits of `flags`, which state files have, too.
+const PROTOS: [Proto; 7] =
+    [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Sctp, Proto::Other, Proto::Igmp];
 
 const PROTO: u8 = 0b0000_0111;
 const HAS_PORT: u8 = 0b0000_1000;

@@ -91,7 +91,11 @@ impl NamedRule {
             && self.networks.as_ref().is_none_or(|networks| networks.addresses().touches(prefix))
     }
 
+    /// To a contact without a port, such as a ping, it applies only if it names the protocol.
     fn applies(&self, port: Option<u16>, proto: Proto) -> bool {
+        if port.is_none() && self.proto.is_none() {
+            return false;
+        }
         let inside = |&(first, last): &(u16, u16)| port.is_some_and(|port| first <= port && port <= last);
         self.ports.as_ref().is_none_or(|ranges| ranges.0.iter().any(inside))
             && self.proto.is_none_or(|only| only == proto)
@@ -121,6 +125,8 @@ pub(crate) fn treatment(rules: &[NamedRule], nets: Networks, port: Option<u16>, 
         weight = weight.or(rule.weight);
     }
     treatment.weight = weight.unwrap_or(1.0);
+    // Pings, and whatever else has no port, are what machines send each other all day: evidence only where a rule says so.
+    treatment.ignore |= port.is_none() && treatment.convict.is_none() && weight.is_none();
     treatment
 }
 

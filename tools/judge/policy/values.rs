@@ -142,13 +142,19 @@ pub(super) fn ipv6_lens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
     )
 }
 
-/// A protocol that has ports.
+/// A protocol: one that has ports, or one of which a contact is evidence only if a rule names it.
 pub(super) fn proto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Proto>, D::Error> {
     match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
         "tcp" => Ok(Some(Proto::Tcp)),
         "udp" => Ok(Some(Proto::Udp)),
         "sctp" => Ok(Some(Proto::Sctp)),
-        _ => Err(de::Error::custom("write \"tcp\", \"udp\" or \"sctp\"")),
+        "icmp" => Ok(Some(Proto::Icmp)),
+        "icmpv6" => Ok(Some(Proto::Icmpv6)),
+        "igmp" => Ok(Some(Proto::Igmp)),
+        _ => {
+            let advice = "write \"tcp\", \"udp\", \"sctp\", \"icmp\", \"icmpv6\" or \"igmp\"";
+            Err(de::Error::custom(advice))
+        }
     }
 }
 

@@ -158,3 +158,24 @@ fn rules_convict_ignore_weigh_and_ask_for_handshakes() {
     assert_eq!(words(&policy, &many("10.1.2.3", 4, Kind::Connect)).len(), 1);
     assert_eq!(words(&policy, &many("10.1.2.3", 30, Kind::Udp)), [""; 0]);
 }
+
+#[test]
+fn without_a_port_there_is_no_evidence_unless_a_rule_names_the_protocol() {
+    let ping = |secs, proto: Proto| {
+        let Record::Probe(mut probe) = probe(secs, "192.0.2.7", 0, Kind::Other) else { panic!() };
+        (probe.common.dest_port, probe.common.proto) = (None, Some(proto));
+        Record::Probe(probe)
+    };
+    let all = [Proto::Icmp, Proto::Icmpv6, Proto::Igmp, Proto::Sctp, Proto::Other, Proto::Tcp];
+    let story: Vec<Record> = all.into_iter().flat_map(|proto| [0, 1, 2].map(|n| ping(n, proto))).collect();
+    assert_eq!(words(&policy(), &story), [""; 0]);
+    let named = |text: &str| words(&policy_of(text), &story);
+    assert_eq!(named("[[rule]]\nname = \"p\"\nproto = \"igmp\"\nconvict = true\n"), ["block 192.0.2.7/32 p"]);
+    assert_eq!(
+        named("[[rule]]\nname = \"p\"\nproto = \"icmpv6\"\nweight = 2.0\n"),
+        ["block 192.0.2.7/32 sequential"]
+    );
+    // One that is for all of a network says nothing of pings.
+    assert_eq!(named("[[rule]]\nname = \"n\"\nnetworks = [\"192.0.2.0/24\"]\nconvict = true\n"), [""; 0]);
+    assert_eq!(named("[[rule]]\nname = \"p\"\nproto = \"icmp\"\nhandshake = true\n"), [""; 0]);
+}
