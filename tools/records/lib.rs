@@ -38,7 +38,7 @@ pub use ignore::{Ignore, IgnoreError};
 pub use lines::{Line, Lines, READ_AHEAD};
 pub use mark::DECOY_MARK;
 pub use outcome::{Outcome, OutcomeBody, OutcomeResult};
-pub use probe::{Kind, Probe, ProbeBody};
+pub use probe::{Class, Kind, Probe, ProbeBody};
 pub use proto::Proto;
 pub use reader::{Item, Reader};
 pub use record::{Malformed, Record};

@@ -33,6 +33,12 @@ pub struct ProbeBody {
     /// writes its packets itself. Evidence, and as easily imitated as avoided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
+    /// What the sensor took the packet for. Absent: the sensor makes no difference, or wrote before there were classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// For how many seconds this packet put its source into quarantine, or renewed its quarantine. Absent: it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<u32>,
     /// How many alike this record stands for.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u32,
@@ -51,6 +57,8 @@ impl ProbeBody {
             handshake: false,
             cookie: false,
             signature: None,
+            class: None,
+            quarantine: None,
             count: 1,
             payload: None,
         }
@@ -69,6 +77,31 @@ fn is_false(flag: &bool) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_one(count: &u32) -> bool {
     *count == 1
+}
+
+/// What a packet to a port without a socket is taken for; psentry-trap(8) has the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// What machines say by habit on their own network.
+    Chatter,
+    /// What an honest peer, client or guest may send.
+    Stray,
+    /// Anything else, and what a later version may name: nobody has a reason to send it.
+    #[serde(other)]
+    Probe,
+}
+
+impl Class {
+    /// The name in a record.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Chatter => "chatter",
+            Class::Stray => "stray",
+            Class::Probe => "probe",
+        }
+    }
 }
 
 /// What kind of packet a probe was. Names as scanners' manuals have them.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::write::whole;
 use super::*;
-use crate::{Action, Kind, Machine, OutcomeResult, Prefix, Reader};
+use crate::{Action, Class, Kind, Machine, OutcomeResult, Prefix, Reader};
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![any::<String>(), "[ -~]{0,40}"]
@@ -49,10 +49,14 @@ fn record() -> BoxedStrategy<Record> {
     let when =
         || prop::option::of((0..=Timestamp::MAX.micros()).prop_map(|m| Timestamp::from_micros(m).unwrap()));
     let proof = (any::<bool>(), any::<bool>(), some());
-    let probe = (common(), any::<IpAddr>(), some(), kind(), proof, 1u32.., some()).prop_map(
-        |(mut common, src, sensor, kind, (handshake, cookie, signature), count, payload)| {
+    let class = prop::option::of(prop::sample::select(vec![Class::Chatter, Class::Stray, Class::Probe]));
+    let taken_for = (class, prop::option::of(any::<u32>()));
+    let probe = (common(), any::<IpAddr>(), some(), kind(), proof, taken_for, (1u32.., some())).prop_map(
+        |(mut common, src, sensor, kind, proof, (class, quarantine), (count, payload))| {
             common.src_ip = Some(crate::canonical(src));
-            let body = ProbeBody { sensor, kind, handshake, cookie, signature, count, payload };
+            let (handshake, cookie, signature) = proof;
+            let body =
+                ProbeBody { sensor, kind, handshake, cookie, signature, class, quarantine, count, payload };
             Record::Probe(Probe { common, body })
         },
     );
@@ -239,6 +243,40 @@ fn cookie_and_signature_are_written_only_where_there_are_any() {
         Record::Probe(Probe { common: common.clone(), body }).encode(&mut line).unwrap();
         let line = std::str::from_utf8(&line).unwrap();
         assert!(line.trim_end().ends_with(want), "{line}");
+    }
+}
+
+#[test]
+fn class_and_quarantine_come_before_the_count() {
+    let mut common = Common::at(Timestamp::from_micros(0).unwrap());
+    common.src_ip = Some("192.0.2.7".parse().unwrap());
+    let body = ProbeBody {
+        signature: Some("nmap".to_owned()),
+        class: Some(Class::Probe),
+        quarantine: Some(30),
+        count: 2,
+        ..ProbeBody::new(Kind::Syn)
+    };
+    let mut line = Vec::new();
+    Record::Probe(Probe { common, body }).encode(&mut line).unwrap();
+    let want = r#""signature":"nmap","class":"probe","quarantine":30,"count":2}}"#;
+    assert!(std::str::from_utf8(&line).unwrap().trim_end().ends_with(want));
+}
+
+/// A class that a later version names is a probe.
+#[test]
+fn an_unknown_class_is_a_probe_and_no_class_is_none() {
+    for (text, want) in [
+        (r#"{"class":"stray"}"#, Some(Class::Stray)),
+        (r#"{"class":"chatter"}"#, Some(Class::Chatter)),
+        (r#"{"class":"worm"}"#, Some(Class::Probe)),
+        ("{}", None),
+    ] {
+        let line = format!(
+            r#"{{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","probe":{text}}}"#
+        );
+        let Ok(Record::Probe(probe)) = Record::parse(&line) else { panic!("{line}") };
+        assert_eq!(probe.body.class, want, "{line}");
     }
 }
 
