@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use psentry_records::{Kind, Malformed, Proto, Record, Timestamp};
+use psentry_records::{Class, Kind, Malformed, Proto, Record, Timestamp};
 
-use crate::observation::{Observation, address_hash, reports_closed_ports};
+use crate::observation::{Observation, host_hash, reports_closed_ports};
 
 /// What a line holds, read no further than the judge needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,16 +77,13 @@ fn fast(line: &str) -> Option<Observation> {
     rest.need(r#"{"timestamp":""#)?;
     let at = timestamp(rest.plain()?)?;
     rest.need(r#","event_type":"probe""#)?;
-    if rest.eat(r#","host":""#) {
-        rest.plain()?;
-    }
+    let host = if rest.eat(r#","host":""#) { host_hash(rest.plain()?) } else { 0 };
     rest.need(r#","src_ip":""#)?;
     let src = rest.plain()?.parse::<IpAddr>().ok()?.to_canonical();
     let src_port = if rest.eat(r#","src_port":"#) { Some(rest.number()?) } else { None };
-    let dest = match rest.eat(r#","dest_ip":""#) {
-        true => Some(rest.plain()?.parse::<IpAddr>().ok()?.to_canonical()),
-        false => None,
-    };
+    if rest.eat(r#","dest_ip":""#) {
+        rest.plain()?.parse::<IpAddr>().ok()?;
+    }
     let port = if rest.eat(r#","dest_port":"#) { Some(rest.number()?) } else { None };
     let proto = if rest.eat(r#","proto":""#) { proto(rest.plain()?)? } else { Proto::Other };
     rest.need(r#","probe":{"#)?;
@@ -104,6 +101,10 @@ fn fast(line: &str) -> Option<Observation> {
     if signature {
         rest.plain()?;
     }
+    let class = if rest.eat(r#","class":""#) { Some(class(rest.plain()?)) } else { None };
+    if rest.eat(r#","quarantine":"#) {
+        rest.number::<u32>()?;
+    }
     let count = if rest.eat(r#","count":"#) { rest.number()? } else { 1 };
     if rest.eat(r#","payload":""#) {
         rest.plain()?;
@@ -114,7 +115,7 @@ fn fast(line: &str) -> Option<Observation> {
             at,
             src,
             src_port,
-            dest: address_hash(dest),
+            host,
             port,
             proto,
             kind,
@@ -122,6 +123,7 @@ fn fast(line: &str) -> Option<Observation> {
             cookie,
             signature,
             closed,
+            class,
             count,
         },
     )
@@ -131,6 +133,14 @@ fn proto(name: &str) -> Option<Proto> {
     [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Igmp, Proto::Sctp, Proto::Other]
         .into_iter()
         .find(|proto| proto.name() == name)
+}
+
+fn class(name: &str) -> Class {
+    match name {
+        "chatter" => Class::Chatter,
+        "stray" => Class::Stray,
+        _ => Class::Probe,
+    }
 }
 
 fn kind(name: &str) -> Option<Kind> {

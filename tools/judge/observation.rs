@@ -13,8 +13,8 @@ pub struct Observation {
     pub src: IpAddr,
     /// The source port, where the protocol has ports.
     pub src_port: Option<u16>,
-    /// A hash of the address of this machine that was touched; 0 where no sensor named one.
-    pub dest: u8,
+    /// A hash of the name of the machine that was touched; 0 where no sensor named one.
+    pub host: u8,
     /// The port that was touched, where the protocol has ports.
     pub port: Option<u16>,
     /// Its protocol; [`Proto::Other`] where the sensor did not say.
@@ -29,6 +29,8 @@ pub struct Observation {
     pub signature: bool,
     /// Whether a sensor saw it at a port that merely is closed, not at a decoy.
     pub closed: bool,
+    /// What the sensor took it for, if it makes a difference.
+    pub class: Option<psentry_records::Class>,
     /// How many alike the sensor folded into this one; a sensor may say 0.
     pub count: u32,
 }
@@ -39,19 +41,11 @@ pub(crate) fn reports_closed_ports(sensor: &str) -> bool {
     matches!(sensor, "trap" | "parse" | "mirage")
 }
 
-/// A byte that differs for most of a machine's addresses: a contact has no room for more. Two addresses that share it
-/// are taken for one, which makes a port at both of them count less, not more.
-pub(crate) fn address_hash(dest: Option<IpAddr>) -> u8 {
-    let bytes = match dest {
-        None => return 0,
-        Some(IpAddr::V4(addr)) => {
-            addr.octets().iter().fold(0u32, |sum, &byte| sum.wrapping_mul(31) + u32::from(byte))
-        }
-        Some(IpAddr::V6(addr)) => {
-            addr.octets().iter().fold(0u32, |sum, &byte| sum.wrapping_mul(31) + u32::from(byte))
-        }
-    };
-    (bytes.wrapping_mul(0x9e37_79b1) >> 24).to_le_bytes()[0]
+/// A byte that differs for most machines that write into one stream: a contact has no room for more. Two that share it are
+/// taken for one, which makes a port at both of them count less, not more.
+pub(crate) fn host_hash(name: &str) -> u8 {
+    let sum = name.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    (sum.wrapping_mul(0x9e37_79b1) >> 24).to_le_bytes()[0].max(1)
 }
 
 impl Observation {
@@ -63,7 +57,7 @@ impl Observation {
             at: common.timestamp,
             src: canonical(common.src_ip?),
             src_port: common.src_port,
-            dest: address_hash(common.dest_ip),
+            host: common.host.as_deref().map_or(0, host_hash),
             port: common.dest_port,
             proto: common.proto.unwrap_or(Proto::Other),
             kind: body.kind,
@@ -71,6 +65,7 @@ impl Observation {
             cookie: body.cookie,
             signature: body.signature.is_some(),
             closed: body.sensor.as_deref().is_some_and(reports_closed_ports),
+            class: body.class,
             count: body.count,
         })
     }

@@ -1,4 +1,4 @@
-//! The policy and the lists of the ignored, read again when they change or when SIGHUP asks for it.
+//! The policy, the lists of the ignored and the table of ports, read again when they change or when SIGHUP asks for it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +14,8 @@ type Stamp = Option<(SystemTime, u64, u64, u64)>;
 /// The files that a policy came from, as they were when they were last read.
 pub(crate) struct WatchedFiles {
     files: Vec<(PathBuf, Stamp)>,
+    /// That of the ports, which need not be there.
+    ports: PathBuf,
 }
 
 fn stamp(path: &PathBuf) -> Stamp {
@@ -27,14 +29,14 @@ impl WatchedFiles {
     /// # Errors
     /// It cannot be used.
     pub(crate) fn start(flags: &PolicyFlags) -> Result<(Self, Policy), JudgeError> {
-        let mut watched = WatchedFiles { files: Vec::new() };
+        let mut watched = WatchedFiles { files: Vec::new(), ports: flags.ports.clone() };
         let policy = watched.read(flags)?;
         Ok((watched, policy))
     }
 
-    /// Whether the policy comes from any file.
-    pub(crate) fn any(&self) -> bool {
-        !self.files.is_empty()
+    /// Whether the policy comes from any file that a flag names.
+    pub(crate) fn any_named(&self) -> bool {
+        self.files.iter().any(|(path, _)| *path != self.ports)
     }
 
     /// Whether any of them has changed since the last call.
@@ -119,5 +121,37 @@ mod tests {
         watched.read(&flags).unwrap();
         fs::write(path("list"), "192.0.2.0/24\n").unwrap();
         assert!(!watched.changed());
+    }
+
+    #[test]
+    fn the_table_of_ports_is_followed_and_a_wrong_one_is_named_and_leaves_the_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = folder.path().join("ports");
+        let flags = PolicyFlags { ports: ports.clone(), ..PolicyFlags::default() };
+        let (mut watched, policy) = WatchedFiles::start(&flags).unwrap();
+        let identity =
+            |policy: &Policy, port| policy.families.identity(Some(port), psentry_records::Proto::Tcp);
+        assert_eq!(identity(&policy, 445), identity(&policy, 139), "what is compiled in");
+        assert!(!watched.changed() && !watched.any_named());
+        fs::write(&ports, "family mine tcp/8006 tcp/3128\ntranslator 2001:db8:64::/96\n").unwrap();
+        assert!(watched.changed());
+        let policy = watched.read(&flags).unwrap();
+        assert_eq!(identity(&policy, 8006), identity(&policy, 3128));
+        assert_ne!(identity(&policy, 445), identity(&policy, 139));
+        let scope = |addr: &str| policy.scope(addr.parse().unwrap()).len();
+        assert_eq!(
+            (scope("2001:db8:64::192.0.2.7"), scope("64:ff9b::192.0.2.7"), scope("64:ff9b:1::1")),
+            (128, 64, 128)
+        );
+        fs::write(&ports, "family mine\n").unwrap();
+        assert!(watched.changed());
+        let error = watched.read(&flags).unwrap_err().to_string();
+        assert!(
+            error.ends_with("ports, line 1: the ports are missing: 'family smb tcp/139 tcp/445'"),
+            "{error}"
+        );
+        assert!(!watched.changed());
+        fs::remove_file(&ports).unwrap();
+        assert!(watched.changed() && watched.read(&flags).is_ok());
     }
 }

@@ -63,7 +63,7 @@ fn state_folder(folder: &Path, observe: bool) -> PathBuf {
 
 impl Judge {
     fn start(flags: Flags, watched: WatchedFiles, policy: Policy) -> Result<Self, JudgeError> {
-        let signals = Signals::catch_requests(watched.any());
+        let signals = Signals::catch_requests(watched.any_named());
         let signals = signals.map_err(|errno| JudgeError::Signals(errno.into()))?;
         let intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
         let output = Output::stdout().map_err(JudgeError::Output)?;
@@ -114,20 +114,15 @@ impl Judge {
     }
 
     fn judge(&mut self) -> Result<(), JudgeError> {
-        let slow = self.journal.is_some() || self.metrics.is_some() || self.watched.any();
         loop {
-            match self
-                .intake
-                .next_as(slow.then_some(HOUSEKEEPING_INTERVAL), decode)
-                .map_err(JudgeError::Input)?
-            {
+            match self.intake.next_as(Some(HOUSEKEEPING_INTERVAL), decode).map_err(JudgeError::Input)? {
                 Next::Item(item) => self.take(item)?,
                 Next::Nothing => self.on_wakeup()?,
                 Next::End | Next::Stop => return Ok(()),
                 Next::ReaderGone => return Err(JudgeError::Output(io::ErrorKind::BrokenPipe.into())),
             }
             self.records_since_check += 1;
-            if slow && self.records_since_check >= RECORDS_BETWEEN_CHECKS {
+            if self.records_since_check >= RECORDS_BETWEEN_CHECKS {
                 self.records_since_check = 0;
                 self.housekeep();
             }

@@ -5,9 +5,9 @@ use psentry_records::{Prefix, Timestamp};
 
 use crate::evidence::{Class, Classes, Totals};
 use crate::memory::{Contact, Source};
-use crate::policy::{Policy, Treatment};
+use crate::policy::{Identity, Networks, Policy, Treatment};
 
-/// What a port weighs that was touched at another address of this machine already.
+/// What a port weighs that was touched on another machine already.
 const ELSEWHERE: f64 = 0.5;
 
 /// The sums of both kinds, and which contacts are in them.
@@ -21,6 +21,19 @@ pub(crate) struct Tally {
     since: Option<Timestamp>,
 }
 
+/// A touched port that is evidence.
+struct Weighed<'a> {
+    contact: &'a Contact,
+    identity: Identity,
+    weight: f64,
+    /// Within the window.
+    fresh: bool,
+    /// Within that of slow scans.
+    slow: bool,
+    /// Which rule convicts at the first touch.
+    convict: Option<usize>,
+}
+
 impl Tally {
     /// Adds up what is known of the source of that scope.
     #[must_use]
@@ -32,31 +45,20 @@ impl Tally {
         (tally.all.threshold_factor, tally.proven.threshold_factor) = (threshold_factor, threshold_factor);
         let (mut certain, mut uncertain) = (0, 0);
         let (mut signature, mut signature_proven) = (false, false);
+        let weigh = |contact| weigh(policy, networks, newest, contact);
         for (n, contact) in source.contacts().enumerate() {
-            let treatment = policy.treatment(networks, contact.port(), contact.proto());
-            let weight = weight(policy, contact, &treatment);
-            let age = newest.map(|newest| newest.since(contact.last())).unwrap_or_default();
-            if weight <= 0.0 && treatment.convict.is_none() {
-                continue;
-            }
-            let fresh = |age| age <= policy.window;
-            let slow = |age, contact: &Contact| age <= policy.slow.window && contact.classes().last_long();
-            // Another address of this machine is as easily tried as another port, but the port is the same mistake:
-            // fresh, fresh by handshake, slow, slow by handshake.
-            let mut again = [false; 4];
-            for before in source.contacts().take(n).filter(|before| before.same_port(contact)) {
-                let age = newest.map(|newest| newest.since(before.last())).unwrap_or_default();
-                let (fresh, slow) = (fresh(age), slow(age, before));
-                let now = [fresh, fresh && before.handshake(), slow, slow && before.handshake()];
-                again.iter_mut().zip(now).for_each(|(again, now)| *again |= now);
-            }
-            let (fresh, slow) = (fresh(age), slow(age, contact));
-            let [again, again_proven, again_slow, again_slow_proven] = again;
-            add(&mut tally.all, weight, fresh, slow && !again_slow, again, &treatment);
-            signature |= fresh && contact.signature();
+            let Some(one) = weigh(contact) else { continue };
+            // Those that are one contact with it, or would be on the same machine, and whether they come before it.
+            let alike = || {
+                let others = source.contacts().enumerate().filter(move |&(m, _)| m != n);
+                let others = others.filter(|(_, other)| policy.identity(other) == one.identity);
+                others.filter_map(|(m, other)| Some((m < n, weigh(other)?)))
+            };
+            add(&mut tally.all, &one, alike());
+            signature |= one.fresh && contact.signature();
             if contact.handshake() {
-                add(&mut tally.proven, weight, fresh, slow && !again_slow_proven, again_proven, &treatment);
-                signature_proven |= fresh && contact.signature();
+                add(&mut tally.proven, &one, alike().filter(|(_, other)| other.contact.handshake()));
+                signature_proven |= one.fresh && contact.signature();
                 if contact.certain() { certain += 1 } else { uncertain += 1 }
             }
         }
@@ -79,17 +81,52 @@ impl Tally {
     }
 }
 
-/// Adds one contact: within the window, within that of slow scans, and of a port that was added already.
-fn add(totals: &mut Totals, weight: f64, fresh: bool, slow: bool, again: bool, treatment: &Treatment) {
-    if fresh {
-        totals.distinct += usize::from(!again);
-        totals.contacts += 1;
-        totals.score_without_signature += if again { weight * ELSEWHERE } else { weight };
-        totals.first_touch = totals.first_touch.or(treatment.convict);
+/// Adds a touched port beside those that are `alike`: on its machine it is one contact with them, of which the first is
+/// counted, at the weight of the heaviest; one that was counted on another machine makes it weigh less.
+fn add<'a>(totals: &mut Totals, one: &Weighed, alike: impl Iterator<Item = (bool, Weighed<'a>)>) {
+    let (mut first, mut first_slow, mut elsewhere, mut weight) = (true, true, false, one.weight);
+    for (earlier, other) in alike {
+        first_slow &= !(earlier && other.slow);
+        if !other.fresh {
+        } else if other.contact.host() == one.contact.host() {
+            first &= !earlier;
+            weight = weight.max(other.weight);
+        } else {
+            elsewhere |= earlier;
+        }
     }
-    if slow {
-        totals.slow += 1;
+    if one.fresh {
+        totals.first_touch = totals.first_touch.or(one.convict);
+        if first {
+            totals.distinct += usize::from(!elsewhere);
+            totals.contacts += 1;
+            totals.score_without_signature += if elsewhere { weight * ELSEWHERE } else { weight };
+        }
     }
+    totals.slow += usize::from(one.slow && first_slow);
+}
+
+/// What a touched port is evidence of; `None`: of nothing.
+fn weigh<'a>(
+    policy: &Policy,
+    networks: Networks,
+    newest: Option<Timestamp>,
+    contact: &'a Contact,
+) -> Option<Weighed<'a>> {
+    let treatment = policy.treatment(networks, contact.port(), contact.proto());
+    let weight = weight(policy, contact, &treatment);
+    if weight <= 0.0 && treatment.convict.is_none() {
+        return None;
+    }
+    let age = newest.map(|newest| newest.since(contact.last())).unwrap_or_default();
+    Some(Weighed {
+        contact,
+        identity: policy.identity(contact),
+        weight,
+        fresh: age <= policy.window,
+        slow: age <= policy.slow.window && contact.classes().last_long(),
+        convict: treatment.convict,
+    })
 }
 
 fn before(moment: Timestamp, span: std::time::Duration) -> Timestamp {

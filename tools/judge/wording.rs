@@ -4,27 +4,33 @@ use psentry_records::{Prefix, Proto};
 
 use crate::guard::Admission;
 use crate::memory::Contact;
-use crate::policy::BrakePolicy;
+use crate::policy::{BrakePolicy, Identity, Policy};
 
 /// How many ports a sentence names before it says how many more there are.
 const NAMED_PORTS: usize = 5;
 
 /// What the source did, to begin a sentence that a person can check against the probes.
 #[must_use]
-pub(crate) fn evidence(contacts: &[Contact]) -> String {
-    let mut ports: Vec<&Contact> = Vec::new();
+pub(crate) fn evidence(policy: &Policy, contacts: &[Contact]) -> String {
+    // What is one contact is named together, and each of its ports once.
+    let mut groups: Vec<(Identity, Vec<String>)> = Vec::new();
     for contact in contacts {
-        if !ports.iter().any(|port| port.same_port(contact)) {
-            ports.push(contact);
+        let (identity, name) = (policy.identity(contact), name(contact));
+        match groups.iter_mut().find(|(known, _)| *known == identity) {
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => groups.push((identity, vec![name])),
         }
     }
-    let touched = ports.len();
-    let name = |contact: &Contact| match (contact.port(), contact.proto()) {
-        (Some(port), Proto::Other) => port.to_string(),
-        (Some(port), proto) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
-        (None, proto) => proto.name().to_owned(),
-    };
-    let mut named: Vec<String> = ports.iter().take(NAMED_PORTS).map(|port| name(port)).collect();
+    let touched = groups.len();
+    let mut named: Vec<String> = groups
+        .iter()
+        .take(NAMED_PORTS)
+        .map(|(identity, names)| match policy.families.name(*identity) {
+            Some(family) if names.len() > 1 => format!("{family}: {}", names.join(" + ")),
+            _ => names.join(" + "),
+        })
+        .collect();
     if touched > NAMED_PORTS {
         named.push(format!("{} more", touched - NAMED_PORTS));
     }
@@ -41,9 +47,21 @@ pub(crate) fn evidence(contacts: &[Contact]) -> String {
         proven if touched == contacts.len() => format!(", {proven} of them with completed handshakes"),
         _ => ", some of them with completed handshakes".to_owned(),
     };
-    // Not how many addresses: one contact is remembered of each, up to the bound.
-    let places = if contacts.len() > touched { " at several addresses" } else { "" };
+    // Not how many machines: of each a hash is remembered.
+    let elsewhere = |(n, contact): (usize, &Contact)| {
+        let alike = |other: &&Contact| policy.identity(other) == policy.identity(contact);
+        contacts.iter().take(n).filter(alike).any(|other| other.host() != contact.host())
+    };
+    let places = if contacts.iter().enumerate().any(elsewhere) { " on several machines" } else { "" };
     format!("It touched {touched} {what} ({}){places}{proof}", named.join(", "))
+}
+
+fn name(contact: &Contact) -> String {
+    match (contact.port(), contact.proto()) {
+        (Some(port), Proto::Other) => port.to_string(),
+        (Some(port), proto) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
+        (None, proto) => proto.name().to_owned(),
+    }
 }
 
 /// What the brake does from now on, if this block tripped it; while it is on, that was reported already.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LINE: &str = r#"{"timestamp":"2026-11-22T15:04:05.000001Z","event_type":"probe","host":"guard","src_ip":"203.0.113.7","src_port":40000,"dest_ip":"198.51.100.1","dest_port":23,"proto":"TCP","probe":{"sensor":"trap","kind":"syn","handshake":false,"signature":"masscan","count":3}}"#;
+const LINE: &str = r#"{"timestamp":"2026-11-22T15:04:05.000001Z","event_type":"probe","host":"guard","src_ip":"203.0.113.7","src_port":40000,"dest_ip":"198.51.100.1","dest_port":23,"proto":"TCP","probe":{"sensor":"trap","kind":"syn","handshake":false,"signature":"masscan","class":"stray","quarantine":30,"count":3}}"#;
 
 /// What the long way makes of a line.
 fn long_way(line: &str) -> Option<Observation> {
@@ -19,6 +19,7 @@ fn psentry_s_own_form_takes_the_quick_way() {
     let seen = fast(LINE).unwrap();
     assert_eq!(Some(seen), long_way(LINE));
     assert_eq!((seen.port, seen.count, seen.signature, seen.closed), (Some(23), 3, true, true));
+    assert_eq!(seen.class, Some(psentry_records::Class::Stray));
     for cut in 0..LINE.len() {
         assert_eq!(fast(LINE.get(..cut).unwrap()), None);
     }
@@ -70,7 +71,7 @@ proptest! {
     fn the_quick_way_never_reads_anything_else(
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4u8, prop::sample::select(
             vec!["0", "1", "9", "-", ".", "\"", "\\", "{", "}", ",", ":", " ", "e", "t", "null", "é", "T", "65536",
-                 "\"count\":2,", "\"kind\":\"fin\"", "::ffff:", "\u{1}", "\r"])), 1..4),
+                 "\"count\":2,", "\"kind\":\"fin\"", "chatter", "probe", "other", "::ffff:", "\u{1}", "\r"])), 1..4),
     ) {
         let mut line = LINE.to_owned();
         for (at, how, text) in edits {

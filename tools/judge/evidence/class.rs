@@ -1,6 +1,6 @@
 //! What kind of evidence a touch is. Weights differ, because some contacts happen to innocents more often.
 
-use psentry_records::{Kind, Proto};
+use psentry_records::{Class as SensorClass, Kind, Proto};
 
 use crate::observation::Observation;
 
@@ -26,7 +26,8 @@ pub enum Class {
     /// Flags that no ordinary stack sends: FIN alone (RFC 9293 has ACK in every segment after the first), none at all,
     /// FIN with PSH and URG.
     Flags,
-    /// What a former peer may send by right: ACK, FIN and ACK of a connection that is just gone.
+    /// What an honest peer, client or guest may send: ACK, FIN and ACK of a connection that is just gone; and what the
+    /// sensor says is one.
     Stray,
 }
 
@@ -38,16 +39,28 @@ impl Class {
     /// Of what an observation is evidence; `None`: it may be an answer to somebody here, which is evidence of nothing.
     #[must_use]
     pub fn of(seen: &Observation) -> Option<Class> {
+        // The sensor knows which ports are served and which networks are near; the packet itself does not tell.
+        let stray = match seen.class {
+            Some(SensorClass::Chatter) => return None,
+            Some(SensorClass::Stray) => true,
+            Some(SensorClass::Probe) => false,
+            None => matches!(seen.kind, Kind::Ack | Kind::Maimon | Kind::Window),
+        };
         if seen.handshake {
-            return Some(if seen.closed { Class::Closed } else { Class::Decoy });
+            return Some(match (stray, seen.closed) {
+                (true, _) => Class::Stray,
+                (false, true) => Class::Closed,
+                (false, false) => Class::Decoy,
+            });
         }
         let class = match seen.kind {
+            // Whatever it is taken for: no honest peer sends that.
             Kind::Fin | Kind::Null | Kind::Xmas => Class::Flags,
-            Kind::Ack | Kind::Maimon | Kind::Window => Class::Stray,
+            _ if stray => Class::Stray,
             _ if seen.closed => Class::Closed,
             Kind::Udp => Class::Udp,
             Kind::Syn => Class::Closed,
-            Kind::Connect | Kind::Other => Class::Packet,
+            Kind::Connect | Kind::Ack | Kind::Maimon | Kind::Window | Kind::Other => Class::Packet,
         };
         let service = seen.src_port.is_some_and(|port| port < SERVICES);
         let ephemeral = seen.port.is_some_and(|port| port >= EPHEMERAL);
@@ -74,6 +87,12 @@ impl Classes {
     #[must_use]
     pub fn has(self, class: Class) -> bool {
         self.0 & (1 << (class as u8)) != 0
+    }
+
+    /// Whether it holds all of the other.
+    #[must_use]
+    pub fn hold(self, other: Classes) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// Whether it says something in a month too: everybody sends late packets then, and behind one address many people

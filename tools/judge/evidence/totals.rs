@@ -5,7 +5,7 @@
 pub struct Totals {
     /// How many different ports within the window.
     pub distinct: usize,
-    /// How many contacts within the window: ports at different addresses of this machine count each.
+    /// How many contacts within the window: ports on different machines count each.
     pub contacts: usize,
     /// What they weigh, in natural logarithms of a likelihood ratio.
     pub score: f64,

@@ -44,15 +44,15 @@ pub struct Contact {
     count: u32,
     /// Kinds in the low ten bits, classes in the upper six.
     kinds_and_classes: u16,
-    /// At which address of this machine.
-    dest: u8,
+    /// On which machine, by a hash of its name.
+    host: u8,
     flags: u8,
 }
 
 /// The lowest bit of the classes in `kinds_and_classes`.
 const CLASSES: u32 = 10;
 
-/// A contact as the state file has it: first, span, port, count, kinds_and_classes, dest, flags.
+/// A contact as the state file has it: first, span, port, count, kinds_and_classes, host, flags.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ContactEntry(i64, u64, u16, u32, u16, u8, u8);
 
@@ -74,7 +74,7 @@ impl Contact {
             port: seen.port.unwrap_or(0),
             count: 0,
             kinds_and_classes: 0,
-            dest: seen.dest,
+            host: seen.host,
             flags: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 },
         };
         contact.touch(seen, now, classes);
@@ -110,11 +110,11 @@ impl Contact {
         before != (self.flags, self.classes())
     }
 
-    /// Whether that is a touch of this port, at the same address of this machine.
+    /// Whether that is a touch of this port, on the same machine.
     #[must_use]
     pub fn matches(&self, seen: &Observation) -> bool {
         self.port == seen.port.unwrap_or(0)
-            && self.dest == seen.dest
+            && self.host == seen.host
             && self.flags & (PROTO | HAS_PORT)
                 == number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 }
     }
@@ -168,10 +168,10 @@ impl Contact {
         Classes::from_bits((self.kinds_and_classes >> CLASSES).to_le_bytes()[0])
     }
 
-    /// Whether both are the same port, if at different addresses.
+    /// On which machine it was, by a hash of its name.
     #[must_use]
-    pub fn same_port(&self, other: &Contact) -> bool {
-        self.port == other.port && (self.flags ^ other.flags) & (PROTO | HAS_PORT) == 0
+    pub fn host(&self) -> u8 {
+        self.host
     }
 
     /// How many times it was touched; stops at the largest number.
@@ -189,15 +189,15 @@ impl Contact {
     pub(crate) fn entry(&self) -> ContactEntry {
         let [a, b, c, d, e, f] = self.span;
         let span = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-        ContactEntry(self.first, span, self.port, self.count, self.kinds_and_classes, self.dest, self.flags)
+        ContactEntry(self.first, span, self.port, self.count, self.kinds_and_classes, self.host, self.flags)
     }
 
     pub(crate) fn from_entry(entry: &ContactEntry) -> Self {
         // A file may hold any numbers; those that would panic or wrap are cut.
-        let &ContactEntry(first, span, port, count, kinds_and_classes, dest, flags) = entry;
+        let &ContactEntry(first, span, port, count, kinds_and_classes, host, flags) = entry;
         let [span @ .., _, _] = span.min((1 << 48) - 1).to_le_bytes();
         let first = first.clamp(0, Timestamp::MAX.micros());
-        Contact { first, span, port, count, kinds_and_classes, dest, flags }
+        Contact { first, span, port, count, kinds_and_classes, host, flags }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use psentry_ports::PortTable;
 use psentry_records::{Ignore, Prefix};
 
+use super::Families;
 use super::file::{File, PolicyError, Text};
 use super::flags::PolicyFlags;
 use super::rule::MAX_RULES;
@@ -15,8 +17,9 @@ use crate::rules::{Rule, Sequential, SlowScan, Trigger};
 /// How many ports of one source are remembered, unless a trigger needs more.
 const MAX_CONTACTS: usize = 32;
 
-/// Behind a translator's prefix a /64 is all of IPv4 (RFC 6052, RFC 8215).
-const TRANSLATORS: [&str; 2] = ["64:ff9b::/96", "64:ff9b:1::/48"];
+/// Of which each network may choose a translator's prefix (RFC 8215); others are in the table of ports. Behind one a /64 is
+/// all of IPv4.
+const LOCAL_TRANSLATORS: &str = "64:ff9b:1::/48";
 
 /// What in a file cannot be used, and at which byte that is written.
 struct Problem {
@@ -50,21 +53,22 @@ impl Policy {
         let text = flags.policy.as_ref().and_then(|path| Text::read(path).ok());
         let mut file = text.and_then(|text| text.parse().ok()).unwrap_or_default();
         flags.apply(&mut file);
-        flags.policy.iter().cloned().chain(file.ignore.files).collect()
+        flags.files().chain(file.ignore.files).collect()
     }
 
     fn from_file(flags: &PolicyFlags, text: &Text) -> Result<Self, PolicyError> {
         let mut file = text.parse()?;
         flags.apply(&mut file);
-        let files = flags.policy.iter().cloned().chain(file.ignore.files.iter().cloned()).collect();
+        let files = flags.files().chain(file.ignore.files.iter().cloned()).collect();
         let ignored = Ignore::read_prefixes(&file.ignore.files)?;
-        let policy =
-            Self::compile(file, ignored).map_err(|Problem { at, problem }| text.refuse(at, problem))?;
+        let ports = PortTable::read(&flags.ports)?;
+        let policy = Self::compile(file, ignored, &ports)
+            .map_err(|Problem { at, problem }| text.refuse(at, problem))?;
         Ok(Policy { files, ..policy })
     }
 
     /// Works out what the judge asks; `ignored` are the prefixes of the lists that the file names.
-    fn compile(file: File, mut ignored: Vec<Prefix>) -> Result<Self, Problem> {
+    fn compile(file: File, mut ignored: Vec<Prefix>, ports: &PortTable) -> Result<Self, Problem> {
         let (alpha, beta) = (*file.test.alpha.get_ref(), *file.test.beta.get_ref());
         if alpha >= beta {
             // The one that is written is wrong; of two, the first that is named.
@@ -84,7 +88,7 @@ impl Policy {
         let count = file.rule.len();
         let mut named = Vec::with_capacity(count);
         let mut ungrouped: Vec<Prefix> =
-            TRANSLATORS.iter().filter_map(|prefix| prefix.parse().ok()).collect();
+            LOCAL_TRANSLATORS.parse().ok().into_iter().chain(ports.translators.iter().copied()).collect();
         for (n, rule) in file.rule.into_iter().enumerate() {
             let at = rule.span().start;
             let mut rule = rule.into_inner();
@@ -123,6 +127,7 @@ impl Policy {
             vouch: file.vouch.duration,
             ignore: ignored.into_iter().collect(),
             ungrouped: ungrouped.into_iter().collect(),
+            families: Families::new(ports),
             max_sources: file.memory.sources as usize,
             max_contacts: (trigger.unwrap_or(0) as usize).max(MAX_CONTACTS),
             files: Vec::new(),
@@ -131,6 +136,11 @@ impl Policy {
 }
 
 impl PolicyFlags {
+    /// The files that the flags name, and that of the ports.
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.policy.iter().cloned().chain([self.ports.clone()])
+    }
+
     /// Lays the flags over what a file says.
     fn apply(&self, file: &mut File) {
         fn set<T: Copy>(value: &mut T, flag: Option<T>) {

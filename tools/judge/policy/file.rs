@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use psentry_ports::PortsFileError;
 use psentry_records::IgnoreError;
 use serde::Deserialize;
 use toml::Spanned;
@@ -105,6 +106,9 @@ pub enum PolicyError {
     /// A list of whom to ignore is unreadable or wrong.
     #[error("--ignore: {0}")]
     Ignore(#[from] IgnoreError),
+    /// The table of ports is unreadable or wrong.
+    #[error(transparent)]
+    Ports(#[from] PortsFileError),
     /// The file cannot be read.
     #[error("--policy: cannot read {}: {source}", file.display())]
     Read {

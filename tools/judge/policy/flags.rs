@@ -10,9 +10,16 @@ use super::defaults;
 use super::values::BlockDuration;
 use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
 
+/// Which ports are one contact, and which networks are translators'.
+const PORTS_FILE: &str = "/etc/psentry/ports";
+
 /// The flags that decide. Each overrides what the policy file says; lists of whom to ignore are added to those of the file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PolicyFlags {
+    /// The file of psentry-ports: no flag, because psentry-trap and psentry-judge have to agree.
+    #[arg(skip = PathBuf::from(PORTS_FILE))]
+    pub ports: PathBuf,
+
     /// The policy, see psentry-policy(5); flags override what it says
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

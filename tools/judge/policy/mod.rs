@@ -4,6 +4,7 @@ mod compile;
 pub mod defaults;
 mod file;
 mod flags;
+mod one_contact;
 mod rule;
 mod sections;
 mod values;
@@ -16,12 +17,14 @@ use psentry_records::{Ignore, Prefix, Proto};
 
 pub use file::PolicyError;
 pub use flags::PolicyFlags;
+pub(crate) use one_contact::{Families, Identity};
 pub use rule::{NamedRule, Treatment};
 pub use sections::{BlockPolicy, BrakePolicy, LevelPolicy, Odds, SlowPolicy, SweepPolicy};
 pub use values::BlockDuration;
 pub use weights::Weights;
 
-use self::rule::Networks;
+pub(crate) use self::rule::Networks;
+use crate::memory::Contact;
 use crate::rules::Rule;
 
 /// IPv6 hosts choose the lower 64 bits of their address at will (RFC 4291, 2.5.4; RFC 8981): so they are counted,
@@ -55,6 +58,8 @@ pub struct Policy {
     pub ignore: Ignore,
     /// Of IPv6 networks with such an address in them, each address is judged by itself.
     pub ungrouped: Ignore,
+    /// Which ports are one contact.
+    pub(crate) families: Families,
     /// How many sources to remember.
     pub max_sources: usize,
     /// How many contacts of one source to remember; the rules need no more.
@@ -64,14 +69,16 @@ pub struct Policy {
 }
 
 /// How much of one source is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
+#[derive(Clone, Copy, Debug)]
+pub struct Retention<'a> {
     /// At most so many contacts.
     pub max_contacts: usize,
     /// How long a contact is kept.
     pub keep: Duration,
     /// How long it counts as fresh.
     pub window: Duration,
+    /// Which ports are one contact.
+    pub(crate) families: &'a Families,
 }
 
 impl Policy {
@@ -106,9 +113,14 @@ impl Policy {
 
     /// How much of one source is remembered.
     #[must_use]
-    pub fn retention(&self) -> Retention {
+    pub fn retention(&self) -> Retention<'_> {
         let keep = if self.slow.ports > 0 { self.window.max(self.slow.window) } else { self.window };
-        Retention { max_contacts: self.max_contacts, keep, window: self.window }
+        Retention { max_contacts: self.max_contacts, keep, window: self.window, families: &self.families }
+    }
+
+    /// What a touched port is counted as.
+    pub(crate) fn identity(&self, contact: &Contact) -> Identity {
+        self.families.identity(contact.port(), contact.proto())
     }
 
     pub(crate) fn networks_of(&self, scope: Prefix) -> Networks {

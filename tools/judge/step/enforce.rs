@@ -20,7 +20,7 @@ pub(super) fn enforce(
     verdicts: &mut Vec<Verdict>,
 ) -> Option<Timestamp> {
     let &Case { policy, scope, tick, .. } = case;
-    let mut reason = format!("{}; {}.", wording::evidence(&finding.contacts), finding.reason);
+    let mut reason = format!("{}; {}.", wording::evidence(policy, &finding.contacts), finding.reason);
     if finding.change == Change::Climbed {
         state.counters.watches += 1;
         verdicts.push(verdict(case, Action::Watch, scope, finding, None, reason));

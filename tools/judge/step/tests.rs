@@ -67,9 +67,58 @@ fn two_different_decoys_convict_and_one_touched_twice_does_not() {
 }
 
 #[test]
-fn the_same_number_on_two_protocols_is_two_ports() {
-    let story = [probe(0, "192.0.2.7", 161, Kind::Connect), probe(1, "192.0.2.7", 161, Kind::Udp)];
-    assert_eq!(verdicts(&policy(), &story), [("192.0.2.7/32".to_owned(), 60, 1, false)]);
+fn one_port_over_tcp_and_udp_and_the_ports_of_a_family_are_one_contact() {
+    let src = "192.0.2.7";
+    let story = [probe(0, src, 161, Kind::Connect), probe(1, src, 161, Kind::Udp)];
+    assert_eq!(verdicts(&policy(), &story), []);
+    // What smbclient does, and what Windows does; then another service.
+    let mut story = connects(src, &[(0, 445), (1, 139), (2, 135), (3, 445)]);
+    story.push(probe(4, src, 137, Kind::Udp));
+    assert_eq!(verdicts(&policy(), &story), []);
+    story.extend(connects(src, &[(5, 3389)]));
+    let said = said(&policy(), &story);
+    let want = "It touched 2 different decoys (smb: 445/tcp + 139/tcp + 135/tcp + 137/udp, 3389/tcp), some of them with \
+                completed handshakes; at most one innocent source in 1000 does that.";
+    assert_eq!(said[0].reason.as_deref(), Some(want));
+    assert_eq!((said[0].handshake, said[0].duration), (Some(true), Some(3600)));
+    // A family weighs as its heaviest port, however light the first of them was.
+    let story =
+        [probe(0, src, 139, Kind::Ack), probe(1, src, 445, Kind::Connect), probe(2, src, 23, Kind::Connect)];
+    assert_eq!(verdicts(&policy(), &story).len(), 1);
+    let trigger = Policy::from_flags(&PolicyFlags { trigger: Some(2), ..PolicyFlags::default() }).unwrap();
+    assert_eq!(verdicts(&trigger, &connects(src, &[(0, 445), (1, 139)])), []);
+    assert_eq!(verdicts(&trigger, &connects(src, &[(0, 445), (1, 139), (2, 80)])).len(), 1);
+}
+
+#[test]
+fn who_touches_the_ports_of_few_families_hides_nothing_behind_them() {
+    // As many ports as are remembered, of five families that do not convict, and then others.
+    let src = "192.0.2.7";
+    let ports = [135, 137, 138, 139, 445, 111, 2049, 5060, 5061, 53, 853, 389, 636, 3268, 3269];
+    let kinds = [Kind::Ack, Kind::Other];
+    let mut story: Vec<Record> = ports
+        .iter()
+        .flat_map(|&port| kinds.map(|kind| (port, kind)))
+        .map(|(port, kind)| {
+            let Record::Probe(mut probe) = probe(0, src, port, kind) else { panic!() };
+            probe.common.proto = Some(if kind == Kind::Ack { Proto::Tcp } else { Proto::Udp });
+            probe.body.class = Some(psentry_records::Class::Stray);
+            Record::Probe(probe)
+        })
+        .collect();
+    story.extend((0..8).map(|n| probe(1, src, [80, 443][n % 2], Kind::Ack)));
+    let quiet = verdicts(&policy_of("[test]\ntrigger = 7\n"), &story);
+    assert_eq!(quiet, []);
+    story.extend([22, 6379].map(|port| probe(2, src, port, Kind::Udp)));
+    let said = verdicts(&policy_of("[test]\ntrigger = 7\n"), &story);
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[test]
+fn a_rule_for_one_port_of_a_family_holds_whichever_was_touched_first() {
+    let policy = policy_of("[[rule]]\nname = \"smb\"\nports = [445]\nconvict = true\n");
+    let said = words(&policy, &connects("192.0.2.7", &[(0, 139), (1, 445)]));
+    assert_eq!(said, ["block 192.0.2.7/32 smb"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::evidence::Classes;
 use crate::limits::CLOCK_JUMP;
 use crate::memory::Contact;
 use crate::observation::Observation;
-use crate::policy::Retention;
+use crate::policy::{Families, Retention};
 
 impl Source {
     /// Adds a touch, and says whether there is something new to weigh. Contacts that are further than `keep` before
@@ -19,7 +19,7 @@ impl Source {
         seen: &Observation,
         now: Timestamp,
         classes: Classes,
-        retention: Retention,
+        retention: Retention<'_>,
     ) -> bool {
         self.packets = self.packets.saturating_add(u16::try_from(seen.count).unwrap_or(u16::MAX));
         if seen.handshake {
@@ -48,13 +48,18 @@ impl Source {
             self.push(contact);
             return true;
         }
-        // What a slow scan proves gives way last, and only to other proof.
+        // What a slow scan proves gives way last, and only to other proof; what is one contact with another, first: else the
+        // ports of a few families would take all the room.
+        let needless = self.needless(retention.families);
         let rank = |held: &Contact| {
+            if needless.as_ref() == Some(held) {
+                return Some(0);
+            }
             let lasting = held.handshake() && held.classes().last_long();
             match (fresh(held, retention.window), held.handshake()) {
-                (false, _) if !lasting => Some(0),
-                (true, false) if seen.handshake => Some(1),
-                (false, _) if seen.handshake => Some(2),
+                (false, _) if !lasting => Some(1),
+                (true, false) if seen.handshake => Some(2),
+                (false, _) if seen.handshake => Some(3),
                 _ => None,
             }
         };
@@ -63,6 +68,21 @@ impl Source {
             *least = contact;
         }
         true
+    }
+
+    /// A contact without a handshake that says nothing that another one of the same identity does not.
+    fn needless(&self, families: &Families) -> Option<Contact> {
+        let identity = |contact: &Contact| families.identity(contact.port(), contact.proto());
+        let says_it = |held: &Contact, other: &Contact| {
+            other != held
+                && other.host() == held.host()
+                && other.last() >= held.last()
+                && other.classes().hold(held.classes())
+                && identity(other) == identity(held)
+        };
+        let needless =
+            |held: &&Contact| !held.handshake() && self.contacts().any(|other| says_it(held, other));
+        self.contacts().find(needless).copied()
     }
 
     fn push(&mut self, contact: Contact) {

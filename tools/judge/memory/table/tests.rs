@@ -20,7 +20,7 @@ fn seen(n: u32, port: u16, handshake: bool) -> Observation {
         at: Timestamp::from_secs(1_700_000_000).unwrap(),
         src: scope(n).addr(),
         src_port: None,
-        dest: 0,
+        host: 0,
         port: Some(port),
         proto: Proto::Tcp,
         kind: Kind::Connect,
@@ -28,14 +28,18 @@ fn seen(n: u32, port: u16, handshake: bool) -> Observation {
         cookie: false,
         signature: false,
         closed: false,
+        class: None,
         count: 1,
     }
 }
 
 fn touch(table: &mut Table, n: u32, port: u16, handshake: bool) {
+    let families = crate::policy::Families::default();
     let day = std::time::Duration::from_secs(86_400);
-    let (seen, retention) =
-        (seen(n, port, handshake), Retention { max_contacts: 32, keep: day, window: day });
+    let (seen, retention) = (
+        seen(n, port, handshake),
+        Retention { max_contacts: 32, keep: day, window: day, families: &families },
+    );
     table.update(scope(n), |source| source.add(&seen, seen.at, Classes::default(), retention));
 }
 

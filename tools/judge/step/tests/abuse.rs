@@ -79,8 +79,7 @@ fn who_has_himself_blocked_briefly_is_not_forgotten_what_he_proved() {
 #[test]
 fn a_forged_touch_of_the_port_elsewhere_halves_no_proof() {
     let src = "192.0.2.7";
-    let there =
-        |record| changed(record, |probe| probe.common.dest_ip = Some("198.51.100.9".parse().unwrap()));
+    let there = |record| changed(record, |probe| probe.common.host = Some("elsewhere".to_owned()));
     let story = [
         there(probe(0, src, 23, Kind::Syn)),
         there(probe(0, src, 445, Kind::Syn)),

@@ -46,23 +46,57 @@ fn each_kind_of_evidence_has_its_weight() {
 }
 
 #[test]
-fn one_port_at_many_addresses_is_a_sweep_of_them() {
-    let sweep = |kind: Kind, addresses: u64| -> Vec<Record> {
-        (0..addresses)
-            .map(|n| {
-                let Record::Probe(mut probe) = probe(n, "192.0.2.7", 22, kind) else { panic!() };
+fn one_port_is_one_contact_a_machine_whatever_the_address() {
+    let sweep = |kind: Kind, times: u64, ports: &[u16], machines: bool| -> Vec<Record> {
+        let touches = (0..times).flat_map(|n| ports.iter().map(move |&port| (n, port)));
+        touches
+            .map(|(n, port)| {
+                let Record::Probe(mut probe) = probe(n, "192.0.2.7", port, kind) else { panic!() };
                 probe.common.dest_ip = Some(std::net::Ipv4Addr::from(0xc633_6400 + n as u32).into());
+                probe.common.host = machines.then(|| format!("guard-{n}"));
                 Record::Probe(probe)
             })
             .collect()
     };
-    assert_eq!(words(&policy(), &sweep(Kind::Connect, 2)), [""; 0]);
-    let said = said(&policy(), &sweep(Kind::Connect, 3));
-    let want = "It touched 1 decoy (22/tcp) at several addresses with completed handshakes; \
+    // A machine with two addresses, a machine with a whole network.
+    assert_eq!(words(&policy(), &sweep(Kind::Syn, 2, &[80, 6379], false)), [""; 0]);
+    assert_eq!(words(&policy(), &sweep(Kind::Connect, 254, &[22], false)), [""; 0]);
+    // Who holds a network of decoys says so.
+    let net = "[[rule]]\nname = \"a network of decoys\"\nthreshold = 0.6\n";
+    assert_eq!(words(&policy_of(net), &sweep(Kind::Connect, 1, &[22], false)).len(), 1);
+    // Many machines are asked one after another: each further one weighs half.
+    assert_eq!(words(&policy(), &sweep(Kind::Connect, 2, &[22], true)), [""; 0]);
+    let said = said(&policy(), &sweep(Kind::Connect, 3, &[22], true));
+    let want = "It touched 1 decoy (22/tcp) on several machines with completed handshakes; \
                 at most one innocent source in 1000 does that.";
     assert_eq!(said[0].reason.as_deref(), Some(want));
-    assert_eq!(words(&policy(), &sweep(Kind::Syn, 3)), [""; 0]);
-    assert_eq!(words(&policy(), &sweep(Kind::Syn, 4)).len(), 1);
+    assert_eq!(words(&policy(), &sweep(Kind::Syn, 3, &[22], true)), [""; 0]);
+    assert_eq!(words(&policy(), &sweep(Kind::Syn, 4, &[22], true)).len(), 1);
+}
+
+#[test]
+fn what_the_sensor_took_a_packet_for_is_believed() {
+    use psentry_records::Class;
+    let policy = policy();
+    let taken = |kind, class| {
+        ports_until_convicted(&policy, move |probe| {
+            (probe.body.kind, probe.body.class) = (kind, Some(class));
+            probe.body.sensor = Some("trap".to_owned());
+        })
+    };
+    // Data of a connection that nothing remembers is ACK and PSH, which no kind names.
+    assert_eq!(taken(Kind::Other, Class::Stray), Some(6));
+    assert_eq!(taken(Kind::Syn, Class::Stray), Some(6));
+    assert_eq!(taken(Kind::Udp, Class::Stray), Some(6));
+    assert_eq!(taken(Kind::Udp, Class::Chatter), None);
+    assert_eq!(taken(Kind::Syn, Class::Probe), Some(3));
+    assert_eq!(taken(Kind::Ack, Class::Probe), Some(3), "at a worm's port, for example");
+    // No honest peer sends these, whatever they were taken for.
+    assert_eq!(taken(Kind::Fin, Class::Stray), Some(2));
+    let handshake = ports_until_convicted(&policy, |probe| {
+        (probe.body.kind, probe.body.handshake, probe.body.class) = (Kind::Connect, true, Some(Class::Stray));
+    });
+    assert_eq!(handshake, Some(6));
 }
 
 #[test]

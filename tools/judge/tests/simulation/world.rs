@@ -64,7 +64,7 @@ impl Touch {
             at: Timestamp::from_micros(1_700_000_000_000_000 + i64::try_from(self.at).unwrap()).unwrap(),
             src: self.src,
             src_port: Some(self.src_port),
-            dest: 0,
+            host: 0,
             port: Some(self.port),
             proto: if kind == Kind::Udp { Proto::Udp } else { Proto::Tcp },
             kind,
@@ -72,6 +72,7 @@ impl Touch {
             cookie: false,
             signature: self.signature,
             closed: !decoy,
+            class: None,
             count: 1,
         }
     }
