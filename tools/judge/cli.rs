@@ -31,10 +31,6 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
 
-    /// This machine's name in the records of counters [default: its host name]
-    #[arg(long, value_name = "NAME")]
-    pub host: Option<String>,
-
     /// Read the configuration, touch nothing, and exit: 0 if it is sound, 78 if not
     #[arg(long)]
     pub check: bool,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::saved_state::SavedSource;
+use crate::policy::InsideAction;
 use crate::rules::rounded;
 use crate::tally::Tally;
 use crate::{JudgeError, Policy, PolicyFlags, State, input, step};
@@ -56,7 +57,7 @@ pub(crate) fn run(
 ) -> Result<(), JudgeError> {
     let policy = Policy::from_flags(flags)?;
     let address = canonical(address);
-    let saved = folder.map(|folder| SavedSource::read(folder, &policy, policy.scope(address))).transpose()?;
+    let saved = folder.map(|folder| SavedSource::read(folder, &policy, address)).transpose()?;
     let mut state = State::new(policy.max_sources);
     let mut lines = Vec::new();
     let mut on_address: Vec<Verdict> = Vec::new();
@@ -65,7 +66,7 @@ pub(crate) fn run(
         step(&mut state, &policy, record, &mut verdicts);
         let hits: Vec<Verdict> =
             verdicts.into_iter().filter(|verdict| verdict.body.scope.contains(address)).collect();
-        let Some((at, what)) = describe(record, &policy, address) else {
+        let Some((at, what)) = describe(record, &policy, &state, address) else {
             // Somebody else's probe may have had its prefix blocked.
             for verdict in hits {
                 lines.push(line(
@@ -111,10 +112,11 @@ fn print(judged: Option<(&[Line], &Summary)>, saved: Option<&SavedSource>) -> io
 }
 
 /// What a record says of that address, or of its group.
-fn describe(record: &Record, policy: &Policy, address: IpAddr) -> Option<(Timestamp, String)> {
-    let scope = policy.scope(address);
+fn describe(record: &Record, policy: &Policy, state: &State, address: IpAddr) -> Option<(Timestamp, String)> {
+    let scope_of = |address| policy.scope(address, &state.machine);
+    let scope = scope_of(address);
     match record {
-        Record::Probe(probe) if policy.scope(probe.common.src_ip?) == scope => {
+        Record::Probe(probe) if scope_of(probe.common.src_ip?) == scope => {
             let (common, body) = (&probe.common, &probe.body);
             let proto = common.proto.map_or("port", psentry_records::Proto::name).to_ascii_lowercase();
             let port = common.dest_port.map_or_else(|| "?".to_owned(), |port| port.to_string());
@@ -123,7 +125,7 @@ fn describe(record: &Record, policy: &Policy, address: IpAddr) -> Option<(Timest
                 body.signature.as_ref().map(|name| format!(", looks like {name}")).unwrap_or_default();
             Some((common.timestamp, format!("{} {port}/{proto}{proof}{signature}", body.kind.name())))
         }
-        Record::Vouch(vouch) if policy.scope(vouch.common.src_ip?) == scope => {
+        Record::Vouch(vouch) if scope_of(vouch.common.src_ip?) == scope => {
             let user = vouch.body.user.as_deref().unwrap_or("somebody");
             Some((vouch.common.timestamp, format!("{user} logged in")))
         }
@@ -139,7 +141,7 @@ fn line(
     what: String,
     verdicts: &[&Verdict],
 ) -> Line {
-    let scope = policy.scope(address);
+    let scope = policy.scope(address, &state.machine);
     let tally = state.sources.peek(scope).map(|source| Tally::of(source, scope, policy)).unwrap_or_default();
     let words = |verdict: &&Verdict| {
         let body = &verdict.body;
@@ -153,7 +155,7 @@ fn line(
 }
 
 fn summarize(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict]) -> Summary {
-    let scope = policy.scope(address);
+    let scope = policy.scope(address, &state.machine);
     let now = state.clock.now();
     let in_force =
         |verdict: &&Verdict| now.is_some_and(|now| verdict.until().is_none_or(|until| until > now));
@@ -167,7 +169,8 @@ fn summarize(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdic
     let blocked = blocks.filter(|&block| !ended(block)).map(|(_, verdict)| verdict).rfind(in_force);
     let source = state.sources.peek(scope);
     let vouched = now.and_then(|now| state.vouchers.active(scope, now));
-    let ignored = policy.ignore.holds(address);
+    let never = state.machine.is_inside(address) && policy.inside.action == InsideAction::Ignore;
+    let ignored = policy.ignore.holds(address) || never;
     let answer = match (blocked, source) {
         _ if ignored => "It is ignored, and never judged.".to_owned(),
         (Some(verdict), _) => match verdict.until() {

@@ -15,6 +15,7 @@
 //! | `memory/` | what is known of sources, bounded |
 //! | `state.rs`, `counters.rs` | all that is remembered |
 //! | `policy/` | the administrator's dials, and every default |
+//! | `machine.rs` | the networks and client ports of the machine that is probed |
 //! | `limits.rs` | bounds on which several of these have to agree |
 //! | `journal/` | the memory on disk |
 //! | `observation.rs`, `decode.rs` | what the judge needs of a probe, and how it is read fast |
@@ -34,6 +35,7 @@ pub mod guard;
 mod input;
 pub mod journal;
 mod limits;
+pub mod machine;
 pub mod memory;
 mod observation;
 mod penalty;

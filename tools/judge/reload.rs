@@ -79,6 +79,7 @@ impl WatchedFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::MachineFacts;
 
     #[test]
     fn another_file_of_the_same_time_and_length_is_noticed() {
@@ -138,7 +139,7 @@ mod tests {
         let policy = watched.read(&flags).unwrap();
         assert_eq!(identity(&policy, 8006), identity(&policy, 3128));
         assert_ne!(identity(&policy, 445), identity(&policy, 139));
-        let scope = |addr: &str| policy.scope(addr.parse().unwrap()).len();
+        let scope = |addr: &str| policy.scope(addr.parse().unwrap(), &MachineFacts::default()).len();
         assert_eq!(
             (scope("2001:db8:64::192.0.2.7"), scope("64:ff9b::192.0.2.7"), scope("64:ff9b:1::1")),
             (128, 64, 128)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, Record, Timestamp, Verdict};
-use psentry_stage::{Complaints, Intake, Next, Output, Signals, host_name};
+use psentry_stage::{Complaints, Intake, Next, Output, Signals};
 
 use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
@@ -41,7 +41,6 @@ pub fn run(flags: Flags) -> Result<(), JudgeError> {
 struct Judge {
     flags: PolicyFlags,
     pass: bool,
-    host: Option<String>,
     metrics: Option<PathBuf>,
     policy: Policy,
     watched: WatchedFiles,
@@ -83,7 +82,6 @@ impl Judge {
         Ok(Judge {
             flags: flags.policy,
             pass: flags.pass,
-            host: flags.host.or_else(host_name),
             metrics: flags.metrics,
             policy,
             watched,
@@ -160,7 +158,7 @@ impl Judge {
         for warning in self.state.warnings.drain(..) {
             self.complaints.say(&warning);
         }
-        if let Some(record) = stats::due(&mut self.state, self.host.as_deref()) {
+        if let Some(record) = stats::due(&mut self.state, self.policy.host.as_deref()) {
             output.write(intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         Ok(())
@@ -176,7 +174,7 @@ impl Judge {
         if requests.report
             && let Some(at) = self.state.clock.now().or(Timestamp::from_micros(0))
         {
-            let record = stats::record(&self.state, at, self.host.as_deref());
+            let record = stats::record(&self.state, at, self.policy.host.as_deref());
             self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         self.housekeep();

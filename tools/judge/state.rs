@@ -4,6 +4,7 @@ use psentry_records::Timestamp;
 
 use crate::counters::Counters;
 use crate::guard::{Brake, Clock, SweepTable, Vouchers};
+use crate::machine::MachineFacts;
 use crate::memory::Table;
 
 /// The judge's memory: all that a decision depends on beside the policy and the record.
@@ -18,6 +19,8 @@ pub struct State {
     pub brake: Brake,
     /// The time of the stream.
     pub clock: Clock,
+    /// The networks and client ports of the machine that is probed.
+    pub machine: MachineFacts,
     /// What was done, for `stats` records and metrics.
     pub counters: Counters,
     /// The minute of the last `stats` record.
@@ -36,6 +39,7 @@ impl State {
             sweeps: SweepTable::default(),
             brake: Brake::default(),
             clock: Clock::default(),
+            machine: MachineFacts::default(),
             counters: Counters::default(),
             stats_at: None,
             warnings: Vec::new(),

@@ -25,7 +25,7 @@ use self::vouch::take_vouch;
 use crate::evidence::Class;
 use crate::guard::Tick;
 use crate::observation::Observation;
-use crate::policy::Policy;
+use crate::policy::{InsideAction, Policy};
 use crate::state::State;
 use crate::tally::counts;
 
@@ -44,10 +44,15 @@ pub fn step(state: &mut State, policy: &Policy, record: &Record, verdicts: &mut 
         Record::Vouch(vouch) => {
             if let Some(addr) = vouch.common.src_ip {
                 let tick = tick(state, vouch.common.timestamp);
-                take_vouch(state, policy, vouch, policy.scope(addr), tick, verdicts);
+                let scope = policy.scope(addr, &state.machine);
+                take_vouch(state, policy, vouch, scope, tick, verdicts);
             }
         }
-        Record::Verdict(_) | Record::Outcome(_) | Record::Stats(_) | Record::Other(_) => {}
+        Record::Stats(stats) => {
+            let news = state.machine.take(stats, policy.host.as_deref());
+            state.warnings.extend(news);
+        }
+        Record::Verdict(_) | Record::Outcome(_) | Record::Other(_) => {}
     }
 }
 
@@ -83,12 +88,13 @@ fn tick(state: &mut State, at: Timestamp) -> Tick {
 fn judge(state: &mut State, policy: &Policy, seen: &Observation, verdicts: &mut Vec<Verdict>) {
     state.counters.probes += 1;
     let tick = tick(state, seen.at);
-    if policy.ignore.holds(seen.src) {
+    let inside = state.machine.is_inside(seen.src).then_some(policy.inside.action);
+    if policy.ignore.holds(seen.src) || inside == Some(InsideAction::Ignore) {
         state.counters.ignored += 1;
         return;
     }
-    let scope = policy.scope(seen.src);
-    let class = Class::of(seen).filter(|&class| {
+    let scope = policy.scope(seen.src, &state.machine);
+    let class = Class::of(seen, &state.machine).filter(|&class| {
         policy.named.is_empty() && seen.port.is_some() || {
             let treatment = policy.treatment(policy.networks_of(scope), seen.port, seen.proto);
             counts(policy, class, &treatment, seen.handshake)
@@ -98,7 +104,8 @@ fn judge(state: &mut State, policy: &Policy, seen: &Observation, verdicts: &mut 
         state.counters.uncounted += 1;
         return;
     };
-    let case = Case { policy, seen, scope, tick };
+    let only_watched = inside == Some(InsideAction::Watch);
+    let case = Case { policy, seen, scope, tick, only_watched };
     let Some(finding) = find(state, &case, class) else { return };
     if let Some(until) = enforce(state, &case, &finding, verdicts) {
         block_prefix(state, &case, &finding, until, verdicts);

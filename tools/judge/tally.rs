@@ -87,13 +87,12 @@ fn add<'a>(totals: &mut Totals, one: &Weighed, alike: impl Iterator<Item = (bool
     let (mut first, mut first_slow, mut elsewhere, mut weight) = (true, true, false, one.weight);
     for (earlier, other) in alike {
         first_slow &= !(earlier && other.slow);
-        if !other.fresh {
-        } else if other.contact.host() == one.contact.host() {
+        let here = other.contact.host() == one.contact.host();
+        if other.fresh && here {
             first &= !earlier;
             weight = weight.max(other.weight);
-        } else {
-            elsewhere |= earlier;
         }
+        elsewhere |= other.fresh && !here && earlier;
     }
     if one.fresh {
         totals.first_touch = totals.first_touch.or(one.convict);

@@ -2,11 +2,8 @@
 
 use psentry_records::{Class as SensorClass, Kind, Proto};
 
+use crate::machine::MachineFacts;
 use crate::observation::Observation;
-
-/// Ports from here on are lent to connections that this machine opens (Linux's `ip_local_port_range`): a packet from
-/// a service to one of them may be the late answer to somebody here.
-const EPHEMERAL: u16 = 32_768;
 
 /// Ports below are services': what comes from one may be an answer.
 const SERVICES: u16 = 1024;
@@ -36,9 +33,10 @@ impl Class {
     pub const ALL: [Class; 6] =
         [Class::Decoy, Class::Udp, Class::Packet, Class::Closed, Class::Flags, Class::Stray];
 
-    /// Of what an observation is evidence; `None`: it may be an answer to somebody here, which is evidence of nothing.
+    /// Of what an observation is evidence; `None`: it may be an answer to somebody here, which is evidence of nothing. The
+    /// kernel lends the ports of `machine`'s clients to connections that they open.
     #[must_use]
-    pub fn of(seen: &Observation) -> Option<Class> {
+    pub fn of(seen: &Observation, machine: &MachineFacts) -> Option<Class> {
         // The sensor knows which ports are served and which networks are near; the packet itself does not tell.
         let stray = match seen.class {
             Some(SensorClass::Chatter) => return None,
@@ -63,9 +61,9 @@ impl Class {
             Kind::Connect | Kind::Ack | Kind::Maimon | Kind::Window | Kind::Other => Class::Packet,
         };
         let service = seen.src_port.is_some_and(|port| port < SERVICES);
-        let ephemeral = seen.port.is_some_and(|port| port >= EPHEMERAL);
+        let lent = seen.port.is_some_and(|port| machine.is_client_port(port));
         let answer = class == Class::Stray || seen.proto == Proto::Udp;
-        (!(service && ephemeral && answer)).then_some(class)
+        (!(service && lent && answer)).then_some(class)
     }
 }
 

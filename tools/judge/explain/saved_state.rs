@@ -1,6 +1,7 @@
 //! What a judge at work remembers of an address, from its state on disk: read, and neither claimed nor changed.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 
 use psentry_records::{Kind, Prefix, Timestamp};
@@ -69,10 +70,11 @@ impl SavedContact {
 }
 
 impl SavedSource {
-    pub(super) fn read(folder: &Path, policy: &Policy, scope: Prefix) -> Result<SavedSource, JudgeError> {
-        // Room for what is about it, which is at most itself, and its prefixes.
+    pub(super) fn read(folder: &Path, policy: &Policy, address: IpAddr) -> Result<SavedSource, JudgeError> {
+        // Room for what is about it, which is at most itself, its /64, and its prefixes.
         let mut state = State::new(16);
-        journal::read_about(folder, &mut state, scope)?;
+        journal::read_about(folder, &mut state, Prefix::host(address))?;
+        let scope = policy.scope(address, &state.machine);
         let now = state.clock.now();
         let source = state.sources.peek(scope);
         let tally = source.map(|source| Tally::of(source, scope, policy)).unwrap_or_default();

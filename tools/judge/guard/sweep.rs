@@ -171,7 +171,7 @@ mod tests {
 
     fn policy() -> SweepPolicy {
         let duration = std::time::Duration::from_secs(3600);
-        SweepPolicy { sources: 3, ipv4: 24, ipv6: vec![56, 48], duration, most: 2 }
+        SweepPolicy { sources: 3, ipv4: 24, ipv6: vec![56, 48], duration, most: 2, inside: false }
     }
 
     fn at(secs: u64) -> Timestamp {

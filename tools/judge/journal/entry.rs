@@ -1,11 +1,12 @@
 //! The lines of the state file: JSON, one change a line. They do not depend on the policy, so that a state
 //! can be read under another one.
 
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::{Machine, Prefix, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
 use crate::guard::{Brake, Clock, Sweep, Voucher};
+use crate::machine::MachineFacts;
 use crate::memory::{Contact, ContactEntry, Source};
 use crate::state::State;
 
@@ -29,6 +30,8 @@ pub(crate) enum Entry {
     Vouch(Prefix, Option<Voucher>),
     /// A prefix in which sources were convicted; without more it was forgotten.
     Sweep(Prefix, Option<Sweep>),
+    /// What psentry-trap said last of the machine.
+    Machine(MachineEntry),
     /// The rest, which is small.
     Rest(Rest),
 }
@@ -39,6 +42,10 @@ pub(crate) struct SourceEntry {
     numbers: (i64, u16, u16, u8, u8),
     contacts: Vec<ContactEntry>,
 }
+
+/// The machine: own networks, those inside, first and last port of its clients.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct MachineEntry(Vec<Prefix>, Vec<Prefix>, (u16, u16));
 
 /// What is written anew with every change.
 #[derive(Serialize, Deserialize)]
@@ -55,15 +62,26 @@ impl Entry {
     /// Whether it matters to that scope.
     pub(crate) fn concerns(&self, asked: Prefix) -> bool {
         match self {
-            Entry::Source(SourceEntry { scope, .. }) | Entry::Gone(scope) => *scope == asked,
-            Entry::Vouch(scope, _) | Entry::Sweep(scope, _) => scope.overlaps(asked),
-            Entry::Form(_) | Entry::Rest(_) => true,
+            Entry::Source(SourceEntry { scope, .. })
+            | Entry::Gone(scope)
+            | Entry::Vouch(scope, _)
+            | Entry::Sweep(scope, _) => scope.overlaps(asked),
+            Entry::Form(_) | Entry::Machine(_) | Entry::Rest(_) => true,
         }
     }
 
     pub(crate) fn source(scope: Prefix, source: &Source) -> Self {
         let contacts = source.contacts().map(Contact::entry).collect();
         Entry::Source(SourceEntry { scope, numbers: source.numbers(), contacts })
+    }
+
+    pub(crate) fn machine(state: &State) -> Self {
+        let said = state.machine.said();
+        Entry::Machine(MachineEntry(
+            said.own_networks.clone(),
+            said.inside_networks.clone(),
+            said.client_ports,
+        ))
     }
 
     pub(crate) fn rest(state: &State) -> Self {
@@ -87,6 +105,9 @@ impl Entry {
             Entry::Gone(scope) => state.sources.remove(scope),
             Entry::Vouch(scope, voucher) => state.vouchers.restore(scope, voucher),
             Entry::Sweep(prefix, sweep) => state.sweeps.restore(prefix, sweep),
+            Entry::Machine(MachineEntry(own_networks, inside_networks, client_ports)) => {
+                state.machine = MachineFacts::of(Machine { own_networks, inside_networks, client_ports });
+            }
             Entry::Rest(rest) => {
                 (state.clock, state.brake) = (rest.clock, rest.brake);
                 state.counters = Some(rest.counters).filter(Counters::are_plausible).unwrap_or_default();

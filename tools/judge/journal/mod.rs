@@ -108,6 +108,9 @@ impl Journal {
             for (scope, voucher) in state.vouchers.drain_changes() {
                 put(&Entry::Vouch(scope, voucher))?;
             }
+            if state.machine.take_change() {
+                put(&Entry::machine(state))?;
+            }
             encode(&Entry::rest(state), &mut line)?;
             if line != self.rest {
                 written += line.len() as u64;
@@ -168,6 +171,7 @@ fn rewrite(folder: &Path, state: &mut State) -> io::Result<(File, u64)> {
     state.sources.all_written();
     state.sweeps.drain_changes();
     state.vouchers.drain_changes();
+    state.machine.take_change();
     Ok((file, size))
 }
 
@@ -190,6 +194,7 @@ fn write_whole(file: File, state: &State) -> io::Result<(File, u64)> {
     for (&prefix, sweep) in state.sweeps.iter() {
         put(&Entry::Sweep(prefix, Some(sweep.clone())))?;
     }
+    put(&Entry::machine(state))?;
     put(&Entry::rest(state))?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     Ok((file, size))

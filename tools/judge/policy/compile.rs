@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use psentry_ports::PortTable;
 use psentry_records::{Ignore, Prefix};
+use psentry_stage::host_name;
 
 use super::Families;
 use super::file::{File, PolicyError, Text};
@@ -64,7 +65,8 @@ impl Policy {
         let ports = PortTable::read(&flags.ports)?;
         let policy = Self::compile(file, ignored, &ports)
             .map_err(|Problem { at, problem }| text.refuse(at, problem))?;
-        Ok(Policy { files, ..policy })
+        let own = flags.own.iter().copied().collect();
+        Ok(Policy { files, own, host: flags.host.clone().or_else(host_name), ..policy })
     }
 
     /// Works out what the judge asks; `ignored` are the prefixes of the lists that the file names.
@@ -123,6 +125,7 @@ impl Policy {
             block,
             levels: file.levels,
             sweep: file.sweep,
+            inside: file.inside,
             brake: file.brake,
             vouch: file.vouch.duration,
             ignore: ignored.into_iter().collect(),
@@ -130,6 +133,8 @@ impl Policy {
             families: Families::new(ports),
             max_sources: file.memory.sources as usize,
             max_contacts: (trigger.unwrap_or(0) as usize).max(MAX_CONTACTS),
+            own: Ignore::default(),
+            host: None,
             files: Vec::new(),
         })
     }

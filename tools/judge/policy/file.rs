@@ -12,7 +12,9 @@ use toml::Spanned;
 
 use super::defaults as d;
 use super::rule::NamedRule;
-use super::sections::{BlockPolicy, BrakePolicy, LevelPolicy, Odds, SlowPolicy, SweepPolicy, span};
+use super::sections::{
+    BlockPolicy, BrakePolicy, InsidePolicy, LevelPolicy, Odds, SlowPolicy, SweepPolicy, span,
+};
 use super::values::{self, Groups, NetworkList};
 
 /// All that a file can say. The tables that are only read to work the policy out are below, the others in
@@ -26,6 +28,7 @@ pub(super) struct File {
     pub(super) block: BlockPolicy,
     pub(super) levels: LevelPolicy,
     pub(super) sweep: SweepPolicy,
+    pub(super) inside: InsidePolicy,
     pub(super) brake: BrakePolicy,
     pub(super) vouch: VouchSection,
     pub(super) memory: MemorySection,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
 use super::defaults;
@@ -49,6 +50,15 @@ pub struct PolicyFlags {
     #[arg(long, value_name = "FILE")]
     pub ignore: Vec<PathBuf>,
 
+    /// A network in which this machine has an address; may be repeated. Only needed where no psentry-trap runs, whose
+    /// records name them
+    #[arg(long, value_name = "CIDR", value_parser = own_network)]
+    pub own: Vec<Prefix>,
+
+    /// This machine's name in the records, its own of counters and those of psentry-trap [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+
     /// Only watch: verdicts say what would be done, and nobody is blocked
     #[arg(long)]
     pub observe: bool,
@@ -58,4 +68,16 @@ pub struct PolicyFlags {
             [default: {}]", defaults::MAX_SOURCES))]
     /// How many sources to remember.
     pub max_sources: Option<u32>,
+}
+
+/// A network that is no wider than one that psentry-trap names.
+fn own_network(text: &str) -> Result<Prefix, String> {
+    let network: Prefix = text.parse().map_err(|error: psentry_records::PrefixError| error.to_string())?;
+    let (widest, kind) = if network.is_ipv4() { (8, "IPv4") } else { (32, "IPv6") };
+    if network.len() < widest {
+        return Err(format!(
+            "{network} is wider than /{widest}, which is more than a network of {kind} that a machine is in"
+        ));
+    }
+    Ok(network)
 }

@@ -10,6 +10,7 @@ mod sections;
 mod values;
 mod weights;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,11 +20,14 @@ pub use file::PolicyError;
 pub use flags::PolicyFlags;
 pub(crate) use one_contact::{Families, Identity};
 pub use rule::{NamedRule, Treatment};
-pub use sections::{BlockPolicy, BrakePolicy, LevelPolicy, Odds, SlowPolicy, SweepPolicy};
+pub use sections::{
+    BlockPolicy, BrakePolicy, InsideAction, InsidePolicy, LevelPolicy, Odds, SlowPolicy, SweepPolicy,
+};
 pub use values::BlockDuration;
 pub use weights::Weights;
 
 pub(crate) use self::rule::Networks;
+use crate::machine::MachineFacts;
 use crate::memory::Contact;
 use crate::rules::Rule;
 
@@ -50,6 +54,8 @@ pub struct Policy {
     pub levels: LevelPolicy,
     /// When a prefix is blocked as a whole.
     pub sweep: SweepPolicy,
+    /// What becomes of sources behind this machine.
+    pub inside: InsidePolicy,
     /// When there are too many blocks, so that psentry only watches.
     pub brake: BrakePolicy,
     /// How long who logged in is only watched.
@@ -60,6 +66,10 @@ pub struct Policy {
     pub ungrouped: Ignore,
     /// Which ports are one contact.
     pub(crate) families: Families,
+    /// Networks in which this machine has an address, beside those that psentry-trap names.
+    pub own: Ignore,
+    /// This machine's name in the records; `None`: it has none.
+    pub host: Option<String>,
     /// How many sources to remember.
     pub max_sources: usize,
     /// How many contacts of one source to remember; the rules need no more.
@@ -83,14 +93,22 @@ pub struct Retention<'a> {
 
 impl Policy {
     /// The range of addresses that is counted, and blocked, as one. Narrower than usual where an ignored address
-    /// would be hit.
+    /// would be hit, and near the machine, where hosts share a /64.
     #[must_use]
-    pub fn scope(&self, addr: std::net::IpAddr) -> Prefix {
-        if addr.is_ipv4() {
-            return Prefix::host(addr);
-        }
+    pub fn scope(&self, addr: IpAddr, machine: &MachineFacts) -> Prefix {
+        let IpAddr::V6(v6) = addr else { return Prefix::host(addr) };
         let group = Prefix::around(addr, IPV6_GROUP);
-        if self.ignore.touches(group) || self.ungrouped.touches(group) { Prefix::host(addr) } else { group }
+        let shared = || self.ignore.touches(group) || self.ungrouped.touches(group);
+        if v6.is_unicast_link_local() || self.is_near(group, machine) || shared() {
+            Prefix::host(addr)
+        } else {
+            group
+        }
+    }
+
+    /// Whether somebody in that prefix is in a network of this machine, or in one behind it.
+    pub(crate) fn is_near(&self, prefix: Prefix, machine: &MachineFacts) -> bool {
+        machine.is_near(prefix) || self.own.touches(prefix)
     }
 
     /// Whether that scope is narrower than usual.

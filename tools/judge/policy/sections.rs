@@ -152,6 +152,8 @@ pub struct SweepPolicy {
     pub duration: Duration,
     /// How many prefixes are blocked at a time.
     pub most: usize,
+    /// Whether also prefixes in this machine's own networks, and in those behind it.
+    pub inside: bool,
 }
 
 impl Default for SweepPolicy {
@@ -162,8 +164,30 @@ impl Default for SweepPolicy {
             ipv6: d::SWEEP_IPV6.to_vec(),
             duration: span(d::SWEEP_DURATION),
             most: d::SWEEP_MOST,
+            inside: false,
         }
     }
+}
+
+/// `[inside]`: what becomes of sources behind this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub struct InsidePolicy {
+    /// What is done about a conviction.
+    #[serde(deserialize_with = "values::inside")]
+    pub action: InsideAction,
+}
+
+/// What is done about a conviction of a source behind this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InsideAction {
+    /// It is only watched: a container that is shut out has no connection to anywhere.
+    #[default]
+    Watch,
+    /// It is blocked as any other.
+    Block,
+    /// It is never judged.
+    Ignore,
 }
 
 /// `[brake]`: when the judge stops blocking for a while.

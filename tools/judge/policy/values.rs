@@ -9,6 +9,7 @@ use psentry_stage::parse_duration;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
+use super::sections::InsideAction;
 use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
 
 /// How long a block lasts.
@@ -155,6 +156,15 @@ pub(super) fn proto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
             let advice = "write \"tcp\", \"udp\", \"sctp\", \"icmp\", \"icmpv6\" or \"igmp\"";
             Err(de::Error::custom(advice))
         }
+    }
+}
+
+pub(super) fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InsideAction, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "watch" => Ok(InsideAction::Watch),
+        "block" => Ok(InsideAction::Block),
+        "ignore" => Ok(InsideAction::Ignore),
+        _ => Err(de::Error::custom("write \"watch\", \"block\" or \"ignore\"")),
     }
 }
 

@@ -13,4 +13,6 @@ pub(super) struct Case<'a> {
     pub(super) scope: Prefix,
     /// The probe's own time, and that of the stream.
     pub(super) tick: Tick,
+    /// Whether the source is behind this machine, and the policy does not block such.
+    pub(super) only_watched: bool,
 }

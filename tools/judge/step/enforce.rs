@@ -33,6 +33,10 @@ pub(super) fn enforce(
         action = Action::Watch;
         reason.push_str(&format!(" It is only watched below level {}.", policy.levels.block));
     }
+    if case.only_watched && action == Action::Block {
+        action = Action::Watch;
+        reason.push_str(" It is behind this machine, so it is only watched.");
+    }
     if let Some(voucher) = state.vouchers.active(scope, tick.earlier())
         && action == Action::Block
     {

@@ -38,11 +38,13 @@ pub(super) struct Finding {
 
 /// Adds a probe to what is remembered of its source; what changes by it, if anything does.
 pub(super) fn find(state: &mut State, case: &Case, class: Class) -> Option<Finding> {
-    let &Case { policy, seen, scope, tick } = case;
+    let &Case { policy, seen, scope, tick, only_watched } = case;
     let (brake, vouchers) = (&state.brake, &state.vouchers);
     // What turned a block down before is not asked again while it lasts: it would be reported at every packet.
     let admitted = |proven| {
-        !brake.is_on(&policy.brake, proven, tick.now) && vouchers.active(scope, tick.earlier()).is_none()
+        !only_watched
+            && !brake.is_on(&policy.brake, proven, tick.now)
+            && vouchers.active(scope, tick.earlier()).is_none()
     };
     state.sources.update(scope, |source| {
         if !tick.is_outlier() {

@@ -27,6 +27,11 @@ pub(super) fn block_prefix(
     if tick.is_outlier() || policy.is_ungrouped(scope) {
         return;
     }
+    // Where the neighbours are one's own, each is judged for itself.
+    let spared = |state: &State, prefix| !policy.sweep.inside && policy.is_near(prefix, &state.machine);
+    if spared(state, scope) {
+        return;
+    }
     let now = tick.now;
     let ports = port_bitmap(finding.contacts.iter().filter_map(Contact::port));
     let needed = policy.sources_of_sweep(scope);
@@ -34,7 +39,7 @@ pub(super) fn block_prefix(
         return;
     };
     let prefix = due.prefix;
-    if policy.exempts(prefix) || state.vouchers.active(prefix, now).is_some() {
+    if policy.exempts(prefix) || spared(state, prefix) || state.vouchers.active(prefix, now).is_some() {
         return;
     }
     match state.brake.admit(&policy.brake, prefix, true, now) {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use psentry_records::{Action, Kind, ProbeBody, Proto, VerdictBody, Vouch, VouchBody};
 
 use super::*;
+use crate::machine::MachineFacts;
 use crate::policy::PolicyFlags;
 use crate::policy::tests::policy_of;
 
@@ -263,7 +264,7 @@ proptest! {
                 prop_assert!(verdict.body.count.unwrap() >= 2);
             }
             prop_assert!(state.sources.held() <= 10);
-            let scope = policy.scope(format!("192.0.2.{host}").parse().unwrap());
+            let scope = policy.scope(format!("192.0.2.{host}").parse().unwrap(), &MachineFacts::default());
             prop_assert!(state.sources.peek(scope).unwrap().contacts().count() <= 8);
         }
     }

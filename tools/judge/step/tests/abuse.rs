@@ -197,9 +197,12 @@ fn a_rule_for_one_ipv6_address_is_for_that_address() {
     let said = words(&policy, &connects("2001:db8::6", &[(0, 23), (1, 445)]));
     assert_eq!(said, ["block 2001:db8::6/128 sequential"]);
     let all = policy_of("[[rule]]\nname = \"lan\"\nnetworks = [\"2001:db8::/48\"]\nthreshold = 2.0\n");
-    assert_eq!(all.scope("2001:db8::6".parse().unwrap()).to_string(), "2001:db8::/64");
+    assert_eq!(
+        all.scope("2001:db8::6".parse().unwrap(), &MachineFacts::default()).to_string(),
+        "2001:db8::/64"
+    );
     // Behind the well-known prefix of NAT64 a /64 would be all of IPv4 (RFC 6052).
-    assert_eq!(all.scope("64:ff9b::192.0.2.7".parse().unwrap()).len(), 128);
+    assert_eq!(all.scope("64:ff9b::192.0.2.7".parse().unwrap(), &MachineFacts::default()).len(), 128);
 }
 
 #[test]

@@ -136,3 +136,91 @@ fn a_climb_that_was_turned_down_is_blocked_when_the_brake_lets_go_or_the_login_i
     story.extend([300, 301].map(|secs| probe(secs, one, 1000, Kind::Connect)));
     assert_eq!(words(&policy, &story)[2..], ["block 192.0.2.1/32 level"]);
 }
+
+/// What psentry-trap says of the machine.
+fn trap_says(secs: u64, own: &[&str], inside: &[&str]) -> Record {
+    let of = |list: &[&str]| list.iter().map(|network| network.parse().unwrap()).collect();
+    let machine = psentry_records::Machine {
+        own_networks: of(own),
+        inside_networks: of(inside),
+        client_ports: (40_000, 50_000),
+    };
+    let body =
+        psentry_records::StatsBody { machine: Some(machine), ..psentry_records::StatsBody::new("trap", []) };
+    Record::Stats(psentry_records::Stats { common: Common::at(at(secs)), body })
+}
+
+fn sweeps(said: &[String]) -> usize {
+    said.iter().filter(|said| said.ends_with("sweep")).count()
+}
+
+#[test]
+fn neighbours_are_judged_one_by_one_and_never_with_their_network() {
+    // Two of one /64, each with a slip; and a scanner among them.
+    let near = |src: &str, from: u64| connects(src, &[(from, 23), (from + 1, 445)]);
+    let mut story = vec![trap_says(0, &["2001:db8::/64", "192.0.2.0/24"], &[])];
+    story.extend(connects("2001:db8::7", &[(1, 23)]));
+    story.extend(connects("2001:db8::8", &[(2, 445)]));
+    story.extend(connects("fe80::8", &[(2, 445)]));
+    story.extend(connects("fe80::9", &[(2, 23)]));
+    assert_eq!(words(&policy(), &story), [""; 0]);
+    story.extend(near("2001:db8::9", 3));
+    assert_eq!(words(&policy(), &story), ["block 2001:db8::9/128 sequential"]);
+    // Elsewhere a /64 is one, as it is without a trap, unless --own names the network.
+    assert_eq!(words(&policy(), &near("2001:db8:0:1::9", 3)), ["block 2001:db8:0:1::/64 sequential"]);
+    let own = PolicyFlags { own: vec!["2001:db8:0:1::/64".parse().unwrap()], ..PolicyFlags::default() };
+    let own = Policy::from_flags(&own).unwrap();
+    assert_eq!(words(&own, &near("2001:db8:0:1::9", 3)), ["block 2001:db8:0:1::9/128 sequential"]);
+    // Eight PCs of the LAN that do the same are eight, and not their network.
+    let lan = |net: &str| -> Vec<Record> {
+        (1..=12u64).flat_map(|n| connects(&format!("{net}.{n}"), &[(n, 445), (n, 3389)])).collect()
+    };
+    let said = |text: &str, net: &str| {
+        words(&policy_of(text), &[vec![trap_says(0, &["192.0.2.0/24"], &[])], lan(net)].concat())
+    };
+    let local = said("", "192.0.2");
+    assert_eq!((local.len(), sweeps(&local)), (12, 0), "{local:#?}");
+    assert_eq!(sweeps(&said("[sweep]\ninside = true\n", "192.0.2")), 1);
+    assert_eq!(sweeps(&said("", "198.51.100")), 1, "a network far away is blocked as one");
+    // A prefix with a part of an own network in it is none of the world's either.
+    let part = [vec![trap_says(0, &["192.0.2.128/25"], &[])], lan("192.0.2")].concat();
+    assert_eq!(sweeps(&words(&policy(), &part)), 0);
+}
+
+#[test]
+fn who_is_behind_this_machine_is_watched_unless_the_policy_says_otherwise() {
+    let mut story = vec![trap_says(0, &[], &["10.88.0.0/16", "2001:db8:88::/64"])];
+    for (n, src) in ["10.88.0.7", "2001:db8:88::7", "192.0.2.7"].into_iter().enumerate() {
+        let from = 10 * n as u64;
+        story.extend(connects(src, &[(from, 9100), (from + 1, 22), (from + 2, 23), (from + 3, 445)]));
+    }
+    let outside = "block 192.0.2.7/32 sequential";
+    let watched = ["watch 10.88.0.7/32 sequential", "watch 2001:db8:88::7/128 sequential", outside];
+    assert_eq!(words(&policy(), &story), watched);
+    let said = said(&policy(), &story);
+    let reason = said[0].reason.as_deref().unwrap();
+    assert!(reason.ends_with("It is behind this machine, so it is only watched."), "{reason}");
+    let blocked = ["block 10.88.0.7/32 sequential", "block 2001:db8:88::7/128 sequential", outside];
+    assert_eq!(words(&policy_of("[inside]\naction = \"block\"\n"), &story), blocked);
+    assert_eq!(words(&policy_of("[inside]\naction = \"ignore\"\n"), &story), [outside]);
+    // A climb is said once, and does not become a block.
+    let levels = policy_of("[levels]\nblock = 4\npackets = [1, 2, 3, 10, 1000]\n");
+    let mut story = vec![trap_says(0, &[], &["10.88.0.0/16"])];
+    story.extend((0..40u64).map(|n| probe(n, "10.88.0.7", 1000 + (n % 2) as u16, Kind::Connect)));
+    assert_eq!(words(&levels, &story), ["watch 10.88.0.7/32 sequential", "watch 10.88.0.7/32 level"]);
+}
+
+#[test]
+fn answers_are_those_to_ports_that_the_kernel_lends() {
+    let late = |port: u16| {
+        let Record::Probe(mut probe) = probe(1, "192.0.2.7", port, Kind::Udp) else { panic!() };
+        (probe.common.src_port, probe.body.sensor) = (Some(53), Some("trap".to_owned()));
+        Record::Probe(probe)
+    };
+    let story = |first: u16| -> Vec<Record> {
+        std::iter::once(trap_says(0, &[], &[])).chain((first..first + 9).map(late)).collect()
+    };
+    assert_eq!(words(&policy(), &story(45_000)), [""; 0]);
+    assert_eq!(words(&policy(), &story(33_000)).len(), 1, "clients have 40000 to 50000 here");
+    assert_eq!(words(&policy(), &story(33_000)[1..]), [""; 0]);
+}
