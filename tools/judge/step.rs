@@ -75,10 +75,12 @@ fn tick(state: &mut State, at: Timestamp) -> Tick {
     if tick.jumped {
         state.counters.jumps += 1;
         let from = before.map(|before| before.to_string()).unwrap_or_default();
-        state.warnings.push(format!("the time of the records jumped from {from} to {}", tick.now));
-        if before.is_some_and(|before| tick.now < before) {
-            // A source is corrected when it is next seen (`discard_future`); these two would act on others until then.
-            state.sweeps.clear();
+        let back = before.is_some_and(|before| tick.now < before);
+        let how = if back { "jumped back" } else { "jumped" };
+        state.warnings.push(format!("the time of the records {how} from {from} to {}", tick.now));
+        if back {
+            // A source is corrected when it is next seen (`set_back`); these two would act on others until then.
+            state.sweeps.clock_set_back(tick.now, state.clock.set_back());
             state.vouchers.clock_set_back(tick.now);
         }
     }

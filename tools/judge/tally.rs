@@ -70,7 +70,7 @@ impl Tally {
         tally.all.score = tally.all.score_without_signature + if signature { bonus } else { 0.0 };
         tally.proven.score =
             tally.proven.score_without_signature + if signature_proven { bonus } else { 0.0 };
-        tally.since = newest.map(|newest| before(newest, policy.window));
+        tally.since = newest.map(|newest| newest.minus(policy.window));
         tally
     }
 
@@ -126,11 +126,6 @@ fn weigh<'a>(
         slow: age <= policy.slow.window && contact.classes().last_long(),
         convict: treatment.convict,
     })
-}
-
-fn before(moment: Timestamp, span: std::time::Duration) -> Timestamp {
-    let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(moment.micros().saturating_sub(micros).max(0)).unwrap_or(moment)
 }
 
 fn weight(policy: &Policy, contact: &Contact, treatment: &Treatment) -> f64 {

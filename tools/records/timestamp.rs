@@ -63,6 +63,13 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(micros).min(Self::MAX.0))
     }
 
+    /// The moment `span` before this one; stops at 1970.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        Timestamp(self.0.saturating_sub(micros).max(0))
+    }
+
     /// How long after `earlier` this is; zero if it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

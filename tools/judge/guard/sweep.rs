@@ -3,6 +3,7 @@
 //! can forge packets from a whole network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -81,9 +82,19 @@ impl SweepTable {
         released
     }
 
-    /// Forgets all: it was written by a clock that was wrong.
-    pub(crate) fn clear(&mut self) {
-        self.changed.extend(std::mem::take(&mut self.entries).into_keys());
+    /// The clock was set back by `step`: what it dated in what is the future now happened so much earlier. A prefix that is
+    /// blocked from then is released here, for its end cannot be told, and may be blocked again.
+    pub(crate) fn clock_set_back(&mut self, now: Timestamp, step: Duration) {
+        for (&prefix, sweep) in &mut self.entries {
+            if sweep.last > now {
+                sweep.until = None;
+                sweep.last = sweep.last.minus(step);
+                for member in &mut sweep.members {
+                    member.until = member.until.minus(step);
+                }
+                self.changed.insert(prefix);
+            }
+        }
     }
 
     /// Adds a source that handshakes convicted. Which prefix around it is due, if one is: `needed` sources that behave

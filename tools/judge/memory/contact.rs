@@ -132,6 +132,13 @@ impl Contact {
         self.first().plus(Duration::from_micros(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])))
     }
 
+    /// The same, so much earlier.
+    #[must_use]
+    pub fn earlier(&self, by: Duration) -> Self {
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        Contact { first: self.first.saturating_sub(by).max(0), ..*self }
+    }
+
     /// The port, where the protocol has ports.
     #[must_use]
     pub fn port(&self) -> Option<u16> {

@@ -39,7 +39,7 @@ pub(super) struct Finding {
 /// Adds a probe to what is remembered of its source; what changes by it, if anything does.
 pub(super) fn find(state: &mut State, case: &Case, class: Class) -> Option<Finding> {
     let &Case { policy, seen, scope, tick, only_watched } = case;
-    let (brake, vouchers) = (&state.brake, &state.vouchers);
+    let (brake, vouchers, set_back) = (&state.brake, &state.vouchers, state.clock.set_back());
     // What turned a block down before is not asked again while it lasts: it would be reported at every packet.
     let admitted = |proven| {
         !only_watched
@@ -47,12 +47,10 @@ pub(super) fn find(state: &mut State, case: &Case, class: Class) -> Option<Findi
             && vouchers.active(scope, tick.earlier()).is_none()
     };
     state.sources.update(scope, |source| {
-        if !tick.is_outlier() {
-            source.discard_future(tick.now);
-        }
+        let released = !tick.is_outlier() && source.set_back(tick.now, set_back);
         source.expire(tick.at);
         source.forgive(tick.at, policy.block.forgive);
-        let news = source.add(seen, tick.at, Classes::one(class), policy.retention());
+        let news = source.add(seen, tick.at, Classes::one(class), policy.retention()) || released;
         let before = source.conviction();
         // Evidence convicts until handshakes have convicted; and of a level, or of what holds a block back, also a
         // packet that is no news may be the last.
@@ -68,12 +66,12 @@ pub(super) fn find(state: &mut State, case: &Case, class: Class) -> Option<Findi
         let proven = decision.as_ref().map(|decision| decision.proven).or(before.map(|before| before.proven));
         let offence = source.offences() + u32::from(!before.is_some_and(Conviction::is_offence));
         let level = level(&policy.levels, source.packets(), tally.all.distinct, proven, offence);
-        let released = |before: Conviction| {
+        let let_go = |before: Conviction| {
             before.watch_only && (source.level() < policy.levels.block || admitted(before.proven))
         };
         let change = if decision.is_some() {
             Change::Convicted
-        } else if level >= policy.levels.block && before.is_some_and(released) {
+        } else if level >= policy.levels.block && before.is_some_and(let_go) {
             Change::Enforced
         } else if policy.levels.watch > 0 && level >= policy.levels.watch && level > source.level() {
             Change::Climbed

@@ -1,10 +1,12 @@
 //! What becomes of a source's contacts when one more comes: which are kept, and which give way.
 
+use std::time::Duration;
+
 use psentry_records::Timestamp;
 
 use super::{INLINE, KNOWN, Source};
 use crate::evidence::Classes;
-use crate::limits::CLOCK_JUMP;
+use crate::limits::LATENESS;
 use crate::memory::Contact;
 use crate::observation::Observation;
 use crate::policy::{Families, Retention};
@@ -109,16 +111,23 @@ impl Source {
         contacts.iter().for_each(|&contact| self.push(contact));
     }
 
-    /// Forgets what is far ahead of the stream, which was a wrong clock: it must neither make everything since look
-    /// stale, nor keep a source convicted.
-    pub fn discard_future(&mut self, stream: Timestamp) {
-        let ahead = |contact: &Contact| contact.last().since(stream) > CLOCK_JUMP;
-        let Some(newest) = self.newest().filter(|newest| newest.since(stream) > CLOCK_JUMP) else { return };
-        let kept: Vec<Contact> = self.contacts().filter(|contact| !ahead(contact)).copied().collect();
+    /// The clock was set back by `step`: what lies ahead of the stream was dated before, so it happened so much earlier; and
+    /// a conviction from then is over, for its end cannot be told, and whoever still gets through is not blocked. What lies
+    /// ahead even so is one wrong record, and forgotten: it must not make everything since look stale. Whether a
+    /// conviction is over by it, so that there is something new to weigh.
+    pub fn set_back(&mut self, stream: Timestamp, step: Duration) -> bool {
+        let ahead = |contact: &Contact| contact.last().since(stream) > LATENESS;
+        let Some(newest) = self.newest().filter(|newest| newest.since(stream) > LATENESS) else {
+            return false;
+        };
+        let right = |contact: &Contact| if ahead(contact) { contact.earlier(step) } else { *contact };
+        let kept: Vec<Contact> = self.contacts().map(right).filter(|contact| !ahead(contact)).collect();
+        let convicted = self.conviction().is_some();
         if self.until() >= newest {
             self.release();
             self.until = stream.micros();
         }
         self.set(&kept);
+        convicted && self.conviction().is_none()
     }
 }

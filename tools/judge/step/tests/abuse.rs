@@ -143,6 +143,59 @@ fn a_clock_that_was_set_back_leaves_nothing_standing_in_the_future() {
 }
 
 #[test]
+fn after_a_clock_that_was_ahead_a_scanner_is_convicted_at_once_and_innocents_are_not() {
+    let (src, ahead) = ("192.0.2.7", 2 * DAY);
+    let decoys = [21, 23, 25, 110, 445, 3389, 5900, 8080, 11211];
+    let scan = |from: u64| -> Vec<Record> {
+        (0..45u64).map(|n| probe(from + n, src, decoys[n as usize % 9], Kind::Connect)).collect()
+    };
+    // By the wrong clock: a scanner, and others with one slip each.
+    let mut story = connects("198.51.100.1", &[(0, 80)]);
+    story.extend(scan(ahead));
+    story.extend(connects("198.51.100.2", &[(ahead + 50, 8080)]));
+    story.extend(connects("198.51.100.3", &[(ahead + 51, 23)]));
+    let want = "block 192.0.2.7/32 sequential";
+    assert_eq!(words(&policy(), &story), [want]);
+    for (after, hours) in [(60, 0), (7200, 2), (DAY, 24)] {
+        let mut story = story.clone();
+        story.extend(connects("198.51.100.4", &[(after - 2, 80), (after - 1, 80)]));
+        // A slip before and one after an hour are two slips; so close together they are what they always were.
+        story.extend(connects("198.51.100.2", &[(after + 3600, 445)]));
+        story.extend(scan(after + 3600));
+        let begun = story.len();
+        assert_eq!(words(&policy(), &story), [want, want], "{hours} hours later, {begun} records");
+    }
+    // The evidence of before the step still counts, dated right.
+    story.extend(connects("198.51.100.4", &[(60, 80), (61, 80)]));
+    story.extend(connects("198.51.100.3", &[(70, 445)]));
+    assert_eq!(words(&policy(), &story), [want, "block 198.51.100.3/32 sequential"]);
+    // One wrong record moves the stream ahead, two right ones move it back: it hides nobody.
+    let mut story = connects("198.51.100.1", &[(0, 80), (3 * DAY, 80)]);
+    story.extend(connects(src, &[(10, 23), (11, 445)]));
+    assert_eq!(words(&policy(), &story), [want]);
+    let mut state = State::new(10);
+    story.iter().for_each(|record| step(&mut state, &policy(), record, &mut Vec::new()));
+    let said =
+        "the time of the records jumped back from 2023-11-17T22:13:20.000000Z to 2023-11-14T22:13:31.000000Z";
+    assert_eq!(state.warnings, [said]);
+}
+
+#[test]
+fn a_sensor_that_is_late_hides_nothing_and_frees_nobody() {
+    // Two machines, one of which is ten minutes behind: the stream goes back and forth, and the evidence adds up.
+    let on = |record, host: &str| changed(record, |probe| probe.common.host = Some(host.to_owned()));
+    let mut story = Vec::new();
+    for n in 0..6u64 {
+        story.push(on(probe(1000 + 20 * n, "198.51.100.9", 80, Kind::Connect), "here"));
+        story.extend((0..3).map(|m| on(probe(400 + 20 * n + m, "198.51.100.9", 80, Kind::Connect), "there")));
+    }
+    story.push(on(probe(1200, "192.0.2.7", 23, Kind::Connect), "here"));
+    story.extend((0..2).map(|m| on(probe(600 + m, "198.51.100.9", 80, Kind::Connect), "there")));
+    story.push(on(probe(603, "192.0.2.7", 445, Kind::Connect), "there"));
+    assert_eq!(words(&policy(), &story), ["block 192.0.2.7/32 sequential"]);
+}
+
+#[test]
 fn a_record_of_the_past_washes_nothing_away() {
     let story = [
         probe(100 * DAY, "192.0.2.7", 23, Kind::Connect),
