@@ -5,8 +5,12 @@ use psentry_records::{Class as SensorClass, Kind, Proto};
 use crate::machine::MachineFacts;
 use crate::observation::Observation;
 
-/// Ports below are services': what comes from one may be an answer.
-const SERVICES: u16 = 1024;
+/// A datagram from a port below may be an answer: of a resolver, a time server. Above are peers of any kind.
+const UDP_SERVICES: u16 = 1024;
+
+/// A segment from a port below may be a server's, such as a database's: clients of Linux, and of others even more so, have
+/// higher ones. That it is none of a handshake is known already.
+const TCP_SERVERS: u16 = 32_768;
 
 /// A kind of evidence: how likely an innocent is to do that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +64,14 @@ impl Class {
             Kind::Syn => Class::Closed,
             Kind::Connect | Kind::Ack | Kind::Maimon | Kind::Window | Kind::Other => Class::Packet,
         };
-        let service = seen.src_port.is_some_and(|port| port < SERVICES);
         let lent = seen.port.is_some_and(|port| machine.is_client_port(port));
-        let answer = class == Class::Stray || seen.proto == Proto::Udp;
-        (!(service && lent && answer)).then_some(class)
+        let below = match (seen.proto, class) {
+            (Proto::Udp, _) => UDP_SERVICES,
+            (_, Class::Stray) => TCP_SERVERS,
+            _ => 0,
+        };
+        let answer = lent && seen.src_port.is_some_and(|port| port < below);
+        (!answer).then_some(class)
     }
 }
 

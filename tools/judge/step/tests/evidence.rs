@@ -112,6 +112,10 @@ fn what_may_be_an_answer_counts_nothing() {
     // The late end of connections to a web server, and late answers of a name server.
     assert_eq!(from(Kind::Maimon, Proto::Tcp, 443, 40_000), None);
     assert_eq!(from(Kind::Udp, Proto::Udp, 53, 40_000), None);
+    // Data of a database, for connections that a power loss ended; not from a port that a scanner is lent.
+    assert_eq!(from(Kind::Ack, Proto::Tcp, 5432, 40_000), None);
+    assert_eq!(from(Kind::Ack, Proto::Tcp, 50_000, 40_000), Some(6));
+    assert_eq!(from(Kind::Udp, Proto::Udp, 5432, 40_000), Some(2));
     // A scan from port 53 still is one where services are.
     assert_eq!(from(Kind::Udp, Proto::Udp, 53, 1), Some(2));
     assert_eq!(from(Kind::Ack, Proto::Tcp, 443, 1), Some(6));
