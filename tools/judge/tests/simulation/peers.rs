@@ -14,6 +14,11 @@ pub trait Detector {
 
     /// The next contact is of another source.
     fn forget(&mut self) {}
+
+    /// Whether it is told of packets without a port.
+    fn sees_pings(&self) -> bool {
+        false
+    }
 }
 
 /// PortSentry 2 in stealth mode: a counter per address that never expires (SCAN_TRIGGER). It leaves alone segments

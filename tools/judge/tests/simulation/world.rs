@@ -1,22 +1,42 @@
 //! Who comes by, and what he does: the tables of `main.rs`, drawn from a seed; nmap and masscan as they were recorded.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use psentry_judge::Observation;
-use psentry_records::{Kind, Proto, Timestamp};
+use psentry_ports::{PortTable, Service};
+use psentry_records::{Class, Kind, Proto, Timestamp};
 
 use crate::recorded::Recorded;
 
 /// Kinds of innocents, and how many of a hundred.
-pub const INNOCENTS: [(&str, u32); 7] = [
-    ("crawlers", 40),
-    ("people who mistype", 20),
-    ("users of a restarting service", 15),
-    ("former peers", 10),
-    ("servers spoken to", 10),
+pub const INNOCENTS: [(&str, u32); 18] = [
+    ("crawlers", 30),
+    ("people who mistype", 15),
+    ("users of a restarting service", 11),
+    ("former peers", 8),
+    ("servers spoken to", 8),
     ("stale UDP peers", 4),
     ("NAT with many people", 1),
+    ("clients that try neighbours first", 5),
+    ("monitors", 3),
+    ("clients that come too early", 2),
+    ("servers after a power loss", 2),
+    ("late replies", 2),
+    ("pings and the like", 2),
+    ("clients of two addresses", 2),
+    ("one command", 2),
+    ("eight PCs of the LAN", 1),
+    ("containers and guests", 1),
+    ("many behind NAT64", 1),
 ];
+
+/// The network in which the machine has an address.
+pub const LAN: &str = "10.1.0.0/16";
+
+/// The network behind it.
+pub const INSIDE: &str = "10.88.0.0/16";
 
 /// Kinds of scanners.
 pub const SCANNERS: [(&str, u32); 9] = [
@@ -40,6 +60,13 @@ const DECOYS: [u16; 24] = [
 /// Where services are: what a scan sends there no sensor sees.
 const SERVICES: [u16; 12] = [22, 25, 53, 80, 143, 443, 465, 587, 993, 4190, 5060, 10_000];
 
+/// The closed neighbours of these services.
+static SIBLINGS: LazyLock<BTreeSet<Service>> = LazyLock::new(|| {
+    let tcp = SERVICES.map(|port| Service { proto: Proto::Tcp, port });
+    let udp = [53, 5060].map(|port| Service { proto: Proto::Udp, port });
+    PortTable::builtin().siblings_of(&tcp.into_iter().chain(udp).collect())
+});
+
 const DAY: u64 = 86_400_000_000;
 
 /// One contact.
@@ -52,27 +79,38 @@ pub struct Touch {
     pub port: u16,
     pub kind: Kind,
     pub signature: bool,
+    /// What the trap takes it for where the port and the kind do not say.
+    pub class: Option<Class>,
+    /// Of what has no port, the protocol.
+    pub proto: Option<Proto>,
 }
 
 impl Touch {
     /// What the sensors of psentry make of it: a decoy completes a handshake where one is offered.
     pub fn observation(&self) -> Observation {
-        let decoy = DECOYS.contains(&self.port) || self.kind == Kind::Udp && self.port < 512;
+        // What the trap gave a class is no decoy's.
+        let decoy = self.class.is_none()
+            && (DECOYS.contains(&self.port) || self.kind == Kind::Udp && self.port < 512);
         let handshake = self.kind == Kind::Connect && decoy;
         let kind = if self.kind == Kind::Connect && !decoy { Kind::Syn } else { self.kind };
+        let proto = if kind == Kind::Udp { Proto::Udp } else { Proto::Tcp };
+        // As psentry-trap has it: a segment without a SYN, and the closed neighbours of what is served.
+        let segment = matches!(kind, Kind::Ack | Kind::Maimon | Kind::Window | Kind::Fin);
+        let stray = segment || SIBLINGS.contains(&Service { proto, port: self.port });
+        let class = self.class.unwrap_or(if stray { Class::Stray } else { Class::Probe });
         Observation {
             at: Timestamp::from_micros(1_700_000_000_000_000 + i64::try_from(self.at).unwrap()).unwrap(),
             src: self.src,
             src_port: Some(self.src_port),
             host: 0,
-            port: Some(self.port),
-            proto: if kind == Kind::Udp { Proto::Udp } else { Proto::Tcp },
+            port: self.proto.is_none().then_some(self.port),
+            proto: self.proto.unwrap_or(proto),
             kind,
             handshake,
             cookie: false,
             signature: self.signature,
             closed: !decoy,
-            class: None,
+            class: (!decoy).then_some(class),
             count: 1,
         }
     }
@@ -140,9 +178,12 @@ impl World {
             port,
             kind,
             signature: false,
+            class: None,
+            proto: None,
         };
         let mut touches = Vec::new();
         match kind {
+            7.. => self.ordinary(kind, n, start, &touch, &mut touches),
             0 => {
                 touches.push(touch(start, self.of(&[8080, 8443, 8000, 8888]), Kind::Connect));
                 if self.one_in(50) {
@@ -196,6 +237,123 @@ impl World {
         (kind, touches)
     }
 
+    /// What was taken for a scan once, and is none.
+    fn ordinary(
+        &mut self,
+        kind: usize,
+        n: u32,
+        start: u64,
+        touch: &dyn Fn(u64, u16, Kind) -> Touch,
+        touches: &mut Vec<Touch>,
+    ) {
+        const SECOND: u64 = 1_000_000;
+        let stray = |touch: Touch| Touch { class: Some(Class::Stray), ..touch };
+        match kind {
+            7 => {
+                let neighbours: [&[(u16, Kind)]; 4] = [
+                    &[(443, Kind::Syn), (443, Kind::Udp)],
+                    &[(853, Kind::Syn), (853, Kind::Udp)],
+                    &[(995, Kind::Syn), (110, Kind::Syn)],
+                    &[(5061, Kind::Syn)],
+                ];
+                for n in 0..self.between(1, 3) {
+                    for (m, &(port, kind)) in self.of(&neighbours).iter().enumerate() {
+                        touches.push(stray(touch(start + n * 60 * SECOND + m as u64 * 300_000, port, kind)));
+                    }
+                }
+            }
+            8 => {
+                let ports = self.of(&[[9100, 9090], [9115, 9187]]);
+                let both = self.one_in(3);
+                for n in 0..120 {
+                    let port = ports[if both { n as usize % 2 } else { 0 }];
+                    touches.push(touch(start + n * 30 * SECOND, port, Kind::Syn));
+                }
+            }
+            9 => {
+                let ports = self.of(&[[5432, 6379, 8080], [3306, 11211, 9200], [80, 443, 5672]]);
+                for n in 0..30u64 {
+                    touches.push(stray(touch(start + n * SECOND / 3, ports[n as usize % 3], Kind::Syn)));
+                }
+            }
+            10 => {
+                let src_port = self.of(&[5432, 3306, 443, 5222, 6379, 9092]);
+                for n in 0..self.between(2, 20) {
+                    let port = self.between(32_768, 60_999) as u16;
+                    for (m, kind) in [Kind::Other, Kind::Other, Kind::Maimon].into_iter().enumerate() {
+                        let at = start + n * 10_000 + m as u64 * 2 * SECOND;
+                        touches.push(stray(Touch { src_port, ..touch(at, port, kind) }));
+                    }
+                }
+                touches.sort_by_key(|touch| touch.at);
+            }
+            11 => {
+                let src_port = self.of(&[53, 123, 1900, 5353]);
+                for n in 0..self.between(1, 5) {
+                    let port = self.between(1024, 32_767) as u16;
+                    touches.push(stray(Touch { src_port, ..touch(start + n * SECOND, port, Kind::Udp) }));
+                }
+                if src_port < 1024 {
+                    for n in 0..self.between(1, 20) {
+                        let port = self.between(32_768, 60_999) as u16;
+                        let at = start + (10 + n) * SECOND;
+                        touches.push(stray(Touch { src_port, ..touch(at, port, Kind::Udp) }));
+                    }
+                }
+            }
+            12 => {
+                let proto = Some(self.of(&[Proto::Icmp, Proto::Icmpv6, Proto::Igmp, Proto::Other]));
+                for n in 0..self.between(9, 90) {
+                    touches.push(Touch { proto, ..touch(start + n * 10 * SECOND, 0, Kind::Other) });
+                }
+            }
+            13 => {
+                for n in 0..self.between(1, 3) {
+                    for (m, port) in [80, 443, 80, 443].into_iter().enumerate() {
+                        touches.push(touch(start + n * 5 * SECOND + m as u64 * 200_000, port, Kind::Syn));
+                    }
+                }
+            }
+            14 => {
+                let commands: [&[(u16, Kind)]; 4] = [
+                    &[(445, Kind::Connect), (139, Kind::Connect), (137, Kind::Udp)],
+                    &[(111, Kind::Connect), (111, Kind::Udp), (2049, Kind::Connect)],
+                    &[(5061, Kind::Connect), (5060, Kind::Udp), (5060, Kind::Connect)],
+                    &[(389, Kind::Connect), (636, Kind::Connect), (3268, Kind::Connect)],
+                ];
+                for (m, &(port, kind)) in self.of(&commands).iter().enumerate() {
+                    touches.push(touch(start + m as u64 * 100_000, port, kind));
+                }
+            }
+            15 => {
+                for pc in 0..8u64 {
+                    let src = IpAddr::from(Ipv4Addr::new(10, 1, (n % 250) as u8, 10 + pc as u8));
+                    for (m, port) in [445, 135, 139].into_iter().enumerate() {
+                        let at = start + pc * 60 * SECOND + m as u64 * SECOND;
+                        touches.push(Touch { src, ..touch(at, port, Kind::Connect) });
+                    }
+                }
+            }
+            16 => {
+                let src = IpAddr::from(Ipv4Addr::new(10, 88, (n % 250) as u8, 7));
+                let ports = self.shuffled(&[9100, 5432, 6379, 9090, 3100]);
+                for (m, port) in ports.into_iter().take(self.between(1, 5) as usize).enumerate() {
+                    let at = start + m as u64 * SECOND;
+                    touches.push(stray(Touch { src, ..touch(at, port, Kind::Connect) }));
+                }
+            }
+            _ => {
+                for m in 0..self.between(2, 60) {
+                    let translated = 0x0064_ff9b_u128 << 96 | u128::from(n) << 8 | u128::from(m);
+                    let src = IpAddr::from(Ipv6Addr::from(translated));
+                    let at = start + m * 7 * SECOND;
+                    self.slip(at, &|at, port, kind| Touch { src, ..touch(at, port, kind) }, touches);
+                }
+                touches.sort_by_key(|touch| touch.at);
+            }
+        }
+    }
+
     /// Somebody mistypes a port.
     fn slip(&mut self, at: u64, touch: &dyn Fn(u64, u16, Kind) -> Touch, touches: &mut Vec<Touch>) {
         let decoy = self.one_in(3);
@@ -211,8 +369,16 @@ impl World {
         let src = IpAddr::from(Ipv4Addr::from(0xb000_0000 + n * 7));
         let start = self.below(10 * DAY);
         let src_port = self.between(1024, 65_535) as u16;
-        let touch =
-            |at: u64, port: u16, kind: Kind| Touch { at, src, src_port, port, kind, signature: false };
+        let touch = |at: u64, port: u16, kind: Kind| Touch {
+            at,
+            src,
+            src_port,
+            port,
+            kind,
+            signature: false,
+            class: None,
+            proto: None,
+        };
         let mut touches = Vec::new();
         match kind {
             0..=4 => {
