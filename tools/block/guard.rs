@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `surroundings.rs` | the guard that runs: what was seen last of this machine |
 //! | `sessions.rs`, `logind.rs` | who is logged in |
+//! | `translators.rs` | prefixes in which each address stands for one of IPv4 |
 //! | `allow.rs` | whom an administrator said never to block |
 
 pub(crate) mod allow;
 mod logind;
 mod sessions;
 pub(crate) mod surroundings;
+mod translators;
 
 use std::net::IpAddr;
 use std::sync::LazyLock;

@@ -10,6 +10,9 @@
 //! | `parse.rs` | the file: a statement a line |
 //! | `service.rs` | [`Service`], [`Services`]: a protocol and its ports |
 
+/// Where the file is. No flag names another one, because every program that reads it has to agree with the others.
+pub const PORTS_FILE: &str = "/etc/psentry/ports";
+
 mod parse;
 mod service;
 mod table;

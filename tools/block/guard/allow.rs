@@ -11,7 +11,7 @@ use psentry_records::{Ignore, IgnoreError, Prefix};
 
 /// What tells one content of a file from another: where every file has the same time, as in Nix's store, another file
 /// in its place is another inode.
-type Stamp = Option<(SystemTime, u64, u64, u64)>;
+pub(super) type Stamp = Option<(SystemTime, u64, u64, u64)>;
 
 /// Whom never to block, as the files had it last.
 #[derive(Default)]
@@ -73,11 +73,13 @@ impl Allow {
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |path: &Path| {
-        let meta = fs::metadata(path).ok()?;
-        Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
-    };
     files.iter().map(|path| stamp(path)).collect()
+}
+
+/// The stamp of a file; `None`: there is none.
+pub(super) fn stamp(path: &Path) -> Stamp {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use psentry_linux::{
     HostAddresses, Ports, Socket, Transport, connections, host_addresses, listening_sockets,
 };
+use psentry_ports::PORTS_FILE;
 use psentry_records::{Ignore, Prefix};
 
 use crate::effort::spent;
@@ -18,6 +19,7 @@ use crate::guard::allow::Allow;
 use crate::guard::logind;
 use crate::guard::refusal;
 use crate::guard::sessions::{Sessions, Sight, Use};
+use crate::guard::translators::Translators;
 
 /// How long what was seen counts at most while there is much to ask, and for how many times as long as the processor took
 /// to see it: so looking takes a fiftieth of the time, and more only where it takes longer than 20 ms. Once there was nothing more
@@ -47,6 +49,7 @@ struct Seen {
     /// Why the kernel cannot tell who is connected.
     blind: Option<String>,
     allow: Allow,
+    translators: Translators,
     /// What is to be told, each once.
     news: Vec<String>,
 }
@@ -78,7 +81,9 @@ impl Guard {
     /// Which ports are those of logins, how long a stranger may be connected to one, and whom never to block.
     pub(crate) fn new(logins: Vec<RangeInclusive<u16>>, grace: Duration, allow: Allow) -> Self {
         let (sessions, news) = (Sessions::new(grace), Vec::new());
-        let seen = Seen { around: None, logins, sessions, looked: None, blind: None, allow, news };
+        let translators = Translators::of(PathBuf::from(PORTS_FILE));
+        let seen =
+            Seen { around: None, logins, sessions, looked: None, blind: None, allow, translators, news };
         Guard(Arc::new(Mutex::new(seen)))
     }
 
@@ -92,7 +97,7 @@ impl Guard {
         let around = Fresh::or(seen.around.take(), || Ok(host_addresses()?))?;
         let around = seen.around.insert(around);
         let why = refusal(scope, &around.what);
-        Ok(why.or_else(|| seen.allow.refusal(scope)))
+        Ok(why.or_else(|| seen.translators.refusal(scope)).or_else(|| seen.allow.refusal(scope)))
     }
 
     /// Why `scope` must not be blocked yet, because somebody is logged in from there; `None`: it may.
@@ -148,10 +153,13 @@ impl Guard {
 }
 
 impl Seen {
-    /// Whom never to block, as the files have it now.
+    /// Whom never to block, and which prefixes are translators', as the files have it now.
     fn renew(&mut self) {
         if let Err(error) = self.allow.renew() {
             self.news.push(format!("--allow: {error}; what was read before stays"));
+        }
+        if let Err(error) = self.translators.renew() {
+            self.news.push(format!("{error}; what was read before stays"));
         }
     }
 

@@ -4,15 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use psentry_ports::PORTS_FILE;
 use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
 use super::defaults;
 use super::values::BlockDuration;
 use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
-
-/// Which ports are one contact, and which networks are translators'.
-const PORTS_FILE: &str = "/etc/psentry/ports";
 
 /// The flags that decide. Each overrides what the policy file says; lists of whom to ignore are added to those of the file.
 #[derive(Clone, Debug, Default, Args)]
