@@ -1,11 +1,13 @@
 //! The evidence against one source, added up: once with all of it, and once with completed handshakes alone, which
 //! nobody can forge.
 
+use std::iter;
+
 use psentry_records::{Prefix, Timestamp};
 
 use crate::evidence::{Class, Classes, Totals};
 use crate::memory::{Contact, Source};
-use crate::policy::{Identity, Networks, Policy, Treatment};
+use crate::policy::{Networks, Policy, Treatment};
 
 /// What a port weighs that was touched on another machine already.
 const ELSEWHERE: f64 = 0.5;
@@ -24,7 +26,6 @@ pub(crate) struct Tally {
 /// A touched port that is evidence.
 struct Weighed<'a> {
     contact: &'a Contact,
-    identity: Identity,
     weight: f64,
     /// Within the window.
     fresh: bool,
@@ -45,19 +46,29 @@ impl Tally {
         (tally.all.threshold_factor, tally.proven.threshold_factor) = (threshold_factor, threshold_factor);
         let (mut certain, mut uncertain) = (0, 0);
         let (mut signature, mut signature_proven) = (false, false);
+        let several = source.contact_count() > 1;
         let weigh = |contact| weigh(policy, networks, newest, contact);
         for (n, contact) in source.contacts().enumerate() {
             let Some(one) = weigh(contact) else { continue };
             // Those that are one contact with it, or would be on the same machine, and whether they come before it.
             let alike = || {
                 let others = source.contacts().enumerate().filter(move |&(m, _)| m != n);
-                let others = others.filter(|(_, other)| policy.identity(other) == one.identity);
+                let others = others.filter(|(_, other)| policy.identity(other) == policy.identity(contact));
                 others.filter_map(|(m, other)| Some((m < n, weigh(other)?)))
             };
-            add(&mut tally.all, &one, alike());
+            // Most sources have touched one port, and every first record of theirs comes by here.
+            if several {
+                add(&mut tally.all, &one, alike());
+            } else {
+                add(&mut tally.all, &one, iter::empty());
+            }
             signature |= one.fresh && contact.signature();
             if contact.handshake() {
-                add(&mut tally.proven, &one, alike().filter(|(_, other)| other.contact.handshake()));
+                if several {
+                    add(&mut tally.proven, &one, alike().filter(|(_, other)| other.contact.handshake()));
+                } else {
+                    add(&mut tally.proven, &one, iter::empty());
+                }
                 signature_proven |= one.fresh && contact.signature();
                 if contact.certain() { certain += 1 } else { uncertain += 1 }
             }
@@ -120,7 +131,6 @@ fn weigh<'a>(
     let age = newest.map(|newest| newest.since(contact.last())).unwrap_or_default();
     Some(Weighed {
         contact,
-        identity: policy.identity(contact),
         weight,
         fresh: age <= policy.window,
         slow: age <= policy.slow.window && contact.classes().last_long(),

@@ -80,6 +80,12 @@ impl Source {
         self.inline.iter_mut().take(len).chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
     }
 
+    /// How many contacts are remembered.
+    #[must_use]
+    pub fn contact_count(&self) -> usize {
+        usize::from(self.inline_len) + self.spilled()
+    }
+
     /// How many contacts take room beside it.
     #[must_use]
     pub fn spilled(&self) -> usize {

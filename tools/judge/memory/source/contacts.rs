@@ -46,7 +46,7 @@ impl Source {
             return false;
         }
         let contact = Contact::new(seen, now, classes);
-        if usize::from(self.inline_len) + self.spilled() < retention.max_contacts.max(INLINE) {
+        if self.contact_count() < retention.max_contacts.max(INLINE) {
             self.push(contact);
             return true;
         }
