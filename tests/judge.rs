@@ -79,6 +79,39 @@ fn a_policy_that_changes_is_read_again_and_nothing_is_forgotten() {
 }
 
 #[test]
+fn the_table_of_ports_is_followed_and_a_wrong_one_is_named() {
+    // An /etc of its own; the test reaches it through /proc.
+    let script = format!(
+        "mount -t tmpfs none /etc; mkdir /etc/psentry; echo 'family mine tcp/8006 tcp/3128' >/etc/psentry/ports; exec {}",
+        bin("psentry-judge")
+    );
+    let mut judge = Program::start_fed(Command::new("unshare").args(["--mount", "sh", "-ec", &script]));
+    let mut input = judge.stdin();
+    let mut touch = |src: &str, ports: &[u16]| {
+        ports.iter().for_each(|port| writeln!(input, "{}", probe("15:00:00", src, *port)).unwrap());
+    };
+    let scope = |record| {
+        if let Record::Verdict(verdict) = record { verdict.body.scope.to_string() } else { panic!() }
+    };
+    touch("192.0.2.7", &[8006, 3128]);
+    touch("192.0.2.8", &[8006, 445]);
+    assert_eq!(scope(judge.record("verdict by that table", verdict)), "192.0.2.8/32");
+    let ports = format!("/proc/{}/root/etc/psentry/ports", judge.pid());
+    fs::write(&ports, "family mine tcp/8006 tcp/445\n").unwrap();
+    judge.complaint("the policy was read again");
+    touch("192.0.2.9", &[8006, 445]);
+    touch("192.0.2.10", &[8006, 3128]);
+    assert_eq!(scope(judge.record("verdict by the new table", verdict)), "192.0.2.10/32");
+    fs::write(&ports, "\nfamily mine\n").unwrap();
+    let said = judge.complaint("the old policy stays");
+    assert!(said.contains("/etc/psentry/ports, line 2: the ports are missing"), "{said}");
+    touch("192.0.2.11", &[8006, 445]);
+    touch("192.0.2.12", &[8006, 3128]);
+    assert_eq!(scope(judge.record("verdict by the table before", verdict)), "192.0.2.12/32");
+    assert!(judge.terminate().0.success());
+}
+
+#[test]
 fn sighup_reads_the_list_of_the_ignored_again() {
     let folder = tempfile::tempdir().unwrap();
     let ignore = folder.path().join("ignore");
