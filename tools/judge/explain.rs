@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use psentry_records::{Action, Prefix, Record, Timestamp, Verdict, canonical};
+use psentry_records::{Action, Class, Prefix, Record, Timestamp, Verdict, canonical};
 use psentry_stage::printable;
 use serde::Serialize;
 use serde_json::json;
@@ -123,7 +123,12 @@ fn describe(record: &Record, policy: &Policy, state: &State, address: IpAddr) ->
             let proof = if body.handshake { ", handshake" } else { "" };
             let signature =
                 body.signature.as_ref().map(|name| format!(", looks like {name}")).unwrap_or_default();
-            Some((common.timestamp, format!("{} {port}/{proto}{proof}{signature}", body.kind.name())))
+            let class = match body.class {
+                Some(class @ (Class::Chatter | Class::Stray)) => format!(", taken for {}", class.name()),
+                Some(Class::Probe) | None => String::new(),
+            };
+            let what = format!("{} {port}/{proto}{proof}{signature}{class}", body.kind.name());
+            Some((common.timestamp, what))
         }
         Record::Vouch(vouch) if scope_of(vouch.common.src_ip?) == scope => {
             let user = vouch.body.user.as_deref().unwrap_or("somebody");
