@@ -109,7 +109,7 @@ fn sighup_reads_the_list_of_the_ignored_again() {
 fn counters_are_told_every_minute_on_a_signal_and_to_prometheus() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = folder.path().join("psentry.prom");
-    let flags = ["--stats", "--host", "gate", "--metrics", name(&metrics)];
+    let flags = ["--host", "gate", "--metrics", name(&metrics)];
     let events: Vec<String> = [("15:00:10", 23), ("15:00:50", 445), ("15:01:00", 446), ("15:02:30", 447)]
         .iter()
         .map(|(at, port)| probe(at, "192.0.2.7", *port))

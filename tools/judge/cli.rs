@@ -27,10 +27,6 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
 
-    /// Write counters as a record every minute of the records' time; SIGUSR1 asks for one at any time
-    #[arg(long)]
-    pub stats: bool,
-
     /// Keep counters in this file for Prometheus' node_exporter
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,

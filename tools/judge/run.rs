@@ -41,7 +41,6 @@ pub fn run(flags: Flags) -> Result<(), JudgeError> {
 struct Judge {
     flags: PolicyFlags,
     pass: bool,
-    stats: bool,
     host: Option<String>,
     metrics: Option<PathBuf>,
     policy: Policy,
@@ -84,7 +83,6 @@ impl Judge {
         Ok(Judge {
             flags: flags.policy,
             pass: flags.pass,
-            stats: flags.stats,
             host: flags.host.or_else(host_name),
             metrics: flags.metrics,
             policy,
@@ -167,9 +165,7 @@ impl Judge {
         for warning in self.state.warnings.drain(..) {
             self.complaints.say(&warning);
         }
-        if self.stats
-            && let Some(record) = stats::due(&mut self.state, self.host.as_deref())
-        {
+        if let Some(record) = stats::due(&mut self.state, self.host.as_deref()) {
             output.write(intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         Ok(())

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_of_record_time_is_told_once() {
+    fn a_minute_of_record_time_is_written_once() {
         let mut state = State::new(10);
         let mut at = |secs: u64| {
             state.clock.tick(Timestamp::from_secs(1_700_000_000 + secs).unwrap());

@@ -31,9 +31,9 @@ impl KernelCounters {
         while let Some(word) = words.next() {
             match (word, name) {
                 ("counter", _) => name = words.next(),
-                ("packets", Some(nft_name)) => {
+                ("packets", Some(counter_name)) => {
                     let packets = words.next().and_then(|number| number.parse().ok());
-                    if let (Some(counter), Some(packets)) = (counters.by_nft_name(nft_name), packets) {
+                    if let (Some(counter), Some(packets)) = (counters.by_name(counter_name), packets) {
                         *counter = packets;
                         found = true;
                     }
@@ -45,16 +45,15 @@ impl KernelCounters {
         found.then_some(counters)
     }
 
-    /// The counter that has this name in `ruleset.nft`. There the names are older than the records', and scripts may
-    /// read them.
-    fn by_nft_name(&mut self, name: &str) -> Option<&mut u64> {
+    /// The counter that has this name in `ruleset.nft`, which is its name in a record, too.
+    fn by_name(&mut self, name: &str) -> Option<&mut u64> {
         Some(match name {
             "seen" => &mut self.seen,
-            "told" => &mut self.logged,
-            "unheard_source" => &mut self.over_source_rate,
-            "unheard_total" => &mut self.over_rate,
+            "logged" => &mut self.logged,
+            "over_source_rate" => &mut self.over_source_rate,
+            "over_rate" => &mut self.over_rate,
             "quarantined" => &mut self.quarantined,
-            "full" => &mut self.quarantine_full,
+            "quarantine_full" => &mut self.quarantine_full,
             "refused" => &mut self.refused,
             _ => return None,
         })
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn a_listing_of_nft_is_read() {
         let listing = "table inet psentry_trap {\n\tcounter seen {\n\t\tpackets 12 bytes 720\n\t}\n\
-                       \tcounter told { packets 7 bytes 0 }\n\tcounter full {\n\t\tpackets many\n\t}\n\
+                       \tcounter logged { packets 7 bytes 0 }\n\tcounter quarantine_full {\n\t\tpackets many\n\t}\n\
                        \tcounter odd { packets 9 }\n}\n";
         let counters = KernelCounters::parse(listing).unwrap();
         assert_eq!(counters, KernelCounters { seen: 12, logged: 7, ..KernelCounters::default() });
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_stands_for_two_counters() {
+    fn no_two_counters_share_a_name() {
         let kernel = KernelCounters::default().named();
         let worker = WorkerCounters::default().named();
         let names: std::collections::BTreeSet<_> =

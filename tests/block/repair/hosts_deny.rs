@@ -40,7 +40,7 @@ fn a_link_or_a_directory_that_is_replaced_is_noticed() {
         "rm -r /run/etc; sleep 0.2; mkdir /run/etc; echo '# mine' > /run/etc/hosts.deny",
         "echo '# mine' > /run/etc/hosts.deny",
     ] {
-        let took = damaged(&lab.guard, vandal, || holds(&lab.guard, file));
+        let took = damaged(&program, &lab.guard, vandal, || holds(&lab.guard, file));
         println!("{took:>7.0?} {vandal}");
         assert!(took < 3 * SECOND, "{took:?}: {vandal}");
         assert!(lab.guard.ok(&["grep", "-q", "# mine", file]), "{vandal}");

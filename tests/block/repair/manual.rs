@@ -13,9 +13,9 @@ fn whom_somebody_let_in_stays_let_in() {
         ("'nft'", "nft delete element inet psentry v4_32 '{ 203.0.113.7 }'", &[SCANNER][..]),
         (
             "'nft'",
+            // One stays until this was seen: a set that is empty by then was flushed.
             "nft add element inet psentry v4_32 '{ 203.0.113.99 }'; \
-                nft delete element inet psentry v4_32 '{ 203.0.113.7, 203.0.113.8 }'; \
-                nft delete element inet psentry v4_32 '{ 203.0.113.99 }'",
+                nft delete element inet psentry v4_32 '{ 203.0.113.7, 203.0.113.8 }'",
             &[SCANNER, "203.0.113.8/32"],
         ),
         ("'psentry-block'", &format!("{unblock} unblock 203.0.113.7"), &[SCANNER]),
@@ -34,7 +34,7 @@ fn whom_somebody_let_in_stays_let_in() {
             assert!(told.error.as_ref().is_some_and(|why| why.contains(who)), "{hand}: {told:?}");
         }
         if others {
-            let took = damaged(&lab.guard, "nft flush ruleset", || count(&lab.guard, "v4_24") == 1);
+            let took = damaged(&program, &lab.guard, "nft flush ruleset", || count(&lab.guard, "v4_24") == 1);
             assert!(took < SECOND, "{took:?}: {hand}");
         }
         assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113."), "{hand}");
@@ -72,7 +72,7 @@ fn routes_and_hosts_deny_mend_themselves_too() {
         block(&mut program, &mut stdin, &[SCANNER, "203.0.113.8/32"]);
         let standing = || lab.guard.sh(look).matches("203.0.113.").count();
         for vandal in vandals {
-            let took = damaged(&lab.guard, vandal, || standing() == 2);
+            let took = damaged(&program, &lab.guard, vandal, || standing() == 2);
             println!("{took:>7.0?} {vandal}");
             assert!(took < SECOND, "{took:?}: {vandal}");
             assert!(program.complaint("put back").contains("somebody"), "{vandal}");
@@ -80,7 +80,7 @@ fn routes_and_hosts_deny_mend_themselves_too() {
         lab.guard.sh(&psentry(&format!("unblock 203.0.113.8 --backend {backend}")));
         let told = outcome(&mut program, "203.0.113.8/32").body;
         assert_eq!(told.result, OutcomeResult::Released, "{backend}");
-        damaged(&lab.guard, vandals[0], || standing() == 1);
+        damaged(&program, &lab.guard, vandals[0], || standing() == 1);
         lab.guard.sh(&psentry(&format!("flush --backend {backend}")));
         assert_eq!(result(&mut program, SCANNER), OutcomeResult::Released, "{backend}");
         assert_eq!(standing(), 0, "{backend}");

@@ -94,7 +94,7 @@ fn whatever_others_take_away_of_iptables_and_ipset_is_back_within_a_second() {
             assert!(whole());
             let other: &[&str] = if variant == "nft" { &["nft flush ruleset"] } else { &[] };
             for vandal in vandals.iter().chain(other) {
-                let took = damaged(&lab.guard, &format!("PATH={}; {vandal}", machine.path), whole);
+                let took = damaged(&program, &lab.guard, &format!("PATH={}; {vandal}", machine.path), whole);
                 println!("{took:>7.0?} {backend} ({variant}): {vandal}");
                 assert!(took < SECOND, "{took:?}: {backend} ({variant}): {vandal}");
                 program.complaint("put back");
@@ -211,7 +211,7 @@ fn a_thousand_on_ipset_are_back_and_no_old_times_with_them() {
     let _stdin = block_many(&mut program, stdin, 1000);
     let guard = &machine.lab.guard;
     let count = || guard.sh("ipset save psentry4 | grep -c ^add || true").trim().parse::<usize>().unwrap();
-    let took = damaged(guard, "ipset flush psentry4", || count() == 1000);
+    let took = damaged(&program, guard, "ipset flush psentry4", || count() == 1000);
     println!("{took:>7.0?} 1000 entries");
     assert!(took < SECOND, "{took:?}");
     program.complaint("put back");
@@ -225,7 +225,7 @@ fn a_thousand_on_ipset_are_back_and_no_old_times_with_them() {
     }
     let old = format!("ipset flush psentry4; echo '{}' | ipset restore", saved.trim());
     let longest = "ipset save psentry4 | sed 's/.*timeout \\([0-9]*\\).*/\\1/' | sort -n | tail -1";
-    let took = damaged(guard, &old, || count() == 1000);
+    let took = damaged(&program, guard, &old, || count() == 1000);
     println!("{took:>7.0?} a set that was saved long ago");
     assert!(took < SECOND, "{took:?}");
     wait_until("none of them lasts longer", || {

@@ -160,7 +160,7 @@ fn a_torn_last_line_is_dropped_and_the_rest_stays() {
 
 /// As after a crash of the machine: what was appended last came onto the disk in part, with nothing before it.
 #[test]
-fn a_hole_in_the_file_is_skipped_and_what_stands_around_it_stays() {
+fn a_hole_in_the_file_is_skipped_and_the_rest_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let policy = policy();
     let (mut state, mut journal, _) = open(folder.path(), &policy);

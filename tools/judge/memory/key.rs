@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_stands_for_its_scope() {
+    fn a_key_is_its_scope() {
         for scope in ["192.0.2.7/32", "192.0.2.0/24", "2001:db8::/64", "2001:db8::1/128", "::/64"] {
             let scope: Prefix = scope.parse().unwrap();
             assert_eq!(Prefix::from(Key::from(scope)), scope);

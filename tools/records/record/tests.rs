@@ -217,7 +217,7 @@ fn a_payload_is_never_cut_within_an_escape() {
 }
 
 #[test]
-fn whole_escapes_are_told_from_cut_ones() {
+fn whole_escapes_are_distinguished_from_cut_ones() {
     for (text, want) in [("", 0), ("a", 1), (r"\n", 2), (r"a\", 1), (r"\\", 2), (r"\\\", 2), (r"\x", 0)] {
         assert_eq!(whole(text), want, "{text}");
     }

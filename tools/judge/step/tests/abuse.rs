@@ -168,7 +168,7 @@ fn a_voucher_begins_when_it_came_and_not_in_the_future() {
 }
 
 #[test]
-fn sources_of_a_blocked_prefix_are_told_of_one_by_one() {
+fn sources_of_a_blocked_prefix_get_verdicts_one_by_one() {
     // Whoever applies the verdict may have to refuse the prefix, because this machine is in it.
     let story: Vec<Record> =
         (1..=12u64).flat_map(|n| connects(&format!("192.0.2.{n}"), &[(n, 23), (n, 2323)])).collect();
