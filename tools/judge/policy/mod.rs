@@ -155,4 +155,6 @@ impl Policy {
 }
 
 #[cfg(test)]
+mod manual;
+#[cfg(test)]
 pub(crate) mod tests;
