@@ -5,6 +5,9 @@
 //! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
 //! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
 //! | `innocent.rs` | who uses real services is never told of |
+//! | `forwarded.rs` | nor whatever only passes through |
+//! | `strays.rs` | what an honest peer may send puts nobody into quarantine |
+//! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
@@ -19,13 +22,16 @@ use psentry_records::{Probe, Record, Stats};
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
 mod established;
+mod forwarded;
 mod innocent;
 mod kinds;
 mod life;
+mod link_local;
 mod load;
 mod mirage;
 mod quarantine;
 mod stats;
+mod strays;
 
 /// Starts the trap on the guard; it stands when this returns.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {

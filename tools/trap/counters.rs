@@ -12,7 +12,7 @@ pub(crate) struct KernelCounters {
     pub(crate) over_source_rate: u64,
     /// Those that were not, because all sources together were beyond `--rate`.
     pub(crate) over_rate: u64,
-    /// Packets that put their source into quarantine.
+    /// Packets that put their source into quarantine, or renewed its quarantine.
     pub(crate) quarantined: u64,
     /// Packets that should have, and found the quarantine full.
     pub(crate) quarantine_full: u64,
@@ -89,7 +89,7 @@ impl KernelCounters {
     pub(crate) fn summary(&self) -> String {
         let unlogged = self.over_source_rate.saturating_add(self.over_rate);
         format!(
-            "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} quarantines, {} packets refused",
+            "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} put their source into quarantine or renewed it, {} packets refused",
             self.seen, self.quarantined, self.refused
         )
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use psentry_linux::HostAddresses;
-use psentry_records::canonical;
+use psentry_records::{Prefix, canonical};
 
 use crate::sockets::Listening;
 
@@ -17,13 +17,16 @@ const DEFAULT_CLIENT_PORTS: (u16, u16) = (32768, 60999);
 /// Where the kernel says it (ip-sysctl.rst); a sandbox may hide it.
 const CLIENT_PORTS_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
+/// Addresses that hold on one interface only (RFC 4291, 2.5.6): fe80::/10.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+
 /// The facts of this host, as the sets of the rules have them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostFacts {
     /// The addresses of gateways and resolvers.
     pub(crate) infrastructure: BTreeSet<IpAddr>,
-    /// The /64s of our own addresses: a neighbour there is one address, not a whole network.
-    pub(crate) own_nets6: BTreeSet<Ipv6Addr>,
+    /// Networks of IPv6 in which a source is one address, not a whole /64: those of our own addresses, and link-local.
+    pub(crate) by_address6: BTreeSet<Prefix>,
     /// The first and the last port that the kernel gives to clients.
     pub(crate) client_ports: (u16, u16),
     /// The ports on which something listens, or did lately.
@@ -41,23 +44,15 @@ impl HostFacts {
     }
 
     fn new(addresses: &HostAddresses, client_ports: (u16, u16), listening: Listening) -> Self {
-        let own_nets6 = addresses
-            .own
-            .iter()
-            .filter_map(|addr| match addr {
-                IpAddr::V6(v6) if !v6.is_loopback() => Some(network64(*v6)),
-                _ => None,
-            })
+        let own = addresses.own.iter().filter(|addr| addr.is_ipv6() && !addr.is_loopback());
+        let by_address6 = own
+            .map(|addr| Prefix::around(*addr, 64))
+            .chain([Prefix::around(LINK_LOCAL.into(), 10)])
             .collect();
         let infrastructure = addresses.gateways.iter().chain(&addresses.resolvers);
         let infrastructure = infrastructure.copied().map(canonical).collect();
-        HostFacts { infrastructure, own_nets6, client_ports, listening }
+        HostFacts { infrastructure, by_address6, client_ports, listening }
     }
-}
-
-/// The first address of its /64.
-fn network64(addr: Ipv6Addr) -> Ipv6Addr {
-    Ipv6Addr::from(u128::from(addr) & !u128::from(u64::MAX))
 }
 
 fn parse_port_range(text: &str) -> Option<(u16, u16)> {
@@ -110,7 +105,10 @@ mod tests {
         let own = ["2001:db8:1::7", "::1", "192.0.2.7"].iter().map(|addr| addr.parse().unwrap()).collect();
         let addresses = HostAddresses { own, ..HostAddresses::default() };
         let facts = HostFacts::new(&addresses, DEFAULT_CLIENT_PORTS, Listening::default());
-        assert_eq!(facts.own_nets6, [Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0)].into());
+        assert_eq!(
+            facts.by_address6,
+            ["2001:db8:1::/64", "fe80::/10"].map(|net| net.parse().unwrap()).into()
+        );
     }
 
     #[test]

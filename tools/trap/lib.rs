@@ -9,7 +9,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
-//! | `ruleset.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
+//! | `ruleset.nft`, `quarantine.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
 //! | `host_facts.rs`, `sockets.rs` | what the rules must know of this host |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |

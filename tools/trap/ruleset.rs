@@ -1,5 +1,5 @@
 //! The table that psentry-trap owns, as text for nft(8): the whole of it, and the changes that keep it up to date.
-//! The templates are `ruleset.nft` and `log.nft`; this file fills them in. It loads nothing: `table.rs` does.
+//! The templates are `ruleset.nft`, `quarantine.nft` and `log.nft`; this file fills them in. It loads nothing: `table.rs` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -17,15 +17,17 @@ pub(crate) const TABLE: &str = "psentry_trap";
 /// The whole table. A line that begins with `?name` stands there only if `name` holds, with `?!name` only if not.
 const TEMPLATE: &str = include_str!("ruleset.nft");
 
-/// The chain that logs one class of packets, within the limits for one source and for all.
+/// The chains that put the source of a packet of one class into quarantine.
+const QUARANTINE_CHAINS: &str = include_str!("quarantine.nft");
+
+/// The chain that logs packets with one prefix, within the limits for one source and for all.
 const LOG_CHAIN: &str = include_str!("log.nft");
 
 /// A burst of so many seconds' worth of packets is logged before a rate limit applies.
 const BURST: u32 = 2;
 
-/// The classes of packets that are logged. The class is the prefix of the packet in NFLOG; `nflog_message.rs` reads it.
-const CLASSES: [&str; 7] =
-    ["probe", "from_quarantined", "stray", "decoy_syn", "decoy_ack", "icmp", "protocol"];
+/// The classes whose packets may put their source into quarantine.
+const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
 /// The text that makes the table, and replaces one that another psentry-trap left behind.
 pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
@@ -38,15 +40,10 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
         ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
-    let used = |class: &&&str| match **class {
-        "from_quarantined" => !settings.observe,
-        "icmp" => settings.icmp,
-        "protocol" => settings.protocols,
-        _ => true,
-    };
     let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
     let mut values: Vec<(&str, String)> = vec![
-        ("log_chains", CLASSES.iter().filter(used).map(|class| LOG_CHAIN.replace("$class", class)).collect()),
+        ("log_chains", log_chains(settings)),
+        ("quarantine_chains", quarantine_chains(settings)),
         ("quarantine", seconds(settings.quarantine)),
         ("served", seconds(settings.served)),
         ("rate_burst", settings.rate.saturating_mul(BURST).to_string()),
@@ -69,6 +66,34 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
         }
     }
     fill(&text, &mut values)
+}
+
+/// The chains that log, for each prefix one. `nflog_message.rs` reads the prefix: what the packet is taken for, and for
+/// how many seconds it put its source into quarantine.
+fn log_chains(settings: &Settings) -> String {
+    let mut chains = vec![("probe".to_owned(), "probe".to_owned()), ("stray".to_owned(), "stray".to_owned())];
+    if !settings.observe {
+        let seconds = settings.quarantine.as_secs();
+        chains
+            .extend(QUARANTINING.map(|class| (format!("quarantined_{class}"), format!("{class} {seconds}"))));
+    }
+    let others =
+        [("decoy_syn", true), ("decoy_ack", true), ("icmp", settings.icmp), ("protocol", settings.protocols)];
+    chains.extend(
+        others.iter().filter(|(_, used)| *used).map(|(name, _)| ((*name).to_owned(), (*name).to_owned())),
+    );
+    chains
+        .iter()
+        .map(|(name, prefix)| LOG_CHAIN.replace("$name", name).replace("$prefix", prefix))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn quarantine_chains(settings: &Settings) -> String {
+    if settings.observe {
+        return String::new();
+    }
+    QUARANTINING.map(|class| QUARANTINE_CHAINS.replace("$class", class)).join("\n")
 }
 
 /// The text that changes the sets after the host's facts changed; empty when they did not.
@@ -102,7 +127,7 @@ impl HostFacts {
         [
             ("infrastructure4", of(true).collect()),
             ("infrastructure6", of(false).collect()),
-            ("own_nets6", self.own_nets6.iter().map(ToString::to_string).collect()),
+            ("by_address6", self.by_address6.iter().map(ToString::to_string).collect()),
             ("client_ports", [format!("{first}-{last}")].into()),
             ("listening_tcp", self.listening.tcp.iter().map(ToString::to_string).collect()),
             ("listening_udp", self.listening.udp.iter().map(ToString::to_string).collect()),
@@ -129,7 +154,7 @@ fn line_if<'a>(line: &'a str, holds: &BTreeMap<&str, bool>) -> Option<&'a str> {
 /// another does.
 fn fill(text: &str, values: &mut [(&str, String)]) -> String {
     let mut text = text.to_owned();
-    values.sort_by_key(|(name, _)| (*name != "log_chains", usize::MAX - name.len()));
+    values.sort_by_key(|(name, _)| (!name.ends_with("_chains"), usize::MAX - name.len()));
     for (name, value) in values {
         text = text.replace(&format!("${name}"), value);
     }

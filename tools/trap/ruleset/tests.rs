@@ -12,7 +12,7 @@ fn facts() -> HostFacts {
             .iter()
             .map(|addr| addr.parse().unwrap())
             .collect(),
-        own_nets6: ["2001:db8:1::".parse().unwrap()].into(),
+        by_address6: ["2001:db8:1::/64", "fe80::/10"].map(|net| net.parse().unwrap()).into(),
         client_ports: (32768, 60999),
         listening: Listening { tcp: [22, 80].into(), udp: [53].into() },
     }
