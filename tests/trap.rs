@@ -7,6 +7,8 @@
 //! | `innocent.rs` | who uses real services is never told of |
 //! | `forwarded.rs` | nor whatever only passes through |
 //! | `strays.rs` | what an honest peer may send puts nobody into quarantine |
+//! | `same_port.rs` | one source at one closed port, however often, is one probe |
+//! | `early.rs` | a service that is not up yet, and one that restarts in a container |
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
@@ -21,6 +23,7 @@ use psentry_records::{Probe, Record, Stats};
 
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
+mod early;
 mod established;
 mod forwarded;
 mod innocent;
@@ -30,6 +33,7 @@ mod link_local;
 mod load;
 mod mirage;
 mod quarantine;
+mod same_port;
 mod stats;
 mod strays;
 
@@ -62,6 +66,8 @@ fn release(lab: &Lab) {
         "strays6",
         "stray_ports4",
         "stray_ports6",
+        "contacts4",
+        "contacts6",
     ] {
         lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
     }
