@@ -175,6 +175,10 @@ in
     # For people, who judge old records again. The services read the store, so that a change restarts them.
     environment.etc."psentry/ignore".source = ignore;
     environment.etc."psentry/policy.toml".source = policy;
+    # Trap and judge read it there, and follow its changes.
+    environment.etc."psentry/ports" = mkIf (cfg.ports != null) {
+      source = pkgs.writeText "psentry-ports" cfg.ports;
+    };
 
     systemd.targets.psentry.wants = map (name: "psentry-${name}.service") running;
 

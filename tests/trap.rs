@@ -9,6 +9,9 @@
 //! | `strays.rs` | what an honest peer may send puts nobody into quarantine |
 //! | `same_port.rs` | one source at one closed port, however often, is one probe |
 //! | `early.rs` | a service that is not up yet, and one that restarts in a container |
+//! | `siblings.rs` | closed ports beside served ones, and the file of ports |
+//! | `chatter.rs` | what machines say by habit |
+//! | `inside.rs`, `translated.rs` | containers and guests; hosts behind NAT64 |
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
@@ -23,10 +26,12 @@ use psentry_records::{Probe, Record, Stats};
 
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
+mod chatter;
 mod early;
 mod established;
 mod forwarded;
 mod innocent;
+mod inside;
 mod kinds;
 mod life;
 mod link_local;
@@ -34,8 +39,10 @@ mod load;
 mod mirage;
 mod quarantine;
 mod same_port;
+mod siblings;
 mod stats;
 mod strays;
+mod translated;
 
 /// Starts the trap on the guard; it stands when this returns.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {

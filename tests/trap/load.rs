@@ -55,10 +55,11 @@ fn thousands_of_sources_are_all_shut_out_and_told_of() {
 
 /// Kilobytes of memory of the trap's two processes.
 fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let own = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    // A child such as nft may have ended meanwhile, and has no memory then.
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
+    let Some(own) = status.lines().find_map(|line| line.strip_prefix("VmRSS:")) else { return 0 };
     let own: u64 = own.trim().trim_end_matches(" kB").parse().unwrap();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     own + children.split_whitespace().map(|pid| resident(pid.parse().unwrap())).sum::<u64>()
 }
 

@@ -123,3 +123,26 @@ fn the_ports_of_our_own_clients_put_nobody_into_quarantine() {
     assert_eq!(quarantined(&lab), [false; 2]);
     assert!(probes(&trap.terminate().1).is_empty());
 }
+
+/// Unbound, dnsmasq and pdns-recursor have ranges of their own, and a search by multicast is answered by unicast. A scan
+/// from such a port is found at the fourth port all the same.
+#[test]
+fn late_answers_are_strays_at_any_port() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &[]);
+    for from in ["53", "123", "1900", "3702", "5353"] {
+        for (family, (guard, scanner)) in GUARD.into_iter().zip(SCANNER).enumerate() {
+            super::release(&lab);
+            let ours = |probe: &psentry_records::Probe, port| {
+                probe.common.src_ip.unwrap().to_string() == scanner && probe.common.dest_port == Some(port)
+            };
+            python(&lab.scanner, DATAGRAMS, &[guard, from, "1024", "1026"]);
+            let third = probe(&mut trap, "the third port", |probe| ours(probe, 1026));
+            assert_eq!((third.body.class, third.body.quarantine), (Some(Class::Stray), None), "{from}");
+            assert!(!quarantined(&lab)[family], "{from}");
+            python(&lab.scanner, DATAGRAMS, &[guard, from, "1027", "1027"]);
+            let fourth = probe(&mut trap, "the fourth port", |probe| ours(probe, 1027));
+            assert_eq!((fourth.body.class, fourth.body.quarantine), (Some(Class::Stray), Some(30)), "{from}");
+        }
+    }
+}

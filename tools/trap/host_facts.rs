@@ -1,14 +1,16 @@
-//! What the rules must know of this host: gateways and resolvers, its own IPv6 networks, the ports that it gives its own
-//! clients, and where something listens. What a `stats` record says of its networks is in `machine.rs`.
+//! What the rules must know of this host: gateways and resolvers, the networks near it, the ports that it gives its own
+//! clients, where something listens, and what `/etc/psentry/ports` says. Which networks are near is in `machine.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use psentry_linux::HostAddresses;
-use psentry_records::{Prefix, canonical};
+use psentry_ports::{PortTable, Service};
+use psentry_records::{Prefix, Proto, canonical};
 
+use crate::machine::machine;
+use crate::rtnetlink;
 use crate::sockets::Listening;
 
 /// The ports of clients where the kernel does not say, which is also what it has unless somebody changed it.
@@ -25,34 +27,64 @@ const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 pub(crate) struct HostFacts {
     /// The addresses of gateways and resolvers.
     pub(crate) infrastructure: BTreeSet<IpAddr>,
-    /// Networks of IPv6 in which a source is one address, not a whole /64: those of our own addresses, and link-local.
-    pub(crate) by_address6: BTreeSet<Prefix>,
+    /// The networks in which this machine has an address, and those behind it.
+    pub(crate) near: BTreeSet<Prefix>,
+    /// The networks behind it alone.
+    pub(crate) inside: BTreeSet<Prefix>,
     /// The first and the last port that the kernel gives to clients.
     pub(crate) client_ports: (u16, u16),
     /// The ports on which something listens, or did lately.
     pub(crate) listening: Listening,
+    /// The ports at which a socket or a container took a packet lately, as the rules have seen it.
+    pub(crate) served: Listening,
+    /// What `/etc/psentry/ports` says.
+    pub(crate) ports: PortTable,
 }
 
 impl HostFacts {
-    /// Reads them from the kernel. `listening` is what [`RecentPorts`] has.
+    /// Reads what the kernel says. `listening` is what [`RecentPorts`] has, `served` what the rules have.
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(crate) fn read(listening: Listening) -> Result<Self, psentry_linux::Error> {
-        let range = fs::read_to_string(CLIENT_PORTS_FILE).ok().and_then(|text| parse_port_range(&text));
-        Ok(Self::new(&psentry_linux::host_addresses()?, range.unwrap_or(DEFAULT_CLIENT_PORTS), listening))
-    }
-
-    fn new(addresses: &HostAddresses, client_ports: (u16, u16), listening: Listening) -> Self {
-        let own = addresses.own.iter().filter(|addr| addr.is_ipv6() && !addr.is_loopback());
-        let by_address6 = own
-            .map(|addr| Prefix::around(*addr, 64))
-            .chain([Prefix::around(LINK_LOCAL.into(), 10)])
-            .collect();
+    pub(crate) fn read(
+        listening: Listening,
+        served: Listening,
+        ports: PortTable,
+    ) -> Result<Self, psentry_linux::Error> {
+        let addresses = psentry_linux::host_addresses()?;
         let infrastructure = addresses.gateways.iter().chain(&addresses.resolvers);
         let infrastructure = infrastructure.copied().map(canonical).collect();
-        HostFacts { infrastructure, by_address6, client_ports, listening }
+        let client_ports = client_ports();
+        // Without a list no network is near: that spares less. The `stats` record says what is wrong.
+        let machine = machine(&rtnetlink::read().unwrap_or_default(), client_ports);
+        let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().collect();
+        let near = machine.own_networks.into_iter().chain(inside.iter().copied()).collect();
+        Ok(HostFacts { infrastructure, near, inside, client_ports, listening, served, ports })
     }
+
+    /// Networks of IPv6 in which a source is one address, not a whole /64.
+    pub(crate) fn by_address6(&self) -> BTreeSet<Prefix> {
+        let near = self.near.iter().filter(|network| !network.is_ipv4());
+        near.chain(&self.ports.translators).copied().chain([Prefix::around(LINK_LOCAL.into(), 10)]).collect()
+    }
+
+    /// The ports that clients of what is served here try as well.
+    pub(crate) fn siblings(&self) -> BTreeSet<Service> {
+        let of = |proto: Proto, ports: &BTreeSet<u16>| {
+            ports.iter().map(move |port| Service { proto, port: *port }).collect::<Vec<_>>()
+        };
+        let served = [&self.listening, &self.served]
+            .into_iter()
+            .flat_map(|ports| [of(Proto::Tcp, &ports.tcp), of(Proto::Udp, &ports.udp)].concat())
+            .collect();
+        self.ports.siblings_of(&served)
+    }
+}
+
+/// The first and the last port that the kernel gives to clients.
+fn client_ports() -> (u16, u16) {
+    let text = fs::read_to_string(CLIENT_PORTS_FILE).ok();
+    text.and_then(|text| parse_port_range(&text)).unwrap_or(DEFAULT_CLIENT_PORTS)
 }
 
 fn parse_port_range(text: &str) -> Option<(u16, u16)> {
@@ -100,15 +132,35 @@ mod tests {
         }
     }
 
+    fn facts(near: &[&str]) -> HostFacts {
+        HostFacts {
+            infrastructure: BTreeSet::new(),
+            near: near.iter().map(|network| network.parse().unwrap()).collect(),
+            inside: BTreeSet::new(),
+            client_ports: DEFAULT_CLIENT_PORTS,
+            listening: Listening::default(),
+            served: Listening::default(),
+            ports: PortTable::builtin(),
+        }
+    }
+
     #[test]
-    fn own_networks_are_64s_and_loopback_is_none() {
-        let own = ["2001:db8:1::7", "::1", "192.0.2.7"].iter().map(|addr| addr.parse().unwrap()).collect();
-        let addresses = HostAddresses { own, ..HostAddresses::default() };
-        let facts = HostFacts::new(&addresses, DEFAULT_CLIENT_PORTS, Listening::default());
-        assert_eq!(
-            facts.by_address6,
-            ["2001:db8:1::/64", "fe80::/10"].map(|net| net.parse().unwrap()).into()
-        );
+    fn neighbours_and_translated_addresses_count_one_by_one() {
+        let networks = facts(&["192.0.2.0/24", "2001:db8:1::/64"]).by_address6();
+        let want = ["2001:db8:1::/64", "fe80::/10", "64:ff9b::/96"].map(|network| network.parse().unwrap());
+        assert_eq!(networks, want.into());
+    }
+
+    #[test]
+    fn siblings_are_those_of_sockets_and_of_what_the_rules_saw() {
+        let mut facts = facts(&[]);
+        facts.listening.tcp.insert(80);
+        facts.served.tcp.insert(143);
+        let ports = |proto| {
+            let siblings = facts.siblings().into_iter().filter(move |service| service.proto == proto);
+            siblings.map(|service| service.port).collect::<Vec<_>>()
+        };
+        assert_eq!((ports(Proto::Tcp), ports(Proto::Udp)), (vec![443, 993], vec![443]));
     }
 
     #[test]

@@ -14,7 +14,9 @@ use psentry_stage::{Complaints, Request, Signals};
 use crate::counters::KernelCounters;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
+use crate::ports_file::PortsFile;
 use crate::settings::Settings;
+use crate::sockets::Listening;
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
@@ -36,6 +38,7 @@ pub(crate) struct Monitor {
     table: Table,
     settings: Settings,
     recent_ports: RecentPorts,
+    ports: PortsFile,
     facts: HostFacts,
     route_changes: NetlinkMonitor,
     table_changes: NetlinkMonitor,
@@ -62,7 +65,7 @@ impl Monitor {
     ///
     /// # Errors
     /// nft is missing, or the kernel does not take them.
-    pub(crate) fn new(settings: Settings) -> Result<Self, TrapError> {
+    pub(crate) fn new(settings: Settings, ports: PortsFile) -> Result<Self, TrapError> {
         let table = Table::new()?;
         // First the subscriptions, so that no change falls between them and the facts.
         let groups = [
@@ -74,11 +77,13 @@ impl Monitor {
         let route_changes = NetlinkMonitor::open(NETLINK_ROUTE, &groups)?;
         let table_changes = NetlinkMonitor::open(NETLINK_NETFILTER, &[netlink_monitor::NFNLGRP_NFTABLES])?;
         let mut recent_ports = RecentPorts::new(settings.served);
-        let facts = HostFacts::read(recent_ports.update(Instant::now(), &sockets::look()?))?;
+        let listening = recent_ports.update(Instant::now(), &sockets::look()?);
+        let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
         let mut monitor = Monitor {
             table,
             settings,
             recent_ports,
+            ports,
             facts,
             route_changes,
             table_changes,
@@ -193,8 +198,14 @@ impl Monitor {
 
     /// Updates the rules to the host's facts, and loads them again where somebody deleted them.
     fn poll_host(&mut self) -> Result<(), TrapError> {
-        let facts = HostFacts::read(self.recent_ports.update(Instant::now(), &sockets::look()?))?;
-        if !self.read_counters() {
+        if let Err(error) = self.ports.follow() {
+            self.complaints.say(&format!("{error}; what it said before still holds"));
+        }
+        let there = self.read_counters();
+        let served = if there { self.table.served()? } else { Listening::default() };
+        let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
+        let facts = HostFacts::read(listening, served, self.ports.table().clone())?;
+        if !there {
             self.facts = facts;
             self.load()?;
             self.complaints

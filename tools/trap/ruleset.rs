@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::IpAddr;
 
-use psentry_records::{DECOY_MARK, Prefix};
+use psentry_ports::{Service, Services};
+use psentry_records::{DECOY_MARK, Prefix, Proto};
 
 use crate::cli::Answer;
 use crate::host_facts::HostFacts;
+use crate::ports::Ranges;
 use crate::settings::Settings;
 
 /// The table's name, in the family inet.
@@ -119,20 +120,55 @@ pub(crate) fn delete() -> String {
 
 impl HostFacts {
     /// The sets that follow the host's facts, with their elements.
-    fn sets(&self) -> [(&'static str, BTreeSet<String>); 6] {
-        let of = |v4: bool| {
-            self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4).map(IpAddr::to_string)
-        };
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 15] {
+        let infrastructure =
+            |v4| strings(self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4));
+        let networks =
+            |list: &BTreeSet<Prefix>, v4| strings(list.iter().filter(move |net| net.is_ipv4() == v4));
         let (first, last) = self.client_ports;
+        let pair = |(from, to): &(Service, Service)| {
+            format!("{} . {} . {}", protocol(from.proto), from.port, to.port)
+        };
+        let siblings = self.siblings().into_iter();
         [
-            ("infrastructure4", of(true).collect()),
-            ("infrastructure6", of(false).collect()),
-            ("by_address6", self.by_address6.iter().map(ToString::to_string).collect()),
+            ("near4", networks(&self.near, true)),
+            ("near6", networks(&self.near, false)),
+            ("inside4", networks(&self.inside, true)),
+            ("inside6", networks(&self.inside, false)),
+            ("by_address6", strings(&self.by_address6())),
+            ("infrastructure4", infrastructure(true)),
+            ("infrastructure6", infrastructure(false)),
+            ("listening_tcp", strings(&self.listening.tcp)),
+            ("listening_udp", strings(&self.listening.udp)),
+            ("chatter", services(&self.ports.chatter)),
+            ("chatter_between", self.ports.chatter_between.iter().map(pair).collect()),
+            ("stray_from", services(&self.ports.stray_from)),
+            ("worms", services(&self.ports.worms)),
+            ("siblings", siblings.map(|one| format!("{} . {}", protocol(one.proto), one.port)).collect()),
             ("client_ports", [format!("{first}-{last}")].into()),
-            ("listening_tcp", self.listening.tcp.iter().map(ToString::to_string).collect()),
-            ("listening_udp", self.listening.udp.iter().map(ToString::to_string).collect()),
         ]
     }
+}
+
+fn strings<T: ToString>(elements: impl IntoIterator<Item = T>) -> BTreeSet<String> {
+    elements.into_iter().map(|element| element.to_string()).collect()
+}
+
+/// Ports of both protocols as elements of a set of intervals, in which none may overlap another.
+fn services(list: &[Services]) -> BTreeSet<String> {
+    let of = |proto| {
+        let ranges = list.iter().filter(|ports| ports.proto == proto).map(|ports| (ports.first, ports.last));
+        let elements = Ranges::of(ranges.collect()).list().into_iter();
+        elements.map(move |(first, last)| match first == last {
+            true => format!("{} . {first}", protocol(proto)),
+            false => format!("{} . {first}-{last}", protocol(proto)),
+        })
+    };
+    of(Proto::Tcp).chain(of(Proto::Udp)).collect()
+}
+
+fn protocol(proto: Proto) -> String {
+    proto.name().to_ascii_lowercase()
 }
 
 /// A line without its conditions, if they hold.
@@ -178,3 +214,7 @@ fn members<T: ToString>(elements: impl IntoIterator<Item = T>) -> String {
 #[cfg(test)]
 #[path = "ruleset/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "ruleset/manual.rs"]
+mod manual;

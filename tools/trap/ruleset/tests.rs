@@ -1,6 +1,7 @@
 //! The text of the rules, whole, as an administrator reads it.
 
 use clap::Parser;
+use psentry_ports::PortTable;
 
 use super::*;
 use crate::Flags;
@@ -12,9 +13,12 @@ fn facts() -> HostFacts {
             .iter()
             .map(|addr| addr.parse().unwrap())
             .collect(),
-        by_address6: ["2001:db8:1::/64", "fe80::/10"].map(|net| net.parse().unwrap()).into(),
+        near: ["192.0.2.0/24", "172.17.0.0/16", "2001:db8:1::/64"].map(|net| net.parse().unwrap()).into(),
+        inside: ["172.17.0.0/16".parse().unwrap()].into(),
         client_ports: (32768, 60999),
         listening: Listening { tcp: [22, 80].into(), udp: [53].into() },
+        served: Listening::default(),
+        ports: PortTable::builtin(),
     }
 }
 
@@ -67,8 +71,9 @@ fn a_change_is_only_what_changed() {
     to.client_ports = (20_000, 30_000);
     assert_eq!(
         update(&from, &to),
-        "flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap client_ports\n\
-         add element inet psentry_trap client_ports { 20000-30000 }\nflush set inet psentry_trap listening_tcp\n\
-         add element inet psentry_trap listening_tcp { 22, 443, 80 }\n"
+        "flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap listening_tcp\n\
+         add element inet psentry_trap listening_tcp { 22, 443, 80 }\nflush set inet psentry_trap siblings\n\
+         add element inet psentry_trap siblings { tcp . 53, tcp . 853, udp . 443, udp . 853 }\n\
+         flush set inet psentry_trap client_ports\nadd element inet psentry_trap client_ports { 20000-30000 }\n"
     );
 }
