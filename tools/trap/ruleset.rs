@@ -135,7 +135,7 @@ impl HostFacts {
             ("near6", networks(&self.near, false)),
             ("inside4", networks(&self.inside, true)),
             ("inside6", networks(&self.inside, false)),
-            ("by_address6", strings(&self.by_address6())),
+            ("by_address6", strings(self.by_address6())),
             ("infrastructure4", infrastructure(true)),
             ("infrastructure6", infrastructure(false)),
             ("listening_tcp", strings(&self.listening.tcp)),
