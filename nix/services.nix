@@ -68,6 +68,10 @@ let
     trap = [
       "--allow"
       "${ignore}"
+      "--state"
+      "/var/lib/psentry-trap"
+      "--grace"
+      "2m"
     ]
     ++ toFlags {
       inherit (cfg) observe;
@@ -216,6 +220,9 @@ in
             StandardOutput = "file:/run/psentry/events";
             # The kernel acts by itself; this is for what is told of it.
             Nice = -10;
+            # Which ports were served outlives a restart.
+            StateDirectory = "psentry-trap";
+            StateDirectoryMode = "0700";
           };
         }
       );

@@ -12,6 +12,8 @@
 //! | `siblings.rs` | closed ports beside served ones, and the file of ports |
 //! | `chatter.rs` | what machines say by habit |
 //! | `inside.rs`, `translated.rs` | containers and guests; hosts behind NAT64 |
+//! | `untracked.rs` | connections that are not tracked |
+//! | `firewall.rs` | beside a firewall of the machine's own |
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
@@ -29,6 +31,7 @@ use crate::lab::{Host, Lab, Program, bin, wait_until};
 mod chatter;
 mod early;
 mod established;
+mod firewall;
 mod forwarded;
 mod innocent;
 mod inside;
@@ -43,6 +46,7 @@ mod siblings;
 mod stats;
 mod strays;
 mod translated;
+mod untracked;
 
 /// Starts the trap on the guard; it stands when this returns.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {

@@ -1,9 +1,12 @@
 //! A service that is not up yet: a client that is early is not kept out for long once it is, and neither is the client of
-//! a container that restarts.
+//! a container that restarts. Served ports outlive a restart of the trap, and for a while after the machine came up no
+//! closed port is a trap.
 
 use std::time::{Duration, Instant};
 
-use super::{quarantined, trap};
+use psentry_records::Class;
+
+use super::{probe, quarantined, trap};
 use crate::lab::{GUARD, Lab, Program, SCANNER, wait_until};
 
 const SERVICE: u16 = 8088;
@@ -39,6 +42,94 @@ fn a_client_that_is_early_is_let_in_when_the_service_is_up() {
         assert!(lab.scanner.is_shut_out(GUARD[family], port), "a scanner's has not");
         assert!(lab.scanner.is_shut_out(GUARD[family], SERVICE));
     }
+}
+
+/// A restart of psentry, or of the machine, before the service is up again.
+#[test]
+fn what_was_served_before_a_restart_is_no_trap_after_it() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().to_str().unwrap();
+    {
+        let _service = lab.service(SERVICE);
+        let mut first = trap(&lab, &["--state", state]);
+        assert!(lab.innocent.reaches(GUARD[0], SERVICE));
+        assert!(first.terminate().0.success());
+    }
+    assert!(lab.innocent.is_shut_out(GUARD[0], SERVICE), "it is down");
+    let mut trap = trap(&lab, &["--state", state]);
+    for guard in GUARD {
+        assert!(!lab.innocent.reaches(guard, SERVICE));
+    }
+    assert_eq!(quarantined(&lab), [false; 2]);
+    let _service = lab.service(SERVICE);
+    assert!(trap.terminate().0.success());
+    let kept = std::fs::read_to_string(folder.path().join("served")).unwrap();
+    assert!(kept.lines().any(|line| line == format!("tcp/{SERVICE}")), "{kept}");
+}
+
+/// A folder that cannot be written is complained of, and no more.
+#[test]
+fn without_its_folder_the_trap_stands() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let mut trap = trap(&lab, &["--state", "/nonexistent"]);
+    assert!(lab.scanner.is_shut_out(GUARD[0], 9) && quarantined(&lab)[0]);
+    let (status, _, errors) = trap.terminate();
+    assert!(status.success() && errors.iter().any(|line| line.contains("/nonexistent/served")), "{errors:?}");
+}
+
+/// The trap on a machine that has been up for so many seconds (time_namespaces(7)).
+fn up_for(lab: &Lab, seconds: u64, flags: &[&str]) -> Program {
+    let up = std::fs::read_to_string("/proc/uptime").unwrap();
+    let up: f64 = up.split(' ').next().unwrap().parse().unwrap();
+    let offset = (seconds as f64 - up).round().to_string();
+    let unshare = ["--time", "--boottime", &offset, crate::lab::bin("psentry-trap")];
+    let trap = Program::start(lab.guard.command("unshare").args(unshare).args(flags));
+    wait_until("the trap stands", || super::stands(lab));
+    trap
+}
+
+/// A client that polls three services while the machine comes up is told of, and no more.
+#[test]
+fn for_a_while_after_the_machine_came_up_no_closed_port_is_a_trap() {
+    let lab = Lab::new();
+    let mut trap = up_for(&lab, 60, &["--grace", "2m"]);
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        for port in [5432, 6379, 9200] {
+            let said =
+                lab.innocent.run(&["nc", "-z", "-v", "-n", "-w", "5", guard, &port.to_string()]).stderr;
+            assert!(String::from_utf8_lossy(&said).contains("refused"), "it may try again at once");
+            let stray = probe(&mut trap, "a stray", |probe| probe.common.dest_port == Some(port));
+            assert_eq!(stray.body.class, Some(Class::Stray));
+        }
+        assert!(!quarantined(&lab)[family]);
+        // A scanner is one all the same, at the fourth port; and a worm's port is a probe at once.
+        assert!(lab.innocent.is_shut_out(guard, 9300));
+        assert!(lab.scanner.is_shut_out(guard, 23));
+        probe(&mut trap, "a probe", |probe| probe.body.class == Some(Class::Probe));
+    }
+}
+
+#[test]
+fn the_grace_ends() {
+    let lab = Lab::new();
+    let mut ended = up_for(&lab, 121, &["--grace", "2m"]);
+    assert!(lab.scanner.is_shut_out(GUARD[0], 9));
+    let found = probe(&mut ended, "a probe", |_| true);
+    assert_eq!((found.body.class, found.body.quarantine), (Some(Class::Probe), Some(30)));
+    ended.terminate();
+    // While the trap runs, too.
+    let mut ending = up_for(&lab, 110, &["--grace", "2m"]);
+    let mut port = 100;
+    let ended = || {
+        port += 1;
+        super::release(&lab);
+        lab.scanner.run(&["nc", "-z", "-n", "-w", "1", GUARD[0], &port.to_string()]);
+        quarantined(&lab)[0]
+    };
+    wait_until("the grace is over", ended);
+    probe(&mut ending, "a stray before", |probe| probe.body.class == Some(Class::Stray));
 }
 
 /// Publishes a port of the guard from a container, or ends that.

@@ -68,15 +68,19 @@ impl HostFacts {
         near.chain(&self.ports.translators).copied().chain([Prefix::around(LINK_LOCAL.into(), 10)]).collect()
     }
 
+    /// The ports that are served here, or were lately.
+    pub(crate) fn all_served(&self) -> Listening {
+        Listening {
+            tcp: self.listening.tcp.union(&self.served.tcp).copied().collect(),
+            udp: self.listening.udp.union(&self.served.udp).copied().collect(),
+        }
+    }
+
     /// The ports that clients of what is served here try as well.
     pub(crate) fn siblings(&self) -> BTreeSet<Service> {
-        let of = |proto: Proto, ports: &BTreeSet<u16>| {
-            ports.iter().map(move |port| Service { proto, port: *port }).collect::<Vec<_>>()
-        };
-        let served = [&self.listening, &self.served]
-            .into_iter()
-            .flat_map(|ports| [of(Proto::Tcp, &ports.tcp), of(Proto::Udp, &ports.udp)].concat())
-            .collect();
+        let Listening { tcp, udp } = self.all_served();
+        let of = |proto, ports: BTreeSet<u16>| ports.into_iter().map(move |port| Service { proto, port });
+        let served = of(Proto::Tcp, tcp).chain(of(Proto::Udp, udp)).collect();
         self.ports.siblings_of(&served)
     }
 }

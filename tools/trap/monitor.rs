@@ -1,6 +1,7 @@
 //! The monitor: loads the rules, keeps them up to date, deletes them. It has the privilege to, and so it reads nothing
 //! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::counters::KernelCounters;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::ports_file::PortsFile;
+use crate::served_file::ServedFile;
 use crate::settings::Settings;
 use crate::sockets::Listening;
 use crate::table::Table;
@@ -39,6 +41,7 @@ pub(crate) struct Monitor {
     settings: Settings,
     recent_ports: RecentPorts,
     ports: PortsFile,
+    served_file: Option<ServedFile>,
     facts: HostFacts,
     route_changes: NetlinkMonitor,
     table_changes: NetlinkMonitor,
@@ -76,19 +79,30 @@ impl Monitor {
         ];
         let route_changes = NetlinkMonitor::open(NETLINK_ROUTE, &groups)?;
         let table_changes = NetlinkMonitor::open(NETLINK_NETFILTER, &[netlink_monitor::NFNLGRP_NFTABLES])?;
+        let mut complaints = Complaints::new("psentry-trap");
+        let now = Instant::now();
         let mut recent_ports = RecentPorts::new(settings.served);
-        let listening = recent_ports.update(Instant::now(), &sockets::look()?);
+        let served_file = settings.state.as_ref().map(|folder| {
+            let (file, served) = ServedFile::open(folder, now);
+            match served {
+                Ok(served) => drop(recent_ports.update(now, &served)),
+                Err(error) => complaints.say(&format!("cannot read {}: {error}", file.path().display())),
+            }
+            file
+        });
+        let listening = recent_ports.update(now, &sockets::look()?);
         let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
         let mut monitor = Monitor {
             table,
             settings,
             recent_ports,
             ports,
+            served_file,
             facts,
             route_changes,
             table_changes,
             counters: KernelCounters::default(),
-            complaints: Complaints::new("psentry-trap"),
+            complaints,
             loaded: false,
         };
         monitor.load()?;
@@ -96,7 +110,7 @@ impl Monitor {
     }
 
     fn load(&mut self) -> Result<(), TrapError> {
-        self.table.apply(&ruleset::full(&self.settings, &self.facts))?;
+        self.table.apply(&ruleset::full(&self.settings, &self.facts, self.settings.grace_left()))?;
         self.loaded = true;
         Ok(())
     }
@@ -131,6 +145,10 @@ impl Monitor {
             // From now on the worker writes no `stats` record until it has written all probes.
             worker.ask_to_stop();
         }
+        if let Err(error) = self.table.served().map(|served| self.facts.served = served) {
+            self.complaints.say(&error.to_string());
+        }
+        self.save_served(ServedFile::save_now);
         // Before the worker ends, so that it still reads whatever the rules log.
         self.read_counters();
         let deleted = self.delete();
@@ -215,7 +233,16 @@ impl Monitor {
         let update = ruleset::update(&self.facts, &facts);
         self.table.apply(&update)?;
         self.facts = facts;
+        self.save_served(|file, served| file.save(Instant::now(), served));
         Ok(())
+    }
+
+    /// Writes which ports are served to the file of `--state`, if there is one.
+    fn save_served(&mut self, save: impl FnOnce(&mut ServedFile, &Listening) -> io::Result<()>) {
+        let Some(file) = &mut self.served_file else { return };
+        if let Err(error) = save(file, &self.facts.all_served()) {
+            self.complaints.say(&format!("cannot write {}: {error}", file.path().display()));
+        }
     }
 
     /// Adds what the rules counted since the last time; `false`: the table is gone.

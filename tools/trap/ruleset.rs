@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use psentry_ports::{Service, Services};
 use psentry_records::{DECOY_MARK, Prefix, Proto};
@@ -30,14 +31,16 @@ const BURST: u32 = 2;
 /// The classes whose packets may put their source into quarantine.
 const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
-/// The text that makes the table, and replaces one that another psentry-trap left behind.
-pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
+/// The text that makes the table, and replaces one that another psentry-trap left behind. For `grace` from now on closed
+/// ports are no traps yet.
+pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
     let holds: BTreeMap<&str, bool> = [
         ("observe", settings.observe),
         ("reject", settings.answer == Answer::Reject),
         ("mirage", settings.mirage.is_some()),
         ("icmp", settings.icmp),
         ("protocols", settings.protocols),
+        ("afterfirewall", settings.after_firewall),
         ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
@@ -45,6 +48,14 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
     let mut values: Vec<(&str, String)> = vec![
         ("log_chains", log_chains(settings)),
         ("quarantine_chains", quarantine_chains(settings)),
+        (
+            "grace",
+            members(["tcp", "udp"].iter().filter(|_| !grace.is_zero()).map(|proto| {
+                // Rounded up, since less than a second would be none.
+                format!("{proto} timeout {}s", grace.as_millis().div_ceil(1000))
+            })),
+        ),
+        ("priority", if settings.after_firewall { "+ 10" } else { "- 10" }.to_owned()),
         ("quarantine", seconds(settings.quarantine)),
         ("served", seconds(settings.served)),
         ("rate_burst", settings.rate.saturating_mul(BURST).to_string()),
@@ -197,7 +208,7 @@ fn fill(text: &str, values: &mut [(&str, String)]) -> String {
     text
 }
 
-fn seconds(span: std::time::Duration) -> String {
+fn seconds(span: Duration) -> String {
     format!("{}s", span.as_secs())
 }
 

@@ -36,7 +36,7 @@ pub fn run(flags: Flags) -> Result<(), TrapError> {
     }
     if print {
         let facts = HostFacts::read(sockets::look()?, Listening::default(), ports.table().clone())?;
-        io::stdout().write_all(ruleset::full(&settings, &facts).as_bytes())?;
+        io::stdout().write_all(ruleset::full(&settings, &facts, settings.grace_left()).as_bytes())?;
         return Ok(());
     }
     run_monitor(settings, ports)

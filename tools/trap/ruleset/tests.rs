@@ -1,5 +1,7 @@
 //! The text of the rules, whole, as an administrator reads it.
 
+use std::time::Duration;
+
 use clap::Parser;
 use psentry_ports::PortTable;
 
@@ -24,7 +26,7 @@ fn facts() -> HostFacts {
 
 fn text(flags: &[&str]) -> String {
     let flags = Flags::parse_from([&["psentry-trap"], flags].concat());
-    full(&Settings::from_flags(flags).unwrap(), &facts())
+    full(&Settings::from_flags(flags).unwrap(), &facts(), Duration::ZERO)
 }
 
 /// Compares with a file of this folder; with PSENTRY_GOLDEN=write in the environment, writes it.
@@ -54,9 +56,23 @@ fn the_rules_that_only_observe_are_these() {
 }
 
 #[test]
+fn grace_ends_by_itself() {
+    let flags = Flags::parse_from(["psentry-trap"]);
+    let text = full(&Settings::from_flags(flags).unwrap(), &facts(), Duration::from_millis(93_200));
+    assert!(text.contains(
+        "set grace { type inet_proto; flags timeout; elements = { tcp timeout 94s, udp timeout 94s } }"
+    ));
+}
+
+#[test]
 fn nothing_is_left_to_fill_in() {
-    for flags in [&[][..], &["--observe"], &["--observe", "--mirage", "1"], &["--icmp", "--answer", "reject"]]
-    {
+    for flags in [
+        &[][..],
+        &["--observe"],
+        &["--observe", "--mirage", "1"],
+        &["--icmp", "--answer", "reject"],
+        &["--after-firewall"],
+    ] {
         let text = text(flags);
         assert!(!text.contains('$') && !text.contains('?'), "{text}");
     }
