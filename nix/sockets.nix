@@ -8,10 +8,11 @@
 let
   cfg = config.services.psentry;
 
-  # Stopped with the target, but not restarted with it: a restart closes no decoy and loses nothing that is in a FIFO.
-  # However often it is started, it is started once more.
+  # Stopped once the target and whoever reads it are, but not restarted with them: a restart closes no decoy and loses
+  # nothing that is in a FIFO. StopPropagatedFrom= would not do: since systemd 253 it stops at a restart, too. However
+  # often it is started, it is started once more.
   held = {
-    StopPropagatedFrom = "psentry.target";
+    StopWhenUnneeded = true;
     StartLimitIntervalSec = 0;
   };
 

@@ -96,6 +96,18 @@ fn a_host_and_its_network_stand_and_fall_apart() {
             assert_eq!(result(&mut block, scope), OutcomeResult::Applied, "{backend}: {scope}");
         }
         assert!(lab.scanner.is_shut_out(GUARD[0], 8088), "{backend}");
+        // Networks with the same first address, for the same reason.
+        for scope in ["2001:db8:7::/56", "2001:db8:7::/64", "2001:db8:7::/128"] {
+            say(&mut stdin, Action::Block, scope, None);
+            assert_eq!(result(&mut block, scope), OutcomeResult::Applied, "{backend}: {scope}");
+        }
+        for (scope, reaches) in
+            [("2001:db8:7::/64", false), ("2001:db8:7::/56", true), ("2001:db8:7::/128", true)]
+        {
+            say(&mut stdin, Action::Unblock, scope, None);
+            assert_eq!(result(&mut block, scope), OutcomeResult::Released, "{backend}: {scope}");
+            assert_eq!(!lab.scanner.is_shut_out(GUARD[1], 8088), reaches, "{backend}: after {scope}");
+        }
         for (scope, reaches) in [("203.0.113.7/32", false), ("203.0.113.6/31", true)] {
             say(&mut stdin, Action::Unblock, scope, None);
             assert_eq!(result(&mut block, scope), OutcomeResult::Released, "{backend}: {scope}");

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use super::life::worker;
 use super::{counter, probes, python, trap};
-use crate::lab::{GUARD, Lab};
+use crate::lab::{GUARD, Lab, Program};
 
 /// SYNs with forged sources of 198.18.0.0/15. Arguments: address, port, how many, how many a second (0: all it can),
 /// how many ports.
@@ -53,14 +54,14 @@ fn thousands_of_sources_are_all_shut_out_and_told_of() {
     }
 }
 
-/// Kilobytes of memory of the trap's two processes.
-fn resident(pid: u32) -> u64 {
-    // A child such as nft may have ended meanwhile, and has no memory then.
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
-    let Some(own) = status.lines().find_map(|line| line.strip_prefix("VmRSS:")) else { return 0 };
-    let own: u64 = own.trim().trim_end_matches(" kB").parse().unwrap();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    own + children.split_whitespace().map(|pid| resident(pid.parse().unwrap())).sum::<u64>()
+/// Kilobytes of both processes of the trap; whatever else it starts, such as nft, comes and goes.
+fn resident(trap: &Program) -> u64 {
+    let of = |pid: u32| -> u64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let own = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        own.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    of(trap.pid()) + of(worker(trap).try_into().unwrap())
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn in_a_flood_the_service_answers_and_the_counters_add_up() {
     let _service = lab.service(8088);
     lab.guard.sh("ip route add 198.18.0.0/15 dev scanner");
     let mut trap = trap(&lab, &["--quarantine", "5m", "--rate", "1000"]);
-    let memory = resident(trap.pid());
+    let memory = resident(&trap);
     std::thread::scope(|scope| {
         let flood = scope.spawn(|| python(&lab.scanner, FORGE, &[GUARD[0], "100", "200000", "0", "7"]));
         let mut tries = 0;
@@ -80,7 +81,7 @@ fn in_a_flood_the_service_answers_and_the_counters_add_up() {
         assert!(tries > 5);
         flood.join().unwrap();
     });
-    let grown = resident(trap.pid()).saturating_sub(memory);
+    let grown = resident(&trap).saturating_sub(memory);
     assert!(grown < 32 * 1024, "{grown} kB more than before the flood");
     let (status, lines, errors) = trap.terminate();
     assert!(status.success(), "{errors:?}");

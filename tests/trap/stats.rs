@@ -1,12 +1,15 @@
 //! The trap's `stats` records: one flat record for both processes, whose counters add up, with what the machine is.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use psentry_records::{Record, Stats};
 
 use super::life::worker;
-use super::{counter, probe, probes, stats, trap};
-use crate::lab::{GUARD, Lab, Program};
+use super::{counter, probe, probes, stands, stats, trap};
+use crate::lab::{GUARD, Lab, Program, bin, wait_until};
 
 /// Asks for a record, and waits for it.
 fn asked(trap: &mut Program) -> Stats {
@@ -95,4 +98,24 @@ fn a_record_is_written_when_asked_for_and_says_what_the_machine_is() {
     assert!(status.success(), "{errors:?}");
     // Those that were asked for have been read from the output already.
     assert_eq!(stats(&lines).len(), 1, "{lines:#?}");
+}
+
+/// A reader that has stalled is waited for, whoever asks for a record meanwhile.
+#[test]
+fn being_asked_while_the_reader_stalls_ends_nothing() {
+    let lab = Lab::new();
+    let mut command = lab.guard.command(bin("psentry-trap"));
+    let mut trap = Program::start_piped(command.args(["--source-rate", "10000"]).stdin(Stdio::null()));
+    wait_until("the rules are loaded", || stands(&lab));
+    let worker = Pid::from_raw(worker(&trap));
+    lab.scanner.run(&["nmap", "-n", "-Pn", "-sS", "-T5", "--max-retries", "0", "-p1-1000", GUARD[0]]);
+    // More than a pipe holds: 260 probes.
+    kill(worker, Signal::SIGUSR1).unwrap();
+    trap.signal(Signal::SIGUSR1);
+    // Whoever is asked to end waits two seconds for its reader.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(kill(worker, None).is_ok(), "the worker has ended");
+    trap.read_output();
+    trap.record("stats", |record| matches!(record, Record::Stats(_)));
+    assert!(trap.terminate().0.success());
 }

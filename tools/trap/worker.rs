@@ -220,7 +220,7 @@ impl Worker {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), TrapError> {
-        let patience = if self.stopping { Patience::Grace } else { Patience::Until(self.signals.as_fd()) };
+        let patience = if self.stopping { Patience::Grace } else { Patience::Until(self.signals.stop()) };
         Ok(self.output.write(patience, record)?)
     }
 

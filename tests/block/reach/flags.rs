@@ -5,7 +5,7 @@ use super::*;
 
 /// The rules and chains of our table, without counters and elements.
 fn table(lab: &Lab) -> String {
-    lab.guard.sh("nft -s list table inet psentry | grep -v elements | grep -v expires")
+    lab.guard.sh("nft -s list table inet psentry | grep -v -e elements -e ' timeout [0-9]'")
 }
 
 #[test]

@@ -67,6 +67,8 @@ impl Run<'_> {
                 side.known.end(scope);
                 Ok(())
             }
+            // What a kill left open may have stood, whatever stood before.
+            OutcomeResult::Expired if over && side.may_stand(scope, until) => Ok(()),
             OutcomeResult::Released if side.released.remove(&scope) || side.known.has_ended(scope, until) => {
                 Ok(())
             }

@@ -56,6 +56,11 @@ impl Run<'_> {
 }
 
 impl Side {
+    /// Whether a kill left it open that a scope stands until then.
+    pub(super) fn may_stand(&self, scope: Prefix, until: Until) -> bool {
+        self.open.get(&scope).into_iter().flatten().flatten().any(|may| alike(*may, until))
+    }
+
     /// What stands after a start decides what a kill left open, as far as it may stand.
     fn find(&mut self, listed: &BTreeMap<Prefix, Until>) -> Result<(), String> {
         let now = Timestamp::now();
