@@ -47,6 +47,9 @@ fn each_service_has_its_siblings() {
     let dns = ["-u", "UDP4-RECVFROM:53,fork", "OPEN:/dev/null"];
     let _dns = Program::start(lab.guard.command("socat").args(dns));
     wait_until("the resolver is up", || lab.guard.read(&["ss", "-Hlun"]).contains(":53 "));
+    let local = ["TCP4-LISTEN:110,bind=127.0.0.1,fork", "OPEN:/dev/null"];
+    let _local = Program::start(lab.guard.command("socat").args(local));
+    wait_until("the local service is up", || lab.guard.read(&["ss", "-Hltn"]).contains("127.0.0.1:110 "));
     let mut trap = trap(&lab, &[]);
     for port in [587, 465, 993, 5061, 8443, 853, 80] {
         release(&lab);
@@ -57,7 +60,7 @@ fn each_service_has_its_siblings() {
     lab.innocent.sh(&format!("echo hello | socat -t 0.2 - UDP4:{}:443 || true", GUARD[0]));
     probe(&mut trap, "HTTP/3", |probe| probe.common.dest_port == Some(443));
     assert_eq!(quarantined(&lab), [false; 2]);
-    // Nothing that is served here has this one beside it.
+    // What has this one beside it is served on loopback alone.
     assert_eq!(python(&lab.innocent, TRY, &[GUARD[0], "995"]), "silence\n");
     assert_eq!(quarantined(&lab), [true, false]);
 }

@@ -11,7 +11,7 @@ use psentry_records::{Prefix, Proto, canonical};
 
 use crate::machine::machine;
 use crate::rtnetlink;
-use crate::sockets::Listening;
+use crate::sockets::{Listening, Sockets};
 
 /// The ports of clients where the kernel does not say, which is also what it has unless somebody changed it.
 const DEFAULT_CLIENT_PORTS: (u16, u16) = (32768, 60999);
@@ -34,7 +34,7 @@ pub(crate) struct HostFacts {
     /// The first and the last port that the kernel gives to clients.
     pub(crate) client_ports: (u16, u16),
     /// The ports on which something listens, or did lately.
-    pub(crate) listening: Listening,
+    pub(crate) sockets: Sockets,
     /// The ports at which a socket or a container took a packet lately, as the rules have seen it.
     pub(crate) served: Listening,
     /// What `/etc/psentry/ports` says.
@@ -42,12 +42,12 @@ pub(crate) struct HostFacts {
 }
 
 impl HostFacts {
-    /// Reads what the kernel says. `listening` is what [`RecentPorts`] has, `served` what the rules have.
+    /// Reads what the kernel says. `sockets` is what [`RecentPorts`] has, `served` what the rules have.
     ///
     /// # Errors
     /// The kernel does not answer.
     pub(crate) fn read(
-        listening: Listening,
+        sockets: Sockets,
         served: Listening,
         ports: PortTable,
     ) -> Result<Self, psentry_linux::Error> {
@@ -59,7 +59,7 @@ impl HostFacts {
         let machine = machine(&rtnetlink::read().unwrap_or_default(), client_ports);
         let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().collect();
         let near = machine.own_networks.into_iter().chain(inside.iter().copied()).collect();
-        Ok(HostFacts { infrastructure, near, inside, client_ports, listening, served, ports })
+        Ok(HostFacts { infrastructure, near, inside, client_ports, sockets, served, ports })
     }
 
     /// Networks of IPv6 in which a source is one address, not a whole /64.
@@ -70,18 +70,24 @@ impl HostFacts {
 
     /// The ports that are served here, or were lately.
     pub(crate) fn all_served(&self) -> Listening {
-        Listening {
-            tcp: self.listening.tcp.union(&self.served.tcp).copied().collect(),
-            udp: self.listening.udp.union(&self.served.udp).copied().collect(),
-        }
+        union(&self.sockets.listening, &self.served)
     }
 
-    /// The ports that clients of what is served here try as well.
+    /// The ports that clients of what is served to them try as well.
     pub(crate) fn siblings(&self) -> BTreeSet<Service> {
-        let Listening { tcp, udp } = self.all_served();
-        let of = |proto, ports: BTreeSet<u16>| ports.into_iter().map(move |port| Service { proto, port });
-        let served = of(Proto::Tcp, tcp).chain(of(Proto::Udp, udp)).collect();
+        let services = |Listening { tcp, udp }| {
+            let of = |proto, ports: BTreeSet<u16>| ports.into_iter().map(move |port| Service { proto, port });
+            of(Proto::Tcp, tcp).chain(of(Proto::Udp, udp)).collect::<BTreeSet<_>>()
+        };
+        let served = services(union(&self.sockets.reachable, &self.served));
         self.ports.siblings_of(&served)
+    }
+}
+
+fn union(one: &Listening, other: &Listening) -> Listening {
+    Listening {
+        tcp: one.tcp.union(&other.tcp).copied().collect(),
+        udp: one.udp.union(&other.udp).copied().collect(),
     }
 }
 
@@ -102,6 +108,13 @@ fn parse_port_range(text: &str) -> Option<(u16, u16)> {
 /// When something last listened on each port: a service that stops for a moment keeps its port.
 pub(crate) struct RecentPorts {
     keep: Duration,
+    listening: LastSeen,
+    reachable: LastSeen,
+}
+
+/// When each port was last seen.
+#[derive(Default)]
+struct LastSeen {
     tcp: HashMap<u16, Instant>,
     udp: HashMap<u16, Instant>,
 }
@@ -109,18 +122,26 @@ pub(crate) struct RecentPorts {
 impl RecentPorts {
     /// A port is kept for `keep` after something listened there.
     pub(crate) fn new(keep: Duration) -> Self {
-        RecentPorts { keep, tcp: HashMap::new(), udp: HashMap::new() }
+        RecentPorts { keep, listening: LastSeen::default(), reachable: LastSeen::default() }
     }
 
     /// Takes the ports on which something listens now; returns them with those of the last `keep`.
-    pub(crate) fn update(&mut self, now: Instant, listening: &Listening) -> Listening {
-        let keep = self.keep;
-        let update = |known: &mut HashMap<u16, Instant>, listening: &BTreeSet<u16>| {
-            known.extend(listening.iter().map(|port| (*port, now)));
+    pub(crate) fn update(&mut self, now: Instant, sockets: &Sockets) -> Sockets {
+        Sockets {
+            listening: self.listening.update(now, self.keep, &sockets.listening),
+            reachable: self.reachable.update(now, self.keep, &sockets.reachable),
+        }
+    }
+}
+
+impl LastSeen {
+    fn update(&mut self, now: Instant, keep: Duration, seen: &Listening) -> Listening {
+        let update = |known: &mut HashMap<u16, Instant>, seen: &BTreeSet<u16>| {
+            known.extend(seen.iter().map(|port| (*port, now)));
             known.retain(|_, last| now.saturating_duration_since(*last) < keep);
             known.keys().copied().collect()
         };
-        Listening { tcp: update(&mut self.tcp, &listening.tcp), udp: update(&mut self.udp, &listening.udp) }
+        Listening { tcp: update(&mut self.tcp, &seen.tcp), udp: update(&mut self.udp, &seen.udp) }
     }
 }
 
@@ -142,7 +163,7 @@ mod tests {
             near: near.iter().map(|network| network.parse().unwrap()).collect(),
             inside: BTreeSet::new(),
             client_ports: DEFAULT_CLIENT_PORTS,
-            listening: Listening::default(),
+            sockets: Sockets::default(),
             served: Listening::default(),
             ports: PortTable::builtin(),
         }
@@ -158,7 +179,9 @@ mod tests {
     #[test]
     fn siblings_are_those_of_sockets_and_of_what_the_rules_saw() {
         let mut facts = facts(&[]);
-        facts.listening.tcp.insert(80);
+        facts.sockets.reachable.tcp.insert(80);
+        // On loopback alone nobody is a client of it.
+        facts.sockets.listening.tcp.extend([80, 25]);
         facts.served.tcp.insert(143);
         let ports = |proto| {
             let siblings = facts.siblings().into_iter().filter(move |service| service.proto == proto);
@@ -172,11 +195,9 @@ mod tests {
         let mut ports = RecentPorts::new(Duration::from_secs(60));
         let start = Instant::now();
         let one = Listening { tcp: [80].into(), udp: BTreeSet::new() };
+        let one = Sockets { listening: one.clone(), reachable: one };
         assert_eq!(ports.update(start, &one), one);
-        assert_eq!(ports.update(start + Duration::from_secs(59), &Listening::default()), one);
-        assert_eq!(
-            ports.update(start + Duration::from_secs(61), &Listening::default()),
-            Listening::default()
-        );
+        assert_eq!(ports.update(start + Duration::from_secs(59), &Sockets::default()), one);
+        assert_eq!(ports.update(start + Duration::from_secs(61), &Sockets::default()), Sockets::default());
     }
 }

@@ -18,7 +18,7 @@ use crate::machine::machine;
 use crate::ports_file::PortsFile;
 use crate::served_file::ServedFile;
 use crate::settings::Settings;
-use crate::sockets::Listening;
+use crate::sockets::{Listening, Sockets};
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
@@ -85,13 +85,16 @@ impl Monitor {
         let served_file = settings.state.as_ref().map(|folder| {
             let (file, served) = ServedFile::open(folder, now);
             match served {
-                Ok(served) => drop(recent_ports.update(now, &served)),
+                Ok(served) => {
+                    let sockets = Sockets { listening: served.clone(), reachable: served };
+                    drop(recent_ports.update(now, &sockets));
+                }
                 Err(error) => complaints.say(&format!("cannot read {}: {error}", file.path().display())),
             }
             file
         });
-        let listening = recent_ports.update(now, &sockets::look()?);
-        let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
+        let sockets = recent_ports.update(now, &sockets::look()?);
+        let facts = HostFacts::read(sockets, Listening::default(), ports.table().clone())?;
         let mut monitor = Monitor {
             table,
             settings,
@@ -221,8 +224,8 @@ impl Monitor {
         }
         let there = self.read_counters();
         let served = if there { self.table.served()? } else { Listening::default() };
-        let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
-        let facts = HostFacts::read(listening, served, self.ports.table().clone())?;
+        let sockets = self.recent_ports.update(Instant::now(), &sockets::look()?);
+        let facts = HostFacts::read(sockets, served, self.ports.table().clone())?;
         if !there {
             self.facts = facts;
             self.load()?;

@@ -7,9 +7,10 @@ use psentry_ports::PortTable;
 
 use super::*;
 use crate::Flags;
-use crate::sockets::Listening;
+use crate::sockets::{Listening, Sockets};
 
 fn facts() -> HostFacts {
+    let listening = Listening { tcp: [22, 80].into(), udp: [53].into() };
     HostFacts {
         infrastructure: ["192.0.2.1", "2001:db8::53", "192.0.2.53"]
             .iter()
@@ -18,7 +19,7 @@ fn facts() -> HostFacts {
         near: ["192.0.2.0/24", "172.17.0.0/16", "2001:db8:1::/64"].map(|net| net.parse().unwrap()).into(),
         inside: ["172.17.0.0/16".parse().unwrap()].into(),
         client_ports: (32768, 60999),
-        listening: Listening { tcp: [22, 80].into(), udp: [53].into() },
+        sockets: Sockets { listening: listening.clone(), reachable: listening },
         served: Listening::default(),
         ports: PortTable::builtin(),
     }
@@ -83,7 +84,8 @@ fn a_change_is_only_what_changed() {
     let (from, mut to) = (facts(), facts());
     assert_eq!(update(&from, &to), "");
     to.infrastructure.remove(&"2001:db8::53".parse().unwrap());
-    to.listening.tcp.insert(443);
+    to.sockets.listening.tcp.insert(443);
+    to.sockets.reachable.tcp.insert(443);
     to.client_ports = (20_000, 30_000);
     assert_eq!(
         update(&from, &to),
