@@ -91,6 +91,19 @@ in
       '';
     };
     policy = import ./policy.nix { inherit lib pkgs time; };
+    ports = mkOption {
+      type = types.nullOr types.lines;
+      default = null;
+      example = ''
+        chatter udp/5353
+        sibling tcp/443 of tcp/80
+        worm tcp/23
+      '';
+      description = ''
+        What closed ports mean: {file}`/etc/psentry/ports`, whose statements {manpage}`psentry-trap(8)` has. It takes the
+        place of the lines that are compiled in, which hold with `null`.
+      '';
+    };
 
     trap = {
       enable = mkOption {

@@ -68,6 +68,10 @@ let
     trap = [
       "--allow"
       "${ignore}"
+      "--state"
+      "/var/lib/psentry-trap"
+      "--grace"
+      "2m"
     ]
     ++ toFlags {
       inherit (cfg) observe;
@@ -175,6 +179,10 @@ in
     # For people, who judge old records again. The services read the store, so that a change restarts them.
     environment.etc."psentry/ignore".source = ignore;
     environment.etc."psentry/policy.toml".source = policy;
+    # Trap and judge read it there, and follow its changes.
+    environment.etc."psentry/ports" = mkIf (cfg.ports != null) {
+      source = pkgs.writeText "psentry-ports" cfg.ports;
+    };
 
     systemd.targets.psentry.wants = map (name: "psentry-${name}.service") running;
 
@@ -212,6 +220,9 @@ in
             StandardOutput = "file:/run/psentry/events";
             # The kernel acts by itself; this is for what is told of it.
             Nice = -10;
+            # Which ports were served outlives a restart.
+            StateDirectory = "psentry-trap";
+            StateDirectoryMode = "0700";
           };
         }
       );

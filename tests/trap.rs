@@ -5,6 +5,16 @@
 //! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
 //! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
 //! | `innocent.rs` | who uses real services is never told of |
+//! | `forwarded.rs` | nor whatever only passes through |
+//! | `strays.rs` | what an honest peer may send puts nobody into quarantine |
+//! | `same_port.rs` | one source at one closed port, however often, is one probe |
+//! | `early.rs` | a service that is not up yet, and one that restarts in a container |
+//! | `siblings.rs` | closed ports beside served ones, and the file of ports |
+//! | `chatter.rs` | what machines say by habit |
+//! | `inside.rs`, `translated.rs` | containers and guests; hosts behind NAT64 |
+//! | `untracked.rs` | connections that are not tracked |
+//! | `firewall.rs` | beside a firewall of the machine's own |
+//! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
@@ -18,14 +28,25 @@ use psentry_records::{Probe, Record, Stats};
 
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
+mod chatter;
+mod early;
 mod established;
+mod firewall;
+mod forwarded;
 mod innocent;
+mod inside;
 mod kinds;
 mod life;
+mod link_local;
 mod load;
 mod mirage;
 mod quarantine;
+mod same_port;
+mod siblings;
 mod stats;
+mod strays;
+mod translated;
+mod untracked;
 
 /// Starts the trap on the guard; it stands when this returns.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {
@@ -56,6 +77,8 @@ fn release(lab: &Lab) {
         "strays6",
         "stray_ports4",
         "stray_ports6",
+        "contacts4",
+        "contacts6",
     ] {
         lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
     }

@@ -10,7 +10,7 @@ use crate::lab::{GUARD, Lab, Program};
 
 /// SYNs with forged sources of 198.18.0.0/15. Arguments: address, port, how many, how many a second (0: all it can),
 /// how many ports.
-const FORGE: &str = r#"
+pub const FORGE: &str = r#"
 import socket, struct, sys, time
 to, port, many, rate, ports = sys.argv[1], *map(int, sys.argv[2:])
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)

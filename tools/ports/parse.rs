@@ -86,7 +86,10 @@ impl PortTable {
         let words: Vec<&str> = statement.split_whitespace().collect();
         match words.as_slice() {
             [] => {}
-            ["chatter", from, "to", to] => self.chatter_between.push((services(from)?, services(to)?)),
+            ["chatter", from, "to", to] => match (one(from)?, one(to)?) {
+                (from, to) if from.proto == to.proto => self.chatter_between.push((from, to)),
+                _ => return Err(format!("'{from}' and '{to}' are of two protocols")),
+            },
             ["chatter", ports @ ..] => self.chatter.extend(several(ports, "chatter udp/1900")?),
             ["stray", "from", ports @ ..] => self.stray_from.extend(several(ports, "stray from udp/53")?),
             ["stray", ..] => return Err("write 'stray from udp/53'".to_owned()),
@@ -170,6 +173,8 @@ mod tests {
         for (line, word) in [
             ("chater udp/1900", "'chater' is none of chatter, stray"),
             ("chatter", "the ports are missing: 'chatter udp/1900'"),
+            ("chatter udp/1-2 to udp/3", "'udp/1-2' is more than one port"),
+            ("chatter udp/1 to tcp/1", "'udp/1' and 'tcp/1' are of two protocols"),
             ("stray udp/53", "write 'stray from udp/53'"),
             ("sibling tcp/443-444 of tcp/80", "'tcp/443-444' is more than one port"),
             ("sibling tcp/443", "write 'sibling tcp/443 of tcp/80'"),

@@ -20,8 +20,8 @@ pub struct Family {
 pub struct PortTable {
     /// What machines say by habit to these ports, on their own network.
     pub chatter: Vec<Services>,
-    /// The same from the first ports to the second, from anywhere.
-    pub chatter_between: Vec<(Services, Services)>,
+    /// The same from the first port to the second, from anywhere. Both are of one protocol.
+    pub chatter_between: Vec<(Service, Service)>,
     /// Answers from these ports may come late: strays.
     pub stray_from: Vec<Services>,
     /// The first port is tried by clients of the second, where that is served: a stray.

@@ -40,6 +40,18 @@ pub struct Flags {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     pub served: Duration,
 
+    /// Keep in DIR which ports were served, so that a restart forgets none
+    #[arg(long, value_name = "DIR", overrides_with = "state")]
+    pub state: Option<PathBuf>,
+
+    /// How long after the machine came up a closed port is no trap yet
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_grace, overrides_with = "grace")]
+    pub grace: Duration,
+
+    /// Trap only what the firewall of this machine lets in
+    #[arg(long, conflicts_with = "mirage")]
+    pub after_firewall: bool,
+
     /// Write probes of pings, too
     #[arg(long)]
     pub icmp: bool,
@@ -92,4 +104,9 @@ pub enum Answer {
     Drop,
     /// They are refused, as a closed port refuses them.
     Reject,
+}
+
+/// A duration, or none at all.
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    if ["0", "0s"].contains(&text) { Ok(Duration::ZERO) } else { parse_duration(text) }
 }

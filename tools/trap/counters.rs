@@ -12,12 +12,14 @@ pub(crate) struct KernelCounters {
     pub(crate) over_source_rate: u64,
     /// Those that were not, because all sources together were beyond `--rate`.
     pub(crate) over_rate: u64,
-    /// Packets that put their source into quarantine.
+    /// Packets that put their source into quarantine, or renewed its quarantine.
     pub(crate) quarantined: u64,
     /// Packets that should have, and found the quarantine full.
     pub(crate) quarantine_full: u64,
     /// Packets that did not pass.
     pub(crate) refused: u64,
+    /// Packets that were taken for chatter.
+    pub(crate) chatter: u64,
 }
 
 impl KernelCounters {
@@ -55,6 +57,7 @@ impl KernelCounters {
             "quarantined" => &mut self.quarantined,
             "quarantine_full" => &mut self.quarantine_full,
             "refused" => &mut self.refused,
+            "chatter" => &mut self.chatter,
             _ => return None,
         })
     }
@@ -69,11 +72,12 @@ impl KernelCounters {
             quarantined: self.quarantined.saturating_add(later.quarantined),
             quarantine_full: self.quarantine_full.saturating_add(later.quarantine_full),
             refused: self.refused.saturating_add(later.refused),
+            chatter: self.chatter.saturating_add(later.chatter),
         }
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
         [
             ("seen", self.seen),
             ("logged", self.logged),
@@ -82,6 +86,7 @@ impl KernelCounters {
             ("quarantined", self.quarantined),
             ("quarantine_full", self.quarantine_full),
             ("refused", self.refused),
+            ("chatter", self.chatter),
         ]
     }
 
@@ -89,7 +94,7 @@ impl KernelCounters {
     pub(crate) fn summary(&self) -> String {
         let unlogged = self.over_source_rate.saturating_add(self.over_rate);
         format!(
-            "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} quarantines, {} packets refused",
+            "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} put their source into quarantine or renewed it, {} packets refused",
             self.seen, self.quarantined, self.refused
         )
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use psentry_ports::PortsFileError;
 use psentry_records::IgnoreError;
 use psentry_stage::{Exit, Failure, PortsError};
 
@@ -30,6 +31,9 @@ pub enum TrapError {
     /// A file of `--allow` is unreadable or wrong.
     #[error("--allow: {0}")]
     Allow(#[source] IgnoreError),
+    /// The file of ports is wrong.
+    #[error(transparent)]
+    PortsFile(#[from] PortsFileError),
     /// The program nft is not installed.
     #[error("psentry-trap needs the program 'nft', which is not installed; install nftables")]
     NoNft,
@@ -75,7 +79,8 @@ impl Failure for TrapError {
             TrapError::Ports { .. }
             | TrapError::NoPortLeft
             | TrapError::QuarantineLong(_)
-            | TrapError::Allow(_) => Exit::Config,
+            | TrapError::Allow(_)
+            | TrapError::PortsFile(_) => Exit::Config,
             TrapError::NoNft | TrapError::NoNflog | TrapError::GroupTaken(_) => Exit::Unavailable,
             TrapError::NotPermitted | TrapError::Refused(_) => Exit::NoPermission,
             TrapError::Kernel(error) if error.is_permission() => Exit::NoPermission,

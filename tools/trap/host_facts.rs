@@ -1,15 +1,17 @@
-//! What the rules must know of this host: gateways and resolvers, its own IPv6 networks, the ports that it gives its own
-//! clients, and where something listens. What a `stats` record says of its networks is in `machine.rs`.
+//! What the rules must know of this host: gateways and resolvers, the networks near it, the ports that it gives its own
+//! clients, where something listens, and what `/etc/psentry/ports` says. Which networks are near is in `machine.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use psentry_linux::HostAddresses;
-use psentry_records::canonical;
+use psentry_ports::{PortTable, Service};
+use psentry_records::{Prefix, Proto, canonical};
 
-use crate::sockets::Listening;
+use crate::machine::machine;
+use crate::rtnetlink;
+use crate::sockets::{Listening, Sockets};
 
 /// The ports of clients where the kernel does not say, which is also what it has unless somebody changed it.
 const DEFAULT_CLIENT_PORTS: (u16, u16) = (32768, 60999);
@@ -17,47 +19,82 @@ const DEFAULT_CLIENT_PORTS: (u16, u16) = (32768, 60999);
 /// Where the kernel says it (ip-sysctl.rst); a sandbox may hide it.
 const CLIENT_PORTS_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
+/// Addresses that hold on one interface only (RFC 4291, 2.5.6): fe80::/10.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+
 /// The facts of this host, as the sets of the rules have them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostFacts {
     /// The addresses of gateways and resolvers.
     pub(crate) infrastructure: BTreeSet<IpAddr>,
-    /// The /64s of our own addresses: a neighbour there is one address, not a whole network.
-    pub(crate) own_nets6: BTreeSet<Ipv6Addr>,
+    /// The networks in which this machine has an address, and those behind it.
+    pub(crate) near: BTreeSet<Prefix>,
+    /// The networks behind it alone.
+    pub(crate) inside: BTreeSet<Prefix>,
     /// The first and the last port that the kernel gives to clients.
     pub(crate) client_ports: (u16, u16),
     /// The ports on which something listens, or did lately.
-    pub(crate) listening: Listening,
+    pub(crate) sockets: Sockets,
+    /// The ports at which a socket or a container took a packet lately, as the rules have seen it.
+    pub(crate) served: Listening,
+    /// What `/etc/psentry/ports` says.
+    pub(crate) ports: PortTable,
 }
 
 impl HostFacts {
-    /// Reads them from the kernel. `listening` is what [`RecentPorts`] has.
+    /// Reads what the kernel says. `sockets` is what [`RecentPorts`] has, `served` what the rules have.
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub(crate) fn read(listening: Listening) -> Result<Self, psentry_linux::Error> {
-        let range = fs::read_to_string(CLIENT_PORTS_FILE).ok().and_then(|text| parse_port_range(&text));
-        Ok(Self::new(&psentry_linux::host_addresses()?, range.unwrap_or(DEFAULT_CLIENT_PORTS), listening))
-    }
-
-    fn new(addresses: &HostAddresses, client_ports: (u16, u16), listening: Listening) -> Self {
-        let own_nets6 = addresses
-            .own
-            .iter()
-            .filter_map(|addr| match addr {
-                IpAddr::V6(v6) if !v6.is_loopback() => Some(network64(*v6)),
-                _ => None,
-            })
-            .collect();
+    pub(crate) fn read(
+        sockets: Sockets,
+        served: Listening,
+        ports: PortTable,
+    ) -> Result<Self, psentry_linux::Error> {
+        let addresses = psentry_linux::host_addresses()?;
         let infrastructure = addresses.gateways.iter().chain(&addresses.resolvers);
         let infrastructure = infrastructure.copied().map(canonical).collect();
-        HostFacts { infrastructure, own_nets6, client_ports, listening }
+        let client_ports = client_ports();
+        // Without a list no network is near: that spares less. The `stats` record says what is wrong.
+        let machine = machine(&rtnetlink::read().unwrap_or_default(), client_ports);
+        let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().collect();
+        let near = machine.own_networks.into_iter().chain(inside.iter().copied()).collect();
+        Ok(HostFacts { infrastructure, near, inside, client_ports, sockets, served, ports })
+    }
+
+    /// Networks of IPv6 in which a source is one address, not a whole /64.
+    pub(crate) fn by_address6(&self) -> BTreeSet<Prefix> {
+        let near = self.near.iter().filter(|network| !network.is_ipv4());
+        near.chain(&self.ports.translators).copied().chain([Prefix::around(LINK_LOCAL.into(), 10)]).collect()
+    }
+
+    /// The ports that are served here, or were lately.
+    pub(crate) fn all_served(&self) -> Listening {
+        union(&self.sockets.listening, &self.served)
+    }
+
+    /// The ports that clients of what is served to them try as well.
+    pub(crate) fn siblings(&self) -> BTreeSet<Service> {
+        let services = |Listening { tcp, udp }| {
+            let of = |proto, ports: BTreeSet<u16>| ports.into_iter().map(move |port| Service { proto, port });
+            of(Proto::Tcp, tcp).chain(of(Proto::Udp, udp)).collect::<BTreeSet<_>>()
+        };
+        let served = services(union(&self.sockets.reachable, &self.served));
+        self.ports.siblings_of(&served)
     }
 }
 
-/// The first address of its /64.
-fn network64(addr: Ipv6Addr) -> Ipv6Addr {
-    Ipv6Addr::from(u128::from(addr) & !u128::from(u64::MAX))
+fn union(one: &Listening, other: &Listening) -> Listening {
+    Listening {
+        tcp: one.tcp.union(&other.tcp).copied().collect(),
+        udp: one.udp.union(&other.udp).copied().collect(),
+    }
+}
+
+/// The first and the last port that the kernel gives to clients.
+fn client_ports() -> (u16, u16) {
+    let text = fs::read_to_string(CLIENT_PORTS_FILE).ok();
+    text.and_then(|text| parse_port_range(&text)).unwrap_or(DEFAULT_CLIENT_PORTS)
 }
 
 fn parse_port_range(text: &str) -> Option<(u16, u16)> {
@@ -71,6 +108,13 @@ fn parse_port_range(text: &str) -> Option<(u16, u16)> {
 /// When something last listened on each port: a service that stops for a moment keeps its port.
 pub(crate) struct RecentPorts {
     keep: Duration,
+    listening: LastSeen,
+    reachable: LastSeen,
+}
+
+/// When each port was last seen.
+#[derive(Default)]
+struct LastSeen {
     tcp: HashMap<u16, Instant>,
     udp: HashMap<u16, Instant>,
 }
@@ -78,18 +122,26 @@ pub(crate) struct RecentPorts {
 impl RecentPorts {
     /// A port is kept for `keep` after something listened there.
     pub(crate) fn new(keep: Duration) -> Self {
-        RecentPorts { keep, tcp: HashMap::new(), udp: HashMap::new() }
+        RecentPorts { keep, listening: LastSeen::default(), reachable: LastSeen::default() }
     }
 
     /// Takes the ports on which something listens now; returns them with those of the last `keep`.
-    pub(crate) fn update(&mut self, now: Instant, listening: &Listening) -> Listening {
-        let keep = self.keep;
-        let update = |known: &mut HashMap<u16, Instant>, listening: &BTreeSet<u16>| {
-            known.extend(listening.iter().map(|port| (*port, now)));
+    pub(crate) fn update(&mut self, now: Instant, sockets: &Sockets) -> Sockets {
+        Sockets {
+            listening: self.listening.update(now, self.keep, &sockets.listening),
+            reachable: self.reachable.update(now, self.keep, &sockets.reachable),
+        }
+    }
+}
+
+impl LastSeen {
+    fn update(&mut self, now: Instant, keep: Duration, seen: &Listening) -> Listening {
+        let update = |known: &mut HashMap<u16, Instant>, seen: &BTreeSet<u16>| {
+            known.extend(seen.iter().map(|port| (*port, now)));
             known.retain(|_, last| now.saturating_duration_since(*last) < keep);
             known.keys().copied().collect()
         };
-        Listening { tcp: update(&mut self.tcp, &listening.tcp), udp: update(&mut self.udp, &listening.udp) }
+        Listening { tcp: update(&mut self.tcp, &seen.tcp), udp: update(&mut self.udp, &seen.udp) }
     }
 }
 
@@ -105,12 +157,37 @@ mod tests {
         }
     }
 
+    fn facts(near: &[&str]) -> HostFacts {
+        HostFacts {
+            infrastructure: BTreeSet::new(),
+            near: near.iter().map(|network| network.parse().unwrap()).collect(),
+            inside: BTreeSet::new(),
+            client_ports: DEFAULT_CLIENT_PORTS,
+            sockets: Sockets::default(),
+            served: Listening::default(),
+            ports: PortTable::builtin(),
+        }
+    }
+
     #[test]
-    fn own_networks_are_64s_and_loopback_is_none() {
-        let own = ["2001:db8:1::7", "::1", "192.0.2.7"].iter().map(|addr| addr.parse().unwrap()).collect();
-        let addresses = HostAddresses { own, ..HostAddresses::default() };
-        let facts = HostFacts::new(&addresses, DEFAULT_CLIENT_PORTS, Listening::default());
-        assert_eq!(facts.own_nets6, [Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0)].into());
+    fn neighbours_and_translated_addresses_count_one_by_one() {
+        let networks = facts(&["192.0.2.0/24", "2001:db8:1::/64"]).by_address6();
+        let want = ["2001:db8:1::/64", "fe80::/10", "64:ff9b::/96"].map(|network| network.parse().unwrap());
+        assert_eq!(networks, want.into());
+    }
+
+    #[test]
+    fn siblings_are_those_of_sockets_and_of_what_the_rules_saw() {
+        let mut facts = facts(&[]);
+        facts.sockets.reachable.tcp.insert(80);
+        // On loopback alone nobody is a client of it.
+        facts.sockets.listening.tcp.extend([80, 25]);
+        facts.served.tcp.insert(143);
+        let ports = |proto| {
+            let siblings = facts.siblings().into_iter().filter(move |service| service.proto == proto);
+            siblings.map(|service| service.port).collect::<Vec<_>>()
+        };
+        assert_eq!((ports(Proto::Tcp), ports(Proto::Udp)), (vec![443, 993], vec![443]));
     }
 
     #[test]
@@ -118,11 +195,9 @@ mod tests {
         let mut ports = RecentPorts::new(Duration::from_secs(60));
         let start = Instant::now();
         let one = Listening { tcp: [80].into(), udp: BTreeSet::new() };
+        let one = Sockets { listening: one.clone(), reachable: one };
         assert_eq!(ports.update(start, &one), one);
-        assert_eq!(ports.update(start + Duration::from_secs(59), &Listening::default()), one);
-        assert_eq!(
-            ports.update(start + Duration::from_secs(61), &Listening::default()),
-            Listening::default()
-        );
+        assert_eq!(ports.update(start + Duration::from_secs(59), &Sockets::default()), one);
+        assert_eq!(ports.update(start + Duration::from_secs(61), &Sockets::default()), Sockets::default());
     }
 }

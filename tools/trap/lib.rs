@@ -9,8 +9,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
-//! | `ruleset.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
-//! | `host_facts.rs`, `sockets.rs` | what the rules must know of this host |
+//! | `ruleset.nft`, `quarantine.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
+//! | `host_facts.rs`, `sockets.rs`, `ports_file.rs` | what the rules must know of this host |
+//! | `served_file.rs` | which ports were served, across restarts |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
@@ -32,12 +33,14 @@ mod monitor;
 mod nflog;
 mod nflog_message;
 mod ports;
+mod ports_file;
 mod privdrop;
 mod probes;
 mod report;
 mod rtnetlink;
 mod ruleset;
 mod run;
+mod served_file;
 mod settings;
 mod sockets;
 mod table;

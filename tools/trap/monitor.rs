@@ -1,6 +1,7 @@
 //! The monitor: loads the rules, keeps them up to date, deletes them. It has the privilege to, and so it reads nothing
 //! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,10 @@ use psentry_stage::{Complaints, Request, Signals, StatsTimer};
 use crate::counters::KernelCounters;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
+use crate::ports_file::PortsFile;
+use crate::served_file::ServedFile;
 use crate::settings::Settings;
+use crate::sockets::{Listening, Sockets};
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
@@ -33,6 +37,8 @@ pub(crate) struct Monitor {
     table: Table,
     settings: Settings,
     recent_ports: RecentPorts,
+    ports: PortsFile,
+    served_file: Option<ServedFile>,
     facts: HostFacts,
     route_changes: NetlinkMonitor,
     table_changes: NetlinkMonitor,
@@ -59,7 +65,7 @@ impl Monitor {
     ///
     /// # Errors
     /// nft is missing, or the kernel does not take them.
-    pub(crate) fn new(settings: Settings) -> Result<Self, TrapError> {
+    pub(crate) fn new(settings: Settings, ports: PortsFile) -> Result<Self, TrapError> {
         let table = Table::new()?;
         // First the subscriptions, so that no change falls between them and the facts.
         let groups = [
@@ -70,17 +76,33 @@ impl Monitor {
         ];
         let route_changes = NetlinkMonitor::open(NETLINK_ROUTE, &groups)?;
         let table_changes = NetlinkMonitor::open(NETLINK_NETFILTER, &[netlink_monitor::NFNLGRP_NFTABLES])?;
+        let mut complaints = Complaints::new("psentry-trap");
+        let now = Instant::now();
         let mut recent_ports = RecentPorts::new(settings.served);
-        let facts = HostFacts::read(recent_ports.update(Instant::now(), &sockets::look()?))?;
+        let served_file = settings.state.as_ref().map(|folder| {
+            let (file, served) = ServedFile::open(folder, now);
+            match served {
+                Ok(served) => {
+                    let sockets = Sockets { listening: served.clone(), reachable: served };
+                    drop(recent_ports.update(now, &sockets));
+                }
+                Err(error) => complaints.say(&format!("cannot read {}: {error}", file.path().display())),
+            }
+            file
+        });
+        let sockets = recent_ports.update(now, &sockets::look()?);
+        let facts = HostFacts::read(sockets, Listening::default(), ports.table().clone())?;
         let mut monitor = Monitor {
             table,
             settings,
             recent_ports,
+            ports,
+            served_file,
             facts,
             route_changes,
             table_changes,
             counters: KernelCounters::default(),
-            complaints: Complaints::new("psentry-trap"),
+            complaints,
             loaded: false,
         };
         monitor.load()?;
@@ -88,7 +110,7 @@ impl Monitor {
     }
 
     fn load(&mut self) -> Result<(), TrapError> {
-        self.table.apply(&ruleset::full(&self.settings, &self.facts))?;
+        self.table.apply(&ruleset::full(&self.settings, &self.facts, self.settings.grace_left()))?;
         self.loaded = true;
         Ok(())
     }
@@ -124,6 +146,10 @@ impl Monitor {
             // From now on the worker writes no `stats` record until it has written all probes.
             worker.ask_to_stop();
         }
+        if let Err(error) = self.table.served().map(|served| self.facts.served = served) {
+            self.complaints.say(&error.to_string());
+        }
+        self.save_served(ServedFile::save_now);
         // Before the worker ends, so that it still reads whatever the rules log.
         self.read_counters();
         let deleted = self.delete();
@@ -191,8 +217,14 @@ impl Monitor {
 
     /// Updates the rules to the host's facts, and loads them again where somebody deleted them.
     fn poll_host(&mut self) -> Result<(), TrapError> {
-        let facts = HostFacts::read(self.recent_ports.update(Instant::now(), &sockets::look()?))?;
-        if !self.read_counters() {
+        if let Err(error) = self.ports.follow() {
+            self.complaints.say(&format!("{error}; what it said before still holds"));
+        }
+        let there = self.read_counters();
+        let served = if there { self.table.served()? } else { Listening::default() };
+        let sockets = self.recent_ports.update(Instant::now(), &sockets::look()?);
+        let facts = HostFacts::read(sockets, served, self.ports.table().clone())?;
+        if !there {
             self.facts = facts;
             self.load()?;
             self.complaints
@@ -202,7 +234,16 @@ impl Monitor {
         let update = ruleset::update(&self.facts, &facts);
         self.table.apply(&update)?;
         self.facts = facts;
+        self.save_served(|file, served| file.save(Instant::now(), served));
         Ok(())
+    }
+
+    /// Writes which ports are served to the file of `--state`, if there is one.
+    fn save_served(&mut self, save: impl FnOnce(&mut ServedFile, &Listening) -> io::Result<()>) {
+        let Some(file) = &mut self.served_file else { return };
+        if let Err(error) = save(file, &self.facts.all_served()) {
+            self.complaints.say(&format!("cannot write {}: {error}", file.path().display()));
+        }
     }
 
     /// Adds what the rules counted since the last time; `false`: the table is gone.

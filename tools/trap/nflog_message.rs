@@ -3,16 +3,26 @@
 
 use netlink_packet_core::NlasIterator;
 use psentry_packet::{Packet, ParseError};
+use psentry_records::Class;
 
 /// Why a packet was logged, as the prefix that `ruleset.rs` gives it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// Any class but the other two: the packet is a probe.
-    Probe,
+pub(crate) enum Reason {
+    /// It is evidence: a probe or a stray, or something that was asked for.
+    Evidence(Judgement),
     /// A SYN to a decoy: a handshake may follow.
     DecoySyn,
     /// An ACK to a decoy: the handshake is complete.
     DecoyAck,
+}
+
+/// What the rules took a packet for, and what they did about its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Judgement {
+    /// `None`: it went to no port, as a ping does.
+    pub(crate) class: Option<Class>,
+    /// For how many seconds the source is in quarantine because of this packet; `None`: it is not.
+    pub(crate) quarantine: Option<u32>,
 }
 
 /// A packet that was logged.
@@ -20,7 +30,7 @@ pub(crate) enum Class {
 pub(crate) struct LoggedPacket {
     /// The kernel numbers packets from 0; a gap is a packet that it had to drop.
     pub(crate) sequence: Option<u32>,
-    pub(crate) class: Class,
+    pub(crate) reason: Reason,
     /// What its headers say, or why they cannot be read.
     pub(crate) packet: Result<Packet, ParseError>,
 }
@@ -35,26 +45,31 @@ const SEQUENCE: u16 = 12;
 
 /// Reads the message of a packet; what is missing counts as empty.
 pub(crate) fn parse(message: &[u8]) -> LoggedPacket {
-    let (mut sequence, mut class, mut packet) = (None, Class::Probe, Err(ParseError::Truncated));
+    let (mut sequence, mut reason, mut packet) = (None, reason_of(&[]), Err(ParseError::Truncated));
     let attributes = message.get(NFNETLINK_HEADER..).unwrap_or_default();
     for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
         let value = attribute.value();
         match attribute.kind() {
             PAYLOAD => packet = Packet::parse(value),
-            PREFIX => class = class_of(value),
+            PREFIX => reason = reason_of(value),
             SEQUENCE => sequence = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)),
             _ => {}
         }
     }
-    LoggedPacket { sequence, class, packet }
+    LoggedPacket { sequence, reason, packet }
 }
 
-fn class_of(prefix: &[u8]) -> Class {
-    match prefix.strip_suffix(b"\0").unwrap_or(prefix) {
-        b"decoy_syn" => Class::DecoySyn,
-        b"decoy_ack" => Class::DecoyAck,
-        _ => Class::Probe,
-    }
+fn reason_of(prefix: &[u8]) -> Reason {
+    let prefix = prefix.strip_suffix(b"\0").unwrap_or(prefix);
+    let mut words = prefix.split(|byte| *byte == b' ').map(|word| str::from_utf8(word).unwrap_or_default());
+    let class = match words.next() {
+        Some("decoy_syn") => return Reason::DecoySyn,
+        Some("decoy_ack") => return Reason::DecoyAck,
+        Some("probe") => Some(Class::Probe),
+        Some("stray") => Some(Class::Stray),
+        _ => None,
+    };
+    Reason::Evidence(Judgement { class, quarantine: words.next().and_then(|seconds| seconds.parse().ok()) })
 }
 
 /// How many packets the kernel dropped, by the gaps between the numbers of those that came.
@@ -101,10 +116,25 @@ mod tests {
         let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 203, 0, 113, 7, 198, 51, 100, 1];
         packet.extend([0x9c, 0x40, 0, 23, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 1, 4, 0, 0, 0, 0, 0]);
         let logged = parse(&message(&[(10, b"decoy_syn\0"), (12, &[0, 0, 1, 2]), (99, b"?"), (9, &packet)]));
-        assert_eq!((logged.sequence, logged.class), (Some(258), Class::DecoySyn));
+        assert_eq!((logged.sequence, logged.reason), (Some(258), Reason::DecoySyn));
         let packet = logged.packet.unwrap();
         assert_eq!((packet.kind(), packet.ports()), (Kind::Fin, Some((40000, 23))));
         assert_eq!(parse(&[]).packet, Err(ParseError::Truncated));
+    }
+
+    #[test]
+    fn the_prefix_says_class_and_quarantine() {
+        for (prefix, class, quarantine) in [
+            (&b"probe 30\0"[..], Some(Class::Probe), Some(30)),
+            (b"probe\0", Some(Class::Probe), None),
+            (b"stray 3600", Some(Class::Stray), Some(3600)),
+            (b"icmp\0", None, None),
+            (b"", None, None),
+            (b"\xff x", None, None),
+        ] {
+            assert_eq!(reason_of(prefix), Reason::Evidence(Judgement { class, quarantine }), "{prefix:?}");
+        }
+        assert_eq!(reason_of(b"decoy_ack\0"), Reason::DecoyAck);
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub(crate) fn parse(list: &str) -> Result<Ranges, PortsError> {
 }
 
 impl Ranges {
-    fn of(mut ranges: Vec<(u16, u16)>) -> Self {
+    /// The ports of these ranges, first and last of each.
+    pub(crate) fn of(mut ranges: Vec<(u16, u16)>) -> Self {
         ranges.sort_unstable();
         let mut merged: Vec<(u16, u16)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {

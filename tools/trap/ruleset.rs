@@ -1,14 +1,16 @@
 //! The table that psentry-trap owns, as text for nft(8): the whole of it, and the changes that keep it up to date.
-//! The templates are `ruleset.nft` and `log.nft`; this file fills them in. It loads nothing: `table.rs` does.
+//! The templates are `ruleset.nft`, `quarantine.nft` and `log.nft`; this file fills them in. It loads nothing: `table.rs` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::time::Duration;
 
-use psentry_records::{DECOY_MARK, Prefix};
+use psentry_ports::{Service, Services};
+use psentry_records::{DECOY_MARK, Prefix, Proto};
 
 use crate::cli::Answer;
 use crate::host_facts::HostFacts;
+use crate::ports::Ranges;
 use crate::settings::Settings;
 
 /// The table's name, in the family inet.
@@ -17,36 +19,43 @@ pub(crate) const TABLE: &str = "psentry_trap";
 /// The whole table. A line that begins with `?name` stands there only if `name` holds, with `?!name` only if not.
 const TEMPLATE: &str = include_str!("ruleset.nft");
 
-/// The chain that logs one class of packets, within the limits for one source and for all.
+/// The chains that put the source of a packet of one class into quarantine.
+const QUARANTINE_CHAINS: &str = include_str!("quarantine.nft");
+
+/// The chain that logs packets with one prefix, within the limits for one source and for all.
 const LOG_CHAIN: &str = include_str!("log.nft");
 
 /// A burst of so many seconds' worth of packets is logged before a rate limit applies.
 const BURST: u32 = 2;
 
-/// The classes of packets that are logged. The class is the prefix of the packet in NFLOG; `nflog_message.rs` reads it.
-const CLASSES: [&str; 7] =
-    ["probe", "from_quarantined", "stray", "decoy_syn", "decoy_ack", "icmp", "protocol"];
+/// The classes whose packets may put their source into quarantine.
+const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
-/// The text that makes the table, and replaces one that another psentry-trap left behind.
-pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
+/// The text that makes the table, and replaces one that another psentry-trap left behind. For `grace` from now on closed
+/// ports are no traps yet.
+pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
     let holds: BTreeMap<&str, bool> = [
         ("observe", settings.observe),
         ("reject", settings.answer == Answer::Reject),
         ("mirage", settings.mirage.is_some()),
         ("icmp", settings.icmp),
         ("protocols", settings.protocols),
+        ("afterfirewall", settings.after_firewall),
         ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
-    let used = |class: &&&str| match **class {
-        "from_quarantined" => !settings.observe,
-        "icmp" => settings.icmp,
-        "protocol" => settings.protocols,
-        _ => true,
-    };
     let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
     let mut values: Vec<(&str, String)> = vec![
-        ("log_chains", CLASSES.iter().filter(used).map(|class| LOG_CHAIN.replace("$class", class)).collect()),
+        ("log_chains", log_chains(settings)),
+        ("quarantine_chains", quarantine_chains(settings)),
+        (
+            "grace",
+            members(["tcp", "udp"].iter().filter(|_| !grace.is_zero()).map(|proto| {
+                // Rounded up, since less than a second would be none.
+                format!("{proto} timeout {}s", grace.as_millis().div_ceil(1000))
+            })),
+        ),
+        ("priority", if settings.after_firewall { "+ 10" } else { "- 10" }.to_owned()),
         ("quarantine", seconds(settings.quarantine)),
         ("served", seconds(settings.served)),
         ("rate_burst", settings.rate.saturating_mul(BURST).to_string()),
@@ -69,6 +78,34 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts) -> String {
         }
     }
     fill(&text, &mut values)
+}
+
+/// The chains that log, for each prefix one. `nflog_message.rs` reads the prefix: what the packet is taken for, and for
+/// how many seconds it put its source into quarantine.
+fn log_chains(settings: &Settings) -> String {
+    let mut chains = vec![("probe".to_owned(), "probe".to_owned()), ("stray".to_owned(), "stray".to_owned())];
+    if !settings.observe {
+        let seconds = settings.quarantine.as_secs();
+        chains
+            .extend(QUARANTINING.map(|class| (format!("quarantined_{class}"), format!("{class} {seconds}"))));
+    }
+    let others =
+        [("decoy_syn", true), ("decoy_ack", true), ("icmp", settings.icmp), ("protocol", settings.protocols)];
+    chains.extend(
+        others.iter().filter(|(_, used)| *used).map(|(name, _)| ((*name).to_owned(), (*name).to_owned())),
+    );
+    chains
+        .iter()
+        .map(|(name, prefix)| LOG_CHAIN.replace("$name", name).replace("$prefix", prefix))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn quarantine_chains(settings: &Settings) -> String {
+    if settings.observe {
+        return String::new();
+    }
+    QUARANTINING.map(|class| QUARANTINE_CHAINS.replace("$class", class)).join("\n")
 }
 
 /// The text that changes the sets after the host's facts changed; empty when they did not.
@@ -94,20 +131,55 @@ pub(crate) fn delete() -> String {
 
 impl HostFacts {
     /// The sets that follow the host's facts, with their elements.
-    fn sets(&self) -> [(&'static str, BTreeSet<String>); 6] {
-        let of = |v4: bool| {
-            self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4).map(IpAddr::to_string)
-        };
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 15] {
+        let infrastructure =
+            |v4| strings(self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4));
+        let networks =
+            |list: &BTreeSet<Prefix>, v4| strings(list.iter().filter(move |net| net.is_ipv4() == v4));
         let (first, last) = self.client_ports;
+        let pair = |(from, to): &(Service, Service)| {
+            format!("{} . {} . {}", protocol(from.proto), from.port, to.port)
+        };
+        let siblings = self.siblings().into_iter();
         [
-            ("infrastructure4", of(true).collect()),
-            ("infrastructure6", of(false).collect()),
-            ("own_nets6", self.own_nets6.iter().map(ToString::to_string).collect()),
+            ("near4", networks(&self.near, true)),
+            ("near6", networks(&self.near, false)),
+            ("inside4", networks(&self.inside, true)),
+            ("inside6", networks(&self.inside, false)),
+            ("by_address6", strings(self.by_address6())),
+            ("infrastructure4", infrastructure(true)),
+            ("infrastructure6", infrastructure(false)),
+            ("listening_tcp", strings(&self.sockets.listening.tcp)),
+            ("listening_udp", strings(&self.sockets.listening.udp)),
+            ("chatter", services(&self.ports.chatter)),
+            ("chatter_between", self.ports.chatter_between.iter().map(pair).collect()),
+            ("stray_from", services(&self.ports.stray_from)),
+            ("worms", services(&self.ports.worms)),
+            ("siblings", siblings.map(|one| format!("{} . {}", protocol(one.proto), one.port)).collect()),
             ("client_ports", [format!("{first}-{last}")].into()),
-            ("listening_tcp", self.listening.tcp.iter().map(ToString::to_string).collect()),
-            ("listening_udp", self.listening.udp.iter().map(ToString::to_string).collect()),
         ]
     }
+}
+
+fn strings<T: ToString>(elements: impl IntoIterator<Item = T>) -> BTreeSet<String> {
+    elements.into_iter().map(|element| element.to_string()).collect()
+}
+
+/// Ports of both protocols as elements of a set of intervals, in which none may overlap another.
+fn services(list: &[Services]) -> BTreeSet<String> {
+    let of = |proto| {
+        let ranges = list.iter().filter(|ports| ports.proto == proto).map(|ports| (ports.first, ports.last));
+        let elements = Ranges::of(ranges.collect()).list().into_iter();
+        elements.map(move |(first, last)| match first == last {
+            true => format!("{} . {first}", protocol(proto)),
+            false => format!("{} . {first}-{last}", protocol(proto)),
+        })
+    };
+    of(Proto::Tcp).chain(of(Proto::Udp)).collect()
+}
+
+fn protocol(proto: Proto) -> String {
+    proto.name().to_ascii_lowercase()
 }
 
 /// A line without its conditions, if they hold.
@@ -129,14 +201,14 @@ fn line_if<'a>(line: &'a str, holds: &BTreeMap<&str, bool>) -> Option<&'a str> {
 /// another does.
 fn fill(text: &str, values: &mut [(&str, String)]) -> String {
     let mut text = text.to_owned();
-    values.sort_by_key(|(name, _)| (*name != "log_chains", usize::MAX - name.len()));
+    values.sort_by_key(|(name, _)| (!name.ends_with("_chains"), usize::MAX - name.len()));
     for (name, value) in values {
         text = text.replace(&format!("${name}"), value);
     }
     text
 }
 
-fn seconds(span: std::time::Duration) -> String {
+fn seconds(span: Duration) -> String {
     format!("{}s", span.as_secs())
 }
 
@@ -153,3 +225,7 @@ fn members<T: ToString>(elements: impl IntoIterator<Item = T>) -> String {
 #[cfg(test)]
 #[path = "ruleset/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "ruleset/manual.rs"]
+mod manual;

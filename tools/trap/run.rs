@@ -3,16 +3,20 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use netlink_sys::Socket;
+use psentry_ports::PORTS_FILE;
 use psentry_stage::{Signals, host_name};
 
 use crate::host_facts::HostFacts;
 use crate::monitor::Monitor;
 use crate::nflog::{self, Log};
+use crate::ports_file::PortsFile;
 use crate::report::{ReportReceiver, ReportSender};
 use crate::settings::Settings;
+use crate::sockets::Listening;
 use crate::worker::Worker;
 use crate::worker_process::WorkerProcess;
 use crate::{Flags, TrapError, privdrop, ruleset, sockets};
@@ -27,22 +31,23 @@ pub fn run(flags: Flags) -> Result<(), TrapError> {
     }
     let (check, print) = (flags.check, flags.print);
     let settings = Settings::from_flags(flags)?;
+    let ports = PortsFile::open(Path::new(PORTS_FILE))?;
     if check {
         return Ok(());
     }
     if print {
-        let facts = HostFacts::read(sockets::look()?)?;
-        io::stdout().write_all(ruleset::full(&settings, &facts).as_bytes())?;
+        let facts = HostFacts::read(sockets::look()?, Listening::default(), ports.table().clone())?;
+        io::stdout().write_all(ruleset::full(&settings, &facts, settings.grace_left()).as_bytes())?;
         return Ok(());
     }
-    run_monitor(settings)
+    run_monitor(settings, ports)
 }
 
-fn run_monitor(settings: Settings) -> Result<(), TrapError> {
+fn run_monitor(settings: Settings, ports: PortsFile) -> Result<(), TrapError> {
     let signals = catch_signals()?;
     // Before the rules, so that nothing is logged while nobody reads; and so that a second psentry-trap ends here.
     let socket = nflog::open(settings.group)?;
-    let monitor = Monitor::new(settings)?;
+    let monitor = Monitor::new(settings, ports)?;
     let worker = start_worker(socket)?;
     monitor.run(worker, &signals)
 }

@@ -1,7 +1,9 @@
 //! What the flags mean: the defaults, and every check that needs no right. `--check` ends after this.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use psentry_records::{Ignore, Prefix};
 
 use crate::TrapError;
@@ -27,6 +29,12 @@ pub(crate) struct Settings {
     pub(crate) excepted: Vec<(u16, u16)>,
     /// How long a port is no trap after a service used it.
     pub(crate) served: Duration,
+    /// The folder that keeps which ports were served, across restarts.
+    pub(crate) state: Option<PathBuf>,
+    /// For how long after the machine came up a packet to a closed port is a stray.
+    pub(crate) grace: Duration,
+    /// Whether only packets that other tables let in are looked at.
+    pub(crate) after_firewall: bool,
     /// Whether pings are logged.
     pub(crate) icmp: bool,
     /// Whether packets of protocols other than TCP, UDP and ICMP are logged.
@@ -71,6 +79,9 @@ impl Settings {
             allow: Ignore::read_prefixes(&flags.allow).map_err(TrapError::Allow)?,
             excepted: excepted.list(),
             served: flags.served,
+            after_firewall: flags.after_firewall,
+            state: flags.state,
+            grace: flags.grace,
             icmp: flags.icmp,
             protocols: flags.protocols,
             mirage: flags.mirage.map(Into::into),
@@ -78,6 +89,15 @@ impl Settings {
             rate: flags.rate,
             source_rate: flags.source_rate,
         })
+    }
+}
+
+impl Settings {
+    /// How much of the grace is left: it counts from when the machine came up, with the time that it was suspended
+    /// (clock_gettime(2), CLOCK_BOOTTIME). A kernel that does not say has none left.
+    pub(crate) fn grace_left(&self) -> Duration {
+        let up = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
+        self.grace.saturating_sub(up)
     }
 }
 
@@ -101,6 +121,13 @@ mod tests {
         );
         let excepted = settings(&["--ports", "1-1023", "--except", "22"]).unwrap().excepted;
         assert_eq!(excepted, [(22, 22), (1024, 65535)]);
+    }
+
+    #[test]
+    fn the_last_grace_counts_and_there_need_not_be_any() {
+        assert_eq!(settings(&[]).unwrap().grace, Duration::ZERO);
+        assert_eq!(settings(&["--grace", "2m"]).unwrap().grace, Duration::from_secs(120));
+        assert_eq!(settings(&["--grace", "2m", "--grace", "0s"]).unwrap().grace, Duration::ZERO);
     }
 
     #[test]

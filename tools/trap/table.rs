@@ -1,9 +1,12 @@
 //! The table in the kernel: loaded in one transaction, updated, read, deleted. nft(8) does it.
 
+use std::collections::BTreeSet;
+
 use psentry_linux::{Error, Program};
 
 use crate::counters::KernelCounters;
 use crate::ruleset::{self, TABLE};
+use crate::sockets::Listening;
 use crate::{TrapError, error};
 
 /// The table, by way of the program nft.
@@ -42,8 +45,42 @@ impl Table {
         }
     }
 
+    /// The ports at which sockets and containers took packets lately. One set after the other, since nft finds only the last
+    /// of several that one command lists.
+    pub(crate) fn served(&self) -> Result<Listening, TrapError> {
+        let list = |set| {
+            let listing = self.nft.run_checked(&["-n", "list", "set", "inet", TABLE, set], b"");
+            listing.map(|text| ports_of(&String::from_utf8_lossy(&text))).map_err(error::of_nft)
+        };
+        Ok(Listening { tcp: list("served_tcp")?, udp: list("served_udp")? })
+    }
+
     /// Deletes the table.
     pub(crate) fn delete(&self) -> Result<(), TrapError> {
         self.apply(&ruleset::delete())
+    }
+}
+
+/// Reads nft's list of a set of ports: each element is a port, and when it expires.
+fn ports_of(listing: &str) -> BTreeSet<u16> {
+    let elements = listing.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}'));
+    let elements = elements.map(|(elements, _)| elements).unwrap_or_default();
+    elements.split(',').filter_map(|element| element.split_whitespace().next()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_ports_is_read() {
+        let listing = "table inet psentry_trap {\n\tset served_tcp {\n\t\ttype inet_service\n\t\tsize 65536\n\t\t\
+                       flags dynamic,timeout\n\t\ttimeout 10m\n\t\telements = { 22 expires 9m59s950ms, 443 timeout \
+                       1h expires 59m,\n\t\t\t     8080 expires 1s }\n\t}\n}\n";
+        assert_eq!(ports_of(listing), [22, 443, 8080].into());
+        assert_eq!(
+            ports_of("table inet psentry_trap {\n\tset served_udp {\n\t\ttype inet_service\n\t}\n}\n"),
+            [].into()
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_packet::Packet;
-use psentry_records::{Common, Record, Stats, StatsBody, Timestamp};
+use psentry_records::{Class, Common, Record, Stats, StatsBody, Timestamp};
 use psentry_stage::{Output, Patience, Request, Signals};
 
 use crate::TrapError;
@@ -17,7 +17,7 @@ use crate::counters::WorkerCounters;
 use crate::dedup::Dedup;
 use crate::half_open::HalfOpen;
 use crate::nflog::Log;
-use crate::nflog_message::{self, Class, LoggedPacket, SequenceGaps};
+use crate::nflog_message::{self, Judgement, LoggedPacket, Reason, SequenceGaps};
 use crate::probes::{DedupKey, dedup_key, probe};
 use crate::report::ReportReceiver;
 
@@ -29,6 +29,9 @@ const DEDUP_CAPACITY: usize = 32_768;
 
 /// How many datagrams are read before anything else is done.
 const BATCH: usize = 256;
+
+/// A SYN to a decoy that no handshake follows: the decoy is no trap, so its source is not in quarantine.
+const HALF_OPEN: Judgement = Judgement { class: Some(Class::Probe), quarantine: None };
 
 /// How long to wait where nothing is due.
 const IDLE: Duration = Duration::from_secs(10);
@@ -45,7 +48,7 @@ pub(crate) struct Worker {
     stdout: File,
     signals: Signals,
     host: Option<String>,
-    dedup: Dedup<DedupKey, (Timestamp, Packet)>,
+    dedup: Dedup<DedupKey, (Timestamp, Packet, Judgement)>,
     half_open: HalfOpen,
     gaps: SequenceGaps,
     counters: WorkerCounters,
@@ -136,14 +139,14 @@ impl Worker {
             self.gaps.add(sequence);
         }
         let (now, time) = (Instant::now(), Timestamp::now());
-        match (logged.class, logged.packet) {
+        match (logged.reason, logged.packet) {
             (_, Err(_)) => self.counters.unreadable += 1,
-            (Class::Probe, Ok(packet)) => self.handle_probe(now, time, packet)?,
-            (Class::DecoySyn, Ok(packet)) => {
+            (Reason::Evidence(judgement), Ok(packet)) => self.handle_probe(now, time, packet, judgement)?,
+            (Reason::DecoySyn, Ok(packet)) => {
                 self.counters.decoy_packets += 1;
                 self.half_open.syn(now, time, packet);
             }
-            (Class::DecoyAck, Ok(packet)) => {
+            (Reason::DecoyAck, Ok(packet)) => {
                 self.counters.decoy_packets += 1;
                 self.half_open.ack(&packet);
             }
@@ -152,9 +155,15 @@ impl Worker {
     }
 
     /// Writes a probe, unless one like it was written just now.
-    fn handle_probe(&mut self, now: Instant, time: Timestamp, packet: Packet) -> Result<(), TrapError> {
-        if self.dedup.is_first(now, dedup_key(&packet), || (time, packet.clone())) {
-            self.write_probe(time, &packet, 1)
+    fn handle_probe(
+        &mut self,
+        now: Instant,
+        time: Timestamp,
+        packet: Packet,
+        judgement: Judgement,
+    ) -> Result<(), TrapError> {
+        if self.dedup.is_first(now, dedup_key(&packet, judgement), || (time, packet.clone(), judgement)) {
+            self.write_probe(time, &packet, judgement, 1)
         } else {
             self.counters.duplicates += 1;
             Ok(())
@@ -166,25 +175,31 @@ impl Worker {
         while let Some((time, packet)) = self.half_open.expired(now) {
             // It was counted as a packet of a handshake, which it was not.
             self.counters.decoy_packets = self.counters.decoy_packets.saturating_sub(1);
-            self.handle_probe(now, time, packet)?;
+            self.handle_probe(now, time, packet, HALF_OPEN)?;
         }
         self.counters.half_open_evicted = self.half_open.evicted();
         self.write_expired_windows(now)
     }
 
     fn write_expired_windows(&mut self, now: Instant) -> Result<(), TrapError> {
-        while let Some(((time, packet), count)) = self.dedup.expired(now) {
+        while let Some(((time, packet, judgement), count)) = self.dedup.expired(now) {
             // One of them is a probe of its own now; the others stay duplicates.
             self.counters.duplicates = self.counters.duplicates.saturating_sub(1);
-            self.write_probe(time, &packet, count)?;
+            self.write_probe(time, &packet, judgement, count)?;
         }
         self.counters.dedup_evicted = self.dedup.evicted();
         Ok(())
     }
 
-    fn write_probe(&mut self, time: Timestamp, packet: &Packet, count: u32) -> Result<(), TrapError> {
+    fn write_probe(
+        &mut self,
+        time: Timestamp,
+        packet: &Packet,
+        judgement: Judgement,
+        count: u32,
+    ) -> Result<(), TrapError> {
         self.counters.probes += 1;
-        self.write(&Record::Probe(probe(self.host.clone(), time, packet, count)))
+        self.write(&Record::Probe(probe(self.host.clone(), time, packet, judgement, count)))
     }
 
     fn read_reports(&mut self) -> Result<(), TrapError> {

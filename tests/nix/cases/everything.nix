@@ -50,6 +50,10 @@
         }
       ];
     };
+    ports = ''
+      chatter udp/5353
+      sibling tcp/9443 of tcp/9080
+    '';
     trap = {
       quarantine = "1m";
       answer = "reject";

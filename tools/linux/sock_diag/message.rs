@@ -29,6 +29,8 @@ const ANSWER_LEN: usize = 72;
 /// A socket as the kernel lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket {
+    /// The address at this end: unspecified where it is every one, IPv4 even where the socket is one of IPv6.
+    pub local_addr: IpAddr,
     /// The port at this end.
     pub local_port: u16,
     /// The address of the other end: unspecified where there is none, IPv4 even where the socket is one of IPv6.
@@ -124,6 +126,7 @@ pub(crate) fn socket(body: &[u8]) -> Result<Socket, String> {
         }
     }
     Ok(Socket {
+        local_addr: canonical(id.source_address),
         local_port: id.source_port,
         remote_addr: canonical(id.destination_address),
         remote_port: id.destination_port,
@@ -184,6 +187,7 @@ mod tests {
     fn a_socket_is_read_with_its_attributes() {
         let plain = answer(AF_INET, &[192, 0, 2, 7]);
         let want = Socket {
+            local_addr: IpAddr::from([198, 51, 100, 1]),
             local_port: 22,
             remote_addr: IpAddr::from([192, 0, 2, 7]),
             remote_port: 0xd431,

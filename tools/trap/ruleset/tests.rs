@@ -1,26 +1,33 @@
 //! The text of the rules, whole, as an administrator reads it.
 
+use std::time::Duration;
+
 use clap::Parser;
+use psentry_ports::PortTable;
 
 use super::*;
 use crate::Flags;
-use crate::sockets::Listening;
+use crate::sockets::{Listening, Sockets};
 
 fn facts() -> HostFacts {
+    let listening = Listening { tcp: [22, 80].into(), udp: [53].into() };
     HostFacts {
         infrastructure: ["192.0.2.1", "2001:db8::53", "192.0.2.53"]
             .iter()
             .map(|addr| addr.parse().unwrap())
             .collect(),
-        own_nets6: ["2001:db8:1::".parse().unwrap()].into(),
+        near: ["192.0.2.0/24", "172.17.0.0/16", "2001:db8:1::/64"].map(|net| net.parse().unwrap()).into(),
+        inside: ["172.17.0.0/16".parse().unwrap()].into(),
         client_ports: (32768, 60999),
-        listening: Listening { tcp: [22, 80].into(), udp: [53].into() },
+        sockets: Sockets { listening: listening.clone(), reachable: listening },
+        served: Listening::default(),
+        ports: PortTable::builtin(),
     }
 }
 
 fn text(flags: &[&str]) -> String {
     let flags = Flags::parse_from([&["psentry-trap"], flags].concat());
-    full(&Settings::from_flags(flags).unwrap(), &facts())
+    full(&Settings::from_flags(flags).unwrap(), &facts(), Duration::ZERO)
 }
 
 /// Compares with a file of this folder; with PSENTRY_GOLDEN=write in the environment, writes it.
@@ -50,9 +57,23 @@ fn the_rules_that_only_observe_are_these() {
 }
 
 #[test]
+fn grace_ends_by_itself() {
+    let flags = Flags::parse_from(["psentry-trap"]);
+    let text = full(&Settings::from_flags(flags).unwrap(), &facts(), Duration::from_millis(93_200));
+    assert!(text.contains(
+        "set grace { type inet_proto; flags timeout; elements = { tcp timeout 94s, udp timeout 94s } }"
+    ));
+}
+
+#[test]
 fn nothing_is_left_to_fill_in() {
-    for flags in [&[][..], &["--observe"], &["--observe", "--mirage", "1"], &["--icmp", "--answer", "reject"]]
-    {
+    for flags in [
+        &[][..],
+        &["--observe"],
+        &["--observe", "--mirage", "1"],
+        &["--icmp", "--answer", "reject"],
+        &["--after-firewall"],
+    ] {
         let text = text(flags);
         assert!(!text.contains('$') && !text.contains('?'), "{text}");
     }
@@ -63,12 +84,14 @@ fn a_change_is_only_what_changed() {
     let (from, mut to) = (facts(), facts());
     assert_eq!(update(&from, &to), "");
     to.infrastructure.remove(&"2001:db8::53".parse().unwrap());
-    to.listening.tcp.insert(443);
+    to.sockets.listening.tcp.insert(443);
+    to.sockets.reachable.tcp.insert(443);
     to.client_ports = (20_000, 30_000);
     assert_eq!(
         update(&from, &to),
-        "flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap client_ports\n\
-         add element inet psentry_trap client_ports { 20000-30000 }\nflush set inet psentry_trap listening_tcp\n\
-         add element inet psentry_trap listening_tcp { 22, 443, 80 }\n"
+        "flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap listening_tcp\n\
+         add element inet psentry_trap listening_tcp { 22, 443, 80 }\nflush set inet psentry_trap siblings\n\
+         add element inet psentry_trap siblings { tcp . 53, tcp . 853, udp . 443, udp . 853 }\n\
+         flush set inet psentry_trap client_ports\nadd element inet psentry_trap client_ports { 20000-30000 }\n"
     );
 }

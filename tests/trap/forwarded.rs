@@ -1,0 +1,43 @@
+//! What only passes through this machine is not the trap's affair, whoever sends it: a source in quarantine loses this
+//! machine's own services, and those that it publishes from containers, and nothing behind it.
+
+use super::{quarantined, trap};
+use crate::lab::{GUARD, Lab, SCANNER, wait_until};
+
+const SERVICE: u16 = 8088;
+
+/// The guard is the innocent's router. It listens on the same port itself: a look for a socket would find that one.
+#[test]
+fn a_client_in_quarantine_still_reaches_what_is_behind_the_router() {
+    let lab = Lab::new();
+    let _own = lab.service(SERVICE);
+    let _behind =
+        lab.scanner.sends(&format!("TCP6-LISTEN:{SERVICE},ipv6only=0,reuseaddr,fork"), "/run/hello");
+    lab.guard.sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+    for scanner in SCANNER {
+        wait_until("the router forwards", || lab.innocent.reaches(scanner, SERVICE));
+    }
+    let _trap = trap(&lab, &[]);
+    for (family, (guard, scanner)) in GUARD.into_iter().zip(SCANNER).enumerate() {
+        assert!(lab.innocent.is_shut_out(guard, 9));
+        assert!(quarantined(&lab)[family]);
+        assert!(lab.innocent.reaches(scanner, SERVICE), "IPv{}: nothing new is forwarded", [4, 6][family]);
+        lab.innocent.read(&["ping", "-n", "-c", "1", "-W", "5", scanner]);
+        assert!(lab.innocent.is_shut_out(guard, SERVICE));
+    }
+}
+
+#[test]
+fn what_is_published_from_a_container_is_shut_as_a_service_is() {
+    let lab = Lab::new();
+    let _behind = lab.scanner.sends("TCP-LISTEN:80,fork", "/run/hello");
+    lab.guard.sh(&format!(
+        "echo 1 > /proc/sys/net/ipv4/ip_forward
+         nft 'table ip nat {{ chain pre {{ type nat hook prerouting priority dstnat; tcp dport 8443 dnat to {}:80; }}; }}'",
+        SCANNER[0]
+    ));
+    let _trap = trap(&lab, &[]);
+    wait_until("the published service answers", || lab.innocent.reaches(GUARD[0], 8443));
+    assert!(lab.innocent.is_shut_out(GUARD[0], 9));
+    assert!(lab.innocent.is_shut_out(GUARD[0], 8443));
+}

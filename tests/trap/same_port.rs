@@ -1,0 +1,75 @@
+//! One source at one closed port, however often it asks, is one probe: it is put into quarantine once, and its quarantine
+//! ends though it goes on asking.
+
+use psentry_records::Class;
+
+use super::load::FORGE;
+use super::{counter, probe, probes, python, trap};
+use crate::lab::{GUARD, Host, INNOCENT, Lab, wait_until};
+
+/// The services that a monitor asks for. The last is down.
+const SERVICES: [u16; 2] = [9100, 22];
+const DOWN: u16 = 3306;
+
+/// Asks once for each service, as a monitor does: which of those that are up answer.
+fn poll(monitor: &Host, guard: &str) -> [bool; 2] {
+    assert!(monitor.is_shut_out(guard, DOWN));
+    SERVICES.map(|port| !monitor.is_shut_out(guard, port))
+}
+
+#[test]
+fn a_monitor_loses_no_service_because_of_one_that_is_down() {
+    let lab = Lab::new();
+    let _services = SERVICES.map(|port| lab.service(port));
+    let mut trap = trap(&lab, &["--quarantine", "4s"]);
+    for (guard, innocent) in GUARD.into_iter().zip(INNOCENT) {
+        assert_eq!(poll(&lab.innocent, guard), [false; 2], "the first time it is in quarantine");
+        wait_until("the monitor's quarantine ends", || poll(&lab.innocent, guard) == [true; 2]);
+        for _ in 0..5 {
+            assert_eq!(poll(&lab.innocent, guard), [true; 2]);
+        }
+        let ours = |probe: &psentry_records::Probe| probe.common.src_ip.unwrap().to_string() == innocent;
+        let first = probe(&mut trap, "the first", ours);
+        assert_eq!((first.body.class, first.body.quarantine), (Some(Class::Probe), Some(4)));
+        let second = probe(&mut trap, "the second", ours);
+        assert_eq!((second.body.class, second.body.quarantine), (Some(Class::Probe), None));
+        // Another port is another probe.
+        assert!(lab.innocent.is_shut_out(guard, DOWN + 1));
+        probe(&mut trap, "another port", |probe| ours(probe) && probe.body.quarantine == Some(4));
+        assert!(lab.innocent.is_shut_out(guard, SERVICES[0]));
+    }
+    let (_, lines, _) = trap.terminate();
+    assert!(probes(&lines).iter().all(|probe| probe.body.quarantine.is_none()), "{lines:#?}");
+    assert_eq!(counter(&lines, "quarantined"), 4);
+}
+
+/// Two services are down, and both were asked for before: neither renews the quarantine any more.
+#[test]
+fn several_closed_ports_of_one_monitor_are_as_many_probes() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICES[0]);
+    let _trap = trap(&lab, &["--quarantine", "4s"]);
+    for port in [DOWN, DOWN + 1] {
+        assert!(lab.innocent.is_shut_out(GUARD[0], port));
+    }
+    let poll = || {
+        [DOWN, DOWN + 1].iter().all(|port| lab.innocent.is_shut_out(GUARD[0], *port))
+            && lab.innocent.reaches(GUARD[0], SERVICES[0])
+    };
+    wait_until("the monitor's quarantine ends", poll);
+    assert!(poll() && poll());
+}
+
+/// Whom a forger names is remembered with a port at 200 a second at most, so that there is always room for others.
+#[test]
+fn forged_packets_do_not_fill_the_memory_of_ports() {
+    let lab = Lab::new();
+    lab.guard.sh("ip route add 198.18.0.0/15 dev scanner");
+    let _trap = trap(&lab, &["--quarantine", "5m"]);
+    let lasted = python(&lab.scanner, FORGE, &[GUARD[0], "23", "10000", "2000", "1"]);
+    let most = 200.0 * (lasted.trim().parse::<f64>().unwrap() + 1.0);
+    let listed = |set| lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", set]);
+    let remembered = listed("contacts4").matches("expires").count();
+    assert!(remembered >= 200 && (remembered as f64) <= most + 1.0, "{remembered} of at most {most}");
+    assert_eq!(listed("quarantine4").matches("expires").count(), 10_000);
+}
