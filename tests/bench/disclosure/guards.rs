@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::lab::{Lab, Program, bin, wait_until};
+use crate::services::{EIGHT, TWENTY};
 
 /// Decoys on ports that scanners try first and nobody here uses.
 const DECOYS: &str = "21,23,79,88,113,119,135,139,389,445,512,513,514,515,548,554,1025,1433,1720,1723,3389,5060,5900,8443,8888,9999,10000,49152";
@@ -15,6 +16,8 @@ const DECOYS: &str = "21,23,79,88,113,119,135,139,389,445,512,513,514,515,548,55
 /// One way to guard.
 pub(crate) struct Guard {
     pub(crate) name: &'static str,
+    /// What the machine behind it serves.
+    pub(crate) services: &'static [u16],
     pub(crate) start: fn(&Lab) -> Standing,
 }
 
@@ -41,15 +44,26 @@ impl Drop for Standing {
 }
 
 impl Guard {
-    pub(crate) const ALL: [Guard; 5] = [
-        Guard { name: "nothing", start: |_| Standing::default() },
-        Guard { name: "PortSentry 1.2 -tcp", start: |lab| portsentry(lab, "-tcp") },
-        Guard { name: "PortSentry 1.2 -atcp", start: |lab| portsentry(lab, "-atcp") },
+    pub(crate) const ALL: [Guard; 7] = [
+        Guard { name: "nothing", services: &TWENTY, start: |_| Standing::default() },
+        Guard { name: "PortSentry 1.2 -tcp", services: &TWENTY, start: |lab| portsentry(lab, "-tcp") },
+        Guard { name: "PortSentry 1.2 -atcp", services: &TWENTY, start: |lab| portsentry(lab, "-atcp") },
         Guard {
             name: "psentry, decoys only",
+            services: &TWENTY,
             start: |lab| psentry(lab, "psentry-listen", &["--tcp", DECOYS]),
         },
-        Guard { name: "psentry with trap", start: |lab| psentry(lab, "psentry-trap", &[]) },
+        Guard {
+            name: "psentry with trap",
+            services: &TWENTY,
+            start: |lab| psentry(lab, "psentry-trap", &[]),
+        },
+        Guard { name: "nothing, eight services", services: &EIGHT, start: |_| Standing::default() },
+        Guard {
+            name: "psentry with trap, eight services",
+            services: &EIGHT,
+            start: |lab| psentry(lab, "psentry-trap", &[]),
+        },
     ];
 }
 
