@@ -96,7 +96,7 @@ fn a_handshake_by_syn_cookie_is_told_from_one_without() {
 
 /// A kernel that is told to write its SYNs as nmap's half-open scan does.
 #[test]
-fn a_scanners_handwriting_is_told() {
+fn a_scanners_signature_is_recorded() {
     let lab = Lab::new();
     let mut listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2323"]));
     listening(&lab, 2323);

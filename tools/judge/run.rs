@@ -178,9 +178,9 @@ impl Judge {
             self.watched.changed();
             self.reload();
         }
-        if requests.report
-            && let Some(at) = self.state.clock.now().or(Timestamp::from_micros(0))
-        {
+        if requests.report {
+            // Before the first record there is no other time.
+            let at = self.state.clock.now().unwrap_or_else(Timestamp::now);
             let record = stats::record(&self.state, at, self.host.as_deref());
             self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
         }

@@ -40,7 +40,7 @@ const SCANNER_WINDOW: u16 = 1024;
 const ZMAP_IP_ID: u16 = 54321;
 
 impl Packet {
-    /// The scanner whose fingerprint a SYN has. It is evidence and no proof: any scanner can imitate another, and a
+    /// The scanner whose signature a SYN has. It is evidence and no proof: any scanner can imitate another, and a
     /// small device's own network stack may write as a scanner does.
     #[must_use]
     pub fn signature(&self) -> Option<Signature> {

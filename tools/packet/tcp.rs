@@ -24,7 +24,7 @@ pub struct TcpHeader {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TcpFlags(u8);
 
-/// Which options a TCP header has, as far as fingerprints of scanners differ by them. Padding counts for nothing.
+/// Which options a TCP header has, as far as signatures of scanners differ by them. Padding counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpOptions {
     /// No option.

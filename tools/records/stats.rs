@@ -24,7 +24,7 @@ pub struct StatsBody {
     /// The stage that counts: "listen", "trap", "judge" or "block".
     pub stage: String,
     /// Each counter with its name, in the order in which they are written. A counter counts from the start of the
-    /// stage; a gauge, such as `sources`, is as of now.
+    /// stage, the judge's with `--state` from the beginning of that; a gauge, such as `sources`, is as of now.
     pub counters: Vec<(String, u64)>,
     /// What the machine is; only psentry-trap knows.
     pub machine: Option<Machine>,
@@ -85,13 +85,19 @@ impl Serialize for StatsBody {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(STAGE, &self.stage)?;
-        for (name, value) in &self.counters {
+        let (left_out, counters): (Vec<_>, Vec<_>) =
+            self.counters.iter().partition(|(name, _)| name == UNLISTED_NETWORKS);
+        for (name, value) in counters {
             map.serialize_entry(name, value)?;
         }
         if let Some(machine) = &self.machine {
             map.serialize_entry(OWN_NETWORKS, &machine.own_networks)?;
             map.serialize_entry(INSIDE_NETWORKS, &machine.inside_networks)?;
             map.serialize_entry(CLIENT_PORTS, &machine.client_ports)?;
+        }
+        // Behind the lists that it is about, whoever counts on after it was left out.
+        for (name, value) in left_out {
+            map.serialize_entry(name, value)?;
         }
         map.end()
     }
@@ -196,6 +202,7 @@ mod tests {
         let record = trap(500);
         let line = encoded(&record);
         assert!(line.len() <= MAX_LINE, "{}", line.len());
+        assert!(line.contains(r#","client_ports":[32768,60999],"unlisted_networks":"#), "{line}");
         let Ok(Record::Stats(Stats { body, .. })) = Record::parse(&line) else { panic!("{line}") };
         let listed = body.machine.as_ref().unwrap().own_networks.len();
         assert!(listed > 100, "{listed}");

@@ -67,7 +67,7 @@ fn probe_text(probe: &Probe) -> (&'static str, Tone, String) {
     }
     match probe.body.signature.as_deref() {
         Some("raw") => text.push_str(" with packets of its own making"),
-        Some(scanner) => text.push_str(&format!(" in the handwriting of {scanner}")),
+        Some(scanner) => text.push_str(&format!(" with the signature of {scanner}")),
         None => {}
     }
     if probe.body.handshake && probe.body.cookie {
@@ -190,7 +190,7 @@ mod tests {
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"syn","count":3,"signature":"nmap"}}"#,
-                "15:04:05 probe 192.0.2.7 touched 23/tcp (syn) 3 times in the handwriting of nmap",
+                "15:04:05 probe 192.0.2.7 touched 23/tcp (syn) 3 times with the signature of nmap",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","handshake":true,"cookie":true,"signature":"raw"}}"#,

@@ -100,8 +100,8 @@ impl KernelCounters {
     }
 }
 
-/// What the worker counts. `received` is the sum of the packets of `probes`, `duplicates`, `decoy_packets` and
-/// `unreadable`.
+/// What the worker counts. `received` is the sum of `probes`, `duplicates`, `decoy_packets`, `unreadable` and
+/// `pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WorkerCounters {
     /// Packets that came from the kernel.
@@ -120,11 +120,25 @@ pub(crate) struct WorkerCounters {
     pub(crate) dedup_evicted: u64,
     /// SYNs to decoys of which it is unknown whether a handshake followed.
     pub(crate) half_open_evicted: u64,
+    /// Packets of which it is not known yet what they count as: a SYN that waits for its handshake, and one of the
+    /// repeats of each window, which becomes a probe.
+    pub(crate) pending: u64,
 }
 
 impl WorkerCounters {
+    /// These counters without what may still become a probe: a counter in a record never falls, or else a reader would
+    /// take it for a new start.
+    pub(crate) fn settled(self, waiting_syns: u64, repeating_windows: u64) -> Self {
+        WorkerCounters {
+            decoy_packets: self.decoy_packets.saturating_sub(waiting_syns),
+            duplicates: self.duplicates.saturating_sub(repeating_windows),
+            pending: waiting_syns.saturating_add(repeating_windows),
+            ..self
+        }
+    }
+
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 9] {
         [
             ("received", self.received),
             ("kernel_drops", self.kernel_drops),
@@ -134,6 +148,7 @@ impl WorkerCounters {
             ("unreadable", self.unreadable),
             ("dedup_evicted", self.dedup_evicted),
             ("half_open_evicted", self.half_open_evicted),
+            ("pending", self.pending),
         ]
     }
 }

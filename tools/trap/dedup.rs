@@ -13,6 +13,7 @@ pub(crate) struct Dedup<K, V> {
     /// When each window ends. They end in the order in which they began, since all last equally long.
     ends: VecDeque<(Instant, K)>,
     evicted: u64,
+    pending: u64,
 }
 
 /// What came since the first probe of a window.
@@ -24,12 +25,13 @@ struct Window<V> {
 impl<K: Clone + Eq + Hash, V> Dedup<K, V> {
     /// Windows that last for `window`, at most `capacity` of them at a time.
     pub(crate) fn new(window: Duration, capacity: usize) -> Self {
-        Dedup { window, capacity, open: HashMap::new(), ends: VecDeque::new(), evicted: 0 }
+        Dedup { window, capacity, open: HashMap::new(), ends: VecDeque::new(), evicted: 0, pending: 0 }
     }
 
     /// Whether `key` has no open window; it has one from now on. If it had, `value` is kept until the window ends.
     pub(crate) fn is_first(&mut self, now: Instant, key: K, value: impl FnOnce() -> V) -> bool {
         if let Some(window) = self.open.get_mut(&key) {
+            self.pending += u64::from(window.repeats == 0);
             window.last = Some(value());
             window.repeats = window.repeats.saturating_add(1);
             return false;
@@ -52,6 +54,7 @@ impl<K: Clone + Eq + Hash, V> Dedup<K, V> {
                 self.evicted = self.evicted.saturating_add(1);
             }
             if let Some(Window { last: Some(value), repeats }) = self.open.remove(&key) {
+                self.pending = self.pending.saturating_sub(1);
                 return Some((value, repeats));
             }
         }
@@ -65,6 +68,11 @@ impl<K: Clone + Eq + Hash, V> Dedup<K, V> {
     /// How many windows ended early for want of room.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// How many open windows have repeats: each of them becomes a probe when it ends.
+    pub(crate) fn pending(&self) -> u64 {
+        self.pending
     }
 
     /// The moment at which all windows are over, if none begins after `now`.

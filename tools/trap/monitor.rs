@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_linux::{NetlinkMonitor, netlink_monitor};
 use psentry_records::StatsBody;
-use psentry_stage::{Complaints, Request, Signals};
+use psentry_stage::{Complaints, Request, Signals, StatsTimer};
 
 use crate::counters::KernelCounters;
 use crate::host_facts::{HostFacts, RecentPorts};
@@ -28,9 +28,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How soon after a notification they are polled: several changes often come together.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// How often a `stats` record is written.
-const STATS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A table that was deleted: NFNL_SUBSYS_NFTABLES and NFT_MSG_DELTABLE (linux/netfilter/nf_tables.h).
 const TABLE_DELETED: u16 = (10 << 8) | 2;
@@ -124,20 +121,21 @@ impl Monitor {
     /// The worker ended on its own, or the rules could not be deleted.
     pub(crate) fn run(mut self, mut worker: WorkerProcess, signals: &Signals) -> Result<(), TrapError> {
         let mut next_poll = Instant::now() + POLL_INTERVAL;
-        let mut next_stats = Instant::now() + STATS_INTERVAL;
+        let mut timer = StatsTimer::start(Instant::now());
+        let mut stats_asked = false;
         let ended = loop {
-            match self.wait(next_poll.min(next_stats), &mut worker, signals)? {
+            match self.wait(next_poll.min(timer.next()), &mut worker, signals)? {
                 Event::Stop => break None,
                 Event::WorkerEnded(ended) => break Some(ended),
                 Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
-                Event::StatsAsked => next_stats = Instant::now(),
+                // What it says is to be as of now.
+                Event::StatsAsked => (next_poll, stats_asked) = (Instant::now(), true),
                 Event::Due => {
                     next_poll = Instant::now() + POLL_INTERVAL;
                     if let Err(error) = self.poll_host() {
                         self.complaints.say(&error.to_string());
                     }
-                    if Instant::now() >= next_stats {
-                        next_stats = Instant::now() + STATS_INTERVAL;
+                    if timer.is_due(Instant::now()) || std::mem::take(&mut stats_asked) {
                         let stats = self.stats();
                         worker.report(stats);
                     }

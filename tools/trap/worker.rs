@@ -214,7 +214,8 @@ impl Worker {
     /// Writes the report that is in no record yet, if there is one, with this side's counters.
     fn write_stats(&mut self) -> Result<(), TrapError> {
         let Some(mut body) = self.report.take() else { return Ok(()) };
-        body.counters.extend(self.counters.named().map(|(name, value)| (name.to_owned(), value)));
+        let counters = self.counters.settled(self.half_open.waiting(), self.dedup.pending());
+        body.counters.extend(counters.named().map(|(name, value)| (name.to_owned(), value)));
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
         self.write(&Record::Stats(Stats { common, body }))
     }

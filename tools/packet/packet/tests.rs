@@ -76,7 +76,7 @@ fn scanners_are_recognised_and_systems_are_not() {
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!(packet.signature(), want, "{packet:?}");
     }
-    // Only a SYN has a fingerprint.
+    // Only a SYN has a signature.
     let mut ack = syn(255, 9, false, 1024, &[]);
     ack[33] = 0x10;
     assert_eq!(Packet::parse(&ack).unwrap().signature(), None);

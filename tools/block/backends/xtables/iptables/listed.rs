@@ -126,7 +126,7 @@ mod tests {
             let listed = format!("-A PSENTRY -s {network} -m comment --comment \"{comment}\" -j DROP\n");
             assert_eq!(
                 entries(&Rules::read(&listed)).iter().map(Block::from).collect::<Vec<_>>(),
-                [whole.clone()]
+                std::slice::from_ref(&whole)
             );
         }
         let egress = Extent { egress: true, ..Extent::default() };
