@@ -1,6 +1,5 @@
 # psentry on machines: `nix flake check` boots them as virtual machines, and tests/nix/driver.py as containers where
-# there is no NixOS. Addresses are given here, since each machine needs an IPv6 network of its own: psentry shuts out
-# a /64, and never one that the guard itself is in.
+# there is no NixOS. Addresses are given here, and all are in one network, where psentry shuts out single addresses.
 { ... }:
 let
   machine =

@@ -7,10 +7,11 @@ ELDER = "192.0.2.3"
 MIRAGE = ["192.0.2.4", "2001:db8:0:4::1"]
 OBSERVER = ["192.0.2.2", "2001:db8:0:2::1"]
 SCANNER = ["192.0.2.7", "2001:db8:0:7::1"]
-SCOPES = ["192.0.2.7/32", "2001:db8:0:7::/64"]
+# In a network of the guard a source is one address, over IPv6, too.
+SCOPES = ["192.0.2.7/32", "2001:db8:0:7::1/128"]
 LOG = "/var/log/psentry/records.jsonl"
 STAGES = ["listen", "trap", "judge", "block"]
-PROBER = ["192.0.2.9", "2001:db8:0:9::"]
+PROBER = ["192.0.2.9", "2001:db8:0:9::1"]
 # Far more than it takes: two decoys convict.
 PORTS = "21,23,445,3389"
 
@@ -58,7 +59,8 @@ def stands(guard):
 
 def trapped(address):
     """Whether the trap has this in quarantine, by the kernel's own account, as a command."""
-    return f"nft list set inet psentry_trap quarantine{6 if ':' in address else 4} | grep -F '{address}' >/dev/null"
+    name = "quarantine_hosts6" if ":" in address else "quarantine4"
+    return f"nft list set inet psentry_trap {name} | grep -F '{address}' >/dev/null"
 
 
 def sent(event):

@@ -48,10 +48,11 @@ mod strays;
 mod translated;
 mod untracked;
 
-/// Starts the trap on the guard; it stands when this returns.
+/// Starts the trap on the guard; it stands when this returns, and its first record has been read.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {
-    let trap = Program::start(lab.guard.command(bin("psentry-trap")).args(flags));
+    let mut trap = Program::start(lab.guard.command(bin("psentry-trap")).args(flags));
     wait_until("the trap stands", || stands(lab));
+    trap.record("what the machine is", |record| matches!(record, Record::Stats(_)));
     trap
 }
 

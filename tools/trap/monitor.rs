@@ -123,6 +123,9 @@ impl Monitor {
         let mut next_poll = Instant::now() + POLL_INTERVAL;
         let mut timer = StatsTimer::start(Instant::now());
         let mut stats_asked = false;
+        // The judge is to know the networks of this machine before it judges anybody near.
+        let stats = self.stats();
+        worker.report(stats);
         let ended = loop {
             match self.wait(next_poll.min(timer.next()), &mut worker, signals)? {
                 Event::Stop => break None,
