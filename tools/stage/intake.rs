@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use psentry_records::{Item, Malformed, Reader, Record};
+use psentry_records::{Item, MAX_LINE, Malformed, Reader, Record};
 
 use crate::{Patience, Request, Signals, Stop};
 
@@ -17,9 +17,6 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// For how long a stage that is asked to stop takes what waits. An input that never runs dry must not keep it alive.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// How much longer the end of a line is waited for whose beginning was read.
-const CUT: Duration = Duration::from_millis(200);
 
 /// Standard input, read as records, with the signals of the program.
 pub struct Intake {
@@ -50,6 +47,8 @@ struct Stopping {
     wait: Instant,
     /// Until when it reads what waits already.
     read: Instant,
+    /// How many bytes it reads after that, to the end of a line whose beginning was read: no more than a line may have.
+    rest: usize,
 }
 
 /// What poll(2) returned.
@@ -123,13 +122,13 @@ impl Intake {
                 return Ok(Next::Item(item));
             }
             let now = Instant::now();
-            // A line whose beginning was read is read to its end: whoever reads on after us could not. One that has no
-            // end is not waited for.
-            let over = self.stopping.is_some_and(|stopping| stopping.read <= now);
-            let late = self.stopping.is_some_and(|stopping| stopping.read + CUT <= now);
-            if self.ended || late || (over && !self.reader.is_cut()) {
+            // A line whose beginning was read is read to its end, however late that is on a busy machine: whoever reads on
+            // after us could not. A writer writes a line in one piece, so the rest waits already, or never comes.
+            let over = self.stopping.as_mut().filter(|stopping| stopping.read <= now);
+            if self.ended || over.as_ref().is_some_and(|over| over.rest == 0 || !self.reader.is_cut()) {
                 return Ok(if self.stopping.is_some() { Next::Stop } else { Next::End });
             }
+            let over = over.map(|over| over.rest -= 1).is_some();
             let grace = self.stopping.map(|stopping| stopping.wait.saturating_duration_since(now));
             let seen = self.wait(grace.or(patience), true)?;
             if seen.reader_gone {
@@ -186,7 +185,7 @@ impl Intake {
     /// Reads a signal and keeps what it asks for; a second one that asks to stop ends all waiting and reading.
     fn take_signal(&mut self) {
         let now = Instant::now();
-        let (wait, read) = match (self.signals.request(), self.stopping) {
+        let (wait, read) = match (self.signals.request(), &self.stopping) {
             (None, _) => return,
             (Some(Request::Reload), _) => return self.requests.reload = true,
             (Some(Request::Report), _) => return self.requests.report = true,
@@ -194,7 +193,7 @@ impl Intake {
             (Some(Request::Stop(Stop::Alone)), None) => (now, now + DRAIN),
             (Some(Request::Stop(_)), Some(_)) => (now, now),
         };
-        self.stopping = Some(Stopping { wait, read });
+        self.stopping = Some(Stopping { wait, read, rest: MAX_LINE });
     }
 
     /// Waits for something to happen.
@@ -233,5 +232,57 @@ fn timeout(patience: Option<Duration>) -> PollTimeout {
                 .and_then(|ms| PollTimeout::try_from(ms).ok())
                 .unwrap_or(PollTimeout::MAX)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// An intake whose time to read was over long ago, and the other end of its pipe.
+    fn overdue() -> (Intake, io::PipeWriter) {
+        let (input, writer) = io::pipe().unwrap();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        let intake = Intake {
+            reader: Reader::new(File::from(OwnedFd::from(input))),
+            output: File::options().write(true).open("/dev/null").unwrap(),
+            signals: Signals::catch().unwrap(),
+            bell: None,
+            stopping: Some(Stopping { wait: long_ago, read: long_ago, rest: MAX_LINE }),
+            requests: Requests::default(),
+            ended: false,
+        };
+        (intake, writer)
+    }
+
+    #[test]
+    fn a_line_that_was_begun_is_read_to_its_end_however_late() {
+        let (mut intake, mut writer) = overdue();
+        writer.write_all(b"{\"timestamp\":\"2026-11-22T15:04:05Z\",").unwrap();
+        assert!(intake.reader.fill().unwrap());
+        writer.write_all(b"\"event_type\":\"alert\"}\n{\"timestamp\":").unwrap();
+        let other = Record::Other("alert".to_owned());
+        assert!(
+            matches!(intake.next(None).unwrap(), Next::Item(Item { record: Ok(record), .. }) if record == other)
+        );
+        // The next line is for whoever reads on.
+        assert!(matches!(intake.next(None).unwrap(), Next::Stop));
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_read_for_ever() {
+        let (mut intake, mut writer) = overdue();
+        writer.write_all(b"x").unwrap();
+        assert!(intake.reader.fill().unwrap());
+        writer.write_all(&[b'x'; 3 * MAX_LINE]).unwrap();
+        assert!(matches!(intake.next(None).unwrap(), Next::Item(Item { record: Err(_), .. }) | Next::Stop));
+        assert!(matches!(intake.next(None).unwrap(), Next::Stop));
+        // And one that never comes is not waited for.
+        let (mut intake, mut writer) = overdue();
+        writer.write_all(b"x").unwrap();
+        assert!(intake.reader.fill().unwrap());
+        assert!(matches!(intake.next(None).unwrap(), Next::Stop));
     }
 }
