@@ -8,6 +8,7 @@ const GRACE: Duration = Duration::from_secs(180);
 
 fn at(addr: &str, cookie: u8) -> (Use, Socket) {
     let socket = Socket {
+        local_addr: IpAddr::from([198, 51, 100, 1]),
         local_port: 22,
         remote_addr: addr.parse().unwrap(),
         remote_port: 40_000,
