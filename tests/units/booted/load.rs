@@ -99,7 +99,7 @@ impl Load {
     pub fn probe(number: u32) -> String {
         let source = Self::source(number).to_string();
         format!(
-            "{{\"timestamp\":\"{}\",\"event_type\":\"probe\",\"src_ip\":\"{source}\",{:pad$}\"probe\":{{\"handshake\":true}}}}\n",
+            "{{\"timestamp\":\"{}\",\"event_type\":\"probe\",\"src_ip\":\"{source}\",\"dest_port\":23,\"proto\":\"TCP\",{:pad$}\"probe\":{{\"handshake\":true}}}}\n",
             psentry_records::Timestamp::now(),
             "",
             pad = 15 - source.len()
