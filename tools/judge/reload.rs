@@ -1,26 +1,16 @@
 //! The policy, the lists of the ignored and the table of ports, read again when they change or when SIGHUP asks for it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+
+use psentry_stage::{FileStamp, file_stamp};
 
 use crate::{JudgeError, Policy, PolicyFlags};
 
-/// What differs between two contents of a file, without reading it: where every file has the same time, as in Nix's store, another file
-/// in its place is another inode.
-type Stamp = Option<(SystemTime, u64, u64, u64)>;
-
 /// The files that a policy came from, as they were when they were last read.
 pub(crate) struct WatchedFiles {
-    files: Vec<(PathBuf, Stamp)>,
+    files: Vec<(PathBuf, FileStamp)>,
     /// That of the ports, which need not be there.
     ports: PathBuf,
-}
-
-fn stamp(path: &PathBuf) -> Stamp {
-    let meta = fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
 }
 
 impl WatchedFiles {
@@ -43,7 +33,7 @@ impl WatchedFiles {
     pub(crate) fn changed(&mut self) -> bool {
         let mut changed = false;
         for (path, before) in &mut self.files {
-            let now = stamp(path);
+            let now = file_stamp(path);
             changed |= now != *before;
             *before = now;
         }
@@ -52,7 +42,7 @@ impl WatchedFiles {
 
     fn watch(&mut self, path: PathBuf) {
         if !self.files.iter().any(|(known, _)| *known == path) {
-            let stamp = stamp(&path);
+            let stamp = file_stamp(&path);
             self.files.push((path, stamp));
         }
     }
@@ -62,7 +52,7 @@ impl WatchedFiles {
     /// # Errors
     /// The new one cannot be used; the old one is to stay.
     pub(crate) fn read(&mut self, flags: &PolicyFlags) -> Result<Policy, JudgeError> {
-        // WatchedFiles from before they are read: also those that only a refused policy names, for it is one of them that
+        // Watched from before they are read: also those that only a refused policy names, for it is one of them that
         // may have to be corrected; and a file that changes while it is read is read once more.
         for path in Policy::files_of(flags) {
             self.watch(path);
@@ -80,12 +70,13 @@ impl WatchedFiles {
 mod tests {
     use super::*;
     use crate::machine::MachineFacts;
+    use std::fs;
 
     #[test]
     fn another_file_of_the_same_time_and_length_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
         for (name, text) in [("policy", "[test]\ntrigger = 5\n"), ("next", "[test]\ntrigger = 6\n")] {
             fs::write(path(name), text).unwrap();
             fs::File::options().write(true).open(path(name)).unwrap().set_modified(time).unwrap();

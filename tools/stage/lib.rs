@@ -8,6 +8,7 @@
 mod complaints;
 mod durations;
 mod exit;
+mod file_stamp;
 mod intake;
 mod output;
 mod ports;
@@ -19,6 +20,7 @@ mod text;
 pub use complaints::Complaints;
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
+pub use file_stamp::{FileStamp, file_stamp};
 pub use intake::{Intake, Next, Requests};
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};

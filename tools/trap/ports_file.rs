@@ -1,20 +1,14 @@
 //! `/etc/psentry/ports`, followed as it changes. psentry-ports reads it; without a file it has the same lines compiled in.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use psentry_ports::{PortTable, PortsFileError};
-
-/// What two contents of a file differ in, without reading it: where every file has the same time, as in Nix's store,
-/// another file in its place is another inode.
-type Stamp = Option<(SystemTime, u64, u64, u64)>;
+use psentry_stage::{FileStamp, file_stamp};
 
 /// The file, and what it says.
 pub(crate) struct PortsFile {
     path: PathBuf,
-    stamp: Stamp,
+    stamp: FileStamp,
     table: PortTable,
 }
 
@@ -25,7 +19,7 @@ impl PortsFile {
     /// It is wrong.
     pub(crate) fn open(path: &Path) -> Result<Self, PortsFileError> {
         // From before it is read, so that a file that changes meanwhile is read once more.
-        let stamp = stamp(path);
+        let stamp = file_stamp(path);
         Ok(PortsFile { path: path.to_owned(), stamp, table: PortTable::read(path)? })
     }
 
@@ -39,7 +33,7 @@ impl PortsFile {
     /// # Errors
     /// It is wrong, and what it said before stays; told once for each change.
     pub(crate) fn follow(&mut self) -> Result<(), PortsFileError> {
-        let now = stamp(&self.path);
+        let now = file_stamp(&self.path);
         if now == self.stamp {
             return Ok(());
         }
@@ -49,13 +43,10 @@ impl PortsFile {
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
-    let meta = fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

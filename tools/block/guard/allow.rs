@@ -1,23 +1,17 @@
 //! The files of `--allow`: whom never to block, in the format that psentry-judge and psentry-trap read, too. They are
 //! read again when they change.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use psentry_records::{Ignore, IgnoreError, Prefix};
-
-/// What tells one content of a file from another: where every file has the same time, as in Nix's store, another file
-/// in its place is another inode.
-pub(super) type Stamp = Option<(SystemTime, u64, u64, u64)>;
+use psentry_stage::{FileStamp, file_stamp};
 
 /// Whom never to block, as the files had it last.
 #[derive(Default)]
 pub(crate) struct Allow {
     files: Vec<PathBuf>,
-    stamps: Vec<Stamp>,
+    stamps: Vec<FileStamp>,
     list: Arc<Ignore>,
     /// How often it has changed.
     version: u64,
@@ -72,19 +66,14 @@ impl Allow {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    files.iter().map(|path| stamp(path)).collect()
-}
-
-/// The stamp of a file; `None`: there is none.
-pub(super) fn stamp(path: &Path) -> Stamp {
-    let meta = fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len(), meta.dev(), meta.ino()))
+fn stamps(files: &[PathBuf]) -> Vec<FileStamp> {
+    files.iter().map(|path| file_stamp(path)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_change_counts_and_a_broken_one_leaves_all_as_it_was() {

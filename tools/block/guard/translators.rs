@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use psentry_ports::{PortTable, PortsFileError};
 use psentry_records::Prefix;
+use psentry_stage::{FileStamp, file_stamp};
 
 use super::WIDEST_V4;
-use super::allow::{Stamp, stamp};
 
 /// How many bits come before the IPv4 address.
 const TRANSLATOR_LEN: u8 = 96;
@@ -15,7 +15,7 @@ const TRANSLATOR_LEN: u8 = 96;
 /// The prefixes, as the file had them last.
 pub(crate) struct Translators {
     file: PathBuf,
-    stamp: Stamp,
+    stamp: FileStamp,
     prefixes: Vec<Prefix>,
 }
 
@@ -30,7 +30,7 @@ impl Translators {
     /// # Errors
     /// What cannot be used, once for each change; then it stays as it was.
     pub(crate) fn renew(&mut self) -> Result<(), PortsFileError> {
-        let stamp = stamp(&self.file);
+        let stamp = file_stamp(&self.file);
         if std::mem::replace(&mut self.stamp, stamp) != stamp {
             self.prefixes = PortTable::read(&self.file)?.translators;
         }
