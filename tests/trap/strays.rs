@@ -1,10 +1,10 @@
 //! What an honest peer may send is told of as a stray, and puts nobody into quarantine: the rest of connections that this
 //! machine has forgotten, and whatever comes late to the ports of its own clients. A scan by strays is still one.
 
-use psentry_records::{Class, Kind};
+use psentry_records::Class;
 
 use super::{probe, probes, python, quarantined, trap};
-use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, wait_until};
+use crate::lab::{GUARD, Lab, SCANNER};
 
 /// Datagrams from one port to many. Arguments: address, source port, first and last port.
 const DATAGRAMS: &str = r#"
@@ -15,48 +15,6 @@ for port in range(int(sys.argv[3]), int(sys.argv[4]) + 1):
     try: s.sendto(b'an answer', (sys.argv[1], port))
     except ConnectionRefusedError: pass
 "#;
-
-/// The machine comes up again and knows nothing of its six connections to a database; Redis sends them what it has for them,
-/// with ACK and PSH.
-#[test]
-fn after_a_power_loss_a_database_is_no_scanner() {
-    let lab = Lab::new();
-    // Debian has the server as redis-check-rdb too, in a package that starts no service: what it does goes by its name.
-    lab.innocent.sh("ln -sf \"$(command -v redis-check-rdb)\" /run/redis-server");
-    let flags = "--port 6379 --bind 0.0.0.0 :: --protected-mode no --save --appendonly no --dir /run";
-    let mut database = Program::start(lab.innocent.command("/run/redis-server").args(flags.split(' ')));
-    database.line("the database", |line| line.contains("Ready to accept connections"));
-    let ask = |words: &[&str]| lab.innocent.read(&[&["redis-cli"], words].concat());
-    // A machine without power sends nothing more, and its sockets are gone.
-    lab.guard.sh("echo 1 > /proc/sys/net/ipv4/tcp_orphan_retries");
-    for (family, innocent) in INNOCENT.into_iter().enumerate() {
-        let subscribe = ["-h", innocent, "subscribe", "news"];
-        let clients: Vec<Program> = (0..6)
-            .map(|_| {
-                let mut client = Program::start(lab.guard.command("redis-cli").args(subscribe));
-                client.line("its subscription", |line| line.ends_with('1'));
-                client
-            })
-            .collect();
-        lab.guard
-            .sh("nft 'table inet off { chain out { type filter hook output priority 0; policy drop; }; }'");
-        drop(clients);
-        wait_until("no socket is left", || lab.guard.read(&["ss", "-Htan"]).is_empty());
-        lab.guard.read(&["nft", "delete", "table", "inet", "off"]);
-        lab.guard.read(&["conntrack", "-F"]);
-
-        let mut trap = trap(&lab, &[]);
-        assert_eq!(ask(&["publish", "news", "hello"]), "6\n");
-        for _ in 0..6 {
-            let stray = probe(&mut trap, "a stray", |_| true);
-            assert_eq!((stray.body.class, stray.body.quarantine), (Some(Class::Stray), None), "{stray:?}");
-            assert_eq!((stray.body.kind, stray.common.src_port), (Kind::Other, Some(6379)));
-        }
-        assert_eq!(quarantined(&lab), [false; 2], "IPv{}", [4, 6][family]);
-        wait_until("each was answered by a reset", || ask(&["pubsub", "numsub", "news"]).ends_with("0\n"));
-        trap.terminate();
-    }
-}
 
 /// What has an ACK and no SYN is a stray, whatever PSH and URG say: one of a few ports is nobody's fault, and the fourth
 /// makes it a scan.
