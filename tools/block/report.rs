@@ -46,7 +46,7 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// To standard output, in the name of `host`; `asked` is readable when somebody asks to stop.
     pub(crate) fn stdout(host: Option<String>, asked: BorrowedFd<'_>) -> Result<Self, Error> {
-        let output = Output::stdout().map_err(|why| Error::Output(Arc::new(why)))?;
+        let output = Output::stdout("psentry-block").map_err(|why| Error::Output(Arc::new(why)))?;
         let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
         let watch = || -> nix::Result<Epoll> {
             let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;

@@ -65,7 +65,7 @@ impl Judge {
         let signals = Signals::catch_requests(watched.any_named());
         let signals = signals.map_err(|errno| JudgeError::Signals(errno.into()))?;
         let intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
-        let output = Output::stdout().map_err(JudgeError::Output)?;
+        let output = Output::stdout("psentry-judge").map_err(JudgeError::Output)?;
         let mut complaints = Complaints::new("psentry-judge");
         let mut state = State::new(policy.max_sources);
         let mut journal = None;

@@ -35,7 +35,7 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
 
     let signals = Signals::catch_requests(false)
         .map_err(|errno| ListenError::System("wait for signals", errno.into()))?;
-    let mut output = Output::stdout().map_err(ListenError::Output)?;
+    let mut output = Output::stdout("psentry-listen").map_err(ListenError::Output)?;
     let poller = Poller::new().map_err(|error| ListenError::System("wait for events", error))?;
     poller
         .add(signals.stop(), Token::Stop)

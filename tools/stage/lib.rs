@@ -1,7 +1,8 @@
 //! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
-//! on standard error that a flood cannot flood ([`Complaints`]), when counters are due ([`StatsTimer`]), files that are
-//! replaced in one step ([`Replacement`]), durations and ports on the command line.
+//! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
+//! ([`LineFile`]), when counters are due ([`StatsTimer`]), files that are replaced in one step ([`Replacement`]), durations
+//! and ports on the command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket.
 
@@ -10,6 +11,7 @@ mod durations;
 mod exit;
 mod file_stamp;
 mod intake;
+mod line_file;
 mod output;
 mod ports;
 mod replace_file;
@@ -22,9 +24,10 @@ pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use file_stamp::{FileStamp, file_stamp};
 pub use intake::{Intake, Next, Requests};
+pub use line_file::{LineFile, is_survivable};
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};
 pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
 pub use signals::{Request, Signals, Stop};
 pub use stats_timer::StatsTimer;
-pub use text::{printable, speak};
+pub use text::{counted, printable, speak};

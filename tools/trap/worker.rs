@@ -72,7 +72,7 @@ impl Worker {
         Ok(Worker {
             log,
             reports,
-            output: Output::stdout()?,
+            output: Output::stdout("psentry-trap")?,
             stdout: File::from(io::stdout().as_fd().try_clone_to_owned()?),
             signals,
             host,
