@@ -18,6 +18,7 @@
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
+//! | `drift.rs` | rules that somebody else changes are loaded again |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
 //! | `load.rs` | thousands of sources, and a flood |
 //! | `stats.rs` | its counters, and what it says of the machine's networks |
@@ -30,6 +31,7 @@ use psentry_records::{Probe, Record, Stats};
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
 mod chatter;
+mod drift;
 mod early;
 mod established;
 mod firewall;

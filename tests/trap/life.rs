@@ -67,17 +67,6 @@ fn what_a_killed_trap_left_the_next_one_takes_over() {
     assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
 }
 
-#[test]
-fn rules_that_somebody_flushed_are_loaded_again() {
-    let lab = Lab::new();
-    let mut trap = trap(&lab, &[]);
-    lab.guard.read(&["nft", "flush", "ruleset"]);
-    trap.complaint("somebody took the rules away");
-    lab.scanner.is_shut_out(GUARD[0], 9);
-    probe(&mut trap, "a probe", |_| true);
-    assert!(stands(&lab));
-}
-
 /// The worker has no privilege left, and without it there is no trap.
 #[test]
 fn the_worker_has_no_privilege_and_its_end_is_the_traps() {

@@ -31,9 +31,33 @@ const BURST: u32 = 2;
 /// The classes whose packets may put their source into quarantine.
 const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
+/// The sets that are filled from flags; the others are in [`HostFacts::sets`].
+const FLAG_SETS: [&str; 4] = ["allow4", "allow6", "excepted", "grace"];
+
 /// The text that makes the table, and replaces one that another psentry-trap left behind. For `grace` from now on closed
 /// ports are no traps yet.
 pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    text(settings, facts, grace, &format!("add table inet {TABLE}\ndelete table inet {TABLE}"))
+}
+
+/// The text that makes all rules anew in the table that is there, and leaves the quarantine and the other sets that the
+/// rules fill as they are. nft refuses it where a set is missing, and where the table is dormant and a chain is missing.
+pub(crate) fn repair(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    let flush = filled_sets(facts).into_iter().map(|set| format!("\nflush set inet {TABLE} {set}"));
+    text(settings, facts, grace, &format!("flush table inet {TABLE}{}", flush.collect::<String>()))
+}
+
+/// The text that wakes the table if it is dormant, or makes an empty one.
+pub(crate) fn wake() -> String {
+    format!("add table inet {TABLE}\n")
+}
+
+/// The sets that are filled from flags and from the host's facts, and not by the rules.
+pub(crate) fn filled_sets(facts: &HostFacts) -> BTreeSet<&'static str> {
+    facts.sets().into_iter().map(|(name, _)| name).chain(FLAG_SETS).collect()
+}
+
+fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) -> String {
     let holds: BTreeMap<&str, bool> = [
         ("observe", settings.observe),
         ("reject", settings.answer == Answer::Reject),
@@ -46,6 +70,7 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
     .into();
     let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
     let mut values: Vec<(&str, String)> = vec![
+        ("begin", begin.to_owned()),
         ("log_chains", log_chains(settings)),
         ("quarantine_chains", quarantine_chains(settings)),
         (

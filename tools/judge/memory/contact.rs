@@ -64,6 +64,15 @@ fn number(proto: Proto) -> u8 {
     PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, number)| number)
 }
 
+/// The port; of a transport that has only a number, that number, since it has no port.
+fn port(seen: &Observation) -> u16 {
+    match (seen.port, seen.proto) {
+        (Some(port), _) => port,
+        (None, Proto::Number(number)) => number.into(),
+        (None, _) => 0,
+    }
+}
+
 impl Contact {
     /// The first touch of a port.
     #[must_use]
@@ -71,7 +80,7 @@ impl Contact {
         let mut contact = Contact {
             first: now.micros(),
             span: [0; 6],
-            port: seen.port.unwrap_or(0),
+            port: port(seen),
             count: 0,
             kinds_and_classes: 0,
             host: seen.host,
@@ -113,7 +122,7 @@ impl Contact {
     /// Whether that is a touch of this port, on the same machine.
     #[must_use]
     pub fn matches(&self, seen: &Observation) -> bool {
-        self.port == seen.port.unwrap_or(0)
+        self.port == port(seen)
             && self.host == seen.host
             && self.flags & (PROTO | HAS_PORT)
                 == number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 }
@@ -148,7 +157,12 @@ impl Contact {
     /// The protocol by which it was touched.
     #[must_use]
     pub fn proto(&self) -> Proto {
-        PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other)
+        match PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other) {
+            Proto::Other if self.flags & HAS_PORT == 0 && self.port != 0 => {
+                u8::try_from(self.port).map_or(Proto::Other, Proto::Number)
+            }
+            proto => proto,
+        }
     }
 
     /// Whether a handshake was completed at least once.
