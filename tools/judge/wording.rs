@@ -60,6 +60,7 @@ fn name(contact: &Contact) -> String {
     match (contact.port(), contact.proto()) {
         (Some(port), Proto::Other) => port.to_string(),
         (Some(port), proto) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
+        (None, Proto::Number(number)) => format!("protocol {number}"),
         (None, proto) => proto.name().to_owned(),
     }
 }

@@ -1,5 +1,7 @@
 //! The transport of a record.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The transport of a record, as EVE spells it.
@@ -33,19 +35,9 @@ const NAMED: [(Proto, u8); 6] = [
     (Proto::Sctp, 132),
 ];
 
-/// All numbers from 0 to 255, three digits each.
-const NUMBERS: [u8; 768] = {
-    let mut digits = [0; 768];
-    let mut at = 0;
-    let mut number = 0;
-    while number < 256 {
-        digits[at] = b'0' + (number / 100) as u8;
-        digits[at + 1] = b'0' + (number / 10 % 10) as u8;
-        digits[at + 2] = b'0' + (number % 10) as u8;
-        (at, number) = (at + 3, number + 1);
-    }
-    digits
-};
+/// The numbers as text, so that every name is there as long as the program.
+static NUMBERS: LazyLock<Vec<String>> =
+    LazyLock::new(|| (0..=u8::MAX).map(|number| number.to_string()).collect());
 
 impl Proto {
     /// The name in a record; a number without leading zeros where there is no name, as EVE has it.
@@ -58,10 +50,7 @@ impl Proto {
             Proto::Icmpv6 => "IPv6-ICMP",
             Proto::Igmp => "IGMP",
             Proto::Sctp => "SCTP",
-            Proto::Number(number) => {
-                let (end, digits) = (3 * usize::from(number) + 3, 1 + usize::from(number >= 10) + usize::from(number >= 100));
-                NUMBERS.get(end - digits..end).and_then(|text| str::from_utf8(text).ok()).unwrap_or("OTHER")
-            }
+            Proto::Number(number) => NUMBERS.get(usize::from(number)).map_or("OTHER", String::as_str),
             Proto::Other => "OTHER",
         }
     }
@@ -76,7 +65,8 @@ impl Proto {
     /// The transport with this name in a record: ours, another spelling of it, or a number.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
-        let named = NAMED.iter().map(|(proto, _)| *proto).find(|proto| proto.name().eq_ignore_ascii_case(name));
+        let named =
+            NAMED.iter().map(|(proto, _)| *proto).find(|proto| proto.name().eq_ignore_ascii_case(name));
         match named {
             Some(proto) => proto,
             None if name.eq_ignore_ascii_case("ICMPV6") => Proto::Icmpv6,
@@ -116,7 +106,10 @@ mod tests {
     #[test]
     fn every_number_is_a_transport_of_its_own_and_is_read_as_it_is_written() {
         let all: Vec<Proto> = (0..=u8::MAX).map(Proto::from_number).collect();
-        assert_eq!(all.iter().map(|proto| proto.name()).collect::<std::collections::BTreeSet<_>>().len(), 256);
+        assert_eq!(
+            all.iter().map(|proto| proto.name()).collect::<std::collections::BTreeSet<_>>().len(),
+            256
+        );
         for proto in all {
             assert_eq!(Proto::from_name(proto.name()), proto);
         }

@@ -64,11 +64,11 @@ fn number(proto: Proto) -> u8 {
     PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, number)| number)
 }
 
-/// The port; of a transport that has only a number, that number, since it has no port.
+/// The port. A transport that has only a number has no port, and so its number, and one, stands in its place.
 fn port(seen: &Observation) -> u16 {
     match (seen.port, seen.proto) {
         (Some(port), _) => port,
-        (None, Proto::Number(number)) => number.into(),
+        (None, Proto::Number(number)) => u16::from(number) + 1,
         (None, _) => 0,
     }
 }
@@ -158,8 +158,9 @@ impl Contact {
     #[must_use]
     pub fn proto(&self) -> Proto {
         match PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other) {
-            Proto::Other if self.flags & HAS_PORT == 0 && self.port != 0 => {
-                u8::try_from(self.port).map_or(Proto::Other, Proto::Number)
+            Proto::Other if self.flags & HAS_PORT == 0 => {
+                let number = self.port.checked_sub(1).and_then(|number| u8::try_from(number).ok());
+                number.map_or(Proto::Other, Proto::Number)
             }
             proto => proto,
         }
@@ -237,6 +238,44 @@ mod tests {
         assert!(kinds.len() == KINDS.len() && !kinds.contains(&0));
         for (proto, want) in PROTOS.into_iter().zip(0..) {
             assert_eq!(number(proto), want);
+        }
+    }
+
+    #[test]
+    fn a_transport_without_a_name_is_a_contact_of_its_own() {
+        let seen = |proto, port| Observation {
+            at: Timestamp::from_secs(1_800_000_000).unwrap(),
+            src: [203, 0, 113, 7].into(),
+            src_port: None,
+            host: 0,
+            port,
+            proto,
+            kind: Kind::Other,
+            handshake: false,
+            cookie: false,
+            signature: false,
+            closed: true,
+            class: None,
+            count: 1,
+        };
+        let all: Vec<_> =
+            [Proto::Number(0), Proto::Number(47), Proto::Number(255), Proto::Other, Proto::Sctp]
+                .into_iter()
+                .flat_map(|proto| [seen(proto, None), seen(proto, Some(48))])
+                .collect();
+        for one in &all {
+            let contact = Contact::new(one, one.at, Classes::default());
+            assert_eq!(
+                all.iter().filter(|other| contact.matches(other)).count(),
+                if one.port.is_some() && matches!(one.proto, Proto::Number(_) | Proto::Other) {
+                    4
+                } else {
+                    1
+                }
+            );
+            if one.port.is_none() {
+                assert_eq!(contact.proto(), one.proto);
+            }
         }
     }
 }
