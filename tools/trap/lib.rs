@@ -21,6 +21,7 @@
 //! | `privdrop.rs` | how the worker drops every privilege |
 //! | `dedup.rs`, `half_open.rs` | alike probes made one; SYNs to decoys that no handshake follows |
 //! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
+//! | `service_manager.rs` | what psentry-trap says when it is ready, and to systemd |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod cli;
@@ -43,6 +44,7 @@ mod rtnetlink;
 mod ruleset;
 mod run;
 mod served_file;
+mod service_manager;
 mod settings;
 mod sockets;
 mod table;

@@ -18,6 +18,7 @@ use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::ports_file::PortsFile;
 use crate::served_file::ServedFile;
+use crate::service_manager::{ServiceManager, ready_sentence};
 use crate::settings::Settings;
 use crate::sockets::{Listening, Sockets};
 use crate::table::Table;
@@ -127,6 +128,9 @@ impl Monitor {
 
     /// Has nft do what `text` says, and tells that from what others do.
     fn apply(&mut self, text: &str) -> Result<(), TrapError> {
+        if text.is_empty() {
+            return Ok(());
+        }
         self.read_drift()?;
         self.table.apply(text)?;
         self.drift.expect_own(1);
@@ -196,12 +200,20 @@ impl Monitor {
         let mut next_poll = Instant::now() + POLL_INTERVAL;
         let mut timer = StatsTimer::start(Instant::now());
         let mut stats_asked = false;
+        let sentence = ready_sentence(&self.settings);
+        self.complaints.say(&sentence);
+        let mut manager = ServiceManager::ready(&sentence, Instant::now()).unwrap_or_else(|error| {
+            self.complaints.say(&error);
+            ServiceManager::unreachable()
+        });
         // The judge is to know the networks of this machine before it judges anybody near.
         let stats = self.stats();
         worker.report(stats);
         let ended = loop {
-            let due = next_poll.min(timer.next());
-            match self.wait(self.repair_at.map_or(due, |at| due.min(at)), &mut worker, signals)? {
+            manager.keep_alive(Instant::now());
+            let others = [self.repair_at, manager.next_keep_alive()].into_iter().flatten();
+            let due = others.fold(next_poll.min(timer.next()), Instant::min);
+            match self.wait(due, &mut worker, signals)? {
                 Event::Stop => break None,
                 Event::WorkerEnded(ended) => break Some(ended),
                 Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
@@ -256,6 +268,10 @@ impl Monitor {
         signals: &Signals,
     ) -> Result<Event, TrapError> {
         loop {
+            // What was read now, or while rules were loaded.
+            if self.drift.is_pending() && self.repair_at.is_none() {
+                return Ok(Event::Drifted);
+            }
             let timeout = deadline.saturating_duration_since(Instant::now());
             if timeout.is_zero() {
                 return Ok(Event::Due);
@@ -291,9 +307,6 @@ impl Monitor {
             }
             if tables {
                 self.read_drift()?;
-            }
-            if self.drift.is_pending() && self.repair_at.is_none() {
-                return Ok(Event::Drifted);
             }
         }
     }

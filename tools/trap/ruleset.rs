@@ -10,6 +10,7 @@ use psentry_records::{DECOY_MARK, Prefix, Proto};
 
 use crate::cli::Answer;
 use crate::host_facts::HostFacts;
+use crate::nflog::COPIED;
 use crate::ports::Ranges;
 use crate::settings::Settings;
 
@@ -32,7 +33,7 @@ const BURST: u32 = 2;
 const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
 /// The sets that are filled from flags; the others are in [`HostFacts::sets`].
-const FLAG_SETS: [&str; 4] = ["allow4", "allow6", "excepted", "grace"];
+const FLAG_SETS: [&str; 5] = ["allow4", "allow6", "excepted_tcp", "excepted_udp", "grace"];
 
 /// The text that makes the table, and replaces one that another psentry-trap left behind. For `grace` from now on closed
 /// ports are no traps yet.
@@ -65,6 +66,7 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
         ("icmp", settings.icmp),
         ("protocols", settings.protocols),
         ("afterfirewall", settings.after_firewall),
+        ("interfaces", !settings.interfaces.is_empty()),
         ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
@@ -90,7 +92,10 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
         ("group", settings.group.to_string()),
         ("mirage", settings.mirage.map_or_else(String::new, |port| port.to_string())),
         ("decoy", format!("{DECOY_MARK:#x}")),
-        ("excepted", members(settings.excepted.iter().map(|(first, last)| format!("{first}-{last}")))),
+        ("excepted_tcp", ranges(&settings.excepted_tcp)),
+        ("excepted_udp", ranges(&settings.excepted_udp)),
+        ("interfaces", join(settings.interfaces.iter().map(|name| format!("\"{name}\"")))),
+        ("copied", COPIED.to_string()),
         ("allow4", members(&v4)),
         ("allow6", members(&v6)),
     ];
@@ -186,6 +191,10 @@ impl HostFacts {
     }
 }
 
+fn ranges(excepted: &Ranges) -> String {
+    members(excepted.list().iter().map(|(first, last)| format!("{first}-{last}")))
+}
+
 fn strings<T: ToString>(elements: impl IntoIterator<Item = T>) -> BTreeSet<String> {
     elements.into_iter().map(|element| element.to_string()).collect()
 }
@@ -194,7 +203,7 @@ fn strings<T: ToString>(elements: impl IntoIterator<Item = T>) -> BTreeSet<Strin
 fn services(list: &[Services]) -> BTreeSet<String> {
     let of = |proto| {
         let ranges = list.iter().filter(|ports| ports.proto == proto).map(|ports| (ports.first, ports.last));
-        let elements = Ranges::of(ranges.collect()).list().into_iter();
+        let elements = Ranges::of(ranges.collect()).list().to_vec().into_iter();
         elements.map(move |(first, last)| match first == last {
             true => format!("{} . {first}", protocol(proto)),
             false => format!("{} . {first}-{last}", protocol(proto)),
