@@ -19,6 +19,7 @@
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `drift.rs` | rules that somebody else changes are loaded again |
+//! | `techniques.rs` | the manual's table of what becomes of each way to scan |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
 //! | `load.rs` | thousands of sources, and a flood |
 //! | `stats.rs` | its counters, and what it says of the machine's networks |
@@ -49,6 +50,7 @@ mod same_port;
 mod siblings;
 mod stats;
 mod strays;
+mod techniques;
 mod translated;
 mod untracked;
 
