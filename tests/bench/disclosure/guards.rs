@@ -84,9 +84,11 @@ impl Guard {
             },
         ];
         if let Some(older) = older {
-            all.push(Guard::new("older psentry with trap", trap(Some(older))));
-            let eight = Guard::new("older psentry with trap, eight services", trap(Some(older)));
-            all.push(Guard { services: &EIGHT, ..eight });
+            let of = |name: &str| Guard::new(name, trap(Some(older)));
+            all.push(of("older psentry with trap"));
+            all.push(Guard { services: &EIGHT, ..of("older psentry with trap, eight services") });
+            all.push(Guard { flood: 5_000, ..of("older psentry with trap, in a flood of 5,000 a second") });
+            all.push(Guard { flood: 50_000, ..of("older psentry with trap, in a flood of 50,000 a second") });
         }
         all
     }
