@@ -133,7 +133,7 @@ fn a_udp_server_that_restarts_traps_none_of_its_clients() {
     all("answered");
     for _ in 0..3 {
         // What the trap saw when it looked around is not what is tested here.
-        lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", "listening"]);
+        lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", "served_ports"]);
         echo.iter_mut().for_each(|echo| drop(echo.terminate()));
         all("refused");
         echo = echoes(&lab);

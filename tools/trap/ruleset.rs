@@ -183,7 +183,7 @@ impl HostFacts {
             ("own48", strings(around48(&own6.collect::<Vec<_>>()))),
             ("infrastructure4", infrastructure(true)),
             ("infrastructure6", infrastructure(false)),
-            ("listening", ports(&self.listening.services())),
+            ("served_ports", ports(&self.all_served().services())),
             ("chatter", services(&self.ports.chatter)),
             ("chatter_between", self.ports.chatter_between.iter().map(pair).collect()),
             ("stray_from", services(&self.ports.stray_from)),

@@ -30,8 +30,7 @@ fn table(ports: &PortTable) -> String {
         ("stray", "From a port from which answers come late:", all(&ports.stray_from)),
         (
             "stray",
-            "To a port on which something listens at another address of this machine than one of loopback, such as that of \
-             the other\nversion of IP.",
+            "To a port that is served at another address of this machine, such as that of the other version of IP.",
             Vec::new(),
         ),
         ("probe", "To a port that nobody asks for by mistake:", all(&ports.worms)),

@@ -90,8 +90,8 @@ fn a_change_is_only_what_changed() {
         update(&from, &to),
         "flush set inet psentry_trap own48\n\
          add element inet psentry_trap own48 { 2001:db8:1::/48, 64:ff9b::/48, fe80::/10 }\n\
-         flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap listening\n\
-         add element inet psentry_trap listening { tcp . 22, tcp . 443, tcp . 80, udp . 53 }\n\
+         flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap served_ports\n\
+         add element inet psentry_trap served_ports { tcp . 22, tcp . 443, tcp . 80, udp . 53 }\n\
          flush set inet psentry_trap siblings\n\
          add element inet psentry_trap siblings { tcp . 53, tcp . 853, udp . 443, udp . 853 }\n\
          flush set inet psentry_trap client_ports\nadd element inet psentry_trap client_ports { 20000-30000 }\n"
