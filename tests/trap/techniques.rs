@@ -146,7 +146,8 @@ const TECHNIQUES: [Technique; 28] = [
         "IPv6 rotation",
         ROTATING,
         &[GUARD[1], "2001:db8:7:%::7/64"],
-        "Each /64 touches one port: it is in quarantine, and one contact convicts nobody.",
+        "The third /64 of a /56 puts that into quarantine as a whole, and so does the third /56 of a /48; one contact convicts no \
+         /64.",
     ),
     script("masscan", RAW_SYNS, &[GUARD[0], "-", "255", "4711", "1024", EIGHT], ""),
     script(

@@ -14,13 +14,14 @@ use psentry_stage::{Complaints, Request, Signals, StatsTimer};
 
 use crate::counters::KernelCounters;
 use crate::drift::{Drift, DriftReader, RepairPace, SOMEBODY};
+use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::ports_file::PortsFile;
 use crate::served_file::ServedFile;
 use crate::service_manager::{ServiceManager, ready_sentence};
 use crate::settings::Settings;
-use crate::sockets::{Listening, Sockets};
+use crate::sockets::Listening;
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
@@ -49,6 +50,7 @@ pub(crate) struct Monitor {
     repairs: u64,
     /// What the rules counted from the start, also those that others deleted.
     counters: KernelCounters,
+    full_quarantine: FullQuarantine,
     complaints: Complaints,
     loaded: bool,
 }
@@ -89,16 +91,13 @@ impl Monitor {
         let served_file = settings.state.as_ref().map(|folder| {
             let (file, served) = ServedFile::open(folder, now);
             match served {
-                Ok(served) => {
-                    let sockets = Sockets { listening: served.clone(), reachable: served };
-                    drop(recent_ports.update(now, &sockets));
-                }
+                Ok(served) => drop(recent_ports.update(now, &served)),
                 Err(error) => complaints.say(&format!("cannot read {}: {error}", file.path().display())),
             }
             file
         });
-        let sockets = recent_ports.update(now, &sockets::look()?);
-        let facts = HostFacts::read(sockets, Listening::default(), ports.table().clone())?;
+        let listening = recent_ports.update(now, &sockets::look()?);
+        let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
         let mut monitor = Monitor {
             table,
             settings,
@@ -113,6 +112,7 @@ impl Monitor {
             route_changes,
             table_changes,
             counters: KernelCounters::default(),
+            full_quarantine: FullQuarantine::default(),
             complaints,
             loaded: false,
         };
@@ -323,8 +323,8 @@ impl Monitor {
             return Ok(());
         }
         let served = self.table.served()?;
-        let sockets = self.recent_ports.update(Instant::now(), &sockets::look()?);
-        let facts = HostFacts::read(sockets, served, self.ports.table().clone())?;
+        let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
+        let facts = HostFacts::read(listening, served, self.ports.table().clone())?;
         self.apply(&ruleset::update(&self.facts, &facts))?;
         self.facts = facts;
         self.save_served(|file, served| file.save(Instant::now(), served));
@@ -350,11 +350,8 @@ impl Monitor {
             }
         };
         self.counters = self.counters.plus(new);
-        if new.quarantine_full > 0 {
-            self.complaints.say(&format!(
-                "the quarantine is full: {} packets of further sources were refused one by one",
-                new.quarantine_full
-            ));
+        if let Some(sentence) = self.full_quarantine.update(Instant::now(), &new) {
+            self.complaints.say(&sentence);
         }
         if new.over_rate > 0 {
             self.complaints

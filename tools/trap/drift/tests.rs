@@ -65,7 +65,7 @@ fn what_changes_the_rules_is_drift_and_its_author_is_named() {
 #[test]
 fn what_the_rules_fill_and_other_tables_are_no_drift() {
     let mut reader = reader();
-    transaction(&mut reader, &[(DELETED_ELEMENTS, "quarantine4"), (NEW_ELEMENTS, "served_tcp"), (9, "mine")]);
+    transaction(&mut reader, &[(DELETED_ELEMENTS, "quarantine4"), (NEW_ELEMENTS, "served4"), (9, "mine")]);
     for (family, table) in [(INET, &b"psentry\0"[..]), (2, b"psentry_trap\0"), (INET, b"")] {
         reader.read(&header(DELETED_RULE), &message(family, &[(TABLE_NAME, table)]));
     }
