@@ -2,7 +2,7 @@
 
 use psentry_records::{Prefix, Proto};
 
-use crate::guard::Admission;
+use crate::brake::Admission;
 use crate::memory::Contact;
 use crate::policy::{BrakePolicy, Identity, Policy};
 

@@ -98,7 +98,7 @@ impl SavedSource {
             convicted,
             vouched: now
                 .and_then(|now| state.vouchers.active(scope, now))
-                .map(crate::guard::Voucher::describe),
+                .map(crate::vouchers::Voucher::describe),
             prefix: now.and_then(|now| state.sweeps.release(&policy.sweep, scope, now).pop()),
         })
     }

@@ -5,7 +5,7 @@ use psentry_records::{Action, Timestamp, Verdict, VerdictBody};
 use super::case::Case;
 use super::finding::{Change, Finding};
 use super::verdict::{count, end, verdict};
-use crate::guard::Admission;
+use crate::brake::Admission;
 use crate::memory::Conviction;
 use crate::penalty::block_duration;
 use crate::state::State;

@@ -7,10 +7,11 @@ use psentry_records::{Action, Prefix, Timestamp, Verdict};
 use super::case::Case;
 use super::finding::{Change, Finding};
 use super::verdict::{count, end, verdict};
-use crate::guard::{Admission, port_bitmap};
+use crate::brake::Admission;
 use crate::memory::Contact;
 use crate::policy::BlockDuration;
 use crate::state::State;
+use crate::sweeps::port_bitmap;
 use crate::wording;
 
 /// Blocks the prefix of a source that was just convicted, and is blocked until then, where many of its sources behave
