@@ -1,10 +1,11 @@
 //! What verdicts and warnings say, in sentences that a person can check against the probes. It decides nothing.
 
-use psentry_records::{Prefix, Proto};
+use psentry_records::Proto;
 
 use crate::brake::Admission;
 use crate::memory::Contact;
 use crate::policy::{BrakePolicy, Identity, Policy};
+use crate::sweeps::DuePrefix;
 
 /// How many ports a sentence names before it says how many more there are.
 const NAMED_PORTS: usize = 5;
@@ -67,18 +68,21 @@ fn name(contact: &Contact) -> String {
 /// What the brake does from now on, if this block tripped it; while it is on, that was reported already.
 pub(crate) fn brake(policy: &BrakePolicy, proven: bool, admission: Admission) -> Option<String> {
     let Admission::Trips(until) = admission else { return None };
-    let which = if proven { "proven" } else { "unproven" };
-    let most = policy.blocks;
+    let which = if proven { "by handshakes" } else { "by packets that could be forged" };
+    let most = policy.most(proven);
     Some(format!(
-        "More than {most} new blocks of {which} sources within a minute: until {until} psentry only watches such \
-         sources; then it blocks again."
+        "Sources in more than {most} networks were convicted {which} within a minute: until {until} psentry only watches \
+         such sources; then it blocks again."
     ))
 }
 
 /// Why a prefix is blocked as a whole, and whom else that hits: `others` of its `capacity` sources.
-pub(crate) fn sweep(prefix: Prefix, convicted: usize, others: usize, capacity: u64) -> String {
+pub(crate) fn sweep(due: &DuePrefix, others: usize, capacity: u64) -> String {
+    let DuePrefix { prefix, sources, parts: (parts, len) } = *due;
+    let single = len == if prefix.is_ipv4() { 32 } else { 64 };
+    let spread = if single { String::new() } else { format!(", in {parts} different /{len}s,") };
     format!(
-        "{convicted} sources of {prefix} were convicted and behaved alike, so all of it is blocked for a while: besides \
+        "{sources} sources of {prefix}{spread} were convicted and behaved alike, so all of it is blocked for a while: besides \
          them {others} of its {capacity} sources were seen and not convicted, and any of them may be innocent."
     )
 }

@@ -90,7 +90,7 @@ impl Entry {
     pub(crate) fn rest(state: &State) -> Self {
         Entry::Rest(Rest {
             clock: state.clock,
-            brake: state.brake,
+            brake: state.brake.clone(),
             counters: state.counters,
             evicted: state.sources.evicted(),
             stats_at: state.stats_at.map(Timestamp::micros),

@@ -90,7 +90,7 @@ impl Detector for Psentry {
 
 fn psentry() -> Box<dyn Detector> {
     let mut policy = Policy::from_flags(&PolicyFlags::default()).unwrap();
-    (policy.sweep.sources, policy.brake.blocks) = (0, 0);
+    (policy.sweep.sources, policy.brake.unproven) = (0, 0);
     let machine = Machine {
         own_networks: vec![world::LAN.parse().unwrap()],
         inside_networks: vec![world::INSIDE.parse().unwrap()],
