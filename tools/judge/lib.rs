@@ -62,7 +62,7 @@ pub use decode::{Decoded, decode};
 pub use error::JudgeError;
 pub use observation::Observation;
 pub use policy::{Policy, PolicyError, PolicyFlags};
-pub use rules::{Evaluation, Rule, Sequential, SlowScan, Trigger};
+pub use rules::{Evaluation, Rule, Sequential, SlowScan, Touches, Trigger};
 pub use run::run;
 pub use state::State;
 pub use step::{complete, step, step_observation};

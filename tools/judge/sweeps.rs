@@ -101,6 +101,16 @@ impl SweepTable {
         released
     }
 
+    /// Forgets a prefix, if it is blocked as a whole; says whether it was.
+    pub(crate) fn forget(&mut self, prefix: Prefix) -> bool {
+        let blocked = self.entries.get(&prefix).is_some_and(|sweep| sweep.until.is_some());
+        if blocked {
+            self.entries.remove(&prefix);
+            self.changed.insert(prefix);
+        }
+        blocked
+    }
+
     /// The clock was set back by `step`: what it dated in what is the future now happened so much earlier. A prefix that is
     /// blocked from then is released here, for its end cannot be told, and may be blocked again.
     pub(crate) fn clock_set_back(&mut self, now: Timestamp, step: Duration) {

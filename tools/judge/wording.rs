@@ -16,7 +16,7 @@ pub(crate) fn evidence(policy: &Policy, contacts: &[Contact]) -> String {
     // What is one contact is named together, and each of its ports once.
     let mut groups: Vec<(Identity, Vec<String>)> = Vec::new();
     for contact in contacts {
-        let (identity, name) = (policy.identity(contact), name(contact));
+        let (identity, name) = (policy.identity(contact), port(contact.port(), contact.proto()));
         match groups.iter_mut().find(|(known, _)| *known == identity) {
             Some((_, names)) if names.contains(&name) => {}
             Some((_, names)) => names.push(name),
@@ -36,11 +36,15 @@ pub(crate) fn evidence(policy: &Policy, contacts: &[Contact]) -> String {
         named.push(format!("{} more", touched - NAMED_PORTS));
     }
     let decoys = contacts.iter().all(|contact| contact.classes().are_decoys());
-    let what = match (decoys, touched) {
-        (true, 1) => "decoy",
-        (true, _) => "different decoys",
-        (false, 1) => "port",
-        (false, _) => "different ports",
+    let portless = contacts.iter().filter(|contact| contact.port().is_none()).count();
+    let what = match (portless, decoys, touched) {
+        (0, true, 1) => "decoy",
+        (0, true, _) => "different decoys",
+        (0, false, 1) => "port",
+        (0, false, _) => "different ports",
+        (_, _, 1) => "protocol",
+        (n, ..) if n == contacts.len() => "different protocols",
+        _ => "different ports and protocols",
     };
     let proof = match contacts.iter().filter(|contact| contact.handshake()).count() {
         0 => " by packets that could be forged".to_owned(),
@@ -54,14 +58,19 @@ pub(crate) fn evidence(policy: &Policy, contacts: &[Contact]) -> String {
         contacts.iter().take(n).filter(alike).any(|other| other.host() != contact.host())
     };
     let places = if contacts.iter().enumerate().any(elsewhere) { " on several machines" } else { "" };
-    format!("It touched {touched} {what} ({}){places}{proof}", named.join(", "))
+    // Of more contacts than are remembered it is not known how many more.
+    let at_least = if contacts.len() >= policy.max_contacts { "at least " } else { "" };
+    format!("It touched {at_least}{touched} {what} ({}){places}{proof}", named.join(", "))
 }
 
-fn name(contact: &Contact) -> String {
-    match (contact.port(), contact.proto()) {
+/// A port and its protocol as people write it: `23/tcp`, `ICMP`, `protocol 47`.
+#[must_use]
+pub(crate) fn port(port: Option<u16>, proto: Proto) -> String {
+    match (port, proto) {
         (Some(port), Proto::Other) => port.to_string(),
         (Some(port), proto) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
-        (None, proto) => proto.name().to_owned(),
+        (None, Proto::Number(number)) => format!("protocol {number}"),
+        (None, proto) => proto.name().into_owned(),
     }
 }
 

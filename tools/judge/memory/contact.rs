@@ -22,9 +22,12 @@ const KINDS: [Kind; 10] = [
     Kind::Other,
 ];
 
-/// Protocols by their number in the low three bits of `flags`, which state files have, too.
+/// Protocols by their place in the low three bits of `flags`, which state files have, too.
 const PROTOS: [Proto; 7] =
     [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Sctp, Proto::Other, Proto::Igmp];
+
+/// Beyond them: `port` is the number of a protocol that has no ports.
+const NUMBERED: u8 = 7;
 
 const PROTO: u8 = 0b0000_0111;
 const HAS_PORT: u8 = 0b0000_1000;
@@ -40,6 +43,7 @@ pub struct Contact {
     first: i64,
     /// From the first touch to the last, in microseconds; six bytes are nine years.
     span: [u8; 6],
+    /// The port; or the number of the protocol, see [`NUMBERED`].
     port: u16,
     count: u32,
     /// Kinds in the low ten bits, classes in the upper six.
@@ -60,31 +64,40 @@ fn bit(kind: Kind) -> u16 {
     KINDS.iter().position(|&known| known == kind).map_or(0, |at| 1 << at)
 }
 
-fn number(proto: Proto) -> u8 {
-    PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, number)| number)
+fn place(proto: Proto) -> u8 {
+    PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, place)| place)
+}
+
+/// What says which contact it is: `port`, and the bits of `flags` for it.
+fn identity(seen: &Observation) -> (u16, u8) {
+    match (seen.port, seen.proto) {
+        (Some(port), proto) => (port, place(proto) | HAS_PORT),
+        (None, Proto::Number(number)) => (number.into(), NUMBERED),
+        (None, proto) => (0, place(proto)),
+    }
 }
 
 impl Contact {
     /// The first touch of a port.
     #[must_use]
     pub fn new(seen: &Observation, now: Timestamp, classes: Classes) -> Self {
+        let (port, flags) = identity(seen);
         let mut contact = Contact {
             first: now.micros(),
             span: [0; 6],
-            port: seen.port.unwrap_or(0),
+            port,
             count: 0,
             kinds_and_classes: 0,
             host: seen.host,
-            flags: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 },
+            flags,
         };
         contact.touch(seen, now, classes);
         contact
     }
 
-    /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened nor
-    /// strengthened by packets without one, because anybody could forge these.
+    /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened, strengthened nor
+    /// counted up by packets without one, because anybody could forge these.
     pub fn touch(&mut self, seen: &Observation, now: Timestamp, classes: Classes) -> bool {
-        self.count = self.count.saturating_add(seen.count);
         self.kinds_and_classes |= bit(seen.kind);
         if self.handshake() && !seen.handshake {
             return false;
@@ -95,8 +108,10 @@ impl Contact {
             // All before this could be forged: none of it is to weigh with what the handshake proves, or to date it.
             self.kinds_and_classes &= (1 << CLASSES) - 1;
             self.flags &= !SIGNATURE;
+            self.count = 0;
             last = now.micros();
         }
+        self.count = self.count.saturating_add(seen.count);
         self.first = self.first.min(now.micros());
         let [bytes @ .., _, _] = last.saturating_sub(self.first).clamp(0, (1 << 48) - 1).to_le_bytes();
         self.span = bytes;
@@ -113,10 +128,7 @@ impl Contact {
     /// Whether that is a touch of this port, on the same machine.
     #[must_use]
     pub fn matches(&self, seen: &Observation) -> bool {
-        self.port == seen.port.unwrap_or(0)
-            && self.host == seen.host
-            && self.flags & (PROTO | HAS_PORT)
-                == number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 }
+        self.host == seen.host && (self.port, self.flags & (PROTO | HAS_PORT)) == identity(seen)
     }
 
     /// The time of the first touch that its weight rests on.
@@ -148,7 +160,10 @@ impl Contact {
     /// The protocol by which it was touched.
     #[must_use]
     pub fn proto(&self) -> Proto {
-        PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other)
+        match (self.flags & PROTO, self.flags & HAS_PORT, u8::try_from(self.port)) {
+            (NUMBERED, 0, Ok(number)) => Proto::from_number(number),
+            (place, ..) => PROTOS.get(usize::from(place)).copied().unwrap_or(Proto::Other),
+        }
     }
 
     /// Whether a handshake was completed at least once.
@@ -181,10 +196,15 @@ impl Contact {
         self.host
     }
 
-    /// How many times it was touched; stops at the largest number.
+    /// How many touches its weight rests on; stops at the largest number.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Counts its touches from nothing.
+    pub fn restart_count(&mut self) {
+        self.count = 0;
     }
 
     /// The kinds of these contacts, each once.
@@ -222,7 +242,7 @@ mod tests {
         let kinds: std::collections::BTreeSet<u16> = KINDS.into_iter().map(bit).collect();
         assert!(kinds.len() == KINDS.len() && !kinds.contains(&0));
         for (proto, want) in PROTOS.into_iter().zip(0..) {
-            assert_eq!(number(proto), want);
+            assert_eq!(place(proto), want);
         }
     }
 }

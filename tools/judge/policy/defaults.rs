@@ -25,6 +25,12 @@ pub const PACKET: f64 = 100.0;
 /// A packet to a closed port: a service that restarts or moved makes its users send two; three convict.
 pub const CLOSED: f64 = 20.0;
 
+/// A packet to a closed port that worms know: nobody asks for these by mistake, so two convict.
+pub const WORM: f64 = 40.0;
+
+/// A packet of a protocol without ports: a peer of a tunnel sends two or three, a router some more; ten convict.
+pub const PROTOCOL: f64 = 2.25;
+
 /// Flags that no ordinary stack sends.
 pub const FLAGS: f64 = 1000.0;
 
@@ -33,6 +39,10 @@ pub const STRAY: f64 = 4.0;
 
 /// A scanner recognized by its packets makes the rest so many times likelier; alone it convicts nobody.
 pub const SIGNATURE: f64 = 10.0;
+
+/// How many touches of one port convict; 0: none do. Who calls at one port again and again is a client that was not told
+/// that its service has moved.
+pub const TOUCHES: u32 = 0;
 
 /// How long different ports are remembered for the slow scan.
 pub const SLOW_WINDOW: &str = "30d";

@@ -33,6 +33,12 @@ pub struct Odds {
     /// Flags that no ordinary stack sends.
     #[serde(deserialize_with = "values::odds")]
     pub flags: f64,
+    /// A packet to a closed port that worms know.
+    #[serde(deserialize_with = "values::odds")]
+    pub worm: f64,
+    /// A packet of a protocol that has no ports, but for ICMP and IGMP.
+    #[serde(deserialize_with = "values::odds")]
+    pub protocol: f64,
     /// What a former peer may send.
     #[serde(deserialize_with = "values::odds")]
     pub stray: f64,
@@ -49,6 +55,8 @@ impl Default for Odds {
             packet: d::PACKET,
             closed: d::CLOSED,
             flags: d::FLAGS,
+            worm: d::WORM,
+            protocol: d::PROTOCOL,
             stray: d::STRAY,
             signature: d::SIGNATURE,
         }

@@ -132,6 +132,16 @@ fn a_mistake_is_named_with_file_line_and_column() {
         ("[[rule]]\nname = \"x\"\nports = [1]\n", "line 1, column 1: rule 'x' does nothing"),
         ("[[rule]]\nname = \"x\"\nports = [1]\nthreshold = 2.0\n", "a threshold is of a source"),
         ("[[rule]]\nname = \"\\u001b\"\nconvict = true\n", "the name of a rule is 1 to 60"),
+        (
+            "[[rule]]\nname = \"sweep\"\nconvict = true\n",
+            "line 1, column 1: 'sweep' is what verdicts call a rule of",
+        ),
+        ("[[rule]]\nname = \"brake\"\nconvict = true\n", "give the rule another name"),
+        (
+            "[test]\ntouches = 1000001\n",
+            "line 2, column 11: write a number of touches from 1 to 1000000, or 0",
+        ),
+        ("[[rule]]\nname = \"x\"\nproto = \"gre\"\nconvict = true\n", "or the number of a protocol"),
     ] {
         let error = read(text, &PolicyFlags::default()).unwrap_err();
         assert!(error.contains(want), "{text}: {error}");

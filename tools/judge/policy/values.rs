@@ -110,6 +110,11 @@ pub(super) fn trigger<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     bounded(deserializer, |ports| (1..=MAX_TRIGGER).contains(ports), "write a number from 1 to 100").map(Some)
 }
 
+pub(super) fn touches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let bounds = "write a number of touches from 1 to 1000000, or 0, which turns it off";
+    bounded(deserializer, |touches| *touches <= 1_000_000, bounds)
+}
+
 pub(super) fn slow_ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let bounds = "write a number of ports from 2 to 32, or 0 for no memory of slow scans";
     bounded(deserializer, |ports| *ports == 0 || (2..=32).contains(ports), bounds)
@@ -156,17 +161,12 @@ fn are_lengths(lens: &[u8], range: std::ops::RangeInclusive<u8>) -> bool {
 
 /// A protocol: one that has ports, or one of which a contact is evidence only if a rule names it.
 pub(super) fn proto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Proto>, D::Error> {
-    match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(Some(Proto::Tcp)),
-        "udp" => Ok(Some(Proto::Udp)),
-        "sctp" => Ok(Some(Proto::Sctp)),
-        "icmp" => Ok(Some(Proto::Icmp)),
-        "icmpv6" => Ok(Some(Proto::Icmpv6)),
-        "igmp" => Ok(Some(Proto::Igmp)),
-        _ => {
-            let advice = "write \"tcp\", \"udp\", \"sctp\", \"icmp\", \"icmpv6\" or \"igmp\"";
+    match Proto::from_name(&Spelled::deserialize(deserializer)?.0.to_ascii_lowercase()) {
+        Proto::Other => {
+            let advice = "write \"tcp\", \"udp\", \"sctp\", \"icmp\", \"icmpv6\", \"igmp\", or the number of a protocol";
             Err(de::Error::custom(advice))
         }
+        proto => Ok(Some(proto)),
     }
 }
 

@@ -43,6 +43,20 @@ fn forged_packets_make_no_handshake_weigh_more() {
 }
 
 #[test]
+fn forged_packets_count_up_no_handshake() {
+    let policy = policy_of("[test]\ntouches = 5\n");
+    let forged = |secs| probe(secs, "192.0.2.7", 3389, Kind::Syn);
+    for at in [0, 20] {
+        // One handshake of the victim's own, before or after.
+        let mut story: Vec<Record> = (10..19).map(forged).collect();
+        let place = if at == 0 { 0 } else { story.len() };
+        story.insert(place, probe(at, "192.0.2.7", 3389, Kind::Connect));
+        let said = verdicts(&policy, &story);
+        assert!(said.iter().all(|said| !said.3), "{said:?}");
+    }
+}
+
+#[test]
 fn forged_packets_freshen_no_handshake() {
     // Two slips, days apart, of one who may be many people behind one address.
     let mut story = connects("192.0.2.7", &[(0, 23), (5 * DAY, 445)]);

@@ -227,3 +227,54 @@ fn answers_are_those_to_ports_that_the_kernel_lends() {
     assert_eq!(words(&policy(), &story(33_000)).len(), 1, "clients have 40000 to 50000 here");
     assert_eq!(words(&policy(), &story(33_000)[1..]), [""; 0]);
 }
+
+/// What a blocker says of a block.
+fn outcome(secs: u64, scope: &str, result: psentry_records::OutcomeResult) -> Record {
+    let body = psentry_records::OutcomeBody {
+        action: Action::Unblock,
+        scope: scope.parse().unwrap(),
+        backend: Some("nft".to_owned()),
+        result,
+        until: None,
+        error: None,
+        rule: None,
+        reason: None,
+        since: None,
+        ports: Vec::new(),
+    };
+    Record::Outcome(psentry_records::Outcome { common: Common::at(at(secs)), body })
+}
+
+#[test]
+fn who_was_released_is_judged_anew_at_once() {
+    use psentry_records::OutcomeResult::{Applied, Expired, Released};
+    let again = |result| {
+        let mut story = connects("192.0.2.7", &[(0, 23), (1, 445)]);
+        story.push(outcome(10, "192.0.2.7", result));
+        story.extend(connects("192.0.2.7", &[(20, 23)]));
+        let after_one = words(&policy(), &story).len();
+        story.extend(connects("192.0.2.7", &[(21, 445)]));
+        (after_one, verdicts(&policy(), &story).last().map(|said| (said.1, said.2)))
+    };
+    assert_eq!(again(Released), (1, Some((7200, 2))), "its first touches are forgotten, its offence is not");
+    for result in [Applied, Expired] {
+        assert_eq!(again(result), (1, Some((3600, 1))), "it is blocked, and nothing more is said");
+    }
+    // One who was only watched was never blocked; nor is one of the past.
+    let mut story = vec![vouch(0, "192.0.2.7")];
+    story.extend(connects("192.0.2.7", &[(10, 23), (11, 445)]));
+    story.push(outcome(12, "192.0.2.7", Released));
+    story.extend(connects("192.0.2.7", &[(13, 23), (14, 445)]));
+    assert_eq!(words(&policy(), &story).len(), 1);
+    // A prefix takes as many sources as at first.
+    let sweep = |hosts: std::ops::RangeInclusive<u64>| {
+        hosts.flat_map(|n| connects(&format!("192.0.2.{n}"), &[(n, 23), (n, 2323)])).collect::<Vec<_>>()
+    };
+    let mut story = sweep(0..=7);
+    story.push(outcome(8, "192.0.2.0/28", Released));
+    story.extend(sweep(8..=14));
+    let said = words(&policy(), &story);
+    assert_eq!(sweeps(&said), 1, "{said:#?}");
+    story.extend(sweep(15..=15));
+    assert_eq!(sweeps(&words(&policy(), &story)), 2);
+}
