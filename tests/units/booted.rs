@@ -170,7 +170,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         "what is no verdict of the judge is not done"
     );
     assert!(!as_user("stranger", "", "events") && !as_user("stranger", "", "verdicts"));
-    guard.sh(&format!("echo \"{verdict}\" > /run/psentry/verdicts"));
+    assert!(as_user("root", verdict, "verdicts"));
     wait_until("root's verdict is applied", || guard.sh("nft list ruleset").contains("192.0.2.99"));
     guard.sh("userdel script; userdel stranger");
 
