@@ -252,14 +252,14 @@ fn table(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<
     writeln!(out, "\n{}{as_of}: {}", summary.scope, summary.answer)?;
     match summary.offences {
         0 => {}
-        1 => writeln!(out, "It was convicted by handshakes once.")?,
-        times => writeln!(out, "It was convicted by handshakes {times} times.")?,
+        1 => writeln!(out, "By handshakes it would have been convicted once.")?,
+        times => writeln!(out, "By handshakes it would have been convicted {times} times.")?,
     }
     if let Some(until) = summary.vouched_until {
         writeln!(out, "Somebody logged in from there; that counts until {until}.")?;
     }
     if let Some(undo) = &summary.undo {
-        writeln!(out, "To let it in again: {undo}")?;
+        writeln!(out, "If it is blocked, this lets it in again: {undo}")?;
     }
     Ok(())
 }

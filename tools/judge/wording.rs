@@ -70,7 +70,7 @@ pub(crate) fn port(port: Option<u16>, proto: Proto) -> String {
         (Some(port), Proto::Other) => port.to_string(),
         (Some(port), proto) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
         (None, Proto::Number(number)) => format!("protocol {number}"),
-        (None, proto) => proto.name().into_owned(),
+        (None, proto) => proto.name().to_owned(),
     }
 }
 

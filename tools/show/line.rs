@@ -156,7 +156,7 @@ fn port(common: &Common) -> String {
         (Some(port), None | Some(Proto::Other)) => format!("port {port}"),
         (Some(port), Some(proto)) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
         (None, Some(Proto::Number(number))) => format!("protocol {number}"),
-        (None, Some(proto)) => proto.name().into_owned(),
+        (None, Some(proto)) => proto.name().to_owned(),
         (None, None) => "a port".to_owned(),
     }
 }

@@ -22,12 +22,9 @@ const KINDS: [Kind; 10] = [
     Kind::Other,
 ];
 
-/// Protocols by their place in the low three bits of `flags`, which state files have, too.
+/// Protocols by their number in the low three bits of `flags`, which state files have, too.
 const PROTOS: [Proto; 7] =
     [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Sctp, Proto::Other, Proto::Igmp];
-
-/// Beyond them: `port` is the number of a protocol that has no ports.
-const NUMBERED: u8 = 7;
 
 const PROTO: u8 = 0b0000_0111;
 const HAS_PORT: u8 = 0b0000_1000;
@@ -43,7 +40,6 @@ pub struct Contact {
     first: i64,
     /// From the first touch to the last, in microseconds; six bytes are nine years.
     span: [u8; 6],
-    /// The port; or the number of the protocol, see [`NUMBERED`].
     port: u16,
     count: u32,
     /// Kinds in the low ten bits, classes in the upper six.
@@ -64,16 +60,16 @@ fn bit(kind: Kind) -> u16 {
     KINDS.iter().position(|&known| known == kind).map_or(0, |at| 1 << at)
 }
 
-fn place(proto: Proto) -> u8 {
-    PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, place)| place)
+fn number(proto: Proto) -> u8 {
+    PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, number)| number)
 }
 
-/// What says which contact it is: `port`, and the bits of `flags` for it.
-fn identity(seen: &Observation) -> (u16, u8) {
+/// The port. A transport that has only a number has no port, and so its number, and one, stands in its place.
+fn port(seen: &Observation) -> u16 {
     match (seen.port, seen.proto) {
-        (Some(port), proto) => (port, place(proto) | HAS_PORT),
-        (None, Proto::Number(number)) => (number.into(), NUMBERED),
-        (None, proto) => (0, place(proto)),
+        (Some(port), _) => port,
+        (None, Proto::Number(number)) => u16::from(number) + 1,
+        (None, _) => 0,
     }
 }
 
@@ -81,15 +77,14 @@ impl Contact {
     /// The first touch of a port.
     #[must_use]
     pub fn new(seen: &Observation, now: Timestamp, classes: Classes) -> Self {
-        let (port, flags) = identity(seen);
         let mut contact = Contact {
             first: now.micros(),
             span: [0; 6],
-            port,
+            port: port(seen),
             count: 0,
             kinds_and_classes: 0,
             host: seen.host,
-            flags,
+            flags: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 },
         };
         contact.touch(seen, now, classes);
         contact
@@ -128,7 +123,10 @@ impl Contact {
     /// Whether that is a touch of this port, on the same machine.
     #[must_use]
     pub fn matches(&self, seen: &Observation) -> bool {
-        self.host == seen.host && (self.port, self.flags & (PROTO | HAS_PORT)) == identity(seen)
+        self.port == port(seen)
+            && self.host == seen.host
+            && self.flags & (PROTO | HAS_PORT)
+                == number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 }
     }
 
     /// The time of the first touch that its weight rests on.
@@ -160,9 +158,12 @@ impl Contact {
     /// The protocol by which it was touched.
     #[must_use]
     pub fn proto(&self) -> Proto {
-        match (self.flags & PROTO, self.flags & HAS_PORT, u8::try_from(self.port)) {
-            (NUMBERED, 0, Ok(number)) => Proto::from_number(number),
-            (place, ..) => PROTOS.get(usize::from(place)).copied().unwrap_or(Proto::Other),
+        match PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other) {
+            Proto::Other if self.flags & HAS_PORT == 0 => {
+                let number = self.port.checked_sub(1).and_then(|number| u8::try_from(number).ok());
+                number.map_or(Proto::Other, Proto::Number)
+            }
+            proto => proto,
         }
     }
 
@@ -242,7 +243,45 @@ mod tests {
         let kinds: std::collections::BTreeSet<u16> = KINDS.into_iter().map(bit).collect();
         assert!(kinds.len() == KINDS.len() && !kinds.contains(&0));
         for (proto, want) in PROTOS.into_iter().zip(0..) {
-            assert_eq!(place(proto), want);
+            assert_eq!(number(proto), want);
+        }
+    }
+
+    #[test]
+    fn a_transport_without_a_name_is_a_contact_of_its_own() {
+        let seen = |proto, port| Observation {
+            at: Timestamp::from_secs(1_800_000_000).unwrap(),
+            src: [203, 0, 113, 7].into(),
+            src_port: None,
+            host: 0,
+            port,
+            proto,
+            kind: Kind::Other,
+            handshake: false,
+            cookie: false,
+            signature: false,
+            closed: true,
+            class: None,
+            count: 1,
+        };
+        let all: Vec<_> =
+            [Proto::Number(0), Proto::Number(47), Proto::Number(255), Proto::Other, Proto::Sctp]
+                .into_iter()
+                .flat_map(|proto| [seen(proto, None), seen(proto, Some(48))])
+                .collect();
+        for one in &all {
+            let contact = Contact::new(one, one.at, Classes::default());
+            assert_eq!(
+                all.iter().filter(|other| contact.matches(other)).count(),
+                if one.port.is_some() && matches!(one.proto, Proto::Number(_) | Proto::Other) {
+                    4
+                } else {
+                    1
+                }
+            );
+            if one.port.is_none() {
+                assert_eq!(contact.proto(), one.proto);
+            }
         }
     }
 }

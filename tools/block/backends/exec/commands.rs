@@ -102,7 +102,7 @@ impl Commands {
         let value = |name: &str| match name {
             "addr" => scope.addr().to_string(),
             "port" => block.port.unwrap_or(0).to_string(),
-            "proto" => block.proto.map_or("any".into(), Proto::name).to_lowercase(),
+            "proto" => block.proto.map_or("any", Proto::name).to_lowercase(),
             "duration" => duration(block, action, now).to_string(),
             _ => scope.to_string(),
         };
