@@ -91,7 +91,7 @@ fn explain_and_replay_are_tables_on_a_terminal() {
     for (command, want) in [
         (
             format!("explain 192.0.2.7 --records {files}"),
-            "To let it in again: psentry-block unblock 192.0.2.7/32",
+            "If it is blocked, this lets it in again: psentry-block unblock 192.0.2.7/32",
         ),
         (format!("replay --records {files}"), "blocked most"),
     ] {

@@ -159,8 +159,8 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         ))
     };
     let rejected = || guard.sh("journalctl -u psentry-judge -o cat").contains("a verdict is not passed on");
-    assert!(!as_user("script", &verdict, "verdicts") && !rejected());
-    assert!(as_user("script", &verdict, "events"), "it may write records there");
+    assert!(!as_user("script", verdict, "verdicts") && !rejected());
+    assert!(as_user("script", verdict, "events"), "it may write records there");
     wait_until("the judge passes no verdict on", rejected);
     let probes = ["23", "445"].map(|port| probe.replace("PORT", port));
     assert!(probes.iter().all(|probe| as_user("script", probe, "events")));

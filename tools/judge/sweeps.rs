@@ -21,12 +21,14 @@ const MAX_PREFIXES: usize = 4096;
 const MAX_MEMBERS: usize = 256;
 
 /// One convicted source of a prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Member {
-    scope: Prefix,
-    until: Timestamp,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// The source.
+    pub scope: Prefix,
+    /// When its conviction ends.
+    pub until: Timestamp,
     /// Which ports it touched, each a bit of 64.
-    ports: u64,
+    pub ports: u64,
 }
 
 /// What is known of one prefix.
@@ -128,17 +130,15 @@ impl SweepTable {
 
     /// Adds a source that handshakes convicted. Which prefix around it is due, if one is that may be blocked: `needed`
     /// sources that behave alike make it so, in as many of its parts, or in all of them where it has fewer.
-    #[allow(clippy::too_many_arguments)] // the source in four, and what decides
     pub fn add(
         &mut self,
         policy: &SweepPolicy,
         needed: usize,
-        scope: Prefix,
-        ports: u64,
-        until: Timestamp,
+        source: Member,
         now: Timestamp,
         may_be_blocked: impl Fn(Prefix) -> bool,
     ) -> Option<DuePrefix> {
+        let Member { scope, ports, .. } = source;
         if policy.sources == 0 {
             return None;
         }
@@ -151,7 +151,7 @@ impl SweepTable {
             if sweep.members.len() >= MAX_MEMBERS {
                 sweep.members.remove(0);
             }
-            sweep.members.push(Member { scope, until, ports });
+            sweep.members.push(source);
             sweep.last = sweep.last.max(now);
             self.changed.insert(prefix);
             let alike = || sweep.members.iter().filter(|member| similar(member.ports, ports));
@@ -228,7 +228,8 @@ mod tests {
     fn convict(table: &mut SweepTable, scope: &str, ports: &[u16], secs: u64) -> Option<String> {
         let ports = port_bitmap(ports.iter().copied());
         let scope = scope.parse().unwrap();
-        let due = table.add(&policy(), 3, scope, ports, at(secs + 3600), at(secs), |_| true)?;
+        let source = Member { scope, ports, until: at(secs + 3600) };
+        let due = table.add(&policy(), 3, source, at(secs), |_| true)?;
         table.set_blocked(due.prefix, at(secs + 3600));
         Some(format!("{} {}", due.prefix, due.sources))
     }
@@ -285,12 +286,16 @@ mod tests {
         assert_eq!(due("192.0.2.0", 16, 3), ["192.0.2.0/24 3"]);
     }
 
+    fn member(scope: &str) -> Member {
+        Member { scope: scope.parse().unwrap(), until: at(3600), ports: 1 }
+    }
+
     #[test]
     fn a_wide_prefix_that_may_not_be_blocked_keeps_no_narrow_one_from_it() {
         let mut table = SweepTable::default();
         let mut add = |scope: &str| {
             let may = |prefix: Prefix| prefix.len() > 48;
-            table.add(&policy(), 3, scope.parse().unwrap(), 1, at(3600), at(0), may).map(|due| due.prefix)
+            table.add(&policy(), 3, member(scope), at(0), may).map(|due| due.prefix)
         };
         for net in ["100", "200", "300", "301"] {
             assert_eq!(add(&format!("2001:db8:0:{net}::/64")), None);
@@ -302,9 +307,8 @@ mod tests {
     fn a_prefix_of_few_parts_takes_all_of_them_and_as_many_sources_as_any() {
         let mut table = SweepTable::default();
         let policy = SweepPolicy { ipv4: vec![25, 24], ..policy() };
-        let mut add = |scope: &str| {
-            table.add(&policy, 3, scope.parse().unwrap(), 1, at(3600), at(0), |_| true).map(|due| due.parts)
-        };
+        let mut add =
+            |scope: &str| table.add(&policy, 3, member(scope), at(0), |_| true).map(|due| due.parts);
         assert_eq!((add("192.0.2.1"), add("192.0.2.129")), (None, None));
         assert_eq!(add("192.0.2.2"), Some((2, 25)));
     }

@@ -12,7 +12,7 @@ use crate::machine::MachineFacts;
 use crate::memory::Contact;
 use crate::policy::BlockDuration;
 use crate::state::State;
-use crate::sweeps::port_bitmap;
+use crate::sweeps::{Member, port_bitmap};
 use crate::wording;
 
 /// Blocks the prefix of a source that was just convicted, and is blocked until then, where many of its sources behave
@@ -41,7 +41,7 @@ pub(super) fn block_prefix(
     let may_be_blocked = |prefix| {
         !policy.exempts(prefix) && !spared(machine, prefix) && vouchers.active(prefix, now).is_none()
     };
-    let due = state.sweeps.add(&policy.sweep, needed, scope, ports, until, now, may_be_blocked);
+    let due = state.sweeps.add(&policy.sweep, needed, Member { scope, until, ports }, now, may_be_blocked);
     let Some(due) = due else { return };
     let prefix = due.prefix;
     match state.brake.admit(&policy.brake, prefix, true, now) {
