@@ -25,7 +25,7 @@ in
 
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ cfg.package ];
-    # Whoever is in it may write probes and verdicts into /run/psentry/.
+    # Whoever is in it may write probes into /run/psentry/events.
     users.groups.psentry = { };
     networking.firewall = lib.mkIf cfg.openFirewall {
       allowedTCPPorts = lib.unique cfg.tcpPorts;

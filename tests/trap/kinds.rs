@@ -145,7 +145,7 @@ fn pings_and_other_protocols_are_told_on_request() {
         assert_eq!(super::quarantined(&lab), [false, false]);
         let names: std::collections::BTreeSet<&str> =
             probes(&trap.terminate().1).iter().map(|probe| probe.common.proto.unwrap().name()).collect();
-        let want: &[&str] = if told { &["ICMP", "IPv6-ICMP", "OTHER", "SCTP"] } else { &[] };
+        let want: &[&str] = if told { &["253", "ICMP", "IPv6-ICMP", "SCTP"] } else { &[] };
         assert_eq!(names.into_iter().collect::<Vec<_>>(), want);
     }
 }

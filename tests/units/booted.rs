@@ -149,14 +149,29 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         guard.ok("journalctl -u psentry-judge -o cat | grep 'the policy was read again'")
     });
 
-    // Whoever is in the group may write, and nobody else.
+    // Whoever is in the group may accuse, and root alone may command.
     guard.sh("useradd --no-create-home --groups psentry script; useradd --no-create-home stranger");
+    let probe = r#"{\"timestamp\":\"'$(date -u +%FT%TZ)'\",\"event_type\":\"probe\",\"src_ip\":\"192.0.2.98\",\"dest_port\":PORT,\"proto\":\"TCP\",\"probe\":{\"handshake\":true}}"#;
     let verdict = r#"{\"timestamp\":\"'$(date -u +%FT%TZ)'\",\"event_type\":\"verdict\",\"verdict\":{\"action\":\"block\",\"scope\":\"192.0.2.99\",\"duration\":600}}"#;
-    guard.sh(&format!(
-        "setpriv --reuid script --init-groups bash -c 'echo \"{verdict}\" > /run/psentry/verdicts'"
-    ));
-    wait_until("a script's verdict is applied", || guard.sh("nft list ruleset").contains("192.0.2.99"));
-    assert!(!guard.ok("setpriv --reuid stranger --init-groups bash -c 'echo > /run/psentry/verdicts'"));
+    let as_user = |user: &str, line: &str, fifo: &str| {
+        guard.ok(&format!(
+            "setpriv --reuid {user} --init-groups bash -c 'echo \"{line}\" > /run/psentry/{fifo}'"
+        ))
+    };
+    let rejected = || guard.sh("journalctl -u psentry-judge -o cat").contains("a verdict is not passed on");
+    assert!(!as_user("script", verdict, "verdicts") && !rejected());
+    assert!(as_user("script", verdict, "events"), "it may write records there");
+    wait_until("the judge passes no verdict on", rejected);
+    let probes = ["23", "445"].map(|port| probe.replace("PORT", port));
+    assert!(probes.iter().all(|probe| as_user("script", probe, "events")));
+    wait_until("a script's probes convict", || guard.sh("nft list ruleset").contains("192.0.2.98"));
+    assert!(
+        !guard.sh("nft list ruleset").contains("192.0.2.99"),
+        "what is no verdict of the judge is not done"
+    );
+    assert!(!as_user("stranger", "", "events") && !as_user("stranger", "", "verdicts"));
+    assert!(as_user("root", verdict, "verdicts"));
+    wait_until("root's verdict is applied", || guard.sh("nft list ruleset").contains("192.0.2.99"));
     guard.sh("userdel script; userdel stranger");
 
     guard::is_whole_in_the_sandbox(&guard, &scanner);

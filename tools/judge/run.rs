@@ -13,6 +13,9 @@ use crate::reload::WatchedFiles;
 use crate::step::{complete, step, step_observation};
 use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats};
 
+/// The folder, in that of the state, of a judge that only observes.
+pub(crate) const OBSERVED: &str = "observed";
+
 /// How often the state is saved, files are checked for changes, and metrics are written.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -54,10 +57,21 @@ struct Judge {
     records_since_check: u32,
 }
 
+/// What a record of somebody else decides or confirms; `None`: nothing. That a block was released is heard, and said by its
+/// blocker already.
+fn decision_of_another(decoded: &Decoded) -> Option<&'static str> {
+    let Decoded::Record(record) = decoded else { return None };
+    match &**record {
+        Record::Verdict(_) => Some("a verdict"),
+        Record::Outcome(_) => Some("an outcome"),
+        Record::Probe(_) | Record::Vouch(_) | Record::Stats(_) | Record::Other(_) => None,
+    }
+}
+
 /// The folder of the state: one that only observes has its own, because what was only watched is no offence, and must not
 /// be taken for a block that is in force.
 fn state_folder(folder: &Path, observe: bool) -> PathBuf {
-    if observe { folder.join("observed") } else { folder.to_owned() }
+    if observe { folder.join(OBSERVED) } else { folder.to_owned() }
 }
 
 impl Judge {
@@ -137,8 +151,17 @@ impl Judge {
             Ok(decoded) => decoded,
         };
         let (intake, output) = (&self.intake, &mut self.output);
-        if self.pass {
-            output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?;
+        match decision_of_another(&decoded) {
+            // Whoever may write probes may accuse, and not command: what is passed on is believed as the judge's own word.
+            Some(what) if self.pass => {
+                self.state.counters.rejected += 1;
+                self.complaints.say(&format!(
+                    "line {}: {what} is not passed on: this judge did not write it",
+                    item.line
+                ));
+            }
+            None if self.pass => output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?,
+            _ => {}
         }
         match decoded {
             Decoded::Record(record) => step(&mut self.state, &self.policy, &record, &mut self.verdicts),

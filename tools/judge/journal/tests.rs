@@ -14,7 +14,7 @@ use crate::{Policy, step};
 /// A small world, so that bounds are met: few sources are remembered, sweeps and the brake are soon on.
 fn policy() -> Policy {
     policy_of(
-        "[memory]\nsources = 12\n[sweep]\nsources = 3\n[brake]\nblocks = 5\npause = \"2m\"\n\
+        "[memory]\nsources = 12\n[sweep]\nsources = 3\n[brake]\nproven = 2\nunproven = 1\npause = \"2m\"\n\
          [levels]\nwatch = 2\nblock = 0\n[block]\njitter = 0.2\nduration = \"3m\"\nforgive = \"5m\"\n",
     )
 }
