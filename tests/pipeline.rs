@@ -6,8 +6,10 @@
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
 //! | `hostile.rs` | bad input ends no stage and blocks nobody |
+//! | `full_disk.rs` | a full disk behind the log stops no stage |
 //! | `innocents.rs` | real programs that touch several ports by one command convict nobody |
 
+mod full_disk;
 mod hostile;
 mod innocents;
 mod scans;

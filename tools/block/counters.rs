@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use psentry_records::{OutcomeResult, StatsBody};
+use psentry_stage::counted;
 
 /// Counters since the start.
 #[derive(Default)]
@@ -23,6 +24,8 @@ pub(crate) struct Counters {
     pub(crate) retries: Counter,
     /// Repairs of what others damaged, however many blocks each put back.
     pub(crate) repairs: Counter,
+    /// Records that a full disk behind standard output did not take.
+    pub(crate) lost: Counter,
 }
 
 /// A number that several threads raise.
@@ -44,6 +47,11 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Of what somebody else counts.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -56,6 +64,15 @@ impl Counters {
         counters.filter(|(of, _)| **of == result).for_each(|(_, counter)| counter.add());
     }
 
+    /// The last line of a run: how many verdicts there were, and the outcomes.
+    pub(crate) fn summary(&self) -> String {
+        let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
+        let outcomes =
+            outcomes.filter(|(_, count)| *count > 0).map(|(name, count)| format!(", {count} {name}"));
+        let verdicts = counted(self.verdicts.get(), "verdict", "verdicts");
+        format!("ended: {verdicts}{}", outcomes.collect::<String>())
+    }
+
     /// The object `stats` of a record; `blocks` are wanted now, and `waiting` changes wait for a backend.
     pub(crate) fn body(&self, blocks: u64, waiting: u64) -> StatsBody {
         let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
@@ -66,6 +83,7 @@ impl Counters {
             ("no_room", self.no_room.get()),
             ("retries", self.retries.get()),
             ("repairs", self.repairs.get()),
+            ("lost", self.lost.get()),
             ("blocks", blocks),
             ("waiting", waiting),
         ];
@@ -85,14 +103,19 @@ mod tests {
         }
         counters.verdicts.add();
         counters.repairs.add();
+        counters.lost.set(2);
+        assert_eq!(
+            counters.summary(),
+            "ended: 1 verdict, 1 applied, 2 already, 3 refused, 4 failed, 5 released, 6 expired"
+        );
         let body = counters.body(7, 8);
         let names: Vec<&str> = body.counters.iter().map(|(name, _)| &**name).collect();
         assert_eq!(
             names.join(" "),
             "verdicts skipped applied already refused failed released expired guarded braked no_room retries repairs \
-             blocks waiting"
+             lost blocks waiting"
         );
         let values: Vec<u64> = body.counters.iter().map(|(_, value)| *value).collect();
-        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 7, 8]);
+        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 2, 7, 8]);
     }
 }

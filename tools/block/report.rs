@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -29,6 +30,11 @@ pub(crate) struct Reporter {
     host: Option<String>,
     /// What is counted, by every thread.
     pub(crate) counters: Counters,
+    /// Why the last record could not be written, where that does not end the work. A status is told without waiting for
+    /// whoever writes.
+    unwritten: Mutex<Option<String>>,
+    /// How many threads write, and so may wait for the reader of what they write.
+    writing: AtomicUsize,
     /// Why nothing can be written any more.
     broken: OnceLock<Arc<io::Error>>,
     /// Readable from the moment the program is asked to stop, or stops for a reason of its own: then nobody waits for
@@ -46,7 +52,7 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// To standard output, in the name of `host`; `asked` is readable when somebody asks to stop.
     pub(crate) fn stdout(host: Option<String>, asked: BorrowedFd<'_>) -> Result<Self, Error> {
-        let output = Output::stdout().map_err(|why| Error::Output(Arc::new(why)))?;
+        let output = Output::stdout("psentry-block").map_err(|why| Error::Output(Arc::new(why)))?;
         let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
         let watch = || -> nix::Result<Epoll> {
             let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -60,6 +66,8 @@ impl Reporter {
             complaints: Mutex::new(Complaints::new("psentry-block")),
             host,
             counters: Counters::default(),
+            unwritten: Mutex::default(),
+            writing: AtomicUsize::new(0),
             broken: OnceLock::new(),
             stop,
             _stopped: stopped,
@@ -126,11 +134,29 @@ impl Reporter {
         if self.broken.get().is_some() {
             return;
         }
-        let written = write(&mut lock(&self.output));
+        self.writing.fetch_add(1, Ordering::Relaxed);
+        let written = {
+            let mut output = lock(&self.output);
+            let written = write(&mut output);
+            self.counters.lost.set(output.lost());
+            *lock(&self.unwritten) = output.failure().map(str::to_owned);
+            written
+        };
+        self.writing.fetch_sub(1, Ordering::Relaxed);
         if let Err(why) = written {
             let _ = self.broken.set(Arc::new(why));
             wake_main();
         }
+    }
+
+    /// Whether somebody writes right now; on a pipe that is as slow as its reader.
+    pub(crate) fn awaits_reader(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Why records are being lost: the disk that they are written to is full; `None`: they are not.
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        lock(&self.unwritten).clone()
     }
 
     /// Takes note that nobody reads outcomes any more.

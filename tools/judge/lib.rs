@@ -21,7 +21,7 @@
 //! | `limits.rs` | bounds on which several of these have to agree |
 //! | `journal/` | the memory on disk |
 //! | `observation.rs`, `decode.rs` | what the judge needs of a probe, and how it is read fast |
-//! | `run.rs`, `reload.rs`, `stats.rs` | standard input to standard output; what changes under it; what it counts |
+//! | `run.rs`, `reload.rs`, `stats.rs`, `summary.rs` | standard input to standard output; what changes under it; what it counts; what it says of itself |
 //! | `explain.rs`, `explain/`, `replay.rs`, `input.rs` | questions about files of records, and about the memory on disk |
 //! | `cli.rs`, `error.rs` | flags, what can go wrong |
 //!
@@ -51,6 +51,7 @@ mod run;
 mod state;
 pub mod stats;
 mod step;
+mod summary;
 pub mod sweeps;
 mod tally;
 pub mod vouchers;

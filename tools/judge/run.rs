@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, Record, Timestamp, Verdict};
-use psentry_stage::{Complaints, Intake, Next, Output, Signals};
+use psentry_stage::{Complaints, Intake, Next, Output, Signals, speak};
 
 use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
 use crate::reload::WatchedFiles;
 use crate::step::{complete, step, step_observation};
-use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats};
+use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats, summary};
 
 /// The folder, in that of the state, of a judge that only observes.
 pub(crate) const OBSERVED: &str = "observed";
@@ -79,7 +79,7 @@ impl Judge {
         let signals = Signals::catch_requests(watched.any_named());
         let signals = signals.map_err(|errno| JudgeError::Signals(errno.into()))?;
         let intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
-        let output = Output::stdout().map_err(JudgeError::Output)?;
+        let output = Output::stdout("psentry-judge").map_err(JudgeError::Output)?;
         let mut complaints = Complaints::new("psentry-judge");
         let mut state = State::new(policy.max_sources);
         let mut journal = None;
@@ -111,7 +111,11 @@ impl Judge {
     }
 
     fn run(mut self) -> Result<(), JudgeError> {
+        let folder = self.journal.as_ref().map(Journal::folder);
+        speak(&format!("psentry-judge: {}", summary::ready(&self.policy, &self.state, folder)));
+        let before = self.state.counters;
         let ended = self.judge();
+        speak(&format!("psentry-judge: {}", summary::ended(&before, &self.state.counters)));
         // Whatever ended it, what is known is kept.
         if let Some(journal) = &mut self.journal {
             journal.compact(&mut self.state)?;
@@ -181,7 +185,7 @@ impl Judge {
         for warning in self.state.warnings.drain(..) {
             self.complaints.say(&warning);
         }
-        if let Some(record) = stats::due(&mut self.state, self.policy.host.as_deref()) {
+        if let Some(record) = stats::due(&mut self.state, self.policy.host.as_deref(), output.lost()) {
             output.write(intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         Ok(())
@@ -197,7 +201,7 @@ impl Judge {
         if requests.report {
             // Before the first record there is no other time.
             let at = self.state.clock.now().unwrap_or_else(Timestamp::now);
-            let record = stats::record(&self.state, at, self.policy.host.as_deref());
+            let record = stats::record(&self.state, at, self.policy.host.as_deref(), self.output.lost());
             self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         self.housekeep();
