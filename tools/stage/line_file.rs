@@ -46,8 +46,8 @@ impl LineFile {
     /// Lines into `file`, at its end or where it is written next; sentences call it `name`.
     #[must_use]
     pub fn new(file: File, name: &str) -> Self {
-        // Of a file that cannot be read nobody knows: an empty line does no harm.
-        let torn = is_torn(&file).unwrap_or(true);
+        // One that cannot be read is taken to be whole: an empty line at each start would be seen by every reader.
+        let torn = is_torn(&file).unwrap_or(false);
         LineFile {
             file,
             name: name.to_owned(),
