@@ -61,7 +61,7 @@ impl Stage {
             Decision::Nothing => return,
             Decision::Block(block) => {
                 self.room.had(Instant::now());
-                if let Some(why) = new.then(|| self.hold(scope)).flatten() {
+                if let Some(why) = (new && block.unproven).then(|| self.hold(scope)).flatten() {
                     outcome.error = Some(why);
                     return self.reporter.outcome(Some(&verdict.common), outcome);
                 }

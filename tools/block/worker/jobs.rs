@@ -130,7 +130,7 @@ impl Worker {
                 }),
                 (wish, _) => wish,
             };
-            jobs.push((Change { scope, wish }, Job::Asked(asks)));
+            jobs.extend(self.spared(scope, wish, asks));
         }
         jobs
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use psentry_records::Prefix;
 
 use super::{Filter, PROGRAMS};
-use crate::backend::{Change, Effect};
+use crate::backend::{Block, Change, Effect};
 use crate::backends::installed;
 use crate::error::Error;
 
@@ -44,9 +44,9 @@ impl Filters {
         std::iter::once(&self.ipv4).chain(&self.ipv6)
     }
 
-    /// Their families, of those that hold one of these scopes.
-    pub(super) fn holding(&self, scopes: &[Prefix]) -> impl Iterator<Item = bool> + use<> {
-        let held = |ipv4: &bool| scopes.iter().any(|scope| scope.is_ipv4() == *ipv4);
+    /// Their families, of those that hold one of these blocks.
+    pub(super) fn holding(&self, blocks: &[(Prefix, &Block)]) -> impl Iterator<Item = bool> + use<> {
+        let held = |ipv4: &bool| blocks.iter().any(|(scope, _)| scope.is_ipv4() == *ipv4);
         let families: Vec<bool> = self.families().filter(held).collect();
         families.into_iter()
     }
