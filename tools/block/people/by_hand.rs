@@ -52,7 +52,7 @@ pub(crate) fn block(
             let done = directly(flags, &verdict)?;
             if done.0.iter().any(|outcome| outcome.result == OutcomeResult::Applied) {
                 say(&format!(
-                    "{}: no psentry-block answers here, so none was asked whom its --allow and its --brake leave alone",
+                    "{}: no psentry-block answers here, so none was asked whom its --allow leaves alone",
                     path.display()
                 ));
             }
