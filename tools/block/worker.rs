@@ -8,7 +8,6 @@
 //! | `noticing.rs`, `healing.rs` | what others did to its blocks; what of that is put back |
 //! | `waiting.rs`, `opening.rs`, `taking_back.rs` | who is not blocked yet, or not any more: logged in, a panic, a flush |
 //! | `remembering.rs`, `telling.rs` | what is noted for the next start; what people are told |
-//! | `sparing.rs` | what a backend refuses that cannot spare what is established |
 //! | `ending.rs` | how the work ends |
 //! | `schedule.rs`, `pace.rs` | decisions, without I/O: what is due when; how soon what others took away is put back |
 
@@ -22,7 +21,6 @@ mod opening;
 mod pace;
 mod remembering;
 mod schedule;
-mod sparing;
 mod taking_back;
 mod telling;
 mod timing;

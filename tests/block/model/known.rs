@@ -75,9 +75,8 @@ impl Known {
         };
         match stands {
             _ if is_over(until, at) => vec![OutcomeResult::Expired],
-            _ if asked.refused => vec![OutcomeResult::Refused],
+            _ if asked.refused || self.cannot_spare && asked.unproven => vec![OutcomeResult::Refused],
             Some(_) if self.is_unproven(asked.scope) && !asked.unproven => vec![OutcomeResult::Applied],
-            None if self.cannot_spare && asked.unproven => vec![OutcomeResult::Refused],
             Some(stands) if alike(*stands, until) => vec![OutcomeResult::Already, OutcomeResult::Applied],
             Some(stands) if outlasts(*stands, until) => vec![OutcomeResult::Already],
             _ => vec![OutcomeResult::Applied],
@@ -88,8 +87,7 @@ impl Known {
     pub fn take(&mut self, asked: &Asked) {
         match asked.block {
             None => self.remove(asked.scope),
-            Some(_) if asked.refused => {}
-            Some(_) if self.cannot_spare && asked.unproven && !self.blocks.contains_key(&asked.scope) => {}
+            Some(_) if asked.refused || self.cannot_spare && asked.unproven => {}
             Some(until) => {
                 // What was proven once stays so.
                 if asked.unproven && !self.blocks.contains_key(&asked.scope) {

@@ -166,7 +166,7 @@ fn a_route_is_made_for_proven_verdicts_alone() {
         let told = [outcome(&mut program, SCOPE).body, outcome(&mut program, SCOPE).body];
         let of = |name: &str| told.iter().find(|body| body.backend.as_deref() == Some(name)).unwrap();
         assert_eq!(of("route").result, OutcomeResult::Refused);
-        assert!(of("route").error.as_ref().unwrap().contains("no handshake proves the source"));
+        assert!(of("route").error.as_ref().unwrap().contains("no handshake proves 203.0.113.7/32"));
         assert_ne!(of("nft").result, OutcomeResult::Refused);
     }
     assert!(!lab.guard.sh("ip route show proto 158").contains("203.0.113.7"));
@@ -176,6 +176,7 @@ fn a_route_is_made_for_proven_verdicts_alone() {
     assert!(lab.guard.sh("ip route show proto 158").contains("203.0.113.7"));
     // One that is not proven changes nothing of that, and is not what lets it in.
     say_unproven(&mut stdin, SCOPE, 60);
-    assert_eq!([0; 2].map(|_| result(&mut program, SCOPE)), [OutcomeResult::Already; 2]);
+    let told: BTreeSet<&str> = [0; 2].map(|_| result(&mut program, SCOPE).name()).into();
+    assert_eq!(told, ["already", "refused"].into());
     assert!(lab.guard.sh("ip route show proto 158").contains("203.0.113.7"));
 }

@@ -13,7 +13,7 @@ use crate::inbox::Pending;
 use crate::panic::Order;
 
 fn hired(name: &'static str) -> Hired {
-    Hired { name, inbox: Arc::new(Inbox::new().unwrap()), thread: thread::spawn(|| Ok(())) }
+    Hired { name, spares: true, inbox: Arc::new(Inbox::new().unwrap()), thread: thread::spawn(|| Ok(())) }
 }
 
 /// A main loop with one backend that never gets to anything, and where it looks whether a panic holds.

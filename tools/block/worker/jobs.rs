@@ -130,7 +130,7 @@ impl Worker {
                 }),
                 (wish, _) => wish,
             };
-            jobs.extend(self.spared(scope, wish, asks));
+            jobs.push((Change { scope, wish }, Job::Asked(asks)));
         }
         jobs
     }
