@@ -1,6 +1,5 @@
 //! The two families, each with a filter table and blocks of its own.
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use psentry_records::Prefix;
@@ -25,7 +24,7 @@ impl Filters {
         let family = |ipv4: bool, names: [&str; 2]| -> Result<Filter, Error> {
             let [iptables, restore] = names;
             let (iptables, restore) = (installed(backend, iptables)?, installed(backend, restore)?);
-            Ok(Filter { backend, ipv4, iptables, restore, ran: RefCell::default() })
+            Ok(Filter { backend, ipv4, iptables, restore })
         };
         let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
         Ok(Filters {

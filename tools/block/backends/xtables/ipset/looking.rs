@@ -47,7 +47,7 @@ pub(super) struct Seen {
 impl Ipset {
     /// Hears what others did to the rules.
     pub(super) fn hear(&mut self) {
-        let told = self.listening.hear(&self.filters, Chains { ours: &[], builtin: &BUILTIN });
+        let told = self.listening.hear(Chains { ours: &[], builtin: &BUILTIN });
         if told != Told::default() {
             self.stood = [None, None];
             self.heard = told;

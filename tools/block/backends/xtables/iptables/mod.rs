@@ -157,7 +157,7 @@ impl Backend for Iptables {
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
         let mut noticed = Noticed::default();
-        let heard = self.listening.hear(&self.filters, Chains { ours: &CHAINS, builtin: &BUILTIN });
+        let heard = self.listening.hear(Chains { ours: &CHAINS, builtin: &BUILTIN });
         if heard != Told::default() || book::keeps(&self.book) {
             noticed = book::beside(&mut self.book, NAME)?;
             // What our own flush took away is not damaged.
