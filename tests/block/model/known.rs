@@ -66,7 +66,10 @@ impl Known {
     pub fn answers(&self, asked: &Asked, at: Timestamp) -> Vec<OutcomeResult> {
         let stands = self.blocks.get(&asked.scope).filter(|until| !is_over(**until, at));
         let Some(until) = asked.block else {
-            let lately = self.ended.get(&asked.scope).is_some_and(|end| at.since(*end) < SLACK);
+            // Or it has ended, and that is not told yet.
+            let over = self.blocks.get(&asked.scope).copied().flatten();
+            let ended = self.ended.get(&asked.scope).copied().max(over);
+            let lately = ended.is_some_and(|end| at.since(end) < SLACK);
             return match stands {
                 Some(_) => vec![OutcomeResult::Released],
                 None if lately => vec![OutcomeResult::Already, OutcomeResult::Released],
@@ -143,7 +146,9 @@ impl Known {
     /// How `listed`, which was read between two moments, differs from what is to stand.
     pub fn differs(&self, listed: &Listed, before: Timestamp, after: Timestamp) -> Option<String> {
         for (scope, (until, unproven)) in listed {
-            if self.blocks.contains_key(scope) && *unproven != self.is_unproven(*scope) {
+            // What is about to end may not have become the other any more.
+            let lasts = self.blocks.get(scope).is_some_and(|until| !is_over(*until, after.plus(SLACK / 2)));
+            if lasts && *unproven != self.is_unproven(*scope) {
                 return Some(format!("{scope} stands as {}proven", if *unproven { "un" } else { "" }));
             }
             let known =

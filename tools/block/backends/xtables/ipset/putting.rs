@@ -94,7 +94,7 @@ fn steps(change: &Change, ports: &Ports, now: Timestamp) -> Vec<Step> {
         // What ended while it was prepared is not made: a set counts whole seconds, and one is the least.
         Wish::Block(block) if block.is_over(now) => {
             let (set, keys) = keys(scope, block);
-            keys.into_iter().map(|key| out(set, key)).collect()
+            keys.into_iter().map(|key| out(set, key)).chain(whole(Some(set))).collect()
         }
         Wish::Block(block) => {
             let mut steps = added(scope, block, now);
