@@ -225,8 +225,8 @@ in
         ];
         default = "starve";
         description = ''
-          What becomes of connections that stand when their source is shut out: nothing of them arrives any more, they
-          go on, or they are ended at once.
+          What becomes of connections that stand when their source is shut out and handshakes prove who it is: nothing of
+          them arrives any more, they go on, or they are ended at once. Those of other sources always go on.
         '';
       };
       maxBlocks = mkOption {
@@ -238,8 +238,9 @@ in
         type = types.nullOr types.str;
         default = "600/min";
         description = ''
-          More new blocks than this are turned down, as a last line of defence. It is above what the judge's own brake
-          lets through. With `null` there is no limit.
+          In more networks than this (a /24 of IPv4, a /48 of IPv6) no new blocks are made that no handshake proves, as a
+          last line of defence against forged packets. It is above what the judge's own brake lets through. With `null`
+          there is no limit.
         '';
       };
       loginPorts = mkOption {

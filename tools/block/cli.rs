@@ -51,10 +51,10 @@ pub struct Flags {
     /// Whether packets to the source are dropped, too [default: no]
     #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
     pub egress: Option<Whether>,
-    /// Let connections that stand go on
+    /// Let connections that stand go on, also when handshakes prove the source
     #[arg(long, conflicts_with = "cut")]
     pub spare_established: bool,
-    /// End connections that stand at once
+    /// End connections that stand at once, when handshakes prove the source
     #[arg(long)]
     pub cut: bool,
     /// The directory in which blocks are remembered beyond a restart and a reboot
@@ -78,7 +78,8 @@ pub struct Flags {
     /// How long somebody may be connected there who does not log in: longer than sshd's LoginGraceTime
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration)]
     pub login_grace: Duration,
-    /// The most new blocks a minute, such as 600/min [default: no limit]
+    /// In how many networks a minute new blocks are made that no handshake proves, such as 600/min
+    /// [default: no limit]
     #[arg(long, value_name = "N/min", overrides_with = "brake")]
     pub brake: Option<Rate>,
     /// Write all records that are read, too, so that one log holds all

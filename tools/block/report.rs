@@ -209,6 +209,7 @@ pub(crate) fn body(
         reason: None,
         since: None,
         ports: Vec::new(),
+        handshake: None,
     }
 }
 
@@ -224,6 +225,7 @@ pub(crate) fn listed(scope: Prefix, backend: &str, block: &Block, missing: Optio
         reason: block.reason.clone(),
         since: block.since,
         ports: block.ports.clone(),
+        handshake: block.unproven.then_some(false),
         ..body(Action::Block, scope, Some(backend), result)
     };
     Outcome { common, body }

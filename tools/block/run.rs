@@ -107,6 +107,8 @@ pub(crate) struct Stage {
 /// A worker, as the main loop sees it.
 pub(crate) struct Hired {
     pub(crate) name: &'static str,
+    /// Whether its blocks can leave alone what is established.
+    pub(crate) spares: bool,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) thread: JoinHandle<Result<(), Error>>,
     pub(crate) pulse: Pulse,

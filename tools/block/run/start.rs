@@ -169,7 +169,7 @@ fn hire(
     }
     left.missing = missing;
     let inbox = Arc::new(Inbox::new()?);
-    let name = backend.name();
+    let (name, spares) = (backend.name(), backend.spares());
     let (inbox_too, reporter) = (Arc::clone(&inbox), Arc::clone(reporter));
     let mut worker = Worker::new(backend, left, memory, inbox_too, guard.clone(), reporter);
     worker.heed(panic.clone(), *mark);
@@ -178,5 +178,5 @@ fn hire(
         .name(name.to_owned())
         .spawn(move || worker.run(ready.as_deref()))
         .map_err(Error::system("start a thread"))?;
-    Ok(Hired { name, inbox, thread, pulse })
+    Ok(Hired { name, spares, inbox, thread, pulse })
 }

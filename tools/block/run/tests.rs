@@ -15,6 +15,7 @@ use crate::panic::Order;
 fn hired(name: &'static str) -> Hired {
     Hired {
         name,
+        spares: true,
         inbox: Arc::new(Inbox::new().unwrap()),
         thread: thread::spawn(|| Ok(())),
         pulse: Pulse::default(),
