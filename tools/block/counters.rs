@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use psentry_log::LogCounts;
 use psentry_records::{OutcomeResult, StatsBody};
 
 /// Counters since the start.
@@ -23,6 +24,8 @@ pub(crate) struct Counters {
     pub(crate) retries: Counter,
     /// Repairs of what others damaged, however many blocks each put back.
     pub(crate) repairs: Counter,
+    /// What the log of `--log` counts.
+    log: [Counter; 3],
 }
 
 /// A number that several threads raise.
@@ -44,6 +47,10 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -54,6 +61,14 @@ impl Counters {
     pub(crate) fn outcome(&self, result: OutcomeResult) {
         let counters = RESULTS.iter().zip(&self.outcomes);
         counters.filter(|(of, _)| **of == result).for_each(|(_, counter)| counter.add());
+    }
+
+    /// What the log has counted by now.
+    pub(crate) fn set_log(&self, counts: LogCounts) {
+        let LogCounts { over_rate, rotations, sources_evicted } = counts;
+        for (counter, value) in self.log.iter().zip([over_rate, rotations, sources_evicted]) {
+            counter.set(value);
+        }
     }
 
     /// The object `stats` of a record; `blocks` are wanted now, and `waiting` changes wait for a backend.
@@ -69,7 +84,9 @@ impl Counters {
             ("blocks", blocks),
             ("waiting", waiting),
         ];
-        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest))
+        let log = ["log_over_rate", "log_rotations", "log_sources_evicted"];
+        let log = log.into_iter().zip(self.log.iter().map(Counter::get));
+        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest).chain(log))
     }
 }
 
@@ -85,14 +102,15 @@ mod tests {
         }
         counters.verdicts.add();
         counters.repairs.add();
+        counters.set_log(LogCounts { over_rate: 9, rotations: 10, sources_evicted: 11 });
         let body = counters.body(7, 8);
         let names: Vec<&str> = body.counters.iter().map(|(name, _)| &**name).collect();
         assert_eq!(
             names.join(" "),
             "verdicts skipped applied already refused failed released expired guarded braked no_room retries repairs \
-             blocks waiting"
+             blocks waiting log_over_rate log_rotations log_sources_evicted"
         );
         let values: Vec<u64> = body.counters.iter().map(|(_, value)| *value).collect();
-        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 7, 8]);
+        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 7, 8, 9, 10, 11]);
     }
 }

@@ -34,6 +34,7 @@ pub struct LineFile {
     /// Whether its last line has no end: the next one begins with one.
     torn: bool,
     lost: u64,
+    full: bool,
     /// When a loss was last reported; and whether that is so still, as far as anybody was told.
     reported: Option<Instant>,
     failing: bool,
@@ -46,7 +47,16 @@ impl LineFile {
     pub fn new(file: File, name: &str) -> Self {
         // Of a file that cannot be read nobody knows: an empty line does no harm.
         let torn = is_torn(&file).unwrap_or(true);
-        LineFile { file, name: name.to_owned(), torn, lost: 0, reported: None, failing: false, report: None }
+        LineFile {
+            file,
+            name: name.to_owned(),
+            torn,
+            lost: 0,
+            full: false,
+            reported: None,
+            failing: false,
+            report: None,
+        }
     }
 
     /// Writes a line, which ends with a newline. A line that the disk does not take, or not all of, is lost and counted.
@@ -81,8 +91,19 @@ impl LineFile {
         }
     }
 
-    fn count_loss(&mut self, error: &io::Error, now: Instant) {
+    /// From now on lines go into another file, at its end; what was lost stays counted.
+    pub fn replace(&mut self, file: File) {
+        self.torn = is_torn(&file).unwrap_or(true);
+        self.file = file;
+    }
+
+    /// Counts a line that was not written because of this error, such as of opening the file.
+    pub fn count_loss(&mut self, error: &io::Error, now: Instant) {
         self.lost += 1;
+        self.full = error
+            .raw_os_error()
+            .map(Errno::from_raw)
+            .is_some_and(|e| matches!(e, Errno::ENOSPC | Errno::EDQUOT));
         if self.reported.is_none_or(|reported| now.saturating_duration_since(reported) >= EVERY) {
             self.reported = Some(now);
             self.failing = true;
@@ -90,6 +111,12 @@ impl LineFile {
             self.report =
                 Some(format!("{lost} lost, for {} cannot be written: {error}; all else goes on", self.name));
         }
+    }
+
+    /// Whether the line that was lost last was so because the disk, or a quota, is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// How many lines were lost.
