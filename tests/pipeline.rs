@@ -5,9 +5,11 @@
 //! | `scans.rs` | nmap is seen, judged and blocked, on every backend, and released again |
 //! | `stream.rs` | the stream is a Unix stream: printf, jq, FIFOs, cut lines |
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
+//! | `log.rs` | the log that psentry-block keeps: floods, kills, full disks |
 //! | `hostile.rs` | bad input ends no stage and blocks nobody |
 
 mod hostile;
+mod log;
 mod scans;
 mod stages;
 mod stream;
