@@ -7,8 +7,10 @@
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
 //! | `log.rs` | the log that psentry-block keeps: floods, kills, full disks |
 //! | `hostile.rs` | bad input ends no stage and blocks nobody |
+//! | `innocents.rs` | real programs that touch several ports by one command convict nobody |
 
 mod hostile;
+mod innocents;
 mod log;
 mod scans;
 mod stages;

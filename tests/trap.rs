@@ -7,6 +7,7 @@
 //! | `innocent.rs` | who uses real services is never told of |
 //! | `forwarded.rs` | nor whatever only passes through |
 //! | `strays.rs` | what an honest peer may send puts nobody into quarantine |
+//! | `resolver.rs` | answers that come late to a resolver of this machine's own |
 //! | `same_port.rs` | one source at one closed port, however often, is one probe |
 //! | `early.rs` | a service that is not up yet, and one that restarts in a container |
 //! | `siblings.rs` | closed ports beside served ones, and the file of ports |
@@ -41,6 +42,7 @@ mod link_local;
 mod load;
 mod mirage;
 mod quarantine;
+mod resolver;
 mod same_port;
 mod siblings;
 mod stats;
