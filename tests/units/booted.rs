@@ -57,6 +57,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     assert!(refused.status.code() == Some(69) && error.contains("please install nftables"), "{error}");
     assert_eq!(guard.sh(everything), files);
 
+    log::is_left_by_an_earlier_psentry(&guard);
     // As by sudo, which hides from whom it was typed.
     let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
         SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
@@ -65,7 +66,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     for address in ["192.0.2.44", "192.0.2.53"] {
         assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
     }
-    assert_eq!(guard.sh("stat -c '%a %U %G' /var/log/psentry/records.jsonl"), "640 psentry-block psentry\n");
+    log::is_taken_over(&guard);
     for unit in [
         "psentry.target",
         "psentry-listen",

@@ -9,6 +9,27 @@ fn written(guard: &Booted, what: &str, condition: &str) {
     wait_until(what, || guard.ok(&format!("systemctl kill --signal=USR1 psentry-block; {condition}")));
 }
 
+/// What a psentry leaves whose blocker was a dynamic user, and whose log logrotate rotated.
+pub fn is_left_by_an_earlier_psentry(guard: &Booted) {
+    guard.sh(&format!(
+        "mkdir -p -m 700 /var/lib/private; mkdir -m 700 /var/lib/private/psentry-block
+         ln -s private/psentry-block /var/lib/psentry-block; echo > /var/lib/psentry-block/other
+         chown -R 61234:61234 /var/lib/private/psentry-block
+         mkdir -p -m 750 /var/log/psentry /usr/local/lib/tmpfiles.d; echo '{{}}' > {LOG}; chmod 640 {LOG}
+         echo 'postrotate systemctl try-restart psentry-block.service' > /etc/logrotate.d/psentry
+         echo 'f {LOG} 0640 root root -' > /usr/local/lib/tmpfiles.d/psentry.conf"
+    ));
+}
+
+/// Installed over that, the blocker has its files.
+pub fn is_taken_over(guard: &Booted) {
+    assert_eq!(guard.sh(&format!("stat -c '%a %U %G' {LOG}")), "640 psentry-block psentry\n");
+    assert_eq!(guard.sh(&format!("head -n 1 {LOG}")), "{}\n");
+    assert_eq!(guard.sh("stat -c '%F %a %U' /var/lib/psentry-block"), "directory 700 psentry-block\n");
+    assert_eq!(guard.sh("stat -c %U /var/lib/psentry-block/other"), "psentry-block\n");
+    assert!(!guard.ok("ls /etc/logrotate.d/psentry /usr/local/lib/tmpfiles.d/psentry.conf"));
+}
+
 /// On a guard whose psentry has run for a while.
 pub fn is_rotated_by_its_writer(guard: &Booted) {
     let process = guard.sh("systemctl show -P MainPID psentry-block");
