@@ -275,6 +275,8 @@ in
           # Started is: all that is remembered stands again. A slow start is no reason to kill it.
           Type = "notify";
           TimeoutStartSec = "infinity";
+          # It tells systemd every minute that its loops are alive; a long restore is no silence.
+          WatchdogSec = "2min";
           Sockets = "psentry-verdicts.socket";
           StandardInput = "socket";
           # All records end in its log.

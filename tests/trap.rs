@@ -39,7 +39,7 @@ mod inside;
 mod kinds;
 mod life;
 mod link_local;
-mod load;
+pub mod load;
 mod mirage;
 mod quarantine;
 mod resolver;

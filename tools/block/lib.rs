@@ -15,7 +15,7 @@
 //! | `backends/`, `note.rs`, `lock.rs` | each of them; what several of them need |
 //! | `control/` | the socket on which a running psentry-block is asked |
 //! | `people/`, `panic.rs` | the commands: `list`, `block`, `status`, `why`, `unblock`, `flush`, `panic`; what a panic is |
-//! | `effort.rs` | what something costs, for what is to be looked at often |
+//! | `effort.rs`, `watchdog.rs` | what something costs, for what is to be looked at often; whether all loops are alive |
 //!
 //! Netlink and programs are in `tools/linux`.
 
@@ -43,6 +43,7 @@ mod report;
 
 mod run;
 mod sink;
+mod watchdog;
 mod worker;
 
 pub use error::Error;

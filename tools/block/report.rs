@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -30,6 +31,11 @@ pub(crate) struct Reporter {
     host: Option<String>,
     /// What is counted, by every thread.
     pub(crate) counters: Counters,
+    /// Why the last record could not be written, where that does not end the work. A status is told without waiting for
+    /// whoever writes.
+    unwritten: Mutex<Option<String>>,
+    /// How many threads write, and so may wait for the reader of what they write.
+    writing: AtomicUsize,
     /// Why nothing can be written any more.
     broken: OnceLock<Arc<io::Error>>,
     /// Readable from the moment the program is asked to stop, or stops for a reason of its own: then nobody waits for
@@ -66,6 +72,8 @@ impl Reporter {
             complaints: Mutex::new(Complaints::new("psentry-block")),
             host,
             counters: Counters::default(),
+            unwritten: Mutex::default(),
+            writing: AtomicUsize::new(0),
             broken: OnceLock::new(),
             stop,
             _stopped: stopped,
@@ -136,14 +144,30 @@ impl Reporter {
         if self.broken.get().is_some() {
             return;
         }
-        let mut output = lock(&self.output);
-        let written = write(&mut output, Patience::Until(self.stop.0.as_fd()));
-        self.counters.set_log(output.log_counts());
-        drop(output);
+        self.writing.fetch_add(1, Ordering::Relaxed);
+        let written = {
+            let mut output = lock(&self.output);
+            let written = write(&mut output, Patience::Until(self.stop.0.as_fd()));
+            self.counters.lost.set(output.lost());
+            self.counters.set_log(output.log_counts());
+            *lock(&self.unwritten) = output.failure().map(str::to_owned);
+            written
+        };
+        self.writing.fetch_sub(1, Ordering::Relaxed);
         if let Err(why) = written {
             let _ = self.broken.set(Arc::new(why));
             wake_main();
         }
+    }
+
+    /// Whether somebody writes right now; on a pipe that is as slow as its reader.
+    pub(crate) fn awaits_reader(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Why records are being lost: the disk that they are written to is full; `None`: they are not.
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        lock(&self.unwritten).clone()
     }
 
     /// Takes note that nobody reads outcomes any more.

@@ -53,6 +53,22 @@ impl Sink {
         }
     }
 
+    /// How many records a disk that is full has not taken.
+    pub(crate) fn lost(&self) -> u64 {
+        match self {
+            Sink::Stdout(output) => output.lost(),
+            Sink::Log(log) => log.lost(),
+        }
+    }
+
+    /// Why the last record was lost; `None`: it was not.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        match self {
+            Sink::Stdout(output) => output.failure(),
+            Sink::Log(log) => log.failure(),
+        }
+    }
+
     /// What the log counts.
     pub(crate) fn log_counts(&self) -> LogCounts {
         match self {

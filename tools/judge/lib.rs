@@ -19,7 +19,7 @@
 //! | `limits.rs` | bounds on which several of these have to agree |
 //! | `journal/` | the memory on disk |
 //! | `observation.rs`, `decode.rs` | what the judge needs of a probe, and how it is read fast |
-//! | `run.rs`, `reload.rs`, `stats.rs` | standard input to standard output; what changes under it; what it counts |
+//! | `run.rs`, `reload.rs`, `stats.rs`, `summary.rs` | standard input to standard output; what changes under it; what it counts; what it says of itself |
 //! | `explain.rs`, `explain/`, `replay.rs`, `input.rs` | questions about files of records, and about the memory on disk |
 //! | `cli.rs`, `error.rs` | flags, what can go wrong |
 //!
@@ -47,6 +47,7 @@ mod run;
 mod state;
 pub mod stats;
 mod step;
+mod summary;
 mod tally;
 mod wording;
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, Record, Timestamp, Verdict};
-use psentry_stage::{Complaints, Intake, Next, Output, Signals};
+use psentry_stage::{Complaints, Intake, Next, Output, Signals, speak};
 
 use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
 use crate::reload::WatchedFiles;
 use crate::step::{complete, step, step_observation};
-use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats};
+use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats, summary};
 
 /// How often the state is saved, files are checked for changes, and metrics are written.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -97,7 +97,11 @@ impl Judge {
     }
 
     fn run(mut self) -> Result<(), JudgeError> {
+        let folder = self.journal.as_ref().map(Journal::folder);
+        speak(&format!("psentry-judge: {}", summary::ready(&self.policy, &self.state, folder)));
+        let before = self.state.counters;
         let ended = self.judge();
+        speak(&format!("psentry-judge: {}", summary::ended(&before, &self.state.counters)));
         // Whatever ended it, what is known is kept.
         if let Some(journal) = &mut self.journal {
             journal.compact(&mut self.state)?;
@@ -158,7 +162,7 @@ impl Judge {
         for warning in self.state.warnings.drain(..) {
             self.complaints.say(&warning);
         }
-        if let Some(record) = stats::due(&mut self.state, self.policy.host.as_deref()) {
+        if let Some(record) = stats::due(&mut self.state, self.policy.host.as_deref(), output.lost()) {
             output.write(intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         Ok(())
@@ -174,7 +178,7 @@ impl Judge {
         if requests.report {
             // Before the first record there is no other time.
             let at = self.state.clock.now().unwrap_or_else(Timestamp::now);
-            let record = stats::record(&self.state, at, self.policy.host.as_deref());
+            let record = stats::record(&self.state, at, self.policy.host.as_deref(), self.output.lost());
             self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         self.housekeep();

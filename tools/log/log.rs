@@ -122,6 +122,12 @@ impl Log {
     pub fn lost(&self) -> u64 {
         self.file.lines().lost()
     }
+
+    /// Why the last record was lost; `None`: it was not.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.file.lines().failure()
+    }
 }
 
 impl Drop for Log {
