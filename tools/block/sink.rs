@@ -13,7 +13,7 @@ use crate::error::Error;
 /// Takes records. A log takes them at once; whoever reads standard output may be slow.
 pub(crate) enum Sink {
     Stdout(Output),
-    Log(Log),
+    Log(Box<Log>),
 }
 
 impl Sink {
@@ -25,7 +25,7 @@ impl Sink {
         let Some(settings) = &flags.log else { return Ok(None) };
         let LogRate(rate) = flags.log_rate.unwrap_or(LogRate(Some(settings.default_rate())));
         let opened = Log::open(settings.clone(), rate, "psentry-block", Instant::now());
-        opened.map(|log| Some(Sink::Log(log))).map_err(Error::file(&settings.path, "write the log"))
+        opened.map(|log| Some(Sink::Log(Box::new(log)))).map_err(Error::file(&settings.path, "write the log"))
     }
 
     /// Writes a record.
