@@ -118,14 +118,16 @@ in
   config = lib.mkIf cfg.enable {
     systemd.targets.psentry.wants = [
       "psentry-events.socket"
-    ]
-    ++ lib.optional cfg.block.enable "psentry-verdicts.socket";
+      "psentry-verdicts.socket"
+    ];
 
     systemd.sockets = lib.mkMerge [
       (lib.listToAttrs decoys)
-      { psentry-events = fifo "events" "probes" "judge" group; }
+      {
+        psentry-events = fifo "events" "probes" "judge" group;
+        psentry-verdicts = fifo "verdicts" "verdicts" "block" root;
+      }
       (lib.mkIf (cfg.trap.mirage != false) { psentry-mirage = mirage; })
-      (lib.mkIf cfg.block.enable { psentry-verdicts = fifo "verdicts" "verdicts" "block" root; })
     ];
     # Named, so that a restart of the listener opens those that came with a switch.
     systemd.services.psentry-listen = lib.mkIf (sockets != [ ]) { serviceConfig.Sockets = sockets; };

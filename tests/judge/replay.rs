@@ -55,6 +55,25 @@ fn explain_tells_what_was_held_against_an_address() {
     assert!(text(&output.stderr).contains("--records: cannot read /nonexistent"), "{}", text(&output.stderr));
 }
 
+/// The judge takes the time from the records, so the order counts.
+#[test]
+fn the_files_of_a_rotated_log_are_read_from_the_oldest_on() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, at, port) in
+        [("r.jsonl", "17:00:02", 21), ("r.jsonl.1", "17:00:01", 445), ("r.jsonl.10", "15:00:00", 23)]
+    {
+        fs::write(folder.path().join(file), probe(at, "192.0.2.7", port) + "\n").unwrap();
+    }
+    let script =
+        format!("{} explain 192.0.2.7 --records {}/r.jsonl*", bin("psentry-judge"), folder.path().display());
+    let output = Command::new("sh").args(["-ec", &script]).output().unwrap();
+    let said = text(&output.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    for (line, port) in lines.iter().zip([23, 445, 21]) {
+        assert!(line.contains(&format!("connect {port}/tcp")), "{said}");
+    }
+}
+
 #[test]
 fn explain_knows_who_was_released_and_who_is_only_watched() {
     let events = [probe("15:00:00", "192.0.2.7", 23), probe("15:00:01", "192.0.2.7", 445)].join("\n");

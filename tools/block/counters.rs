@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use psentry_log::LogCounts;
 use psentry_records::{OutcomeResult, StatsBody};
 use psentry_stage::counted;
 
@@ -24,6 +25,8 @@ pub(crate) struct Counters {
     pub(crate) retries: Counter,
     /// Repairs of what others damaged, however many blocks each put back.
     pub(crate) repairs: Counter,
+    /// What the log of `--log` counts.
+    log: [Counter; 3],
     /// Records that a full disk behind standard output did not take.
     pub(crate) lost: Counter,
 }
@@ -64,6 +67,14 @@ impl Counters {
         counters.filter(|(of, _)| **of == result).for_each(|(_, counter)| counter.add());
     }
 
+    /// What the log has counted by now.
+    pub(crate) fn set_log(&self, counts: LogCounts) {
+        let LogCounts { over_rate, rotations, sources_evicted } = counts;
+        for (counter, value) in self.log.iter().zip([over_rate, rotations, sources_evicted]) {
+            counter.set(value);
+        }
+    }
+
     /// The last line of a run: how many verdicts there were, and the outcomes.
     pub(crate) fn summary(&self) -> String {
         let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
@@ -84,10 +95,11 @@ impl Counters {
             ("retries", self.retries.get()),
             ("repairs", self.repairs.get()),
             ("lost", self.lost.get()),
-            ("blocks", blocks),
-            ("waiting", waiting),
         ];
-        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest))
+        let log = ["log_over_rate", "log_rotations", "log_sources_evicted"];
+        let log = log.into_iter().zip(self.log.iter().map(Counter::get));
+        let now = [("blocks", blocks), ("waiting", waiting)];
+        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest).chain(log).chain(now))
     }
 }
 
@@ -103,6 +115,7 @@ mod tests {
         }
         counters.verdicts.add();
         counters.repairs.add();
+        counters.set_log(LogCounts { over_rate: 9, rotations: 10, sources_evicted: 11 });
         counters.lost.set(2);
         assert_eq!(
             counters.summary(),
@@ -113,9 +126,9 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "verdicts skipped applied already refused failed released expired guarded braked no_room retries repairs \
-             lost blocks waiting"
+             lost log_over_rate log_rotations log_sources_evicted blocks waiting"
         );
         let values: Vec<u64> = body.counters.iter().map(|(_, value)| *value).collect();
-        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 2, 7, 8]);
+        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 2, 9, 10, 11, 7, 8]);
     }
 }

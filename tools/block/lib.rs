@@ -9,6 +9,7 @@
 //! | `guard.rs`, `guard/` | who is never blocked, and who not yet: what of this machine tells it, who is logged in |
 //! | `worker.rs`, `worker/` | the thread of a backend: what is due, what is repaired, what came of it |
 //! | `inbox.rs`, `report.rs`, `counters.rs` | what waits for that thread, what it says, what is counted |
+//! | `sink.rs` | where records go: standard output, or the log of `tools/log` |
 //! | `memory.rs`, `memory/` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backend/` | what a backend is, and what a block |
 //! | `backends/`, `note.rs`, `lock.rs` | each of them; what several of them need |
@@ -41,6 +42,7 @@ pub mod ports;
 mod report;
 
 mod run;
+mod sink;
 mod watchdog;
 mod worker;
 

@@ -1,4 +1,4 @@
-//! Outcomes to standard output and complaints to standard error, from every thread. When the reader of the
+//! Outcomes to standard output, or into the log, and complaints to standard error, from every thread. When the reader of the
 //! outcomes is gone, it says so to the main loop, by the signal that the main loop waits for anyway.
 
 use std::io::{self, Write};
@@ -19,13 +19,14 @@ use crate::backend::Block;
 use crate::control::{Answer, Answers};
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::sink::Sink;
 
 /// How many verdicts of the control socket are waited for at most: more than are asked at once.
 const WAITING: usize = 64;
 
 /// Where everything that psentry-block has to say goes.
 pub(crate) struct Reporter {
-    output: Mutex<Output>,
+    output: Mutex<Sink>,
     complaints: Mutex<Complaints>,
     host: Option<String>,
     /// What is counted, by every thread.
@@ -53,6 +54,11 @@ impl Reporter {
     /// To standard output, in the name of `host`; `asked` is readable when somebody asks to stop.
     pub(crate) fn stdout(host: Option<String>, asked: BorrowedFd<'_>) -> Result<Self, Error> {
         let output = Output::stdout("psentry-block").map_err(|why| Error::Output(Arc::new(why)))?;
+        Self::to(Sink::Stdout(output), host, asked)
+    }
+
+    /// The same, to anywhere.
+    pub(crate) fn to(output: Sink, host: Option<String>, asked: BorrowedFd<'_>) -> Result<Self, Error> {
         let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
         let watch = || -> nix::Result<Epoll> {
             let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -90,7 +96,7 @@ impl Reporter {
         common.host.clone_from(&self.host);
         let record = Record::Outcome(Outcome { common, body });
         self.answer(decided, scope, &record);
-        self.put(|output| output.write_unless(self.stop.0.as_fd(), &record));
+        self.write(&record);
     }
 
     /// From now on the outcomes of this verdict go to whoever waits for `answers`, too.
@@ -122,23 +128,28 @@ impl Reporter {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
         let record = Record::Stats(Stats { common, body: self.counters.body(count(blocks), count(waiting)) });
-        self.put(|output| output.write_unless(self.stop.0.as_fd(), &record));
+        self.write(&record);
     }
 
-    /// Passes on a line as it was read.
-    pub(crate) fn pass(&self, line: &[u8]) {
-        self.put(|output| output.pass(Patience::Until(self.stop.0.as_fd()), line));
+    /// Passes on a record's line as it was read.
+    pub(crate) fn pass(&self, record: &Record, line: &[u8]) {
+        self.put(|output, patience| output.pass(patience, record, line));
     }
 
-    fn put(&self, write: impl FnOnce(&mut Output) -> io::Result<()>) {
+    fn write(&self, record: &Record) {
+        self.put(|output, patience| output.write(patience, record));
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Sink, Patience<'_>) -> io::Result<()>) {
         if self.broken.get().is_some() {
             return;
         }
         self.writing.fetch_add(1, Ordering::Relaxed);
         let written = {
             let mut output = lock(&self.output);
-            let written = write(&mut output);
+            let written = write(&mut output, Patience::Until(self.stop.0.as_fd()));
             self.counters.lost.set(output.lost());
+            self.counters.set_log(output.log_counts());
             *lock(&self.unwritten) = output.failure().map(str::to_owned);
             written
         };

@@ -175,8 +175,8 @@ impl Stage {
                 Next::Item(item) => {
                     // What waits already arrived together with this one, and may share a look around.
                     patience = Some(Duration::ZERO);
-                    if self.pass && item.record.is_ok() {
-                        self.reporter.pass(self.intake.raw());
+                    if let (true, Ok(record)) = (self.pass, &item.record) {
+                        self.reporter.pass(record, self.intake.raw());
                     }
                     match item.record {
                         Ok(Record::Verdict(verdict)) => self.verdict(&verdict),

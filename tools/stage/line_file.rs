@@ -34,6 +34,7 @@ pub struct LineFile {
     /// Whether its last line has no end: the next one begins with one.
     torn: bool,
     lost: u64,
+    full: bool,
     /// Why the last line was lost; `None`: it was written.
     failure: Option<String>,
     /// When a loss was last reported, and whether its end is yet to be.
@@ -53,6 +54,7 @@ impl LineFile {
             name: name.to_owned(),
             torn,
             lost: 0,
+            full: false,
             failure: None,
             reported: None,
             ongoing: false,
@@ -92,8 +94,19 @@ impl LineFile {
         }
     }
 
-    fn count_loss(&mut self, error: &io::Error, now: Instant) {
+    /// From now on lines go into another file, at its end; what was lost stays counted.
+    pub fn replace(&mut self, file: File) {
+        self.torn = is_torn(&file).unwrap_or(true);
+        self.file = file;
+    }
+
+    /// Counts a line that was not written because of this error, such as of opening the file.
+    pub fn count_loss(&mut self, error: &io::Error, now: Instant) {
         self.lost += 1;
+        self.full = error
+            .raw_os_error()
+            .map(Errno::from_raw)
+            .is_some_and(|e| matches!(e, Errno::ENOSPC | Errno::EDQUOT));
         let lost = counted(self.lost, "record was", "records were");
         let failure = format!("{} cannot be written: {error}; {lost} lost", self.name);
         if self.reported.is_none_or(|reported| now.saturating_duration_since(reported) >= EVERY) {
@@ -108,6 +121,12 @@ impl LineFile {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
+    }
+
+    /// Whether the line that was lost last was so because the disk, or a quota, is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// How many lines were lost.

@@ -25,6 +25,7 @@ use crate::run::brake::Brake;
 use crate::run::ready::Ready;
 use crate::run::room::{Gone, Room};
 use crate::run::{Hired, Stage};
+use crate::sink::Sink;
 use crate::watchdog::{self, Pulse};
 use crate::worker::Worker;
 
@@ -41,12 +42,20 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     // Before the first thread, so that every thread leaves signals to the main loop.
     let signals =
         Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
-    let reporter = Arc::new(Reporter::stdout(host, signals.stop())?);
+    let log = Sink::log(flags)?;
+    let logs = log.is_some();
+    let reporter = Arc::new(match log {
+        Some(log) => Reporter::to(log, host, signals.stop())?,
+        None => Reporter::stdout(host, signals.stop())?,
+    });
     let control = match &flags.control {
         Some(path) => Some(Control::listen(path, flags.control_mode)?),
         None => None,
     };
     let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
+    if logs {
+        intake.ignore_output();
+    }
     if let Some(control) = &control {
         intake.heed_bell(control.bell()?);
     }
