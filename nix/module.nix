@@ -3,17 +3,11 @@
 {
   config,
   lib,
-  options,
   pkgs,
   ...
 }:
 let
   cfg = config.services.psentry;
-  readable = mode: {
-    inherit mode;
-    user = "root";
-    group = "psentry";
-  };
 in
 {
   imports = [
@@ -25,8 +19,14 @@ in
 
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ cfg.package ];
-    # Whoever is in it may write probes and verdicts into /run/psentry/.
+    # Whoever is in it may write probes into /run/psentry/events.
     users.groups.psentry = { };
+    # The log is its own, and the group reads it; a dynamic user's would be closed to the group.
+    users.users.psentry-block = {
+      isSystemUser = true;
+      group = "psentry";
+      description = "Blocker of psentry";
+    };
     networking.firewall = lib.mkIf cfg.openFirewall {
       allowedTCPPorts = lib.unique cfg.tcpPorts;
       allowedUDPPorts = lib.unique cfg.udpPorts;
@@ -77,6 +77,8 @@ in
           Type = "oneshot";
           ExecStart = "${cfg.package}/lib/psentry/selftest";
           TimeoutStartSec = "2min";
+          # Who may read the log.
+          SupplementaryGroups = "psentry";
         };
     };
 
@@ -91,32 +93,6 @@ in
         OnUnitActiveSec = "1h";
         RandomizedDelaySec = "5min";
       };
-    };
-
-    systemd.tmpfiles.settings."10-psentry" = {
-      "/var/log/psentry".d = readable "0750";
-      "/var/log/psentry/records.jsonl".f = readable "0640";
-    };
-    # NixOS shuts logrotate in, and `systemctl` below would find no way out to systemd.
-    systemd.services.logrotate.serviceConfig = lib.mkIf (
-      options.services.logrotate ? allowNetworking && !config.services.logrotate.allowNetworking
-    ) { RestrictAddressFamilies = lib.mkForce [ "AF_UNIX" ]; };
-    # A file, not the journal: it is read by jq, and judged again by psentry-judge. Its writer is restarted to open a new
-    # one; what comes meanwhile waits in its FIFO, and its blocks stand.
-    services.logrotate.settings.psentry = {
-      files = "/var/log/psentry/records.jsonl";
-      frequency = "daily";
-      rotate = 30;
-      maxsize = "100M";
-      dateext = true;
-      dateformat = "-%Y%m%d-%s";
-      compress = true;
-      missingok = true;
-      notifempty = true;
-      create = "0640 root psentry";
-      postrotate = "${lib.getExe' config.systemd.package "systemctl"} try-restart psentry-${
-        if cfg.block.enable then "block" else "judge"
-      }.service";
     };
   };
 }

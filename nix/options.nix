@@ -156,13 +156,29 @@ in
       };
     };
 
+    log = {
+      size = mkOption {
+        type = types.strMatching "[0-9]+[KMG]?";
+        default = "16M";
+        description = ''
+          How large {file}`/var/log/psentry/records.jsonl` may become before it is rotated to {file}`records.jsonl.1`.
+        '';
+      };
+      files = mkOption {
+        type = types.ints.between 2 1000;
+        default = 20;
+        description = "How many files of the log there are at most, the one that is written included.";
+      };
+    };
+
     block = {
       enable = mkOption {
         type = types.bool;
         default = true;
         description = ''
-          Whether to run {command}`psentry-block`. Without it there are probes and verdicts in the log, and nobody is
-          shut out but for seconds, by {option}`services.psentry.trap.enable`.
+          Whether verdicts are carried out. Without it {command}`psentry-block` only keeps the log, and says in it what
+          it would do, as its backend `dry-run`: nobody is shut out but for seconds, by
+          {option}`services.psentry.trap.enable`.
         '';
       };
       backends = mkOption {
@@ -225,8 +241,8 @@ in
         ];
         default = "starve";
         description = ''
-          What becomes of connections that stand when their source is shut out: nothing of them arrives any more, they
-          go on, or they are ended at once.
+          What becomes of connections that stand when their source is shut out and handshakes prove who it is: nothing of
+          them arrives any more, they go on, or they are ended at once. Those of other sources always go on.
         '';
       };
       maxBlocks = mkOption {
@@ -238,8 +254,9 @@ in
         type = types.nullOr types.str;
         default = "600/min";
         description = ''
-          More new blocks than this are turned down, as a last line of defence. It is above what the judge's own brake
-          lets through. With `null` there is no limit.
+          In more networks than this (a /24 of IPv4, a /48 of IPv6) no new blocks are made that no handshake proves, as a
+          last line of defence against forged packets. It is above what the judge's own brake lets through. With `null`
+          there is no limit.
         '';
       };
       loginPorts = mkOption {

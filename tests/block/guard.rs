@@ -6,7 +6,7 @@ use std::process::ChildStdin;
 use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult};
 
-use crate::lab::blocker::{outcome, result, say, start};
+use crate::lab::blocker::{outcome, result, say, say_unproven, start};
 use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SCOPE: &str = "203.0.113.7/32";
@@ -274,7 +274,8 @@ fn whom_the_list_names_is_never_blocked_from_then_on() {
     assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
 }
 
-/// A judge gone mad shuts out no more than the brake lets it.
+/// Whoever forges packets from many networks shuts out no more of them than the brake lets him, and whoever is proven is shut
+/// out nevertheless.
 #[test]
 fn the_brake_turns_down_what_is_too_much() {
     let lab = Lab::new();
@@ -282,29 +283,68 @@ fn the_brake_turns_down_what_is_too_much() {
     let (mut block, mut stdin) =
         start(&lab, &[&["--backend", "nft", "--brake", "3/min"], &control[..]].concat());
     let status = || lab.guard.run(&[&[bin("psentry-block"), "status"], &control[..]].concat());
-    for n in 1..=3 {
-        applied(&mut block, &mut stdin, &format!("198.18.0.{n}/32"));
+    let mut forged = |scope: &str, duration: u64| {
+        say_unproven(&mut stdin, scope, duration);
+        outcome(&mut block, scope).body
+    };
+    // However many addresses of one network are forged, they count once.
+    for scope in ["198.18.1.1/32", "198.18.1.2/32", "198.18.2.1/32", "2001:db8:9::/64", "2001:db8:9:1::/64"] {
+        assert_eq!(forged(scope, 600).result, OutcomeResult::Applied, "{scope}");
     }
     // What stands may stand for longer, and what is let in counts for nothing.
-    say(&mut stdin, Action::Block, "198.18.0.1/32", Some(7200));
-    assert_eq!(result(&mut block, "198.18.0.1/32"), OutcomeResult::Applied);
+    assert_eq!(forged("198.18.1.1/32", 7200).result, OutcomeResult::Applied);
     assert_eq!(status().status.code(), Some(0), "it lets through what it may");
     for n in 4..=5 {
-        let why = refused(&mut block, &mut stdin, &format!("198.18.0.{n}/32"));
-        assert_eq!(why, "it would be one new block more within a minute than --brake 3/min allows");
+        let told = forged(&format!("198.18.{n}.1/32"), 600);
+        assert_eq!(told.result, OutcomeResult::Refused);
+        let network =
+            format!("198.18.{n}.0/24 would be one network more within a minute than --brake 3/min allows");
+        assert_eq!(told.error, Some(format!("no handshake proves it, and {network}")));
     }
+    assert_eq!(forged("198.18.1.3/32", 600).result, OutcomeResult::Applied, "it counts already");
+    for n in 6..=20 {
+        applied(&mut block, &mut stdin, &format!("198.18.{n}.1/32"));
+    }
+    // Nor is what was turned down kept from being proven.
+    applied(&mut block, &mut stdin, "198.18.4.1/32");
     let told = status();
     let text = String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr);
     assert_eq!(told.status.code(), Some(1), "{text}");
     assert_eq!(text.matches(r#""brake":{"per_minute":3,"refused":2}"#).count(), 2, "{text}");
-    assert!(text.contains(r#""enforced":false"#) && text.contains("the brake holds: 2 new blocks"), "{text}");
-    say(&mut stdin, Action::Unblock, "198.18.0.1/32", None);
-    assert_eq!(result(&mut block, "198.18.0.1/32"), OutcomeResult::Released);
-    refused(&mut block, &mut stdin, "198.18.0.1/32");
-    block.complaint("THE BRAKE HOLDS: 198.18.0.4/32 is not blocked");
+    assert!(
+        text.contains(r#""enforced":false"#) && text.contains("the brake holds: 2 unproven blocks"),
+        "{text}"
+    );
+    let why = lab.guard.run(&[&[bin("psentry-block"), "why", "198.18.5.1"], &control[..]].concat());
+    let why = String::from_utf8_lossy(&why.stderr).into_owned();
+    assert!(why.contains("nothing keeps a verdict from blocking it now, but the brake holds"), "{why}");
+    say_unproven(&mut stdin, "198.18.5.1/32", 600);
+    assert_eq!(result(&mut block, "198.18.5.1/32"), OutcomeResult::Refused);
+    block.complaint("THE BRAKE HOLDS: 198.18.4.1/32 is not blocked");
     drop(stdin);
     let (status, _, errors) = block.end();
     assert!(status.success(), "{errors:?}");
     let told = errors.iter().filter(|line| line.contains("brake")).collect::<Vec<_>>();
-    assert_eq!(told, ["psentry-block: the brake held until the end: 3 new blocks were turned down"]);
+    assert_eq!(told, ["psentry-block: the brake held until the end: 3 unproven blocks were turned down"]);
+}
+
+/// Whoever forges leaves room for whoever is proven.
+#[test]
+fn what_is_not_proven_takes_half_of_the_room() {
+    let lab = Lab::new();
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft", "--max-blocks", "5"]);
+    for n in 1..=3 {
+        say_unproven(&mut stdin, &format!("198.18.{n}.1/32"), 600);
+        assert_eq!(result(&mut block, &format!("198.18.{n}.1/32")), OutcomeResult::Applied, "{n}");
+    }
+    say_unproven(&mut stdin, "198.18.4.1/32", 600);
+    let told = outcome(&mut block, "198.18.4.1/32").body;
+    assert_eq!(told.result, OutcomeResult::Refused);
+    assert!(told.error.unwrap().contains("no more than half of --max-blocks 5"));
+    // Once one is proven it takes no more room of the others.
+    applied(&mut block, &mut stdin, "198.18.1.1/32");
+    say_unproven(&mut stdin, "198.18.4.1/32", 600);
+    assert_eq!(result(&mut block, "198.18.4.1/32"), OutcomeResult::Applied);
+    applied(&mut block, &mut stdin, "198.18.5.1/32");
+    refused(&mut block, &mut stdin, "198.18.6.1/32");
 }

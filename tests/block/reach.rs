@@ -5,6 +5,7 @@ mod established;
 mod flags;
 mod ports;
 mod replies;
+mod unproven;
 
 use std::process::{ChildStdin, Command, Stdio};
 

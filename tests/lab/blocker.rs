@@ -19,6 +19,17 @@ pub fn say_at(stdin: &mut ChildStdin, when: Timestamp, action: Action, scope: &s
     Writer::new(stdin).write(&Record::Verdict(Verdict { common: Common::at(when), body })).unwrap();
 }
 
+/// Writes a verdict of now that no handshake proves.
+pub fn say_unproven(stdin: &mut ChildStdin, scope: &str, duration: u64) {
+    let body = VerdictBody {
+        duration: Some(duration),
+        handshake: Some(false),
+        ..VerdictBody::new(Action::Block, scope.parse().unwrap())
+    };
+    let common = Common::at(Timestamp::now());
+    Writer::new(stdin).write(&Record::Verdict(Verdict { common, body })).unwrap();
+}
+
 /// A blocker on the guard, and its input.
 pub fn start(lab: &Lab, flags: &[&str]) -> (Program, ChildStdin) {
     let mut block = Program::start_fed(lab.guard.command(bin("psentry-block")).args(flags));

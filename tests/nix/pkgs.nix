@@ -55,7 +55,6 @@ lib.genAttrs [
   "iproute2"
   "ipset"
   "iptables"
-  "logrotate"
   "nftables"
   "nmap"
   "systemd"

@@ -145,14 +145,19 @@ fn the_blocker_writes_its_counters_on_a_signal() {
     let (block_it, release) = (Action::Block, Action::Unblock);
     let verdicts = [
         (block_it, "192.0.2.7", OutcomeResult::Applied),
-        (block_it, "192.0.2.8", OutcomeResult::Applied),
-        (block_it, "192.0.2.9", OutcomeResult::Refused),
+        (block_it, "198.51.100.8", OutcomeResult::Applied),
+        (block_it, "203.0.113.9", OutcomeResult::Refused),
         (block_it, "127.0.0.1", OutcomeResult::Refused),
         (release, "192.0.2.7", OutcomeResult::Released),
     ];
     writeln!(input, "no record").unwrap();
     for (action, scope, want) in verdicts {
-        let body = VerdictBody { duration: Some(3600), ..VerdictBody::new(action, scope.parse().unwrap()) };
+        let handshake = Some(false);
+        let body = VerdictBody {
+            duration: Some(3600),
+            handshake,
+            ..VerdictBody::new(action, scope.parse().unwrap())
+        };
         let verdict = Verdict { common: Common::at(Timestamp::now()), body };
         Writer::new(&mut input).write(&Record::Verdict(verdict)).unwrap();
         let Record::Outcome(outcome) = block.record("an outcome", |_| true) else { panic!("no outcome") };
@@ -167,7 +172,7 @@ fn the_blocker_writes_its_counters_on_a_signal() {
     assert_eq!(
         counters.join(", "),
         "verdicts 5, skipped 1, applied 2, already 0, refused 2, failed 0, released 1, expired 0, guarded 1, braked 1, \
-         no_room 0, retries 0, repairs 0, blocks 1, waiting 0"
+         no_room 0, retries 0, repairs 0, lost 0, blocks 1, waiting 0"
     );
     // At its end there are outcomes alone.
     let (status, rest, errors) = block.terminate();

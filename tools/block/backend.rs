@@ -88,11 +88,11 @@ pub trait Backend: Send {
         Ok(Noticed::default())
     }
 
-    /// Puts back what the blocks of these scopes stand in, and says whether anything of it was missing.
+    /// Puts back what these blocks stand in, and says whether anything of it was missing.
     ///
     /// # Errors
     /// When it is not as it should be.
-    fn mend(&mut self, _scopes: &[Prefix]) -> Result<bool, Error> {
+    fn mend(&mut self, _blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
         Ok(false)
     }
 
@@ -104,6 +104,11 @@ pub trait Backend: Send {
 
     /// Whether a block ends at its end without psentry-block.
     fn ends_by_itself(&self) -> bool;
+
+    /// Whether a block can leave alone what is established, as one that is not proven has to.
+    fn spares(&self) -> bool {
+        true
+    }
 
     /// How many changes it does well at once: what comes later waits for all of them, or for one that is under way.
     fn at_once(&self) -> usize {
@@ -137,16 +142,39 @@ pub struct Noticed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Of IPv4.
-    pub ipv4: usize,
+    pub ipv4: Proof,
     /// Of IPv6.
-    pub ipv6: usize,
+    pub ipv6: Proof,
+}
+
+/// How many of them handshakes prove, and how many not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Those that are proven.
+    pub proven: usize,
+    /// Those that are not.
+    pub unproven: usize,
 }
 
 impl Count {
     /// Of one family.
     #[must_use]
-    pub fn of(self, ipv4: bool) -> usize {
+    pub fn of(self, ipv4: bool) -> Proof {
         if ipv4 { self.ipv4 } else { self.ipv6 }
+    }
+}
+
+impl Proof {
+    /// Those of one kind.
+    #[must_use]
+    pub fn of(self, unproven: bool) -> usize {
+        if unproven { self.unproven } else { self.proven }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(self) -> usize {
+        self.proven + self.unproven
     }
 }
 

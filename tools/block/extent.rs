@@ -26,7 +26,8 @@ pub enum Ports {
     Probed,
 }
 
-/// What becomes of connections that stand when their source is shut out.
+/// What becomes of connections that stand when their source is shut out, and handshakes prove that it is who it says. Of
+/// other sources they always go on: anybody may have forged what convicts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing of them arrives any more.
@@ -94,8 +95,8 @@ impl Extent {
 
     /// Whether connections that stand go on.
     #[must_use]
-    pub fn spares(self) -> bool {
-        self.standing == Standing::Spared
+    pub fn spares(self, unproven: bool) -> bool {
+        unproven || self.standing == Standing::Spared
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Ledger {
     blocks: HashMap<Prefix, Block>,
     /// Those that end, in the order in which they do.
     ends: BTreeSet<(Timestamp, Prefix)>,
+    /// How many are not proven. They take half of the room at most, so that whoever forges leaves the rest of it.
+    unproven: usize,
 }
 
 /// What a verdict changes.
@@ -57,7 +59,7 @@ impl Ledger {
     /// An empty one that holds at most `most` blocks.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Ledger { most, ports: Ports::All, blocks: HashMap::new(), ends: BTreeSet::new() }
+        Ledger { most, ports: Ports::All, blocks: HashMap::new(), ends: BTreeSet::new(), unproven: 0 }
     }
 
     /// The same, shutting these ports.
@@ -130,6 +132,7 @@ impl Ledger {
             since: Some(from),
             reason: verdict.body.reason.as_deref().and_then(told),
             offence: verdict.body.offence,
+            unproven: verdict.body.handshake == Some(false),
             ports: match self.ports {
                 Ports::All => Vec::new(),
                 Ports::Probed => probed(verdict.body.ports.iter().copied().chain(verdict.common.dest_port)),
@@ -147,6 +150,13 @@ impl Ledger {
             None if self.blocks.len() >= self.most => {
                 let why = format!(
                     "{scope} would be one block more than --max-blocks {} allows; raise it, or let some end",
+                    self.most
+                );
+                return Decision::Full(why);
+            }
+            None if block.unproven && self.unproven >= self.most.div_ceil(2) => {
+                let why = format!(
+                    "no handshake proves {scope}, and such blocks take no more than half of --max-blocks {}",
                     self.most
                 );
                 return Decision::Full(why);
@@ -193,19 +203,20 @@ impl Ledger {
     pub fn let_in(&mut self, whom: impl Fn(Prefix) -> bool) {
         self.blocks.retain(|scope, _| !whom(*scope));
         self.ends.retain(|(_, scope)| !whom(*scope));
+        self.unproven = self.blocks.values().filter(|block| block.unproven).count();
     }
 
     /// Forgets everything: everybody was let in.
     pub fn clear(&mut self) {
         self.blocks.clear();
         self.ends.clear();
+        self.unproven = 0;
     }
 
     /// Forgets what has ended.
     pub fn expire(&mut self, now: Timestamp) {
-        while let Some((until, scope)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
-            self.ends.remove(&(until, scope));
-            self.blocks.remove(&scope);
+        while let Some((_, scope)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
+            self.drop(scope);
         }
     }
 
@@ -214,11 +225,14 @@ impl Ledger {
         if let Some(until) = block.until {
             self.ends.insert((until, scope));
         }
+        self.unproven += usize::from(block.unproven);
         self.blocks.insert(scope, block);
     }
 
     fn drop(&mut self, scope: Prefix) {
-        if let Some(Block { until: Some(until), .. }) = self.blocks.remove(&scope) {
+        let Some(block) = self.blocks.remove(&scope) else { return };
+        self.unproven -= usize::from(block.unproven);
+        if let Some(until) = block.until {
             self.ends.remove(&(until, scope));
         }
     }

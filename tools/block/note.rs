@@ -1,6 +1,7 @@
 //! The note that stands beside a block in the kernel or in a file: `sequential at 2026-11-22T15:04:05Z until
-//! 2026-11-22T16:04:05Z`. It tells people why and since when, and tells a later psentry-block when the block ends. A
-//! psentry-block of before wrote no beginning.
+//! 2026-11-22T16:04:05Z`. It tells people why and since when, and tells a later psentry-block when the block ends. That
+//! of a block that no handshake proves reads `sequential (unproven) at ...`. A psentry-block of before wrote neither that nor
+//! a beginning.
 //!
 //! A rule's name comes from outside, and notes go into rulesets, restore files and hosts.deny: only letters,
 //! digits and a few marks of it are kept.
@@ -12,8 +13,8 @@ use psentry_records::{Prefix, Timestamp};
 use crate::backend::{Block, Entry};
 
 /// Longest rule name that is kept: nft allows 127 bytes for a comment; beginning and end take 51 of them, and 7 more at
-/// the end of all time, which is no whole second.
-const LONGEST_RULE: usize = 69;
+/// the end of all time, which is no whole second, and `UNPROVEN` takes 11.
+const LONGEST_RULE: usize = 58;
 
 /// How far the kernel's clock and a note, which is written in whole seconds, may disagree.
 const SLACK: Duration = Duration::from_secs(2);
@@ -24,6 +25,9 @@ const NO_RULE: &str = "psentry";
 /// Stands for an end that is not fixed.
 const NO_END: &str = "unblocked";
 
+/// Stands behind the rule of a block that no handshake proves. No rule's name holds a parenthesis, see `clean`.
+const UNPROVEN: &str = " (unproven)";
+
 /// What a note tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Noted {
@@ -33,12 +37,17 @@ pub(crate) struct Noted {
     pub(crate) since: Option<Timestamp>,
     /// The end; `None`: when somebody ends it.
     pub(crate) until: Option<Timestamp>,
+    /// No handshake proves it.
+    pub(crate) unproven: bool,
 }
 
 /// The note for a block.
 pub(crate) fn write(block: &Block) -> String {
     let rule = block.rule.as_deref().map(clean).filter(|rule| !rule.is_empty());
     let mut note = rule.unwrap_or_else(|| NO_RULE.to_owned());
+    if block.unproven {
+        note.push_str(UNPROVEN);
+    }
     if let Some(since) = block.since {
         note.push_str(&format!(" at {}", second(since)));
     }
@@ -52,19 +61,21 @@ pub(crate) fn read(note: &str) -> Option<Noted> {
     let until = if end == NO_END { None } else { Some(end.parse().ok()?) };
     let begun = rule.rsplit_once(" at ").and_then(|(rule, since)| Some((rule, since.parse().ok()?)));
     let (rule, since) = begun.map_or((rule, None), |(rule, since)| (rule, Some(since)));
-    Some(Noted { rule: (rule != NO_RULE).then(|| clean(rule)), since, until })
+    let unproven = rule.ends_with(UNPROVEN);
+    let rule = rule.strip_suffix(UNPROVEN).unwrap_or(rule);
+    Some(Noted { rule: (rule != NO_RULE).then(|| clean(rule)), since, until, unproven })
 }
 
 /// A block of which the kernel says one end and its note maybe another. The note is right where the kernel could
 /// not be told the whole, and where they say the same, for it does not waver with the clock; otherwise the kernel is.
 pub(crate) fn reconcile(scope: Prefix, kernel: Option<Timestamp>, noted: Option<Noted>) -> Entry {
-    let Noted { rule, since, until: noted } = noted.unwrap_or_default();
+    let Noted { rule, since, until: noted, unproven } = noted.unwrap_or_default();
     let early = matches!((kernel, noted), (Some(kernel), Some(noted)) if noted.since(kernel) > SLACK);
     let until = match (kernel, noted) {
         (Some(kernel), Some(noted)) if kernel.since(noted) <= SLACK => Some(noted),
         (kernel, _) => kernel,
     };
-    Entry { early, since, ..Entry::new(scope, until, rule) }
+    Entry { early, since, unproven, ..Entry::new(scope, until, rule) }
 }
 
 /// A moment to the second, rounded up, so that it is never too early.
@@ -105,13 +116,19 @@ mod tests {
             for (since, until) in
                 [(Some(at), Some(until)), (Some(at), None), (None, Some(until)), (None, None)]
             {
-                let note = write(&block(rule, since, until));
-                let want = Noted { rule: rule.map(str::to_owned), since, until };
-                assert_eq!(read(&note), Some(want), "{note}");
+                for unproven in [false, true] {
+                    let note = write(&Block { unproven, ..block(rule, since, until) });
+                    let want = Noted { rule: rule.map(str::to_owned), since, until, unproven };
+                    assert_eq!(read(&note), Some(want), "{note}");
+                }
             }
         }
         let note = write(&block(Some("fan"), Some(at), Some(until)));
         assert_eq!(note, "fan at 2026-11-22T14:04:05Z until 2026-11-22T15:04:05Z");
+        let note = write(&Block { unproven: true, ..block(Some("fan"), Some(at), None) });
+        assert_eq!(note, "fan (unproven) at 2026-11-22T14:04:05Z until unblocked");
+        // Nobody makes it so by the name of a rule.
+        assert!(!read(&write(&block(Some("fan (unproven)"), Some(at), None))).unwrap().unproven);
         // As psentry-block wrote it before.
         assert_eq!(write(&block(Some("fan"), None, Some(until))), "fan until 2026-11-22T15:04:05Z");
     }
@@ -139,6 +156,7 @@ mod tests {
             write(&block(Some("a\"; flush ruleset #\n until unblocked\u{1b}[0m'$(reboot)"), None, None));
         assert!(note.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+,@ ".contains(&b)), "{note}");
         let longest = block(Some(&"x".repeat(4000)), Some(Timestamp::MAX), Some(Timestamp::MAX));
+        let longest = Block { unproven: true, ..longest };
         assert!(write(&longest).len() <= 127);
     }
 

@@ -1,4 +1,4 @@
-//! Blocks of single ports: which of two shuts more, and what they are together. Pure.
+//! Which of two blocks shuts more, by their ports and whether they spare what is established, and what they are together. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 
@@ -28,14 +28,16 @@ impl Block {
                 && other.ports.iter().all(|port| self.ports.contains(port))
                 && other.transports().iter().all(|transport| self.transports().contains(transport))
         };
-        self.ports.is_empty() || ports()
+        (self.ports.is_empty() || ports()) && (other.unproven || !self.unproven)
     }
 
     /// What shuts all that this one and `other` shut, until both are over.
     #[must_use]
     pub fn joined(&self, other: &Block) -> Block {
         let longer = if self.outlasts(other.until) { self } else { other };
-        let mut joined = Block { ports: Vec::new(), ..longer.clone() };
+        // What was proven once stays so to the end of both.
+        let unproven = self.unproven && other.unproven;
+        let mut joined = Block { ports: Vec::new(), unproven, ..longer.clone() };
         if !self.ports.is_empty() && !other.ports.is_empty() {
             joined.ports = probed(self.ports.iter().chain(&other.ports).copied());
         }
@@ -76,8 +78,10 @@ impl Entry {
     /// Both as one.
     #[must_use]
     pub fn joined(&self, other: &Entry) -> Entry {
-        let Block { until, rule, since, ports, proto, .. } = Block::from(self).joined(&Block::from(other));
-        Entry { scope: self.scope, until, rule, early: self.early || other.early, since, ports, proto }
+        let Block { until, rule, since, ports, proto, unproven, .. } =
+            Block::from(self).joined(&Block::from(other));
+        let early = self.early || other.early;
+        Entry { scope: self.scope, until, rule, early, since, ports, proto, unproven }
     }
 }
 
@@ -174,6 +178,17 @@ mod tests {
         let many = block(&(100..100 + MOST_PORTS as u16).collect::<Vec<_>>(), tcp, 60);
         assert_eq!(many.joined(&many).ports.len(), MOST_PORTS);
         assert!(many.joined(&ssh).ports.is_empty(), "too many to shut one by one");
+    }
+
+    #[test]
+    fn what_spares_what_is_established_shuts_less() {
+        let proven = block(&[], None, 60);
+        let unproven = Block { unproven: true, ..proven.clone() };
+        assert!(proven.covers(&unproven) && !unproven.covers(&proven) && unproven.covers(&unproven));
+        let longer = Block { unproven: true, ..block(&[], None, 90) };
+        // Never back while it lasts.
+        assert_eq!(proven.joined(&longer), block(&[], None, 90));
+        assert_eq!(unproven.joined(&longer), longer);
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub struct OutcomeBody {
     /// shut out as a whole. Where blocks are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
+    /// `false`: the verdict was not proven by handshakes, so that what is established is left alone. Where blocks are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<bool>,
 }
 
 /// What came of a verdict.

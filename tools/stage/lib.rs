@@ -1,12 +1,13 @@
 //! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
 //! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
-//! ([`LineFile`]), when counters are due ([`StatsTimer`]), files that are replaced in one step ([`Replacement`]), durations
+//! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step ([`Replacement`]), durations
 //! and ports on the command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket.
 
 mod complaints;
+mod dedup;
 mod durations;
 mod exit;
 mod file_stamp;
@@ -20,6 +21,7 @@ mod stats_timer;
 mod text;
 
 pub use complaints::Complaints;
+pub use dedup::Dedup;
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use file_stamp::{FileStamp, file_stamp};

@@ -34,9 +34,12 @@ pub struct LineFile {
     /// Whether its last line has no end: the next one begins with one.
     torn: bool,
     lost: u64,
-    /// When a loss was last reported; and whether that is so still, as far as anybody was told.
+    full: bool,
+    /// Why the last line was lost; `None`: it was written.
+    failure: Option<String>,
+    /// When a loss was last reported, and whether its end is yet to be.
     reported: Option<Instant>,
-    failing: bool,
+    ongoing: bool,
     report: Option<String>,
 }
 
@@ -44,9 +47,19 @@ impl LineFile {
     /// Lines into `file`, at its end or where it is written next; sentences call it `name`.
     #[must_use]
     pub fn new(file: File, name: &str) -> Self {
-        // Of a file that cannot be read nobody knows: an empty line does no harm.
-        let torn = is_torn(&file).unwrap_or(true);
-        LineFile { file, name: name.to_owned(), torn, lost: 0, reported: None, failing: false, report: None }
+        // One that cannot be read is taken to be whole: an empty line at each start would be seen by every reader.
+        let torn = is_torn(&file).unwrap_or(false);
+        LineFile {
+            file,
+            name: name.to_owned(),
+            torn,
+            lost: 0,
+            full: false,
+            failure: None,
+            reported: None,
+            ongoing: false,
+            report: None,
+        }
     }
 
     /// Writes a line, which ends with a newline. A line that the disk does not take, or not all of, is lost and counted.
@@ -63,8 +76,8 @@ impl LineFile {
         };
         match write_all(&mut self.file, bytes) {
             Ok(()) => {
-                self.torn = false;
-                if std::mem::take(&mut self.failing) {
+                (self.torn, self.failure) = (false, None);
+                if std::mem::take(&mut self.ongoing) {
                     let lost = counted(self.lost, "record was", "records were");
                     self.report = Some(format!("{} can be written again; {lost} lost", self.name));
                 }
@@ -81,15 +94,39 @@ impl LineFile {
         }
     }
 
-    fn count_loss(&mut self, error: &io::Error, now: Instant) {
+    /// From now on lines go into another file, at its end; what was lost stays counted.
+    pub fn replace(&mut self, file: File) {
+        self.torn = is_torn(&file).unwrap_or(true);
+        self.file = file;
+    }
+
+    /// Counts a line that was not written because of this error, such as of opening the file.
+    pub fn count_loss(&mut self, error: &io::Error, now: Instant) {
         self.lost += 1;
+        self.full = error
+            .raw_os_error()
+            .map(Errno::from_raw)
+            .is_some_and(|e| matches!(e, Errno::ENOSPC | Errno::EDQUOT));
+        let lost = counted(self.lost, "record was", "records were");
+        let failure = format!("{} cannot be written: {error}; {lost} lost", self.name);
         if self.reported.is_none_or(|reported| now.saturating_duration_since(reported) >= EVERY) {
             self.reported = Some(now);
-            self.failing = true;
-            let lost = counted(self.lost, "record is", "records are");
-            self.report =
-                Some(format!("{lost} lost, for {} cannot be written: {error}; all else goes on", self.name));
+            self.ongoing = true;
+            self.report = Some(format!("{failure}, and the work goes on"));
         }
+        self.failure = Some(failure);
+    }
+
+    /// Why the last line was lost, and how many were so far; `None`: it was written.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Whether the line that was lost last was so because the disk, or a quota, is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// How many lines were lost.
@@ -179,13 +216,18 @@ mod tests {
                 file.report()
             })
             .collect();
-        let error = "for the log cannot be written: No space left on device (os error 28); all else goes on";
-        assert_eq!(reports, [format!("1 record is lost, {error}"), format!("4 records are lost, {error}")]);
+        let report = |lost| {
+            format!(
+                "the log cannot be written: No space left on device (os error 28); {lost} lost, and the work goes on"
+            )
+        };
+        assert_eq!(reports, [report("1 record was"), report("4 records were")]);
+        assert!(file.failure().unwrap().ends_with("; 5 records were lost"), "{:?}", file.failure());
         file.file = File::options().write(true).open("/dev/null").unwrap();
         file.write_line(b"line\n", start).unwrap();
         assert_eq!(file.report().unwrap(), "the log can be written again; 5 records were lost");
         file.write_line(b"line\n", start).unwrap();
-        assert_eq!((file.lost(), file.report()), (5, None));
+        assert_eq!((file.report(), file.failure(), file.lost()), (None, None, 5));
         assert_eq!(file.summary().unwrap(), "5 records were lost in all, for the log could not be written");
     }
 

@@ -62,6 +62,15 @@ impl Output {
         }
     }
 
+    /// Why the last record was lost; `None`: it was not.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match self.writer.sink() {
+            Sink::Stream(_) => None,
+            Sink::Disk(file) => file.failure(),
+        }
+    }
+
     /// Writes one record.
     ///
     /// # Errors

@@ -137,6 +137,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) dedup_evicted: u64,
     /// SYNs to decoys of which it is unknown whether a handshake followed.
     pub(crate) half_open_evicted: u64,
+    /// Records that a full disk behind standard output did not take.
+    pub(crate) lost: u64,
     /// Packets of which it is not known yet what they count as: a SYN that waits for its handshake, and one of the
     /// repeats of each window, which becomes a probe.
     pub(crate) pending: u64,
@@ -155,7 +157,7 @@ impl WorkerCounters {
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 9] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("received", self.received),
             ("kernel_drops", self.kernel_drops),
@@ -165,6 +167,7 @@ impl WorkerCounters {
             ("unreadable", self.unreadable),
             ("dedup_evicted", self.dedup_evicted),
             ("half_open_evicted", self.half_open_evicted),
+            ("lost", self.lost),
             ("pending", self.pending),
         ]
     }

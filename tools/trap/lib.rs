@@ -20,14 +20,13 @@
 //! | `report.rs` | the pipe from the monitor to the worker |
 //! | `nflog.rs`, `nflog_message.rs` | packets from the kernel |
 //! | `privdrop.rs` | how the worker drops every privilege |
-//! | `dedup.rs`, `half_open.rs` | alike probes made one; SYNs to decoys that no handshake follows |
+//! | `half_open.rs` | SYNs to decoys that no handshake follows |
 //! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
 //! | `service_manager.rs` | what psentry-trap says when it is ready, and to systemd |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod cli;
 mod counters;
-mod dedup;
 mod drift;
 mod error;
 mod full_quarantine;

@@ -79,7 +79,7 @@ fn why_asks_the_running_one_what_keeps_a_verdict_from_blocking() {
     let allow = state.path().join("allow");
     fs::write(&allow, "198.18.0.99\n").unwrap();
     let flags =
-        ["--backend", "nft", "--brake", "3/min", "--max-blocks", "2", "--allow", allow.to_str().unwrap()];
+        ["--backend", "nft", "--brake", "1/min", "--max-blocks", "2", "--allow", allow.to_str().unwrap()];
     let (mut block, mut stdin) = asked(&lab, &state, &flags);
     block.complaint("may be asked");
     let why = |addr: &str| told(&run(&lab, &state, &["why", addr]));
@@ -106,13 +106,24 @@ fn why_asks_the_running_one_what_keeps_a_verdict_from_blocking() {
         (1, Action::Unblock, OutcomeResult::Released),
         (4, Action::Block, OutcomeResult::Applied),
         (4, Action::Unblock, OutcomeResult::Released),
-        (5, Action::Block, OutcomeResult::Refused),
     ] {
         let scope = format!("198.18.0.{n}/32");
         say(&mut stdin, action, &scope, Some(600));
         assert_eq!(result(&mut block, &scope), is, "{n}");
     }
-    assert!(why("198.18.0.5").1.contains("nor can it be: the brake holds: 1 new block was turned down"));
+    for (n, is) in [(0, OutcomeResult::Applied), (1, OutcomeResult::Refused)] {
+        let scope = format!("198.19.{n}.5/32");
+        say_unproven(&mut stdin, &scope, 600);
+        assert_eq!(result(&mut block, &scope), is, "{n}");
+        say(&mut stdin, Action::Unblock, &scope, None);
+        result(&mut block, &scope);
+    }
+    // Whoever is proven is blocked all the same.
+    let text = why("198.19.1.5").1;
+    assert!(
+        text.contains("from blocking it now, but the brake holds: 1 unproven block was turned down"),
+        "{text}"
+    );
     assert!(run(&lab, &state, &["panic"]).status.success());
     assert!(why("198.18.0.5").1.contains("nor can it be: a panic holds"));
     drop(block.terminate());

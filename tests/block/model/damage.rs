@@ -44,6 +44,8 @@ const DAMAGE: [(&str, &[(&str, u32)]); 5] = [
             ("nft delete table inet psentry", 1),
             ("nft flush set inet psentry v4_32", 1),
             ("nft flush set inet psentry v6_64", 1),
+            ("nft flush set inet psentry v4_32_unproven", 1),
+            ("nft flush chain inet psentry prerouting_tracked", 1),
             ("nft flush chain inet psentry prerouting", 1),
             ("nft flush table inet psentry", 1),
             ("nft add table inet psentry '{ flags dormant; }'", 1),
@@ -64,6 +66,7 @@ const DAMAGE: [(&str, &[(&str, u32)]); 5] = [
         &[
             ("ipset flush psentry4", 1),
             ("ipset flush psentry6", 1),
+            ("ipset flush psentry4_unproven", 1),
             ("iptables -F", 1),
             ("ip6tables -F INPUT", 1),
             ("iptables -F FORWARD", 1),
@@ -107,16 +110,20 @@ impl fmt::Debug for Setting {
     }
 }
 
+/// How the names of these end for what is not proven.
+pub const UNPROVEN: &str = "_unproven";
+
 /// What a scope stands in beside others: a set of nft or ipset, or the chain of an iptables.
-pub fn set(backend: &str, scope: Prefix) -> String {
-    match (backend, scope.is_ipv4()) {
+pub fn set(backend: &str, scope: Prefix, unproven: bool) -> String {
+    let set = match (backend, scope.is_ipv4()) {
         ("ipset", true) => "psentry4".to_owned(),
         ("ipset", false) => "psentry6".to_owned(),
         ("iptables", true) => "iptables".to_owned(),
         ("iptables", false) => "ip6tables".to_owned(),
         (_, true) => format!("v4_{}", scope.len()),
         (_, false) => format!("v6_{}", scope.len()),
-    }
+    };
+    if unproven { set + UNPROVEN } else { set }
 }
 
 /// The set that a command empties, and does nothing else.
@@ -140,7 +147,9 @@ impl ManualChange {
         }
         // A flush of what holds one block looks like the end of that block.
         let emptied = emptied(command);
-        let is_in = |scope: &Prefix| emptied.is_some_and(|name| set(backend, *scope) == name);
+        let is_in = |scope: &Prefix| {
+            emptied.is_some_and(|name| set(backend, *scope, known.is_unproven(*scope)) == name)
+        };
         let in_it: Vec<Prefix> = known.blocks.keys().filter(|scope| is_in(scope)).copied().collect();
         // What has ended is flushed with the rest until the kernel has swept it out, and then they were several.
         if running && in_it.len() == 1 && backend == "nft" && known.ended_lately().any(|scope| is_in(&scope))

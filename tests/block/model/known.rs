@@ -2,7 +2,7 @@
 //! nothing of how they are kept: of two blocks for one scope the longer one stands, scopes that overlap know nothing of each
 //! other, and what ends, ends. What other backends hold is nothing to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use psentry_records::{OutcomeResult, Prefix, Timestamp};
@@ -21,6 +21,8 @@ pub struct Asked {
     pub block: Option<Until>,
     /// Whether the guard is to refuse it.
     pub refused: bool,
+    /// Whether no handshake proves it.
+    pub unproven: bool,
     /// When it was sent, if it is dated in the future: then it counts from when it is dealt with, and its end is later by
     /// as much.
     pub undated: Option<Timestamp>,
@@ -39,20 +41,35 @@ impl Asked {
     }
 }
 
+/// How a block is listed: until when, and whether it is said not to be proven.
+pub type Listed = BTreeMap<Prefix, (Until, bool)>;
+
 /// Who is shut out.
 #[derive(Clone, Default)]
 pub struct Known {
     pub blocks: BTreeMap<Prefix, Until>,
+    /// Which of these no handshake proves; others may be in it.
+    pub unproven: BTreeSet<Prefix>,
+    /// It cannot leave alone what is established, and refuses what is not proven.
+    cannot_spare: bool,
     /// What ended lately: whoever lets that in may still find it.
     ended: BTreeMap<Prefix, Timestamp>,
 }
 
 impl Known {
+    /// Of a backend on which nobody is shut out.
+    pub fn of(backend: &str) -> Self {
+        Known { cannot_spare: backend == "route", ..Known::default() }
+    }
+
     /// What may be answered at the moment `at`.
     pub fn answers(&self, asked: &Asked, at: Timestamp) -> Vec<OutcomeResult> {
         let stands = self.blocks.get(&asked.scope).filter(|until| !is_over(**until, at));
         let Some(until) = asked.block else {
-            let lately = self.ended.get(&asked.scope).is_some_and(|end| at.since(*end) < SLACK);
+            // Or it has ended, and that is not told yet.
+            let over = self.blocks.get(&asked.scope).copied().flatten();
+            let ended = self.ended.get(&asked.scope).copied().max(over);
+            let lately = ended.is_some_and(|end| at.since(end) < SLACK);
             return match stands {
                 Some(_) => vec![OutcomeResult::Released],
                 None if lately => vec![OutcomeResult::Already, OutcomeResult::Released],
@@ -61,7 +78,8 @@ impl Known {
         };
         match stands {
             _ if is_over(until, at) => vec![OutcomeResult::Expired],
-            _ if asked.refused => vec![OutcomeResult::Refused],
+            _ if asked.refused || self.cannot_spare && asked.unproven => vec![OutcomeResult::Refused],
+            Some(_) if self.is_unproven(asked.scope) && !asked.unproven => vec![OutcomeResult::Applied],
             Some(stands) if alike(*stands, until) => vec![OutcomeResult::Already, OutcomeResult::Applied],
             Some(stands) if outlasts(*stands, until) => vec![OutcomeResult::Already],
             _ => vec![OutcomeResult::Applied],
@@ -71,15 +89,26 @@ impl Known {
     /// What comes of a verdict that was dealt with before its end, which may have passed by now.
     pub fn take(&mut self, asked: &Asked) {
         match asked.block {
-            None => _ = self.blocks.remove(&asked.scope),
-            Some(_) if asked.refused => {}
+            None => self.remove(asked.scope),
+            Some(_) if asked.refused || self.cannot_spare && asked.unproven => {}
             Some(until) => {
+                // What was proven once stays so.
+                if asked.unproven && !self.blocks.contains_key(&asked.scope) {
+                    self.unproven.insert(asked.scope);
+                } else if !asked.unproven {
+                    self.unproven.remove(&asked.scope);
+                }
                 let stands = self.blocks.entry(asked.scope).or_insert(until);
                 if !outlasts(*stands, until) {
                     *stands = until;
                 }
             }
         }
+    }
+
+    /// Whether it is shut out, and no handshake proves why.
+    pub fn is_unproven(&self, scope: Prefix) -> bool {
+        self.blocks.contains_key(&scope) && self.unproven.contains(&scope)
     }
 
     /// The next end within `span` of `now`.
@@ -99,21 +128,29 @@ impl Known {
         self.ended.get(&scope).is_some_and(|end| alike(Some(*end), until))
     }
 
+    /// It is not shut out any more.
+    pub fn remove(&mut self, scope: Prefix) {
+        self.blocks.remove(&scope);
+        self.unproven.remove(&scope);
+    }
+
     /// A block has ended.
     pub fn end(&mut self, scope: Prefix) {
-        if let Some(Some(until)) = self.blocks.remove(&scope) {
+        let until = self.blocks.get(&scope).copied();
+        self.remove(scope);
+        if let Some(Some(until)) = until {
             self.ended.insert(scope, until);
         }
     }
 
     /// How `listed`, which was read between two moments, differs from what is to stand.
-    pub fn differs(
-        &self,
-        listed: &BTreeMap<Prefix, Until>,
-        before: Timestamp,
-        after: Timestamp,
-    ) -> Option<String> {
-        for (scope, until) in listed {
+    pub fn differs(&self, listed: &Listed, before: Timestamp, after: Timestamp) -> Option<String> {
+        for (scope, (until, unproven)) in listed {
+            // What is about to end may not have become the other any more.
+            let lasts = self.blocks.get(scope).is_some_and(|until| !is_over(*until, after.plus(SLACK / 2)));
+            if lasts && *unproven != self.is_unproven(*scope) {
+                return Some(format!("{scope} stands as {}proven", if *unproven { "un" } else { "" }));
+            }
             let known =
                 self.blocks.get(scope).copied().or_else(|| self.ended.get(scope).map(|end| Some(*end)));
             match known {

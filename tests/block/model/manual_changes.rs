@@ -3,7 +3,7 @@
 
 use psentry_records::Prefix;
 
-use super::damage::{ManualChange, Setting, set};
+use super::damage::{ManualChange, Setting, UNPROVEN, set};
 use super::known::{Known, Until};
 
 /// The end of such of these as are blocked, in one line, if that can be said.
@@ -12,8 +12,9 @@ pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -
     chosen.retain(|scope| known.blocks.contains_key(scope));
     chosen.sort_unstable();
     chosen.dedup();
-    let set = set(backend, *chosen.first()?);
-    let is_in = |scope: &Prefix| self::set(backend, *scope) == set;
+    let place = |scope: &Prefix| set(backend, *scope, known.is_unproven(*scope));
+    let set = place(chosen.first()?);
+    let is_in = |scope: &Prefix| place(scope) == set;
     let all = known.blocks.keys().filter(|scope| is_in(scope)).count();
     match backend {
         "nft" => {
@@ -38,8 +39,11 @@ pub fn delete(setting: Setting, backend: &str, scopes: &[&str], known: &Known) -
             // each that goes alone was.
             chosen.truncate(if setting.legacy { 1 } else { chosen.len() });
             let line = |scope: &Prefix| {
-                let program = self::set(backend, *scope);
-                format!("{program} -S PSENTRY | grep -e '-s {scope} ' | sed 's/^-A/{program} -D/' | sh -e")
+                let place = place(scope);
+                let program = place.trim_end_matches(UNPROVEN);
+                format!(
+                    "{program} -S | grep -e '^-A PSENTRY[A-Z-]* -s {scope} ' | sed 's/^-A/{program} -D/' | sh -e"
+                )
             };
             let lines: Vec<String> = chosen.iter().map(line).collect();
             Some(ManualChange { command: lines.join("; "), repairs: 1, releases: chosen })
@@ -78,8 +82,14 @@ fn client(scope: Prefix) -> String {
 }
 
 /// Another end for a block, after so many seconds or never, in one line; `None`: psentry-block would not hear of it.
-pub fn retime(backend: &str, scope: Prefix, seconds: Option<u64>, running: bool) -> Option<String> {
-    let set = set(backend, scope);
+pub fn retime(
+    backend: &str,
+    scope: Prefix,
+    seconds: Option<u64>,
+    running: bool,
+    known: &Known,
+) -> Option<String> {
+    let set = set(backend, scope, known.is_unproven(scope));
     match (backend, running) {
         ("nft", _) => {
             let timeout = seconds.map_or_else(String::new, |seconds| format!(" timeout {seconds}s"));

@@ -63,6 +63,8 @@ pub enum Step {
 pub struct Say {
     scope: &'static str,
     block: Option<(Option<u64>, i64)>,
+    /// Whether it says that no handshake proves it.
+    unproven: bool,
 }
 
 impl Say {
@@ -81,10 +83,11 @@ impl Say {
             |(seconds, _): (Option<u64>, _)| seconds.map(|s| dated.min(now).plus(Duration::from_secs(s)));
         let undated = (dated > now).then_some(now);
         let refused = self.scope == REFUSED;
-        let asked = Asked { scope, block: self.block.map(until), refused, undated };
+        let asked = Asked { scope, block: self.block.map(until), refused, unproven: self.unproven, undated };
+        let proof = if self.unproven { ",\"handshake\":false" } else { "" };
         let line = format!(
             "{{\"timestamp\":\"{dated}\",\"event_type\":\"verdict\",\"dest_port\":{number},\
-             \"verdict\":{{\"action\":\"{action}\",\"scope\":\"{}\"{duration}}}}}\n",
+             \"verdict\":{{\"action\":\"{action}\",\"scope\":\"{}\"{duration}{proof}}}}}\n",
             self.scope
         );
         (line, asked)
@@ -130,16 +133,23 @@ fn say() -> impl Strategy<Value = Say> {
         1 => Just((Some(600), -600_001)),
         1 => Just((None, 0)),
     ];
-    (scope(), prop::option::weighted(0.75, block)).prop_map(|(scope, block)| Say { scope, block })
+    let say = (scope(), prop::option::weighted(0.75, block), any::<bool>());
+    say.prop_map(|(scope, block, unproven)| Say { scope, block, unproven: unproven && block.is_some() })
 }
 
 impl fmt::Debug for Say {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proof = if self.unproven { "unproven " } else { "" };
         match self.block {
             None => write!(f, "unblock {}", self.scope),
-            Some((None, _)) => write!(f, "block {}", self.scope),
+            Some((None, _)) => write!(f, "{proof}block {}", self.scope),
             Some((Some(seconds), dated)) => {
-                write!(f, "block {} for {seconds} s, dated {} s from now", self.scope, dated as f64 / 1e3)
+                write!(
+                    f,
+                    "{proof}block {} for {seconds} s, dated {} s from now",
+                    self.scope,
+                    dated as f64 / 1e3
+                )
             }
         }
     }

@@ -27,7 +27,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use super::damage::Setting;
-use super::known::{Asked, Known, SLACK, Until, alike, is_over};
+use super::known::{Asked, Known, Listed, SLACK, Until, alike, is_over};
 use super::steps::{Say, Step};
 use crate::lab::{Host, Program, bin};
 
@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
         sandbox.sh(&format!("{}\n{clean}", if sandbox.setting.legacy { legacy } else { "" }));
         let side = |backend: &&'static str| Side {
             backend,
-            known: Known::default(),
+            known: Known::of(backend),
             open: BTreeMap::new(),
             changed: BTreeMap::new(),
             released: BTreeSet::new(),

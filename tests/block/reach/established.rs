@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::*;
 
 /// A connection from one host to another: the service prints what it is told, and is told by whoever holds this.
-struct Connection {
+pub(super) struct Connection {
     service: Program,
     client: Program,
     input: ChildStdin,
 }
 
 /// A connection from the scanner to a service of `host` at `address`.
-fn connect(lab: &Lab, host: &Host, address: &str, called: u16, port: u16) -> Connection {
+pub(super) fn connect(lab: &Lab, host: &Host, address: &str, called: u16, port: u16) -> Connection {
     // It listens for both families, as most services do: a peer by IPv4 is one of IPv6 to it.
     let listen = format!("TCP6-LISTEN:{port},ipv6only=0,reuseaddr");
     // Its input stays open, for half a second after the end of it socat ends the connection.
@@ -33,13 +33,13 @@ fn connect(lab: &Lab, host: &Host, address: &str, called: u16, port: u16) -> Con
 
 impl Connection {
     /// Says something, and whether it arrives before what somebody else says a second later.
-    fn goes_on(&mut self) -> bool {
+    pub(super) fn goes_on(&mut self) -> bool {
         writeln!(self.input, "two").unwrap();
         self.service.hears("two", Duration::from_secs(1))
     }
 
     /// The service is told at once that its connection is gone.
-    fn is_cut(&mut self) {
+    pub(super) fn is_cut(&mut self) {
         self.service.complaint("Software caused connection abort");
     }
 }

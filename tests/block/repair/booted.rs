@@ -1,8 +1,9 @@
 //! The same on a really booted systemd, where psentry-block stands in its sandbox: the firewall is flushed, reloaded and
-//! restarted while a thousand bans stand. They are back within a second. Times are printed.
+//! restarted while a thousand bans stand. They are back at once. Times are printed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::{NAP, SECOND};
 use crate::lab::{Booted, wait_until};
 
 const BANS: usize = 1000;
@@ -39,6 +40,12 @@ fn bans_outlive_a_reload_of_the_firewall() {
     // The lock is the service's from now on, and nobody else's, and so is what it remembers.
     guard.sh("test $(stat -c %u /run/psentry-block/xtables.lock) != 0; test $(stat -Lc %a /var/lib/psentry-block) = 700
               test $(stat -c %a /var/lib/psentry-block/nft.jsonl) = 600; test $(stat -c %u /var/lib/psentry-block/nft.jsonl) != 0");
+    // What it and the programs that it ran took of the processor, in hundredths of a second (proc_pid_stat(5)).
+    let ticks = || -> u32 {
+        let pid = guard.sh("systemctl show -P MainPID psentry-block");
+        let words = format!("awk '{{ print $14 + $15 + $16 + $17 }}' /proc/{}/stat", pid.trim());
+        guard.sh(&words).trim().parse().unwrap()
+    };
     let said = "journalctl -u psentry-block -o cat | grep -c 'put back' || true";
     for (n, change) in [
         "nft flush ruleset",
@@ -49,12 +56,14 @@ fn bans_outlive_a_reload_of_the_firewall() {
     .into_iter()
     .enumerate()
     {
+        let before = ticks();
         guard.sh(change);
         let start = Instant::now();
         wait_until(&format!("the bans are back after {change}"), || elements() == BANS && rules() > 0);
-        let took = start.elapsed();
-        println!("{took:>7.0?} {BANS} bans after {change}");
-        assert!(took < Duration::from_secs(1), "{took:?}: {change}");
+        // See `damaged`.
+        let (clock, took) = (start.elapsed(), (ticks() - before) * SECOND / 100);
+        println!("{clock:>7.0?} by the clock, {took:.0?} of the processor: {BANS} bans after {change}");
+        assert!(clock < NAP && took < SECOND, "{clock:?}, {took:?}: {change}");
         // Without this, a change that took nothing away would be as good.
         wait_until("each repair is told", || guard.sh(said).trim().parse::<usize>().unwrap() > n);
     }

@@ -34,6 +34,8 @@ pub struct Block {
     pub proto: Option<Proto>,
     /// The ports that alone are shut, in order, at most `ports::MOST_PORTS`; empty: the source is shut out as a whole.
     pub ports: Vec<u16>,
+    /// No handshake proves that the source is who it says: what is established is left alone, for anybody may have forged it.
+    pub unproven: bool,
     /// The moment of the verdict, for people; `None`: not known, it was found.
     pub since: Option<Timestamp>,
     /// The sentence of the verdict, for people: printable and short (see `told`).
@@ -59,6 +61,8 @@ pub struct Entry {
     pub ports: Vec<u16>,
     /// Their transport; `None`: TCP and UDP.
     pub proto: Option<Proto>,
+    /// It leaves alone what is established.
+    pub unproven: bool,
 }
 
 /// The longest reason that is kept. A sentence of the judge is shorter.
@@ -100,7 +104,16 @@ impl Entry {
     /// A block that stands until its end.
     #[must_use]
     pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
-        Entry { scope, until, rule, early: false, since: None, ports: Vec::new(), proto: None }
+        Entry {
+            scope,
+            until,
+            rule,
+            early: false,
+            since: None,
+            ports: Vec::new(),
+            proto: None,
+            unproven: false,
+        }
     }
 
     /// All that is known of the block: what stands is right, and what is not seen of it is as it was `known`. Not every
@@ -112,6 +125,7 @@ impl Entry {
             rule: self.rule.clone().or(known.rule),
             since: known.since.or(self.since),
             ports: self.ports.clone(),
+            unproven: self.unproven,
             proto: if self.ports.is_empty() { known.proto.or(self.proto) } else { self.proto },
             ..known
         }
@@ -121,9 +135,9 @@ impl Entry {
 impl From<&Entry> for Block {
     /// All that can be told of a block by what stands.
     fn from(entry: &Entry) -> Self {
-        let Entry { until, since, proto, .. } = *entry;
+        let Entry { until, since, proto, unproven, .. } = *entry;
         let (rule, ports) = (entry.rule.clone(), entry.ports.clone());
-        Block { until, rule, since, proto, ports, ..Block::default() }
+        Block { until, rule, since, proto, ports, unproven, ..Block::default() }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Any backend, and what `--cut` adds to it: whoever is shut out loses the connections that he has, at once. That a block
-//! is made anew, because others took it away or after a reboot, makes no difference: meanwhile he may have come in.
+//! Any backend, and what `--cut` adds to it: whoever is shut out loses the connections that he has, at once, but only if
+//! handshakes prove who he is. That a block is made anew, because others took it away or after a reboot, makes no
+//! difference: meanwhile he may have come in.
 //!
 //! A block stands whether or not connections could be ended, and is told as applied; what went wrong is said once.
 
@@ -48,8 +49,9 @@ impl Cutting {
 
     /// Ends the connections of those whom these changes have shut out.
     fn cut_off<'a>(&mut self, made: impl Iterator<Item = &'a Change>) {
-        let blocks: HashMap<Prefix, &Block> =
+        let mut blocks: HashMap<Prefix, &Block> =
             made.filter_map(|change| Some((change.scope, change.block()?))).collect();
+        blocks.retain(|_, block| !block.unproven);
         if blocks.is_empty() {
             return;
         }
@@ -144,8 +146,8 @@ impl Backend for Cutting {
         self.inner.look(should)
     }
 
-    fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
-        self.inner.mend(scopes)
+    fn mend(&mut self, blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
+        self.inner.mend(blocks)
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {
@@ -154,6 +156,10 @@ impl Backend for Cutting {
 
     fn ends_by_itself(&self) -> bool {
         self.inner.ends_by_itself()
+    }
+
+    fn spares(&self) -> bool {
+        self.inner.spares()
     }
 
     fn at_once(&self) -> usize {

@@ -27,7 +27,8 @@ impl Backend for DryRun {
             let sentence = match &change.wish {
                 Wish::Block(block) => {
                     let until = block.until.map_or_else(|| "it is unblocked".to_owned(), moment);
-                    format!("would block {scope}{} until {until}", ports(block))
+                    let unproven = if block.unproven { " (unproven)" } else { "" };
+                    format!("would block {scope}{}{unproven} until {until}", ports(block))
                 }
                 Wish::Release(_) => format!("would unblock {scope}"),
             };

@@ -102,14 +102,11 @@ impl Stage {
         if self.ledger.len() >= self.most {
             return keeps(format!("it would be one block more than --max-blocks {} allows", self.most));
         }
-        let brake = held.brake.map(Holding::sentence);
-        match &self.brake {
-            Some(at_its_limit) if at_its_limit.would_hold(now) => keeps(
-                brake.unwrap_or_else(|| "the brake has let through all that it does in a minute".to_owned()),
-            ),
-            // Whom it turned down stays in until the next verdict.
-            _ => Prospect { may_block: true, why: brake.or(held.full.map(Full::sentence)) },
-        }
+        // It holds only what is not proven, and whom it turned down stays in until the next verdict.
+        let at_its_limit = self.brake.as_ref().is_some_and(|brake| brake.would_hold(scope, now));
+        let limit = || "the brake has let through all unproven blocks that it does in a minute".to_owned();
+        let brake = held.brake.map(Holding::sentence).or_else(|| at_its_limit.then(limit));
+        Prospect { may_block: true, why: brake.or(held.full.map(Full::sentence)) }
     }
 }
 

@@ -38,7 +38,11 @@ impl Left {
         let mut news = Vec::new();
         let all_of_it = |entry: Entry| {
             let known = remembered.remove(&entry.scope);
-            let as_known = |block: &Block| alike(block.until, entry.until) && block.ports == entry.ports;
+            let as_known = |block: &Block| {
+                alike(block.until, entry.until)
+                    && block.ports == entry.ports
+                    && block.unproven == entry.unproven
+            };
             if keeps && !known.as_ref().is_some_and(as_known) {
                 news.push(entry.scope);
             }

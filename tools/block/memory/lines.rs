@@ -77,6 +77,7 @@ impl Held {
             reason: verdict.body.reason.as_deref().and_then(told),
             offence: verdict.body.offence,
             ports: probed(verdict.body.ports.iter().copied()),
+            unproven: verdict.body.handshake == Some(false),
         };
         match verdict.body.action {
             Action::Block if !block.is_over(now) => {
@@ -107,6 +108,7 @@ pub(super) fn line(
         body.reason.clone_from(&block.reason);
         body.offence = block.offence;
         body.ports.clone_from(&block.ports);
+        body.handshake = block.unproven.then_some(false);
         // From the verdict on, whose duration it was; of what was found nothing earlier is known than this moment.
         let since = block.since.unwrap_or(now);
         body.duration = block.seconds_left(since);

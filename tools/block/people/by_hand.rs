@@ -52,7 +52,7 @@ pub(crate) fn block(
             let done = directly(flags, &verdict)?;
             if done.0.iter().any(|outcome| outcome.result == OutcomeResult::Applied) {
                 say(&format!(
-                    "{}: no psentry-block answers here, so none was asked whom its --allow and its --brake leave alone",
+                    "{}: no psentry-block answers here, so none was asked whom its --allow leaves alone",
                     path.display()
                 ));
             }
@@ -155,9 +155,12 @@ fn on(which: Which, flags: &Flags, scope: Prefix, block: &Block) -> Result<Outco
     let found = backend.list()?;
     let stands = found.iter().find(|entry| entry.scope == scope).map(Block::from);
     let outcome = body(Action::Block, scope, Some(which.name()), OutcomeResult::Applied);
-    if let Some(stands) = stands.filter(|stands| stands.covers(block)) {
+    if let Some(stands) = stands.as_ref().filter(|stands| stands.covers(block)) {
         return Ok(OutcomeBody { until: stands.until, result: OutcomeResult::Already, ..outcome });
     }
+    // What a longer one shuts stays shut; see `Ledger::decide`.
+    let both = stands.filter(|stands| !block.covers(stands)).map(|stands| stands.joined(block));
+    let block = both.as_ref().unwrap_or(block);
     let change = Change { scope, wish: Wish::Block(block.clone()) };
     backend.apply(&[change], Timestamp::now()).pop().transpose()?;
     // Declared meanwhile: what slipped in goes, though it be over.

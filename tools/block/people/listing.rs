@@ -40,7 +40,7 @@ pub(crate) fn table(blocks: &[(&str, Prefix, Block)], now: Timestamp, columns: u
             if block.ports.is_empty() { "all".to_owned() } else { named_shortly(&block.ports, block.proto) },
             block.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
             block.until.map_or_else(|| "unblocked".to_owned(), moment),
-            block.rule.clone().unwrap_or_else(|| "-".to_owned()),
+            rule(block),
         ]
     };
     let all: Vec<[String; 6]> = std::iter::once(head).chain(blocks.iter().map(row)).collect();
@@ -71,6 +71,12 @@ pub(crate) fn table(blocks: &[(&str, Prefix, Block)], now: Timestamp, columns: u
         }
     }
     lined_up(&rows)
+}
+
+/// The rule, and whether no handshake proves what it says: in the words of a note.
+fn rule(block: &Block) -> String {
+    let rule = block.rule.as_deref().unwrap_or("-");
+    if block.unproven { format!("{rule} (unproven)") } else { rule.to_owned() }
 }
 
 /// Rows with their columns lined up; the first one is the head.
@@ -150,6 +156,8 @@ mod tests {
             table(&blocks[1..], now, 80).lines().next(),
             Some("SCOPE          BACKEND  LEFT  UNTIL      RULE")
         );
+        let unproven = ("nft", blocks[0].1, Block { unproven: true, ..blocks[0].2.clone() });
+        assert!(table(&[unproven], now, 48).contains("Z  fan (unproven)\n"));
         (blocks[0].2.ports, blocks[0].2.proto) = (vec![22, 53], Some(Proto::Tcp));
         assert_eq!(
             table(&blocks, now, 60),

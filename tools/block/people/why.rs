@@ -127,9 +127,10 @@ fn silence(flags: &Flags, why: Option<Silence>) -> String {
 fn wanted(answered: &[String]) -> Wanted {
     let block = |line: &String| match Record::parse(line) {
         Ok(Record::Outcome(outcome)) => {
-            let OutcomeBody { scope, backend, until, rule, reason, since, ports, error, .. } = outcome.body;
-            let proto = outcome.common.proto;
-            let block = Block { until, rule, reason, since, ports, proto, ..Block::default() };
+            let OutcomeBody { scope, backend, until, rule, reason, since, ports, handshake, error, .. } =
+                outcome.body;
+            let (proto, unproven) = (outcome.common.proto, handshake == Some(false));
+            let block = Block { until, rule, reason, since, ports, proto, unproven, ..Block::default() };
             backend.map(|backend| ((backend, scope), (block, error)))
         }
         _ => None,
@@ -162,8 +163,13 @@ impl Finding {
             format!("  ports   {}\n", named(&block.ports, block.proto))
         };
         let since = block.since.map_or_else(|| "not known".to_owned(), second);
+        let spares = if block.unproven {
+            "  spares  what is established, for no handshake proves the source\n"
+        } else {
+            ""
+        };
         format!(
-            "{stands}{part}\n{ports}  rule    {}\n  reason  {}\n  since   {since}\n  until   {until}\n  \
+            "{stands}{part}\n{ports}  rule    {}\n  reason  {}\n  since   {since}\n  until   {until}\n{spares}  \
              ended by: psentry-block unblock {scope}\n",
             block.rule.as_deref().unwrap_or("-"),
             block.reason.as_deref().unwrap_or("-"),

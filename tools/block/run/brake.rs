@@ -1,10 +1,13 @@
-//! The brake: at most so many new blocks a minute, whoever asks for them, as a last line of defence against a judge
-//! gone mad. A pure decision: the moment is always given.
+//! The brake: in at most so many networks a minute are new blocks made that no handshake proves, so that whoever forges
+//! packets shuts out no more than that. A network is a /24 of IPv4 or a /48 of IPv6, which one customer may have: however
+//! many addresses are forged in it, it counts once. Proven blocks are never held up. A pure decision: the moment is always
+//! given.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use psentry_records::Prefix;
 use serde::{Deserialize, Serialize};
 
 /// Over how long blocks are counted, and how long nobody must have been turned down until the brake lets go.
@@ -13,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The most that can be asked for: each is remembered for a minute.
 const MOST: usize = 1_000_000;
 
-/// How many new blocks a minute are let through: `--brake N/min`.
+/// In how many networks a minute new blocks are let through: `--brake N/min`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(usize);
 
@@ -35,8 +38,9 @@ impl FromStr for Rate {
 /// What of a minute counts.
 pub(crate) struct Brake {
     most: usize,
-    /// When the newest blocks were let through, at most so many.
-    made: VecDeque<Instant>,
+    /// The networks that count, at most so many, and when the first block of each was let through.
+    made: VecDeque<(Instant, Prefix)>,
+    networks: HashSet<Prefix>,
     /// How many were turned down since it took hold, and when the last one was.
     down: Option<(u64, Instant)>,
 }
@@ -44,7 +48,7 @@ pub(crate) struct Brake {
 /// That the brake holds, for people who ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holding {
-    /// How many new blocks a minute it lets through.
+    /// In how many networks a minute it lets new blocks through.
     per_minute: usize,
     /// How many were turned down since it took hold.
     refused: u64,
@@ -55,7 +59,7 @@ impl Holding {
     pub(crate) fn sentence(self) -> String {
         let Holding { per_minute, refused } = self;
         let blocks = if refused == 1 { "block was" } else { "blocks were" };
-        format!("the brake holds: {refused} new {blocks} turned down, with --brake {per_minute}/min")
+        format!("the brake holds: {refused} unproven {blocks} turned down, with --brake {per_minute}/min")
     }
 }
 
@@ -71,29 +75,40 @@ pub(crate) enum Held {
 impl Brake {
     /// At most so many in any minute.
     pub(crate) fn new(Rate(most): Rate) -> Self {
-        Brake { most, made: VecDeque::new(), down: None }
+        Brake { most, made: VecDeque::new(), networks: HashSet::new(), down: None }
     }
 
-    /// Whether a new block is turned down at the moment `now`; if not, it counts from now on.
-    pub(crate) fn hold(&mut self, now: Instant) -> Held {
-        while self.made.front().is_some_and(|made| now.saturating_duration_since(*made) >= MINUTE) {
-            self.made.pop_front();
+    /// Whether a new block is turned down at the moment `now`; if not, its network counts from now on.
+    pub(crate) fn hold(&mut self, scope: Prefix, now: Instant) -> Held {
+        while let Some((_, over)) =
+            self.made.pop_front_if(|(made, _)| now.saturating_duration_since(*made) >= MINUTE)
+        {
+            self.networks.remove(&over);
+        }
+        let network = network(scope);
+        if self.networks.contains(&network) {
+            return Held::No;
         }
         if self.made.len() < self.most {
-            self.made.push_back(now);
+            self.made.push_back((now, network));
+            self.networks.insert(network);
             return Held::No;
         }
         let count = self.down.map_or(0, |(count, _)| count);
         self.down = Some((count.saturating_add(1), now));
-        let why =
-            format!("it would be one new block more within a minute than --brake {}/min allows", self.most);
+        let why = format!(
+            "no handshake proves it, and {network} would be one network more within a minute than --brake {}/min allows",
+            self.most
+        );
         Held::Yes { why, first: count == 0 }
     }
 
     /// Whether one more would be turned down at the moment `now`; it counts nothing.
-    pub(crate) fn would_hold(&self, now: Instant) -> bool {
-        let recent = |made: &Instant| now.saturating_duration_since(*made) < MINUTE;
-        self.made.len() >= self.most && self.made.front().is_some_and(recent)
+    pub(crate) fn would_hold(&self, scope: Prefix, now: Instant) -> bool {
+        let recent = |(made, _): &&(Instant, Prefix)| now.saturating_duration_since(*made) < MINUTE;
+        let mut counts = self.made.iter().filter(recent);
+        let network = network(scope);
+        counts.clone().count() >= self.most && counts.all(|(_, counts)| *counts != network)
     }
 
     /// When it is to be looked whether the brake has let go; `None`: it holds nobody.
@@ -121,6 +136,12 @@ impl Brake {
     }
 }
 
+/// As what it counts.
+fn network(scope: Prefix) -> Prefix {
+    let len = if scope.is_ipv4() { 24 } else { 48 };
+    Prefix::around(scope.addr(), len.min(scope.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -140,37 +161,47 @@ mod tests {
     fn it_tells_once_that_it_holds_and_once_that_it_has_let_go() {
         let (mut brake, start) = (Brake::new(Rate(2)), Instant::now());
         let at = |second| start + Duration::from_secs(second);
-        assert_eq!((brake.hold(at(0)), brake.hold(at(1))), (Held::No, Held::No));
+        let scopes = ["192.0.2.7", "2001:db8::/64", "198.51.100.7", "2001:db8:1::/64"];
+        let [a, b, c, d] = scopes.map(|scope| scope.parse().unwrap());
+        assert_eq!((brake.hold(a, at(0)), brake.hold(b, at(1))), (Held::No, Held::No));
         assert_eq!((brake.patience(at(1)), brake.let_go(at(1))), (None, None));
         let first = |held| matches!(held, Held::Yes { first: true, .. });
         assert_eq!(brake.holding(at(1)), None);
-        assert!(first(brake.hold(at(2))) && !first(brake.hold(at(3))));
-        assert_eq!(brake.holding(at(62)), Some(Holding { per_minute: 2, refused: 2 }));
+        assert!(first(brake.hold(c, at(2))) && !first(brake.hold(d, at(3))));
+        // Whoever forges a whole network presses it once.
+        for near in ["192.0.2.0/24", "192.0.2.255", "2001:db8:0:ffff::/64", "2001:db8::/48"] {
+            assert_eq!(brake.hold(near.parse().unwrap(), at(3)), Held::No, "{near}");
+        }
+        assert!(!first(brake.hold("192.0.0.0/16".parse().unwrap(), at(3))), "it is none of its networks");
+        assert_eq!(brake.holding(at(62)), Some(Holding { per_minute: 2, refused: 3 }));
         // Nobody has to be told that it let go for it to be so.
         assert_eq!(brake.holding(at(63)), None);
         // One more is let through, but the storm is not over.
-        assert_eq!(brake.hold(at(60)), Held::No);
+        assert_eq!(brake.hold(c, at(60)), Held::No);
         assert_eq!((brake.patience(at(60)), brake.let_go(at(60))), (Some(Duration::from_secs(3)), None));
-        assert_eq!((brake.let_go(at(63)), brake.let_go(at(64))), (Some(2), None));
+        assert_eq!((brake.let_go(at(63)), brake.let_go(at(64))), (Some(3), None));
         assert_eq!(brake.holds(), None);
     }
 
     proptest! {
         #[test]
         fn in_no_minute_are_more_let_through_and_none_is_turned_down_without_need(
-            most in 1usize..20, steps in prop::collection::vec(0u64..30_000, 1..200)
+            most in 1usize..20, steps in prop::collection::vec((0u64..30_000, 0u8..40), 1..200)
         ) {
             let (mut brake, start) = (Brake::new(Rate(most)), Instant::now());
             let (mut now, mut made, mut down, mut told) = (start, Vec::new(), 0, 0);
-            for step in steps {
+            for (step, network) in steps {
+                let scope = format!("198.18.{network}.7").parse().unwrap();
                 now += Duration::from_millis(step);
                 told += brake.let_go(now).unwrap_or(0);
-                let recent = made.iter().filter(|when| now - **when < MINUTE).count();
-                let would = brake.would_hold(now);
-                let held = brake.hold(now) != Held::No;
+                let recent = made.iter().filter(|(when, _)| now - *when < MINUTE);
+                let counts = recent.clone().any(|(_, other)| *other == network);
+                let recent = recent.count();
+                let would = brake.would_hold(scope, now);
+                let held = brake.hold(scope, now) != Held::No;
                 prop_assert_eq!(would, held);
-                prop_assert_eq!(held, recent >= most);
-                if held { down += 1 } else { made.push(now) }
+                prop_assert_eq!(held, recent >= most && !counts);
+                if held { down += 1 } else if !counts { made.push((now, network)) }
             }
             prop_assert_eq!(down, told + brake.holds().unwrap_or(0));
         }

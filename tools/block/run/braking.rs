@@ -1,4 +1,4 @@
-//! What the main loop says of the brake: loudly that it holds, and when it has let go, how many it turned down.
+//! What the main loop says of the brake on what is not proven: loudly that it holds, and when it has let go, how many it turned down.
 
 use std::time::Instant;
 
@@ -10,13 +10,13 @@ use crate::run::brake::Held;
 impl Stage {
     /// Why the brake turns a new block down; `None`: it does not.
     pub(crate) fn hold(&mut self, scope: Prefix) -> Option<String> {
-        let Held::Yes { why, first } = self.brake.as_mut()?.hold(Instant::now()) else { return None };
+        let Held::Yes { why, first } = self.brake.as_mut()?.hold(scope, Instant::now()) else { return None };
         self.reporter.counters.braked.add();
         self.ledger.forget(scope);
         if first {
             self.reporter.tell(&format!(
-                "THE BRAKE HOLDS: {scope} is not blocked, for {why}; more are turned down until it is a minute quiet. \
-                 Is the judge right?"
+                "THE BRAKE HOLDS: {scope} is not blocked, for {why}; more are turned down until it is a minute quiet, but \
+                 none that handshakes prove"
             ));
         }
         Some(why)
@@ -30,6 +30,6 @@ impl Stage {
             (None, Some(count)) => (count, "held until the end"),
             (None, None) => return,
         };
-        self.reporter.tell(&format!("the brake {what}: {count} new blocks were turned down"));
+        self.reporter.tell(&format!("the brake {what}: {count} unproven blocks were turned down"));
     }
 }

@@ -61,7 +61,7 @@ impl Stage {
             Decision::Nothing => return,
             Decision::Block(block) => {
                 self.room.had(Instant::now());
-                if let Some(why) = new.then(|| self.hold(scope)).flatten() {
+                if let Some(why) = (new && block.unproven).then(|| self.hold(scope)).flatten() {
                     outcome.error = Some(why);
                     return self.reporter.outcome(Some(&verdict.common), outcome);
                 }
@@ -113,6 +113,18 @@ impl Stage {
                     ..body(action, scope, Some(worker.name), OutcomeResult::Refused)
                 };
                 self.reporter.outcome(Some(&verdict.common), outcome);
+                continue;
+            }
+            // Anybody may have forged what convicts the source, and would end the connections of whomever he likes.
+            if let Some(block) = wish.block().filter(|block| block.unproven && !worker.spares) {
+                let name = worker.name;
+                let why =
+                    format!("no handshake proves {scope}, and {name} cannot leave alone what is established");
+                let refused = body(action, scope, Some(name), OutcomeResult::Refused);
+                self.reporter.outcome(Some(&verdict.common), OutcomeBody { error: Some(why), ..refused });
+                if already.is_none() {
+                    self.gone.note(name, vec![(scope, block.clone())]);
+                }
                 continue;
             }
             let ask = Ask { common: verdict.common.clone(), action, well, mark: self.mark };

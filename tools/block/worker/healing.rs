@@ -48,7 +48,9 @@ impl Worker {
         self.rest();
         let who = self.damage.take().unwrap_or_default();
         let wanted = self.scopes_with(|plan| plan.should_stand(now));
-        let mended = self.backend.mend(&wanted);
+        let stands = |scope: &Prefix| Some((*scope, self.schedule.get(*scope)?.stands()?));
+        let to_stand: Vec<(Prefix, &Block)> = wanted.iter().filter_map(stands).collect();
+        let mended = self.backend.mend(&to_stand);
         let found = match &mended {
             Ok(_) => self.backend.list(),
             // Without what they stand in none of them stands, whatever is listed.
@@ -135,8 +137,9 @@ impl Worker {
                 (Some(a), Some(b)) => a.since(b) > SLACK,
                 (_, None) => false,
             };
-            if later(entry.until, stands.until) {
-                // Brought back from a saved ruleset, with the time that it had left then.
+            // Brought back from a saved ruleset, with the time that it had left then; or it spares what this one does not, or
+            // the other way round.
+            if later(entry.until, stands.until) || entry.unproven != stands.unproven {
                 differences.missing.push(*scope);
                 continue;
             }

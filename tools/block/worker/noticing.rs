@@ -172,10 +172,10 @@ impl Worker {
         let (ports, proto, until) = (block.ports.clone(), block.proto, block.until);
         let entry =
             if beside { entry.joined(&Entry { ports, proto, until, ..entry.clone() }) } else { entry };
-        let Entry { until, rule, ports, proto, .. } = entry;
+        let Entry { until, rule, ports, proto, unproven, .. } = entry;
         // Without ports the transport is only told.
         let proto = if ports.is_empty() { proto.or(block.proto) } else { proto };
-        let is = Block { until, rule, ports, proto, ..block.clone() };
+        let is = Block { until, rule, ports, proto, unproven, ..block.clone() };
         self.stands_as(entry.scope, is);
     }
 

@@ -58,7 +58,10 @@ impl Worker {
             match &change.wish {
                 Wish::Block(block) => {
                     // What stands like this is remembered like this.
-                    let alike = |stands: &Block| stands.until == block.until && stands.ports == block.ports;
+                    let alike = |stands: &Block| {
+                        let Block { until, ports, unproven, .. } = stands;
+                        (until, ports, unproven) == (&block.until, &block.ports, &block.unproven)
+                    };
                     let known = plan.and_then(Plan::stands).is_some_and(alike);
                     if result.is_ok() && !known {
                         self.note(change.scope, Some(block));

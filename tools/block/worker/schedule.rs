@@ -97,7 +97,9 @@ impl Schedule {
         let mut count = Count::default();
         for (scope, plan) in &self.plans {
             if plan.should_stand(now) {
-                *if scope.is_ipv4() { &mut count.ipv4 } else { &mut count.ipv6 } += 1;
+                let family = if scope.is_ipv4() { &mut count.ipv4 } else { &mut count.ipv6 };
+                let unproven = plan.stands().is_some_and(|block| block.unproven);
+                *if unproven { &mut family.unproven } else { &mut family.proven } += 1;
             }
         }
         count

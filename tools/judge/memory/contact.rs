@@ -90,10 +90,9 @@ impl Contact {
         contact
     }
 
-    /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened nor
-    /// strengthened by packets without one, because anybody could forge these.
+    /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened, strengthened nor
+    /// counted up by packets without one, because anybody could forge these.
     pub fn touch(&mut self, seen: &Observation, now: Timestamp, classes: Classes) -> bool {
-        self.count = self.count.saturating_add(seen.count);
         self.kinds_and_classes |= bit(seen.kind);
         if self.handshake() && !seen.handshake {
             return false;
@@ -104,8 +103,10 @@ impl Contact {
             // All before this could be forged: none of it is to weigh with what the handshake proves, or to date it.
             self.kinds_and_classes &= (1 << CLASSES) - 1;
             self.flags &= !SIGNATURE;
+            self.count = 0;
             last = now.micros();
         }
+        self.count = self.count.saturating_add(seen.count);
         self.first = self.first.min(now.micros());
         let [bytes @ .., _, _] = last.saturating_sub(self.first).clamp(0, (1 << 48) - 1).to_le_bytes();
         self.span = bytes;
@@ -196,10 +197,15 @@ impl Contact {
         self.host
     }
 
-    /// How many times it was touched; stops at the largest number.
+    /// How many touches its weight rests on; stops at the largest number.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Counts its touches from nothing.
+    pub fn restart_count(&mut self) {
+        self.count = 0;
     }
 
     /// The kinds of these contacts, each once.

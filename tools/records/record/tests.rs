@@ -17,6 +17,7 @@ fn common() -> BoxedStrategy<Common> {
         Proto::Icmp,
         Proto::Icmpv6,
         Proto::Sctp,
+        Proto::Number(47),
         Proto::Other,
     ]);
     let addr = || prop::option::of(any::<IpAddr>().prop_map(crate::canonical));
@@ -94,9 +95,18 @@ fn record() -> BoxedStrategy<Record> {
     );
     use OutcomeResult::*;
     let result = prop::sample::select(vec![Applied, Already, Refused, Failed, Released, Expired]);
-    let details = (some(), some(), some(), when(), prop::collection::vec(any::<u16>(), 0..9));
+    let shut = (prop::collection::vec(any::<u16>(), 0..9), prop::option::of(any::<bool>()));
+    let details = (some(), some(), some(), when(), shut);
     let outcome = (common(), action(), prefix(), some(), result, when(), details).prop_map(
-        |(common, action, scope, backend, result, until, (error, rule, reason, since, ports))| {
+        |(
+            common,
+            action,
+            scope,
+            backend,
+            result,
+            until,
+            (error, rule, reason, since, (ports, handshake)),
+        )| {
             Record::Outcome(Outcome {
                 common,
                 body: OutcomeBody {
@@ -110,6 +120,7 @@ fn record() -> BoxedStrategy<Record> {
                     reason,
                     since,
                     ports,
+                    handshake,
                 },
             })
         },

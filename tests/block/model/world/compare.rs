@@ -1,18 +1,19 @@
 //! What stands, beside what is to stand.
 
 use super::*;
-use crate::block::model::damage::set;
+use crate::block::model::damage::{UNPROVEN, set};
 
 impl Run<'_> {
     /// What stands on each backend.
-    pub(super) fn listed(&self) -> Result<Vec<BTreeMap<Prefix, Until>>, String> {
+    pub(super) fn listed(&self) -> Result<Vec<Listed>, String> {
         let output =
             self.sandbox.command(bin("psentry-block")).arg("list").args(self.flags()).output().unwrap();
         let lines = String::from_utf8_lossy(&output.stdout).into_owned();
         let told: Vec<Outcome> = lines.lines().map(outcome).collect::<Result<_, _>>()?;
         let on = |side: &Side| {
             let told = told.iter().filter(|told| told.body.backend.as_deref() == Some(side.backend));
-            told.map(|told| (told.body.scope, told.body.until)).collect()
+            told.map(|told| (told.body.scope, (told.body.until, told.body.handshake == Some(false))))
+                .collect()
         };
         Ok(self.sides.iter().map(on).collect())
     }
@@ -38,8 +39,9 @@ impl Run<'_> {
     }
 
     /// Sets and chains that no rule leads to shut nobody out.
-    fn ineffective(&self, backend: &str, listed: &BTreeMap<Prefix, Until>) -> Option<String> {
-        let sets: BTreeSet<String> = listed.keys().map(|scope| set(backend, *scope)).collect();
+    fn ineffective(&self, backend: &str, listed: &Listed) -> Option<String> {
+        let set = |(scope, (_, unproven)): (&Prefix, &(Until, bool))| set(backend, *scope, *unproven);
+        let sets: BTreeSet<String> = listed.iter().map(set).collect();
         if sets.is_empty() {
             return None;
         }
@@ -56,15 +58,23 @@ impl Run<'_> {
             "ipset" | "iptables" => {
                 // In the order of their sets.
                 let family = |set: &String| {
-                    if set.ends_with('4') || set == "iptables" { "iptables" } else { "ip6tables" }
+                    if set.starts_with("psentry4") || set.starts_with("iptables") {
+                        "iptables"
+                    } else {
+                        "ip6tables"
+                    }
                 };
                 let all: Vec<String> = sets.iter().map(|set| format!("{} -S", family(set))).collect();
                 let rules = read(self.sandbox.command("sh").args(["-c", &all.join("; echo; ")]));
                 sets.iter().zip(rules.split("\n\n")).find_map(|(set, rules)| {
-                    let leads = if backend == "iptables" { "-j PSENTRY" } else { "src -j DROP" };
+                    let ends = match (backend, set.ends_with(UNPROVEN)) {
+                        ("iptables", false) => "-j PSENTRY".to_owned(),
+                        ("iptables", true) => "-j PSENTRY-UNPROVEN".to_owned(),
+                        _ => format!("--match-set {set} src -j DROP"),
+                    };
                     let leads = |chain: &&str| {
                         let start = format!("-A {chain} ");
-                        rules.lines().any(|rule| rule.starts_with(&start) && rule.ends_with(leads))
+                        rules.lines().any(|rule| rule.starts_with(&start) && rule.ends_with(&ends))
                     };
                     let chain = ["INPUT", "FORWARD"].into_iter().find(|chain| !leads(chain))?;
                     Some(format!("no rule in {chain} leads to {set}"))

@@ -48,7 +48,7 @@ impl Run<'_> {
         let scope: Prefix = scope.parse().unwrap();
         let (side, running) = (&self.sides[at], self.daemon.is_some());
         let known = side.known.blocks.get(&scope).copied();
-        let command = retime(side.backend, scope, seconds, running);
+        let command = retime(side.backend, scope, seconds, running, &side.known);
         let (Some(known), Some(command)) = (known, command.filter(|_| self.bears(1))) else { return Ok(()) };
         let done = self.run_command(&command, true)?;
         let chosen = seconds.map(|seconds| Timestamp::now().plus(Duration::from_secs(seconds)));
@@ -80,7 +80,8 @@ impl Run<'_> {
         let told =
             self.psentry(&words, &["--state", &state, "--hosts-deny", "/run/hosts.deny"].map(str::to_owned))?;
         let told = told.lines().next().map(outcome).transpose()?.and_then(|told| told.body.until);
-        let asked = Asked { scope: prefix, block: Some(until), refused: false, undated: Some(sent) };
+        let asked =
+            Asked { scope: prefix, block: Some(until), refused: false, unproven: false, undated: Some(sent) };
         self.sides[at].known.take(&asked.ending(told));
         if running { self.fence() } else { Ok(()) }
     }
@@ -108,10 +109,11 @@ impl Run<'_> {
     }
 
     /// How soon that is on these backends. Where it is looked twice a second, what ends within two seconds is not counted:
-    /// whoever lets that in is not told of, but its end is.
+    /// whoever lets that in is not told of, but its end is. And an end that was read at a start was read rounded up.
     fn soon(&self, mut which: impl Iterator<Item = usize>) -> Duration {
         let looked_for = |at: usize| self.sandbox.setting.legacy || self.sides[at].backend == "ipset";
-        if which.any(looked_for) { 2 * SLACK } else { SOON }
+        let is_rounded = |at: usize| !self.sides[at].ending.is_empty();
+        if which.any(|at| looked_for(at) || is_rounded(at)) { 2 * SLACK } else { SOON }
     }
 
     /// Whatever was damaged has been seen to: what goes while damage waits for its repair is damage, too. What was told is
@@ -165,9 +167,10 @@ impl Run<'_> {
             for scope in scopes {
                 side.open.remove(scope);
                 side.changed.remove(scope);
-                if side.known.blocks.remove(scope).is_some() && running {
+                if side.known.blocks.contains_key(scope) && running {
                     side.released.insert(*scope);
                 }
+                side.known.remove(*scope);
             }
         }
         while let Some((backend, scope)) = self.to_be_released() {

@@ -62,7 +62,7 @@ impl Side {
     }
 
     /// What stands after a start decides what a kill left open, as far as it may stand.
-    fn find(&mut self, listed: &BTreeMap<Prefix, Until>) -> Result<(), String> {
+    fn find(&mut self, listed: &Listed) -> Result<(), String> {
         let now = Timestamp::now();
         let mut changed = std::mem::take(&mut self.changed);
         for (scope, mut may) in std::mem::take(&mut self.open) {
@@ -72,7 +72,7 @@ impl Side {
             }
             // What ended a moment ago looks like what was just blocked anew.
             let anew = |until: Until| may.iter().any(|may| may.is_some_and(|may| alike(may, until)));
-            let is = listed.get(&scope).copied();
+            let (is, unproven) = listed.get(&scope).copied().unzip();
             let is = is.filter(|until| anew(*until) || !self.known.has_ended(scope, *until));
             let fits = |may: &Option<Until>| match (may, is) {
                 (Some(may), Some(is)) => alike(*may, is),
@@ -85,8 +85,9 @@ impl Side {
                     "{scope} stands on {backend} as {is:?}, and may stand only as one of {may:?}"
                 ));
             }
-            self.known.blocks.remove(&scope);
+            self.known.remove(scope);
             self.known.blocks.extend(is.map(|until| (scope, until)));
+            self.known.unproven.extend(unproven.filter(|unproven| *unproven).map(|_| scope));
         }
         let soon = |until: &Until| is_over(*until, now.plus(2 * SLACK));
         let ending = self.known.blocks.iter().filter(|(_, until)| soon(until));

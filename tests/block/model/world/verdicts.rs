@@ -82,8 +82,9 @@ impl Run<'_> {
         let mut told = self.answers(&numbers, after)?;
         told.extend(self.end(Signal::SIGKILL)?);
         for side in &mut self.sides {
-            // What is answered without a backend was never done, and does not tell that anything before it was.
-            let confirmed = told.iter().filter(|told| told.body.backend.as_deref() == Some(side.backend));
+            // What is refused, or answered without a backend, was never done, and does not tell that anything before it was.
+            let of_it = told.iter().filter(|told| told.body.backend.as_deref() == Some(side.backend));
+            let confirmed = of_it.filter(|told| told.body.result != OutcomeResult::Refused);
             let confirmed: BTreeSet<u16> = confirmed.filter_map(|told| told.common.dest_port).collect();
             let mut known = side.known.clone();
             for (number, asked) in &all {

@@ -40,13 +40,14 @@ impl Commands {
         let lines: Vec<Line> = self.roll.read()?.into_iter().filter(|line| line.scope == scope).collect();
         match &change.wish {
             Wish::Block(block) => {
-                let until = block.until;
+                let Block { until, unproven, .. } = *block;
                 // What stands exactly so need not be run again; a command may cost money.
-                if matches!(&*lines, [line] if line.confirmed && line.until == until) {
+                if matches!(&*lines, [line] if line.confirmed && (line.until, line.unproven) == (until, unproven))
+                {
                     return Ok(Effect::Done);
                 }
                 let words = self.block.as_ref().ok_or_else(no_command)?;
-                let doubt = lines.iter().cloned().chain([Line { scope, until, confirmed: false }]);
+                let doubt = lines.iter().cloned().chain([Line { scope, until, unproven, confirmed: false }]);
                 self.write(scope, doubt.collect(), now)?;
                 if let Err(error) = self.run(words, "block", scope, block, now) {
                     // A command that failed half-way may have blocked, so that its line stays, for the undo; one that
@@ -56,7 +57,7 @@ impl Commands {
                     }
                     return Err(error);
                 }
-                self.write(scope, vec![Line { scope, until, confirmed: true }], now)?;
+                self.write(scope, vec![Line { scope, until, unproven, confirmed: true }], now)?;
                 Ok(Effect::Done)
             }
             Wish::Release(block) => {
@@ -116,6 +117,7 @@ impl Commands {
         command
             .env("PSENTRY_RULE", told(block.rule.as_deref()))
             .env("PSENTRY_REASON", told(block.reason.as_deref()))
+            .env("PSENTRY_HANDSHAKE", if block.unproven { "no" } else { "yes" })
             .env("PSENTRY_OFFENCE", block.offence.map_or_else(String::new, |offence| offence.to_string()));
         let ran = run(words.program(), command, b"", self.timeout)?;
         if ran.status.success() { Ok(()) } else { Err(ran.failure(words.program()).into()) }

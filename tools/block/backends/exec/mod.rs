@@ -131,7 +131,7 @@ impl Backend for Exec {
             doubtful.into_iter().filter(|d| !entries.iter().any(|e| e.scope == d.scope)).collect::<Vec<_>>(),
         );
         let release = |line: Line| {
-            let block = Block { until: line.until, ..Block::default() };
+            let block = Block { until: line.until, unproven: line.unproven, ..Block::default() };
             (line.scope, Change { scope: line.scope, wish: Wish::Release(block) })
         };
         let releases: BTreeMap<Prefix, Change> =
@@ -158,7 +158,7 @@ impl Backend for Exec {
 }
 
 fn entry(line: &Line) -> Entry {
-    Entry::new(line.scope, line.until, None)
+    Entry { unproven: line.unproven, ..Entry::new(line.scope, line.until, None) }
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ use crate::report::body;
 pub(super) struct Line {
     pub(super) scope: Prefix,
     pub(super) until: Option<Timestamp>,
+    /// The command was told that no handshake proves it.
+    pub(super) unproven: bool,
     /// The command ended well. A line is written before it is run, so that a block is never without one.
     pub(super) confirmed: bool,
 }
@@ -77,8 +79,9 @@ impl Roll {
                 let line = usize::try_from(item.line).unwrap_or(usize::MAX);
                 return Err(Error::Damaged { path: self.path.clone(), line, what: "this is no outcome" });
             };
-            let OutcomeBody { scope, until, result, .. } = outcome.body;
-            entries.push(Line { scope, until, confirmed: result == OutcomeResult::Applied });
+            let OutcomeBody { scope, until, result, handshake, .. } = outcome.body;
+            let (unproven, confirmed) = (handshake == Some(false), result == OutcomeResult::Applied);
+            entries.push(Line { scope, until, unproven, confirmed });
         }
         Ok(entries)
     }
@@ -126,8 +129,11 @@ fn lines(entries: &[Line]) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     for entry in entries {
         let result = if entry.confirmed { OutcomeResult::Applied } else { OutcomeResult::Failed };
-        let body =
-            OutcomeBody { until: entry.until, ..body(Action::Block, entry.scope, Some("exec"), result) };
+        let body = OutcomeBody {
+            until: entry.until,
+            handshake: entry.unproven.then_some(false),
+            ..body(Action::Block, entry.scope, Some("exec"), result)
+        };
         Record::Outcome(Outcome { common: Common::at(Timestamp::now()), body }).encode(&mut line)?;
         text.extend_from_slice(&line);
     }
@@ -147,6 +153,7 @@ mod tests {
         let entry = Line {
             scope: "192.0.2.0/24".parse().unwrap(),
             until: Some("2026-11-22T15:04:05.25Z".parse().unwrap()),
+            unproven: true,
             confirmed: false,
         };
         roll.rewrite(|entries| entries.push(entry.clone())).unwrap();

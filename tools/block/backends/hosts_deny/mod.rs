@@ -18,7 +18,7 @@ use self::replacing::{remove, replace, sync};
 use self::section::Parts;
 use self::watch::Watch;
 use super::SOMEBODY;
-use crate::backend::{Backend, Change, Cleared, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Block, Change, Cleared, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 use crate::lock::Lock;
 
@@ -207,7 +207,8 @@ fn make(entries: &mut Vec<Entry>, change: &Change) -> Effect {
     let had = entries.len();
     match &change.wish {
         Wish::Block(block) => {
-            let entry = Entry { since: block.since, ..Entry::new(scope, block.until, block.rule.clone()) };
+            let Block { since, until, unproven, .. } = *block;
+            let entry = Entry { since, unproven, ..Entry::new(scope, until, block.rule.clone()) };
             match entries.iter_mut().find(|other| other.scope == scope) {
                 Some(other) => *other = entry,
                 None => entries.push(entry),

@@ -58,8 +58,9 @@ impl Parts {
                 Place::Within(_) => match (read_comment(text), read_client(text)) {
                     (Some(comment), _) => noted = Some(comment),
                     (None, Some(scope)) => {
-                        let Noted { rule, since, until } = noted.take().unwrap_or_default();
-                        parts.entries.push(Entry { since, ..Entry::new(scope, until, rule) });
+                        let Noted { rule, since, until, unproven } = noted.take().unwrap_or_default();
+                        let entry = Entry { since, unproven, ..Entry::new(scope, until, rule) };
+                        parts.entries.push(entry);
                     }
                     (None, None) => {
                         return Err(damaged("this line in the section of psentry is not its own"));

@@ -193,7 +193,8 @@ pub(super) mod tests {
         let scope: Prefix = "192.0.2.7".parse().unwrap();
         let block =
             Block { until: Some(at("2026-11-22T15:14:05Z")), rule: Some("x".to_owned()), ..Block::default() };
-        let got = bytes(add(SetId::of(scope), &[((scope, None), &block)], at("2026-11-22T15:04:05Z")));
+        let got =
+            bytes(add(SetId::of(scope, &block), &[((scope, None), &block)], at("2026-11-22T15:04:05Z")));
         // Before it: the family, the names of table and set, the head of the list of elements.
         let head: &[&[u8]] =
             &[b"\x01\0\0\0", b"\x0c\0\x01\0psentry\0", b"\x0a\0\x02\0v4_32\0\0\0", b"\x44\0\x03\x80"];
@@ -205,7 +206,7 @@ pub(super) mod tests {
         // What nft 1.0.6 sends for add element inet t a { 1.2.3.4 . tcp . 22 timeout 10m comment "x" }
         let want: &[&[u8]] = &[b"\x14\0\x01\x80", b"\x10\0\x01\0\x01\x02\x03\x04\x06\0\0\0\0\x16\0\0"];
         let scope: Prefix = "1.2.3.4".parse().unwrap();
-        let got = bytes(delete(SetId::of_ports(scope), &[(scope, Some((6, 22)))]));
+        let got = bytes(delete(SetId::all(scope)[1], &[(scope, Some((6, 22)))]));
         assert!(got.ends_with(&want.concat()), "{got:?}");
     }
 }

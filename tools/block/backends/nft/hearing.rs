@@ -8,7 +8,7 @@ use psentry_records::Prefix;
 
 use super::Nft;
 use super::sets::SetId;
-use crate::backend::Noticed;
+use crate::backend::{Block, Noticed};
 use crate::error::Error;
 
 /// How often it is read on until all is read: often enough for whatever found room.
@@ -67,14 +67,14 @@ impl Nft {
         self.entries(set).is_ok_and(|entries| entries.iter().any(|entry| !beside.contains(&entry.scope)))
     }
 
-    /// Makes table, chain, sets and rules for these scopes again; whether something of it was missing. Where all of it
+    /// Makes table, chain, sets and rules for these blocks again; whether something of it was missing. Where all of it
     /// was taken away on purpose, and nobody is to be shut out, nothing is made.
-    pub(super) fn restore(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
-        if scopes.is_empty() && self.sets.is_empty() {
+    pub(super) fn restore(&mut self, blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
+        if blocks.is_empty() && self.sets.is_empty() {
             return Ok(false);
         }
-        let sets: BTreeSet<SetId> =
-            scopes.iter().map(|scope| SetId::of(*scope)).chain(SetId::FIRST).collect();
+        let sets = blocks.iter().map(|(scope, block)| SetId::of(*scope, block));
+        let sets: BTreeSet<SetId> = sets.chain(SetId::FIRST).collect();
         self.make(&sets)
     }
 }

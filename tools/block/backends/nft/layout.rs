@@ -12,7 +12,7 @@ const RAW: i32 = -300;
 /// Behind connection tracking, which is at -200, and before all that rewrites addresses.
 const TRACKED: i32 = -190;
 
-/// Where in the kernel packets are looked at; a chain of ours is named after its place.
+/// Where in the kernel packets are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hook {
     /// All that comes in.
@@ -25,16 +25,27 @@ pub(super) enum Hook {
     Postrouting,
 }
 
+/// A chain of ours; it is named after its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Chain {
+    pub(super) hook: Hook,
+    /// Whether it stands behind connection tracking, and lets go on what is established.
+    pub(super) tracked: bool,
+}
+
 /// A rule of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rule {
-    pub(super) hook: Hook,
+    pub(super) chain: Chain,
     pub(super) does: Does,
 }
 
 /// What it does; the order is that in which rules stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Does {
+    /// TCP that begins nothing goes on: it belongs to what is established, or is answered with a reset. So connections that
+    /// stood before anything was tracked are spared, too.
+    SpareTcp,
     /// Connections that stand go on.
     Spare,
     /// What is in the set is dropped.
@@ -49,7 +60,7 @@ impl Does {
     /// The set that it looks into.
     fn set(self) -> Option<SetId> {
         match self {
-            Does::Spare => None,
+            Does::SpareTcp | Does::Spare => None,
             Does::Drop(set) | Does::Reset(set) | Does::Refuse(set) => Some(set),
         }
     }
@@ -59,7 +70,7 @@ impl Does {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Standing {
     /// The chains with their priorities; `None`: the chain is at no hook, or at another one than it is named after.
-    pub(super) chains: BTreeMap<Hook, Option<i32>>,
+    pub(super) chains: BTreeMap<Chain, Option<i32>>,
     /// The rules of ours with their handles.
     pub(super) rules: Vec<(Rule, u64)>,
 }
@@ -67,9 +78,9 @@ pub(super) struct Standing {
 /// What has to be done.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Work {
-    pub(super) wrong_rules: Vec<(Hook, u64)>,
-    pub(super) wrong_chains: Vec<Hook>,
-    pub(super) chains: Vec<(Hook, i32)>,
+    pub(super) wrong_rules: Vec<(Chain, u64)>,
+    pub(super) wrong_chains: Vec<Chain>,
+    pub(super) chains: Vec<(Chain, i32)>,
     pub(super) sets: BTreeSet<SetId>,
     pub(super) rules: BTreeSet<Rule>,
 }
@@ -84,10 +95,6 @@ impl Hook {
             Hook::Output => "output",
             Hook::Postrouting => "postrouting",
         }
-    }
-
-    pub(super) fn from_name(name: &[u8]) -> Option<Hook> {
-        Hook::ALL.into_iter().find(|hook| hook.name().as_bytes() == name)
     }
 
     /// The kernel's number of it (linux/netfilter.h).
@@ -105,15 +112,6 @@ impl Hook {
         matches!(self, Hook::Output | Hook::Postrouting)
     }
 
-    /// At which priority our chain stands there. Where what is for this machine is told from what it forwards,
-    /// connections are known already.
-    fn priority(self, extent: Extent) -> i32 {
-        match self {
-            Hook::Prerouting | Hook::Output if extent.spares() => TRACKED,
-            _ => RAW,
-        }
-    }
-
     /// The hooks at which our chains stand.
     fn of(extent: Extent) -> impl Iterator<Item = Hook> {
         let ingress = if extent.forward { Hook::Prerouting } else { Hook::Input };
@@ -122,29 +120,63 @@ impl Hook {
     }
 }
 
+impl Chain {
+    /// All there may be.
+    fn all() -> impl Iterator<Item = Chain> {
+        Hook::ALL.into_iter().flat_map(|hook| [false, true].map(|tracked| Chain { hook, tracked }))
+    }
+
+    pub(super) fn name(self) -> String {
+        format!("{}{}", self.hook.name(), if self.tracked { "_tracked" } else { "" })
+    }
+
+    pub(super) fn from_name(name: &[u8]) -> Option<Chain> {
+        Chain::all().find(|chain| chain.name().as_bytes() == name)
+    }
+
+    /// At which priority it stands. Where what is for this machine is told from what it forwards, connections are known
+    /// already.
+    fn priority(self) -> i32 {
+        match self.hook {
+            Hook::Prerouting | Hook::Output if self.tracked => TRACKED,
+            _ => RAW,
+        }
+    }
+
+    /// The chains that the rules for these sets stand in. The kernel tracks connections from the first one that asks for
+    /// them: not before something is to be spared.
+    fn of(extent: Extent, sets: &BTreeSet<SetId>) -> impl Iterator<Item = Chain> {
+        let tracked: BTreeSet<bool> = sets.iter().map(|set| extent.spares(set.unproven)).collect();
+        Hook::of(extent)
+            .flat_map(move |hook| tracked.clone().into_iter().map(move |tracked| Chain { hook, tracked }))
+    }
+}
+
 impl Rule {
     /// The rule that has to stand before this one: where both hold, the first decides.
     fn follows(self) -> Option<Rule> {
         match self.does {
             Does::Refuse(set) => Some(Rule { does: Does::Reset(set), ..self }),
-            Does::Spare | Does::Drop(_) | Does::Reset(_) => None,
+            Does::SpareTcp | Does::Spare | Does::Drop(_) | Does::Reset(_) => None,
         }
     }
 
     /// The rules for these sets. The source is answered where it is shut out; what goes to it is only dropped.
     fn of(extent: Extent, sets: &BTreeSet<SetId>) -> BTreeSet<Rule> {
         let mut rules = BTreeSet::new();
-        for hook in Hook::of(extent) {
-            if extent.spares() {
-                rules.insert(Rule { hook, does: Does::Spare });
+        for chain in Chain::of(extent, sets) {
+            let mut add = |does| rules.insert(Rule { chain, does });
+            if chain.tracked {
+                add(Does::SpareTcp);
+                add(Does::Spare);
             }
-            for set in sets {
+            for set in sets.iter().filter(|set| extent.spares(set.unproven) == chain.tracked) {
                 match extent.answer {
-                    Answer::Reject if !hook.is_egress() => {
-                        rules.insert(Rule { hook, does: Does::Reset(*set) });
-                        rules.insert(Rule { hook, does: Does::Refuse(*set) });
+                    Answer::Reject if !chain.hook.is_egress() => {
+                        add(Does::Reset(*set));
+                        add(Does::Refuse(*set));
                     }
-                    _ => _ = rules.insert(Rule { hook, does: Does::Drop(*set) }),
+                    _ => _ = add(Does::Drop(*set)),
                 }
             }
         }
@@ -168,28 +200,29 @@ impl Work {
         missing: &BTreeSet<SetId>,
         standing: &Standing,
     ) -> Self {
-        let hooks: Vec<Hook> = Hook::of(extent).collect();
-        let at = |hook: Hook| standing.chains.get(&hook);
-        let is_right = |hook: &Hook| at(*hook) == Some(&Some(hook.priority(extent)));
+        let wanted: Vec<Chain> = Chain::of(extent, sets).collect();
+        let at = |chain: Chain| standing.chains.get(&chain);
+        let is_right = |chain: &Chain| at(*chain) == Some(&Some(chain.priority()));
         // A chain that somebody made beside ours has no rule of ours.
-        let ours = |hook: Hook| standing.rules.iter().any(|(rule, _)| rule.hook == hook);
-        let is_wrong =
-            |hook: &Hook| at(*hook).is_some() && !is_right(hook) && (hooks.contains(hook) || ours(*hook));
-        let is_stale = |hook: &Hook| !hooks.contains(hook) && ours(*hook);
-        let wrong_chains: Vec<Hook> =
-            Hook::ALL.into_iter().filter(|hook| is_wrong(hook) || is_stale(hook)).collect();
+        let ours = |chain: Chain| standing.rules.iter().any(|(rule, _)| rule.chain == chain);
+        let is_wrong = |chain: &Chain| {
+            at(*chain).is_some() && !is_right(chain) && (wanted.contains(chain) || ours(*chain))
+        };
+        let is_stale = |chain: &Chain| !wanted.contains(chain) && ours(*chain);
+        let wrong_chains: Vec<Chain> =
+            Chain::all().filter(|chain| is_wrong(chain) || is_stale(chain)).collect();
         let mut rules = Rule::of(extent, sets);
         let mut wrong_rules = Vec::new();
         let mut before = BTreeSet::new();
-        for (rule, handle) in standing.rules.iter().filter(|(rule, _)| !wrong_chains.contains(&rule.hook)) {
+        for (rule, handle) in standing.rules.iter().filter(|(rule, _)| !wrong_chains.contains(&rule.chain)) {
             let late = rule.follows().is_some_and(|first| !before.contains(&first));
             if late || !rules.remove(rule) && !Rule::of(extent, sets).contains(rule) {
-                wrong_rules.push((rule.hook, *handle));
+                wrong_rules.push((rule.chain, *handle));
             }
             before.insert(*rule);
         }
-        let chains = hooks.into_iter().filter(|hook| !is_right(hook));
-        let chains = chains.map(|hook| (hook, hook.priority(extent))).collect();
+        let chains = wanted.into_iter().filter(|chain| !is_right(chain));
+        let chains = chains.map(|chain| (chain, chain.priority())).collect();
         Work { wrong_rules, wrong_chains, chains, sets: missing.clone(), rules }
     }
 

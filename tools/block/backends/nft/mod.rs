@@ -25,7 +25,7 @@ use psentry_records::{Prefix, Timestamp};
 
 use self::notice::News;
 use self::ruleset::TABLE;
-use self::sets::{Key, SetId};
+use self::sets::SetId;
 use self::transaction::{BYTES, fitting};
 use super::installed;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
@@ -100,36 +100,22 @@ impl Backend for Nft {
     fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
         let mut effects = Vec::with_capacity(changes.len());
         let most = (self.link.send_capacity() / BYTES).clamp(1, BATCH);
-        // Nothing is left of whom everything is to be shut or opened.
-        let whole = changes.iter().filter(|change| change.block().is_none_or(|block| block.ports.is_empty()));
-        // Where there was no set for single ports a moment ago, there is nothing left to look for behind a block.
-        let may_be = |change: &&Change| {
-            let known = self.whole.is_some() && !self.sets.contains(&SetId::of_ports(change.scope));
-            change.block().is_none() || !known
-        };
-        let ports = whole.filter(may_be).map(|change| change.scope).collect();
-        let ports = self.ports_of(&ports);
-        let none: Result<&[Key], Error> = Ok(&[]);
-        let stale = |change: &Change| match (&ports, change.block()) {
-            (_, Some(block)) if !block.ports.is_empty() => none.clone(),
-            (Ok(ports), _) => Ok(ports.get(&change.scope).map_or(&[][..], Vec::as_slice)),
-            (Err(error), _) => Err(error.clone()),
+        // Nothing is left of a scope but what it is to stand in.
+        let elsewhere = match self.elsewhere(changes) {
+            Ok(elsewhere) => elsewhere,
+            Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
         };
         let mut rest = changes;
         while !rest.is_empty() {
-            let (batch, after) = rest.split_at(fitting(rest, most).min(rest.len()));
+            let (batch, after) = rest.split_at(fitting(rest, most, &elsewhere).min(rest.len()));
             rest = after;
             let blocks: Vec<(Prefix, &Block)> =
                 batch.iter().filter_map(|change| Some((change.scope, change.block()?))).collect();
-            let mut put = self.put_together(&blocks).into_iter();
-            for change in batch {
-                let (scope, ports) = (change.scope, stale(change));
-                effects.push(match &change.wish {
-                    Wish::Release(_) => ports.and_then(|ports| self.release(scope, ports)),
-                    Wish::Block(_) => put.next().unwrap_or(Ok(())).and(ports).and_then(|ports| {
-                        self.take_out(SetId::of_ports(scope), ports)?;
-                        Ok(Effect::Done)
-                    }),
+            let mut put = self.put_together(&blocks, &elsewhere).into_iter();
+            for Change { scope, wish } in batch {
+                effects.push(match wish {
+                    Wish::Release(_) => self.release(elsewhere.get(scope).map_or(&[], Vec::as_slice)),
+                    Wish::Block(_) => put.next().unwrap_or(Ok(())).map(|()| Effect::Done),
                 });
             }
         }
@@ -160,8 +146,8 @@ impl Backend for Nft {
         self.told()
     }
 
-    fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
-        self.restore(scopes)
+    fn mend(&mut self, blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
+        self.restore(blocks)
     }
 
     fn remove(&mut self) -> Result<Vec<Entry>, Error> {

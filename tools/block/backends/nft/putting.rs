@@ -1,7 +1,7 @@
 //! Blocks into the sets and out of them, a transaction for what comes together. What such a transaction says is decided in
 //! `transaction.rs`.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_netfilter::NetfilterMessage;
@@ -10,9 +10,9 @@ use psentry_linux::{Error as Below, Request};
 use psentry_records::{Prefix, Timestamp};
 
 use super::sets::{Key, SetId};
-use super::transaction::{ELEMENTS, Old, Parts, added, anew, keys, parts};
+use super::transaction::{ELEMENTS, Elsewhere, Old, Parts, added, anew, keys, parts};
 use super::{LOOKUPS, Nft, elements, reading, refused};
-use crate::backend::{Block, Effect};
+use crate::backend::{Block, Change, Effect};
 use crate::error::Error;
 
 impl Nft {
@@ -39,7 +39,11 @@ impl Nft {
     }
 
     /// Puts blocks in place, whatever stood there.
-    fn put(&mut self, blocks: &[(Prefix, &Block)]) -> Result<Result<(), Errno>, Error> {
+    fn put(
+        &mut self,
+        blocks: &[(Prefix, &Block)],
+        elsewhere: &Elsewhere,
+    ) -> Result<Result<(), Errno>, Error> {
         let parts = parts(blocks);
         let sets: BTreeSet<SetId> = parts.keys().copied().collect();
         // Whoever changed the ruleset may have taken our rules away, and then no set drops anything.
@@ -48,12 +52,12 @@ impl Nft {
             self.make(&sets)?;
         }
         let whole = self.whole.take();
-        // Of whom only ports are to be shut, the whole is not.
+        // In one step with what comes: of whom only ports are to be shut, the whole is not, and what is proven now stands on
+        // without a gap.
         let mut old = Old::new();
-        for (scope, _) in blocks.iter().filter(|(_, block)| !block.ports.is_empty()) {
-            let (set, key) = (SetId::of(*scope), (*scope, None));
-            if self.sets.contains(&set) && self.stands(set, key)? {
-                old.entry(set).or_default().push(key);
+        for (set, key) in blocks.iter().filter_map(|(scope, _)| elsewhere.get(scope)).flatten() {
+            if self.sets.contains(set) {
+                old.entry(*set).or_default().push(*key);
             }
         }
         // Most of what is blocked was not blocked before: then this is a third of the work for the kernel. That it finds
@@ -77,8 +81,12 @@ impl Nft {
 
     /// Puts blocks in place, together, and says of each how it went. If the kernel objects to one of them, each is tried
     /// alone; anything else is wrong with all.
-    pub(super) fn put_together(&mut self, blocks: &[(Prefix, &Block)]) -> Vec<Result<(), Error>> {
-        let together = if blocks.is_empty() { Ok(()) } else { self.put_surely(blocks) };
+    pub(super) fn put_together(
+        &mut self,
+        blocks: &[(Prefix, &Block)],
+        elsewhere: &Elsewhere,
+    ) -> Vec<Result<(), Error>> {
+        let together = if blocks.is_empty() { Ok(()) } else { self.put_surely(blocks, elsewhere) };
         match together {
             Err(Error::System(Below::Refused { .. }) | Error::Full { .. }) if blocks.len() > 1 => {}
             result => return vec![result; blocks.len()],
@@ -93,7 +101,7 @@ impl Nft {
             {
                 return Err(error.clone());
             }
-            self.put_surely(&alone).inspect_err(|error| {
+            self.put_surely(&alone, elsewhere).inspect_err(|error| {
                 if matches!(error, Error::Full { .. }) {
                     full.insert(set, error.clone());
                 }
@@ -103,12 +111,12 @@ impl Nft {
     }
 
     /// As `put`; makes the ruleset anew if somebody flushed it.
-    fn put_surely(&mut self, blocks: &[(Prefix, &Block)]) -> Result<(), Error> {
-        let errno = match self.put(blocks)? {
+    fn put_surely(&mut self, blocks: &[(Prefix, &Block)], elsewhere: &Elsewhere) -> Result<(), Error> {
+        let errno = match self.put(blocks, elsewhere)? {
             Ok(()) => return Ok(()),
             Err(Errno::ENOENT) => {
                 self.sets.clear();
-                match self.put(blocks)? {
+                match self.put(blocks, elsewhere)? {
                     Ok(()) => return Ok(()),
                     Err(errno) => errno,
                 }
@@ -126,13 +134,45 @@ impl Nft {
 
     /// Which of a few scopes are blocked, as a whole or at a port.
     pub(super) fn look_up(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {
-        let mut standing: HashSet<Prefix> = self.ports_of(scopes)?.into_keys().collect();
-        for scope in scopes {
-            if self.stands(SetId::of(*scope), (*scope, None))? {
-                standing.insert(*scope);
+        let places = scopes.iter().flat_map(|scope| SetId::all(*scope).map(|set| (set, *scope)));
+        Ok(self.elements_of(places)?.into_keys().collect())
+    }
+
+    /// What stands of the scopes of changes beside what is to stand; of whom is to be let in, all that stands.
+    pub(super) fn elsewhere(&mut self, changes: &[Change]) -> Result<Elsewhere, Error> {
+        let mut places = Vec::new();
+        for change in changes {
+            let wanted = change.block().map(|block| SetId::of(change.scope, block));
+            let sets = SetId::all(change.scope).into_iter().filter(|set| Some(*set) != wanted);
+            // Where there was no such set a moment ago, there is nothing to look for behind a block.
+            let may_be = |set: &SetId| wanted.is_none() || self.whole.is_none() || self.sets.contains(set);
+            places.extend(sets.filter(may_be).map(|set| (set, change.scope)));
+        }
+        self.elements_of(places)
+    }
+
+    /// The elements that stand in these sets of these scopes. A few scopes are asked for one by one, where each has one
+    /// element; else it is one list of the set.
+    fn elements_of(&mut self, places: impl IntoIterator<Item = (SetId, Prefix)>) -> Result<Elsewhere, Error> {
+        let mut sets: BTreeMap<SetId, HashSet<Prefix>> = BTreeMap::new();
+        for (set, scope) in places {
+            sets.entry(set).or_default().insert(scope);
+        }
+        let mut found = Elsewhere::new();
+        for (set, scopes) in sets {
+            let keys: Vec<Key> = if set.ports || scopes.len() > LOOKUPS {
+                let read = |message: &[u8]| reading::keys(set, message).collect::<Vec<Key>>();
+                self.all_of(set, read, |key| *key)?
+            } else {
+                let alone = scopes.iter().map(|scope| (*scope, None));
+                let stands = alone.map(|key| Ok(self.stands(set, key)?.then_some(key)));
+                stands.collect::<Result<Vec<Option<Key>>, Error>>()?.into_iter().flatten().collect()
+            };
+            for key in keys.into_iter().filter(|(scope, _)| scopes.contains(scope)) {
+                found.entry(key.0).or_default().push((set, key));
             }
         }
-        Ok(standing)
+        Ok(found)
     }
 
     fn any_stands(&mut self, parts: &Parts<'_>) -> Result<bool, Error> {
@@ -155,15 +195,19 @@ impl Nft {
         }
     }
 
-    /// Ends a block; `ports` are those of its elements that stand for single ports.
-    pub(super) fn release(&mut self, scope: Prefix, ports: &[Key]) -> Result<Effect, Error> {
-        let whole = self.take_out(SetId::of(scope), &[(scope, None)])?;
-        let single = self.take_out(SetId::of_ports(scope), ports)?;
-        Ok(if whole || single { Effect::Done } else { Effect::WasNotThere })
+    /// Ends a block, which is these elements.
+    pub(super) fn release(&mut self, elements: &[(SetId, Key)]) -> Result<Effect, Error> {
+        let mut sets: BTreeMap<SetId, Vec<Key>> = BTreeMap::new();
+        elements.iter().for_each(|(set, key)| sets.entry(*set).or_default().push(*key));
+        let mut any = false;
+        for (set, keys) in sets {
+            any |= self.take_out(set, &keys)?;
+        }
+        Ok(if any { Effect::Done } else { Effect::WasNotThere })
     }
 
     /// Whether any of them was there.
-    pub(super) fn take_out(&mut self, set: SetId, keys: &[Key]) -> Result<bool, Error> {
+    fn take_out(&mut self, set: SetId, keys: &[Key]) -> Result<bool, Error> {
         let mut any = false;
         for keys in keys.chunks(ELEMENTS) {
             match self.commit("unblock", vec![elements::delete(set, keys)], 0)? {
@@ -183,19 +227,5 @@ impl Nft {
             }
         }
         Ok(any)
-    }
-
-    /// The elements for single ports of these scopes, as they stand: one list of each set, however many scopes.
-    pub(super) fn ports_of(&mut self, scopes: &HashSet<Prefix>) -> Result<HashMap<Prefix, Vec<Key>>, Error> {
-        let mut found: HashMap<Prefix, Vec<Key>> = HashMap::new();
-        let sets: BTreeSet<SetId> = scopes.iter().map(|scope| SetId::of_ports(*scope)).collect();
-        for set in sets {
-            let read = |message: &[u8]| reading::keys(set, message).collect::<Vec<Key>>();
-            let keys = self.all_of(set, read, |key| *key)?.into_iter();
-            for key in keys.filter(|(scope, _)| scopes.contains(scope)) {
-                found.entry(key.0).or_default().push(key);
-            }
-        }
-        Ok(found)
     }
 }

@@ -73,6 +73,8 @@ fn entry(set: SetId, element: &[u8], now: Timestamp) -> Option<Entry> {
     }
     let (scope, port) = named?;
     let mut entry = note::reconcile(scope, expires, told);
+    // The set decides what it does, whatever its note says.
+    entry.unproven = set.unproven;
     if let Some((number, port)) = port {
         // Whatever others put in of another transport is none of ours.
         entry.proto = Some(transport(number)?);

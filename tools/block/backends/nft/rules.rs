@@ -9,9 +9,9 @@ use netlink_packet_netfilter::nftables::{
 
 use super::super::attributes::{attribute, attributes, text};
 use super::elements::inet;
-use super::layout::{Does, Hook, Rule};
+use super::layout::{Chain, Does, Rule};
 use super::reading::{HEADER, comment};
-use super::ruleset::{SPARED, TABLE};
+use super::ruleset::{SPARED, SPARED_TCP, TABLE};
 use super::sets::SetId;
 
 // Numbers of attributes, from linux/netfilter/nf_tables.h.
@@ -71,15 +71,15 @@ pub(super) fn chains() -> NetfilterMessage {
 }
 
 /// The chain that a message tells of, with its priority if it is at its hook; `None`: it is none of ours.
-pub(super) fn chain(message: &[u8]) -> Option<(Hook, Option<i32>)> {
+pub(super) fn chain(message: &[u8]) -> Option<(Chain, Option<i32>)> {
     let body = message.get(HEADER..)?;
-    let hook = Hook::from_name(text(attribute(body, CHAIN_NAME)?))?;
+    let chain = Chain::from_name(text(attribute(body, CHAIN_NAME)?))?;
     let priority = attribute(body, CHAIN_HOOK).and_then(|at| {
         let number = u32::from_be_bytes(*attribute(at, HOOK_NUMBER)?.first_chunk()?);
         let priority = i32::from_be_bytes(*attribute(at, HOOK_PRIORITY)?.first_chunk()?);
-        (number == hook.number()).then_some(priority)
+        (number == chain.hook.number()).then_some(priority)
     });
-    (text(attribute(body, CHAIN_TABLE)?) == TABLE.as_bytes()).then_some((hook, priority))
+    (text(attribute(body, CHAIN_TABLE)?) == TABLE.as_bytes()).then_some((chain, priority))
 }
 
 /// The question for our table.
@@ -98,10 +98,10 @@ pub(super) fn is_dormant(message: &[u8]) -> bool {
 /// The rule that a message tells of, with its handle; `None`: it is no rule of ours.
 pub(super) fn rule(message: &[u8]) -> Option<(Rule, u64)> {
     let body = message.get(HEADER..)?;
-    let hook = Hook::from_name(text(attribute(body, RULE_CHAIN)?))?;
+    let chain = Chain::from_name(text(attribute(body, RULE_CHAIN)?))?;
     let handle = u64::from_be_bytes(*attribute(body, RULE_HANDLE)?.first_chunk()?);
     let says = attribute(body, RULE_USERDATA).and_then(comment);
-    Some((Rule { hook, does: does(body, says.as_deref())? }, handle))
+    Some((Rule { chain, does: does(body, says.as_deref())? }, handle))
 }
 
 fn does(body: &[u8], says: Option<&str>) -> Option<Does> {
@@ -131,6 +131,7 @@ fn does(body: &[u8], says: Option<&str>) -> Option<Does> {
     match (set, end) {
         (Some(set), Some(end)) => Some(end(set)),
         (None, None) if accepts && says == Some(SPARED) => Some(Does::Spare),
+        (None, None) if accepts && says == Some(SPARED_TCP) => Some(Does::SpareTcp),
         _ => None,
     }
 }

@@ -12,8 +12,9 @@ pub(super) const TABLE: &str = "psentry";
 /// What the table says of itself.
 const ADVICE: &str = "kept by psentry-block(8), which mends it; 'psentry-block unblock CIDR' ends one block, 'psentry-block flush' all";
 
-/// What the rule says that lets connections go on; it is known by that.
+/// What the rules say that let connections go on; they are known by that.
 pub(super) const SPARED: &str = "connections that stand go on";
+pub(super) const SPARED_TCP: &str = "TCP that begins nothing goes on";
 
 impl SetId {
     /// The set. `create` fails if it is there, and with it the rule that another process has made, too.
@@ -41,9 +42,12 @@ pub(super) fn awake() -> String {
 
 impl Rule {
     fn text(self) -> String {
-        let chain = format!("rule inet {TABLE} {}", self.hook.name());
-        let lookup = |set: SetId| set.lookup(self.hook);
+        let chain = format!("rule inet {TABLE} {}", self.chain.name());
+        let lookup = |set: SetId| set.lookup(self.chain.hook);
         match self.does {
+            Does::SpareTcp => {
+                format!("insert {chain} tcp flags & (rst | ack) != 0 accept comment \"{SPARED_TCP}\"\n")
+            }
             Does::Spare => {
                 format!("insert {chain} ct state established,related accept comment \"{SPARED}\"\n")
             }
@@ -63,17 +67,17 @@ impl Rule {
 pub(super) fn text(work: &Work, comments: bool) -> String {
     let advice = if comments { format!(" {{ comment \"{ADVICE}\"; }}") } else { String::new() };
     let mut text = format!("add table inet {TABLE}{advice}\n");
-    for (hook, handle) in &work.wrong_rules {
-        text.push_str(&format!("delete rule inet {TABLE} {} handle {handle}\n", hook.name()));
+    for (chain, handle) in &work.wrong_rules {
+        text.push_str(&format!("delete rule inet {TABLE} {} handle {handle}\n", chain.name()));
     }
-    for hook in &work.wrong_chains {
-        let name = hook.name();
+    for chain in &work.wrong_chains {
+        let name = chain.name();
         text.push_str(&format!("flush chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n"));
     }
-    for (hook, priority) in &work.chains {
-        let name = hook.name();
+    for (chain, priority) in &work.chains {
+        let (name, hook) = (chain.name(), chain.hook.name());
         text.push_str(&format!(
-            "add chain inet {TABLE} {name} {{ type filter hook {name} priority {priority}; policy accept; }}\n"
+            "add chain inet {TABLE} {name} {{ type filter hook {hook} priority {priority}; policy accept; }}\n"
         ));
     }
     text.extend(work.sets.iter().map(|set| set.set()));
@@ -91,9 +95,13 @@ mod tests {
     /// The chains and rules for these scopes, and for ports of the last.
     fn lines(extent: Extent, scopes: &[&str]) -> Vec<String> {
         let scopes: Vec<Prefix> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
-        let mut sets: BTreeSet<SetId> = scopes.iter().map(|scope| SetId::of(*scope)).collect();
-        sets.extend(scopes.last().map(|scope| SetId::of_ports(*scope)));
-        let work = Work::new(extent, &sets, &sets, &Default::default());
+        let mut sets: BTreeSet<SetId> = scopes.iter().map(|scope| SetId::all(*scope)[0]).collect();
+        sets.extend(scopes.last().map(|scope| SetId::all(*scope)[1]));
+        lines_of(extent, &sets)
+    }
+
+    fn lines_of(extent: Extent, sets: &BTreeSet<SetId>) -> Vec<String> {
+        let work = Work::new(extent, sets, sets, &Default::default());
         let text = text(&work, false);
         let of = |line: &&str| line.contains(" rule ") || line.contains(" chain ");
         text.lines().filter(of).map(|line| line.replace("inet psentry ", "")).collect()
@@ -134,20 +142,39 @@ mod tests {
         assert_eq!(
             lines(extent, &["192.0.2.7"]),
             [
-                "add chain prerouting { type filter hook prerouting priority -190; policy accept; }",
-                "add chain postrouting { type filter hook postrouting priority -300; policy accept; }",
-                "insert rule prerouting ct state established,related accept comment \"connections that stand go on\"",
-                "add rule prerouting ip saddr @v4_32 counter drop",
-                "add rule prerouting ip saddr . meta l4proto . th dport @v4_32_ports counter drop",
-                "insert rule postrouting ct state established,related accept comment \"connections that stand go on\"",
-                "add rule postrouting ip daddr @v4_32 counter drop",
-                "add rule postrouting ip daddr . meta l4proto . th sport @v4_32_ports counter drop",
+                "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",
+                "add chain postrouting_tracked { type filter hook postrouting priority -300; policy accept; }",
+                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
+                "add rule prerouting_tracked ip saddr @v4_32 counter drop",
+                "add rule prerouting_tracked ip saddr . meta l4proto . th dport @v4_32_ports counter drop",
+                "insert rule postrouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule postrouting_tracked ct state established,related accept comment \"connections that stand go on\"",
+                "add rule postrouting_tracked ip daddr @v4_32 counter drop",
+                "add rule postrouting_tracked ip daddr . meta l4proto . th sport @v4_32_ports counter drop",
             ]
         );
         let extent = Extent { egress: true, forward: false, ..extent };
         assert_eq!(
             lines(extent, &["192.0.2.7"])[1],
-            "add chain output { type filter hook output priority -190; policy accept; }"
+            "add chain output_tracked { type filter hook output priority -190; policy accept; }"
+        );
+    }
+
+    #[test]
+    fn what_is_not_proven_has_a_chain_behind_connection_tracking() {
+        let [whole, _, unproven, ports] = SetId::all("192.0.2.7".parse().unwrap());
+        assert_eq!(
+            lines_of(Extent::default(), &[whole, unproven, ports].into()),
+            [
+                "add chain prerouting { type filter hook prerouting priority -300; policy accept; }",
+                "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",
+                "add rule prerouting ip saddr @v4_32 counter drop",
+                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
+                "add rule prerouting_tracked ip saddr @v4_32_unproven counter drop",
+                "add rule prerouting_tracked ip saddr . meta l4proto . th dport @v4_32_unproven_ports counter drop",
+            ]
         );
     }
 

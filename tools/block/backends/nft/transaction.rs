@@ -1,7 +1,7 @@
 //! What blocks are as elements, and the messages of one transaction that puts them in place. Decides how much goes into one;
 //! builds messages, sends none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use netlink_packet_netfilter::NetfilterMessage;
 use psentry_records::{Prefix, Timestamp};
@@ -23,16 +23,20 @@ pub(super) type Parts<'a> = BTreeMap<SetId, Vec<(Key, &'a Block)>>;
 /// What goes, whether it stands or not.
 pub(super) type Old = BTreeMap<SetId, Vec<Key>>;
 
+/// The elements that stand of scopes in other sets than those in which they are to stand.
+pub(super) type Elsewhere = HashMap<Prefix, Vec<(SetId, Key)>>;
+
 /// The elements that a block is, and their set.
 pub(super) fn keys(scope: Prefix, block: &Block) -> (SetId, Vec<Key>) {
+    let set = SetId::of(scope, block);
     if block.ports.is_empty() {
-        return (SetId::of(scope), vec![(scope, None)]);
+        return (set, vec![(scope, None)]);
     }
     let key = |port: &u16, transport: &u8| (scope, Some((*transport, *port)));
     let transports = block.transports();
     let keys =
         block.ports.iter().flat_map(|port| transports.iter().map(move |transport| key(port, transport)));
-    (SetId::of_ports(scope), keys.collect())
+    (set, keys.collect())
 }
 
 /// All that these blocks are.
@@ -45,12 +49,13 @@ pub(super) fn parts<'a>(blocks: &[(Prefix, &'a Block)]) -> Parts<'a> {
     parts
 }
 
-/// How many of the changes go into one transaction: of so many elements, but one change at least.
-pub(super) fn fitting(changes: &[Change], most: usize) -> usize {
+/// How many of the changes go into one transaction: of so many elements, with those that go, but one change at least.
+pub(super) fn fitting(changes: &[Change], most: usize, elsewhere: &Elsewhere) -> usize {
     let mut elements = 0;
     let weight = |change: &Change| {
-        // With its ports the whole is counted, which goes.
-        change.block().map_or(0, |block| block.ports.len() * block.transports().len() + 1)
+        let goes = elsewhere.get(&change.scope).map_or(0, Vec::len);
+        let comes = |block: &Block| (block.ports.len() * block.transports().len()).max(1);
+        change.block().map_or(0, |block| comes(block) + goes)
     };
     let fits = changes.iter().take_while(|change| {
         elements += weight(change);
@@ -95,10 +100,15 @@ mod tests {
             scope: "192.0.2.7".parse().unwrap(),
             wish: Wish::Block(Block { ports: (1..=ports).collect(), ..Block::default() }),
         };
-        assert_eq!(fitting(&[change(0), change(0), change(0)], 2), 2);
-        // TCP and UDP of each port, and the whole.
-        assert_eq!(fitting(&[change(2), change(1), change(1)], 8), 2);
-        assert_eq!(fitting(&[change(9)], 2), 1);
+        let none = Elsewhere::new();
+        assert_eq!(fitting(&[change(0), change(0), change(0)], 2, &none), 2);
+        // TCP and UDP of each port.
+        assert_eq!(fitting(&[change(2), change(1), change(1)], 7, &none), 2);
+        assert_eq!(fitting(&[change(9)], 2, &none), 1);
+        // And whatever goes.
+        let scope = change(0).scope;
+        let old = vec![(SetId::FIRST[0], (scope, None)); 3];
+        assert_eq!(fitting(&[change(0), change(0), change(0)], 8, &[(scope, old)].into()), 2);
     }
 
     #[test]
@@ -119,7 +129,7 @@ mod tests {
             let blocks: Vec<(Prefix, &Block)> = scopes.iter().map(|scope| (*scope, block)).collect();
             let mut old = Old::new();
             for scope in scopes.iter().filter(|_| !block.ports.is_empty()) {
-                old.entry(SetId::of(*scope)).or_default().push((*scope, None));
+                old.entry(SetId::all(*scope)[0]).or_default().push((*scope, None));
             }
             let messages = anew(old, &parts(&blocks), Timestamp::now());
             let header = 16;

@@ -165,6 +165,11 @@ impl Backend for Route {
         false
     }
 
+    /// Whatever this machine answers goes nowhere, on whichever connection.
+    fn spares(&self) -> bool {
+        false
+    }
+
     /// All routes are read before some are changed.
     fn at_once(&self) -> usize {
         20_000

@@ -1,12 +1,11 @@
 //! The two families, each with a filter table and blocks of its own.
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use psentry_records::Prefix;
 
 use super::{Filter, PROGRAMS};
-use crate::backend::{Change, Effect};
+use crate::backend::{Block, Change, Effect};
 use crate::backends::installed;
 use crate::error::Error;
 
@@ -25,7 +24,7 @@ impl Filters {
         let family = |ipv4: bool, names: [&str; 2]| -> Result<Filter, Error> {
             let [iptables, restore] = names;
             let (iptables, restore) = (installed(backend, iptables)?, installed(backend, restore)?);
-            Ok(Filter { backend, ipv4, iptables, restore, ran: RefCell::default() })
+            Ok(Filter { backend, ipv4, iptables, restore })
         };
         let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
         Ok(Filters {
@@ -44,9 +43,9 @@ impl Filters {
         std::iter::once(&self.ipv4).chain(&self.ipv6)
     }
 
-    /// Their families, of those that hold one of these scopes.
-    pub(super) fn holding(&self, scopes: &[Prefix]) -> impl Iterator<Item = bool> + use<> {
-        let held = |ipv4: &bool| scopes.iter().any(|scope| scope.is_ipv4() == *ipv4);
+    /// Their families, of those that hold one of these blocks.
+    pub(super) fn holding(&self, blocks: &[(Prefix, &Block)]) -> impl Iterator<Item = bool> + use<> {
+        let held = |ipv4: &bool| blocks.iter().any(|(scope, _)| scope.is_ipv4() == *ipv4);
         let families: Vec<bool> = self.families().filter(held).collect();
         families.into_iter()
     }

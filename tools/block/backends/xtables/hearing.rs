@@ -88,9 +88,8 @@ impl Ear {
         Ok(Ear { watch, ours: Ours::new()?, heard: Heard::default() })
     }
 
-    /// What others did to these chains; `ours` are the processes that did it for us since this was last asked.
-    pub(super) fn hear(&mut self, chains: Chains<'_>, ours: Vec<u32>) -> Result<Told, Error> {
-        self.ours.have(ours);
+    /// What others did to these chains.
+    pub(super) fn hear(&mut self, chains: Chains<'_>) -> Result<Told, Error> {
         for _ in 0..READINGS {
             let (ours, heard) = (&mut self.ours, &mut self.heard);
             let read = self.watch.receive(|header, message| heard.hear(chains, ours, header, message))?;

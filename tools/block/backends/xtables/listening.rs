@@ -24,9 +24,8 @@ impl Listening {
     }
 
     /// What others did to these chains since it was last asked.
-    pub(super) fn hear(&mut self, filters: &Filters, chains: Chains<'_>) -> Told {
-        let ours = filters.all().flat_map(Filter::take_ran).collect();
-        match self.ear.as_mut().map(|ear| ear.hear(chains, ours)) {
+    pub(super) fn hear(&mut self, chains: Chains<'_>) -> Told {
+        match self.ear.as_mut().map(|ear| ear.hear(chains)) {
             None => Told::default(),
             Some(Ok(told)) => told,
             Some(Err(error)) => {

@@ -22,7 +22,6 @@ mod ours;
 mod place;
 mod rules;
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 pub(super) use self::ipset::Ipset;
@@ -44,8 +43,6 @@ pub(super) struct Filter {
     ipv4: bool,
     iptables: Program,
     restore: Program,
-    /// The processes that changed it for us, since that was last asked.
-    ran: RefCell<Vec<u32>>,
 }
 
 /// The programs that the filter tables need.
@@ -76,17 +73,13 @@ impl Filter {
             return Ok(());
         }
         let script = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
+        let mut runs = ours::begin();
         let (_, process) = self
             .restore
             .run_checked_with_pid(&["-w", WAIT, "--noflush"], script.as_bytes())
             .map_err(|error| self.explain(error))?;
-        self.ran.borrow_mut().push(process);
+        runs.add(process);
         Ok(())
-    }
-
-    /// The processes that changed it for us, since this was last asked.
-    fn take_ran(&self) -> Vec<u32> {
-        self.ran.take()
     }
 
     fn is_nf_tables(&self) -> Result<bool, Error> {

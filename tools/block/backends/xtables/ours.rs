@@ -1,8 +1,10 @@
 //! Which processes changed rules for us. The kernel tells of processes by the numbers that they have outside of every
 //! container (pid_namespaces(7)); who runs in one does not know these, and goes by the names of his programs, and by how
-//! often they were run.
+//! often they were run. The backends iptables and ipset change the same chains: what one of them runs in this process is
+//! ours to the other, too.
 
 use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
@@ -25,16 +27,43 @@ const MOST: usize = 64;
 /// What the programs that change rules are called, as far as the kernel keeps names.
 const NAMES: [&[u8]; 2] = [b"iptables-restor", b"ip6tables-resto"];
 
+/// What was run here last, and how often something was run in all.
+pub(super) struct Runs {
+    count: usize,
+    last: VecDeque<u32>,
+}
+
+static RUNS: Mutex<Runs> = Mutex::new(Runs { count: 0, last: VecDeque::new() });
+
+/// Begins a run. Until it is dropped, whoever hears of a change that nobody is known for waits.
+pub(super) fn begin() -> MutexGuard<'static, Runs> {
+    RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Runs {
+    /// This process changed rules.
+    pub(super) fn add(&mut self, process: u32) {
+        self.count = self.count.wrapping_add(1);
+        self.last.push_back(process);
+        if self.last.len() > MOST {
+            self.last.pop_front();
+        }
+    }
+}
+
 /// Processes of ours that the kernel has not told of, or has.
 pub(super) struct Ours {
     /// Whether their numbers are those that the kernel tells.
     numbered: bool,
     processes: VecDeque<u32>,
+    /// How many of the runs are known.
+    seen: usize,
 }
 
 impl Ours {
     /// None so far; asks the kernel which number it has for this process.
     pub(super) fn new() -> Result<Self, Error> {
+        let seen = begin().count;
         let mut link = NetlinkSocket::open(NETLINK_NETFILTER)?;
         let question = NetfilterMessage::new(
             NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0),
@@ -43,12 +72,13 @@ impl Ours {
         let read = |_: &_, message: &[u8]| Ok(message.get(BEFORE..).and_then(process));
         let told = link.query_with("tell the generation of the ruleset", &question, read)?;
         let us = told.unwrap_or_default().into_iter().flatten().next();
-        Ok(Self::of(us.is_some_and(|us| i64::from(us) == i64::from(gettid().as_raw()))))
+        let numbered = us.is_some_and(|us| i64::from(us) == i64::from(gettid().as_raw()));
+        Ok(Ours { seen, ..Self::of(numbered) })
     }
 
     /// None so far, and whether their numbers mean something.
     pub(super) fn of(numbered: bool) -> Self {
-        Ours { numbered, processes: VecDeque::new() }
+        Ours { numbered, processes: VecDeque::new(), seen: 0 }
     }
 
     /// These have changed rules.
@@ -58,8 +88,19 @@ impl Ours {
         self.processes.drain(..over);
     }
 
+    /// Learns what was run meanwhile, once it has ended.
+    fn catch_up(&mut self) {
+        let runs = begin();
+        let new = runs.count.wrapping_sub(self.seen).min(runs.last.len());
+        let new: Vec<u32> = runs.last.iter().rev().take(new).rev().copied().collect();
+        self.seen = runs.count;
+        drop(runs);
+        self.have(new);
+    }
+
     /// Some of what was told is lost.
     pub(super) fn lose(&mut self) {
+        self.catch_up();
         if !self.numbered {
             self.processes.clear();
         }
@@ -67,6 +108,13 @@ impl Ours {
 
     /// Whether a transaction was made by one of them, which is told by its body and the name of whoever made it.
     pub(super) fn made(&mut self, body: &[u8], name: &[u8]) -> bool {
+        self.is_known(body, name) || {
+            self.catch_up();
+            self.is_known(body, name)
+        }
+    }
+
+    fn is_known(&mut self, body: &[u8], name: &[u8]) -> bool {
         if self.numbered {
             return process(body).is_some_and(|process| self.processes.contains(&process));
         }

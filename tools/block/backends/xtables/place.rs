@@ -60,14 +60,14 @@ pub(super) const BUILTIN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 
 /// A rule with a comment more. The protocol comes first, as in what is listed.
 fn marked(rule: &str, comment: &str) -> String {
-    match rule.strip_prefix(TCP_ONLY) {
-        Some(rest) => format!("{TCP_ONLY}{comment}{rest}"),
-        None => format!("{comment}{rule}"),
-    }
+    let split = |only: &'static str| Some((only, rule.strip_prefix(only)?));
+    let (only, rest) = [TCP_ONLY, NOT_TCP].into_iter().find_map(split).unwrap_or(("", rule));
+    format!("{only}{comment}{rest}")
 }
 
-/// What makes a rule one for TCP.
-const TCP_ONLY: &str = "-p tcp ";
+/// What makes a rule one for TCP, or for all else.
+pub(super) const TCP_ONLY: &str = "-p tcp ";
+pub(super) const NOT_TCP: &str = "! -p tcp ";
 
 /// What becomes of packets from a source: for each answer what restricts it to a protocol, and the target.
 pub(super) fn answers(extent: Extent, ipv4: bool) -> Vec<(&'static str, &'static str)> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
 
 /// What a backend holds, and whether it fails.
@@ -114,12 +114,12 @@ impl Backend for Fake {
     }
 
     fn look(&mut self, should: Count) -> Result<Noticed, Error> {
-        let missing = self.0.lock().unwrap().stands.len() < should.ipv4 + should.ipv6;
+        let missing = self.0.lock().unwrap().stands.len() < should.ipv4.all() + should.ipv6.all();
         let edited = missing.then(|| "somebody".to_owned());
         Ok(Noticed { edited, ..Noticed::default() })
     }
 
-    fn mend(&mut self, _: &[Prefix]) -> Result<bool, Error> {
+    fn mend(&mut self, _: &[(Prefix, &Block)]) -> Result<bool, Error> {
         Ok(std::mem::take(&mut self.0.lock().unwrap().mends))
     }
 

@@ -4,11 +4,16 @@ use super::*;
 use crate::extent;
 
 const SET: SetId = SetId::FIRST[0];
+const UNPROVEN: SetId = SetId { unproven: true, ..SET };
 
 /// What stands when the work of these flags is done.
 fn made(extent: Extent) -> Standing {
-    let work = Work::new(extent, &[SET].into(), &[SET].into(), &Standing::default());
-    let chains = work.chains.into_iter().map(|(hook, priority)| (hook, Some(priority))).collect();
+    made_for(extent, &[SET].into())
+}
+
+fn made_for(extent: Extent, sets: &BTreeSet<SetId>) -> Standing {
+    let work = Work::new(extent, sets, sets, &Standing::default());
+    let chains = work.chains.into_iter().map(|(chain, priority)| (chain, Some(priority))).collect();
     Standing { chains, rules: work.rules.into_iter().zip(1..).collect() }
 }
 
@@ -40,15 +45,15 @@ fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
                 .rules
                 .iter()
                 .filter(|(rule, handle)| {
-                    !work.wrong_chains.contains(&rule.hook)
-                        && !work.wrong_rules.contains(&(rule.hook, *handle))
+                    !work.wrong_chains.contains(&rule.chain)
+                        && !work.wrong_rules.contains(&(rule.chain, *handle))
                 })
                 .map(|(rule, _)| *rule)
                 .collect();
             rules.extend(work.rules);
             let mut chains = old.chains.clone();
-            work.wrong_chains.iter().for_each(|hook| _ = chains.remove(hook));
-            chains.extend(work.chains.into_iter().map(|(hook, priority)| (hook, Some(priority))));
+            work.wrong_chains.iter().for_each(|chain| _ = chains.remove(chain));
+            chains.extend(work.chains.into_iter().map(|(chain, priority)| (chain, Some(priority))));
             assert_eq!(rules, new.rules.iter().map(|(rule, _)| *rule).collect(), "{before:?} {now:?}");
             assert_eq!(chains, new.chains, "{before:?} {now:?}");
         }
@@ -58,7 +63,7 @@ fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
 #[test]
 fn what_others_made_beside_it_stays() {
     let mut standing = made(Extent::default());
-    standing.chains.insert(Hook::Input, Some(0));
+    standing.chains.insert(Chain { hook: Hook::Input, tracked: false }, Some(0));
     assert!(after(Extent::default(), &standing).is_done());
     // A rule twice is no reason to take one away.
     standing.rules.push((standing.rules[0].0, 9));
@@ -73,7 +78,7 @@ fn a_refusal_before_its_reset_is_made_anew_behind_it() {
     for rules in [vec![(refuse, at)], vec![(refuse, at), (reset, 9)]] {
         let alone = rules.len() == 1;
         let work = after(reject, &Standing { rules, ..whole.clone() });
-        assert_eq!(work.wrong_rules, [(refuse.hook, at)]);
+        assert_eq!(work.wrong_rules, [(refuse.chain, at)]);
         assert_eq!(work.rules, if alone { [reset, refuse].into() } else { BTreeSet::from([refuse]) });
     }
     // Behind a reset of its own a second one does no harm.
@@ -89,14 +94,26 @@ fn what_is_shut_by_the_rules_of_others_is_told_from_what_nothing_shuts() {
     assert!(!made(other).heeds(&SetId::FIRST.into()), "only one of them has a rule");
     let spares = Extent { standing: extent::Standing::Spared, ..Extent::default() };
     let mut flushed = made(spares);
-    flushed.rules.truncate(1);
+    flushed.rules.truncate(2);
     assert!(!flushed.heeds(&[SET].into()), "what lets through shuts nobody out");
+}
+
+#[test]
+fn the_first_block_that_is_not_proven_brings_its_chain_and_the_last_set_takes_it_along() {
+    let (without, with) = (made(Extent::default()), made_for(Extent::default(), &[SET, UNPROVEN].into()));
+    let work = Work::new(Extent::default(), &[SET, UNPROVEN].into(), &[UNPROVEN].into(), &without);
+    assert_eq!((work.wrong_chains.len(), work.chains.len(), work.rules.len()), (0, 1, 3));
+    let work = after(Extent::default(), &with);
+    assert_eq!(work.wrong_chains, [Chain { hook: Hook::Prerouting, tracked: true }]);
+    // Where all is spared, one chain is enough.
+    let spares = Extent { standing: extent::Standing::Spared, ..Extent::default() };
+    assert_eq!(made_for(spares, &[SET, UNPROVEN].into()).chains.len(), 1);
 }
 
 #[test]
 fn a_chain_that_is_at_no_hook_is_made_anew() {
     let mut standing = made(Extent::default());
-    standing.chains.insert(Hook::Prerouting, None);
+    standing.chains.insert(Chain { hook: Hook::Prerouting, tracked: false }, None);
     let work = after(Extent::default(), &standing);
     assert_eq!((work.wrong_chains.len(), work.chains.len(), work.rules.len()), (1, 1, 1));
 }

@@ -34,7 +34,7 @@ fn about(table: &str) -> Vec<u8> {
 
 fn gone(scopes: &[&str]) -> Vec<u8> {
     let keys: Vec<Key> = scopes.iter().map(|scope| (scope.parse().unwrap(), None)).collect();
-    bytes(elements::delete(SetId::of(keys[0].0), &keys))
+    bytes(elements::delete(SetId::all(keys[0].0)[0], &keys))
 }
 
 /// Blocks until a moment that is far away.
@@ -42,7 +42,7 @@ fn put(scopes: &[&str]) -> Vec<u8> {
     let block = Block { until: Some(at("2080-01-01T00:00:00Z")), ..Block::default() };
     let blocks: Vec<(Key, &Block)> =
         scopes.iter().map(|scope| ((scope.parse().unwrap(), None), &block)).collect();
-    bytes(elements::add(SetId::of(blocks[0].0.0), &blocks, Timestamp::now()))
+    bytes(elements::add(SetId::all(blocks[0].0.0)[0], &blocks, Timestamp::now()))
 }
 
 fn tell(news: &mut News, port: u32, kind: u16, message: &[u8]) {

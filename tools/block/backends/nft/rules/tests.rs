@@ -1,7 +1,12 @@
 //! Rules, chains and tables as the kernel tells of them.
 
 use super::super::super::attributes::put;
+use super::super::layout::Hook;
 use super::*;
+
+fn chain_at(hook: Hook) -> Chain {
+    Chain { hook, tracked: false }
+}
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -59,7 +64,7 @@ fn a_rule_is_known_by_its_set_and_what_becomes_of_it() {
         let passes = [ACCEPT, GOTO, RETURN].map(verdict).contains(&end);
         let message = message(&[payload(), lookup(b"v4_32\0"), end], says);
         assert_eq!(lets_pass(&message), passes);
-        assert_eq!(rule(&message), want.map(|does| (Rule { hook: Hook::Prerouting, does }, 258)));
+        assert_eq!(rule(&message), want.map(|does| (Rule { chain: chain_at(Hook::Prerouting), does }, 258)));
     }
     assert_eq!(rule(&message(&[lookup(b"mine\0"), verdict(DROP)], "")), None);
     assert_eq!(rule(&[1, 0, 0]), None);
@@ -72,6 +77,7 @@ fn a_rule_that_lets_through_is_ours_by_its_comment() {
     let ct = || (&b"ct\0"[..], Vec::new());
     let does = |says: &str| rule(&message(&[ct(), verdict(ACCEPT)], says)).map(|(rule, _)| rule.does);
     assert_eq!(does(SPARED), Some(Does::Spare));
+    assert_eq!(does(SPARED_TCP), Some(Does::SpareTcp));
     assert_eq!(does("my monitoring"), None);
 }
 
@@ -88,8 +94,8 @@ fn a_chain_is_right_at_the_hook_that_it_is_named_after() {
         ];
         chain(&parts.concat())
     };
-    assert_eq!(told(b"psentry\0", b"input\0", 1), Some((Hook::Input, Some(-300))));
-    assert_eq!(told(b"psentry\0", b"input\0", 2), Some((Hook::Input, None)));
+    assert_eq!(told(b"psentry\0", b"input\0", 1), Some((chain_at(Hook::Input), Some(-300))));
+    assert_eq!(told(b"psentry\0", b"input\0", 2), Some((chain_at(Hook::Input), None)));
     assert_eq!(told(b"filter\0", b"input\0", 1), None);
     assert_eq!(told(b"psentry\0", b"mine\0", 1), None);
 }

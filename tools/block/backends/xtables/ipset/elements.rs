@@ -13,30 +13,46 @@ use crate::ports::transport;
 /// The longest timeout of ipset, in seconds.
 pub(super) const LONGEST: u64 = 2_147_483;
 
-/// The set of a family.
-pub(super) fn set(ipv4: bool) -> &'static str {
-    if ipv4 { "psentry4" } else { "psentry6" }
+/// The set of a family for whole scopes, or for single ports; of what is proven, or not.
+pub(super) fn set(ipv4: bool, ports: bool, unproven: bool) -> &'static str {
+    match (ipv4, ports, unproven) {
+        (true, false, false) => "psentry4",
+        (true, true, false) => "psentry4_ports",
+        (true, false, true) => "psentry4_unproven",
+        (true, true, true) => "psentry4_unproven_ports",
+        (false, false, false) => "psentry6",
+        (false, true, false) => "psentry6_ports",
+        (false, false, true) => "psentry6_unproven",
+        (false, true, true) => "psentry6_unproven_ports",
+    }
 }
 
-/// The one for single ports.
-pub(super) fn set_of_ports(ipv4: bool) -> &'static str {
-    if ipv4 { "psentry4_ports" } else { "psentry6_ports" }
+/// All sets of a family.
+pub(super) fn sets(ipv4: bool) -> [&'static str; 4] {
+    [(false, false), (true, false), (false, true), (true, true)]
+        .map(|(ports, unproven)| set(ipv4, ports, unproven))
 }
 
 /// Whether a set is one for single ports.
 pub(super) fn is_of_ports(set: &str) -> bool {
-    set == set_of_ports(true) || set == set_of_ports(false)
+    set.ends_with("_ports")
+}
+
+/// Whether a set is one of what is not proven.
+pub(super) fn is_unproven(set: &str) -> bool {
+    set.contains("_unproven")
 }
 
 /// The elements that a block is, and their set.
 pub(super) fn keys(scope: Prefix, block: &Block) -> (&'static str, Vec<Key>) {
     if block.ports.is_empty() {
-        return (set(scope.is_ipv4()), vec![Key { scope, port: None }]);
+        return (set(scope.is_ipv4(), false, block.unproven), vec![Key { scope, port: None }]);
     }
     let of = |transport: &u8| {
         block.ports.iter().map(|port| Key { scope, port: Some((*transport, *port)) }).collect()
     };
-    (set_of_ports(scope.is_ipv4()), block.transports().iter().flat_map(|t| -> Vec<Key> { of(t) }).collect())
+    let keys = block.transports().iter().flat_map(|t| -> Vec<Key> { of(t) }).collect();
+    (set(scope.is_ipv4(), true, block.unproven), keys)
 }
 
 /// How many seconds ipset is told. To it 0 means: for ever.
@@ -56,13 +72,15 @@ pub(super) struct Element {
     pub(super) times: Times,
 }
 
-/// What an element means; `None`: it is of a transport that is none of ours.
-pub(super) fn element(kept: Kept, now: Timestamp) -> Option<Element> {
+/// What an element of a set means; `None`: it is of a transport that is none of ours.
+pub(super) fn element(set: &str, kept: Kept, now: Timestamp) -> Option<Element> {
     let Kept { key, seconds, comment } = kept;
     let kernel = (seconds > 0).then(|| now.plus(Duration::from_secs(seconds.into())));
     let noted = comment.and_then(|text| note::read(&text));
     let times = (kernel, noted.as_ref().and_then(|noted| noted.until));
     let mut entry = note::reconcile(key.scope, kernel, noted);
+    // The set decides what it does, whatever its note says.
+    entry.unproven = is_unproven(set);
     if let Some((number, port)) = key.port {
         entry.proto = Some(transport(number)?);
         entry.ports.push(port);
@@ -77,7 +95,8 @@ mod tests {
     fn read_back(scope: Prefix, block: &Block, now: Timestamp) -> Vec<Element> {
         let (seconds, comment) = (seconds(block, now), Some(note::write(block)));
         let kept = |key| Kept { key, seconds, comment: comment.clone() };
-        keys(scope, block).1.into_iter().filter_map(|key| element(kept(key), now)).collect()
+        let (set, keys) = keys(scope, block);
+        keys.into_iter().filter_map(|key| element(set, kept(key), now)).collect()
     }
 
     #[test]
@@ -97,19 +116,22 @@ mod tests {
         }
         let by_hand =
             Kept { key: Key { scope: "192.0.2.7".parse().unwrap(), port: None }, seconds: 60, comment: None };
-        assert_eq!(element(by_hand, now).unwrap().entry.until, Some(now.plus(Duration::from_secs(60))));
+        assert_eq!(
+            element("psentry4", by_hand, now).unwrap().entry.until,
+            Some(now.plus(Duration::from_secs(60)))
+        );
     }
 
     #[test]
     fn single_ports_are_read_back() {
         let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
-        let block = Block { ports: vec![22, 53], ..Block::default() };
+        let block = Block { ports: vec![22, 53], unproven: true, ..Block::default() };
         let scope: Prefix = "192.0.2.0/24".parse().unwrap();
         let (set, keys) = keys(scope, &block);
-        assert_eq!((set, keys.len()), ("psentry4_ports", 4));
+        assert_eq!((set, keys.len()), ("psentry4_unproven_ports", 4));
         let found = Entry::gather(read_back(scope, &block, now).into_iter().map(|element| element.entry));
         assert_eq!(found.iter().map(Block::from).collect::<Vec<_>>(), [block]);
         let strange = Kept { key: Key { scope, port: Some((132, 22)) }, seconds: 0, comment: None };
-        assert_eq!(element(strange, now), None);
+        assert_eq!(element(set, strange, now), None);
     }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use psentry_records::{Prefix, Timestamp};
 
 use super::Ipset;
-use super::elements::{Times, is_of_ports};
+use super::elements::{Element, Times, is_of_ports, is_unproven};
 use super::matches::is_ours;
 use super::message::Header;
-use crate::backend::Noticed;
+use crate::backend::{Noticed, Proof};
 use crate::backends::SOMEBODY;
 use crate::backends::xtables::hearing::{Chains, Told};
 use crate::backends::xtables::place::BUILTIN;
@@ -41,13 +41,13 @@ pub(super) struct Stood {
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Seen {
     entries: Vec<u32>,
-    should: usize,
+    should: Proof,
 }
 
 impl Ipset {
     /// Hears what others did to the rules.
     pub(super) fn hear(&mut self) {
-        let told = self.listening.hear(&self.filters, Chains { ours: &[], builtin: &BUILTIN });
+        let told = self.listening.hear(Chains { ours: &[], builtin: &BUILTIN });
         if told != Told::default() {
             self.stood = [None, None];
             self.heard = told;
@@ -127,8 +127,8 @@ impl Ipset {
     }
 
     /// Whether the sets of a family are as they should be.
-    pub(super) fn look_at(&mut self, ipv4: bool, should: usize, noticed: &mut Noticed) -> Result<(), Error> {
-        if should == 0 || self.filters.of(ipv4).is_none() {
+    pub(super) fn look_at(&mut self, ipv4: bool, should: Proof, noticed: &mut Noticed) -> Result<(), Error> {
+        if should.all() == 0 || self.filters.of(ipv4).is_none() {
             return Ok(());
         }
         let somebody = || Some(SOMEBODY.to_owned());
@@ -145,23 +145,29 @@ impl Ipset {
         let same = *seen == now_seen;
         *seen = now_seen;
         // Of whom single ports are shut there are as many entries as ports: they are counted only when they change.
-        let whole = self.names(ipv4).zip(&headers).find(|(name, _)| !is_of_ports(name));
-        let enough =
-            whole.is_some_and(|(_, header)| header.entries as usize >= should) || (self.ports && same);
-        if noticed.damaged.is_some() || enough {
+        let is_whole = |name: &str, unproven: bool| !is_of_ports(name) && is_unproven(name) == unproven;
+        let enough = |unproven: bool| {
+            let whole = self.names(ipv4).zip(&headers).find(|(name, _)| is_whole(name, unproven));
+            whole.map_or(0, |(_, header)| header.entries as usize) >= should.of(unproven)
+        };
+        if noticed.damaged.is_some() || (self.ports && same) || (enough(false) && enough(true)) {
             return Ok(());
         }
         let stand = self.all(ipv4, Timestamp::now())?;
-        let scopes: HashSet<Prefix> = stand.iter().map(|element| element.entry.scope).collect();
-        // Counted before the last of them was put in.
-        if scopes.len() >= should {
-            return Ok(());
-        }
-        let emptied = stand.is_empty() && should > 1;
-        if emptied || stand.iter().any(|element| is_old(element.times)) {
-            noticed.damaged = somebody();
-        } else {
-            noticed.edited = somebody();
+        for unproven in [false, true] {
+            let those = |element: &&Element| element.entry.unproven == unproven;
+            let stand: Vec<&Element> = stand.iter().filter(those).collect();
+            let scopes: HashSet<Prefix> = stand.iter().map(|element| element.entry.scope).collect();
+            // Counted before the last of them was put in.
+            if scopes.len() >= should.of(unproven) {
+                continue;
+            }
+            let emptied = stand.is_empty() && should.of(unproven) > 1;
+            if emptied || stand.iter().any(|element| is_old(element.times)) {
+                noticed.damaged = somebody();
+            } else {
+                noticed.edited = somebody();
+            }
         }
         Ok(())
     }

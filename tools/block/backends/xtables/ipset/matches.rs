@@ -1,16 +1,18 @@
 //! The rules of iptables that ask ipset's sets, in the words in which `iptables -S` lists them. Writes text, runs nothing.
 
-use super::super::place::{BUILTIN, DROP, answers};
+use super::super::place::{BUILTIN, DROP, NOT_TCP, TCP_ONLY, answers};
 use super::super::rules::{Rule, Rules};
-use super::elements::{is_of_ports, set, set_of_ports};
+use super::elements::{is_of_ports, is_unproven, sets};
 use crate::extent::Extent;
 
-/// What spares connections.
+/// What spares connections, and what TCP that begins nothing: it belongs to what is established, or is answered with a
+/// reset. So connections that stood before anything was tracked are spared, too.
 const UNSPARED: &str = "-m conntrack ! --ctstate RELATED,ESTABLISHED ";
+const BEGINS: &str = "-m tcp --tcp-flags RST,ACK NONE ";
 
 /// Whether a rule asks one of our sets.
 pub(super) fn is_ours(rule: &Rule, ipv4: bool) -> bool {
-    rule.value("--match-set").is_some_and(|name| [set(ipv4), set_of_ports(ipv4)].contains(&name))
+    rule.value("--match-set").is_some_and(|name| sets(ipv4).contains(&name))
 }
 
 /// Whether any rule of a family does.
@@ -20,23 +22,36 @@ pub(in super::super) fn has_any(rules: &Rules, ipv4: bool) -> bool {
 
 /// The rules of a builtin chain, as `iptables -S` writes them.
 pub(super) fn rules_of(extent: Extent, ipv4: bool, chain: &str, sets: &[&str]) -> Vec<String> {
-    let spared = if extent.spares() { UNSPARED } else { "" };
     let mut rules = Vec::new();
     if chain == "INPUT" || (chain == "FORWARD" && extent.forward) {
         for set in sets {
             let from = if is_of_ports(set) { "src,dst" } else { "src" };
-            let rule =
-                |(only, end): (&str, &str)| format!("{only}{spared}-m set --match-set {set} {from} {end}");
-            rules.extend(answers(extent, ipv4).into_iter().map(rule));
+            let rule = |(only, end): (String, &str)| format!("{only}-m set --match-set {set} {from} {end}");
+            rules.extend(conditions(extent, set, answers(extent, ipv4)).into_iter().map(rule));
         }
     }
     if extent.egress && (chain == "OUTPUT" || (chain == "FORWARD" && extent.forward)) {
         for set in sets {
             let to = if is_of_ports(set) { "dst,src" } else { "dst" };
-            rules.push(format!("{spared}-m set --match-set {set} {to} {DROP}"));
+            let rule = |(only, end): (String, &str)| format!("{only}-m set --match-set {set} {to} {end}");
+            rules.extend(conditions(extent, set, vec![("", DROP)]).into_iter().map(rule));
         }
     }
     rules
+}
+
+/// What packets the rules of a set take, each with what becomes of them: the first answer is for TCP, the last for the rest.
+fn conditions(
+    extent: Extent,
+    set: &str,
+    answers: Vec<(&'static str, &'static str)>,
+) -> Vec<(String, &'static str)> {
+    if !extent.spares(is_unproven(set)) {
+        return answers.into_iter().map(|(only, end)| (only.to_owned(), end)).collect();
+    }
+    let tcp = answers.first().map(|(_, end)| (format!("{TCP_ONLY}{BEGINS}{UNSPARED}"), *end));
+    let rest = answers.last().map(|(_, end)| (format!("{NOT_TCP}{UNSPARED}"), *end));
+    tcp.into_iter().chain(rest).collect()
 }
 
 #[cfg(test)]
@@ -66,10 +81,21 @@ mod tests {
         assert_eq!(
             rules_of(spare, false, "INPUT", &sets[..1]),
             [
-                "-p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4 src -j REJECT \
-                 --reject-with tcp-reset",
-                "-m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4 src -j REJECT \
+                "-p tcp -m tcp --tcp-flags RST,ACK NONE -m conntrack ! --ctstate RELATED,ESTABLISHED -m set \
+                 --match-set psentry4 src -j REJECT --reject-with tcp-reset",
+                "! -p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4 src -j REJECT \
                  --reject-with icmp6-adm-prohibited",
+            ]
+        );
+        let egress = Extent { egress: true, ..Extent::default() };
+        assert_eq!(
+            rules_of(egress, true, "OUTPUT", &["psentry4", "psentry4_unproven"]),
+            [
+                "-m set --match-set psentry4 dst -j DROP",
+                "-p tcp -m tcp --tcp-flags RST,ACK NONE -m conntrack ! --ctstate RELATED,ESTABLISHED -m set \
+                 --match-set psentry4_unproven dst -j DROP",
+                "! -p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4_unproven dst \
+                 -j DROP",
             ]
         );
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
-use self::elements::{Element, LONGEST, set, set_of_ports};
+use self::elements::{Element, LONGEST, is_of_ports, is_unproven, sets};
 use self::looking::{Seen, Stood};
 pub(super) use self::matches::has_any;
 use self::matches::{is_ours, rules_of};
@@ -35,7 +35,7 @@ use super::order::Order;
 use super::place::{BUILTIN, Placing};
 use super::rules::{Rule, Rules};
 use super::{Filter, LOOK, iptables, lock};
-use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed};
+use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};
 use crate::error::Error;
 use crate::extent::{Extent, Ports};
 
@@ -46,8 +46,9 @@ pub(crate) struct Ipset {
     sets: Sets,
     filters: Filters,
     extent: Extent,
-    /// Whether single ports are shut, or an earlier run did so.
+    /// Whether single ports are shut, or an earlier run did so; and whether anything that is not proven is, or was.
     ports: bool,
+    unproven: bool,
     /// What others do to the rules, as nf_tables tells it, and what was heard; without it, as it is looked for.
     listening: Listening,
     heard: Told,
@@ -65,6 +66,7 @@ impl Ipset {
             filters: Filters::find(NAME)?,
             extent,
             ports: extent.ports == Ports::Probed,
+            unproven: false,
             listening: Listening::default(),
             heard: Told::default(),
             book: None,
@@ -74,16 +76,22 @@ impl Ipset {
         })
     }
 
-    /// The sets of a family.
+    /// The sets of a family that are in use.
     fn names(&self, ipv4: bool) -> impl Iterator<Item = &'static str> + use<> {
-        [Some(set(ipv4)), self.ports.then(|| set_of_ports(ipv4))].into_iter().flatten()
+        let (ports, unproven) = (self.ports, self.unproven);
+        let used = move |set: &&str| (ports || !is_of_ports(set)) && (unproven || !is_unproven(set));
+        sets(ipv4).into_iter().filter(used)
     }
 
     /// Makes sets and rules of a family, as far as they are missing, and takes away rules that other flags made; whether
     /// something had to be done.
     fn set_up(&mut self, ipv4: bool) -> Result<bool, Error> {
         // What another psentry-block shuts stays shut.
-        self.ports |= self.sets.header(set_of_ports(ipv4))?.is_some();
+        for name in sets(ipv4) {
+            let stands = (is_of_ports(name) || is_unproven(name)) && self.sets.header(name)?.is_some();
+            self.ports |= stands && is_of_ports(name);
+            self.unproven |= stands && is_unproven(name);
+        }
         let mut missing = false;
         for name in self.names(ipv4) {
             if self.sets.header(name)?.is_none() {
@@ -124,7 +132,7 @@ impl Ipset {
     /// What the sets of a family hold.
     fn all(&mut self, ipv4: bool, now: Timestamp) -> Result<Vec<Element>, Error> {
         let mut found = Vec::new();
-        for name in [set(ipv4), set_of_ports(ipv4)] {
+        for name in sets(ipv4) {
             found.extend(self.sets.elements(name, now)?.unwrap_or_default());
         }
         Ok(found)
@@ -202,13 +210,13 @@ impl Backend for Ipset {
         Ok(noticed)
     }
 
-    fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
+    fn mend(&mut self, blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
         let lock = lock()?;
         if book::follow(&mut self.book, NAME, &lock)? {
             return Ok(false);
         }
         let mut missing = false;
-        for ipv4 in self.filters.holding(scopes) {
+        for ipv4 in self.filters.holding(blocks) {
             missing |= self.set_up(ipv4)?;
         }
         Ok(missing)
@@ -228,7 +236,7 @@ impl Backend for Ipset {
             let commands: Vec<String> = ours.iter().map(|(_, rule)| rule.deletion()).collect();
             filter.change(&commands)?;
             filter.restore_ground(ours.into_iter())?;
-            for name in [set(filter.ipv4), set_of_ports(filter.ipv4)] {
+            for name in sets(filter.ipv4) {
                 if let Some(elements) = self.sets.elements(name, Timestamp::now())? {
                     found.extend(elements.into_iter().map(|element| element.entry));
                     self.sets.destroy(name)?;

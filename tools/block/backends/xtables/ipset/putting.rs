@@ -7,7 +7,7 @@ use psentry_linux::Error as Below;
 use psentry_records::{Prefix, Timestamp};
 
 use super::Ipset;
-use super::elements::{keys, seconds, set, set_of_ports};
+use super::elements::{is_of_ports, keys, seconds, set, sets};
 use super::message::Key;
 use super::sets::{Doing, Done, Step};
 use crate::backend::{Block, Change, Effect, Wish};
@@ -15,8 +15,8 @@ use crate::backends::xtables::Filter;
 use crate::error::Error;
 use crate::note;
 
-/// The elements of single ports that stand of each scope.
-type Ports = HashMap<Prefix, Vec<Key>>;
+/// The elements of single ports that stand of each scope, with their sets.
+type Ports = HashMap<Prefix, Vec<(&'static str, Key)>>;
 
 impl Ipset {
     /// Makes changes of one family, and says of each what it came to.
@@ -52,6 +52,7 @@ impl Ipset {
 
     /// Has everything that blocks need in place; what stands of single ports of whom is to be let in.
     fn ready(&mut self, ipv4: bool, changes: &[&Change], now: Timestamp) -> Result<Ports, Error> {
+        self.unproven |= changes.iter().any(|change| change.block().is_some_and(|block| block.unproven));
         // A set that no rule matches blocks nobody: whoever flushed INPUT took the rule away.
         if changes.iter().any(|change| change.block().is_some()) && !self.stood(ipv4)? {
             self.set_up(ipv4)?;
@@ -60,9 +61,11 @@ impl Ipset {
             changes.iter().filter(|change| change.block().is_none()).map(|change| change.scope).collect();
         let mut ports = Ports::new();
         if !released.is_empty() {
-            for element in self.sets.elements(set_of_ports(ipv4), now)?.unwrap_or_default() {
-                if released.contains(&element.key.scope) {
-                    ports.entry(element.key.scope).or_default().push(element.key);
+            for set in sets(ipv4).into_iter().filter(|set| is_of_ports(set)) {
+                for element in self.sets.elements(set, now)?.unwrap_or_default() {
+                    if released.contains(&element.key.scope) {
+                        ports.entry(element.key.scope).or_default().push((set, element.key));
+                    }
                 }
             }
         }
@@ -77,25 +80,31 @@ impl Ipset {
     }
 }
 
-/// The steps that make a change. Of whom only ports are to be shut, the whole is not, once they are.
+/// The steps that make a change. Of whom only ports are to be shut, the whole is not, once they are; nor is shut what is not
+/// proven in another way, once it is. What stands of single ports elsewhere ends by itself, and before the block does.
 fn steps(change: &Change, ports: &Ports, now: Timestamp) -> Vec<Step> {
     let scope = change.scope;
     let out = |set, key| Step { set, doing: Doing::Delete(key) };
-    let whole = out(set(scope.is_ipv4()), Key { scope, port: None });
+    let whole = [false, true].map(|unproven| set(scope.is_ipv4(), false, unproven));
+    let whole = |but: Option<&'static str>| {
+        let others = whole.into_iter().filter(move |set| Some(*set) != but);
+        others.map(move |set| out(set, Key { scope, port: None }))
+    };
     match &change.wish {
         // What ended while it was prepared is not made: a set counts whole seconds, and one is the least.
         Wish::Block(block) if block.is_over(now) => {
             let (set, keys) = keys(scope, block);
-            keys.into_iter().map(|key| out(set, key)).collect()
+            keys.into_iter().map(|key| out(set, key)).chain(whole(Some(set))).collect()
         }
         Wish::Block(block) => {
             let mut steps = added(scope, block, now);
-            steps.extend((!block.ports.is_empty()).then_some(whole));
+            let into = steps.first().map(|step| step.set);
+            steps.extend(whole(into));
             steps
         }
         Wish::Release(_) => {
             let ports = ports.get(&scope).into_iter().flatten();
-            std::iter::once(whole).chain(ports.map(|key| out(set_of_ports(scope.is_ipv4()), *key))).collect()
+            whole(None).chain(ports.map(|(set, key)| out(set, *key))).collect()
         }
     }
 }

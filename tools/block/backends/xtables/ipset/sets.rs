@@ -80,7 +80,7 @@ impl Sets {
     pub(super) fn elements(&mut self, set: &str, now: Timestamp) -> Result<Option<Vec<Element>>, Error> {
         let read = |_: &_, message: &[u8]| Ok(message::elements(message));
         let kept = self.dump("list the entries of a set", &message::list(set), read)?;
-        Ok(kept.map(|kept| kept.into_iter().flatten().filter_map(|kept| element(kept, now)).collect()))
+        Ok(kept.map(|kept| kept.into_iter().flatten().filter_map(|kept| element(set, kept, now)).collect()))
     }
 
     fn dump<T>(

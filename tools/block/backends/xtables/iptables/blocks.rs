@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use psentry_records::Prefix;
 
 use super::super::rules::{Rule, Rules};
-use super::listed::{IN, OUT, rules_of};
+use super::listed::{CHAINS, rules_of};
 use crate::backend::{Block, Change, Effect, Entry, Wish};
 use crate::extent::Extent;
 
@@ -14,7 +14,7 @@ pub(super) type ByScope<'a> = HashMap<(&'static str, Prefix), Vec<&'a Rule>>;
 
 pub(super) fn by_scope(rules: &Rules) -> ByScope<'_> {
     let mut scopes: ByScope<'_> = HashMap::new();
-    for chain in [IN, OUT] {
+    for chain in CHAINS {
         for rule in rules.chain(chain) {
             if let Some(scope) = rule.scope() {
                 scopes.entry((chain, scope)).or_default().push(rule);
@@ -39,7 +39,7 @@ pub(super) fn commands<'a>(
     let (mut commands, mut effects) = (Vec::new(), Vec::new());
     for change in changes {
         let mut effect = Effect::WasNotThere;
-        for chain in [IN, OUT] {
+        for chain in CHAINS {
             let old = rules.get(&(chain, change.scope)).map_or(&[][..], Vec::as_slice);
             let wanted = match &change.wish {
                 Wish::Block(block) => rules_of(extent, chain, change.scope, block),

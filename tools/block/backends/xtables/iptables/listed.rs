@@ -10,9 +10,25 @@ use crate::extent::Extent;
 use crate::note::{self, Noted};
 use crate::ports::transport;
 
-/// The chain for what comes from a source, and the one for what goes to it.
-pub(super) const IN: &str = "PSENTRY";
-pub(super) const OUT: &str = "PSENTRY-OUT";
+/// The chains for what comes from a source, and those for what goes to it; of blocks that are not proven, which leave alone
+/// what is established, in chains of their own.
+const IN: &str = "PSENTRY";
+const IN_UNPROVEN: &str = "PSENTRY-UNPROVEN";
+const OUT: &str = "PSENTRY-OUT";
+const OUT_UNPROVEN: &str = "PSENTRY-UNPROVEN-OUT";
+
+/// All chains of ours, in the order of the jumps to them.
+pub(super) const CHAINS: [&str; 4] = [IN, IN_UNPROVEN, OUT, OUT_UNPROVEN];
+
+/// Whether packets go to the source in a chain, and do not come from it.
+pub(super) fn is_egress(chain: &str) -> bool {
+    [OUT, OUT_UNPROVEN].contains(&chain)
+}
+
+/// Whether a chain is one of what is not proven.
+pub(super) fn is_unproven(chain: &str) -> bool {
+    [IN_UNPROVEN, OUT_UNPROVEN].contains(&chain)
+}
 
 /// How many ports a rule takes.
 const PORTS: usize = 15;
@@ -20,10 +36,11 @@ const PORTS: usize = 15;
 /// The rules that a block is in one of our chains, as `iptables -S` writes them.
 pub(super) fn rules_of(extent: Extent, chain: &str, scope: Prefix, block: &Block) -> Vec<String> {
     let note = format!("-m comment --comment \"{}{}\"", distinction(scope), note::write(block));
-    let (addr, ports, answers) = match chain {
-        IN => ("-s", "--dports", answers(extent, scope.is_ipv4())),
-        _ if !extent.egress => return Vec::new(),
-        _ => ("-d", "--sports", vec![("", DROP)]),
+    let (addr, ports, answers) = match is_egress(chain) {
+        _ if is_unproven(chain) != block.unproven => return Vec::new(),
+        false => ("-s", "--dports", answers(extent, scope.is_ipv4())),
+        true if !extent.egress => return Vec::new(),
+        true => ("-d", "--sports", vec![("", DROP)]),
     };
     if block.ports.is_empty() {
         return answers.iter().map(|(only, end)| format!("{addr} {scope} {only}{note} {end}")).collect();
@@ -62,18 +79,20 @@ pub(super) fn named(name: &str) -> Option<Proto> {
 
 /// The blocks that rules of iptables are, one for each scope.
 pub(super) fn entries(rules: &Rules) -> Vec<Entry> {
-    let entry = |rule: &Rule| {
+    let entry = |unproven: bool, rule: &Rule| {
         let (scope, comment) = (rule.scope()?, rule.comment()?);
         let note = comment.strip_prefix(&distinction(scope)).unwrap_or(comment);
-        let Noted { rule: name, since, until } = note::read(note)?;
-        let mut entry = Entry { since, ..Entry::new(scope, until, name) };
+        let Noted { rule: name, since, until, .. } = note::read(note)?;
+        // The chain decides what it does, whatever its note says.
+        let mut entry = Entry { since, unproven, ..Entry::new(scope, until, name) };
         if let Some(ports) = rule.value("--dports") {
             entry.ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
             entry.proto = rule.value("-p").and_then(named);
         }
         Some(entry)
     };
-    Entry::gather(rules.chain(IN).filter_map(entry))
+    let of = |chain| rules.chain(chain).filter_map(move |rule| entry(is_unproven(chain), rule));
+    Entry::gather(CHAINS.into_iter().filter(|chain| !is_egress(chain)).flat_map(of))
 }
 
 #[cfg(test)]
@@ -132,5 +151,13 @@ mod tests {
         let egress = Extent { egress: true, ..Extent::default() };
         assert_eq!(rules_of(egress, OUT, scope, &whole), [format!("-d 192.0.2.7/32 {note} -j DROP")]);
         assert!(rules_of(reject, OUT, scope, &whole).is_empty());
+        let unproven = Block { unproven: true, ..whole.clone() };
+        assert!(rules_of(egress, IN, scope, &unproven).is_empty());
+        assert!(rules_of(egress, IN_UNPROVEN, scope, &whole).is_empty());
+        let rules = rules_of(egress, IN_UNPROVEN, scope, &unproven);
+        let comment = "fan (unproven) until 2026-11-22T15:04:05Z";
+        assert_eq!(rules, [format!("-s 192.0.2.7/32 -m comment --comment \"{comment}\" -j DROP")]);
+        let found = entries(&Rules::read(&format!("-A {IN_UNPROVEN} {}\n", rules[0])));
+        assert_eq!(found.iter().map(Block::from).collect::<Vec<_>>(), [unproven]);
     }
 }

@@ -25,7 +25,7 @@ use self::batches::halving;
 use self::blocks::{as_they_are, by_scope, commands};
 pub(super) use self::chains::has_any;
 use self::chains::{is_jump, setup};
-use self::listed::{IN, OUT, entries};
+use self::listed::{CHAINS, entries};
 use super::book::{self, Book};
 use super::families::{FAMILIES, Filters, by_family};
 use super::hearing::{Chains, Told};
@@ -34,7 +34,7 @@ use super::order::Order;
 use super::place::{BUILTIN, Placing};
 use super::rules::{Rule, Rules};
 use super::{Filter, LOOK, REST, ipset, lock};
-use crate::backend::{Backend, Change, Count, Effect, Entry, Noticed};
+use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};
 use crate::error::Error;
 use crate::extent::Extent;
 
@@ -67,13 +67,13 @@ impl Iptables {
         })
     }
 
-    /// Makes what is missing of chains and jumps of a family, and takes away what other flags made; what stands then, and
-    /// whether something had to be done.
-    fn set_up(&mut self, ipv4: bool) -> Result<(Rules, bool), Error> {
+    /// Makes what is missing of chains and jumps of a family, those of what is not proven if something is, and takes away
+    /// what other flags made; what stands then, and whether something had to be done.
+    fn set_up(&mut self, ipv4: bool, unproven: bool) -> Result<(Rules, bool), Error> {
         let Some(filter) = self.filters.of(ipv4) else { return Ok((Rules::read(""), false)) };
         let rules = filter.rules()?;
         self.order.look(filter, &rules, is_jump);
-        let Placing { commands, gone } = setup(self.extent, filter, &rules)?;
+        let Placing { commands, gone } = setup(self.extent, filter, &rules, unproven)?;
         if commands.is_empty() {
             return Ok((rules, false));
         }
@@ -84,7 +84,7 @@ impl Iptables {
 
     /// Makes the rules of the blocks that stand what the flags say; the blocks, and whether something had to be done.
     fn make_anew(&mut self, ipv4: bool) -> Result<(Vec<Entry>, bool), Error> {
-        let (rules, missing) = self.set_up(ipv4)?;
+        let (rules, missing) = self.set_up(ipv4, false)?;
         let entries = entries(&rules);
         let Some(filter) = self.filters.of(ipv4) else { return Ok((entries, missing)) };
         let (commands, _) = commands(self.extent, &by_scope(&rules), &as_they_are(&entries));
@@ -95,7 +95,8 @@ impl Iptables {
     fn apply_family(&mut self, ipv4: bool, changes: &[&Change]) -> Vec<Result<Effect, Error>> {
         // Who only releases makes nothing, least of all after a flush.
         let blocks = changes.iter().any(|change| change.block().is_some());
-        let made = if blocks { self.set_up(ipv4).map(|(rules, _)| Some(rules)) } else { Ok(None) };
+        let unproven = changes.iter().any(|change| change.block().is_some_and(|block| block.unproven));
+        let made = if blocks { self.set_up(ipv4, unproven).map(|(rules, _)| Some(rules)) } else { Ok(None) };
         let Some(filter) = self.filters.of(ipv4) else {
             return changes.iter().map(|_| Err(Filter::absent(ipv4))).collect();
         };
@@ -156,7 +157,7 @@ impl Backend for Iptables {
 
     fn noticed(&mut self) -> Result<Noticed, Error> {
         let mut noticed = Noticed::default();
-        let heard = self.listening.hear(&self.filters, Chains { ours: &[IN, OUT], builtin: &BUILTIN });
+        let heard = self.listening.hear(Chains { ours: &CHAINS, builtin: &BUILTIN });
         if heard != Told::default() || book::keeps(&self.book) {
             noticed = book::beside(&mut self.book, NAME)?;
             // What our own flush took away is not damaged.
@@ -185,13 +186,13 @@ impl Backend for Iptables {
         Ok(noticed)
     }
 
-    fn mend(&mut self, scopes: &[Prefix]) -> Result<bool, Error> {
+    fn mend(&mut self, blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
         let lock = lock()?;
         if book::follow(&mut self.book, NAME, &lock)? {
             return Ok(false);
         }
         let mut missing = false;
-        for ipv4 in self.filters.holding(scopes) {
+        for ipv4 in self.filters.holding(blocks) {
             missing |= self.make_anew(ipv4)?.1;
         }
         Ok(missing)
@@ -209,7 +210,7 @@ impl Backend for Iptables {
                 .flat_map(|chain| rules.chain(chain).filter(|r| is_jump(r)).map(move |rule| (chain, rule)))
                 .collect();
             let mut commands: Vec<String> = jumps.iter().map(|(_, rule)| rule.deletion()).collect();
-            for chain in [IN, OUT].into_iter().filter(|chain| rules.has_chain(chain)) {
+            for chain in CHAINS.into_iter().filter(|chain| rules.has_chain(chain)) {
                 commands.extend([format!("-F {chain}"), format!("-X {chain}")]);
             }
             filter.change(&commands)?;
