@@ -85,7 +85,7 @@ const EIGHT: &str = "700,701,702,703,704,705,706,707";
 
 const STRAYS: &str = "What an honest peer may send is a stray: its source may touch three ports in a minute before it is in quarantine.";
 const PROTOCOLS: &str = "Protocols that have no ports are not looked at by default. With --protocols they are seen, each by its \
-                         number, and put nobody into quarantine.";
+                         number, and put nobody into quarantine; ten of them convict.";
 
 /// In the order of the page.
 const TECHNIQUES: [Technique; 28] = [
@@ -98,10 +98,10 @@ const TECHNIQUES: [Technique; 28] = [
     nmap("nmap -sN", &["-sN", "-p", PORTS], ""),
     nmap("nmap -sX", &["-sX", "-p", PORTS], ""),
     nmap("nmap -sU", &["-sU", "-p", PORTS], ""),
-    nmap("nmap -sO", &["-sO", "-p", "140-147"], PROTOCOLS),
+    nmap("nmap -sO", &["-sO", "-p", "140-151"], PROTOCOLS),
     Technique {
         flags: &["--protocols"],
-        ..nmap("nmap -sO (--protocols)", &["-sO", "-p", "140-147"], PROTOCOLS)
+        ..nmap("nmap -sO (--protocols)", &["-sO", "-p", "140-151"], PROTOCOLS)
     },
     nmap("nmap -sY", &["-sY", "-p", PORTS], PROTOCOLS),
     nmap(
