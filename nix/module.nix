@@ -54,19 +54,30 @@ in
         pkgs.gnugrep
         pkgs.gnused
         pkgs.iproute2
+        pkgs.nftables
+        pkgs.util-linux
         config.systemd.package
       ];
-      serviceConfig = {
-        Type = "oneshot";
-        ExecStart = "${cfg.package}/lib/psentry/selftest";
-        # It makes a network namespace, and reads the log.
-        CapabilityBoundingSet = "CAP_NET_ADMIN CAP_SYS_ADMIN CAP_DAC_READ_SEARCH";
-        ProtectHome = true;
-        ProtectClock = true;
-        ProtectKernelModules = true;
-        NoNewPrivileges = true;
-        TimeoutStartSec = "2min";
-      };
+      serviceConfig =
+        lib.mapAttrs (_: lib.mkDefault) (
+          removeAttrs (import ./sandbox.nix) [ "DynamicUser" ]
+          // {
+            # Two capabilities to make a network namespace and the cable to it; all files are only read.
+            CapabilityBoundingSet = "CAP_NET_ADMIN CAP_SYS_ADMIN";
+            RestrictNamespaces = "net";
+            PrivateNetwork = false;
+            PrivateUsers = false;
+            # To the decoys, and to nobody else.
+            IPAddressAllow = "link-local";
+            # To the kernel, to systemd, and to the decoys.
+            RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
+          }
+        )
+        // {
+          Type = "oneshot";
+          ExecStart = "${cfg.package}/lib/psentry/selftest";
+          TimeoutStartSec = "2min";
+        };
     };
 
     systemd.timers.psentry-selftest = lib.mkIf cfg.selftest.enable {

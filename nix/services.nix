@@ -152,7 +152,7 @@ let
     + "touch $out\n"
   );
 
-  # The one right that a firewall takes, and the one kind of socket.
+  # The one right that a firewall takes, and the kind of socket to the kernel.
   firewallRights = {
     CapabilityBoundingSet = "CAP_NET_ADMIN";
     AmbientCapabilities = "CAP_NET_ADMIN";
@@ -178,8 +178,9 @@ let
       RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
     };
   # With capset the half that reads what strangers sent drops every privilege; the ports of the machine's own clients are
-  # in /proc/sys/net.
+  # in /proc/sys/net; a further socket is to say that it is ready.
   trapRights = firewallRights // {
+    RestrictAddressFamilies = "AF_NETLINK AF_UNIX";
     SystemCallFilter = sandbox.SystemCallFilter ++ [ "capset" ];
     ProcSubset = "all";
   };
@@ -227,8 +228,13 @@ in
             "network-pre.target"
           ];
           requires = [ "psentry-events.socket" ];
+          # Ready is: the rules are loaded. That is before the network is up; who starts before is spared by --grace.
+          before = [ "network.target" ];
           path = [ pkgs.nftables ];
           serviceConfig = {
+            Type = "notify";
+            # Longer than nft may take.
+            WatchdogSec = "3min";
             StandardOutput = "file:/run/psentry/events";
             # The kernel acts by itself; this is for what is told of it.
             Nice = -10;

@@ -21,6 +21,8 @@
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
+//! | `drift.rs` | rules that somebody else changes are loaded again |
+//! | `techniques.rs` | the manual's table of what becomes of each way to scan |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
 //! | `load.rs` | thousands of sources, and a flood |
 //! | `stats.rs` | its counters, and what it says of the machine's networks |
@@ -34,6 +36,7 @@ use crate::lab::{Host, Lab, Program, bin, wait_until};
 
 mod chatter;
 mod decoys;
+mod drift;
 mod early;
 mod established;
 mod firewall;
@@ -53,6 +56,7 @@ mod same_port;
 mod siblings;
 mod stats;
 mod strays;
+mod techniques;
 mod translated;
 mod untracked;
 

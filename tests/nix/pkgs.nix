@@ -58,6 +58,7 @@ lib.genAttrs [
   "nftables"
   "nmap"
   "systemd"
+  "util-linux"
 ] (name: package name "/usr")
 // {
   psentry = package "psentry" "${prefix}/psentry";

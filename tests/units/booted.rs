@@ -94,6 +94,13 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         "nor does it shut out"
     );
     assert!(scanner.reaches(GUARD, 8080));
+    // It stands before the network, and has said so.
+    assert!(guard.sh("systemctl show -P Before psentry-trap").contains("network.target"));
+    let status = guard.sh("systemctl show -P StatusText psentry-trap");
+    assert_eq!(
+        status,
+        "ready: observes every TCP port and every UDP port without a socket, on every interface\n"
+    );
     // Its sandbox lets it see the ports of the machine's own clients.
     guard.sh("echo 20000 29999 > /proc/sys/net/ipv4/ip_local_port_range; systemctl kill --signal=USR1 psentry-trap");
     wait_until("the trap has seen them", || guard.sh(log).contains(r#""client_ports":[20000,29999]"#));
@@ -142,6 +149,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     // The guard tells whether it lives, and blocks nobody to find out.
     let rules_before = guard.sh("nft list table inet psentry | grep -c elements");
     selftest::knows_families(&guard);
+    selftest::knows_the_trap(&guard);
     assert_eq!(guard.sh("nft list table inet psentry | grep -c elements"), rules_before);
     assert_eq!(guard.sh("ip -o link show | grep -c psentry-test || true"), "0\n");
 

@@ -1,6 +1,8 @@
 //! The counters of both halves: what the rules counted in the kernel, and what the worker counted. psentry-trap(8) says
 //! what each means; here are the names that they have in a `stats` record.
 
+use psentry_stage::counted;
+
 /// Packets that the rules counted since the start, or since they were read last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KernelCounters {
@@ -103,11 +105,14 @@ impl KernelCounters {
     /// The sentence that psentry-trap ends with.
     pub(crate) fn summary(&self) -> String {
         let unlogged = self.over_source_rate.saturating_add(self.over_rate);
+        let packets = |count| counted(count, "packet", "packets");
         format!(
-            "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} put their source into quarantine or renewed it, {} packets refused",
-            self.seen,
-            self.quarantined.saturating_add(self.quarantined_briefly),
-            self.refused
+            "{} seen, {unlogged} of them beyond --source-rate or --rate; {} put a source into quarantine or renewed that; \
+             {} refused, {} of chatter",
+            packets(self.seen),
+            packets(self.quarantined.saturating_add(self.quarantined_briefly)),
+            packets(self.refused),
+            packets(self.chatter)
         )
     }
 }
@@ -180,7 +185,11 @@ mod tests {
         let counters = KernelCounters::parse(listing).unwrap();
         assert_eq!(counters, KernelCounters { seen: 12, logged: 7, ..KernelCounters::default() });
         assert_eq!(counters.plus(counters).logged, 14);
-        assert!(counters.summary().starts_with("12 packets seen, 0 of them"), "{}", counters.summary());
+        assert_eq!(
+            KernelCounters { refused: 1, ..counters }.summary(),
+            "12 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source into quarantine or renewed \
+             that; 1 packet refused, 0 packets of chatter"
+        );
         assert_eq!(KernelCounters::parse(""), None);
     }
 

@@ -14,6 +14,7 @@
 //! | `served_file.rs` | which ports were served, across restarts |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
+//! | `drift.rs` | what others do to the rules, and how soon they are loaded again |
 //! | `full_quarantine.rs` | when somebody is told that the quarantine is full, and that it is no longer |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
 //! | `report.rs` | the pipe from the monitor to the worker |
@@ -21,10 +22,12 @@
 //! | `privdrop.rs` | how the worker drops every privilege |
 //! | `half_open.rs` | SYNs to decoys that no handshake follows |
 //! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
+//! | `service_manager.rs` | what psentry-trap says when it is ready, and to systemd |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod cli;
 mod counters;
+mod drift;
 mod error;
 mod full_quarantine;
 mod half_open;
@@ -42,6 +45,7 @@ mod rtnetlink;
 mod ruleset;
 mod run;
 mod served_file;
+mod service_manager;
 mod settings;
 mod sockets;
 mod table;

@@ -10,6 +10,7 @@ use psentry_records::{DECOY_MARK, Prefix, Proto};
 
 use crate::cli::Answer;
 use crate::host_facts::HostFacts;
+use crate::nflog::COPIED;
 use crate::ports::Ranges;
 use crate::settings::Settings;
 
@@ -31,6 +32,9 @@ const BURST: u32 = 2;
 /// The classes whose packets may put their source into quarantine.
 const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
+/// The sets that are filled from flags; the others are in [`HostFacts::sets`].
+const FLAG_SETS: [&str; 6] = ["allow4", "allow48", "allow6", "excepted_tcp", "excepted_udp", "grace"];
+
 /// How long a source stays in quarantine while there is no room for longer: longer than a scanner waits that meets silence,
 /// and so short that a flood does not fill that, too. psentry-trap(8) has the figures.
 const BRIEF: Duration = Duration::from_secs(2);
@@ -51,6 +55,27 @@ const IN_QUARANTINE: [&str; 8] = [
 /// The text that makes the table, and replaces one that another psentry-trap left behind. For `grace` from now on closed
 /// ports are no traps yet.
 pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    text(settings, facts, grace, &format!("add table inet {TABLE}\ndelete table inet {TABLE}"))
+}
+
+/// The text that makes all rules anew in the table that is there, and leaves the quarantine and the other sets that the
+/// rules fill as they are. nft refuses it where a set is missing, and where the table is dormant and a chain is missing.
+pub(crate) fn repair(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    let flush = filled_sets(facts).into_iter().map(|set| format!("\nflush set inet {TABLE} {set}"));
+    text(settings, facts, grace, &format!("flush table inet {TABLE}{}", flush.collect::<String>()))
+}
+
+/// The text that wakes the table if it is dormant, or makes an empty one.
+pub(crate) fn wake() -> String {
+    format!("add table inet {TABLE}\n")
+}
+
+/// The sets that are filled from flags and from the host's facts, and not by the rules.
+pub(crate) fn filled_sets(facts: &HostFacts) -> BTreeSet<&'static str> {
+    facts.sets().into_iter().map(|(name, _)| name).chain(FLAG_SETS).collect()
+}
+
+fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) -> String {
     let holds: BTreeMap<&str, bool> = [
         ("observe", settings.observe),
         ("reject", settings.answer == Answer::Reject),
@@ -58,11 +83,13 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
         ("icmp", settings.icmp),
         ("protocols", settings.protocols),
         ("afterfirewall", settings.after_firewall),
+        ("interfaces", !settings.interfaces.is_empty()),
         ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
     let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
     let mut values: Vec<(&str, String)> = vec![
+        ("begin", begin.to_owned()),
         ("log_chains", log_chains(settings)),
         ("quarantine_chains", quarantine_chains(settings)),
         (
@@ -83,7 +110,10 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
         ("group", settings.group.to_string()),
         ("mirage", settings.mirage.map_or_else(String::new, |port| port.to_string())),
         ("decoy", format!("{DECOY_MARK:#x}")),
-        ("excepted", members(settings.excepted.iter().map(|(first, last)| format!("{first}-{last}")))),
+        ("excepted_tcp", ranges(&settings.excepted_tcp)),
+        ("excepted_udp", ranges(&settings.excepted_udp)),
+        ("interfaces", join(settings.interfaces.iter().map(|name| format!("\"{name}\"")))),
+        ("copied", COPIED.to_string()),
         ("allow4", members(&v4)),
         ("allow6", members(&v6)),
         ("allow48", members(around48(&v6))),
@@ -194,6 +224,10 @@ impl HostFacts {
     }
 }
 
+fn ranges(excepted: &Ranges) -> String {
+    members(excepted.list().iter().map(|(first, last)| format!("{first}-{last}")))
+}
+
 fn strings<T: ToString>(elements: impl IntoIterator<Item = T>) -> BTreeSet<String> {
     elements.into_iter().map(|element| element.to_string()).collect()
 }
@@ -206,7 +240,7 @@ fn ports(list: &BTreeSet<Service>) -> BTreeSet<String> {
 fn services(list: &[Services]) -> BTreeSet<String> {
     let of = |proto| {
         let ranges = list.iter().filter(|ports| ports.proto == proto).map(|ports| (ports.first, ports.last));
-        let elements = Ranges::of(ranges.collect()).list().into_iter();
+        let elements = Ranges::of(ranges.collect()).list().to_vec().into_iter();
         elements.map(move |(first, last)| match first == last {
             true => format!("{} . {first}", protocol(proto)),
             false => format!("{} . {first}-{last}", protocol(proto)),

@@ -25,9 +25,6 @@ impl Table {
 
     /// Has nft do what `text` says, all of it or nothing.
     pub(crate) fn apply(&self, text: &str) -> Result<(), TrapError> {
-        if text.is_empty() {
-            return Ok(());
-        }
         self.nft.run_checked(&["-f", "-"], text.as_bytes()).map(drop).map_err(error::of_nft)
     }
 

@@ -46,7 +46,7 @@ fn the_default_rules_are_these() {
 
 #[test]
 fn the_rules_with_every_flag_are_these() {
-    let flags = "--quarantine 2m --answer reject --ports 1-1023,3389 --except 22 --served 1h --icmp --protocols \
+    let flags = "--quarantine 2m --answer reject --tcp-ports 1-1023,3389 --udp-ports 1-1023 --except 22 --interface eth0 --interface wg0 --served 1h --icmp --protocols \
                  --mirage 7777 --group 9 --rate 100 --source-rate 3";
     golden("everything.nft", &text(&flags.split_whitespace().collect::<Vec<_>>()));
 }
