@@ -93,7 +93,8 @@ for n in range(12):
 fn a_second_scan_is_shut_out_like_the_first() {
     let lab = Lab::new();
     let _service = lab.service(SERVICES[0]);
-    lab.scanner.sh("for n in 0 1 2 3 4 5 6 7 8 9 a b; do ip address add 2001:db8:7::1$n/64 dev eth0 nodad; done");
+    lab.scanner
+        .sh("for n in 0 1 2 3 4 5 6 7 8 9 a b; do ip address add 2001:db8:7::1$n/64 dev eth0 nodad; done");
     let _trap = trap(&lab, &["--quarantine", "4s"]);
     for guard in GUARD {
         for scan in ["first", "second"] {

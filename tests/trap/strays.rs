@@ -49,6 +49,19 @@ for port in range(int(sys.argv[3]), int(sys.argv[4]) + 1):
     except ConnectionRefusedError: pass
 "#;
 
+/// Whether a datagram is answered by an error. Arguments: address, source port, port.
+const IS_REFUSED: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', int(sys.argv[2])))
+s.connect((sys.argv[1], int(sys.argv[3])))
+s.settimeout(0.5)
+s.send(b'an answer')
+try: s.recv(1)
+except ConnectionRefusedError: print('refused')
+except TimeoutError: print('silence')
+"#;
+
 /// The machine comes up again and knows nothing of its connections; the database sends what it still has, with ACK and PSH.
 #[test]
 fn after_a_power_loss_a_database_is_no_scanner() {
@@ -144,5 +157,25 @@ fn late_answers_are_strays_at_any_port() {
             let fourth = probe(&mut trap, "the fourth port", |probe| ours(probe, 1027));
             assert_eq!((fourth.body.class, fourth.body.quarantine), (Some(Class::Stray), Some(30)), "{from}");
         }
+    }
+}
+
+/// An error would say at which ports of our own clients nothing listens, and so at which something does. Whoever takes a
+/// port for late answers learns that no more than others, though no record is written of him.
+#[test]
+fn no_datagram_to_the_ports_of_our_own_clients_is_answered() {
+    let lab = Lab::new();
+    for answer in ["drop", "reject"] {
+        let mut trap = trap(&lab, &["--answer", answer, "--except", "9"]);
+        for (guard, scanner) in GUARD.into_iter().zip(SCANNER) {
+            let ask = |from: &str, port: &str| python(&lab.scanner, IS_REFUSED, &[guard, from, port]);
+            for from in ["53", "123", "1900", "3702", "5353"] {
+                assert_eq!(ask(from, "9"), "refused\n", "what is no trap is answered");
+                assert_eq!(ask(from, "40000"), "silence\n", "{from} of {scanner}, --answer {answer}");
+            }
+            assert_eq!(ask("443", "40001"), "silence\n", "--answer {answer}");
+        }
+        let (_, lines, _) = trap.terminate();
+        assert!(probes(&lines).iter().all(|probe| probe.common.dest_port == Some(40001)), "{lines:#?}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_ports::{Service, Services};
@@ -131,9 +132,9 @@ pub(crate) fn delete() -> String {
 
 impl HostFacts {
     /// The sets that follow the host's facts, with their elements.
-    fn sets(&self) -> [(&'static str, BTreeSet<String>); 15] {
-        let infrastructure =
-            |v4| strings(self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4));
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 17] {
+        let addresses =
+            |list: &BTreeSet<IpAddr>, v4| strings(list.iter().filter(move |addr| addr.is_ipv4() == v4));
         let networks =
             |list: &BTreeSet<Prefix>, v4| strings(list.iter().filter(move |net| net.is_ipv4() == v4));
         let (first, last) = self.client_ports;
@@ -142,13 +143,15 @@ impl HostFacts {
         };
         let siblings = self.siblings().into_iter();
         [
+            ("own4", addresses(&self.own, true)),
+            ("own6", addresses(&self.own, false)),
             ("near4", networks(&self.near, true)),
             ("near6", networks(&self.near, false)),
             ("inside4", networks(&self.inside, true)),
             ("inside6", networks(&self.inside, false)),
             ("by_address6", strings(self.by_address6())),
-            ("infrastructure4", infrastructure(true)),
-            ("infrastructure6", infrastructure(false)),
+            ("infrastructure4", addresses(&self.infrastructure, true)),
+            ("infrastructure6", addresses(&self.infrastructure, false)),
             ("listening_tcp", strings(&self.sockets.listening.tcp)),
             ("listening_udp", strings(&self.sockets.listening.udp)),
             ("chatter", services(&self.ports.chatter)),
