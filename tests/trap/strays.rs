@@ -7,7 +7,7 @@ use psentry_records::{Class, Kind};
 
 use super::established::FORGET;
 use super::{probe, probes, python, quarantined, trap};
-use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER};
+use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, wait_until};
 
 /// A database: sends a row on each connection whenever it is told to, and says how many were reset. Arguments: address,
 /// port, connections.
@@ -60,6 +60,16 @@ s.send(b'an answer')
 try: s.recv(1)
 except ConnectionRefusedError: print('refused')
 except TimeoutError: print('silence')
+"#;
+
+/// As many sources as a set of strays has room for. Argument: set.
+const FORGED: &str = r#"
+import subprocess, sys
+one = (lambda n: f'10.1.{n >> 8}.{n & 255}') if sys.argv[1] == 'strays4' else (lambda n: f'2001:db8:a:{n:x}::')
+for first in range(0, 65536, 1024):
+    elements = ', '.join(map(one, range(first, first + 1024)))
+    text = f"add element inet psentry_trap {sys.argv[1]} {{ {elements} }}"
+    subprocess.run(['nft', '-f', '-'], input=text.encode(), check=True)
 "#;
 
 /// The machine comes up again and knows nothing of its connections; the database sends what it still has, with ACK and PSH.
@@ -177,5 +187,52 @@ fn no_datagram_to_the_ports_of_our_own_clients_is_answered() {
         }
         let (_, lines, _) = trap.terminate();
         assert!(probes(&lines).iter().all(|probe| probe.common.dest_port == Some(40001)), "{lines:#?}");
+    }
+}
+
+/// Four siblings that are down, and a monitor that asks for them every minute.
+#[test]
+fn the_fourth_port_again_puts_nobody_into_quarantine_again() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &["--quarantine", "2s"]);
+    for (family, (guard, scanner)) in GUARD.into_iter().zip(SCANNER).enumerate() {
+        let ours = |probe: &psentry_records::Probe| {
+            probe.common.src_ip.unwrap().to_string() == scanner && probe.common.dest_port == Some(1027)
+        };
+        for quarantine in [Some(2), None, None] {
+            python(&lab.scanner, DATAGRAMS, &[guard, "53", "1024", "1027"]);
+            assert_eq!(probe(&mut trap, "the fourth port", ours).body.quarantine, quarantine);
+            // Whom a forger names takes no more room.
+            let ports = lab.guard.read(&[
+                "nft",
+                "list",
+                "set",
+                "inet",
+                "psentry_trap",
+                ["stray_ports4", "stray_ports6"][family],
+            ]);
+            assert_eq!(ports.matches("expires").count(), 3, "{ports}");
+            wait_until("the quarantine is over", || !quarantined(&lab)[family]);
+            // A minute later.
+            for set in ["strays4", "strays6", "stray_ports4", "stray_ports6"] {
+                lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
+            }
+        }
+    }
+}
+
+/// Forged strays of so many sources that there is no room for others: these are not answered, so that nobody learns by
+/// strays which ports are open.
+#[test]
+fn where_strays_are_not_counted_they_are_not_answered() {
+    let lab = Lab::new();
+    let _trap = trap(&lab, &[]);
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        let ask = |port: &str| python(&lab.scanner, IS_REFUSED, &[guard, "53", port]);
+        assert_eq!(ask("1024"), "refused\n");
+        super::release(&lab);
+        python(&lab.guard, FORGED, &[["strays4", "strays6"][family]]);
+        assert_eq!(["1024", "1025", "1026", "1027"].map(|port| ask(port)).concat(), "silence\n".repeat(4));
+        assert!(!quarantined(&lab)[family]);
     }
 }
