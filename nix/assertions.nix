@@ -146,8 +146,20 @@ let
       }
     ];
 
-  # How many decoys must be touched before the judge convicts, as far as its policy says so by a number.
   decoys = lib.length (lib.unique cfg.tcpPorts) + lib.length (lib.unique cfg.udpPorts);
+  # As how many they count: ports of one family are one contact, and so is a port over TCP and UDP.
+  contact = import ./families.nix (
+    if cfg.ports == null then builtins.readFile ../units/etc/ports else cfg.ports
+  );
+  contacts = lib.length (
+    lib.unique (map (contact "tcp") cfg.tcpPorts ++ map (contact "udp") cfg.udpPorts)
+  );
+  has =
+    "services.psentry has ${toString decoys} decoy${lib.optionalString (decoys != 1) "s"}"
+    + lib.optionalString (
+      contacts != decoys
+    ) ", which count as ${toString contacts}, since ports of one family of /etc/psentry/ports are one contact,";
+  # How many of them must be touched before the judge convicts, as far as its policy says so by a number.
   inherit (cfg.policy.test) trigger;
   needed = if trigger == null then 2 else trigger;
   # Both of these can make one touch enough.
@@ -213,7 +225,11 @@ in
   );
 
   config.warnings = lib.mkIf cfg.enable (
-    lib.optional (!cfg.trap.enable && decoys < needed && !weighed)
-      "services.psentry has ${toString decoys} decoy${lib.optionalString (decoys != 1) "s"} and no trap, and its policy convicts at ${toString needed} different ports: nobody can ever be convicted. Name more decoys, set services.psentry.trap.enable = true, or set services.psentry.policy.test.trigger to ${toString decoys}."
+    lib.optionals (contacts < needed && !weighed) (
+      lib.optional (!cfg.trap.enable)
+        "${has} and no trap, and its policy convicts at ${toString needed} different ports: nobody can ever be convicted. Name more decoys, set services.psentry.trap.enable = true, or set services.psentry.policy.test.trigger to ${toString contacts}."
+      ++ lib.optional (cfg.trap.enable && cfg.selftest.enable)
+        "${has} and its policy convicts at ${toString needed} different ones: services.psentry.selftest, which touches nothing else, would always fail. Name a decoy of another family, or set services.psentry.selftest.enable = false."
+    )
   );
 }

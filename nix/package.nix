@@ -46,6 +46,7 @@ rustPlatform.buildRustPackage {
     installManPage man/*.[1-8]
     # In the hourly service of nix/module.nix.
     install -D -m 755 units/selftest $out/lib/psentry/selftest
+    install -D -m 644 units/etc/ports $out/lib/psentry/ports
     # For systemd without NixOS: to be linked or copied to /etc/systemd/system.
     install -D -m 644 -t $out/share/psentry/units units/*.service units/*.socket units/*.target units/*.timer
     substituteInPlace $out/share/psentry/units/*.service --replace-fail /usr/local "$out"

@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
 //! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
+//! | `rotation.rs` | a scanner of IPv6 that has a network of its own |
+//! | `full.rs` | a quarantine that a flood has filled |
+//! | `decoys.rs` | decoys in quarantine |
 //! | `innocent.rs` | who uses real services is never told of |
 //! | `forwarded.rs` | nor whatever only passes through |
 //! | `strays.rs` | what an honest peer may send puts nobody into quarantine |
+//! | `resolver.rs` | answers that come late to a resolver of this machine's own |
 //! | `same_port.rs` | one source at one closed port, however often, is one probe |
 //! | `early.rs` | a service that is not up yet, and one that restarts in a container |
 //! | `siblings.rs` | closed ports beside served ones, and the file of ports |
@@ -29,10 +33,12 @@ use psentry_records::{Probe, Record, Stats};
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
 mod chatter;
+mod decoys;
 mod early;
 mod established;
 mod firewall;
 mod forwarded;
+mod full;
 mod innocent;
 mod inside;
 mod kinds;
@@ -41,6 +47,8 @@ mod link_local;
 mod load;
 mod mirage;
 mod quarantine;
+mod resolver;
+mod rotation;
 mod same_port;
 mod siblings;
 mod stats;
@@ -72,6 +80,10 @@ fn release(lab: &Lab) {
     for set in [
         "quarantine4",
         "quarantine6",
+        "quarantine56",
+        "quarantine48",
+        "decoy_visits4",
+        "decoy_visits6",
         "log_limit4",
         "log_limit6",
         "strays4",

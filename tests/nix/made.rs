@@ -31,6 +31,7 @@ impl Store {
             fs::copy(bin(name), programs.join(name)).unwrap();
         }
         fs::copy(Path::new(HERE).join("units/selftest"), lib.join("selftest")).unwrap();
+        fs::copy(Path::new(HERE).join("units/etc/ports"), lib.join("ports")).unwrap();
         store
     }
 

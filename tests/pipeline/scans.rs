@@ -292,6 +292,35 @@ fn an_innocent_is_left_alone() {
     assert!(lab.innocent.reaches(GUARD[0], SERVICE));
 }
 
+/// In the guard's own /64 a scanner is blocked by its address, and its neighbours are not.
+#[test]
+fn a_scanner_in_a_network_of_this_machine_is_blocked_alone() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let neighbour = "2001:db8:7::9";
+    lab.guard.sh(&format!(
+        "ip address add 2001:db8:7::1/64 dev scanner nodad; ip neigh add {neighbour} lladdr 02:00:00:00:07:02 dev scanner"
+    ));
+    let mut trap =
+        Program::start_piped(lab.guard.command(bin("psentry-trap")).arg("--observe").stdin(Stdio::null()));
+    let mut judge =
+        Program::start_piped(lab.guard.command(bin("psentry-judge")).arg("--pass").stdin(trap.stdout()));
+    let mut block = Program::start_piped(
+        lab.guard.command(bin("psentry-block")).args(["--backend", "nft", "--pass"]).stdin(judge.stdout()),
+    );
+    block.read_output();
+    wait_until("the trap stands", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
+    lab.scanner.read(&["nmap", "-6", "-n", "-Pn", "-sS", "-p21,23,3389", GUARD[1]]);
+    let outcome = block.record("an outcome", |record| matches!(record, Record::Outcome(_)));
+    let Record::Outcome(outcome) = outcome else { panic!() };
+    assert_eq!(outcome.body.scope.to_string(), format!("{}/128", SCANNER[1]));
+    assert_eq!(outcome.body.result, OutcomeResult::Applied, "{outcome:?}");
+    assert!(lab.scanner.is_shut_out(GUARD[1], SERVICE));
+    lab.scanner.sh(&format!("ip address add {neighbour}/64 dev eth0 nodad"));
+    let service = SERVICE.to_string();
+    assert!(lab.scanner.ok(&["nc", "-z", "-n", "-w", "5", "-s", neighbour, GUARD[1], &service]));
+}
+
 /// UDP can be forged: two datagrams earn a minute, not an hour.
 #[test]
 fn forged_looking_probes_are_blocked_briefly() {

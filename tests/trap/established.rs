@@ -11,7 +11,7 @@ use crate::lab::{GUARD, Host, Lab, Program, wait_until};
 const SERVICE: u16 = 8088;
 
 /// Has conntrack forget all connections, as it does by itself after hours of silence, or in a flood.
-pub const FORGET: &str = r#"
+const FORGET: &str = r#"
 import socket, struct
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
 s.send(struct.pack('=IHHII', 20, 1 << 8 | 2, 5, 1, 0) + bytes(4))
@@ -37,7 +37,7 @@ print('closed', flush=True)
 /// Leaves nothing but the sockets to speak for connections: neither conntrack nor a port that is remembered.
 fn forget(lab: &Lab) {
     python(&lab.guard, FORGET, &[]);
-    for set in ["listening_tcp", "served_tcp"] {
+    for set in ["served_ports", "served4", "served6"] {
         lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
     }
 }

@@ -27,6 +27,19 @@ fn a_client_in_quarantine_still_reaches_what_is_behind_the_router() {
     }
 }
 
+/// natpmpc(1) asks the router itself, at 5351, before what it is for goes through the router.
+#[test]
+fn a_client_that_asks_its_router_for_ports_loses_nothing_behind_it() {
+    let lab = Lab::new();
+    let _behind = lab.scanner.sends(&format!("TCP-LISTEN:{SERVICE},fork"), "/run/hello");
+    lab.guard.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
+    wait_until("the router forwards", || lab.innocent.reaches(SCANNER[0], SERVICE));
+    let _trap = trap(&lab, &[]);
+    lab.innocent.run(&["timeout", "5", "natpmpc", "-g", "192.0.2.1"]);
+    assert!(lab.innocent.reaches(SCANNER[0], SERVICE));
+    assert_eq!(quarantined(&lab), [false; 2]);
+}
+
 #[test]
 fn what_is_published_from_a_container_is_shut_as_a_service_is() {
     let lab = Lab::new();

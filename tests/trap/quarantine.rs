@@ -179,9 +179,9 @@ fn no_stranger_makes_a_port_look_served() {
             });
         }
         assert!(lab.innocent.reaches(GUARD[0], SERVICE));
-        let served = ["served_tcp", "served_udp"]
+        let served = ["served4", "served6"]
             .map(|set| lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", set]));
-        assert!(served[0].contains(&format!(" {SERVICE} ")), "{served:?}");
+        assert!(served[0].contains(&format!("{} . tcp . {SERVICE} ", GUARD[0])), "{served:?}");
         assert_eq!(served.concat().matches("expires").count(), 1, "{flags:?}: {served:?}");
     }
 }

@@ -1,43 +1,10 @@
 //! What an honest peer may send is told of as a stray, and puts nobody into quarantine: the rest of connections that this
 //! machine has forgotten, and whatever comes late to the ports of its own clients. A scan by strays is still one.
 
-use std::io::Write;
+use psentry_records::Class;
 
-use psentry_records::{Class, Kind};
-
-use super::established::FORGET;
 use super::{probe, probes, python, quarantined, trap};
-use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, wait_until};
-
-/// A database: sends a row on each connection whenever it is told to, and says how many were reset. Arguments: address,
-/// port, connections.
-const DATABASE: &str = r#"
-import socket, sys
-family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
-server = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
-print('ready', flush=True)
-clients = [server.accept()[0] for _ in range(int(sys.argv[3]))]
-print('connected', flush=True)
-sys.stdin.readline()
-reset = 0
-for client in clients:
-    client.settimeout(10)
-    client.sendall(b'a row')
-for client in clients:
-    try: client.recv(10)
-    except ConnectionResetError: reset += 1
-print('reset', reset, flush=True)
-"#;
-
-/// Connections that vanish when they are killed, as in a power loss. Arguments: address, port, connections.
-const CLIENT: &str = r#"
-import socket, struct, sys
-connections = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(int(sys.argv[3]))]
-for connection in connections:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-print('connected', flush=True)
-sys.stdin.readline()
-"#;
+use crate::lab::{GUARD, Lab, SCANNER, wait_until};
 
 /// Datagrams from one port to many. Arguments: address, source port, first and last port.
 const DATAGRAMS: &str = r#"
@@ -71,41 +38,6 @@ for first in range(0, 65536, 1024):
     text = f"add element inet psentry_trap {sys.argv[1]} {{ {elements} }}"
     subprocess.run(['nft', '-f', '-'], input=text.encode(), check=True)
 "#;
-
-/// The machine comes up again and knows nothing of its connections; the database sends what it still has, with ACK and PSH.
-#[test]
-fn after_a_power_loss_a_database_is_no_scanner() {
-    let lab = Lab::new();
-    for (family, innocent) in INNOCENT.into_iter().enumerate() {
-        let mut database =
-            Program::start_fed(lab.innocent.command("python3").args(["-c", DATABASE, innocent, "5432", "6"]));
-        let mut go = database.stdin();
-        database.line("the database", |line| line == "ready");
-        let mut client =
-            Program::start_fed(lab.guard.command("python3").args(["-c", CLIENT, innocent, "5432", "6"]));
-        client.line("its clients", |line| line == "connected");
-        database.line("its clients", |line| line == "connected");
-        lab.guard
-            .sh("nft 'table inet off { chain out { type filter hook output priority 0; policy drop; }; }'");
-        drop(client);
-        lab.guard.read(&["nft", "delete", "table", "inet", "off"]);
-        python(&lab.guard, FORGET, &[]);
-
-        let mut trap = trap(&lab, &[]);
-        writeln!(go, "now").unwrap();
-        database.line("each row is answered by a reset", |line| line == "reset 6");
-        let mut lines = Vec::new();
-        while lines.len() < 6 {
-            lines.push(probe(&mut trap, "a stray", |_| true));
-        }
-        for stray in &lines {
-            assert_eq!((stray.body.class, stray.body.quarantine), (Some(Class::Stray), None), "{stray:?}");
-            assert_eq!((stray.body.kind, stray.common.src_port), (Kind::Other, Some(5432)));
-        }
-        assert_eq!(quarantined(&lab), [false; 2], "IPv{}", [4, 6][family]);
-        trap.terminate();
-    }
-}
 
 /// What has an ACK and no SYN is a stray, whatever PSH and URG say: one of a few ports is nobody's fault, and the fourth
 /// makes it a scan.

@@ -14,8 +14,12 @@ pub(crate) struct KernelCounters {
     pub(crate) over_rate: u64,
     /// Packets that put their source into quarantine, or renewed its quarantine.
     pub(crate) quarantined: u64,
-    /// Packets that should have, and found the quarantine full.
+    /// Packets that did so for two seconds only, because there was no room for longer.
+    pub(crate) quarantined_briefly: u64,
+    /// Packets that should have, and found no room for that either.
     pub(crate) quarantine_full: u64,
+    /// Packets that put a /56 or a /48 of IPv6 into quarantine, or renewed that.
+    pub(crate) quarantined_wider: u64,
     /// Packets that did not pass.
     pub(crate) refused: u64,
     /// Packets that were taken for chatter.
@@ -55,7 +59,9 @@ impl KernelCounters {
             "over_source_rate" => &mut self.over_source_rate,
             "over_rate" => &mut self.over_rate,
             "quarantined" => &mut self.quarantined,
+            "quarantined_briefly" => &mut self.quarantined_briefly,
             "quarantine_full" => &mut self.quarantine_full,
+            "quarantined_wider" => &mut self.quarantined_wider,
             "refused" => &mut self.refused,
             "chatter" => &mut self.chatter,
             _ => return None,
@@ -70,21 +76,25 @@ impl KernelCounters {
             over_source_rate: self.over_source_rate.saturating_add(later.over_source_rate),
             over_rate: self.over_rate.saturating_add(later.over_rate),
             quarantined: self.quarantined.saturating_add(later.quarantined),
+            quarantined_briefly: self.quarantined_briefly.saturating_add(later.quarantined_briefly),
             quarantine_full: self.quarantine_full.saturating_add(later.quarantine_full),
+            quarantined_wider: self.quarantined_wider.saturating_add(later.quarantined_wider),
             refused: self.refused.saturating_add(later.refused),
             chatter: self.chatter.saturating_add(later.chatter),
         }
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("seen", self.seen),
             ("logged", self.logged),
             ("over_source_rate", self.over_source_rate),
             ("over_rate", self.over_rate),
             ("quarantined", self.quarantined),
+            ("quarantined_briefly", self.quarantined_briefly),
             ("quarantine_full", self.quarantine_full),
+            ("quarantined_wider", self.quarantined_wider),
             ("refused", self.refused),
             ("chatter", self.chatter),
         ]
@@ -95,7 +105,9 @@ impl KernelCounters {
         let unlogged = self.over_source_rate.saturating_add(self.over_rate);
         format!(
             "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} put their source into quarantine or renewed it, {} packets refused",
-            self.seen, self.quarantined, self.refused
+            self.seen,
+            self.quarantined.saturating_add(self.quarantined_briefly),
+            self.refused
         )
     }
 }

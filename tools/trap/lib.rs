@@ -14,6 +14,7 @@
 //! | `served_file.rs` | which ports were served, across restarts |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
+//! | `full_quarantine.rs` | when somebody is told that the quarantine is full, and that it is no longer |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
 //! | `report.rs` | the pipe from the monitor to the worker |
 //! | `nflog.rs`, `nflog_message.rs` | packets from the kernel |
@@ -26,6 +27,7 @@ mod cli;
 mod counters;
 mod dedup;
 mod error;
+mod full_quarantine;
 mod half_open;
 mod host_facts;
 mod machine;

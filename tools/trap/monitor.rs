@@ -13,12 +13,13 @@ use psentry_records::StatsBody;
 use psentry_stage::{Complaints, Request, Signals, StatsTimer};
 
 use crate::counters::KernelCounters;
+use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::ports_file::PortsFile;
 use crate::served_file::ServedFile;
 use crate::settings::Settings;
-use crate::sockets::{Listening, Sockets};
+use crate::sockets::Listening;
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
@@ -44,6 +45,7 @@ pub(crate) struct Monitor {
     table_changes: NetlinkMonitor,
     /// What the rules counted from the start, also those that others deleted.
     counters: KernelCounters,
+    full_quarantine: FullQuarantine,
     complaints: Complaints,
     loaded: bool,
 }
@@ -82,16 +84,13 @@ impl Monitor {
         let served_file = settings.state.as_ref().map(|folder| {
             let (file, served) = ServedFile::open(folder, now);
             match served {
-                Ok(served) => {
-                    let sockets = Sockets { listening: served.clone(), reachable: served };
-                    drop(recent_ports.update(now, &sockets));
-                }
+                Ok(served) => drop(recent_ports.update(now, &served)),
                 Err(error) => complaints.say(&format!("cannot read {}: {error}", file.path().display())),
             }
             file
         });
-        let sockets = recent_ports.update(now, &sockets::look()?);
-        let facts = HostFacts::read(sockets, Listening::default(), ports.table().clone())?;
+        let listening = recent_ports.update(now, &sockets::look()?);
+        let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
         let mut monitor = Monitor {
             table,
             settings,
@@ -102,6 +101,7 @@ impl Monitor {
             route_changes,
             table_changes,
             counters: KernelCounters::default(),
+            full_quarantine: FullQuarantine::default(),
             complaints,
             loaded: false,
         };
@@ -225,8 +225,8 @@ impl Monitor {
         }
         let there = self.read_counters();
         let served = if there { self.table.served()? } else { Listening::default() };
-        let sockets = self.recent_ports.update(Instant::now(), &sockets::look()?);
-        let facts = HostFacts::read(sockets, served, self.ports.table().clone())?;
+        let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
+        let facts = HostFacts::read(listening, served, self.ports.table().clone())?;
         if !there {
             self.facts = facts;
             self.load()?;
@@ -260,11 +260,8 @@ impl Monitor {
             }
         };
         self.counters = self.counters.plus(new);
-        if new.quarantine_full > 0 {
-            self.complaints.say(&format!(
-                "the quarantine is full: {} packets of further sources were refused one by one",
-                new.quarantine_full
-            ));
+        if let Some(sentence) = self.full_quarantine.update(Instant::now(), &new) {
+            self.complaints.say(&sentence);
         }
         if new.over_rate > 0 {
             self.complaints

@@ -184,6 +184,8 @@ fn visit(network: &Path, decoys: &[u16], first: u16, progress: &Progress) -> (Ve
             Ok(()) => waiting.push_back(TcpStream::from(socket)),
             // Received and sent away before connect(2) returned.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            // So busy a machine that the decoy's queue stayed full: nobody was received, and nobody was refused.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 refused += 1;
                 thread::sleep(Duration::from_secs(1) / VISITS);

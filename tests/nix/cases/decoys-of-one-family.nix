@@ -1,0 +1,11 @@
+# They are one contact, so that the selftest could convict nobody by them.
+{
+  services.psentry = {
+    enable = true;
+    tcpPorts = [
+      139
+      445
+    ];
+    udpPorts = [ 137 ];
+  };
+}

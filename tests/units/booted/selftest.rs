@@ -1,0 +1,23 @@
+//! The self-test knows that ports of one family are one contact.
+
+use crate::lab::Booted;
+
+/// With all its decoys it is well; with those of one family alone it says why nobody was convicted.
+pub(super) fn knows_families(guard: &Booted) {
+    guard.sh("systemctl start psentry-selftest.service");
+    assert!(guard.sh("journalctl -u psentry-selftest -o cat").contains("psentry is well"));
+
+    let decoys = "systemctl list-units --plain --no-legend --state=active 'psentry-tcp@*.socket' 'psentry-udp@*.socket'";
+    let others = guard.sh(&format!("{decoys} | cut -d ' ' -f 1 | grep -v -e @139 -e @445 | tr '\\n' ' '"));
+    let count = || guard.sh("/usr/local/lib/psentry/selftest --count");
+    assert!(count().trim().parse::<usize>().unwrap() > 20);
+    guard.sh(&format!("systemctl stop {others}"));
+    assert_eq!(count(), "1\n");
+    assert!(!guard.ok("systemctl start psentry-selftest.service"));
+    let said = guard.sh("journalctl -u psentry-selftest -p crit -o cat");
+    assert!(said.contains("open a decoy of another"), "{said}");
+    guard.sh(&format!(
+        "systemctl stop psentry-listen; systemctl start {others}
+         systemctl reset-failed psentry-selftest; systemctl start psentry-listen"
+    ));
+}
