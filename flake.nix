@@ -43,7 +43,6 @@
             pkgs.iptables
             pkgs.iputils
             pkgs.jq
-            pkgs.logrotate
             pkgs.mandoc
             pkgs.netcat-openbsd
             pkgs.nftables

@@ -3,17 +3,11 @@
 {
   config,
   lib,
-  options,
   pkgs,
   ...
 }:
 let
   cfg = config.services.psentry;
-  readable = mode: {
-    inherit mode;
-    user = "root";
-    group = "psentry";
-  };
 in
 {
   imports = [
@@ -25,8 +19,14 @@ in
 
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ cfg.package ];
-    # Whoever is in it may write probes and verdicts into /run/psentry/.
+    # Whoever is in it may write probes into /run/psentry/events.
     users.groups.psentry = { };
+    # The log is its own, and the group reads it; a dynamic user's would be closed to the group.
+    users.users.psentry-block = {
+      isSystemUser = true;
+      group = "psentry";
+      description = "Blocker of psentry";
+    };
     networking.firewall = lib.mkIf cfg.openFirewall {
       allowedTCPPorts = lib.unique cfg.tcpPorts;
       allowedUDPPorts = lib.unique cfg.udpPorts;
@@ -54,19 +54,30 @@ in
         pkgs.gnugrep
         pkgs.gnused
         pkgs.iproute2
+        pkgs.nftables
+        pkgs.util-linux
         config.systemd.package
       ];
-      serviceConfig = {
-        Type = "oneshot";
-        ExecStart = "${cfg.package}/lib/psentry/selftest";
-        # It makes a network namespace, and reads the log.
-        CapabilityBoundingSet = "CAP_NET_ADMIN CAP_SYS_ADMIN CAP_DAC_READ_SEARCH";
-        ProtectHome = true;
-        ProtectClock = true;
-        ProtectKernelModules = true;
-        NoNewPrivileges = true;
-        TimeoutStartSec = "2min";
-      };
+      serviceConfig =
+        lib.mapAttrs (_: lib.mkDefault) (
+          removeAttrs (import ./sandbox.nix) [ "DynamicUser" ]
+          // {
+            # Two capabilities to make a network namespace and the cable to it; all files are only read.
+            CapabilityBoundingSet = "CAP_NET_ADMIN CAP_SYS_ADMIN";
+            RestrictNamespaces = "net";
+            PrivateNetwork = false;
+            PrivateUsers = false;
+            # To the decoys, and to nobody else.
+            IPAddressAllow = "link-local";
+            # To the kernel, to systemd, and to the decoys.
+            RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
+          }
+        )
+        // {
+          Type = "oneshot";
+          ExecStart = "${cfg.package}/lib/psentry/selftest";
+          TimeoutStartSec = "2min";
+        };
     };
 
     systemd.timers.psentry-selftest = lib.mkIf cfg.selftest.enable {
@@ -80,32 +91,6 @@ in
         OnUnitActiveSec = "1h";
         RandomizedDelaySec = "5min";
       };
-    };
-
-    systemd.tmpfiles.settings."10-psentry" = {
-      "/var/log/psentry".d = readable "0750";
-      "/var/log/psentry/records.jsonl".f = readable "0640";
-    };
-    # NixOS shuts logrotate in, and `systemctl` below would find no way out to systemd.
-    systemd.services.logrotate.serviceConfig = lib.mkIf (
-      options.services.logrotate ? allowNetworking && !config.services.logrotate.allowNetworking
-    ) { RestrictAddressFamilies = lib.mkForce [ "AF_UNIX" ]; };
-    # A file, not the journal: it is read by jq, and judged again by psentry-judge. Its writer is restarted to open a new
-    # one; what comes meanwhile waits in its FIFO, and its blocks stand.
-    services.logrotate.settings.psentry = {
-      files = "/var/log/psentry/records.jsonl";
-      frequency = "daily";
-      rotate = 30;
-      maxsize = "100M";
-      dateext = true;
-      dateformat = "-%Y%m%d-%s";
-      compress = true;
-      missingok = true;
-      notifempty = true;
-      create = "0640 root psentry";
-      postrotate = "${lib.getExe' config.systemd.package "systemctl"} try-restart psentry-${
-        if cfg.block.enable then "block" else "judge"
-      }.service";
     };
   };
 }

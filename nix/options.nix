@@ -156,13 +156,29 @@ in
       };
     };
 
+    log = {
+      size = mkOption {
+        type = types.strMatching "[0-9]+[KMG]?";
+        default = "16M";
+        description = ''
+          How large {file}`/var/log/psentry/records.jsonl` may become before it is rotated to {file}`records.jsonl.1`.
+        '';
+      };
+      files = mkOption {
+        type = types.ints.between 2 1000;
+        default = 20;
+        description = "How many files of the log there are at most, the one that is written included.";
+      };
+    };
+
     block = {
       enable = mkOption {
         type = types.bool;
         default = true;
         description = ''
-          Whether to run {command}`psentry-block`. Without it there are probes and verdicts in the log, and nobody is
-          shut out but for seconds, by {option}`services.psentry.trap.enable`.
+          Whether verdicts are carried out. Without it {command}`psentry-block` only keeps the log, and says in it what
+          it would do, as its backend `dry-run`: nobody is shut out but for seconds, by
+          {option}`services.psentry.trap.enable`.
         '';
       };
       backends = mkOption {

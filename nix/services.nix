@@ -83,6 +83,8 @@ let
     ++ cfg.extraFlags.trap;
     block = [
       "--pass"
+      "--log"
+      "/var/log/psentry/records.jsonl,${cfg.log.size},${toString cfg.log.files}"
       "--state"
       "/var/lib/psentry-block"
       "--allow"
@@ -90,19 +92,24 @@ let
       "--control"
       "/run/psentry-block/control"
     ]
-    ++ toFlags {
-      answer = if cfg.block.answer == "drop" then null else cfg.block.answer;
-      backend = cfg.block.backends;
-      cut = cfg.block.established == "cut";
-      egress = if cfg.block.egress then "yes" else null;
-      forward = if cfg.block.forward then null else "no";
-      ports = if cfg.block.ports == "all" then null else cfg.block.ports;
-      spare-established = cfg.block.established == "spare";
-      max-blocks = cfg.block.maxBlocks;
-      login-ports = lib.concatMapStringsSep "," toString cfg.block.loginPorts;
-      inherit (cfg.block) brake exec;
-      exec-undo = cfg.block.execUndo;
-    }
+    ++ toFlags (
+      if cfg.block.enable then
+        {
+          answer = if cfg.block.answer == "drop" then null else cfg.block.answer;
+          backend = cfg.block.backends;
+          cut = cfg.block.established == "cut";
+          egress = if cfg.block.egress then "yes" else null;
+          forward = if cfg.block.forward then null else "no";
+          ports = if cfg.block.ports == "all" then null else cfg.block.ports;
+          spare-established = cfg.block.established == "spare";
+          max-blocks = cfg.block.maxBlocks;
+          login-ports = lib.concatMapStringsSep "," toString cfg.block.loginPorts;
+          inherit (cfg.block) brake exec;
+          exec-undo = cfg.block.execUndo;
+        }
+      else
+        { backend = "dry-run"; }
+    )
     ++ cfg.extraFlags.block;
   };
   ignore = pkgs.writeText "psentry-ignore" (lib.concatMapStrings (line: line + "\n") cfg.ignore);
@@ -111,6 +118,8 @@ let
     lib.filterAttrsRecursive (_: value: value != null) cfg.policy
   );
 
+  # Without it no backend does anything; the log is kept all the same.
+  backends = lib.optionals cfg.block.enable (lib.unique cfg.block.backends);
   # What the backends run.
   programs = lib.concatMap (
     backend:
@@ -123,15 +132,17 @@ let
       ];
     }
     .${backend} or [ ]
-  ) (lib.unique cfg.block.backends);
+  ) backends;
 
   # Without a socket the listener would end at once.
   decoys = cfg.tcpPorts != [ ] || cfg.udpPorts != [ ] || cfg.trap.mirage != false;
   running =
     optional decoys "listen"
-    ++ [ "judge" ]
-    ++ optional cfg.trap.enable "trap"
-    ++ optional cfg.block.enable "block";
+    ++ [
+      "judge"
+      "block"
+    ]
+    ++ optional cfg.trap.enable "trap";
 
   # A wrong setting fails here, in the words of the program that it is for, and not after the switch.
   check = pkgs.runCommand "psentry-check" { nativeBuildInputs = programs; } (
@@ -141,7 +152,7 @@ let
     + "touch $out\n"
   );
 
-  # The one right that a firewall takes, and the one kind of socket.
+  # The one right that a firewall takes, and the kind of socket to the kernel.
   firewallRights = {
     CapabilityBoundingSet = "CAP_NET_ADMIN";
     AmbientCapabilities = "CAP_NET_ADMIN";
@@ -152,25 +163,27 @@ let
   # Another socket, for commands by hand and to say that it is ready; iptables asks for sets by a raw one.
   blockRights =
     firewallRights
+    // lib.optionalAttrs (!cfg.block.enable) {
+      CapabilityBoundingSet = "";
+      AmbientCapabilities = "";
+    }
     // {
+      # A user of its own, as the group is to read its log.
+      DynamicUser = false;
       RestrictAddressFamilies = "AF_NETLINK AF_UNIX";
     }
-    // lib.optionalAttrs (lib.elem "ipset" cfg.block.backends) {
+    // lib.optionalAttrs (lib.elem "ipset" backends) {
       CapabilityBoundingSet = "CAP_NET_ADMIN CAP_NET_RAW";
       AmbientCapabilities = "CAP_NET_ADMIN CAP_NET_RAW";
       RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
     };
   # With capset the half that reads what strangers sent drops every privilege; the ports of the machine's own clients are
-  # in /proc/sys/net.
+  # in /proc/sys/net; a further socket is to say that it is ready.
   trapRights = firewallRights // {
+    RestrictAddressFamilies = "AF_NETLINK AF_UNIX";
     SystemCallFilter = sandbox.SystemCallFilter ++ [ "capset" ];
     ProcSubset = "all";
   };
-
-  # The FIFO to the blocker, where there is one.
-  verdicts = optional cfg.block.enable "psentry-verdicts.socket";
-  # The last stage writes all records.
-  log = "append:/var/log/psentry/records.jsonl";
 in
 {
   config = mkIf cfg.enable {
@@ -215,8 +228,13 @@ in
             "network-pre.target"
           ];
           requires = [ "psentry-events.socket" ];
+          # Ready is: the rules are loaded. That is before the network is up; who starts before is spared by --grace.
+          before = [ "network.target" ];
           path = [ pkgs.nftables ];
           serviceConfig = {
+            Type = "notify";
+            # Longer than nft may take.
+            WatchdogSec = "3min";
             StandardOutput = "file:/run/psentry/events";
             # The kernel acts by itself; this is for what is told of it.
             Nice = -10;
@@ -230,45 +248,57 @@ in
       psentry-judge = stage "judge" { } {
         description = "psentry: the judge";
         # Stopped before the blocker, so that its last verdicts are carried out.
-        after =
-          optional cfg.block.enable "psentry-block.service" ++ [ "psentry-events.socket" ] ++ verdicts;
-        requires = [ "psentry-events.socket" ] ++ verdicts;
+        after = [
+          "psentry-block.service"
+          "psentry-events.socket"
+          "psentry-verdicts.socket"
+        ];
+        requires = [
+          "psentry-events.socket"
+          "psentry-verdicts.socket"
+        ];
         serviceConfig = {
           Sockets = "psentry-events.socket";
           StandardInput = "socket";
-          StandardOutput = if cfg.block.enable then "file:/run/psentry/verdicts" else log;
+          StandardOutput = "file:/run/psentry/verdicts";
           ExecReload = "${pkgs.runtimeShell} -c 'kill -HUP $$MAINPID'";
           StateDirectory = "psentry-judge";
           StateDirectoryMode = "0700";
         };
       };
 
-      psentry-block = mkIf cfg.block.enable (
-        stage "block" blockRights {
-          description = "psentry: the blocker";
-          after = [
-            "psentry-verdicts.socket"
-            "nftables.service"
-            "firewall.service"
-            "network-pre.target"
-          ];
-          requires = [ "psentry-verdicts.socket" ];
-          path = programs;
-          serviceConfig = {
-            # Started is: all that is remembered stands again. A slow start is no reason to kill it.
-            Type = "notify";
-            TimeoutStartSec = "infinity";
-            Sockets = "psentry-verdicts.socket";
-            StandardInput = "socket";
-            StandardOutput = log;
-            RuntimeDirectory = "psentry-block";
-            RuntimeDirectoryPreserve = "restart";
-            # Blocks outlive a reboot.
-            StateDirectory = "psentry-block";
-            StateDirectoryMode = "0700";
-          };
-        }
-      );
+      psentry-block = stage "block" blockRights {
+        description = "psentry: the blocker";
+        after = [
+          "psentry-verdicts.socket"
+          "nftables.service"
+          "firewall.service"
+          "network-pre.target"
+        ];
+        requires = [ "psentry-verdicts.socket" ];
+        path = programs;
+        serviceConfig = {
+          # Started is: all that is remembered stands again. A slow start is no reason to kill it.
+          Type = "notify";
+          TimeoutStartSec = "infinity";
+          # It tells systemd every minute that its loops are alive; a long restore is no silence.
+          WatchdogSec = "2min";
+          Sockets = "psentry-verdicts.socket";
+          StandardInput = "socket";
+          # All records end in its log.
+          StandardOutput = "null";
+          User = "psentry-block";
+          Group = "psentry";
+          LogsDirectory = "psentry";
+          LogsDirectoryMode = "0750";
+          RuntimeDirectory = "psentry-block";
+          RuntimeDirectoryMode = "0700";
+          RuntimeDirectoryPreserve = "restart";
+          # Blocks outlive a reboot.
+          StateDirectory = "psentry-block";
+          StateDirectoryMode = "0700";
+        };
+      };
     };
   };
 }

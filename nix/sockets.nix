@@ -81,44 +81,53 @@ let
     map (decoy: "${decoy.name}.socket") decoys
     ++ lib.optional (cfg.trap.mirage != false) "psentry-mirage.socket";
 
-  # Held open by systemd, so that what is on its way waits there while its reader restarts. Whoever is in the group may
-  # write, and nobody but the reader may read.
-  fifo = name: what: reader: {
+  # Held open by systemd, so that what is on its way waits there while its reader restarts; `access` is who may open it.
+  fifo = name: what: reader: access: {
     description = "psentry: the FIFO of ${what}";
     documentation = [
       "man:psentry(7)"
       "man:psentry-records(5)"
     ];
     unitConfig = held;
-    socketConfig = {
+    socketConfig = access // {
       # While psentry is stopped, a script of root's that writes here makes a file, which would keep the FIFO from being
       # made.
       ExecStartPre = "${lib.getExe' pkgs.coreutils "rm"} -f /run/psentry/${name}";
       ListenFIFO = "/run/psentry/${name}";
       FileDescriptorName = name;
       Service = "psentry-${reader}.service";
-      SocketUser = "root";
-      SocketGroup = "psentry";
-      SocketMode = "0620";
       DirectoryMode = "0755";
       PipeSize = "1M";
       RemoveOnStop = true;
       TriggerLimitIntervalSec = 0;
     };
   };
+
+  # A probe accuses, so whoever is in the group may write one; what is written as a verdict is done.
+  group = {
+    SocketUser = "root";
+    SocketGroup = "psentry";
+    SocketMode = "0620";
+  };
+  root = {
+    SocketUser = "root";
+    SocketMode = "0600";
+  };
 in
 {
   config = lib.mkIf cfg.enable {
     systemd.targets.psentry.wants = [
       "psentry-events.socket"
-    ]
-    ++ lib.optional cfg.block.enable "psentry-verdicts.socket";
+      "psentry-verdicts.socket"
+    ];
 
     systemd.sockets = lib.mkMerge [
       (lib.listToAttrs decoys)
-      { psentry-events = fifo "events" "probes" "judge"; }
+      {
+        psentry-events = fifo "events" "probes" "judge" group;
+        psentry-verdicts = fifo "verdicts" "verdicts" "block" root;
+      }
       (lib.mkIf (cfg.trap.mirage != false) { psentry-mirage = mirage; })
-      (lib.mkIf cfg.block.enable { psentry-verdicts = fifo "verdicts" "verdicts" "block"; })
     ];
     # Named, so that a restart of the listener opens those that came with a switch.
     systemd.services.psentry-listen = lib.mkIf (sockets != [ ]) { serviceConfig.Sockets = sockets; };

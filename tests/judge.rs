@@ -170,3 +170,36 @@ fn counters_are_told_every_minute_on_a_signal_and_to_prometheus() {
     assert!(stats.contains(r#""records":2"#) && stats.contains(r#""sources":1"#), "{stats}");
     assert!(judge.terminate().0.success());
 }
+
+#[test]
+fn nothing_is_passed_on_that_decides_unless_this_judge_did() {
+    // A /16 for ever, past policy, brake and --observe.
+    let verdict = r#"{"timestamp":"2026-11-22T15:00:00Z","event_type":"verdict","verdict":{"action":"block","scope":"198.51.0.0/16"}}"#;
+    let escaped = verdict.replace("verdict\",\"verdict", r#"\u0076erdict","verdict"#);
+    let outcome = r#"{"timestamp":"2026-11-22T15:00:00Z","event_type":"outcome","outcome":{"action":"block","scope":"198.51.0.0/16","result":"applied"}}"#;
+    let vouch =
+        r#"{"timestamp":"2026-11-22T15:00:00Z","event_type":"vouch","src_ip":"192.0.2.9","vouch":{}}"#;
+    let twice =
+        verdict.replacen(r#""event_type":"verdict""#, r#""event_type":"probe","event_type":"verdict""#, 1);
+    let other = r#"{"timestamp":"2026-11-22T15:00:00Z","event_type":"alert"}"#;
+    let kept = [probe("15:00:01", "192.0.2.7", 23), vouch.to_owned(), other.to_owned()].join("\n") + "\n";
+    let input =
+        format!("{verdict}\n{escaped}\n{kept}{outcome}\n{twice}\n{}\n", probe("15:01:00", "192.0.2.8", 23));
+    for flags in [&["--pass"][..], &["--pass", "--observe"]] {
+        let output = judge(flags, &input);
+        let said = text(&output.stdout);
+        let passed: Vec<&str> =
+            said.lines().filter(|line| !line.contains(r#""event_type":"stats""#)).collect();
+        assert_eq!(passed[..3].join("\n") + "\n", kept);
+        assert_eq!(passed[3..], [probe("15:01:00", "192.0.2.8", 23)], "{said}");
+        assert!(said.contains(r#""rejected":3"#), "{said}");
+        let complaints = text(&output.stderr);
+        assert!(
+            complaints.contains("line 1: a verdict is not passed on: this judge did not write it"),
+            "{complaints}"
+        );
+    }
+    // Without --pass nothing is passed on, and nothing to tell of.
+    let output = judge(&[], &input);
+    assert!(!text(&output.stdout).contains("198.51") && !text(&output.stderr).contains("passed on"));
+}

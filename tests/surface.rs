@@ -266,7 +266,7 @@ fn check_says_whether_the_configuration_is_sound() {
             "--login-ports",
         ),
         ("psentry-block", vec!["--check", "--brake", "1/min", "--brake", "600"], 64, "such as 600/min"),
-        ("psentry-trap", vec!["--check", "--ports", "1-1023", "--allow", good], 0, ""),
+        ("psentry-trap", vec!["--check", "--tcp-ports", "1-1023", "--allow", good], 0, ""),
         (
             "psentry-trap",
             vec!["--check", "--allow", bad],

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
 //! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
+//! | `rotation.rs` | a scanner of IPv6 that has a network of its own |
+//! | `full.rs` | a quarantine that a flood has filled |
+//! | `decoys.rs` | decoys in quarantine |
 //! | `innocent.rs` | who uses real services is never told of |
 //! | `forwarded.rs` | nor whatever only passes through |
 //! | `strays.rs` | what an honest peer may send puts nobody into quarantine |
@@ -18,6 +21,8 @@
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
+//! | `drift.rs` | rules that somebody else changes are loaded again |
+//! | `techniques.rs` | the manual's table of what becomes of each way to scan |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
 //! | `load.rs` | thousands of sources, and a flood |
 //! | `stats.rs` | its counters, and what it says of the machine's networks |
@@ -30,23 +35,28 @@ use psentry_records::{Probe, Record, Stats};
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
 mod chatter;
+mod decoys;
+mod drift;
 mod early;
 mod established;
 mod firewall;
 mod forwarded;
+mod full;
 mod innocent;
 mod inside;
 mod kinds;
 mod life;
 mod link_local;
-mod load;
+pub mod load;
 mod mirage;
 mod quarantine;
 mod resolver;
+mod rotation;
 mod same_port;
 mod siblings;
 mod stats;
 mod strays;
+mod techniques;
 mod translated;
 mod untracked;
 
@@ -74,6 +84,10 @@ fn release(lab: &Lab) {
     for set in [
         "quarantine4",
         "quarantine6",
+        "quarantine56",
+        "quarantine48",
+        "decoy_visits4",
+        "decoy_visits6",
         "log_limit4",
         "log_limit6",
         "strays4",
@@ -82,6 +96,8 @@ fn release(lab: &Lab) {
         "stray_ports6",
         "contacts4",
         "contacts6",
+        "contact_counts4",
+        "contact_counts6",
     ] {
         lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
     }

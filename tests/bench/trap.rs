@@ -3,7 +3,9 @@
 //! has a laboratory of its own, and all are measured in turns in one run, so that the ratios stand on a noisy machine.
 //! "Nothing, again" shows how much of a ratio is noise.
 //!
-//! `cargo bench --bench trap`; needs no root, only namespaces.
+//!     cargo bench --bench trap -- [--older DIR]
+//!
+//! With --older the psentry-trap of DIR is measured, too, to compare with. It needs no root, only namespaces.
 
 // A benchmark may end at the first surprise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -37,18 +39,21 @@ const CLIENT: &str = "--client";
 const HELLO: u16 = 8088;
 const ECHO: u16 = 8089;
 
-/// What stands in the way, the flags of a trap, and how many are in its quarantine.
-const WAYS: [(&str, Option<&[&str]>, u32); 7] = [
+/// What may stand in the way, the flags of a trap, and how many are in its quarantine.
+const WAYS: [(&str, Option<&[&str]>, u32); 8] = [
     (NOTHING, None, 0),
     ("nothing, again", None, 0),
     (STATE, None, 0),
-    ("psentry-trap", Some(&[]), 0),
+    (TRAP, Some(&[]), 0),
     ("psentry-trap --mirage", Some(&["--mirage", "61999"]), 0),
     ("psentry-trap, 10,000 in quarantine", Some(&[]), 10_000),
     ("psentry-trap, 100,000 in quarantine", Some(&[]), 100_000),
+    (OLDER, Some(&[]), 0),
 ];
 const NOTHING: &str = "nothing";
 const STATE: &str = "one rule, ct state established";
+const TRAP: &str = "psentry-trap";
+const OLDER: &str = "the older psentry-trap";
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -56,12 +61,16 @@ fn main() {
         Some(SERVICE) => serve(),
         Some(CLIENT) => visit(),
         // As a test (`cargo test --benches`) each is looked at once, and nothing is printed.
-        _ => measure(args.iter().any(|arg| arg == "--bench")),
+        _ => {
+            let older = args.iter().position(|arg| arg == "--older").map(|at| args[at + 1].as_str());
+            measure(args.iter().any(|arg| arg == "--bench"), older);
+        }
     }
 }
 
 /// One laboratory, and what was measured in it: a round's median each.
 struct Way {
+    name: &'static str,
     client: Program,
     order: ChildStdin,
     connection: Vec<f64>,
@@ -70,9 +79,14 @@ struct Way {
     _lab: Lab,
 }
 
-fn measure(print: bool) {
-    let mut ways: Vec<Way> =
-        WAYS.iter().map(|(name, trap, quarantined)| Way::new(name, *trap, *quarantined)).collect();
+fn measure(print: bool, older: Option<&str>) {
+    let older = older.map(|folder| format!("{folder}/psentry-trap"));
+    let these = WAYS.iter().filter(|(name, ..)| *name != OLDER || older.is_some());
+    let start = |(name, flags, quarantined): &(&'static str, Option<&[&str]>, u32)| {
+        let program = older.as_deref().filter(|_| *name == OLDER).unwrap_or(bin("psentry-trap"));
+        Way::new(name, flags.map(|flags| (program, flags)), *quarantined)
+    };
+    let mut ways: Vec<Way> = these.map(start).collect();
     let rounds = if print { ROUNDS } else { 1 };
     for round in 0..rounds {
         // Nobody is always the first.
@@ -88,15 +102,25 @@ fn measure(print: bool) {
     println!("medians of {rounds} rounds in turns; client and service share one processor");
     println!("| in the way | a connection, µs | a second | ratio | a round trip, µs | ratio |");
     println!("|---|---|---|---|---|---|");
-    for ((name, ..), way) in WAYS.iter().zip(&ways) {
+    for way in &ways {
         let [connection, trip] = [median(&way.connection), median(&way.trip)];
         println!(
-            "| {name} | {:.2} | {:.0} | {:.3} | {:.2} | {:.3} |",
+            "| {} | {:.2} | {:.0} | {:.3} | {:.2} | {:.3} |",
+            way.name,
             connection / 1e3,
             1e9 / connection,
             connection / nothing[0],
             trip / 1e3,
             trip / nothing[1]
+        );
+    }
+    let named = |name| ways.iter().find(|way| way.name == name);
+    if let (Some(trap), Some(older)) = (named(TRAP), named(OLDER)) {
+        let ratio = |of: fn(&Way) -> &Vec<f64>| median(of(trap)) / median(of(older));
+        println!(
+            "psentry-trap beside the older one: a connection {:.3}, a round trip {:.3} (aim: at most 1.01)",
+            ratio(|way| &way.connection),
+            ratio(|way| &way.trip)
         );
     }
 }
@@ -108,7 +132,8 @@ fn median(values: &[f64]) -> f64 {
 }
 
 impl Way {
-    fn new(name: &str, trap: Option<&[&str]>, quarantined: u32) -> Self {
+    /// With the program and the flags of a trap.
+    fn new(name: &'static str, trap: Option<(&str, &[&str])>, quarantined: u32) -> Self {
         let this = env::current_exe().unwrap();
         let this = this.to_str().unwrap();
         let lab = Lab::new();
@@ -119,14 +144,14 @@ impl Way {
                 "nft 'table inet state { chain c { type filter hook prerouting priority 0; ct state established accept; }; }'",
             );
         }
-        if let Some(flags) = trap {
-            running.push(Program::start(lab.guard.command(bin("psentry-trap")).args(flags)));
+        if let Some((program, flags)) = trap {
+            running.push(Program::start(lab.guard.command(program).args(flags)));
             wait_until("the trap stands", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
             fill(&lab, quarantined);
         }
         let mut client = Program::start_fed(lab.innocent.command(this).arg(CLIENT));
         let order = client.stdin();
-        Way { client, order, connection: Vec::new(), trip: Vec::new(), _running: running, _lab: lab }
+        Way { name, client, order, connection: Vec::new(), trip: Vec::new(), _running: running, _lab: lab }
     }
 
     /// One round.

@@ -1,9 +1,43 @@
 //! What is told to people and programs, with rights and without.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use psentry_records::{Action, OutcomeResult, Record};
 
 use crate::lab::blocker::{result, say, start};
-use crate::lab::{Lab, Program, bin};
+use crate::lab::{Lab, Notified, Program, bin, wait_until};
+
+/// What it says of itself on standard error, and systemd's watchdog, also while the reader of its outcomes does not read.
+#[test]
+fn it_says_that_it_is_ready_and_alive_and_what_it_did() {
+    let (lab, systemd) = (Lab::new(), Notified::new());
+    let mut command = lab.guard.command(bin("psentry-block"));
+    command.args(["--backend", "nft", "--pass"]).env("NOTIFY_SOCKET", &systemd.path);
+    command.env("WATCHDOG_USEC", "100000").stdin(Stdio::piped());
+    let mut block = Program::start_piped(&mut command);
+    systemd.hears("READY=1");
+    block.complaint("psentry-block: ready: backend nft, 0 blocks from before");
+    systemd.hears("WATCHDOG=1");
+    let mut stdin = block.stdin();
+    say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
+    // More than a pipe holds, and as long lines as there may be.
+    let line =
+        format!(r#"{{"timestamp":"2026-11-22T15:04:05Z","event_type":"alert","x":"{}"}}"#, "x".repeat(4000));
+    stdin.write_all((line + "\n").repeat(25).as_bytes()).unwrap();
+    let waits = || std::fs::read_to_string(format!("/proc/{}/wchan", block.pid())).unwrap().contains("poll");
+    wait_until("it waits for its reader", waits);
+    systemd.forget();
+    for _ in 0..5 {
+        systemd.hears("WATCHDOG=1");
+    }
+    block.read_output();
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
+    drop(stdin);
+    let (status, _, errors) = block.end();
+    assert!(status.success(), "{errors:?}");
+    assert_eq!(errors.last().unwrap(), "psentry-block: ended: 1 verdict, 1 applied");
+}
 
 /// A backend that cannot be read may hold anything: that is no success.
 #[test]

@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult, Record, Timestamp};
 
 use crate::lab::blocker::{block_many, outcome, result, say, start};
-use crate::lab::{GUARD, Lab, Notified, Program, bin, wait_until};
+use crate::lab::{GUARD, Lab, Notified, Program, bin, complaints, wait_until};
 
 /// A directory for `--state`.
 struct State(tempfile::TempDir);

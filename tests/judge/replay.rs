@@ -40,7 +40,10 @@ fn explain_tells_what_was_held_against_an_address() {
         "{said}"
     );
     assert!(lines[2].contains(r#""undo":"psentry-block unblock 192.0.2.7/32""#), "{said}");
-    assert!(lines[2].contains("It is blocked until 2026-11-22T16:00:01.000000Z."), "{said}");
+    assert!(
+        lines[2].contains("By this policy it would be blocked until 2026-11-22T16:00:01.000000Z."),
+        "{said}"
+    );
     for (address, answer) in
         [("192.0.2.9", "the evidence is not enough"), ("192.0.2.99", "nothing is held against it")]
     {
@@ -52,13 +55,52 @@ fn explain_tells_what_was_held_against_an_address() {
     assert!(text(&output.stderr).contains("--records: cannot read /nonexistent"), "{}", text(&output.stderr));
 }
 
+/// The judge takes the time from the records, so the order counts.
+#[test]
+fn the_files_of_a_rotated_log_are_read_from_the_oldest_on() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, at, port) in
+        [("r.jsonl", "17:00:02", 21), ("r.jsonl.1", "17:00:01", 445), ("r.jsonl.10", "15:00:00", 23)]
+    {
+        fs::write(folder.path().join(file), probe(at, "192.0.2.7", port) + "\n").unwrap();
+    }
+    let script =
+        format!("{} explain 192.0.2.7 --records {}/r.jsonl*", bin("psentry-judge"), folder.path().display());
+    let output = Command::new("sh").args(["-ec", &script]).output().unwrap();
+    let said = text(&output.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    for (line, port) in lines.iter().zip([23, 445, 21]) {
+        assert!(line.contains(&format!("connect {port}/tcp")), "{said}");
+    }
+}
+
+#[test]
+fn explain_knows_who_was_released_and_who_is_only_watched() {
+    let events = [probe("15:00:00", "192.0.2.7", 23), probe("15:00:01", "192.0.2.7", 445)].join("\n");
+    let released = r#"{"timestamp":"2026-11-22T15:10:00Z","event_type":"outcome","outcome":{"action":"unblock","scope":"192.0.2.7/32","backend":"nft","result":"released"}}"#;
+    let said = text(&judge(&["explain", "192.0.2.7"], &format!("{events}\n{released}\n")).stdout);
+    assert!(
+        said.contains(r#""what":"its block was released""#) && said.contains(r#""blocked":false"#),
+        "{said}"
+    );
+    let said = text(&judge(&["explain", "192.0.2.7", "--observe"], &events).stdout);
+    let want = "By this policy it would be convicted until 2026-11-22T16:00:01.000000Z, and only watched.";
+    assert!(said.contains(want) && !said.contains("undo"), "{said}");
+    // What a judge that only observes remembers was never blocked.
+    let folder = tempfile::tempdir().unwrap();
+    judge(&["--observe", "--state", name(folder.path())], &events);
+    let observed = folder.path().join("observed");
+    let said = text(&judge(&["explain", "192.0.2.7", "--state", name(&observed)], "").stdout);
+    assert!(said.contains(r#""watched":true"#), "{said}");
+}
+
 #[test]
 fn explain_says_of_a_block_that_ended_that_it_ended() {
     let mut events =
         [("15:00:00", 23), ("15:00:01", 445)].map(|(at, port)| probe(at, "192.0.2.7", port)).to_vec();
     events.push(probe("17:00:00", "192.0.2.9", 23));
     let said = text(&judge(&["explain", "192.0.2.7"], &events.join("\n")).stdout);
-    assert!(said.contains("It is not blocked: the evidence is not enough."), "{said}");
+    assert!(said.contains("It would not be blocked any more: that is over."), "{said}");
 }
 
 #[test]
@@ -68,7 +110,7 @@ fn explain_and_replay_are_tables_on_a_terminal() {
     for (command, want) in [
         (
             format!("explain 192.0.2.7 --records {files}"),
-            "To let it in again: psentry-block unblock 192.0.2.7/32",
+            "If it is blocked, this lets it in again: psentry-block unblock 192.0.2.7/32",
         ),
         (format!("replay --records {files}"), "blocked most"),
     ] {

@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use super::{judge, name, probe, text, verdict};
-use crate::lab::{Program, bin, wait_until};
+use crate::lab::{Program, bin, complaints, wait_until};
 
 #[test]
 fn a_judge_that_is_killed_goes_on_where_it_was() {
@@ -39,7 +39,16 @@ fn a_judge_that_is_killed_goes_on_where_it_was() {
     assert!(text(&output.stdout).contains(r#""scope":"192.0.2.7/32""#), "{}", text(&output.stdout));
     // And what stands now is known to the next one: nothing is said twice.
     let output = super::judge(&flags, &probe("15:00:02", "192.0.2.7", 446));
-    assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()));
+    let errors: Vec<String> = text(&output.stderr).lines().map(str::to_owned).collect();
+    assert_eq!((text(&output.stdout), complaints(&errors)), (String::new(), vec![]));
+    assert!(
+        errors[0].contains("psentry-judge: ready: 0 rules in the policy, 1 source remembered in "),
+        "{errors:?}"
+    );
+    assert!(
+        errors[1].ends_with("ended: 1 record, 1 probe, 0 blocks, 0 watches, 0 unblocks"),
+        "of this run alone: {errors:?}"
+    );
 }
 
 #[test]

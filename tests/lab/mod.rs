@@ -19,7 +19,7 @@ mod signals;
 pub use booted::Booted;
 pub use host::Host;
 pub use notified::Notified;
-pub use program::{Program, WAIT, bin, wait_until, without_stats};
+pub use program::{Program, WAIT, bin, complaints, wait_until, without_stats};
 
 /// The guard's addresses.
 pub const GUARD: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];

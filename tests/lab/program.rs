@@ -33,6 +33,12 @@ pub fn without_stats(lines: &[String]) -> Vec<&str> {
     lines.iter().filter(|line| !is_stats(line)).map(String::as_str).collect()
 }
 
+/// Lines of standard error without those in which a stage says that it is ready, and what it did.
+pub fn complaints(lines: &[String]) -> Vec<&str> {
+    let is_report = |line: &&String| [": ready: ", ": ended: "].iter().any(|word| line.contains(word));
+    lines.iter().filter(|line| !is_report(line)).map(String::as_str).collect()
+}
+
 /// Waits for a condition, or fails with its name. A look at it may itself take longer than it is waited for, and then
 /// says what was so before; so it is looked at once more when the time is over.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

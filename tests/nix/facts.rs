@@ -127,12 +127,7 @@ pub fn of_install(repository: &Path) -> Facts {
             facts.extend(of_unit(&name, &read(&name)));
         }
     }
-    for (file, name) in [
-        ("psentry.logrotate", "logrotate"),
-        ("psentry.tmpfiles", "tmpfiles"),
-        ("psentry.sysusers", "sysusers"),
-        ("etc/ignore", "etc/psentry/ignore"),
-    ] {
+    for (file, name) in [("psentry.sysusers", "sysusers"), ("etc/ignore", "etc/psentry/ignore")] {
         facts.extend(of_file(name, &read(file)));
     }
     facts.extend(of_toml("etc/psentry/policy.toml", &read("etc/policy.toml")));

@@ -68,9 +68,7 @@ class Machine:
         for name, file in made["etc"].items():
             self._write(file["path"], file["text"])
             self._link(f"/etc/{name}", file["path"])
-        self._write("/etc/tmpfiles.d/nixos.conf", made["tmpfiles"])
         self._write("/etc/sysusers.d/nixos.conf", made["sysusers"])
-        self._write("/etc/logrotate.d/nixos", made["logrotate"])
         self._write("/etc/nftables.conf", self._ruleset())
 
     def _stand_ins(self):

@@ -10,7 +10,7 @@ use crate::lab::bin;
 /// What jq makes of a result: a part for each unit and file.
 const LISTING: &str = r#"(.units | to_entries[] | "=== \(.key)", .value),
     (.etc | to_entries[] | "=== etc/\(.key)", .value.text),
-    "=== tmpfiles", .tmpfiles, "=== sysusers", .sysusers, "=== logrotate", .logrotate,
+    "=== sysusers", .sysusers,
     "=== firewall", (.firewall | to_entries[] | select(.value | type == "array") | "\(.key) \(.value | sort | map(tostring) | join(" "))"),
     (.firewall.extraInputRules | select(. != "")),
     "=== warnings", .warnings[], "=== check", .checks[]"#;

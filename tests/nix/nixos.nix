@@ -68,6 +68,7 @@ in
     environment.systemPackages = list types.package;
     environment.etc = set (types.submodule { options.source = mkOption { type = types.package; }; });
     users.groups = set (types.attrsOf types.anything);
+    users.users = set (types.attrsOf types.anything);
 
     networking.firewall = openPorts // {
       enable = flag true;
@@ -91,11 +92,8 @@ in
       }
     );
     services.rpcbind.enable = flag false;
-    services.logrotate.allowNetworking = flag false;
-    services.logrotate.settings = set (types.attrsOf scalar);
 
     systemd.package = option types.package pkgs.systemd;
-    systemd.tmpfiles.settings = set (types.attrsOf (types.attrsOf (types.attrsOf types.str)));
     systemd.targets = units { };
     systemd.timers = units { timerConfig = set directive; };
     systemd.sockets = units {
@@ -115,14 +113,6 @@ in
   config = lib.mkMerge [
     (lib.mkIf config.services.openssh.enable {
       networking.firewall.allowedTCPPorts = config.services.openssh.ports;
-    })
-    # As NixOS shuts it in.
-    (lib.mkIf (config.services.logrotate.settings != { }) {
-      systemd.services.logrotate.serviceConfig = {
-        Type = "oneshot";
-        ExecStart = "${pkgs.logrotate}/sbin/logrotate /etc/logrotate.d/nixos";
-        RestrictAddressFamilies = lib.mkIf (!config.services.logrotate.allowNetworking) "none";
-      };
     })
   ];
 }

@@ -55,10 +55,10 @@ lib.genAttrs [
   "iproute2"
   "ipset"
   "iptables"
-  "logrotate"
   "nftables"
   "nmap"
   "systemd"
+  "util-linux"
 ] (name: package name "/usr")
 // {
   psentry = package "psentry" "${prefix}/psentry";

@@ -75,37 +75,6 @@ let
   each =
     f: lib.concatLists (lib.mapAttrsToList (kind: units: lib.mapAttrsToList (f kind) units) kinds);
 
-  # As logrotate reads it: `true` is the bare word.
-  rotation =
-    _: settings:
-    let
-      plain = removeAttrs settings [
-        "files"
-        "frequency"
-        "postrotate"
-      ];
-    in
-    [
-      "${settings.files} {"
-      settings.frequency
-    ]
-    ++ lib.mapAttrsToList (word: v: if v == true then word else "${word} ${toString v}") plain
-    ++ [
-      "postrotate"
-      settings.postrotate
-      "endscript"
-      "}"
-    ];
-  tmpfiles = lib.concatLists (
-    lib.concatLists (
-      lib.mapAttrsToList (
-        _: paths:
-        lib.mapAttrsToList (
-          path: types: lib.mapAttrsToList (type: t: "${type} ${path} ${t.mode} ${t.user} ${t.group} -") types
-        ) paths
-      ) systemd.tmpfiles.settings
-    )
-  );
   file = content: builtins.concatStringsSep "\n" (content ++ [ "" ]);
 
   failed = lib.filter (assertion: !assertion.assertion) config.assertions;
@@ -143,8 +112,9 @@ in
           path = entry.source.outPath;
         }) config.environment.etc;
         checks = map (check: check.script) config.system.checks;
-        logrotate = file (lib.concatLists (lib.mapAttrsToList rotation config.services.logrotate.settings));
-        tmpfiles = file tmpfiles;
-        sysusers = file (lib.mapAttrsToList (name: _: "g ${name} -") config.users.groups);
+        sysusers = file (
+          lib.mapAttrsToList (name: _: "g ${name} -") config.users.groups
+          ++ lib.mapAttrsToList (name: user: "u ${name} - \"${user.description}\"") config.users.users
+        );
       };
 }

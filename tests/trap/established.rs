@@ -37,7 +37,7 @@ print('closed', flush=True)
 /// Leaves nothing but the sockets to speak for connections: neither conntrack nor a port that is remembered.
 fn forget(lab: &Lab) {
     python(&lab.guard, FORGET, &[]);
-    for set in ["listening_tcp", "served_tcp"] {
+    for set in ["served_ports", "served4", "served6"] {
         lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
     }
 }

@@ -1,7 +1,9 @@
 //! Who uses real services is never told of and never shut out: connections in all their endings, a server that
 //! restarts, late packets, replies that come late, published ports, datagrams, pings, traceroute.
 
-use super::{python, trap, unseen};
+use psentry_records::Class;
+
+use super::{probe, python, quarantined, trap, unseen};
 use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, wait_until};
 
 /// A server on a port, for connections that end in every way there is. Arguments: address, port.
@@ -131,7 +133,7 @@ fn a_udp_server_that_restarts_traps_none_of_its_clients() {
     all("answered");
     for _ in 0..3 {
         // What the trap saw when it looked around is not what is tested here.
-        lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", "listening_udp"]);
+        lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", "served_ports"]);
         echo.iter_mut().for_each(|echo| drop(echo.terminate()));
         all("refused");
         echo = echoes(&lab);
@@ -167,17 +169,38 @@ fn late_packets_to_ports_that_were_used_are_no_probes() {
     unseen(trap);
 }
 
-/// A service on one address or on one version of IP: whoever tries the other first is no scanner.
+/// A service on one address or on one version of IP: whoever tries the other first is answered, told of, and no scanner.
 #[test]
 fn a_service_on_one_address_is_no_trap_on_the_others() {
     let lab = Lab::new();
     let _server = server(&lab, GUARD[0], 8080);
-    let trap = trap(&lab, &[]);
-    for address in [GUARD[1], "192.0.2.1", GUARD[0]] {
-        python(&lab.innocent, CLIENT, &[address, "8080", "3"]);
+    let mut trap = trap(&lab, &[]);
+    for address in [GUARD[1], "192.0.2.1"] {
+        assert_eq!(python(&lab.innocent, CLIENT, &[address, "8080", "3"]), "0 3\n", "refused at once");
+        let stray = probe(&mut trap, "a stray", |probe| {
+            probe.common.dest_ip.is_some_and(|to| to.to_string() == address)
+        });
+        assert_eq!((stray.body.class, stray.body.quarantine), (Some(Class::Stray), None));
     }
-    assert!(lab.innocent.reaches(GUARD[0], 8080));
-    unseen(trap);
+    assert_eq!(python(&lab.innocent, CLIENT, &[GUARD[0], "8080", "3"]), "3 0\n");
+    assert_eq!(quarantined(&lab), [false; 2]);
+}
+
+/// What listens on loopback alone serves nobody else: its port is as closed as any other, and not told from those.
+#[test]
+fn a_service_on_loopback_alone_is_a_trap_to_others() {
+    let lab = Lab::new();
+    for address in ["127.0.0.1", "::1"] {
+        let _server = server(&lab, address, 8080);
+        for (family, guard) in GUARD.into_iter().enumerate() {
+            let mut trap = trap(&lab, &[]);
+            assert!(lab.guard.reaches(address, 8080));
+            assert!(lab.scanner.is_shut_out(guard, 8080) && quarantined(&lab)[family]);
+            let found = probe(&mut trap, "a probe", |probe| probe.common.dest_port == Some(8080));
+            assert_eq!((found.body.class, found.body.quarantine), (Some(Class::Probe), Some(30)));
+            trap.terminate();
+        }
+    }
 }
 
 #[test]

@@ -131,6 +131,50 @@ fn tricks_of_nmap_are_seen_through() {
     }
 }
 
+/// Connects, and sends a datagram, to a port, behind extension headers of IPv6: destination options, or hop-by-hop ones as
+/// well. Arguments: address, length of one such header, which is a multiple of 8, `yes` for both kinds, port.
+pub const BEHIND_OPTIONS: &str = r#"
+import socket, sys
+address, length, both, port = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'yes', int(sys.argv[4])
+options = b''
+while len(options) < length - 2:
+    # An option that a receiver passes over (RFC 4727), of up to 255 bytes; no single byte may be left.
+    left = min(length - 2 - len(options), 250)
+    options += bytes([0x1e, left - 2]) + bytes(left - 2)
+header = bytes([0, length // 8 - 1]) + options
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    s = socket.socket(socket.AF_INET6, kind)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, header)
+    if both: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, header)
+    s.settimeout(0.2)
+    try:
+        s.connect((address, port))
+        s.send(b'x')
+    except OSError: pass
+"#;
+
+/// Whatever stands between the headers of IPv6 and of TCP or UDP, the record has the port.
+#[test]
+fn extension_headers_hide_no_port() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &["--source-rate", "1000"]);
+    for (port, (length, both)) in (700..).zip([(120, "no"), (120, "yes"), (520, "no"), (248, "yes")]) {
+        super::python(
+            &lab.scanner,
+            BEHIND_OPTIONS,
+            &[GUARD[1], &length.to_string(), both, &port.to_string()],
+        );
+        for kind in [Kind::Syn, Kind::Udp] {
+            probe(&mut trap, &format!("{kind:?} behind {length}, {both}"), |probe| {
+                assert!(probe.common.dest_port.is_some(), "{probe:?}");
+                (probe.body.kind, probe.common.dest_port) == (kind, Some(port))
+            });
+        }
+    }
+    let (_, lines, errors) = trap.terminate();
+    assert_eq!(super::counter(&lines, "unreadable"), 0, "{errors:?}");
+}
+
 /// What is told only when asked for, and never shuts anybody out.
 #[test]
 fn pings_and_other_protocols_are_told_on_request() {
@@ -139,13 +183,13 @@ fn pings_and_other_protocols_are_told_on_request() {
         let mut trap = trap(&lab, flags);
         for (family, guard) in GUARD.into_iter().enumerate() {
             lab.scanner.read(&["ping", "-n", "-c", "1", guard]);
-            let scan = ["nmap", "-n", "-Pn", "-sO", "--max-retries", "0", "-p", "132,253", guard];
+            let scan = ["nmap", "-n", "-Pn", "-sO", "--max-retries", "0", "-p", "47,132,253", guard];
             lab.scanner.read(&[&scan[..], version(family)].concat());
         }
         assert_eq!(super::quarantined(&lab), [false, false]);
         let names: std::collections::BTreeSet<&str> =
             probes(&trap.terminate().1).iter().map(|probe| probe.common.proto.unwrap().name()).collect();
-        let want: &[&str] = if told { &["ICMP", "IPv6-ICMP", "OTHER", "SCTP"] } else { &[] };
+        let want: &[&str] = if told { &["253", "47", "ICMP", "IPv6-ICMP", "SCTP"] } else { &[] };
         assert_eq!(names.into_iter().collect::<Vec<_>>(), want);
     }
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{probe, quarantined, stands, trap};
-use crate::lab::{GUARD, Lab, Program, bin, wait_until};
+use crate::lab::{GUARD, Lab, Notified, Program, bin, wait_until};
 
 const SERVICE: u16 = 8088;
 
@@ -67,15 +67,29 @@ fn what_a_killed_trap_left_the_next_one_takes_over() {
     assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
 }
 
+/// Systemd is told when the rules are loaded, and its watchdog as long as the trap works; at the end there is a summary.
 #[test]
-fn rules_that_somebody_flushed_are_loaded_again() {
+fn the_service_manager_is_told_and_the_end_is_summed_up() {
     let lab = Lab::new();
-    let mut trap = trap(&lab, &[]);
-    lab.guard.read(&["nft", "flush", "ruleset"]);
-    trap.complaint("somebody took the rules away");
-    lab.scanner.is_shut_out(GUARD[0], 9);
-    probe(&mut trap, "a probe", |_| true);
-    assert!(stands(&lab));
+    let notified = Notified::new();
+    let mut command = lab.guard.command(bin("psentry-trap"));
+    // The watchdog is for that process alone whose number this is; without a number it is for any (sd_watchdog_enabled(3)).
+    let mut trap = Program::start(
+        command
+            .env("NOTIFY_SOCKET", &notified.path)
+            .env("WATCHDOG_USEC", "400000")
+            .env_remove("WATCHDOG_PID"),
+    );
+    notified.hears("READY=1");
+    assert!(stands(&lab), "the rules are loaded");
+    trap.complaint("ready: traps every TCP port and every UDP port without a socket, on every interface");
+    notified.hears("WATCHDOG=1");
+    notified.forget();
+    notified.hears("WATCHDOG=1");
+    let (status, _, errors) = trap.terminate();
+    assert!(status.success());
+    let want = "0 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source";
+    assert!(errors.iter().any(|line| line.contains(want)), "{errors:?}");
 }
 
 /// The worker has no privilege left, and without it there is no trap.

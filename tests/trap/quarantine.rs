@@ -151,7 +151,7 @@ fn who_rejects_answers_as_a_closed_port_does() {
 fn only_the_ports_that_are_watched_are_traps() {
     let lab = Lab::new();
     let _service = lab.service(SERVICE);
-    let mut trap = trap(&lab, &["--ports", "1-1023", "--except", "9"]);
+    let mut trap = trap(&lab, &["--tcp-ports", "1-1023", "--except", "9"]);
     for port in ["9", "2000"] {
         lab.scanner.run(&["nc", "-z", "-n", "-w", "1", GUARD[0], port]);
     }
@@ -160,6 +160,41 @@ fn only_the_ports_that_are_watched_are_traps() {
     assert!(lab.scanner.is_shut_out(GUARD[0], SERVICE));
     let probes = probes(&trap.terminate().1);
     assert!(!probes.is_empty() && probes.iter().all(|probe| probe.common.dest_port == Some(10)));
+}
+
+#[test]
+fn each_protocol_has_its_ports() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &["--tcp-ports", "none", "--udp-ports", "700-799", "--except", "750"]);
+    trap.complaint("ready: traps 99 UDP ports without a socket, on every interface");
+    for (scan, ports) in [("-sS", "701,20"), ("-sU", "750,20")] {
+        lab.scanner.read(&["nmap", "-n", "-Pn", "--max-retries", "0", scan, "-p", ports, GUARD[0]]);
+    }
+    assert_eq!(quarantined(&lab), [false, false]);
+    lab.scanner.read(&["nmap", "-n", "-Pn", "--max-retries", "0", "-sU", "-p", "701", GUARD[0]]);
+    assert_eq!(quarantined(&lab), [true, false]);
+    let probes = probes(&trap.terminate().1);
+    assert!(probes.iter().all(|probe| (probe.body.kind, probe.common.dest_port) == (Kind::Udp, Some(701))));
+}
+
+/// What comes in elsewhere is let through, whatever its source did here.
+#[test]
+fn only_what_comes_in_by_the_interfaces_is_looked_at() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let mut trap = trap(&lab, &["--interface", "scanner", "--interface", "not-there-yet"]);
+    trap.complaint("every UDP port without a socket, on scanner, not-there-yet");
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        lab.innocent.run(&["nc", "-z", "-n", "-w", "1", guard, "9"]);
+        assert!(lab.innocent.reaches(guard, SERVICE));
+        lab.scanner.is_shut_out(guard, 10);
+        assert!(lab.scanner.is_shut_out(guard, SERVICE), "{family}");
+    }
+    let probes = probes(&trap.terminate().1);
+    assert!(
+        !probes.is_empty() && probes.iter().all(|probe| probe.common.dest_port == Some(10)),
+        "{probes:?}"
+    );
 }
 
 /// Nothing that a stranger sends makes a closed port look served, not even where every packet goes on to the kernel,
@@ -179,9 +214,9 @@ fn no_stranger_makes_a_port_look_served() {
             });
         }
         assert!(lab.innocent.reaches(GUARD[0], SERVICE));
-        let served = ["served_tcp", "served_udp"]
+        let served = ["served4", "served6"]
             .map(|set| lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", set]));
-        assert!(served[0].contains(&format!(" {SERVICE} ")), "{served:?}");
+        assert!(served[0].contains(&format!("{} . tcp . {SERVICE} ", GUARD[0])), "{served:?}");
         assert_eq!(served.concat().matches("expires").count(), 1, "{flags:?}: {served:?}");
     }
 }

@@ -94,6 +94,8 @@ fn what_a_container_serves_has_siblings_too() {
     let siblings = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "siblings"]);
     wait_until("its siblings are known", || siblings().contains("tcp . 443"));
     assert_eq!(python(&lab.innocent, TRY, &[GUARD[0], "443"]), "refused\n");
+    // It is published in one version of IP, and clients try both.
+    assert_eq!(python(&lab.innocent, TRY, &[GUARD[1], "80"]), "refused\n");
     assert_eq!(quarantined(&lab), [false; 2]);
 }
 

@@ -4,6 +4,7 @@
 mod decoys;
 mod guard;
 mod load;
+mod log;
 mod losses;
 mod selftest;
 
@@ -45,8 +46,8 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     let everything = "find /etc /usr/local /var/log /var/lib /run/psentry* /etc/systemd -xdev 2>/dev/null |
         grep -vE '/journal/|/var/log/(apt|dpkg)|ld.so.cache|/var/lib/systemd|/var/lib/private|/etc/(group|gshadow|passwd|shadow|subuid|subgid)-' | sort";
     wait_until("the services listen", || guard.ok("ss -Hltn | grep -q :8080 && ss -Hltn | grep -q :2323"));
-    let (files, group, rules) =
-        (guard.sh(everything), guard.sh("cat /etc/group"), guard.sh("nft list ruleset"));
+    let people = "cat /etc/passwd /etc/group";
+    let (files, group, rules) = (guard.sh(everything), guard.sh(people), guard.sh("nft list ruleset"));
 
     // Without a program that it needs it installs nothing, and says where to get it.
     guard.sh("mv /usr/sbin/nft /usr/sbin/nft-away");
@@ -56,6 +57,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     assert!(refused.status.code() == Some(69) && error.contains("please install nftables"), "{error}");
     assert_eq!(guard.sh(everything), files);
 
+    log::is_left_by_an_earlier_psentry(&guard);
     // As by sudo, which hides from whom it was typed.
     let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
         SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
@@ -64,7 +66,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     for address in ["192.0.2.44", "192.0.2.53"] {
         assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
     }
-    assert_eq!(guard.sh("stat -c '%a %U %G' /var/log/psentry/records.jsonl"), "640 root psentry\n");
+    log::is_taken_over(&guard);
     for unit in [
         "psentry.target",
         "psentry-listen",
@@ -92,6 +94,13 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         "nor does it shut out"
     );
     assert!(scanner.reaches(GUARD, 8080));
+    // It stands before the network, and has said so.
+    assert!(guard.sh("systemctl show -P Before psentry-trap").contains("network.target"));
+    let status = guard.sh("systemctl show -P StatusText psentry-trap");
+    assert_eq!(
+        status,
+        "ready: observes every TCP port and every UDP port without a socket, on every interface\n"
+    );
     // Its sandbox lets it see the ports of the machine's own clients.
     guard.sh("echo 20000 29999 > /proc/sys/net/ipv4/ip_local_port_range; systemctl kill --signal=USR1 psentry-trap");
     wait_until("the trap has seen them", || guard.sh(log).contains(r#""client_ports":[20000,29999]"#));
@@ -140,6 +149,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     // The guard tells whether it lives, and blocks nobody to find out.
     let rules_before = guard.sh("nft list table inet psentry | grep -c elements");
     selftest::knows_families(&guard);
+    selftest::knows_the_trap(&guard);
     assert_eq!(guard.sh("nft list table inet psentry | grep -c elements"), rules_before);
     assert_eq!(guard.sh("ip -o link show | grep -c psentry-test || true"), "0\n");
 
@@ -149,21 +159,34 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         guard.ok("journalctl -u psentry-judge -o cat | grep 'the policy was read again'")
     });
 
-    // Whoever is in the group may write, and nobody else.
+    // Whoever is in the group may accuse, and root alone may command.
     guard.sh("useradd --no-create-home --groups psentry script; useradd --no-create-home stranger");
+    let probe = r#"{\"timestamp\":\"'$(date -u +%FT%TZ)'\",\"event_type\":\"probe\",\"src_ip\":\"192.0.2.98\",\"dest_port\":PORT,\"proto\":\"TCP\",\"probe\":{\"handshake\":true}}"#;
     let verdict = r#"{\"timestamp\":\"'$(date -u +%FT%TZ)'\",\"event_type\":\"verdict\",\"verdict\":{\"action\":\"block\",\"scope\":\"192.0.2.99\",\"duration\":600}}"#;
-    guard.sh(&format!(
-        "setpriv --reuid script --init-groups bash -c 'echo \"{verdict}\" > /run/psentry/verdicts'"
-    ));
-    wait_until("a script's verdict is applied", || guard.sh("nft list ruleset").contains("192.0.2.99"));
-    assert!(!guard.ok("setpriv --reuid stranger --init-groups bash -c 'echo > /run/psentry/verdicts'"));
+    let as_user = |user: &str, line: &str, fifo: &str| {
+        guard.ok(&format!(
+            "setpriv --reuid {user} --init-groups bash -c 'echo \"{line}\" > /run/psentry/{fifo}'"
+        ))
+    };
+    let rejected = || guard.sh("journalctl -u psentry-judge -o cat").contains("a verdict is not passed on");
+    assert!(!as_user("script", verdict, "verdicts") && !rejected());
+    assert!(as_user("script", verdict, "events"), "it may write records there");
+    wait_until("the judge passes no verdict on", rejected);
+    let probes = ["23", "445"].map(|port| probe.replace("PORT", port));
+    assert!(probes.iter().all(|probe| as_user("script", probe, "events")));
+    wait_until("a script's probes convict", || guard.sh("nft list ruleset").contains("192.0.2.98"));
+    assert!(
+        !guard.sh("nft list ruleset").contains("192.0.2.99"),
+        "what is no verdict of the judge is not done"
+    );
+    assert!(!as_user("stranger", "", "events") && !as_user("stranger", "", "verdicts"));
+    assert!(as_user("root", verdict, "verdicts"));
+    wait_until("root's verdict is applied", || guard.sh("nft list ruleset").contains("192.0.2.99"));
     guard.sh("userdel script; userdel stranger");
 
     guard::is_whole_in_the_sandbox(&guard, &scanner);
 
-    // Rotated, a new file is written, and the blocks stand.
-    guard.sh("logrotate --force --state /run/rotated /etc/logrotate.d/psentry; test -e /var/log/psentry/records.jsonl");
-    assert!(guard.sh("nft list table inet psentry").contains(SCANNER));
+    log::is_rotated_by_its_writer(&guard);
 
     // Each stage may be killed, and a stop leaves the blocks to the kernel.
     for stage in ["listen", "trap", "judge", "block"] {
@@ -196,7 +219,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
 
     guard.sh("/opt/psentry/units/uninstall");
     assert_eq!(guard.sh("nft list ruleset"), rules);
-    assert_eq!(guard.sh("cat /etc/group"), group);
+    assert_eq!(guard.sh(people), group);
     let after = guard.sh(everything);
     let (after, files): (HashSet<&str>, HashSet<&str>) = (after.lines().collect(), files.lines().collect());
     let (left, missing): (Vec<_>, Vec<_>) =

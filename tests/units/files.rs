@@ -43,9 +43,13 @@ fn systemd_understands_every_unit_without_a_word() {
 
 #[test]
 fn every_sandbox_is_tight() {
-    for (unit, tenths) in
-        [("psentry-listen", 3), ("psentry-trap", 13), ("psentry-judge", 3), ("psentry-block", 13)]
-    {
+    for (unit, tenths) in [
+        ("psentry-listen", 3),
+        ("psentry-trap", 13),
+        ("psentry-judge", 3),
+        ("psentry-block", 13),
+        ("psentry-selftest", 25),
+    ] {
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", &format!("--threshold={tenths}")])
             .arg(units().join(format!("{unit}.service")))

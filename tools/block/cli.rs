@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
@@ -72,10 +73,10 @@ pub struct Flags {
     /// Never block the addresses in FILE; may be repeated
     #[arg(long, value_name = "FILE")]
     pub allow: Vec<PathBuf>,
-    /// The ports at which people log in: whoever is logged in is not blocked
+    /// Where people log in: whoever is logged in is not blocked
     #[arg(long, value_name = "PORTS", default_value = "22", overrides_with = "login_ports")]
     pub login_ports: String,
-    /// How long somebody may be connected there who does not log in: longer than sshd's LoginGraceTime
+    /// How long somebody may be connected without a login
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration)]
     pub login_grace: Duration,
     /// In how many networks a minute unproven blocks are made, such as 600/min [default: no limit]
@@ -84,6 +85,12 @@ pub struct Flags {
     /// Write all records that are read, too, so that one log holds all
     #[arg(long)]
     pub pass: bool,
+    /// Write records there, not to standard output, as FILE,SIZE,FILES
+    #[arg(long, value_name = "LOG", overrides_with = "log")]
+    pub log: Option<LogSettings>,
+    /// Bytes a second for it, or none [default: half of the log an hour]
+    #[arg(long, value_name = "SIZE", overrides_with = "log_rate", requires = "log")]
+    pub log_rate: Option<LogRate>,
     /// Take every trace of psentry away at the end
     #[arg(long)]
     pub release: bool,

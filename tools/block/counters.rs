@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use psentry_log::LogCounts;
 use psentry_records::{OutcomeResult, StatsBody};
+use psentry_stage::counted;
 
 /// Counters since the start.
 #[derive(Default)]
@@ -23,6 +25,10 @@ pub(crate) struct Counters {
     pub(crate) retries: Counter,
     /// Repairs of what others damaged, however many blocks each put back.
     pub(crate) repairs: Counter,
+    /// What the log of `--log` counts.
+    log: [Counter; 3],
+    /// Records that a full disk behind standard output did not take.
+    pub(crate) lost: Counter,
 }
 
 /// A number that several threads raise.
@@ -44,6 +50,11 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Of what somebody else counts.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -56,6 +67,23 @@ impl Counters {
         counters.filter(|(of, _)| **of == result).for_each(|(_, counter)| counter.add());
     }
 
+    /// What the log has counted by now.
+    pub(crate) fn set_log(&self, counts: LogCounts) {
+        let LogCounts { over_rate, rotations, sources_evicted } = counts;
+        for (counter, value) in self.log.iter().zip([over_rate, rotations, sources_evicted]) {
+            counter.set(value);
+        }
+    }
+
+    /// The last line of a run: how many verdicts there were, and the outcomes.
+    pub(crate) fn summary(&self) -> String {
+        let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
+        let outcomes =
+            outcomes.filter(|(_, count)| *count > 0).map(|(name, count)| format!(", {count} {name}"));
+        let verdicts = counted(self.verdicts.get(), "verdict", "verdicts");
+        format!("ended: {verdicts}{}", outcomes.collect::<String>())
+    }
+
     /// The object `stats` of a record; `blocks` are wanted now, and `waiting` changes wait for a backend.
     pub(crate) fn body(&self, blocks: u64, waiting: u64) -> StatsBody {
         let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
@@ -66,10 +94,12 @@ impl Counters {
             ("no_room", self.no_room.get()),
             ("retries", self.retries.get()),
             ("repairs", self.repairs.get()),
-            ("blocks", blocks),
-            ("waiting", waiting),
+            ("lost", self.lost.get()),
         ];
-        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest))
+        let log = ["log_over_rate", "log_rotations", "log_sources_evicted"];
+        let log = log.into_iter().zip(self.log.iter().map(Counter::get));
+        let now = [("blocks", blocks), ("waiting", waiting)];
+        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest).chain(log).chain(now))
     }
 }
 
@@ -85,14 +115,20 @@ mod tests {
         }
         counters.verdicts.add();
         counters.repairs.add();
+        counters.set_log(LogCounts { over_rate: 9, rotations: 10, sources_evicted: 11 });
+        counters.lost.set(2);
+        assert_eq!(
+            counters.summary(),
+            "ended: 1 verdict, 1 applied, 2 already, 3 refused, 4 failed, 5 released, 6 expired"
+        );
         let body = counters.body(7, 8);
         let names: Vec<&str> = body.counters.iter().map(|(name, _)| &**name).collect();
         assert_eq!(
             names.join(" "),
             "verdicts skipped applied already refused failed released expired guarded braked no_room retries repairs \
-             blocks waiting"
+             lost log_over_rate log_rotations log_sources_evicted blocks waiting"
         );
         let values: Vec<u64> = body.counters.iter().map(|(_, value)| *value).collect();
-        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 7, 8]);
+        assert_eq!(values, [1, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 1, 2, 9, 10, 11, 7, 8]);
     }
 }

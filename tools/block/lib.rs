@@ -9,12 +9,13 @@
 //! | `guard.rs`, `guard/` | who is never blocked, and who not yet: what of this machine tells it, who is logged in |
 //! | `worker.rs`, `worker/` | the thread of a backend: what is due, what is repaired, what came of it |
 //! | `inbox.rs`, `report.rs`, `counters.rs` | what waits for that thread, what it says, what is counted |
+//! | `sink.rs` | where records go: standard output, or the log of `tools/log` |
 //! | `memory.rs`, `memory/` | what is remembered beyond a reboot; what of it is put back |
 //! | `backend.rs`, `backend/` | what a backend is, and what a block |
 //! | `backends/`, `note.rs`, `lock.rs` | each of them; what several of them need |
 //! | `control/` | the socket on which a running psentry-block is asked |
 //! | `people/`, `panic.rs` | the commands: `list`, `block`, `status`, `why`, `unblock`, `flush`, `panic`; what a panic is |
-//! | `effort.rs` | what something costs, for what is to be looked at often |
+//! | `effort.rs`, `watchdog.rs` | what something costs, for what is to be looked at often; whether all loops are alive |
 //!
 //! Netlink and programs are in `tools/linux`.
 
@@ -41,6 +42,8 @@ pub mod ports;
 mod report;
 
 mod run;
+mod sink;
+mod watchdog;
 mod worker;
 
 pub use error::Error;

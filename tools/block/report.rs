@@ -1,9 +1,10 @@
-//! Outcomes to standard output and complaints to standard error, from every thread. When the reader of the
+//! Outcomes to standard output, or into the log, and complaints to standard error, from every thread. When the reader of the
 //! outcomes is gone, it says so to the main loop, by the signal that the main loop waits for anyway.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -18,17 +19,23 @@ use crate::backend::Block;
 use crate::control::{Answer, Answers};
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::sink::Sink;
 
 /// How many verdicts of the control socket are waited for at most: more than are asked at once.
 const WAITING: usize = 64;
 
 /// Where everything that psentry-block has to say goes.
 pub(crate) struct Reporter {
-    output: Mutex<Output>,
+    output: Mutex<Sink>,
     complaints: Mutex<Complaints>,
     host: Option<String>,
     /// What is counted, by every thread.
     pub(crate) counters: Counters,
+    /// Why the last record could not be written, where that does not end the work. A status is told without waiting for
+    /// whoever writes.
+    unwritten: Mutex<Option<String>>,
+    /// How many threads write, and so may wait for the reader of what they write.
+    writing: AtomicUsize,
     /// Why nothing can be written any more.
     broken: OnceLock<Arc<io::Error>>,
     /// Readable from the moment the program is asked to stop, or stops for a reason of its own: then nobody waits for
@@ -46,7 +53,12 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// To standard output, in the name of `host`; `asked` is readable when somebody asks to stop.
     pub(crate) fn stdout(host: Option<String>, asked: BorrowedFd<'_>) -> Result<Self, Error> {
-        let output = Output::stdout().map_err(|why| Error::Output(Arc::new(why)))?;
+        let output = Output::stdout("psentry-block").map_err(|why| Error::Output(Arc::new(why)))?;
+        Self::to(Sink::Stdout(output), host, asked)
+    }
+
+    /// The same, to anywhere.
+    pub(crate) fn to(output: Sink, host: Option<String>, asked: BorrowedFd<'_>) -> Result<Self, Error> {
         let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
         let watch = || -> nix::Result<Epoll> {
             let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -60,6 +72,8 @@ impl Reporter {
             complaints: Mutex::new(Complaints::new("psentry-block")),
             host,
             counters: Counters::default(),
+            unwritten: Mutex::default(),
+            writing: AtomicUsize::new(0),
             broken: OnceLock::new(),
             stop,
             _stopped: stopped,
@@ -82,7 +96,7 @@ impl Reporter {
         common.host.clone_from(&self.host);
         let record = Record::Outcome(Outcome { common, body });
         self.answer(decided, scope, &record);
-        self.put(|output| output.write_unless(self.stop.0.as_fd(), &record));
+        self.write(&record);
     }
 
     /// From now on the outcomes of this verdict go to whoever waits for `answers`, too.
@@ -114,23 +128,46 @@ impl Reporter {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
         let record = Record::Stats(Stats { common, body: self.counters.body(count(blocks), count(waiting)) });
-        self.put(|output| output.write_unless(self.stop.0.as_fd(), &record));
+        self.write(&record);
     }
 
-    /// Passes on a line as it was read.
-    pub(crate) fn pass(&self, line: &[u8]) {
-        self.put(|output| output.pass(Patience::Until(self.stop.0.as_fd()), line));
+    /// Passes on a record's line as it was read.
+    pub(crate) fn pass(&self, record: &Record, line: &[u8]) {
+        self.put(|output, patience| output.pass(patience, record, line));
     }
 
-    fn put(&self, write: impl FnOnce(&mut Output) -> io::Result<()>) {
+    fn write(&self, record: &Record) {
+        self.put(|output, patience| output.write(patience, record));
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Sink, Patience<'_>) -> io::Result<()>) {
         if self.broken.get().is_some() {
             return;
         }
-        let written = write(&mut lock(&self.output));
+        self.writing.fetch_add(1, Ordering::Relaxed);
+        let written = {
+            let mut output = lock(&self.output);
+            let written = write(&mut output, Patience::Until(self.stop.0.as_fd()));
+            self.counters.lost.set(output.lost());
+            self.counters.set_log(output.log_counts());
+            *lock(&self.unwritten) = output.failure().map(str::to_owned);
+            written
+        };
+        self.writing.fetch_sub(1, Ordering::Relaxed);
         if let Err(why) = written {
             let _ = self.broken.set(Arc::new(why));
             wake_main();
         }
+    }
+
+    /// Whether somebody writes right now; on a pipe that is as slow as its reader.
+    pub(crate) fn awaits_reader(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Why records are being lost: the disk that they are written to is full; `None`: they are not.
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        lock(&self.unwritten).clone()
     }
 
     /// Takes note that nobody reads outcomes any more.

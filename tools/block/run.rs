@@ -37,6 +37,7 @@ use crate::report::Reporter;
 use crate::run::brake::Brake;
 use crate::run::room::{Gone, Room};
 use crate::run::start::start;
+use crate::watchdog::Pulse;
 
 /// How often it is looked whether the last worker is done, once the input has ended.
 const LOOK: Duration = Duration::from_millis(200);
@@ -99,6 +100,8 @@ pub(crate) struct Stage {
     pub(crate) mark: Mark,
     /// When the next counters are due.
     pub(crate) stats: StatsTimer,
+    /// What the watchdog sees of this loop.
+    pub(crate) pulse: Pulse,
 }
 
 /// A worker, as the main loop sees it.
@@ -108,6 +111,7 @@ pub(crate) struct Hired {
     pub(crate) spares: bool,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) thread: JoinHandle<Result<(), Error>>,
+    pub(crate) pulse: Pulse,
 }
 
 impl Stage {
@@ -129,8 +133,9 @@ impl Stage {
                 }
             }
         }
-        // Whoever asks from here on finds nobody, and knows it.
+        // Whoever asks from here on finds nobody, and knows it. From here on it only waits for the backends.
         self.control = None;
+        self.pulse.wait();
         self.reporter.stopping();
         self.finish(if release { Finish::Remove } else { Finish::Stop });
         let mut result = came.map(|_| ());
@@ -140,6 +145,7 @@ impl Stage {
             });
             result = result.and(done);
         }
+        self.reporter.tell(&self.reporter.counters.summary());
         match self.reporter.broken() {
             Some(error) => Err(error),
             None => result,
@@ -169,8 +175,8 @@ impl Stage {
                 Next::Item(item) => {
                     // What waits already arrived together with this one, and may share a look around.
                     patience = Some(Duration::ZERO);
-                    if self.pass && item.record.is_ok() {
-                        self.reporter.pass(self.intake.raw());
+                    if let (true, Ok(record)) = (self.pass, &item.record) {
+                        self.reporter.pass(record, self.intake.raw());
                     }
                     match item.record {
                         Ok(Record::Verdict(verdict)) => self.verdict(&verdict),

@@ -45,6 +45,7 @@ use crate::memory::left::Left;
 use crate::panic::{Mark, Panic};
 use crate::report::{Reporter, wake_main};
 use crate::run::ready::Ready;
+use crate::watchdog::Pulse;
 use crate::worker::pace::Pace;
 use crate::worker::schedule::{Plan, Schedule};
 
@@ -91,6 +92,8 @@ pub(crate) struct Worker {
     /// When something that is wanted last did not stand, and what was last put back when, for people who ask.
     short: Timestamp,
     repaired: Option<(Timestamp, String)>,
+    /// What the watchdog sees of it.
+    pulse: Pulse,
 }
 
 impl Worker {
@@ -144,6 +147,7 @@ impl Worker {
             waits_for_mending: false,
             short: now,
             repaired: None,
+            pulse: Pulse::default(),
         };
         for scope in left.news {
             let block = worker.schedule.get(scope).map(|plan| plan.block.clone());
@@ -152,9 +156,14 @@ impl Worker {
         worker
     }
 
+    /// What the watchdog is to see of it.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Works until there is nothing more to do; says when what is remembered was put back.
     pub(crate) fn run(mut self, ready: Option<&Ready>) -> Result<(), Error> {
-        let _alarm = Alarm;
+        let _alarm = Alarm(self.pulse());
         let mut known = None;
         let unwanted = std::mem::take(&mut self.unwanted);
         let refuse = |(scope, why)| self.release(scope, |plan| Job::Refuse(plan, why));
@@ -165,6 +174,7 @@ impl Worker {
             ready.done();
         }
         loop {
+            self.pulse.step();
             self.notice();
             self.gather();
             let (most, next) = (self.room_for_news(), self.next());
@@ -218,11 +228,12 @@ impl Worker {
     }
 }
 
-/// Wakes the main loop when its thread dies, so that a backend is never silently gone.
-struct Alarm;
+/// Wakes the main loop when its thread dies, so that a backend is never silently gone. A thread that has ended does not hang.
+struct Alarm(Pulse);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
+        self.0.wait();
         if thread::panicking() {
             wake_main();
         }

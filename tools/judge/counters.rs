@@ -34,6 +34,10 @@ pub struct Counters {
     pub braked: u64,
     /// Prefixes that were blocked as a whole.
     pub sweeps: u64,
+    /// Convictions that ended because their block was released.
+    pub released: u64,
+    /// Verdicts and outcomes of others, which were not passed on.
+    pub rejected: u64,
 }
 
 impl Counters {
@@ -44,7 +48,7 @@ impl Counters {
 
     /// Each with its name and what it counts.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, &'static str, u64); 14] {
+    pub fn named(&self) -> [(&'static str, &'static str, u64); 16] {
         [
             ("records", "Records read, of any type", self.records),
             ("probes", "Probes among them", self.probes),
@@ -60,6 +64,8 @@ impl Counters {
             ("vouched", "Blocks that a voucher turned down", self.vouched),
             ("braked", "Blocks that the brake turned down", self.braked),
             ("sweeps", "Prefixes that were blocked as a whole", self.sweeps),
+            ("released", "Convictions that ended because their block was released", self.released),
+            ("rejected", "Verdicts and outcomes of others that were not passed on", self.rejected),
         ]
     }
 }

@@ -85,7 +85,7 @@ fn fast(line: &str) -> Option<Observation> {
         rest.plain()?.parse::<IpAddr>().ok()?;
     }
     let port = if rest.eat(r#","dest_port":"#) { Some(rest.number()?) } else { None };
-    let proto = if rest.eat(r#","proto":""#) { proto(rest.plain()?)? } else { Proto::Other };
+    let proto = if rest.eat(r#","proto":""#) { Proto::from_name(rest.plain()?) } else { Proto::Other };
     rest.need(r#","probe":{"#)?;
     let mut closed = false;
     if rest.eat(r#""sensor":""#) {
@@ -127,12 +127,6 @@ fn fast(line: &str) -> Option<Observation> {
             count,
         },
     )
-}
-
-fn proto(name: &str) -> Option<Proto> {
-    [Proto::Tcp, Proto::Udp, Proto::Icmp, Proto::Icmpv6, Proto::Igmp, Proto::Sctp, Proto::Other]
-        .into_iter()
-        .find(|proto| proto.name() == name)
 }
 
 fn class(name: &str) -> Class {

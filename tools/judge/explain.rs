@@ -6,16 +6,17 @@ use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use psentry_records::{Action, Class, Prefix, Record, Timestamp, Verdict, canonical};
+use psentry_records::{Action, Class, OutcomeResult, Prefix, Proto, Record, Timestamp, Verdict, canonical};
 use psentry_stage::printable;
 use serde::Serialize;
 use serde_json::json;
 
 use self::saved_state::SavedSource;
+use crate::memory::Source;
 use crate::policy::InsideAction;
 use crate::rules::rounded;
 use crate::tally::Tally;
-use crate::{JudgeError, Policy, PolicyFlags, State, input, step};
+use crate::{JudgeError, Policy, PolicyFlags, State, input, step, wording};
 
 /// One record about the address.
 #[derive(Serialize)]
@@ -33,6 +34,9 @@ struct Line {
 #[derive(Serialize)]
 struct Summary {
     scope: Prefix,
+    /// The time of the last record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<Timestamp>,
     ignored: bool,
     blocked: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +68,9 @@ pub(crate) fn run(
     let mut take = |record: &Record| {
         let mut verdicts = Vec::new();
         step(&mut state, &policy, record, &mut verdicts);
+        if let Some(scope) = released(record) {
+            on_address.retain(|verdict| verdict.body.scope != scope);
+        }
         let hits: Vec<Verdict> =
             verdicts.into_iter().filter(|verdict| verdict.body.scope.contains(address)).collect();
         let Some((at, what)) = describe(record, &policy, &state, address) else {
@@ -118,8 +125,7 @@ fn describe(record: &Record, policy: &Policy, state: &State, address: IpAddr) ->
     match record {
         Record::Probe(probe) if scope_of(probe.common.src_ip?) == scope => {
             let (common, body) = (&probe.common, &probe.body);
-            let proto = common.proto.map_or("port", psentry_records::Proto::name).to_ascii_lowercase();
-            let port = common.dest_port.map_or_else(|| "?".to_owned(), |port| port.to_string());
+            let port = wording::port(common.dest_port, common.proto.unwrap_or(Proto::Other));
             let proof = if body.handshake { ", handshake" } else { "" };
             let signature =
                 body.signature.as_ref().map(|name| format!(", looks like {name}")).unwrap_or_default();
@@ -127,15 +133,25 @@ fn describe(record: &Record, policy: &Policy, state: &State, address: IpAddr) ->
                 Some(class @ (Class::Chatter | Class::Stray)) => format!(", taken for {}", class.name()),
                 Some(Class::Probe) | None => String::new(),
             };
-            let what = format!("{} {port}/{proto}{proof}{signature}{class}", body.kind.name());
+            let what = format!("{} {port}{proof}{signature}{class}", body.kind.name());
             Some((common.timestamp, what))
         }
         Record::Vouch(vouch) if scope_of(vouch.common.src_ip?) == scope => {
             let user = vouch.body.user.as_deref().unwrap_or("somebody");
             Some((vouch.common.timestamp, format!("{user} logged in")))
         }
+        Record::Outcome(outcome) => {
+            let about = released(record).is_some_and(|released| released.contains(address));
+            about.then(|| (outcome.common.timestamp, "its block was released".to_owned()))
+        }
         _ => None,
     }
+}
+
+/// Whose block was ended before its time, if the record says so.
+fn released(record: &Record) -> Option<Prefix> {
+    let Record::Outcome(outcome) = record else { return None };
+    (outcome.body.result == OutcomeResult::Released).then_some(outcome.body.scope)
 }
 
 fn line(
@@ -176,28 +192,35 @@ fn summarize(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdic
     let vouched = now.and_then(|now| state.vouchers.active(scope, now));
     let never = state.machine.is_inside(address) && policy.inside.action == InsideAction::Ignore;
     let ignored = policy.ignore.holds(address) || never;
+    let convicted =
+        |source: &Source| source.conviction().is_some() && now.is_some_and(|now| source.until() > now);
+    // What would be: these records are judged by this policy, and what a blocker made of other verdicts is not asked.
     let answer = match (blocked, source) {
         _ if ignored => "It is ignored, and never judged.".to_owned(),
         (Some(verdict), _) => match verdict.until() {
-            Some(until) => format!("It is blocked until {until}."),
-            None => "It is blocked until somebody unblocks it.".to_owned(),
+            Some(until) => format!("By this policy it would be blocked until {until}."),
+            None => "By this policy it would be blocked until somebody unblocks it.".to_owned(),
         },
-        (None, _) if vouched.is_some() => "It is not blocked; who logged in is only watched.".to_owned(),
-        (None, Some(source))
-            if source.conviction().is_some() && now.is_some_and(|now| source.until() > now) =>
-        {
-            "It is convicted, and only watched.".to_owned()
+        (None, _) if vouched.is_some() => {
+            "It would not be blocked; who logged in is only watched.".to_owned()
         }
-        (None, Some(_)) => "It is not blocked: the evidence is not enough.".to_owned(),
-        (None, None) => "It is not blocked: nothing is held against it.".to_owned(),
+        (None, Some(source)) if convicted(source) => {
+            format!("By this policy it would be convicted until {}, and only watched.", source.until())
+        }
+        (None, Some(_)) if verdicts.iter().any(|verdict| verdict.body.action == Action::Block) => {
+            "It would not be blocked any more: that is over.".to_owned()
+        }
+        (None, Some(_)) => "It would not be blocked: the evidence is not enough.".to_owned(),
+        (None, None) => "It would not be blocked: nothing is held against it.".to_owned(),
     };
     Summary {
         scope,
+        as_of: now,
         ignored,
         blocked: blocked.is_some() && !ignored,
         until: blocked.and_then(Verdict::until),
         vouched_until: vouched.map(|voucher| voucher.until),
-        offences: source.map_or(0, crate::memory::Source::offences),
+        offences: source.map_or(0, Source::offences),
         answer,
         undo: blocked.map(|verdict| format!("psentry-block unblock {}", verdict.body.scope)),
     }
@@ -225,17 +248,18 @@ fn table(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<
             writeln!(out, "  -> {}", printable(verdict))?;
         }
     }
-    writeln!(out, "\n{}: {}", summary.scope, summary.answer)?;
+    let as_of = summary.as_of.map(|as_of| format!(", as of the last record, {as_of}")).unwrap_or_default();
+    writeln!(out, "\n{}{as_of}: {}", summary.scope, summary.answer)?;
     match summary.offences {
         0 => {}
-        1 => writeln!(out, "It was convicted by handshakes once.")?,
-        times => writeln!(out, "It was convicted by handshakes {times} times.")?,
+        1 => writeln!(out, "By handshakes it would have been convicted once.")?,
+        times => writeln!(out, "By handshakes it would have been convicted {times} times.")?,
     }
     if let Some(until) = summary.vouched_until {
         writeln!(out, "Somebody logged in from there; that counts until {until}.")?;
     }
     if let Some(undo) = &summary.undo {
-        writeln!(out, "To let it in again: {undo}")?;
+        writeln!(out, "If it is blocked, this lets it in again: {undo}")?;
     }
     Ok(())
 }

@@ -11,7 +11,9 @@
 //! | `tally.rs` | the evidence against one source, added up |
 //! | `evidence/` | what a touch is evidence of, and the sums that rules see |
 //! | `rules/` | what convicts; to add a rule, add a file and name it in `policy/compile.rs` |
-//! | `guard/` | what is between a conviction and a block: the clock, vouchers, the brake; and sweeps |
+//! | `clock.rs` | the time of the stream |
+//! | `vouchers.rs`, `brake.rs` | what turns a block down: a login, and too many blocks at a time |
+//! | `sweeps.rs` | when a prefix is blocked as a whole |
 //! | `memory/` | what is known of sources, bounded |
 //! | `state.rs`, `counters.rs` | all that is remembered |
 //! | `policy/` | the administrator's dials, and every default |
@@ -19,19 +21,21 @@
 //! | `limits.rs` | bounds on which several of these have to agree |
 //! | `journal/` | the memory on disk |
 //! | `observation.rs`, `decode.rs` | what the judge needs of a probe, and how it is read fast |
-//! | `run.rs`, `reload.rs`, `stats.rs` | standard input to standard output; what changes under it; what it counts |
+//! | `run.rs`, `reload.rs`, `stats.rs`, `summary.rs` | standard input to standard output; what changes under it; what it counts; what it says of itself |
 //! | `explain.rs`, `explain/`, `replay.rs`, `input.rs` | questions about files of records, and about the memory on disk |
 //! | `cli.rs`, `error.rs` | flags, what can go wrong |
 //!
-//! Imports go one way: `evidence` and `rules` know no policy, `policy` no source, `memory` and `guard` no decision.
+//! Imports go one way: `evidence` and `rules` know no policy, `policy` no source, and `memory`, `clock`, `vouchers`,
+//! `brake` and `sweeps` no decision.
 
+pub mod brake;
 mod cli;
+pub mod clock;
 mod counters;
 mod decode;
 mod error;
 pub mod evidence;
 mod explain;
-pub mod guard;
 mod input;
 pub mod journal;
 mod limits;
@@ -47,7 +51,10 @@ mod run;
 mod state;
 pub mod stats;
 mod step;
+mod summary;
+pub mod sweeps;
 mod tally;
+pub mod vouchers;
 mod wording;
 
 pub use cli::{Command, Flags};
@@ -56,7 +63,7 @@ pub use decode::{Decoded, decode};
 pub use error::JudgeError;
 pub use observation::Observation;
 pub use policy::{Policy, PolicyError, PolicyFlags};
-pub use rules::{Evaluation, Rule, Sequential, SlowScan, Trigger};
+pub use rules::{Evaluation, Rule, Sequential, SlowScan, Touches, Trigger};
 pub use run::run;
 pub use state::State;
 pub use step::{complete, step, step_observation};

@@ -9,6 +9,9 @@ pub(crate) const MAX_TRIGGER: u32 = 100;
 /// The largest `--max-sources`: a table of about a gigabyte.
 pub(crate) const MAX_SOURCES: u32 = 10_000_000;
 
+/// The largest number of networks that a brake counts: all of them are in one line of the state file.
+pub(crate) const MAX_BRAKE: u32 = 10_000;
+
 /// A record whose time lies further than this from the time of the stream comes from a wrong clock, or the stream's is
 /// wrong. Sensors fall silent for days; and a wrong record within it does harm for days at most.
 pub(crate) const CLOCK_JUMP: Duration = Duration::from_secs(7 * 86_400);

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, Record, Timestamp, Verdict};
-use psentry_stage::{Complaints, Intake, Next, Output, Signals};
+use psentry_stage::{Complaints, Intake, Next, Output, Signals, speak};
 
 use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
 use crate::reload::WatchedFiles;
 use crate::step::{complete, step, step_observation};
-use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats};
+use crate::{Command, Flags, JudgeError, Policy, PolicyFlags, State, explain, replay, stats, summary};
+
+/// The folder, in that of the state, of a judge that only observes.
+pub(crate) const OBSERVED: &str = "observed";
 
 /// How often the state is saved, files are checked for changes, and metrics are written.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,10 +57,21 @@ struct Judge {
     records_since_check: u32,
 }
 
+/// What a record of somebody else decides or confirms; `None`: nothing. That a block was released is heard, and said by its
+/// blocker already.
+fn decision_of_another(decoded: &Decoded) -> Option<&'static str> {
+    let Decoded::Record(record) = decoded else { return None };
+    match &**record {
+        Record::Verdict(_) => Some("a verdict"),
+        Record::Outcome(_) => Some("an outcome"),
+        Record::Probe(_) | Record::Vouch(_) | Record::Stats(_) | Record::Other(_) => None,
+    }
+}
+
 /// The folder of the state: one that only observes has its own, because what was only watched is no offence, and must not
 /// be taken for a block that is in force.
 fn state_folder(folder: &Path, observe: bool) -> PathBuf {
-    if observe { folder.join("observed") } else { folder.to_owned() }
+    if observe { folder.join(OBSERVED) } else { folder.to_owned() }
 }
 
 impl Judge {
@@ -65,7 +79,7 @@ impl Judge {
         let signals = Signals::catch_requests(watched.any_named());
         let signals = signals.map_err(|errno| JudgeError::Signals(errno.into()))?;
         let intake = Intake::stdin(signals).map_err(JudgeError::Input)?;
-        let output = Output::stdout().map_err(JudgeError::Output)?;
+        let output = Output::stdout("psentry-judge").map_err(JudgeError::Output)?;
         let mut complaints = Complaints::new("psentry-judge");
         let mut state = State::new(policy.max_sources);
         let mut journal = None;
@@ -97,7 +111,11 @@ impl Judge {
     }
 
     fn run(mut self) -> Result<(), JudgeError> {
+        let folder = self.journal.as_ref().map(Journal::folder);
+        speak(&format!("psentry-judge: {}", summary::ready(&self.policy, &self.state, folder)));
+        let before = self.state.counters;
         let ended = self.judge();
+        speak(&format!("psentry-judge: {}", summary::ended(&before, &self.state.counters)));
         // Whatever ended it, what is known is kept.
         if let Some(journal) = &mut self.journal {
             journal.compact(&mut self.state)?;
@@ -137,8 +155,17 @@ impl Judge {
             Ok(decoded) => decoded,
         };
         let (intake, output) = (&self.intake, &mut self.output);
-        if self.pass {
-            output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?;
+        match decision_of_another(&decoded) {
+            // Whoever may write probes may accuse, and not command: what is passed on is believed as the judge's own word.
+            Some(what) if self.pass => {
+                self.state.counters.rejected += 1;
+                self.complaints.say(&format!(
+                    "line {}: {what} is not passed on: this judge did not write it",
+                    item.line
+                ));
+            }
+            None if self.pass => output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?,
+            _ => {}
         }
         match decoded {
             Decoded::Record(record) => step(&mut self.state, &self.policy, &record, &mut self.verdicts),
@@ -158,7 +185,7 @@ impl Judge {
         for warning in self.state.warnings.drain(..) {
             self.complaints.say(&warning);
         }
-        if let Some(record) = stats::due(&mut self.state, self.policy.host.as_deref()) {
+        if let Some(record) = stats::due(&mut self.state, self.policy.host.as_deref(), output.lost()) {
             output.write(intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         Ok(())
@@ -174,7 +201,7 @@ impl Judge {
         if requests.report {
             // Before the first record there is no other time.
             let at = self.state.clock.now().unwrap_or_else(Timestamp::now);
-            let record = stats::record(&self.state, at, self.policy.host.as_deref());
+            let record = stats::record(&self.state, at, self.policy.host.as_deref(), self.output.lost());
             self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
         }
         self.housekeep();

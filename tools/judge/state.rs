@@ -2,10 +2,13 @@
 
 use psentry_records::Timestamp;
 
+use crate::brake::Brake;
+use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::guard::{Brake, Clock, SweepTable, Vouchers};
 use crate::machine::MachineFacts;
 use crate::memory::Table;
+use crate::sweeps::SweepTable;
+use crate::vouchers::Vouchers;
 
 /// The judge's memory: all that a decision depends on beside the policy and the record.
 pub struct State {

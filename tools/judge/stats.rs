@@ -13,20 +13,21 @@ use crate::State;
 /// How often counters are told, in the time of the records.
 const MINUTE: i64 = 60_000_000;
 
-/// The `stats` record of a state as of `at`, in the name of the machine `host`.
+/// The `stats` record of a state as of `at`, in the name of the machine `host`; `lost` records could not be written.
 #[must_use]
-pub fn record(state: &State, at: Timestamp, host: Option<&str>) -> Record {
+pub fn record(state: &State, at: Timestamp, host: Option<&str>, lost: u64) -> Record {
     let counters = state.counters.named().map(|(name, _, value)| (name, value));
-    let sources = [("sources", state.sources.held() as u64), ("evicted", state.sources.evicted())];
+    let sources =
+        [("lost", lost), ("sources", state.sources.held() as u64), ("evicted", state.sources.evicted())];
     let common = Common { host: host.map(str::to_owned), ..Common::at(at) };
     Record::Stats(Stats { common, body: StatsBody::new("judge", counters.into_iter().chain(sources)) })
 }
 
 /// The record that is due, if a minute of the records' time has passed since the last one.
-pub fn due(state: &mut State, host: Option<&str>) -> Option<Record> {
+pub fn due(state: &mut State, host: Option<&str>, lost: u64) -> Option<Record> {
     let minute = Timestamp::from_micros(state.clock.now()?.micros() / MINUTE * MINUTE)?;
     let last = state.stats_at.replace(minute)?;
-    (last != minute).then(|| record(state, minute, host))
+    (last != minute).then(|| record(state, minute, host, lost))
 }
 
 /// Writes the counters for node_exporter's textfile collector: beside the file, and then in its place.
@@ -64,11 +65,14 @@ mod tests {
         state.counters.records = 7;
         let at = Timestamp::from_secs(1_700_000_000).unwrap();
         let mut line = Vec::new();
-        record(&state, at, Some("gate")).encode(&mut line).unwrap();
+        record(&state, at, Some("gate"), 3).encode(&mut line).unwrap();
         let line = String::from_utf8(line).unwrap();
         assert!(matches!(Record::parse(&line), Ok(Record::Stats(_))), "{line}");
         let begins = r#"{"timestamp":"2023-11-14T22:13:20.000000Z","event_type":"stats","host":"gate","stats":{"stage":"judge","records":7,"probes":0,"#;
-        assert!(line.starts_with(begins) && line.ends_with("\"sources\":0,\"evicted\":0}}\n"), "{line}");
+        assert!(
+            line.starts_with(begins) && line.ends_with("\"lost\":3,\"sources\":0,\"evicted\":0}}\n"),
+            "{line}"
+        );
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("psentry.prom");
         write_metrics(&state, &path).unwrap();
@@ -83,7 +87,7 @@ mod tests {
         let mut state = State::new(10);
         let mut at = |secs: u64| {
             state.clock.tick(Timestamp::from_secs(1_700_000_000 + secs).unwrap());
-            due(&mut state, None).is_some()
+            due(&mut state, None, 0).is_some()
         };
         // 1,700,000,000 is 20 seconds past the minute.
         assert_eq!(

@@ -6,24 +6,27 @@
 //! | `enforce.rs` | makes of that change a block or a watch: levels, vouchers, the brake |
 //! | `sweep.rs` | blocks the prefix around, where many of its sources were convicted |
 //! | `vouch.rs` | takes a login, and releases who was blocked |
+//! | `release.rs` | takes the word that a block was released |
 //! | `case.rs`, `verdict.rs` | what all of them are given, and how a finding is written down |
 
 mod case;
 mod enforce;
 mod finding;
+mod release;
 mod sweep;
 mod verdict;
 mod vouch;
 
-use psentry_records::{Common, Probe, Record, Timestamp, Verdict};
+use psentry_records::{Common, OutcomeResult, Probe, Record, Timestamp, Verdict};
 
 use self::case::Case;
 use self::enforce::enforce;
 use self::finding::find;
+use self::release::take_release;
 use self::sweep::block_prefix;
 use self::vouch::take_vouch;
+use crate::clock::Tick;
 use crate::evidence::Class;
-use crate::guard::Tick;
 use crate::observation::Observation;
 use crate::policy::{InsideAction, Policy};
 use crate::state::State;
@@ -51,6 +54,10 @@ pub fn step(state: &mut State, policy: &Policy, record: &Record, verdicts: &mut 
         Record::Stats(stats) => {
             let news = state.machine.take(stats, policy.host.as_deref());
             state.warnings.extend(news);
+        }
+        Record::Outcome(outcome) if outcome.body.result == OutcomeResult::Released => {
+            let tick = tick(state, outcome.common.timestamp);
+            take_release(state, outcome.body.scope, tick);
         }
         Record::Verdict(_) | Record::Outcome(_) | Record::Other(_) => {}
     }
@@ -99,7 +106,7 @@ fn judge(state: &mut State, policy: &Policy, seen: &Observation, verdicts: &mut 
     let class = Class::of(seen, &state.machine).filter(|&class| {
         policy.named.is_empty() && seen.port.is_some() || {
             let treatment = policy.treatment(policy.networks_of(scope), seen.port, seen.proto);
-            counts(policy, class, &treatment, seen.handshake)
+            counts(policy, seen, class, &treatment)
         }
     });
     let Some(class) = class else {

@@ -3,10 +3,11 @@
 
 use std::iter;
 
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::{Prefix, Proto, Timestamp};
 
 use crate::evidence::{Class, Classes, Totals};
 use crate::memory::{Contact, Source};
+use crate::observation::Observation;
 use crate::policy::{Networks, Policy, Treatment};
 
 /// What a port weighs that was touched on another machine already.
@@ -31,6 +32,8 @@ struct Weighed<'a> {
     fresh: bool,
     /// Within that of slow scans.
     slow: bool,
+    /// It is a port, or a `[[rule]]` names its protocol: rules that count ports count it.
+    counts: bool,
     /// Which rule convicts at the first touch.
     convict: Option<usize>,
 }
@@ -63,7 +66,12 @@ impl Tally {
                 add(&mut tally.all, &one, iter::empty());
             }
             signature |= one.fresh && contact.signature();
+            // A stray is what an honest client sends again and again.
+            let touches =
+                if one.fresh && one.counts && !contact.classes().are_strays() { contact.count() } else { 0 };
+            tally.all.touches = tally.all.touches.max(touches);
             if contact.handshake() {
+                tally.proven.touches = tally.proven.touches.max(touches);
                 if several {
                     add(&mut tally.proven, &one, alike().filter(|(_, other)| other.contact.handshake()));
                 } else {
@@ -108,7 +116,7 @@ fn add<'a>(totals: &mut Totals, one: &Weighed, alike: impl Iterator<Item = (bool
     if one.fresh {
         totals.first_touch = totals.first_touch.or(one.convict);
         if first {
-            totals.distinct += usize::from(!elsewhere);
+            totals.distinct += usize::from(!elsewhere && one.counts);
             totals.contacts += 1;
             totals.score_without_signature += if elsewhere { weight * ELSEWHERE } else { weight };
         }
@@ -124,32 +132,46 @@ fn weigh<'a>(
     contact: &'a Contact,
 ) -> Option<Weighed<'a>> {
     let treatment = policy.treatment(networks, contact.port(), contact.proto());
-    let weight = weight(policy, contact, &treatment);
+    let (port, proto, classes) = (contact.port(), contact.proto(), contact.classes());
+    let weight = weight(policy, (port, proto), classes, &treatment, contact.handshake());
     if weight <= 0.0 && treatment.convict.is_none() {
         return None;
     }
+    let counts = port.is_some() || treatment.named;
     let age = newest.map(|newest| newest.since(contact.last())).unwrap_or_default();
     Some(Weighed {
         contact,
         weight,
         fresh: age <= policy.window,
-        slow: age <= policy.slow.window && contact.classes().last_long(),
+        slow: counts && age <= policy.slow.window && classes.last_long(),
+        counts,
         convict: treatment.convict,
     })
 }
 
-fn weight(policy: &Policy, contact: &Contact, treatment: &Treatment) -> f64 {
-    if treatment.ignore || treatment.handshake && !contact.handshake() {
+/// What a contact weighs with that port and protocol, of these classes.
+fn weight(
+    policy: &Policy,
+    (port, proto): (Option<u16>, Proto),
+    classes: Classes,
+    treatment: &Treatment,
+    handshake: bool,
+) -> f64 {
+    if treatment.ignore || treatment.handshake && !handshake {
         return 0.0;
     }
-    policy.weights.of(contact.classes()) * treatment.weight
+    let weight = match port {
+        Some(port) if policy.worms.holds(proto, port) => policy.weights.of_worm(classes),
+        None if !treatment.named => policy.weights.protocol(),
+        _ => policy.weights.of(classes),
+    };
+    weight * treatment.weight
 }
 
 /// Whether a touch is worth remembering at all.
 #[must_use]
-pub(crate) fn counts(policy: &Policy, class: Class, treatment: &Treatment, handshake: bool) -> bool {
-    if treatment.ignore || treatment.handshake && !handshake {
-        return false;
-    }
-    treatment.convict.is_some() || policy.weights.of(Classes::one(class)) * treatment.weight > 0.0
+pub(crate) fn counts(policy: &Policy, seen: &Observation, class: Class, treatment: &Treatment) -> bool {
+    let excluded = treatment.ignore || treatment.handshake && !seen.handshake;
+    let weight = weight(policy, (seen.port, seen.proto), Classes::one(class), treatment, seen.handshake);
+    !excluded && (treatment.convict.is_some() || weight > 0.0)
 }

@@ -181,6 +181,8 @@ mod tests {
             mirage: None,
             bind: bind.iter().map(|addr| addr.parse().unwrap()).collect(),
             handling: Handling::default(),
+            rate: 5000,
+            source_rate: 20,
             host: None,
         }
     }

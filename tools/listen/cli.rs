@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::limits::{HOLD_MS, LONGEST_HOLD_MS, MAX_HELD, MOST_CAPTURE};
+use crate::limits::{HIGHEST_RATE, HOLD_MS, LONGEST_HOLD_MS, MAX_HELD, MOST_CAPTURE, RATE, SOURCE_RATE};
 
-/// Listens on decoy ports and writes a probe for each connection and datagram on standard output.
+/// Listens on decoy ports and writes on standard output a probe for each connection and
+/// datagram, alike ones of a second as one.
 ///
 /// Takes every socket that systemd passes, and the ports of --tcp and --udp. A port in use is never a decoy: it is
 /// reported and left alone.
@@ -50,6 +51,16 @@ pub struct Flags {
     /// Connections held at once; more are recorded and closed
     #[arg(long, value_name = "N", default_value_t = MAX_HELD)]
     pub max_held: u32,
+
+    /// How many connections a second are recorded, and how many datagrams
+    #[arg(long, value_name = "N", default_value_t = RATE,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(HIGHEST_RATE)))]
+    pub rate: u32,
+
+    /// How many of those of one source
+    #[arg(long, value_name = "N", default_value_t = SOURCE_RATE,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(HIGHEST_RATE)))]
+    pub source_rate: u32,
 
     /// This machine's name in the records [default: its host name]
     #[arg(long, value_name = "NAME")]

@@ -46,7 +46,7 @@ pub(crate) enum Turn {
     Stop,
 }
 
-impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
+impl<W: FnMut(&Record) -> io::Result<u64>> EventLoop<W> {
     /// Polls `decoys` from now on.
     ///
     /// # Errors
@@ -61,9 +61,9 @@ impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
         Ok(EventLoop { poller, decoys, resting: VecDeque::new(), handler, ready: Vec::new() })
     }
 
-    /// The counters so far, as a sentence.
-    pub(crate) fn summary(&self) -> Option<String> {
-        self.handler.counters.summary()
+    /// The last line of a run: what came, and what became of it.
+    pub(crate) fn summary(&self) -> String {
+        self.handler.summary()
     }
 
     /// Serves the decoys until a signal asks for an end, and then what waits already. Once a minute, when a signal asks for
@@ -104,7 +104,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
     fn drain(&mut self) -> Result<(), ListenError> {
         self.handler.shut_down(Instant::now() + DRAIN)?;
         while !self.handler.is_over() && self.turn(Some(Instant::now()))? != Turn::Quiet {}
-        Ok(())
+        self.handler.write_all_repeats()
     }
 
     /// Waits for something to do, at most until `limit`, and does it.
@@ -113,7 +113,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
     /// As [`run`](Self::run).
     pub(crate) fn turn(&mut self, limit: Option<Instant>) -> Result<Turn, ListenError> {
         let resting = self.resting.front().map(|&(until, _)| until);
-        let until = [limit, self.handler.held.next_expiry(), resting].into_iter().flatten().min();
+        let until = [limit, self.handler.next_deadline(), resting].into_iter().flatten().min();
         let patience = until.map(|until| until.saturating_duration_since(Instant::now()));
         let mut ready = std::mem::take(&mut self.ready);
         self.poller
@@ -132,6 +132,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> EventLoop<W> {
         self.ready = ready;
         let now = Instant::now();
         self.handler.close_expired(now)?;
+        self.handler.write_repeats(now)?;
         self.resume(now);
         Ok(turn)
     }

@@ -15,7 +15,8 @@ use crate::connection_table::{Connection, ConnectionTable, ReadState};
 use crate::counters::Counters;
 use crate::decoy::Decoy;
 use crate::poller::{Poller, Token};
-use crate::probe::{Contact, RecordWriter};
+use crate::probe::Contact;
+use crate::recorder::Recorder;
 use crate::settings::Handling;
 use crate::udp::{Datagram, ReceiveBuffer};
 
@@ -29,18 +30,18 @@ pub(crate) struct Handler<W> {
     handling: Handling,
     buffer: ReceiveBuffer,
     answers: Answers,
-    writer: RecordWriter<W>,
+    recorder: Recorder<W>,
     complaints: Complaints,
     /// Set once the program is to end: from then on no connection is held, and after it none is accepted.
     end: Option<Instant>,
 }
 
-impl<W: FnMut(&Record) -> io::Result<()>> Handler<W> {
+impl<W: FnMut(&Record) -> io::Result<u64>> Handler<W> {
     /// Of `decoys`, which it needs to know so as not to answer one of them.
     pub(crate) fn new(
         handling: Handling,
         decoys: &[Decoy],
-        writer: RecordWriter<W>,
+        recorder: Recorder<W>,
         complaints: Complaints,
     ) -> Self {
         let buffer = ReceiveBuffer::new(handling.capture);
@@ -52,7 +53,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Handler<W> {
             handling,
             buffer,
             answers,
-            writer,
+            recorder,
             complaints,
             end: None,
         }
@@ -100,23 +101,23 @@ impl<W: FnMut(&Record) -> io::Result<()>> Handler<W> {
         let Handling { banner, capture, hold, .. } = &self.handling;
         if (hold.is_zero() && *capture == 0 && banner.is_empty()) || self.end.is_some() {
             // Written before it is closed: the judge is in more of a hurry than the client.
-            return Ok(self.writer.probe(&contact, &[])?);
+            return Ok(self.recorder.record(Instant::now(), &contact, &[])?);
         }
         if self.held.is_full() {
             self.count_not_held();
-            return Ok(self.writer.probe(&contact, &[])?);
+            return Ok(self.recorder.record(Instant::now(), &contact, &[])?);
         }
         let mut connection = Connection::open(stream, contact, &self.handling);
         if self.handling.capture == 0 {
             // There is nothing to wait for: the sooner it is written, the sooner it is judged.
-            write_once(&mut self.writer, &mut connection)?;
+            write_once(&mut self.recorder, &mut connection)?;
             if !self.handling.banner.is_empty() {
                 connection.shutdown_write();
             }
         }
         if self.handling.hold.is_zero() {
             connection.read(self.handling.capture);
-            return write_once(&mut self.writer, &mut connection);
+            return write_once(&mut self.recorder, &mut connection);
         }
         let (number, connection) = self.held.insert(connection);
         if let Err(error) = poller.add(connection.stream(), Token::Connection(number)) {
@@ -145,7 +146,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Handler<W> {
             return Ok(());
         }
         self.counters.datagrams += 1;
-        Ok(self.writer.probe(&datagram.contact, self.buffer.head(datagram.length))?)
+        Ok(self.recorder.record(Instant::now(), &datagram.contact, self.buffer.head(datagram.length))?)
     }
 
     /// Reads what the client of a held connection has sent.
@@ -162,7 +163,7 @@ impl<W: FnMut(&Record) -> io::Result<()>> Handler<W> {
             // It may not have read the banner yet.
             ReadState::Captured if !self.handling.banner.is_empty() => {
                 connection.shutdown_write();
-                write_once(&mut self.writer, connection)
+                write_once(&mut self.recorder, connection)
             }
             ReadState::Captured => self.close(number),
             ReadState::Closed => {
@@ -220,24 +221,50 @@ impl<W: FnMut(&Record) -> io::Result<()>> Handler<W> {
     /// When it cannot be written.
     pub(crate) fn write_stats(&mut self) -> Result<(), ListenError> {
         let open = u64::try_from(self.held.len()).unwrap_or(u64::MAX);
-        let counters = self.counters.named(self.writer.probes(), open);
-        Ok(self.writer.stats(counters)?)
+        let counters = self.counters.named(self.recorder.counts(), open);
+        Ok(self.recorder.stats(counters)?)
+    }
+
+    /// Writes what was folded, as far as its time is over at `now`.
+    ///
+    /// # Errors
+    /// When a probe cannot be written.
+    pub(crate) fn write_repeats(&mut self, now: Instant) -> Result<(), ListenError> {
+        Ok(self.recorder.write_repeats(now)?)
+    }
+
+    /// Writes all that was folded.
+    ///
+    /// # Errors
+    /// When a probe cannot be written.
+    pub(crate) fn write_all_repeats(&mut self) -> Result<(), ListenError> {
+        Ok(self.recorder.write_all_repeats()?)
+    }
+
+    /// When something has to be done though nothing comes: a hold is over, or what was folded is to be written.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        [self.held.next_expiry(), self.recorder.next_repeats()].into_iter().flatten().min()
+    }
+
+    /// The last line of a run.
+    pub(crate) fn summary(&self) -> String {
+        self.counters.summary(self.recorder.counts())
     }
 
     /// Closes a connection, and writes its probe if that is yet to do.
     fn close(&mut self, number: u64) -> Result<(), ListenError> {
         let Some(mut connection) = self.held.remove(number) else { return Ok(()) };
-        write_once(&mut self.writer, &mut connection)
+        write_once(&mut self.recorder, &mut connection)
     }
 }
 
 /// Writes the probe of a connection, if that is yet to do. No method, because a connection in the table is borrowed.
-fn write_once<W>(writer: &mut RecordWriter<W>, connection: &mut Connection) -> Result<(), ListenError>
+fn write_once<W>(recorder: &mut Recorder<W>, connection: &mut Connection) -> Result<(), ListenError>
 where
-    W: FnMut(&Record) -> io::Result<()>,
+    W: FnMut(&Record) -> io::Result<u64>,
 {
     match connection.take_contact() {
-        Some((contact, bytes)) => Ok(writer.probe(&contact, bytes)?),
+        Some((contact, bytes)) => Ok(recorder.record(Instant::now(), &contact, bytes)?),
         None => Ok(()),
     }
 }

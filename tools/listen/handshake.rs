@@ -16,7 +16,7 @@ const LONGEST: usize = 256;
 const HALF_OPEN: Duration = Duration::from_secs(63);
 
 /// What is known of a handshake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Handshake {
     /// Whether it was by SYN cookie.
     pub(crate) cookie: bool,
@@ -39,7 +39,7 @@ impl SavedSyns {
     /// Has the SYNs that come to `listener` kept from now on. Call it before listen(2) where that is possible: then
     /// there is none that came before.
     pub(crate) fn keep(listener: &Socket) -> Self {
-        match psentry_saved_syn::enable(listener) {
+        match psentry_tcp_options::save_syns(listener) {
             Ok(true) => SavedSyns::Kept,
             Ok(false) => SavedSyns::KeptSince(Instant::now()),
             Err(_) => SavedSyns::Forgotten,
@@ -52,7 +52,7 @@ impl SavedSyns {
             return Handshake::default();
         }
         let mut buffer = [0; LONGEST];
-        let taken = psentry_saved_syn::take(connection, &mut buffer);
+        let taken = psentry_tcp_options::take_saved_syn(connection, &mut buffer);
         self.interpret(&taken, Instant::now)
     }
 

@@ -1,7 +1,7 @@
 //! psentry-listen: decoy ports. It accepts every connection, writes a probe, and closes.
 //!
 //! It needs no right and no network of its own when systemd passes the sockets. It decides about nobody: what it writes
-//! are probes, one for a connection and one for a datagram, and once a minute its counters.
+//! are probes, the first contact at once and alike ones as one, and once a minute its counters.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -14,9 +14,10 @@
 //! | `accept_errors.rs` | which error of accept(2) costs what |
 //! | `connection_table.rs` | connections that are held for their first bytes, bounded |
 //! | `probe.rs`, `counters.rs` | who touched what, as a record; how many did |
+//! | `recorder.rs`, `rate_limit.rs` | which contacts become records: alike ones are one, and so many a second |
 //! | `handler.rs` | what happens to a connection and to a datagram |
 //! | `event_loop.rs`, `poller.rs` | the one loop, and epoll(7) |
-//! | `systemd.rs` | sd_notify(3) |
+//! | `ready.rs`, `systemd.rs` | what is said once the decoys are open; sd_notify(3) |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod accept_errors;
@@ -35,6 +36,9 @@ mod mirage;
 mod poller;
 mod ports;
 mod probe;
+mod rate_limit;
+mod ready;
+mod recorder;
 mod run;
 mod settings;
 mod socket_activation;

@@ -15,3 +15,12 @@ pub(crate) const MOST_CAPTURE: u32 = 4096;
 
 /// The longest banner in bytes. It goes out in one write, which a new connection always has room for.
 pub(crate) const LONGEST_BANNER: u64 = 4096;
+
+/// How many connections, and how many datagrams, are recorded a second: psentry-trap's.
+pub(crate) const RATE: u32 = 5000;
+
+/// How many of those of one source: psentry-trap's.
+pub(crate) const SOURCE_RATE: u32 = 20;
+
+/// The most of both. Beyond it a typing error is likelier than intent.
+pub(crate) const HIGHEST_RATE: u32 = 1_000_000;

@@ -1,11 +1,8 @@
 //! A contact with a decoy, and the probe that it becomes.
 
-use std::io;
 use std::net::SocketAddr;
 
-use psentry_records::{
-    Common, Kind, Probe, ProbeBody, Proto, Record, Stats, StatsBody, Timestamp, canonical,
-};
+use psentry_records::{Common, Kind, Probe, ProbeBody, Proto, Timestamp, canonical};
 
 use crate::handshake::Handshake;
 
@@ -23,7 +20,7 @@ pub(crate) struct Contact {
 }
 
 /// The transport, and with it what a contact proves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Transport {
     /// A completed handshake: the source is who it says.
     Tcp(Handshake),
@@ -32,8 +29,9 @@ pub(crate) enum Transport {
 }
 
 impl Contact {
-    /// The probe, as of the machine `host`, with the first bytes that were sent.
-    fn probe(&self, host: Option<String>, bytes: &[u8]) -> Probe {
+    /// The probe of `count` alike contacts, of which this one came last, as of the machine `host`, with the first bytes that
+    /// were sent.
+    pub(crate) fn probe(&self, host: Option<String>, bytes: &[u8], count: u32) -> Probe {
         let Contact { at, source, dest, transport, mirage } = self;
         let (kind, handshake, proto) = match transport {
             Transport::Tcp(handshake) => (Kind::Connect, Some(handshake), Proto::Tcp),
@@ -54,6 +52,7 @@ impl Contact {
             handshake: handshake.is_some(),
             cookie: handshake.is_some_and(|handshake| handshake.cookie),
             signature: handshake.and_then(|handshake| handshake.signature).map(|scanner| scanner.to_string()),
+            count,
             payload,
             ..ProbeBody::new(kind)
         };
@@ -61,57 +60,14 @@ impl Contact {
     }
 }
 
-/// Writes records in the name of this machine.
-pub(crate) struct RecordWriter<W> {
-    host: Option<String>,
-    write: W,
-    probes: u64,
-}
-
-impl<W: FnMut(&Record) -> io::Result<()>> RecordWriter<W> {
-    /// Records of the machine `host`, through `write`.
-    pub(crate) fn new(host: Option<String>, write: W) -> Self {
-        RecordWriter { host, write, probes: 0 }
-    }
-
-    /// Writes the probe of a contact, with the first bytes that were sent.
-    ///
-    /// # Errors
-    /// What `write` returns.
-    pub(crate) fn probe(&mut self, contact: &Contact, bytes: &[u8]) -> io::Result<()> {
-        (self.write)(&Record::Probe(contact.probe(self.host.clone(), bytes)))?;
-        self.probes += 1;
-        Ok(())
-    }
-
-    /// How many probes were written.
-    pub(crate) fn probes(&self) -> u64 {
-        self.probes
-    }
-
-    /// Writes the counters as a `stats` record, with the time of now.
-    ///
-    /// # Errors
-    /// What `write` returns.
-    pub(crate) fn stats<'a>(&mut self, counters: impl IntoIterator<Item = (&'a str, u64)>) -> io::Result<()> {
-        let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
-        (self.write)(&Record::Stats(Stats { common, body: StatsBody::new("listen", counters) }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use psentry_records::Record;
+
     use super::*;
 
     #[test]
     fn a_contact_becomes_one_line() {
-        let mut lines = Vec::new();
-        let mut writer = RecordWriter::new(Some("gate".to_owned()), |record: &Record| {
-            let mut line = Vec::new();
-            record.encode(&mut line)?;
-            lines.push(String::from_utf8(line).unwrap());
-            Ok(())
-        });
         let contact = Contact {
             at: "2026-11-22T15:04:05Z".parse().unwrap(),
             source: "[::ffff:192.0.2.7]:40000".parse().unwrap(),
@@ -119,10 +75,14 @@ mod tests {
             transport: Transport::Tcp(Handshake::default()),
             mirage: false,
         };
-        writer.probe(&contact, b"GET /\"\r\n\x00\xff").unwrap();
-        writer.probe(&Contact { transport: Transport::Udp, ..contact }, b"").unwrap();
-        writer.probe(&Contact { transport: Transport::Udp, mirage: true, ..contact }, b"").unwrap();
-        assert!(lines.pop().unwrap().contains(r#""sensor":"mirage""#));
+        let line = |contact: &Contact, bytes: &[u8], count| {
+            let mut line = Vec::new();
+            Record::Probe(contact.probe(Some("gate".to_owned()), bytes, count)).encode(&mut line).unwrap();
+            String::from_utf8(line).unwrap()
+        };
+        let datagram = Contact { transport: Transport::Udp, ..contact };
+        assert!(line(&Contact { mirage: true, ..datagram }, b"", 1).contains(r#""sensor":"mirage""#));
+        let lines = [line(&contact, b"GET /\"\r\n\x00\xff", 1), line(&datagram, b"", 44)];
         assert_eq!(
             lines,
             [
@@ -136,7 +96,7 @@ mod tests {
                 concat!(
                     r#"{"timestamp":"2026-11-22T15:04:05.000000Z","event_type":"probe","host":"gate","#,
                     r#""src_ip":"192.0.2.7","src_port":40000,"dest_ip":"198.51.100.1","dest_port":23,"#,
-                    r#""proto":"UDP","probe":{"sensor":"listen","kind":"udp","handshake":false}}"#,
+                    r#""proto":"UDP","probe":{"sensor":"listen","kind":"udp","handshake":false,"count":44}}"#,
                     "\n"
                 ),
             ]

@@ -1,20 +1,19 @@
 //! The whole program: opens the decoys, runs the loop, prints the counters.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use psentry_stage::{Complaints, Output, Signals, host_name};
+use psentry_stage::{Complaints, Output, Signals, host_name, speak};
 
 use crate::bind::{self, Opened};
-use crate::decoy::Decoy;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::poller::{Poller, Token};
-use crate::probe::RecordWriter;
+use crate::recorder::Recorder;
 use crate::settings::Settings;
 use crate::systemd::Systemd;
-use crate::{Flags, ListenError, socket_activation};
+use crate::{Flags, ListenError, ready, socket_activation};
 
 /// How many descriptors are left for connections when there are more ports than descriptors.
 const SPARE: usize = 8;
@@ -35,7 +34,7 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
 
     let signals = Signals::catch_requests(false)
         .map_err(|errno| ListenError::System("wait for signals", errno.into()))?;
-    let mut output = Output::stdout().map_err(ListenError::Output)?;
+    let mut output = Output::stdout("psentry-listen").map_err(ListenError::Output)?;
     let poller = Poller::new().map_err(|error| ListenError::System("wait for events", error))?;
     poller
         .add(signals.stop(), Token::Stop)
@@ -56,30 +55,25 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
         });
     }
 
-    let systemd = Systemd::ready(&status(&decoys)).unwrap_or_else(|error| {
+    let ready = ready::sentence(&decoys);
+    let systemd = Systemd::ready(&format!("Listening: {ready}")).unwrap_or_else(|error| {
         complaints.say(&format!(
             "systemd cannot be told that the decoys stand: {error}; allow AF_UNIX in RestrictAddressFamilies=, or use Type=exec"
         ));
         Systemd::unreachable()
     });
+    speak(&format!("psentry-listen: ready: {ready}"));
     let host = settings.host.or_else(host_name);
-    let writer = RecordWriter::new(host, |record: &_| {
+    let recorder = Recorder::new(host, settings.rate, settings.source_rate, |record: &_| {
         systemd.await_reader(io::stdout().as_fd(), signals.stop())?;
-        output.write_unless(signals.stop(), record)
+        output.write_unless(signals.stop(), record)?;
+        Ok(output.lost())
     });
-    let handler = Handler::new(settings.handling, &decoys, writer, complaints);
+    let handler = Handler::new(settings.handling, &decoys, recorder, complaints);
     let mut event_loop = EventLoop::new(poller, decoys, handler)?;
     let result = event_loop.run(&systemd, &signals);
-    if let Some(sentence) = event_loop.summary() {
-        let _ = writeln!(io::stderr(), "psentry-listen: {sentence}");
-    }
+    speak(&format!("psentry-listen: {}", event_loop.summary()));
     result
-}
-
-/// A line for `systemctl status`.
-fn status(decoys: &[Decoy]) -> String {
-    let tcp = decoys.iter().filter(|decoy| matches!(decoy, Decoy::Tcp(_))).count();
-    format!("Listening on {tcp} TCP and {} UDP sockets", decoys.len() - tcp)
 }
 
 /// As many descriptors as may be had: a thousand ports alone need more than the usual 1024. Where a sandbox forbids

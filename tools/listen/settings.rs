@@ -24,6 +24,9 @@ pub(crate) struct Settings {
     /// Addresses to bind the others to, none covered by another; empty: all of this machine's.
     pub(crate) bind: BTreeSet<IpAddr>,
     pub(crate) handling: Handling,
+    /// How many connections, and how many datagrams, are recorded a second; and how many of those of one source.
+    pub(crate) rate: u32,
+    pub(crate) source_rate: u32,
     /// `--host`; absent: the host name.
     pub(crate) host: Option<String>,
 }
@@ -71,7 +74,16 @@ impl Settings {
             hold: Duration::from_millis(hold.into()),
             max_held: usize::try_from(flags.max_held).unwrap_or(usize::MAX),
         };
-        Ok(Settings { tcp, udp, mirage: flags.mirage, bind, handling, host: flags.host })
+        Ok(Settings {
+            tcp,
+            udp,
+            mirage: flags.mirage,
+            bind,
+            handling,
+            rate: flags.rate,
+            source_rate: flags.source_rate,
+            host: flags.host,
+        })
     }
 }
 

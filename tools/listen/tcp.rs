@@ -13,17 +13,23 @@ use crate::handshake::SavedSyns;
 use crate::mirage::is_mirage;
 use crate::probe::{Contact, Transport};
 
+/// How often a SYN-ACK is repeated, once after a second: the least that the kernel takes.
+const SYN_ACK_REPEATS: u8 = 1;
+
 /// A listening socket that is a decoy.
 #[derive(Debug)]
 pub(crate) struct TcpDecoy {
     pub(crate) socket: Socket,
     pub(crate) local: SocketAddr,
     pub(crate) syns: SavedSyns,
-    mirage: bool,
+    pub(crate) mirage: bool,
 }
 
 impl TcpDecoy {
     /// Makes a decoy of a listening socket, whoever opened it.
+    ///
+    /// A SYN that nobody answers is sent two SYN-ACKs, where the kernel's own default is six: whoever forges it would have
+    /// the decoy send six packets for one. An honest client whose two are lost repeats its SYN, and gets two more.
     ///
     /// Accepted connections inherit the linger of zero: close(2) then resets them, where a FIN would leave the
     /// kernel with an orphan of 2.4 KiB each, for a minute if the client likes.
@@ -33,6 +39,8 @@ impl TcpDecoy {
     pub(crate) fn new(socket: Socket, local: SocketAddr) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_linger(Some(Duration::ZERO))?;
+        // A socket that refuses it, as one of MPTCP may, is a decoy all the same.
+        let _ = psentry_tcp_options::limit_syn_acks(&socket, SYN_ACK_REPEATS);
         let syns = SavedSyns::keep(&socket);
         let mirage = is_mirage(&socket);
         Ok(TcpDecoy { socket, local, syns, mirage })
@@ -75,6 +83,13 @@ mod tests {
     #[test]
     fn a_blocking_listener_becomes_non_blocking() {
         assert_eq!(decoy("127.0.0.1:0").accept().unwrap_err(), Errno::EAGAIN);
+    }
+
+    #[test]
+    fn whoever_opened_it_a_listener_repeats_its_syn_acks_once() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            assert_eq!(psentry_tcp_options::syn_ack_limit(&decoy(address).socket).unwrap(), 1, "{address}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) struct UdpDecoy {
     pub(crate) socket: Socket,
     pub(crate) local: SocketAddr,
     /// Whether what is sent to other ports comes here.
-    mirage: bool,
+    pub(crate) mirage: bool,
 }
 
 /// Where a datagram is received into: its first bytes, and what the kernel says about it.

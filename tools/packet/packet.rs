@@ -123,15 +123,7 @@ impl Packet {
             Transport::Udp { .. } => Proto::Udp,
             Transport::Icmp { v6: false, .. } => Proto::Icmp,
             Transport::Icmp { v6: true, .. } => Proto::Icmpv6,
-            Transport::Other(protocol) | Transport::Partial { protocol, .. } => match IpNumber(*protocol) {
-                IpNumber::TCP => Proto::Tcp,
-                IpNumber::UDP => Proto::Udp,
-                IpNumber::ICMP => Proto::Icmp,
-                IpNumber::IPV6_ICMP => Proto::Icmpv6,
-                IpNumber::IGMP => Proto::Igmp,
-                IpNumber::SCTP => Proto::Sctp,
-                _ => Proto::Other,
-            },
+            Transport::Other(protocol) | Transport::Partial { protocol, .. } => Proto::from_number(*protocol),
         }
     }
 

@@ -22,6 +22,11 @@ impl<W: Write> Writer<W> {
         &self.sink
     }
 
+    /// The sink, to ask it what became of what was written.
+    pub fn sink_mut(&mut self) -> &mut W {
+        &mut self.sink
+    }
+
     /// Passes on a line as it was read, without its newline; whole, as a record.
     ///
     /// # Errors

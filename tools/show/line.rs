@@ -155,6 +155,7 @@ fn port(common: &Common) -> String {
     match (common.dest_port, common.proto) {
         (Some(port), None | Some(Proto::Other)) => format!("port {port}"),
         (Some(port), Some(proto)) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
+        (None, Some(Proto::Number(number))) => format!("protocol {number}"),
         (None, Some(proto)) => proto.name().to_owned(),
         (None, None) => "a port".to_owned(),
     }

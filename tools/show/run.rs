@@ -21,7 +21,7 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
     }
     let signals = Signals::catch().map_err(|errno| ShowError::Signals(errno.into()))?;
     let mut intake = Intake::stdin(signals).map_err(ShowError::Input)?;
-    let mut output = Output::stdout().map_err(ShowError::Output)?;
+    let mut output = Output::stdout("psentry-show").map_err(ShowError::Output)?;
     let mut complaints = Complaints::new("psentry-show");
     let mut renderer = Renderer::new(&flags);
     loop {

@@ -21,8 +21,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Standard input, read as records, with the signals of the program.
 pub struct Intake {
     reader: Reader<File>,
-    /// Standard output, polled only to see that its reader is gone.
-    output: File,
+    /// Standard output, polled only to see that its reader is gone; `None`: nothing is written there.
+    output: Option<File>,
     signals: Signals,
     /// Readable when there is something else to do for the caller, such as a request on a control socket.
     bell: Option<OwnedFd>,
@@ -86,13 +86,18 @@ impl Intake {
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         Ok(Intake {
             reader: Reader::new(stdin),
-            output,
+            output: Some(output),
             signals,
             bell: None,
             stopping: None,
             requests: Requests::default(),
             ended: false,
         })
+    }
+
+    /// From now on it is no matter whether anybody reads standard output: nothing is written there.
+    pub fn ignore_output(&mut self) {
+        self.output = None;
     }
 
     /// From now on waiting ends with [`Next::Nothing`], too, when `bell` is readable, which the caller then sees to.
@@ -198,11 +203,9 @@ impl Intake {
 
     /// Waits for something to happen.
     fn wait(&self, patience: Option<Duration>, input: bool) -> io::Result<Seen> {
-        let mut fds = vec![
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            // Asked for nothing, a pipe without a reader still tells of its error.
-            PollFd::new(self.output.as_fd(), PollFlags::empty()),
-        ];
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        // Asked for nothing, a pipe without a reader still tells of its error.
+        fds.extend(self.output.as_ref().map(|output| PollFd::new(output.as_fd(), PollFlags::empty())));
         fds.extend(self.bell.as_ref().map(|bell| PollFd::new(bell.as_fd(), PollFlags::POLLIN)));
         fds.extend(input.then(|| PollFd::new(self.reader.source().as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout(patience)) {
@@ -213,7 +216,7 @@ impl Intake {
         let mut next = |unclear| seen.next().map(|any| any.unwrap_or(unclear));
         Ok(Seen {
             signalled: next(true) == Some(true),
-            reader_gone: next(false) == Some(true),
+            reader_gone: self.output.is_some() && next(false) == Some(true),
             rung: self.bell.is_some() && next(true) == Some(true),
             // Whatever poll says of standard input, an error or a hang-up too, read(2) tells the rest.
             readable: input && next(true) == Some(true),
@@ -247,7 +250,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         let intake = Intake {
             reader: Reader::new(File::from(OwnedFd::from(input))),
-            output: File::options().write(true).open("/dev/null").unwrap(),
+            output: None,
             signals: Signals::catch().unwrap(),
             bell: None,
             stopping: Some(Stopping { wait: long_ago, read: long_ago, rest: MAX_LINE }),

@@ -1,15 +1,18 @@
 //! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
-//! on standard error that a flood cannot flood ([`Complaints`]), when counters are due ([`StatsTimer`]), files that are
-//! replaced in one step ([`Replacement`]), durations and ports on the command line.
+//! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
+//! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step ([`Replacement`]), durations
+//! and ports on the command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket.
 
 mod complaints;
+mod dedup;
 mod durations;
 mod exit;
 mod file_stamp;
 mod intake;
+mod line_file;
 mod output;
 mod ports;
 mod replace_file;
@@ -18,13 +21,15 @@ mod stats_timer;
 mod text;
 
 pub use complaints::Complaints;
+pub use dedup::Dedup;
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use file_stamp::{FileStamp, file_stamp};
 pub use intake::{Intake, Next, Requests};
+pub use line_file::{LineFile, is_survivable};
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};
 pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
 pub use signals::{Request, Signals, Stop};
 pub use stats_timer::StatsTimer;
-pub use text::{printable, speak};
+pub use text::{counted, printable, speak};

@@ -20,6 +20,12 @@ pub fn printable(text: &str) -> String {
     clean
 }
 
+/// A number with its noun: `1 port`, `29 ports`.
+#[must_use]
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// Writes one line to standard error, unless that would wait: a terminal that is paused, or a pipe that nobody reads,
 /// must not stop the guard. Says whether it was written.
 pub fn speak(line: &str) -> bool {

@@ -28,13 +28,21 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub allow: Vec<PathBuf>,
 
-    /// The ports that are watched, such as 1-1023,3389 [default: 1-65535]
+    /// The TCP ports that are watched, such as 1-1023,3389, or none [default: 1-65535]
     #[arg(long, value_name = "PORTS")]
-    pub ports: Vec<String>,
+    pub tcp_ports: Vec<String>,
 
-    /// Ports that are not
+    /// The UDP ports that are watched, written alike [default: 1-65535]
+    #[arg(long, value_name = "PORTS")]
+    pub udp_ports: Vec<String>,
+
+    /// Ports that are not watched, TCP and UDP alike
     #[arg(long, value_name = "PORTS")]
     pub except: Vec<String>,
+
+    /// Look only at what comes in by NAME; may be repeated [default: every interface]
+    #[arg(long, value_name = "NAME", value_parser = parse_interface)]
+    pub interface: Vec<String>,
 
     /// How long a port is no trap after a service used it
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
@@ -109,4 +117,15 @@ pub enum Answer {
 /// A duration, or none at all.
 fn parse_grace(text: &str) -> Result<Duration, String> {
     if ["0", "0s"].contains(&text) { Ok(Duration::ZERO) } else { parse_duration(text) }
+}
+
+/// The name of an interface, which need not be there yet. The kernel allows a few more characters than these.
+fn parse_interface(text: &str) -> Result<String, String> {
+    let fits = (1..=15).contains(&text.len());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._@+-".contains(&byte);
+    if fits && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("the name of an interface has 1 to 15 letters, digits, and . _ @ + -".to_owned())
+    }
 }

@@ -1,6 +1,8 @@
 //! The counters of both halves: what the rules counted in the kernel, and what the worker counted. psentry-trap(8) says
 //! what each means; here are the names that they have in a `stats` record.
 
+use psentry_stage::counted;
+
 /// Packets that the rules counted since the start, or since they were read last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KernelCounters {
@@ -14,8 +16,12 @@ pub(crate) struct KernelCounters {
     pub(crate) over_rate: u64,
     /// Packets that put their source into quarantine, or renewed its quarantine.
     pub(crate) quarantined: u64,
-    /// Packets that should have, and found the quarantine full.
+    /// Packets that did so for two seconds only, because there was no room for longer.
+    pub(crate) quarantined_briefly: u64,
+    /// Packets that should have, and found no room for that either.
     pub(crate) quarantine_full: u64,
+    /// Packets that put a /56 or a /48 of IPv6 into quarantine, or renewed that.
+    pub(crate) quarantined_wider: u64,
     /// Packets that did not pass.
     pub(crate) refused: u64,
     /// Packets that were taken for chatter.
@@ -55,7 +61,9 @@ impl KernelCounters {
             "over_source_rate" => &mut self.over_source_rate,
             "over_rate" => &mut self.over_rate,
             "quarantined" => &mut self.quarantined,
+            "quarantined_briefly" => &mut self.quarantined_briefly,
             "quarantine_full" => &mut self.quarantine_full,
+            "quarantined_wider" => &mut self.quarantined_wider,
             "refused" => &mut self.refused,
             "chatter" => &mut self.chatter,
             _ => return None,
@@ -70,21 +78,25 @@ impl KernelCounters {
             over_source_rate: self.over_source_rate.saturating_add(later.over_source_rate),
             over_rate: self.over_rate.saturating_add(later.over_rate),
             quarantined: self.quarantined.saturating_add(later.quarantined),
+            quarantined_briefly: self.quarantined_briefly.saturating_add(later.quarantined_briefly),
             quarantine_full: self.quarantine_full.saturating_add(later.quarantine_full),
+            quarantined_wider: self.quarantined_wider.saturating_add(later.quarantined_wider),
             refused: self.refused.saturating_add(later.refused),
             chatter: self.chatter.saturating_add(later.chatter),
         }
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("seen", self.seen),
             ("logged", self.logged),
             ("over_source_rate", self.over_source_rate),
             ("over_rate", self.over_rate),
             ("quarantined", self.quarantined),
+            ("quarantined_briefly", self.quarantined_briefly),
             ("quarantine_full", self.quarantine_full),
+            ("quarantined_wider", self.quarantined_wider),
             ("refused", self.refused),
             ("chatter", self.chatter),
         ]
@@ -93,9 +105,14 @@ impl KernelCounters {
     /// The sentence that psentry-trap ends with.
     pub(crate) fn summary(&self) -> String {
         let unlogged = self.over_source_rate.saturating_add(self.over_rate);
+        let packets = |count| counted(count, "packet", "packets");
         format!(
-            "{} packets seen, {unlogged} of them beyond --source-rate or --rate; {} put their source into quarantine or renewed it, {} packets refused",
-            self.seen, self.quarantined, self.refused
+            "{} seen, {unlogged} of them beyond --source-rate or --rate; {} put a source into quarantine or renewed that; \
+             {} refused, {} of chatter",
+            packets(self.seen),
+            packets(self.quarantined.saturating_add(self.quarantined_briefly)),
+            packets(self.refused),
+            packets(self.chatter)
         )
     }
 }
@@ -120,6 +137,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) dedup_evicted: u64,
     /// SYNs to decoys of which it is unknown whether a handshake followed.
     pub(crate) half_open_evicted: u64,
+    /// Records that a full disk behind standard output did not take.
+    pub(crate) lost: u64,
     /// Packets of which it is not known yet what they count as: a SYN that waits for its handshake, and one of the
     /// repeats of each window, which becomes a probe.
     pub(crate) pending: u64,
@@ -138,7 +157,7 @@ impl WorkerCounters {
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 9] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("received", self.received),
             ("kernel_drops", self.kernel_drops),
@@ -148,6 +167,7 @@ impl WorkerCounters {
             ("unreadable", self.unreadable),
             ("dedup_evicted", self.dedup_evicted),
             ("half_open_evicted", self.half_open_evicted),
+            ("lost", self.lost),
             ("pending", self.pending),
         ]
     }
@@ -165,7 +185,11 @@ mod tests {
         let counters = KernelCounters::parse(listing).unwrap();
         assert_eq!(counters, KernelCounters { seen: 12, logged: 7, ..KernelCounters::default() });
         assert_eq!(counters.plus(counters).logged, 14);
-        assert!(counters.summary().starts_with("12 packets seen, 0 of them"), "{}", counters.summary());
+        assert_eq!(
+            KernelCounters { refused: 1, ..counters }.summary(),
+            "12 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source into quarantine or renewed \
+             that; 1 packet refused, 0 packets of chatter"
+        );
         assert_eq!(KernelCounters::parse(""), None);
     }
 

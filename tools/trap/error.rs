@@ -19,8 +19,8 @@ pub enum TrapError {
         /// What is wrong with the list.
         source: PortsError,
     },
-    /// `--ports` and `--except` together leave no port.
-    #[error("--ports and --except leave no port to watch; leave one of them out")]
+    /// `--tcp-ports`, `--udp-ports` and `--except` together leave no port.
+    #[error("--tcp-ports, --udp-ports and --except leave no port to watch; leave one of them out")]
     NoPortLeft,
     /// `--quarantine` is longer than this, the longest that there is.
     #[error(

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use psentry_ports::{PortTable, Service};
-use psentry_records::{Prefix, Proto, canonical};
+use psentry_records::{Prefix, canonical};
 
 use crate::machine::machine;
 use crate::rtnetlink;
-use crate::sockets::{Listening, Sockets};
+use crate::sockets::Listening;
 
 /// The ports of clients where the kernel does not say, which is also what it has unless somebody changed it.
 const DEFAULT_CLIENT_PORTS: (u16, u16) = (32768, 60999);
@@ -22,9 +22,15 @@ const CLIENT_PORTS_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Addresses that hold on one interface only (RFC 4291, 2.5.6): fe80::/10.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 
+/// How many networks near and inside the rules have at most, the widest: a router may have a route for every network of the
+/// Internet, and what finds no room is only spared less.
+const MOST_NETWORKS: usize = 1024;
+
 /// The facts of this host, as the sets of the rules have them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostFacts {
+    /// The addresses of this machine.
+    pub(crate) own: BTreeSet<IpAddr>,
     /// The addresses of gateways and resolvers.
     pub(crate) infrastructure: BTreeSet<IpAddr>,
     /// The networks in which this machine has an address, and those behind it.
@@ -33,8 +39,8 @@ pub(crate) struct HostFacts {
     pub(crate) inside: BTreeSet<Prefix>,
     /// The first and the last port that the kernel gives to clients.
     pub(crate) client_ports: (u16, u16),
-    /// The ports on which something listens, or did lately.
-    pub(crate) sockets: Sockets,
+    /// The ports on which something listens for other machines, or did lately.
+    pub(crate) listening: Listening,
     /// The ports at which a socket or a container took a packet lately, as the rules have seen it.
     pub(crate) served: Listening,
     /// What `/etc/psentry/ports` says.
@@ -42,24 +48,26 @@ pub(crate) struct HostFacts {
 }
 
 impl HostFacts {
-    /// Reads what the kernel says. `sockets` is what [`RecentPorts`] has, `served` what the rules have.
+    /// Reads what the kernel says. `listening` is what [`RecentPorts`] has, `served` what the rules have.
     ///
     /// # Errors
     /// The kernel does not answer.
     pub(crate) fn read(
-        sockets: Sockets,
+        listening: Listening,
         served: Listening,
         ports: PortTable,
     ) -> Result<Self, psentry_linux::Error> {
         let addresses = psentry_linux::host_addresses()?;
         let infrastructure = addresses.gateways.iter().chain(&addresses.resolvers);
         let infrastructure = infrastructure.copied().map(canonical).collect();
+        let own = addresses.own.iter().copied().collect();
         let client_ports = client_ports();
         // Without a list no network is near: that spares less. The `stats` record says what is wrong.
         let machine = machine(&rtnetlink::read().unwrap_or_default(), client_ports);
-        let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().collect();
-        let near = machine.own_networks.into_iter().chain(inside.iter().copied()).collect();
-        Ok(HostFacts { infrastructure, near, inside, client_ports, sockets, served, ports })
+        let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().take(MOST_NETWORKS).collect();
+        let own_networks = machine.own_networks.into_iter().take(MOST_NETWORKS);
+        let near = own_networks.chain(inside.iter().copied()).collect();
+        Ok(HostFacts { own, infrastructure, near, inside, client_ports, listening, served, ports })
     }
 
     /// Networks of IPv6 in which a source is one address, not a whole /64.
@@ -70,24 +78,12 @@ impl HostFacts {
 
     /// The ports that are served here, or were lately.
     pub(crate) fn all_served(&self) -> Listening {
-        union(&self.sockets.listening, &self.served)
+        self.listening.and(&self.served)
     }
 
     /// The ports that clients of what is served to them try as well.
     pub(crate) fn siblings(&self) -> BTreeSet<Service> {
-        let services = |Listening { tcp, udp }| {
-            let of = |proto, ports: BTreeSet<u16>| ports.into_iter().map(move |port| Service { proto, port });
-            of(Proto::Tcp, tcp).chain(of(Proto::Udp, udp)).collect::<BTreeSet<_>>()
-        };
-        let served = services(union(&self.sockets.reachable, &self.served));
-        self.ports.siblings_of(&served)
-    }
-}
-
-fn union(one: &Listening, other: &Listening) -> Listening {
-    Listening {
-        tcp: one.tcp.union(&other.tcp).copied().collect(),
-        udp: one.udp.union(&other.udp).copied().collect(),
+        self.ports.siblings_of(&self.all_served().services())
     }
 }
 
@@ -108,13 +104,6 @@ fn parse_port_range(text: &str) -> Option<(u16, u16)> {
 /// When something last listened on each port: a service that stops for a moment keeps its port.
 pub(crate) struct RecentPorts {
     keep: Duration,
-    listening: LastSeen,
-    reachable: LastSeen,
-}
-
-/// When each port was last seen.
-#[derive(Default)]
-struct LastSeen {
     tcp: HashMap<u16, Instant>,
     udp: HashMap<u16, Instant>,
 }
@@ -122,20 +111,12 @@ struct LastSeen {
 impl RecentPorts {
     /// A port is kept for `keep` after something listened there.
     pub(crate) fn new(keep: Duration) -> Self {
-        RecentPorts { keep, listening: LastSeen::default(), reachable: LastSeen::default() }
+        RecentPorts { keep, tcp: HashMap::new(), udp: HashMap::new() }
     }
 
     /// Takes the ports on which something listens now; returns them with those of the last `keep`.
-    pub(crate) fn update(&mut self, now: Instant, sockets: &Sockets) -> Sockets {
-        Sockets {
-            listening: self.listening.update(now, self.keep, &sockets.listening),
-            reachable: self.reachable.update(now, self.keep, &sockets.reachable),
-        }
-    }
-}
-
-impl LastSeen {
-    fn update(&mut self, now: Instant, keep: Duration, seen: &Listening) -> Listening {
+    pub(crate) fn update(&mut self, now: Instant, seen: &Listening) -> Listening {
+        let keep = self.keep;
         let update = |known: &mut HashMap<u16, Instant>, seen: &BTreeSet<u16>| {
             known.extend(seen.iter().map(|port| (*port, now)));
             known.retain(|_, last| now.saturating_duration_since(*last) < keep);
@@ -147,6 +128,8 @@ impl LastSeen {
 
 #[cfg(test)]
 mod tests {
+    use psentry_records::Proto;
+
     use super::*;
 
     #[test]
@@ -159,11 +142,12 @@ mod tests {
 
     fn facts(near: &[&str]) -> HostFacts {
         HostFacts {
+            own: BTreeSet::new(),
             infrastructure: BTreeSet::new(),
             near: near.iter().map(|network| network.parse().unwrap()).collect(),
             inside: BTreeSet::new(),
             client_ports: DEFAULT_CLIENT_PORTS,
-            sockets: Sockets::default(),
+            listening: Listening::default(),
             served: Listening::default(),
             ports: PortTable::builtin(),
         }
@@ -179,9 +163,7 @@ mod tests {
     #[test]
     fn siblings_are_those_of_sockets_and_of_what_the_rules_saw() {
         let mut facts = facts(&[]);
-        facts.sockets.reachable.tcp.insert(80);
-        // On loopback alone nobody is a client of it.
-        facts.sockets.listening.tcp.extend([80, 25]);
+        facts.listening.tcp.insert(80);
         facts.served.tcp.insert(143);
         let ports = |proto| {
             let siblings = facts.siblings().into_iter().filter(move |service| service.proto == proto);
@@ -195,9 +177,11 @@ mod tests {
         let mut ports = RecentPorts::new(Duration::from_secs(60));
         let start = Instant::now();
         let one = Listening { tcp: [80].into(), udp: BTreeSet::new() };
-        let one = Sockets { listening: one.clone(), reachable: one };
         assert_eq!(ports.update(start, &one), one);
-        assert_eq!(ports.update(start + Duration::from_secs(59), &Sockets::default()), one);
-        assert_eq!(ports.update(start + Duration::from_secs(61), &Sockets::default()), Sockets::default());
+        assert_eq!(ports.update(start + Duration::from_secs(59), &Listening::default()), one);
+        assert_eq!(
+            ports.update(start + Duration::from_secs(61), &Listening::default()),
+            Listening::default()
+        );
     }
 }

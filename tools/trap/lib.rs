@@ -14,18 +14,22 @@
 //! | `served_file.rs` | which ports were served, across restarts |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
+//! | `drift.rs` | what others do to the rules, and how soon they are loaded again |
+//! | `full_quarantine.rs` | when somebody is told that the quarantine is full, and that it is no longer |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
 //! | `report.rs` | the pipe from the monitor to the worker |
 //! | `nflog.rs`, `nflog_message.rs` | packets from the kernel |
 //! | `privdrop.rs` | how the worker drops every privilege |
-//! | `dedup.rs`, `half_open.rs` | alike probes made one; SYNs to decoys that no handshake follows |
+//! | `half_open.rs` | SYNs to decoys that no handshake follows |
 //! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
+//! | `service_manager.rs` | what psentry-trap says when it is ready, and to systemd |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod cli;
 mod counters;
-mod dedup;
+mod drift;
 mod error;
+mod full_quarantine;
 mod half_open;
 mod host_facts;
 mod machine;
@@ -41,6 +45,7 @@ mod rtnetlink;
 mod ruleset;
 mod run;
 mod served_file;
+mod service_manager;
 mod settings;
 mod sockets;
 mod table;

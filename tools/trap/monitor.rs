@@ -13,12 +13,15 @@ use psentry_records::StatsBody;
 use psentry_stage::{Complaints, Request, Signals, StatsTimer};
 
 use crate::counters::KernelCounters;
+use crate::drift::{Drift, DriftReader, RepairPace, SOMEBODY};
+use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::ports_file::PortsFile;
 use crate::served_file::ServedFile;
+use crate::service_manager::{ServiceManager, ready_sentence};
 use crate::settings::Settings;
-use crate::sockets::{Listening, Sockets};
+use crate::sockets::Listening;
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
@@ -28,9 +31,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How soon after a notification they are polled: several changes often come together.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// A table that was deleted: NFNL_SUBSYS_NFTABLES and NFT_MSG_DELTABLE (linux/netfilter/nf_tables.h).
-const TABLE_DELETED: u16 = (10 << 8) | 2;
 
 /// The owner of the rules in the kernel. They are deleted when it is dropped, even in a panic.
 pub(crate) struct Monitor {
@@ -42,8 +42,15 @@ pub(crate) struct Monitor {
     facts: HostFacts,
     route_changes: NetlinkMonitor,
     table_changes: NetlinkMonitor,
+    drift: DriftReader,
+    pace: RepairPace,
+    /// When the rules are to be loaded again, because somebody changed them.
+    repair_at: Option<Instant>,
+    /// How often they were.
+    repairs: u64,
     /// What the rules counted from the start, also those that others deleted.
     counters: KernelCounters,
+    full_quarantine: FullQuarantine,
     complaints: Complaints,
     loaded: bool,
 }
@@ -54,8 +61,10 @@ enum Event {
     /// SIGUSR1 asks for a `stats` record.
     StatsAsked,
     WorkerEnded(Ended),
-    /// Somebody changed addresses, routes or tables.
+    /// Somebody changed addresses or routes.
     Changed,
+    /// Somebody else changed the rules.
+    Drifted,
     /// The time is over.
     Due,
 }
@@ -82,26 +91,28 @@ impl Monitor {
         let served_file = settings.state.as_ref().map(|folder| {
             let (file, served) = ServedFile::open(folder, now);
             match served {
-                Ok(served) => {
-                    let sockets = Sockets { listening: served.clone(), reachable: served };
-                    drop(recent_ports.update(now, &sockets));
-                }
+                Ok(served) => drop(recent_ports.update(now, &served)),
                 Err(error) => complaints.say(&format!("cannot read {}: {error}", file.path().display())),
             }
             file
         });
-        let sockets = recent_ports.update(now, &sockets::look()?);
-        let facts = HostFacts::read(sockets, Listening::default(), ports.table().clone())?;
+        let listening = recent_ports.update(now, &sockets::look()?);
+        let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
         let mut monitor = Monitor {
             table,
             settings,
             recent_ports,
             ports,
             served_file,
+            drift: DriftReader::new(ruleset::filled_sets(&facts)),
+            pace: RepairPace::default(),
+            repair_at: None,
+            repairs: 0,
             facts,
             route_changes,
             table_changes,
             counters: KernelCounters::default(),
+            full_quarantine: FullQuarantine::default(),
             complaints,
             loaded: false,
         };
@@ -110,8 +121,74 @@ impl Monitor {
     }
 
     fn load(&mut self) -> Result<(), TrapError> {
-        self.table.apply(&ruleset::full(&self.settings, &self.facts, self.settings.grace_left()))?;
+        self.apply(&ruleset::full(&self.settings, &self.facts, self.settings.grace_left()))?;
         self.loaded = true;
+        Ok(())
+    }
+
+    /// Has nft do what `text` says, and tells that from what others do.
+    fn apply(&mut self, text: &str) -> Result<(), TrapError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.read_drift()?;
+        self.table.apply(text)?;
+        self.drift.expect_own(1);
+        let read = self.read_drift();
+        self.drift.expect_own(0);
+        read
+    }
+
+    /// Reads what the kernel notifies of the table.
+    fn read_drift(&mut self) -> Result<(), TrapError> {
+        loop {
+            let drift = &mut self.drift;
+            let received = self.table_changes.receive(|header, message| drift.read(header, message))?;
+            if received.lost {
+                drift.lost();
+            }
+            if !received.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Loads the rules again, after others changed them.
+    fn repair(&mut self) -> Result<(), TrapError> {
+        let now = Instant::now();
+        // In case that it does not go well.
+        self.repair_at = Some(now + POLL_INTERVAL);
+        let drift = self.drift.take();
+        let gone = matches!(drift, None | Some(Drift::Deleted(_)));
+        // In two steps, since the kernel does not wake a table and add chains to it at once.
+        let kept = !gone
+            && self.apply(&ruleset::wake()).is_ok()
+            && self.apply(&ruleset::repair(&self.settings, &self.facts, self.settings.grace_left())).is_ok();
+        if !kept {
+            self.load()?;
+        }
+        self.repair_at = None;
+        self.repairs = self.repairs.saturating_add(1);
+        self.pace.repaired(now);
+        let what = match drift {
+            None => format!("{SOMEBODY} took the rules away"),
+            Some(Drift::Deleted(author)) => format!("{author} took the rules away"),
+            Some(Drift::Changed(author)) => format!("{author} changed the rules"),
+            Some(Drift::Unknown) => "the kernel had more changes than it could notify of".to_owned(),
+        };
+        let quarantine = match kept {
+            _ if self.settings.observe => "",
+            true => "; whoever was in quarantine still is",
+            false => "; the quarantine is empty",
+        };
+        self.complaints.say(&format!("{what}; they are loaded again{quarantine}"));
+        if self.pace.is_contested(now) {
+            self.complaints.say(&format!(
+                "the rules were changed again and again; they are loaded again at most every {} s, until a minute goes by \
+                 without that",
+                RepairPace::PATIENCE.as_secs()
+            ));
+        }
         Ok(())
     }
 
@@ -123,19 +200,34 @@ impl Monitor {
         let mut next_poll = Instant::now() + POLL_INTERVAL;
         let mut timer = StatsTimer::start(Instant::now());
         let mut stats_asked = false;
+        let sentence = ready_sentence(&self.settings);
+        self.complaints.say(&sentence);
+        let mut manager = ServiceManager::ready(&sentence, Instant::now()).unwrap_or_else(|error| {
+            self.complaints.say(&error);
+            ServiceManager::unreachable()
+        });
         // The judge is to know the networks of this machine before it judges anybody near.
         let stats = self.stats();
         worker.report(stats);
         let ended = loop {
-            match self.wait(next_poll.min(timer.next()), &mut worker, signals)? {
+            manager.keep_alive(Instant::now());
+            let others = [self.repair_at, manager.next_keep_alive()].into_iter().flatten();
+            let due = others.fold(next_poll.min(timer.next()), Instant::min);
+            match self.wait(due, &mut worker, signals)? {
                 Event::Stop => break None,
                 Event::WorkerEnded(ended) => break Some(ended),
                 Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
+                Event::Drifted => self.repair_at = Some(self.pace.due(Instant::now())),
                 // What it says is to be as of now.
                 Event::StatsAsked => (next_poll, stats_asked) = (Instant::now(), true),
                 Event::Due => {
                     next_poll = Instant::now() + POLL_INTERVAL;
-                    if let Err(error) = self.poll_host() {
+                    // First, since all else may wait a second for a full quarantine to be listed.
+                    let repaired = match self.repair_at {
+                        Some(at) if at <= Instant::now() => self.repair(),
+                        _ => Ok(()),
+                    };
+                    if let Err(error) = repaired.and_then(|()| self.poll_host()) {
                         self.complaints.say(&error.to_string());
                     }
                     if timer.is_due(Instant::now()) || std::mem::take(&mut stats_asked) {
@@ -176,6 +268,10 @@ impl Monitor {
         signals: &Signals,
     ) -> Result<Event, TrapError> {
         loop {
+            // What was read now, or while rules were loaded.
+            if self.drift.is_pending() && self.repair_at.is_none() {
+                return Ok(Event::Drifted);
+            }
             let timeout = deadline.saturating_duration_since(Instant::now());
             if timeout.is_zero() {
                 return Ok(Event::Due);
@@ -206,36 +302,30 @@ impl Monitor {
                 let heard = self.route_changes.receive(|_, _| changed = true)?;
                 changed |= heard.lost;
             }
-            if tables {
-                let heard = self
-                    .table_changes
-                    .receive(|header, _| changed |= header.message_type == TABLE_DELETED)?;
-                changed |= heard.lost;
-            }
             if changed {
                 return Ok(Event::Changed);
+            }
+            if tables {
+                self.read_drift()?;
             }
         }
     }
 
-    /// Updates the rules to the host's facts, and loads them again where somebody deleted them.
+    /// Updates the rules to the host's facts.
     fn poll_host(&mut self) -> Result<(), TrapError> {
         if let Err(error) = self.ports.follow() {
             self.complaints.say(&format!("{error}; what it said before still holds"));
         }
         let there = self.read_counters();
-        let served = if there { self.table.served()? } else { Listening::default() };
-        let sockets = self.recent_ports.update(Instant::now(), &sockets::look()?);
-        let facts = HostFacts::read(sockets, served, self.ports.table().clone())?;
         if !there {
-            self.facts = facts;
-            self.load()?;
-            self.complaints
-                .say("somebody took the rules away, perhaps with 'flush ruleset'; they are loaded again");
+            let now = Instant::now();
+            self.repair_at.get_or_insert(self.pace.due(now));
             return Ok(());
         }
-        let update = ruleset::update(&self.facts, &facts);
-        self.table.apply(&update)?;
+        let served = self.table.served()?;
+        let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
+        let facts = HostFacts::read(listening, served, self.ports.table().clone())?;
+        self.apply(&ruleset::update(&self.facts, &facts))?;
         self.facts = facts;
         self.save_served(|file, served| file.save(Instant::now(), served));
         Ok(())
@@ -260,11 +350,8 @@ impl Monitor {
             }
         };
         self.counters = self.counters.plus(new);
-        if new.quarantine_full > 0 {
-            self.complaints.say(&format!(
-                "the quarantine is full: {} packets of further sources were refused one by one",
-                new.quarantine_full
-            ));
+        if let Some(sentence) = self.full_quarantine.update(Instant::now(), &new) {
+            self.complaints.say(&sentence);
         }
         if new.over_rate > 0 {
             self.complaints
@@ -280,7 +367,8 @@ impl Monitor {
             self.complaints.say(&error.to_string());
         }
         let machine = networks.ok().map(|networks| machine(&networks, self.facts.client_ports));
-        StatsBody { machine, ..StatsBody::new("trap", self.counters.named()) }
+        let counters = self.counters.named().into_iter().chain([("repairs", self.repairs)]);
+        StatsBody { machine, ..StatsBody::new("trap", counters) }
     }
 
     /// Deletes the rules, once.

@@ -18,8 +18,9 @@ use crate::{TrapError, privdrop};
 /// a second.
 const BUFFER: usize = 8 * 1024 * 1024;
 
-/// How many bytes of a packet are copied: any IP header with its options, two extension headers, a TCP header.
-const COPIED: u32 = 128;
+/// How many bytes of a packet are copied at most: all headers. Whatever extension headers IPv6 has, they and the ports are
+/// in one packet on the wire, also where it was fragmented (RFC 8200, 4.5). The kernel takes a page for each packet anyhow.
+pub(crate) const COPIED: u32 = 1500;
 
 /// One datagram: with a threshold of one packet, that packet and its envelope.
 const DATAGRAM: usize = 16 * 1024;

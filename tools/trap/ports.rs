@@ -58,8 +58,13 @@ impl Ranges {
     }
 
     /// First and last of each range.
-    pub(crate) fn list(self) -> Vec<(u16, u16)> {
-        self.0
+    pub(crate) fn list(&self) -> &[(u16, u16)] {
+        &self.0
+    }
+
+    /// How many ports these are.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_ports::{Service, Services};
@@ -10,6 +11,7 @@ use psentry_records::{DECOY_MARK, Prefix, Proto};
 
 use crate::cli::Answer;
 use crate::host_facts::HostFacts;
+use crate::nflog::COPIED;
 use crate::ports::Ranges;
 use crate::settings::Settings;
 
@@ -31,9 +33,50 @@ const BURST: u32 = 2;
 /// The classes whose packets may put their source into quarantine.
 const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
+/// The sets that are filled from flags; the others are in [`HostFacts::sets`].
+const FLAG_SETS: [&str; 6] = ["allow4", "allow48", "allow6", "excepted_tcp", "excepted_udp", "grace"];
+
+/// How long a source stays in quarantine while there is no room for longer: longer than a scanner waits that meets silence,
+/// and so short that a flood does not fill that, too. psentry-trap(8) has the figures.
+const BRIEF: Duration = Duration::from_secs(2);
+
+/// What is asked to know whether a source is in quarantine. A line of the template with `$in_quarantine` stands there once
+/// for each.
+const IN_QUARANTINE: [&str; 8] = [
+    "ip saddr @quarantine4",
+    "ip saddr @brief4",
+    "ip6 saddr & ffff:ffff:ffff:ffff:: @quarantine6",
+    "ip6 saddr & ffff:ffff:ffff:ffff:: @brief6",
+    "ip6 saddr . iif @quarantine_hosts6",
+    "ip6 saddr . iif @brief_hosts6",
+    "ip6 saddr & ffff:ffff:ffff:ff00:: @quarantine56",
+    "ip6 saddr & ffff:ffff:ffff:: @quarantine48",
+];
+
 /// The text that makes the table, and replaces one that another psentry-trap left behind. For `grace` from now on closed
 /// ports are no traps yet.
 pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    text(settings, facts, grace, &format!("add table inet {TABLE}\ndelete table inet {TABLE}"))
+}
+
+/// The text that makes all rules anew in the table that is there, and leaves the quarantine and the other sets that the
+/// rules fill as they are. nft refuses it where a set is missing, and where the table is dormant and a chain is missing.
+pub(crate) fn repair(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    let flush = filled_sets(facts).into_iter().map(|set| format!("\nflush set inet {TABLE} {set}"));
+    text(settings, facts, grace, &format!("flush table inet {TABLE}{}", flush.collect::<String>()))
+}
+
+/// The text that wakes the table if it is dormant, or makes an empty one.
+pub(crate) fn wake() -> String {
+    format!("add table inet {TABLE}\n")
+}
+
+/// The sets that are filled from flags and from the host's facts, and not by the rules.
+pub(crate) fn filled_sets(facts: &HostFacts) -> BTreeSet<&'static str> {
+    facts.sets().into_iter().map(|(name, _)| name).chain(FLAG_SETS).collect()
+}
+
+fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) -> String {
     let holds: BTreeMap<&str, bool> = [
         ("observe", settings.observe),
         ("reject", settings.answer == Answer::Reject),
@@ -41,11 +84,13 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
         ("icmp", settings.icmp),
         ("protocols", settings.protocols),
         ("afterfirewall", settings.after_firewall),
+        ("interfaces", !settings.interfaces.is_empty()),
         ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
     let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
     let mut values: Vec<(&str, String)> = vec![
+        ("begin", begin.to_owned()),
         ("log_chains", log_chains(settings)),
         ("quarantine_chains", quarantine_chains(settings)),
         (
@@ -57,6 +102,7 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
         ),
         ("priority", if settings.after_firewall { "+ 10" } else { "- 10" }.to_owned()),
         ("quarantine", seconds(settings.quarantine)),
+        ("brief", seconds(brief(settings))),
         ("served", seconds(settings.served)),
         ("rate_burst", settings.rate.saturating_mul(BURST).to_string()),
         ("rate", settings.rate.to_string()),
@@ -65,15 +111,21 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
         ("group", settings.group.to_string()),
         ("mirage", settings.mirage.map_or_else(String::new, |port| port.to_string())),
         ("decoy", format!("{DECOY_MARK:#x}")),
-        ("excepted", members(settings.excepted.iter().map(|(first, last)| format!("{first}-{last}")))),
+        ("excepted_tcp", ranges(&settings.excepted_tcp)),
+        ("excepted_udp", ranges(&settings.excepted_udp)),
+        ("interfaces", join(settings.interfaces.iter().map(|name| format!("\"{name}\"")))),
+        ("copied", COPIED.to_string()),
         ("allow4", members(&v4)),
         ("allow6", members(&v6)),
+        ("allow48", members(around48(&v6))),
     ];
     values.extend(facts.sets().into_iter().map(|(name, elements)| (name, members(elements))));
     let mut text = String::new();
     for line in TEMPLATE.lines() {
-        if let Some(line) = line_if(line, &holds) {
-            text.push_str(line);
+        let Some(line) = line_if(line, &holds) else { continue };
+        let each = if line.contains("$in_quarantine") { &IN_QUARANTINE[..] } else { &[""] };
+        for question in each {
+            text.push_str(&line.replace("$in_quarantine", question));
             text.push('\n');
         }
     }
@@ -85,9 +137,10 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
 fn log_chains(settings: &Settings) -> String {
     let mut chains = vec![("probe".to_owned(), "probe".to_owned()), ("stray".to_owned(), "stray".to_owned())];
     if !settings.observe {
-        let seconds = settings.quarantine.as_secs();
-        chains
-            .extend(QUARANTINING.map(|class| (format!("quarantined_{class}"), format!("{class} {seconds}"))));
+        for (how, span) in [("quarantined", settings.quarantine), ("quarantined_briefly", brief(settings))] {
+            let seconds = span.as_secs();
+            chains.extend(QUARANTINING.map(|class| (format!("{how}_{class}"), format!("{class} {seconds}"))));
+        }
     }
     let others =
         [("decoy_syn", true), ("decoy_ack", true), ("icmp", settings.icmp), ("protocol", settings.protocols)];
@@ -106,6 +159,16 @@ fn quarantine_chains(settings: &Settings) -> String {
         return String::new();
     }
     QUARANTINING.map(|class| QUARANTINE_CHAINS.replace("$class", class)).join("\n")
+}
+
+/// [`BRIEF`], or the quarantine where that is shorter.
+fn brief(settings: &Settings) -> Duration {
+    settings.quarantine.min(BRIEF)
+}
+
+/// The /48s that hold these; wider networks stay as they are.
+fn around48<'a>(networks: impl IntoIterator<Item = &'a Prefix>) -> BTreeSet<Prefix> {
+    networks.into_iter().map(|network| Prefix::around(network.addr(), network.len().min(48))).collect()
 }
 
 /// The text that changes the sets after the host's facts changed; empty when they did not.
@@ -131,45 +194,56 @@ pub(crate) fn delete() -> String {
 
 impl HostFacts {
     /// The sets that follow the host's facts, with their elements.
-    fn sets(&self) -> [(&'static str, BTreeSet<String>); 15] {
-        let infrastructure =
-            |v4| strings(self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4));
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 17] {
+        let hosts6 = self.infrastructure.iter().filter(|addr| addr.is_ipv6());
+        let own6 = hosts6.map(|addr| Prefix::around(*addr, 128)).chain(self.by_address6());
+        let addresses =
+            |list: &BTreeSet<IpAddr>, v4| strings(list.iter().filter(move |addr| addr.is_ipv4() == v4));
         let networks =
             |list: &BTreeSet<Prefix>, v4| strings(list.iter().filter(move |net| net.is_ipv4() == v4));
         let (first, last) = self.client_ports;
         let pair = |(from, to): &(Service, Service)| {
             format!("{} . {} . {}", protocol(from.proto), from.port, to.port)
         };
-        let siblings = self.siblings().into_iter();
         [
+            ("own4", addresses(&self.own, true)),
+            ("own6", addresses(&self.own, false)),
             ("near4", networks(&self.near, true)),
             ("near6", networks(&self.near, false)),
             ("inside4", networks(&self.inside, true)),
             ("inside6", networks(&self.inside, false)),
             ("by_address6", strings(self.by_address6())),
-            ("infrastructure4", infrastructure(true)),
-            ("infrastructure6", infrastructure(false)),
-            ("listening_tcp", strings(&self.sockets.listening.tcp)),
-            ("listening_udp", strings(&self.sockets.listening.udp)),
+            ("own48", strings(around48(&own6.collect::<Vec<_>>()))),
+            ("infrastructure4", addresses(&self.infrastructure, true)),
+            ("infrastructure6", addresses(&self.infrastructure, false)),
+            ("served_ports", ports(&self.all_served().services())),
             ("chatter", services(&self.ports.chatter)),
             ("chatter_between", self.ports.chatter_between.iter().map(pair).collect()),
             ("stray_from", services(&self.ports.stray_from)),
             ("worms", services(&self.ports.worms)),
-            ("siblings", siblings.map(|one| format!("{} . {}", protocol(one.proto), one.port)).collect()),
+            ("siblings", ports(&self.siblings())),
             ("client_ports", [format!("{first}-{last}")].into()),
         ]
     }
+}
+
+fn ranges(excepted: &Ranges) -> String {
+    members(excepted.list().iter().map(|(first, last)| format!("{first}-{last}")))
 }
 
 fn strings<T: ToString>(elements: impl IntoIterator<Item = T>) -> BTreeSet<String> {
     elements.into_iter().map(|element| element.to_string()).collect()
 }
 
+fn ports(list: &BTreeSet<Service>) -> BTreeSet<String> {
+    list.iter().map(|one| format!("{} . {}", protocol(one.proto), one.port)).collect()
+}
+
 /// Ports of both protocols as elements of a set of intervals, in which none may overlap another.
 fn services(list: &[Services]) -> BTreeSet<String> {
     let of = |proto| {
         let ranges = list.iter().filter(|ports| ports.proto == proto).map(|ports| (ports.first, ports.last));
-        let elements = Ranges::of(ranges.collect()).list().into_iter();
+        let elements = Ranges::of(ranges.collect()).list().to_vec().into_iter();
         elements.map(move |(first, last)| match first == last {
             true => format!("{} . {first}", protocol(proto)),
             false => format!("{} . {first}-{last}", protocol(proto)),

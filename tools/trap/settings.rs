@@ -25,8 +25,12 @@ pub(crate) struct Settings {
     pub(crate) answer: Answer,
     /// Sources that are never put into quarantine or refused.
     pub(crate) allow: Vec<Prefix>,
-    /// Ports that are no trap, first and last of each range: those of `--except`, and all beyond `--ports`.
-    pub(crate) excepted: Vec<(u16, u16)>,
+    /// TCP ports that are no trap: those of `--except`, and all beyond `--tcp-ports`.
+    pub(crate) excepted_tcp: Ranges,
+    /// The same of UDP.
+    pub(crate) excepted_udp: Ranges,
+    /// The interfaces whose packets are looked at; empty: all of them.
+    pub(crate) interfaces: Vec<String>,
     /// How long a port is no trap after a service used it.
     pub(crate) served: Duration,
     /// The folder that keeps which ports were served, across restarts.
@@ -65,11 +69,19 @@ impl Settings {
             }
             Ok(all)
         };
-        let mut excepted = list("--except", &flags.except)?;
-        if !flags.ports.is_empty() {
-            excepted.add(&list("--ports", &flags.ports)?.others());
-        }
-        if excepted.hold_all() {
+        let except = list("--except", &flags.except)?;
+        let excepted = |flag: &'static str, watched: &[String]| -> Result<Ranges, TrapError> {
+            let mut excepted = except.clone();
+            match watched {
+                [] => {}
+                [none] if none == "none" => excepted.add(&Ranges::default().others()),
+                lists => excepted.add(&list(flag, lists)?.others()),
+            }
+            Ok(excepted)
+        };
+        let excepted_tcp = excepted("--tcp-ports", &flags.tcp_ports)?;
+        let excepted_udp = excepted("--udp-ports", &flags.udp_ports)?;
+        if excepted_tcp.hold_all() && excepted_udp.hold_all() {
             return Err(TrapError::NoPortLeft);
         }
         Ok(Settings {
@@ -77,7 +89,9 @@ impl Settings {
             observe: flags.observe,
             answer: flags.answer,
             allow: Ignore::read_prefixes(&flags.allow).map_err(TrapError::Allow)?,
-            excepted: excepted.list(),
+            excepted_tcp,
+            excepted_udp,
+            interfaces: flags.interface,
             served: flags.served,
             after_firewall: flags.after_firewall,
             state: flags.state,
@@ -114,13 +128,18 @@ mod tests {
 
     #[test]
     fn ports_and_exceptions_say_what_is_excepted() {
-        assert_eq!(settings(&[]).unwrap().excepted, []);
+        let excepted = |flags: &[&str]| {
+            let settings = settings(flags).unwrap();
+            [settings.excepted_tcp, settings.excepted_udp].map(|ranges| ranges.list().to_vec())
+        };
+        assert_eq!(excepted(&[]), [vec![], vec![]]);
+        let both = vec![(22, 22), (80, 91)];
+        assert_eq!(excepted(&["--except", "22,80-90", "--except", "91"]), [both.clone(), both]);
         assert_eq!(
-            settings(&["--except", "22,80-90", "--except", "91"]).unwrap().excepted,
-            [(22, 22), (80, 91)]
+            excepted(&["--tcp-ports", "1-1023", "--udp-ports", "53", "--except", "22"]),
+            [vec![(22, 22), (1024, 65535)], vec![(1, 52), (54, 65535)]]
         );
-        let excepted = settings(&["--ports", "1-1023", "--except", "22"]).unwrap().excepted;
-        assert_eq!(excepted, [(22, 22), (1024, 65535)]);
+        assert_eq!(excepted(&["--udp-ports", "none"]), [vec![], vec![(1, 65535)]]);
     }
 
     #[test]
@@ -133,9 +152,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_a_configuration_error() {
         for flags in [
-            &["--ports", "0"][..],
+            &["--tcp-ports", "0"][..],
+            &["--tcp-ports", "none", "--tcp-ports", "22"],
             &["--except", "1-65535"],
-            &["--ports", "22", "--except", "22"],
+            &["--tcp-ports", "22", "--udp-ports", "none", "--except", "22"],
             &["--quarantine", "1d"],
             &["--allow", "/nonexistent"],
         ] {

@@ -1,11 +1,13 @@
-//! On which ports something listens, whatever its address: asked of the kernel, which knows it without /proc. A
-//! service that listens on IPv4 alone is no trap on IPv6 either, because clients try both.
+//! On which ports something listens for other machines, at whatever address: asked of the kernel, which knows it without
+//! /proc. A service that listens on IPv4 alone is no trap on IPv6 either, because clients try both. One that listens on
+//! loopback alone has no clients elsewhere, and its port is closed to them as any other.
 
 use std::collections::BTreeSet;
 
 use nix::errno::Errno;
-use psentry_linux::{Error, Socket, Transport, listening_sockets};
-use psentry_records::DECOY_MARK;
+use psentry_linux::{Error, Transport, listening_sockets};
+use psentry_ports::Service;
+use psentry_records::{DECOY_MARK, Proto, canonical};
 
 /// Ports of TCP and of UDP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,40 +18,45 @@ pub(crate) struct Listening {
     pub(crate) udp: BTreeSet<u16>,
 }
 
-/// The ports of sockets that wait for strangers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sockets {
-    /// All of them.
-    pub(crate) listening: Listening,
-    /// Those at which other machines can ask: a resolver that listens on loopback alone has no clients there.
-    pub(crate) reachable: Listening,
+impl Listening {
+    /// Each of them.
+    pub(crate) fn services(&self) -> BTreeSet<Service> {
+        let tcp = self.tcp.iter().map(|port| Service { proto: Proto::Tcp, port: *port });
+        tcp.chain(self.udp.iter().map(|port| Service { proto: Proto::Udp, port: *port })).collect()
+    }
+
+    /// Those of both.
+    pub(crate) fn and(&self, other: &Listening) -> Listening {
+        Listening {
+            tcp: self.tcp.union(&other.tcp).copied().collect(),
+            udp: self.udp.union(&other.udp).copied().collect(),
+        }
+    }
 }
 
 /// Asks the kernel. Decoys are left out: they belong to psentry-listen, and are no service.
 ///
 /// # Errors
 /// When the kernel does not answer, or has no sock_diag(7). One without the module for a protocol has a list without it.
-pub(crate) fn look() -> Result<Sockets, Error> {
-    let (tcp, udp) = (services(Transport::Tcp)?, services(Transport::Udp)?);
-    let ports = |sockets: &[Socket], reachable: bool| {
-        let those = sockets.iter().filter(|socket| !reachable || !socket.local_addr.is_loopback());
-        those.map(|socket| socket.local_port).collect()
-    };
-    let of = |reachable| Listening { tcp: ports(&tcp, reachable), udp: ports(&udp, reachable) };
-    Ok(Sockets { listening: of(false), reachable: of(true) })
+pub(crate) fn look() -> Result<Listening, Error> {
+    Ok(Listening { tcp: served(Transport::Tcp)?, udp: served(Transport::Udp)? })
 }
 
-/// The sockets that are bound to a port and are no decoys.
-fn services(transport: Transport) -> Result<Vec<Socket>, Error> {
+/// The ports of the sockets that other machines reach and that are no decoys.
+fn served(transport: Transport) -> Result<BTreeSet<u16>, Error> {
     match listening_sockets(transport)? {
-        Ok(mut sockets) => {
-            sockets.retain(|socket| socket.mark != Some(DECOY_MARK) && socket.local_port != 0);
-            Ok(sockets)
+        Ok(sockets) => {
+            let served = sockets.iter().filter(|socket| {
+                socket.mark != Some(DECOY_MARK)
+                    && socket.local_port != 0
+                    && !canonical(socket.local_addr).is_loopback()
+            });
+            Ok(served.map(|socket| socket.local_port).collect())
         }
         Err(errno @ Errno::EPROTONOSUPPORT) => {
             Err(Error::Refused { doing: "list the ports that something listens on", errno })
         }
-        Err(_) => Ok(Vec::new()),
+        Err(_) => Ok(BTreeSet::new()),
     }
 }
 
@@ -60,14 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_found_whatever_its_address() {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    fn what_listens_on_loopback_alone_is_no_service_of_this_machine() {
+        let everywhere = (TcpListener::bind("[::]:0").unwrap(), UdpSocket::bind("0.0.0.0:0").unwrap());
+        let loopback =
+            ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"].map(|at| TcpListener::bind(at).unwrap());
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let everywhere = TcpListener::bind("[::]:0").unwrap();
-        let sockets = look().unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        assert!(sockets.listening.tcp.contains(&port) && !sockets.reachable.tcp.contains(&port));
-        assert!(sockets.listening.udp.contains(&udp.local_addr().unwrap().port()));
-        assert!(sockets.reachable.tcp.contains(&everywhere.local_addr().unwrap().port()));
+        let found = look().unwrap();
+        assert!(found.tcp.contains(&everywhere.0.local_addr().unwrap().port()));
+        assert!(found.udp.contains(&everywhere.1.local_addr().unwrap().port()));
+        assert!(loopback.iter().all(|socket| !found.tcp.contains(&socket.local_addr().unwrap().port())));
+        assert!(!found.udp.contains(&udp.local_addr().unwrap().port()));
     }
 }

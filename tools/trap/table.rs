@@ -25,9 +25,6 @@ impl Table {
 
     /// Has nft do what `text` says, all of it or nothing.
     pub(crate) fn apply(&self, text: &str) -> Result<(), TrapError> {
-        if text.is_empty() {
-            return Ok(());
-        }
         self.nft.run_checked(&["-f", "-"], text.as_bytes()).map(drop).map_err(error::of_nft)
     }
 
@@ -52,7 +49,7 @@ impl Table {
             let listing = self.nft.run_checked(&["-n", "list", "set", "inet", TABLE, set], b"");
             listing.map(|text| ports_of(&String::from_utf8_lossy(&text))).map_err(error::of_nft)
         };
-        Ok(Listening { tcp: list("served_tcp")?, udp: list("served_udp")? })
+        Ok(list("served4")?.and(&list("served6")?))
     }
 
     /// Deletes the table.
@@ -61,11 +58,22 @@ impl Table {
     }
 }
 
-/// Reads nft's list of a set of ports: each element is a port, and when it expires.
-fn ports_of(listing: &str) -> BTreeSet<u16> {
+/// Reads nft's list of a set of services: each element is an address, the number of the protocol and a port, and when it
+/// expires. At which address does not matter.
+fn ports_of(listing: &str) -> Listening {
     let elements = listing.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}'));
     let elements = elements.map(|(elements, _)| elements).unwrap_or_default();
-    elements.split(',').filter_map(|element| element.split_whitespace().next()?.parse().ok()).collect()
+    let of = |protocol: &str| -> BTreeSet<u16> {
+        let port = |element: &str| {
+            let mut parts = element.split(" . ").skip(1);
+            let of_protocol = parts.next()?.trim() == protocol;
+            let port = parts.next()?.split_whitespace().next()?.parse().ok();
+            port.filter(|_| of_protocol)
+        };
+        elements.split(',').filter_map(port).collect()
+    };
+    // IPPROTO_TCP and IPPROTO_UDP (netinet/in.h).
+    Listening { tcp: of("6"), udp: of("17") }
 }
 
 #[cfg(test)]
@@ -73,14 +81,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_of_ports_is_read() {
-        let listing = "table inet psentry_trap {\n\tset served_tcp {\n\t\ttype inet_service\n\t\tsize 65536\n\t\t\
-                       flags dynamic,timeout\n\t\ttimeout 10m\n\t\telements = { 22 expires 9m59s950ms, 443 timeout \
-                       1h expires 59m,\n\t\t\t     8080 expires 1s }\n\t}\n}\n";
-        assert_eq!(ports_of(listing), [22, 443, 8080].into());
+    fn a_set_of_services_is_read() {
+        let listing = "table inet psentry_trap {\n\tset served4 {\n\t\ttype ipv4_addr . inet_proto . inet_service\n\t\t\
+                       size 65536\n\t\tflags dynamic,timeout\n\t\ttimeout 10m\n\t\telements = { 192.0.2.1 . 6 . 22 \
+                       expires 9m59s950ms, 192.0.2.1 . 17 . 443 timeout 1h expires 59m,\n\t\t\t     192.0.2.2 . 6 . 8080 \
+                       expires 1s }\n\t}\n}\n";
+        assert_eq!(ports_of(listing), Listening { tcp: [22, 8080].into(), udp: [443].into() });
         assert_eq!(
-            ports_of("table inet psentry_trap {\n\tset served_udp {\n\t\ttype inet_service\n\t}\n}\n"),
-            [].into()
+            ports_of("table inet psentry_trap {\n\tset served6 {\n\t\ttype ipv6_addr\n\t}\n}\n"),
+            Listening::default()
         );
     }
 }

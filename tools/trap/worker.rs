@@ -10,11 +10,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_packet::Packet;
 use psentry_records::{Class, Common, Record, Stats, StatsBody, Timestamp};
-use psentry_stage::{Output, Patience, Request, Signals};
+use psentry_stage::{Dedup, Output, Patience, Request, Signals};
 
 use crate::TrapError;
 use crate::counters::WorkerCounters;
-use crate::dedup::Dedup;
 use crate::half_open::HalfOpen;
 use crate::nflog::Log;
 use crate::nflog_message::{self, Judgement, LoggedPacket, Reason, SequenceGaps};
@@ -72,7 +71,7 @@ impl Worker {
         Ok(Worker {
             log,
             reports,
-            output: Output::stdout()?,
+            output: Output::stdout("psentry-trap")?,
             stdout: File::from(io::stdout().as_fd().try_clone_to_owned()?),
             signals,
             host,
@@ -214,6 +213,7 @@ impl Worker {
     /// Writes the report that is in no record yet, if there is one, with this side's counters.
     fn write_stats(&mut self) -> Result<(), TrapError> {
         let Some(mut body) = self.report.take() else { return Ok(()) };
+        self.counters.lost = self.output.lost();
         let counters = self.counters.settled(self.half_open.waiting(), self.dedup.pending());
         body.counters.extend(counters.named().map(|(name, value)| (name.to_owned(), value)));
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };

@@ -1,6 +1,7 @@
 //! What stands between the scanner and the services.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -13,12 +14,26 @@ use crate::services::{EIGHT, TWENTY};
 /// Decoys on ports that scanners try first and nobody here uses.
 const DECOYS: &str = "21,23,79,88,113,119,135,139,389,445,512,513,514,515,548,554,1025,1433,1720,1723,3389,5060,5900,8443,8888,9999,10000,49152";
 
+/// The guard with which others are compared.
+pub(crate) const TRAP: &str = "psentry with trap";
+
 /// One way to guard.
 pub(crate) struct Guard {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// What the machine behind it serves.
     pub(crate) services: &'static [u16],
-    pub(crate) start: fn(&Lab) -> Standing,
+    /// How many forged packets a second arrive meanwhile.
+    pub(crate) flood: u32,
+    what: What,
+}
+
+/// What guards.
+enum What {
+    Nothing,
+    /// PortSentry in this mode.
+    PortSentry(&'static str),
+    /// psentry with this sensor, and with programs of this folder, or of this source.
+    Psentry(&'static str, &'static [&'static str], Option<PathBuf>),
 }
 
 /// What is running, for as long as it is held.
@@ -44,41 +59,61 @@ impl Drop for Standing {
 }
 
 impl Guard {
-    pub(crate) const ALL: [Guard; 7] = [
-        Guard { name: "nothing", services: &TWENTY, start: |_| Standing::default() },
-        Guard { name: "PortSentry 1.2 -tcp", services: &TWENTY, start: |lab| portsentry(lab, "-tcp") },
-        Guard { name: "PortSentry 1.2 -atcp", services: &TWENTY, start: |lab| portsentry(lab, "-atcp") },
-        Guard {
-            name: "psentry, decoys only",
-            services: &TWENTY,
-            start: |lab| psentry(lab, "psentry-listen", &["--tcp", DECOYS]),
-        },
-        Guard {
-            name: "psentry with trap",
-            services: &TWENTY,
-            start: |lab| psentry(lab, "psentry-trap", &[]),
-        },
-        Guard { name: "nothing, eight services", services: &EIGHT, start: |_| Standing::default() },
-        Guard {
-            name: "psentry with trap, eight services",
-            services: &EIGHT,
-            start: |lab| psentry(lab, "psentry-trap", &[]),
-        },
-    ];
+    fn new(name: impl Into<String>, what: What) -> Self {
+        Guard { name: name.into(), services: &TWENTY, flood: 0, what }
+    }
+
+    /// All of them; with the programs of an older release beside these, if `older` is a folder with those.
+    pub(crate) fn all(older: Option<&Path>) -> Vec<Guard> {
+        let trap = |programs: Option<&Path>| What::Psentry("psentry-trap", &[], programs.map(Path::to_owned));
+        let mut all = vec![
+            Guard::new("nothing", What::Nothing),
+            Guard::new("PortSentry 1.2 -tcp", What::PortSentry("-tcp")),
+            Guard::new("PortSentry 1.2 -atcp", What::PortSentry("-atcp")),
+            Guard::new("psentry, decoys only", What::Psentry("psentry-listen", &["--tcp", DECOYS], None)),
+            Guard::new(TRAP, trap(None)),
+            Guard { services: &EIGHT, ..Guard::new("nothing, eight services", What::Nothing) },
+            Guard { services: &EIGHT, ..Guard::new("psentry with trap, eight services", trap(None)) },
+            Guard {
+                flood: 5_000,
+                ..Guard::new("psentry with trap, in a flood of 5,000 a second", trap(None))
+            },
+            Guard {
+                flood: 50_000,
+                ..Guard::new("psentry with trap, in a flood of 50,000 a second", trap(None))
+            },
+        ];
+        if let Some(older) = older {
+            let of = |name: &str| Guard::new(name, trap(Some(older)));
+            all.push(of("older psentry with trap"));
+            all.push(Guard { services: &EIGHT, ..of("older psentry with trap, eight services") });
+            all.push(Guard { flood: 5_000, ..of("older psentry with trap, in a flood of 5,000 a second") });
+            all.push(Guard { flood: 50_000, ..of("older psentry with trap, in a flood of 50,000 a second") });
+        }
+        all
+    }
+
+    /// Starts it, and waits until it stands.
+    pub(crate) fn start(&self, lab: &Lab) -> Standing {
+        match &self.what {
+            What::Nothing => Standing::default(),
+            What::PortSentry(mode) => portsentry(lab, mode),
+            What::Psentry(sensor, flags, programs) => psentry(lab, sensor, flags, programs.as_deref()),
+        }
+    }
 }
 
 /// A sensor, the judge and the blocker, as in a shell.
-fn psentry(lab: &Lab, sensor: &str, flags: &[&str]) -> Standing {
-    let mut sensor_program =
-        Program::start_piped(lab.guard.command(bin(sensor)).args(flags).stdin(Stdio::null()));
-    let mut judge = Program::start_piped(
-        lab.guard.command(bin("psentry-judge")).stdin(Stdio::from(sensor_program.stdout())),
-    );
+fn psentry(lab: &Lab, sensor: &str, flags: &[&str], programs: Option<&Path>) -> Standing {
+    let command = |name: &str| {
+        let program = programs.map_or_else(|| bin(name).into(), |folder| folder.join(name));
+        lab.guard.command(program.to_str().unwrap())
+    };
+    let mut sensor_program = Program::start_piped(command(sensor).args(flags).stdin(Stdio::null()));
+    let mut judge =
+        Program::start_piped(command("psentry-judge").stdin(Stdio::from(sensor_program.stdout())));
     let mut block = Program::start_piped(
-        lab.guard
-            .command(bin("psentry-block"))
-            .args(["--backend", "nft", "--pass"])
-            .stdin(Stdio::from(judge.stdout())),
+        command("psentry-block").args(["--backend", "nft", "--pass"]).stdin(Stdio::from(judge.stdout())),
     );
     block.read_output();
     wait_until("the blocker has its table", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry"]));

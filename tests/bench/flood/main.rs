@@ -1,8 +1,11 @@
-//! A flood of SYNs to closed ports from a hundred thousand forged sources, and what becomes of a real service
+//! A flood of SYNs to closed ports from forged sources, a hundred thousand or as many as said, and what becomes of a real service
 //! meanwhile: how many of its clients' connections succeed and how long they take, how much memory the trap takes, and
 //! whether its counters add up to what the interface received.
 //!
-//!     cargo bench --bench flood -- [--seconds N] [--rate PACKETS-A-SECOND] [--steer]
+//!     cargo bench --bench flood -- [--seconds N] [--rate PACKETS-A-SECOND] [--sources N] [--steer] [--older DIR]
+//!
+//! With --older the same is done before with the psentry-trap of DIR, to compare it with. Beyond 131,072 sources its
+//! quarantine is full. disclosure has what a scanner learns meanwhile.
 //!
 //! Needs no root, only namespaces. Sender, kernel, trap and service share the processors of this machine, and the sender
 //! pays for what the guard's kernel does; with --steer, which takes root, that is done on other processors than its own.
@@ -47,21 +50,41 @@ fn main() {
         at.map_or(default, |at| args[at + 1].parse().expect("a number"))
     };
     match args.first().map(String::as_str) {
-        Some(SEND) => sender::send(&args[1], number("--seconds", 1), number("--rate", 1)),
+        Some(SEND) => {
+            sender::send(&args[1], number("--seconds", 1), number("--rate", 1), number("--sources", 1));
+        }
         Some(SERVICE) => serve(),
         Some(CLIENT) => visit(Duration::from_secs(number("--seconds", 1))),
         // As a test (`cargo test --benches`) it only shows that it works.
-        _ if !args.iter().any(|arg| arg == "--bench") => flood(1, 1_000, false),
+        _ if !args.iter().any(|arg| arg == "--bench") => {
+            flood(bin("psentry-trap"), &Flood { seconds: 1, rate: 1_000, sources: 1_000, steered: false });
+        }
         _ => {
             let steered = args.iter().any(|arg| arg == "--steer");
-            flood(number("--seconds", 20), number("--rate", 200_000), steered);
+            let (seconds, rate) = (number("--seconds", 20), number("--rate", 200_000));
+            let sent = Flood { seconds, rate, sources: number("--sources", 100_000), steered };
+            if let Some(at) = args.iter().position(|arg| arg == "--older") {
+                println!("the older psentry-trap:");
+                flood(&format!("{}/psentry-trap", args[at + 1]), &sent);
+                println!("this one:");
+            }
+            flood(bin("psentry-trap"), &sent);
         }
     }
 }
 
-fn flood(seconds: u64, rate: u64, steered: bool) {
+/// What is sent.
+struct Flood {
+    seconds: u64,
+    rate: u64,
+    sources: u64,
+    steered: bool,
+}
+
+fn flood(program: &str, sent: &Flood) {
+    let Flood { seconds, rate, sources, steered } = *sent;
     let lab = Lab::new();
-    lab.guard.sh("ip route add 198.18.0.0/15 dev scanner");
+    lab.guard.sh(&format!("ip route add {} dev scanner", sender::SOURCES));
     let this = env::current_exe().unwrap();
     let this = this.to_str().unwrap();
     if steered {
@@ -73,12 +96,13 @@ fn flood(seconds: u64, rate: u64, steered: bool) {
     let to = shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().to_owned();
     // So that the sender's own measure is known, once without a trap: the kernel answers each packet by a reset.
     let sender = |seconds: u64| {
-        let [seconds, rate] = [seconds, rate].map(|number| number.to_string());
-        Program::start(lab.scanner.command(this).args([SEND, &to, "--seconds", &seconds, "--rate", &rate]))
+        let [seconds, rate, sources] = [seconds, rate, sources].map(|number| number.to_string());
+        let args = [SEND, &to, "--seconds", &seconds, "--rate", &rate, "--sources", &sources];
+        Program::start(lab.scanner.command(this).args(args))
     };
     let alone: u64 = sender(1).line("the sender", |_| true).parse().unwrap();
     println!("sent in a second without a trap: {alone}");
-    let mut trap = Program::start(&mut lab.guard.command(bin("psentry-trap")));
+    let mut trap = Program::start(&mut lab.guard.command(program));
     wait_until("the trap stands", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
     let client = |seconds: u64| {
         let seconds = seconds.to_string();

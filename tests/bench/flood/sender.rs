@@ -1,4 +1,4 @@
-//! The sender: SYNs like masscan's from a hundred thousand forged sources. It hands whole frames to its interface, past
+//! The sender: SYNs like masscan's from as many forged sources as it is told. It hands whole frames to its interface, past
 //! what its own kernel would do for each, since on this machine that is time that the guard lacks.
 
 use std::net::Ipv4Addr;
@@ -13,15 +13,17 @@ use nix::unistd::Pid;
 
 use crate::lab::GUARD;
 
-/// How many addresses of 198.18.0.0/15 are forged.
-const SOURCES: u32 = 100_000;
+/// The network of the forged sources, which must be routed to where they come from.
+pub(crate) const SOURCES: &str = "10.0.0.0/8";
+const FIRST: u32 = 0x0a00_0000;
 
 /// Bytes of frames that the guard's kernel has not begun with, beyond which the sender waits. The kernel doubles it, and
 /// counts some 700 for each; of a thousand it keeps no more.
 const UNDER_WAY: usize = 300_000;
 
-/// Sends to the card with the address `to`, `rate` a second if the machine can, and at last says how many it sent.
-pub(crate) fn send(to: &str, seconds: u64, rate: u64) {
+/// Sends to the card with the address `to`, `rate` a second if the machine can, from each of so many sources in turn; and at
+/// last says how many it sent.
+pub(crate) fn send(to: &str, seconds: u64, rate: u64, sources: u64) {
     let mut interfaces = getifaddrs().unwrap().filter(|found| found.interface_name == "eth0");
     let cable = interfaces.find_map(|found| found.address?.as_link_addr().copied()).unwrap();
     let mut first = CpuSet::new();
@@ -43,7 +45,7 @@ pub(crate) fn send(to: &str, seconds: u64, rate: u64) {
         }
         // It catches up in turns of a tenth of a second at most.
         for _ in 0..due.saturating_sub(sent).min(rate / 10) {
-            let syn = syn(guard, (sent % u64::from(SOURCES)) as u32, (sent / 7 % 5000) as u16 + 1);
+            let syn = syn(guard, (sent % sources) as u32, (sent / 7 % 5000) as u16 + 1);
             frame[14..].copy_from_slice(&syn);
             sent += u64::from(socket::send(raw.as_raw_fd(), &frame, MsgFlags::empty()).is_ok());
         }
@@ -55,7 +57,7 @@ pub(crate) fn send(to: &str, seconds: u64, rate: u64) {
 fn syn(to: Ipv4Addr, source: u32, port: u16) -> [u8; 40] {
     let mut packet = [0; 40];
     packet[..12].copy_from_slice(&[0x45, 0, 0, 40, 0, 1, 0, 0, 255, 6, 0, 0]);
-    packet[12..16].copy_from_slice(&(0xc612_0000 + source).to_be_bytes());
+    packet[12..16].copy_from_slice(&(FIRST + source).to_be_bytes());
     packet[16..20].copy_from_slice(&to.octets());
     packet[20..24].copy_from_slice(&[0x9c, 0x40, (port >> 8) as u8, port as u8]);
     packet[32..36].copy_from_slice(&[0x50, 2, 4, 0]);

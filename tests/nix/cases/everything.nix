@@ -63,6 +63,10 @@
       ];
       mirage = 4999;
     };
+    log = {
+      size = "64M";
+      files = 5;
+    };
     block = {
       backends = [
         "nft"

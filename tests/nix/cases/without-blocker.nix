@@ -1,4 +1,4 @@
-# Probes and verdicts in the log, and nothing that acts on them.
+# Probes and verdicts in the log, and nothing that carries them out.
 {
   services.psentry = {
     enable = true;

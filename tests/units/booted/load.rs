@@ -26,6 +26,9 @@ pub const PROBES: u32 = 2000;
 /// Visits a second, to all decoys together. A stage is away for a second, and 64 visitors of each decoy may wait.
 pub const VISITS: u32 = 400;
 
+/// Where visitors come from: each from an address of its own, since alike visits of a second would be one record.
+pub const VISITORS: &str = "10.20.0.0/16";
+
 /// How many probes a script writes before it opens the FIFO again.
 const HANDFUL: u32 = 20;
 
@@ -86,6 +89,8 @@ impl Drop for Enough<'_> {
 impl Load {
     /// On `guard`, whose decoys are those ports; visitors come from `scanner`.
     pub fn new(guard: &Booted, scanner: &Host, decoys: Vec<u16>) -> Self {
+        scanner.sh(&format!("ip route add local {VISITORS} dev lo"));
+        guard.sh(&format!("ip route add {VISITORS} via {SCANNER}"));
         let network = format!("/proc/{}/ns/net", scanner.pid()).into();
         Load { fifo: guard.path("/run/psentry/events"), network, decoys, probe: 0, visit: 10_000 }
     }
@@ -93,6 +98,12 @@ impl Load {
     /// Whose probe has that number.
     pub fn source(number: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() + number)
+    }
+
+    /// Who visits from that port.
+    pub fn visitor(port: u16) -> Ipv4Addr {
+        let [high, low] = port.to_be_bytes();
+        Ipv4Addr::new(10, 20, high, low)
     }
 
     /// The probe of that number, all equally long.
@@ -167,19 +178,18 @@ fn feed(fifo: &Path, first: u32, progress: &Progress) -> u32 {
     missing
 }
 
-/// Visits one decoy after the other, from a port of its own each time, and stays until it is sent away. Gives the
+/// Visits one decoy after the other, from an address and a port of its own each time, and stays until it is sent away. Gives the
 /// ports of those whose handshake was completed, and how many were refused.
 fn visit(network: &Path, decoys: &[u16], first: u16, progress: &Progress) -> (Vec<u16>, u32) {
     setns(File::open(network).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
     let guard: Ipv4Addr = GUARD.parse().unwrap();
-    let scanner: Ipv4Addr = SCANNER.parse().unwrap();
     let (began, mut visits, mut refused, mut waiting) = (Instant::now(), Vec::new(), 0, VecDeque::new());
     for (decoy, port) in decoys.iter().cycle().zip(first..) {
         if !progress.go_on() {
             break;
         }
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddrV4::new(scanner, port).into()).unwrap();
+        socket.bind(&SocketAddrV4::new(Load::visitor(port), port).into()).unwrap();
         match socket.connect(&SocketAddrV4::new(guard, *decoy).into()) {
             Ok(()) => waiting.push_back(TcpStream::from(socket)),
             // Received and sent away before connect(2) returned.

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use psentry_records::{OutcomeResult, Record};
 
-use super::load::{Load, Sent};
-use super::{SCANNER, guard_and_scanner};
+use super::guard_and_scanner;
+use super::load::{Load, Sent, VISITORS};
 use crate::lab::{Booted, Host, wait_until};
 
 /// How often each stage is hit in each way. First as soon as it is back, while it works off what came meanwhile, and
@@ -34,9 +34,9 @@ fn standing() -> (Booted, Host, Load) {
     let (guard, scanner) = guard_and_scanner();
     guard.sh(&format!(
         "/opt/psentry/units/install --programs /opt/psentry/bin
-         sed -i 's/^OBSERVE=.*/OBSERVE=/; s/^JUDGE=.*/JUDGE=--trigger 1/; s|^BLOCK=.*|& --max-blocks 200000 --brake 1000000/min|' /etc/psentry/psentry.conf
+         sed -i 's/^OBSERVE=.*/OBSERVE=/; s/^JUDGE=.*/JUDGE=--trigger 1/; s|^BLOCK=.*|& --max-blocks 200000 --brake 1000000/min --log /var/log/psentry/records.jsonl,1G,2 --log-rate none|' /etc/psentry/psentry.conf
          printf '[brake]\nblocks = 0\n[sweep]\nsources = 0\n' > /etc/psentry/policy.toml
-         echo {SCANNER} >> /etc/psentry/ignore; systemctl restart psentry.target"
+         echo {VISITORS} >> /etc/psentry/ignore; systemctl restart psentry.target"
     ));
     wait_until("all stand", || guard.ok("systemctl is-active psentry-listen psentry-judge psentry-block"));
     let decoys = guard.sh("systemctl list-units --plain --no-legend --state=active 'psentry-tcp@*.socket' |
@@ -113,10 +113,9 @@ fn lost(what: &str, guard: &Booted, log: &mut Log, sent: &Sent) -> Lost {
     let rules = guard.sh("nft list ruleset");
     let shut_out: HashSet<IpAddr> =
         rules.split([' ', ',', '\n', '\t']).filter_map(|word| word.parse().ok()).collect();
-    let scanner: IpAddr = SCANNER.parse().unwrap();
     let sources: Vec<IpAddr> = sent.probes.clone().map(|number| Load::source(number).into()).collect();
     let probes = sources.iter().map(|&source| (source, None));
-    let visits = sent.visits.iter().map(|&port| (scanner, Some(port)));
+    let visits = sent.visits.iter().map(|&port| (IpAddr::from(Load::visitor(port)), Some(port)));
     let twice = probes.clone().chain(visits.clone()).find(|who| log.probes.get(who).is_some_and(|&n| n > 1));
     assert_eq!(twice, None, "{what}: told twice");
     let count = |missing: usize| u32::try_from(missing).unwrap();

@@ -1,4 +1,4 @@
-//! The self-test knows that ports of one family are one contact.
+//! The self-test knows that ports of one family are one contact, and whether the trap sees anything.
 
 use crate::lab::Booted;
 
@@ -20,4 +20,15 @@ pub(super) fn knows_families(guard: &Booted) {
         "systemctl stop psentry-listen; systemctl start {others}
          systemctl reset-failed psentry-selftest; systemctl start psentry-listen"
     ));
+}
+
+/// It touches a closed port, too, and says when the trap has not seen it.
+pub(super) fn knows_the_trap(guard: &Booted) {
+    let well = "systemctl start psentry-selftest; journalctl -u psentry-selftest -o cat | grep 'and the closed port 2, and was judged'";
+    assert!(guard.ok(well));
+    guard.sh("systemctl kill --signal=STOP psentry-trap");
+    assert!(!guard.ok("systemctl start psentry-selftest.service"));
+    guard.sh("systemctl kill --signal=CONT psentry-trap; systemctl reset-failed psentry-selftest");
+    let said = guard.sh("journalctl -u psentry-selftest -p crit -o cat");
+    assert!(said.contains("touching the closed port 2"), "{said}");
 }

@@ -44,6 +44,9 @@ pub(crate) struct Report {
     /// Why what is wanted is not remembered beyond a reboot; absent: it is, or nobody asked for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<String>,
+    /// Why records are being lost, of all backends together; absent: they are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unwritten: Option<String>,
     /// The panic that holds, as this psentry-block sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) panic: Option<Order>,

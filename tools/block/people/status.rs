@@ -27,6 +27,8 @@ struct Summary<'a> {
     enforced: bool,
     /// Whether what is wanted is remembered where it is to be, so that it outlives a reboot.
     remembered: bool,
+    /// Whether what happens is written: no record is being lost for a full disk.
+    recorded: bool,
     /// Whether a psentry-block answers: "answers", "hangs", "dead", "absent".
     daemon: &'a str,
     /// The panic that holds.
@@ -94,12 +96,15 @@ pub(crate) fn status(flags: &Flags) -> Result<(), Error> {
     let forgotten: Vec<String> = reports.iter().filter_map(forgets).collect();
     let remembered = forgotten.is_empty() && trouble.is_none();
     reasons.extend(forgotten);
+    let unwritten = reports.iter().find_map(|report| report.unwritten.as_ref());
+    let recorded = unwritten.is_none();
+    reasons.extend(unwritten.map(|why| format!("what happens is not recorded: {why}")));
     let text = if io::stdout().is_terminal() {
         let rows: Vec<Vec<String>> =
             std::iter::once(Report::head()).chain(reports.iter().map(Report::row)).collect();
         lined_up(&rows).into_bytes()
     } else {
-        let summary = Summary { enforced, remembered, daemon, panic: panic.as_ref(), brake, full };
+        let summary = Summary { enforced, remembered, recorded, daemon, panic: panic.as_ref(), brake, full };
         reports.iter().map(Report::line).chain([line(&summary)]).flatten().collect()
     };
     print(&text)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use psentry_stage::{Intake, Signals, StatsTimer, parse_ports};
+use psentry_stage::{Intake, Signals, StatsTimer, counted, parse_ports};
 
 use crate::backend::{Backend, Block};
 use crate::backends;
@@ -25,6 +25,8 @@ use crate::run::brake::Brake;
 use crate::run::ready::Ready;
 use crate::run::room::{Gone, Room};
 use crate::run::{Hired, Stage};
+use crate::sink::Sink;
+use crate::watchdog::{self, Pulse};
 use crate::worker::Worker;
 
 /// Everything that reading verdicts takes, with a thread for each backend.
@@ -40,12 +42,20 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     // Before the first thread, so that every thread leaves signals to the main loop.
     let signals =
         Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
-    let reporter = Arc::new(Reporter::stdout(host, signals.stop())?);
+    let log = Sink::log(flags)?;
+    let logs = log.is_some();
+    let reporter = Arc::new(match log {
+        Some(log) => Reporter::to(log, host, signals.stop())?,
+        None => Reporter::stdout(host, signals.stop())?,
+    });
     let control = match &flags.control {
         Some(path) => Some(Control::listen(path, flags.control_mode)?),
         None => None,
     };
     let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
+    if logs {
+        intake.ignore_output();
+    }
     if let Some(control) = &control {
         intake.heed_bell(control.bell()?);
     }
@@ -76,6 +86,7 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
         panic,
         mark,
         stats: StatsTimer::start(Instant::now()),
+        pulse: Pulse::default(),
     };
     // A command takes as long as it likes, and no boot waits for that. One more: this start itself.
     let waited_for = |which: Which| which != Which::Exec;
@@ -89,6 +100,13 @@ pub(crate) fn start(flags: &Flags, host: Option<String>) -> Result<Stage, Error>
     if let Some(path) = &flags.control {
         stage.reporter.tell(&format!("{}: psentry-block may be asked here", path.display()));
     }
+    let pulses = stage.workers.iter().map(|worker| &worker.pulse).chain([&stage.pulse]).cloned().collect();
+    let reporter = Arc::clone(&stage.reporter);
+    watchdog::start(pulses, move || reporter.awaits_reader())?;
+    let names: Vec<&str> = stage.workers.iter().map(|worker| worker.name).collect();
+    let backends = if names.len() == 1 { "backend" } else { "backends" };
+    let blocks = counted(u64::try_from(stage.ledger.len()).unwrap_or(u64::MAX), "block", "blocks");
+    ready.say(format!("ready: {backends} {}, {blocks} from before", names.join(", ")));
     ready.done();
     Ok(stage)
 }
@@ -164,9 +182,10 @@ fn hire(
     let (inbox_too, reporter) = (Arc::clone(&inbox), Arc::clone(reporter));
     let mut worker = Worker::new(backend, left, memory, inbox_too, guard.clone(), reporter);
     worker.heed(panic.clone(), *mark);
+    let pulse = worker.pulse();
     let thread = thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || worker.run(ready.as_deref()))
         .map_err(Error::system("start a thread"))?;
-    Ok(Hired { name, spares, inbox, thread })
+    Ok(Hired { name, spares, inbox, thread, pulse })
 }

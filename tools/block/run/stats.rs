@@ -7,8 +7,9 @@ use psentry_records::Timestamp;
 use crate::run::Stage;
 
 impl Stage {
-    /// Writes a `stats` record if one is due or asked for.
+    /// Writes a `stats` record if one is due or asked for; whoever calls it begins another step of the main loop.
     pub(crate) fn write_stats(&mut self) {
+        self.pulse.step();
         let asked = self.intake.requests().report;
         if self.stats.is_due(Instant::now()) || asked {
             self.ledger.expire(Timestamp::now());

@@ -13,7 +13,13 @@ use crate::inbox::Pending;
 use crate::panic::Order;
 
 fn hired(name: &'static str) -> Hired {
-    Hired { name, spares: true, inbox: Arc::new(Inbox::new().unwrap()), thread: thread::spawn(|| Ok(())) }
+    Hired {
+        name,
+        spares: true,
+        inbox: Arc::new(Inbox::new().unwrap()),
+        thread: thread::spawn(|| Ok(())),
+        pulse: Pulse::default(),
+    }
 }
 
 /// A main loop with one backend that never gets to anything, and where it looks whether a panic holds.
@@ -38,6 +44,7 @@ fn stage() -> (Stage, tempfile::TempDir) {
         over: false,
         mark: panic.mark(),
         stats: StatsTimer::start(Instant::now()),
+        pulse: Pulse::default(),
         panic,
     };
     (stage, directory)

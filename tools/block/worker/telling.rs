@@ -58,6 +58,7 @@ impl Worker {
             repair,
             repaired,
             memory: self.memory.as_ref().and_then(crate::memory::Memory::trouble),
+            unwritten: self.reporter.unwritten(),
             panic: self.panic.holds(),
             brake: held.brake,
             full: held.full,

@@ -30,6 +30,7 @@ impl Worker {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             self.wait_until(|worker| worker.room() > 0);
+            self.pulse.step();
             let now = Timestamp::now();
             let some = jobs
                 .by_ref()
@@ -72,8 +73,10 @@ impl Worker {
     fn wait_until(&mut self, enough: impl Fn(&Self) -> bool) {
         while !enough(self) {
             if let Some(watch) = self.backend.watch() {
+                self.pulse.wait();
                 // Interrupted, it only looks sooner.
                 let _ = poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+                self.pulse.step();
             }
             self.gather();
         }

@@ -108,6 +108,12 @@ impl Classes {
         [Class::Decoy, Class::Udp, Class::Packet, Class::Flags].into_iter().any(|class| self.has(class))
     }
 
+    /// Whether each touch was a stray.
+    #[must_use]
+    pub fn are_strays(self) -> bool {
+        self == Classes::one(Class::Stray)
+    }
+
     /// Whether each touch was of a decoy.
     #[must_use]
     pub fn are_decoys(self) -> bool {

@@ -3,8 +3,10 @@
 /// The sums of one kind of evidence: of all of it, or of completed handshakes alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
-    /// How many different ports within the window.
+    /// How many different ports within the window; of protocols without ports, those that a `[[rule]]` names.
     pub distinct: usize,
+    /// How often the port was touched that was touched most, without a pause longer than the window.
+    pub touches: u32,
     /// How many contacts within the window: ports on different machines count each.
     pub contacts: usize,
     /// What they weigh, in natural logarithms of a likelihood ratio.

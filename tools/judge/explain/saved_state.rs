@@ -4,14 +4,15 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 
-use psentry_records::{Kind, Prefix, Timestamp};
+use psentry_records::{Kind, Prefix, Proto, Timestamp};
 use psentry_stage::printable;
 use serde::Serialize;
 
 use crate::memory::{Contact, Source};
 use crate::rules::rounded;
+use crate::run::OBSERVED;
 use crate::tally::Tally;
-use crate::{JudgeError, Policy, State, journal};
+use crate::{JudgeError, Policy, State, journal, wording};
 
 /// What is remembered of one source.
 #[derive(Serialize)]
@@ -33,6 +34,8 @@ pub(super) struct SavedSource {
     /// The prefix around it that is blocked as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<Prefix>,
+    #[serde(skip)]
+    observed: bool,
 }
 
 #[derive(Serialize)]
@@ -47,7 +50,7 @@ struct Convicted {
 struct SavedContact {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
-    proto: &'static str,
+    proto: Proto,
     kinds: Vec<Kind>,
     handshake: bool,
     count: u32,
@@ -59,7 +62,7 @@ impl SavedContact {
     fn of(contact: &Contact) -> Self {
         SavedContact {
             port: contact.port(),
-            proto: contact.proto().name(),
+            proto: contact.proto(),
             kinds: Contact::kinds(std::iter::once(contact)),
             handshake: contact.handshake(),
             count: contact.count(),
@@ -78,12 +81,14 @@ impl SavedSource {
         let now = state.clock.now();
         let source = state.sources.peek(scope);
         let tally = source.map(|source| Tally::of(source, scope, policy)).unwrap_or_default();
+        // A judge that only observes remembers what it would have had blocked.
+        let observed = policy.block.observe || folder.ends_with(OBSERVED);
         let in_force = |source: &&Source| now.is_some_and(|now| source.until() > now);
         let convicted = source.filter(in_force).and_then(|source| {
             let conviction = source.conviction()?;
             Some(Convicted {
                 proven: conviction.proven,
-                watched: conviction.watch_only,
+                watched: observed || conviction.watch_only,
                 until: source.until(),
             })
         });
@@ -98,8 +103,9 @@ impl SavedSource {
             convicted,
             vouched: now
                 .and_then(|now| state.vouchers.active(scope, now))
-                .map(crate::guard::Voucher::describe),
+                .map(crate::vouchers::Voucher::describe),
             prefix: now.and_then(|now| state.sweeps.release(&policy.sweep, scope, now).pop()),
+            observed,
         })
     }
 
@@ -108,10 +114,9 @@ impl SavedSource {
         let Some(as_of) = self.as_of else { return writeln!(out, "\nThe judge remembers nothing yet.") };
         writeln!(out, "\nThe judge remembers of {}, as of {as_of}:", self.scope)?;
         for touched in &self.ports {
-            let port = touched.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
+            let port = wording::port(touched.port, touched.proto);
             let proof = if touched.handshake { ", handshake" } else { "" };
-            let (proto, count) = (touched.proto.to_ascii_lowercase(), touched.count);
-            writeln!(out, "{:<27}  {port}/{proto}{proof}, {count} in all", touched.last.to_string())?;
+            writeln!(out, "{:<27}  {port}{proof}, {} in all", touched.last.to_string(), touched.count)?;
         }
         let (score, proven, packets) = (self.score, self.proven, self.packets);
         writeln!(
@@ -121,11 +126,12 @@ impl SavedSource {
         )?;
         if let Some(Convicted { proven, watched, until }) = &self.convicted {
             let how = if *proven { "by handshakes" } else { "by packets that could be forged" };
-            let what = if *watched { "convicted and only watched" } else { "blocked" };
-            writeln!(out, "It is {what}, {how}, until {until}.")?;
+            let what = if *watched { "only watched" } else { "blocked" };
+            writeln!(out, "Convicted {how} until {until}, and {what}.")?;
         }
         if let Some(prefix) = &self.prefix {
-            writeln!(out, "All of {prefix} is blocked.")?;
+            let what = if self.observed { "only watched" } else { "blocked" };
+            writeln!(out, "All of {prefix} is convicted with it, and {what}.")?;
         }
         if let Some(vouched) = &self.vouched {
             writeln!(out, "{}.", printable(vouched))?;

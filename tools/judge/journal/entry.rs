@@ -4,11 +4,14 @@
 use psentry_records::{Machine, Prefix, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::brake::Brake;
+use crate::clock::Clock;
 use crate::counters::Counters;
-use crate::guard::{Brake, Clock, Sweep, Voucher};
 use crate::machine::MachineFacts;
 use crate::memory::{Contact, ContactEntry, Source};
 use crate::state::State;
+use crate::sweeps::Sweep;
+use crate::vouchers::Voucher;
 
 /// The file of changes, in the folder of `--state`.
 pub(super) const FILE: &str = "state.jsonl";
@@ -87,7 +90,7 @@ impl Entry {
     pub(crate) fn rest(state: &State) -> Self {
         Entry::Rest(Rest {
             clock: state.clock,
-            brake: state.brake,
+            brake: state.brake.clone(),
             counters: state.counters,
             evicted: state.sources.evicted(),
             stats_at: state.stats_at.map(Timestamp::micros),

@@ -6,15 +6,15 @@ mod entry;
 mod restore;
 mod sync;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use psentry_stage::{DraftName, Replacement};
+use psentry_stage::{DraftName, Replacement, is_survivable};
 
 pub(crate) use self::restore::read_about;
 pub use self::restore::{Damage, restore};
@@ -26,19 +26,19 @@ use crate::{JudgeError, State};
 /// The one that takes its place.
 const NEW: &str = "state.jsonl.new";
 
-/// Who holds this lock may write.
-const LOCK: &str = "lock";
-
 /// Below this size a file is not written anew.
 const SMALL: u64 = 4 << 20;
 
-/// The size of a file that could not be written to: only all of it written anew will do.
-const BROKEN: u64 = u64::MAX;
+/// How soon a file that could not be written is tried again: each time all of it is written.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// The state on disk.
 pub struct Journal {
     folder: PathBuf,
-    file: BufWriter<File>,
+    /// `None`: it could not be written to, so that only all of it written anew will do.
+    file: Option<BufWriter<File>>,
+    /// When that is tried next.
+    retry: Option<Instant>,
     size: u64,
     /// What it took when it was last written anew.
     base: u64,
@@ -61,12 +61,11 @@ impl Journal {
         // Who logged in from where is nobody else's business.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(failed("cannot make the folder", folder))?;
-        let lock = folder.join(LOCK);
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock);
-        let file = file.map_err(failed("cannot open", &lock))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        // The folder itself is locked: that takes no file, for which a full disk may have no room.
+        let lock = File::open(folder).map_err(failed("cannot open", folder))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
             Errno::EWOULDBLOCK => JudgeError::Locked(folder.to_owned()),
-            errno => failed("cannot lock", &lock)(errno.into()),
+            errno => failed("cannot lock", folder)(errno.into()),
         })?;
         let path = folder.join(FILE);
         let damage = match File::open(&path).and_then(|file| restore(file, state)) {
@@ -74,26 +73,39 @@ impl Journal {
             read => read.map_err(failed("cannot read", &path))?,
         };
         state.sources.keep_journal();
-        let (file, size) = rewrite(folder, state).map_err(failed("cannot write", &folder.join(NEW)))?;
-        let folder = folder.to_owned();
-        let (file, rest, sync) = (BufWriter::new(file), Vec::new(), Sync::default());
-        Ok((Journal { folder, file, size, base: size, rest, sync, _lock: lock }, damage))
+        let (file, size) = match rewrite(folder, state) {
+            Ok((file, size)) => (Some(BufWriter::new(file)), size),
+            // The first save tries again, and reports it.
+            Err(error) if is_survivable(&error) => (None, 0),
+            Err(error) => return Err(failed("cannot write", &folder.join(NEW))(error)),
+        };
+        let (folder, rest, sync) = (folder.to_owned(), Vec::new(), Sync::default());
+        Ok((Journal { folder, file, retry: None, size, base: size, rest, sync, _lock: lock }, damage))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Writes what changed since the last call. What was written is on the disk a few seconds after `now` if this is
     /// called meanwhile, with changes or without.
     ///
     /// # Errors
-    /// The file cannot be written; with the next call all of it is written anew.
+    /// The file cannot be written; the next call writes all of it anew, and those after it do every ten seconds.
     pub fn save(&mut self, state: &mut State, now: Instant) -> Result<(), JudgeError> {
-        if self.size == BROKEN {
+        let Some(file) = &mut self.file else {
+            if self.retry.is_some_and(|retry| now < retry) {
+                return Ok(());
+            }
+            self.retry = Some(now + RETRY);
             return self.compact(state);
-        }
+        };
         let path = self.folder.join(FILE);
         let mut append = || -> io::Result<u64> {
             let mut line = Vec::new();
             let mut written = 0;
-            let file = &mut self.file;
             let mut put = |entry: &Entry| -> io::Result<()> {
                 encode(entry, &mut line)?;
                 written += line.len() as u64;
@@ -127,7 +139,7 @@ impl Journal {
         match append() {
             Ok(written) => self.size += written,
             Err(source) => {
-                self.size = BROKEN;
+                self.file = None;
                 return Err(JudgeError::State { what: "cannot write", path, source });
             }
         }
@@ -144,10 +156,11 @@ impl Journal {
     pub fn compact(&mut self, state: &mut State) -> Result<(), JudgeError> {
         let written = rewrite(&self.folder, state);
         let (file, size) = written.map_err(|source| {
-            self.size = BROKEN;
+            self.file = None;
             JudgeError::State { what: "cannot write", path: self.folder.join(NEW), source }
         })?;
-        (self.file, self.size, self.base) = (BufWriter::new(file), size, size);
+        (self.file, self.retry) = (Some(BufWriter::new(file)), None);
+        (self.size, self.base) = (size, size);
         // All of it is on the disk; what becomes of the old file is of no interest any more.
         self.sync = Sync::default();
         self.rest.clear();

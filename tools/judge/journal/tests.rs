@@ -14,7 +14,7 @@ use crate::{Policy, step};
 /// A small world, so that bounds are met: few sources are remembered, sweeps and the brake are soon on.
 fn policy() -> Policy {
     policy_of(
-        "[memory]\nsources = 12\n[sweep]\nsources = 3\n[brake]\nblocks = 5\npause = \"2m\"\n\
+        "[memory]\nsources = 12\n[sweep]\nsources = 3\n[brake]\nproven = 2\nunproven = 1\npause = \"2m\"\n\
          [levels]\nwatch = 2\nblock = 0\n[block]\njitter = 0.2\nduration = \"3m\"\nforgive = \"5m\"\n",
     )
 }
@@ -214,7 +214,7 @@ fn what_the_disk_did_not_take_is_written_anew() {
     let policy = policy();
     let (mut state, mut journal, _) = open(folder.path(), &policy);
     // It takes every write, and cannot be synchronized.
-    journal.file = BufWriter::new(OpenOptions::new().write(true).open("/dev/null").unwrap());
+    journal.file = Some(BufWriter::new(File::options().write(true).open("/dev/null").unwrap()));
     judge(&mut state, &policy, &[line(0, 1, 7, 23, 0)]);
     let begin = Instant::now();
     journal.save(&mut state, begin).unwrap();

@@ -64,6 +64,15 @@ fn number(proto: Proto) -> u8 {
     PROTOS.iter().zip(0..).find(|&(&known, _)| known == proto).map_or(5, |(_, number)| number)
 }
 
+/// The port. A transport that has only a number has no port, and so its number, and one, stands in its place.
+fn port(seen: &Observation) -> u16 {
+    match (seen.port, seen.proto) {
+        (Some(port), _) => port,
+        (None, Proto::Number(number)) => u16::from(number) + 1,
+        (None, _) => 0,
+    }
+}
+
 impl Contact {
     /// The first touch of a port.
     #[must_use]
@@ -71,7 +80,7 @@ impl Contact {
         let mut contact = Contact {
             first: now.micros(),
             span: [0; 6],
-            port: seen.port.unwrap_or(0),
+            port: port(seen),
             count: 0,
             kinds_and_classes: 0,
             host: seen.host,
@@ -81,10 +90,9 @@ impl Contact {
         contact
     }
 
-    /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened nor
-    /// strengthened by packets without one, because anybody could forge these.
+    /// One more touch of it; whether it weighs more for it. What a handshake proved is neither freshened, strengthened nor
+    /// counted up by packets without one, because anybody could forge these.
     pub fn touch(&mut self, seen: &Observation, now: Timestamp, classes: Classes) -> bool {
-        self.count = self.count.saturating_add(seen.count);
         self.kinds_and_classes |= bit(seen.kind);
         if self.handshake() && !seen.handshake {
             return false;
@@ -95,8 +103,10 @@ impl Contact {
             // All before this could be forged: none of it is to weigh with what the handshake proves, or to date it.
             self.kinds_and_classes &= (1 << CLASSES) - 1;
             self.flags &= !SIGNATURE;
+            self.count = 0;
             last = now.micros();
         }
+        self.count = self.count.saturating_add(seen.count);
         self.first = self.first.min(now.micros());
         let [bytes @ .., _, _] = last.saturating_sub(self.first).clamp(0, (1 << 48) - 1).to_le_bytes();
         self.span = bytes;
@@ -113,7 +123,7 @@ impl Contact {
     /// Whether that is a touch of this port, on the same machine.
     #[must_use]
     pub fn matches(&self, seen: &Observation) -> bool {
-        self.port == seen.port.unwrap_or(0)
+        self.port == port(seen)
             && self.host == seen.host
             && self.flags & (PROTO | HAS_PORT)
                 == number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 }
@@ -148,7 +158,13 @@ impl Contact {
     /// The protocol by which it was touched.
     #[must_use]
     pub fn proto(&self) -> Proto {
-        PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other)
+        match PROTOS.get(usize::from(self.flags & PROTO)).copied().unwrap_or(Proto::Other) {
+            Proto::Other if self.flags & HAS_PORT == 0 => {
+                let number = self.port.checked_sub(1).and_then(|number| u8::try_from(number).ok());
+                number.map_or(Proto::Other, Proto::Number)
+            }
+            proto => proto,
+        }
     }
 
     /// Whether a handshake was completed at least once.
@@ -181,10 +197,15 @@ impl Contact {
         self.host
     }
 
-    /// How many times it was touched; stops at the largest number.
+    /// How many touches its weight rests on; stops at the largest number.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Counts its touches from nothing.
+    pub fn restart_count(&mut self) {
+        self.count = 0;
     }
 
     /// The kinds of these contacts, each once.
@@ -223,6 +244,44 @@ mod tests {
         assert!(kinds.len() == KINDS.len() && !kinds.contains(&0));
         for (proto, want) in PROTOS.into_iter().zip(0..) {
             assert_eq!(number(proto), want);
+        }
+    }
+
+    #[test]
+    fn a_transport_without_a_name_is_a_contact_of_its_own() {
+        let seen = |proto, port| Observation {
+            at: Timestamp::from_secs(1_800_000_000).unwrap(),
+            src: [203, 0, 113, 7].into(),
+            src_port: None,
+            host: 0,
+            port,
+            proto,
+            kind: Kind::Other,
+            handshake: false,
+            cookie: false,
+            signature: false,
+            closed: true,
+            class: None,
+            count: 1,
+        };
+        let all: Vec<_> =
+            [Proto::Number(0), Proto::Number(47), Proto::Number(255), Proto::Other, Proto::Sctp]
+                .into_iter()
+                .flat_map(|proto| [seen(proto, None), seen(proto, Some(48))])
+                .collect();
+        for one in &all {
+            let contact = Contact::new(one, one.at, Classes::default());
+            assert_eq!(
+                all.iter().filter(|other| contact.matches(other)).count(),
+                if one.port.is_some() && matches!(one.proto, Proto::Number(_) | Proto::Other) {
+                    4
+                } else {
+                    1
+                }
+            );
+            if one.port.is_none() {
+                assert_eq!(contact.proto(), one.proto);
+            }
         }
     }
 }

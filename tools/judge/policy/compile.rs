@@ -12,8 +12,8 @@ use super::flags::PolicyFlags;
 use super::rule::MAX_RULES;
 use super::values::BlockDuration;
 use super::weights::Weights;
-use super::{IPV6_GROUP, Policy};
-use crate::rules::{Rule, Sequential, SlowScan, Trigger};
+use super::{IPV6_GROUP, Policy, PortSet};
+use crate::rules::{Rule, Sequential, SlowScan, Touches, Trigger};
 
 /// How many ports of one source are remembered, unless a trigger needs more.
 const MAX_CONTACTS: usize = 32;
@@ -112,6 +112,9 @@ impl Policy {
         if file.slow.ports > 0 {
             rules.push(Box::new(SlowScan::new(file.slow.window, file.slow.ports)));
         }
+        if file.test.touches > 0 {
+            rules.push(Box::new(Touches::new(file.test.touches)));
+        }
         let mut block = file.block;
         if let BlockDuration::For(proven) = block.duration {
             block.unproven = block.unproven.min(proven);
@@ -133,6 +136,8 @@ impl Policy {
             families: Families::new(ports),
             max_sources: file.memory.sources as usize,
             max_contacts: (trigger.unwrap_or(0) as usize).max(MAX_CONTACTS),
+            touches: file.test.touches,
+            worms: PortSet::new(&ports.worms),
             own: Ignore::default(),
             host: None,
             files: Vec::new(),

@@ -25,6 +25,12 @@ pub const PACKET: f64 = 100.0;
 /// A packet to a closed port: a service that restarts or moved makes its users send two; three convict.
 pub const CLOSED: f64 = 20.0;
 
+/// A packet to a closed port that worms know: nobody asks for these by mistake, so two convict.
+pub const WORM: f64 = 40.0;
+
+/// A packet of a protocol without ports: a peer of a tunnel sends two or three, a router some more; ten convict.
+pub const PROTOCOL: f64 = 2.25;
+
 /// Flags that no ordinary stack sends.
 pub const FLAGS: f64 = 1000.0;
 
@@ -33,6 +39,10 @@ pub const STRAY: f64 = 4.0;
 
 /// A scanner recognized by its packets makes the rest so many times likelier; alone it convicts nobody.
 pub const SIGNATURE: f64 = 10.0;
+
+/// How many touches of one port convict; 0: none do. Who calls at one port again and again is a client that was not told
+/// that its service has moved.
+pub const TOUCHES: u32 = 0;
 
 /// How long different ports are remembered for the slow scan.
 pub const SLOW_WINDOW: &str = "30d";
@@ -70,10 +80,12 @@ pub const BLOCK_LEVEL: u8 = 0;
 /// How many convicted sources of a prefix that behave alike have it blocked as a whole; 0: never.
 pub const SWEEP_SOURCES: usize = 8;
 
-/// The prefix of IPv4 sources.
-pub const SWEEP_IPV4: u8 = 24;
+/// The prefixes of IPv4 sources: /28 is what a customer is given who has more than one address, and no network smaller
+/// than a /24 is announced on the Internet, so that is its operator's.
+pub const SWEEP_IPV4: [u8; 2] = [28, 24];
 
-/// The prefixes of IPv6 sources, which are /64s already.
+/// The prefixes of IPv6 sources, which are /64s already: the two sizes that customers are given (RFC 6177; BCOP-690), of
+/// which the wider one may also be a provider's with 256 customers in it.
 pub const SWEEP_IPV6: [u8; 2] = [56, 48];
 
 /// How long a prefix is blocked. Short, because innocents live in it.
@@ -82,17 +94,16 @@ pub const SWEEP_DURATION: &str = "1h";
 /// How many prefixes are blocked at a time.
 pub const SWEEP_MOST: usize = 64;
 
-/// More new blocks than this in a minute are no longer a judgement of sources; 0: no brake.
-pub const BRAKE_BLOCKS: u32 = 300;
+/// New blocks by packets that could be forged, in more networks than this within a minute, are no longer a judgement of
+/// sources; 0: no brake.
+pub const BRAKE_UNPROVEN: u32 = 300;
+
+/// The same by handshakes. It is off: a botnet of thousands is no error, and whoever completes handshakes owns the
+/// addresses.
+pub const BRAKE_PROVEN: u32 = 0;
 
 /// How long psentry then only watches.
 pub const BRAKE_PAUSE: &str = "10m";
-
-/// Wider blocks of IPv4 than these the brake turns into watching.
-pub const BRAKE_IPV4: u8 = 24;
-
-/// Wider blocks of IPv6 than these the brake turns into watching.
-pub const BRAKE_IPV6: u8 = 48;
 
 /// How long an address that logged in is only watched.
 pub const VOUCH: &str = "7d";

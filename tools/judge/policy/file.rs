@@ -52,6 +52,8 @@ pub(super) struct TestSection {
     pub(super) window: Duration,
     #[serde(deserialize_with = "values::trigger")]
     pub(super) trigger: Option<u32>,
+    #[serde(deserialize_with = "values::touches")]
+    pub(super) touches: u32,
 }
 
 impl Default for TestSection {
@@ -63,6 +65,7 @@ impl Default for TestSection {
             theta1: d::THETA1,
             window: span(d::WINDOW),
             trigger: None,
+            touches: d::TOUCHES,
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod defaults;
 mod file;
 mod flags;
 mod one_contact;
+mod port_set;
 mod rule;
 mod sections;
 mod values;
@@ -19,6 +20,7 @@ use psentry_records::{Ignore, Prefix, Proto};
 pub use file::PolicyError;
 pub use flags::PolicyFlags;
 pub(crate) use one_contact::{Families, Identity};
+pub(crate) use port_set::PortSet;
 pub use rule::{NamedRule, Treatment};
 pub use sections::{
     BlockPolicy, BrakePolicy, InsideAction, InsidePolicy, LevelPolicy, Odds, SlowPolicy, SweepPolicy,
@@ -74,6 +76,10 @@ pub struct Policy {
     pub max_sources: usize,
     /// How many contacts of one source to remember; the rules need no more.
     pub max_contacts: usize,
+    /// How many touches of one port convict; 0: none do.
+    pub touches: u32,
+    /// Ports that worms know.
+    pub(crate) worms: PortSet,
     /// The files that this came from, to see when they change.
     pub files: Vec<PathBuf>,
 }
@@ -87,6 +93,8 @@ pub struct Retention<'a> {
     pub keep: Duration,
     /// How long it counts as fresh.
     pub window: Duration,
+    /// How many touches of one port convict; 0: none do.
+    pub touches: u32,
     /// Which ports are one contact.
     pub(crate) families: &'a Families,
 }
@@ -133,7 +141,13 @@ impl Policy {
     #[must_use]
     pub fn retention(&self) -> Retention<'_> {
         let keep = if self.slow.ports > 0 { self.window.max(self.slow.window) } else { self.window };
-        Retention { max_contacts: self.max_contacts, keep, window: self.window, families: &self.families }
+        Retention {
+            max_contacts: self.max_contacts,
+            keep,
+            window: self.window,
+            touches: self.touches,
+            families: &self.families,
+        }
     }
 
     /// What a touched port is counted as.

@@ -35,6 +35,9 @@ pub(crate) type Networks = u64;
 /// The most rules of a policy.
 pub(crate) const MAX_RULES: usize = 64;
 
+/// What verdicts say under `rule` where no `[[rule]]` decided. Filters go by it.
+const RESERVED: [&str; 8] = ["sequential", "trigger", "slow", "touches", "sweep", "level", "brake", "vouch"];
+
 /// What the rules say of a contact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Treatment {
@@ -46,11 +49,13 @@ pub struct Treatment {
     pub weight: f64,
     /// It convicts at the first touch, by the rule of that number.
     pub convict: Option<usize>,
+    /// A rule names its protocol, and says what it weighs.
+    pub named: bool,
 }
 
 impl Default for Treatment {
     fn default() -> Self {
-        Treatment { ignore: false, handshake: false, weight: 1.0, convict: None }
+        Treatment { ignore: false, handshake: false, weight: 1.0, convict: None, named: false }
     }
 }
 
@@ -64,6 +69,11 @@ impl NamedRule {
         let printable = name.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
         if name.is_empty() || name.len() > 60 || !printable {
             return Err("the name of a rule is 1 to 60 characters of printable ASCII".to_owned());
+        }
+        if RESERVED.contains(&name.as_str()) {
+            return Err(format!(
+                "'{name}' is what verdicts call a rule of the judge itself; give the rule another name"
+            ));
         }
         if self.convict && self.ignore {
             return Err(format!("rule '{name}' both convicts and ignores; write one of the two"));
@@ -91,15 +101,22 @@ impl NamedRule {
             && self.networks.as_ref().is_none_or(|networks| networks.addresses().touches(prefix))
     }
 
-    /// To a contact without a port, such as a ping, it applies only if it names the protocol.
+    /// To a ping, and to others that have no port and are no evidence by themselves, it applies only if it names the
+    /// protocol.
     fn applies(&self, port: Option<u16>, proto: Proto) -> bool {
-        if port.is_none() && self.proto.is_none() {
+        if port.is_none() && self.proto.is_none() && !is_evidence(proto) {
             return false;
         }
         let inside = |&(first, last): &(u16, u16)| port.is_some_and(|port| first <= port && port <= last);
         self.ports.as_ref().is_none_or(|ranges| ranges.0.iter().any(inside))
             && self.proto.is_none_or(|only| only == proto)
     }
+}
+
+/// Whether a packet without a port is evidence where no rule says so: all day machines ping each other, look for their
+/// neighbours and join groups. Other protocols are few between two machines, so many of them are a scan.
+fn is_evidence(proto: Proto) -> bool {
+    matches!(proto, Proto::Number(_))
 }
 
 /// Which rules' networks hold that source.
@@ -122,11 +139,11 @@ pub(crate) fn treatment(rules: &[NamedRule], nets: Networks, port: Option<u16>, 
             treatment.ignore = rule.ignore;
         }
         treatment.handshake |= rule.handshake;
+        treatment.named |= rule.proto.is_some() && (rule.convict || rule.weight.is_some());
         weight = weight.or(rule.weight);
     }
     treatment.weight = weight.unwrap_or(1.0);
-    // Pings, and whatever else has no port, are what machines send each other all day: evidence only where a rule says so.
-    treatment.ignore |= port.is_none() && treatment.convict.is_none() && weight.is_none();
+    treatment.ignore |= port.is_none() && !treatment.named && !is_evidence(proto);
     treatment
 }
 

@@ -33,6 +33,12 @@ pub struct Odds {
     /// Flags that no ordinary stack sends.
     #[serde(deserialize_with = "values::odds")]
     pub flags: f64,
+    /// A packet to a closed port that worms know.
+    #[serde(deserialize_with = "values::odds")]
+    pub worm: f64,
+    /// A packet of a protocol that has no ports, but for ICMP and IGMP.
+    #[serde(deserialize_with = "values::odds")]
+    pub protocol: f64,
     /// What a former peer may send.
     #[serde(deserialize_with = "values::odds")]
     pub stray: f64,
@@ -49,6 +55,8 @@ impl Default for Odds {
             packet: d::PACKET,
             closed: d::CLOSED,
             flags: d::FLAGS,
+            worm: d::WORM,
+            protocol: d::PROTOCOL,
             stray: d::STRAY,
             signature: d::SIGNATURE,
         }
@@ -141,9 +149,9 @@ pub struct SweepPolicy {
     /// How many convicted sources that behave alike it takes; 0: it is never blocked.
     #[serde(deserialize_with = "values::sweep_sources")]
     pub sources: usize,
-    /// The length of the IPv4 prefix.
-    #[serde(deserialize_with = "values::ipv4_len")]
-    pub ipv4: u8,
+    /// The lengths of the IPv4 prefixes, longest first.
+    #[serde(deserialize_with = "values::ipv4_lens")]
+    pub ipv4: Vec<u8>,
     /// The lengths of the IPv6 prefixes, longest first.
     #[serde(deserialize_with = "values::ipv6_lens")]
     pub ipv6: Vec<u8>,
@@ -160,7 +168,7 @@ impl Default for SweepPolicy {
     fn default() -> Self {
         SweepPolicy {
             sources: d::SWEEP_SOURCES,
-            ipv4: d::SWEEP_IPV4,
+            ipv4: d::SWEEP_IPV4.to_vec(),
             ipv6: d::SWEEP_IPV6.to_vec(),
             duration: span(d::SWEEP_DURATION),
             most: d::SWEEP_MOST,
@@ -194,8 +202,13 @@ pub enum InsideAction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct BrakePolicy {
-    /// More new blocks than this in a minute trip the brake; 0: nothing does.
-    pub blocks: u32,
+    /// New blocks by packets that could be forged trip it in more networks than this within a minute; 0: they never do.
+    /// It was called `blocks` once, and is read by that name, too.
+    #[serde(alias = "blocks", deserialize_with = "values::networks_a_minute")]
+    pub unproven: u32,
+    /// New blocks by handshakes trip it in more networks than this within a minute; 0: they never do.
+    #[serde(deserialize_with = "values::networks_a_minute")]
+    pub proven: u32,
     /// How long it then only watches.
     #[serde(deserialize_with = "values::span")]
     pub pause: Duration,
@@ -203,6 +216,13 @@ pub struct BrakePolicy {
 
 impl Default for BrakePolicy {
     fn default() -> Self {
-        BrakePolicy { blocks: d::BRAKE_BLOCKS, pause: span(d::BRAKE_PAUSE) }
+        BrakePolicy { unproven: d::BRAKE_UNPROVEN, proven: d::BRAKE_PROVEN, pause: span(d::BRAKE_PAUSE) }
+    }
+}
+
+impl BrakePolicy {
+    /// In how many networks sources may be blocked within a minute; 0: in any number.
+    pub(crate) fn most(&self, proven: bool) -> u32 {
+        if proven { self.proven } else { self.unproven }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use super::sections::InsideAction;
-use crate::limits::{MAX_SOURCES, MAX_TRIGGER};
+use crate::limits::{MAX_BRAKE, MAX_SOURCES, MAX_TRIGGER};
 
 /// How long a block lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,11 @@ pub(super) fn trigger<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     bounded(deserializer, |ports| (1..=MAX_TRIGGER).contains(ports), "write a number from 1 to 100").map(Some)
 }
 
+pub(super) fn touches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let bounds = "write a number of touches from 1 to 1000000, or 0, which turns it off";
+    bounded(deserializer, |touches| *touches <= 1_000_000, bounds)
+}
+
 pub(super) fn slow_ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let bounds = "write a number of ports from 2 to 32, or 0 for no memory of slow scans";
     bounded(deserializer, |ports| *ports == 0 || (2..=32).contains(ports), bounds)
@@ -128,34 +133,40 @@ pub(super) fn sweep_sources<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     bounded(deserializer, |sources| *sources == 0 || (2..=256).contains(sources), bounds)
 }
 
-pub(super) fn ipv4_len<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, |len| (24..=31).contains(len), "write a length of an IPv4 prefix from 24 to 31")
+pub(super) fn ipv4_lens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    /// Once it was one length, and is still read so.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lens {
+        One(u8),
+        Several(Vec<u8>),
+    }
+    let bounds = "write at most four lengths of IPv4 prefixes from 31 to 24, the longest first";
+    let lens = match Lens::deserialize(deserializer).map_err(|_| de::Error::custom(bounds))? {
+        Lens::One(len) => vec![len],
+        Lens::Several(lens) => lens,
+    };
+    if are_lengths(&lens, 24..=31) { Ok(lens) } else { Err(de::Error::custom(bounds)) }
 }
 
 pub(super) fn ipv6_lens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    let fits = |lens: &Vec<u8>| {
-        lens.len() <= 4 && lens.iter().all(|len| (48..=63).contains(len)) && lens.is_sorted_by(|a, b| a > b)
-    };
-    bounded(
-        deserializer,
-        fits,
-        "write at most four lengths of IPv6 prefixes from 63 to 48, the longest first",
-    )
+    let bounds = "write at most four lengths of IPv6 prefixes from 63 to 48, the longest first";
+    bounded(deserializer, |lens: &Vec<u8>| are_lengths(lens, 48..=63), bounds)
+}
+
+/// Whether these are a few lengths of prefixes, one within another.
+fn are_lengths(lens: &[u8], range: std::ops::RangeInclusive<u8>) -> bool {
+    lens.len() <= 4 && lens.iter().all(|len| range.contains(len)) && lens.is_sorted_by(|a, b| a > b)
 }
 
 /// A protocol: one that has ports, or one of which a contact is evidence only if a rule names it.
 pub(super) fn proto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Proto>, D::Error> {
-    match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(Some(Proto::Tcp)),
-        "udp" => Ok(Some(Proto::Udp)),
-        "sctp" => Ok(Some(Proto::Sctp)),
-        "icmp" => Ok(Some(Proto::Icmp)),
-        "icmpv6" => Ok(Some(Proto::Icmpv6)),
-        "igmp" => Ok(Some(Proto::Igmp)),
-        _ => {
-            let advice = "write \"tcp\", \"udp\", \"sctp\", \"icmp\", \"icmpv6\" or \"igmp\"";
+    match Proto::from_name(&Spelled::deserialize(deserializer)?.0.to_ascii_lowercase()) {
+        Proto::Other => {
+            let advice = "write \"tcp\", \"udp\", \"sctp\", \"icmp\", \"icmpv6\", \"igmp\", or the number of a protocol";
             Err(de::Error::custom(advice))
         }
+        proto => Ok(Some(proto)),
     }
 }
 
@@ -166,6 +177,11 @@ pub(super) fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Insid
         "ignore" => Ok(InsideAction::Ignore),
         _ => Err(de::Error::custom("write \"watch\", \"block\" or \"ignore\"")),
     }
+}
+
+pub(super) fn networks_a_minute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let bounds = "write a number of networks from 1 to 10000, or 0 for no brake";
+    bounded(deserializer, |most| *most <= MAX_BRAKE, bounds)
 }
 
 pub(super) fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

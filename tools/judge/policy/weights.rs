@@ -7,6 +7,8 @@ use crate::evidence::{Class, Classes};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     sets: [f64; Classes::SETS],
+    worm: f64,
+    protocol: f64,
     signature: f64,
 }
 
@@ -29,13 +31,27 @@ impl Weights {
             let set = Classes::from_bits(bits);
             *weight = Class::ALL.into_iter().filter(|&class| set.has(class)).map(of).fold(0.0, f64::max);
         }
-        Weights { sets, signature: odds.signature.ln().max(0.0) }
+        let signature = odds.signature.ln().max(0.0);
+        Weights { sets, worm: weight(odds.worm), protocol: weight(odds.protocol), signature }
     }
 
     /// What a contact of these classes weighs: as much as the heaviest of them.
     #[must_use]
     pub fn of(&self, classes: Classes) -> f64 {
         self.sets.get(usize::from(classes.bits())).copied().unwrap_or(0.0)
+    }
+
+    /// What a contact with a port that worms know weighs, if it is of these classes: more where the port is closed.
+    #[must_use]
+    pub fn of_worm(&self, classes: Classes) -> f64 {
+        let weight = self.of(classes);
+        if classes.has(Class::Closed) { weight.max(self.worm) } else { weight }
+    }
+
+    /// What a protocol without ports weighs.
+    #[must_use]
+    pub fn protocol(&self) -> f64 {
+        self.protocol
     }
 
     /// What a recognized scanner weighs, once a source.

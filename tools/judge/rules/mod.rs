@@ -6,10 +6,12 @@
 mod rule;
 mod sequential;
 mod slow;
+mod touches;
 mod trigger;
 
 pub(crate) use rule::rounded;
 pub use rule::{Evaluation, Rule};
 pub use sequential::Sequential;
 pub use slow::SlowScan;
+pub use touches::Touches;
 pub use trigger::Trigger;

@@ -2,7 +2,7 @@
 
 use psentry_records::Prefix;
 
-use crate::guard::Tick;
+use crate::clock::Tick;
 use crate::observation::Observation;
 use crate::policy::Policy;
 

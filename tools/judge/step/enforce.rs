@@ -5,7 +5,7 @@ use psentry_records::{Action, Timestamp, Verdict, VerdictBody};
 use super::case::Case;
 use super::finding::{Change, Finding};
 use super::verdict::{count, end, verdict};
-use crate::guard::Admission;
+use crate::brake::Admission;
 use crate::memory::Conviction;
 use crate::penalty::block_duration;
 use crate::state::State;
@@ -26,7 +26,8 @@ pub(super) fn enforce(
         verdicts.push(verdict(case, Action::Watch, scope, finding, None, reason));
         return None;
     }
-    let duration = block_duration(&policy.block, finding.proven, finding.offence, scope, tick.at);
+    let duration =
+        block_duration(&policy.block, finding.proven, finding.offence.unwrap_or(1), scope, tick.at);
     let mut until = end(duration, tick.at);
     let mut action = if policy.block.observe { Action::Watch } else { Action::Block };
     if finding.level < policy.levels.block {

@@ -31,8 +31,8 @@ pub(super) struct Finding {
     pub(super) reason: String,
     /// The contacts that the finding rests on.
     pub(super) contacts: Vec<Contact>,
-    /// The how-manieth offence this is.
-    pub(super) offence: u32,
+    /// The how-manieth offence of its source this is; none, of a prefix.
+    pub(super) offence: Option<u32>,
     pub(super) level: u8,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn find(state: &mut State, case: &Case, class: Class) -> Option<Findi
             proven: decision.proven,
             reason: decision.reason,
             contacts: tally.contacts(source, decision.slow).copied().collect(),
-            offence,
+            offence: Some(offence),
             level,
         })
     })

@@ -7,10 +7,12 @@ use psentry_records::{Action, Prefix, Timestamp, Verdict};
 use super::case::Case;
 use super::finding::{Change, Finding};
 use super::verdict::{count, end, verdict};
-use crate::guard::{Admission, port_bitmap};
+use crate::brake::Admission;
+use crate::machine::MachineFacts;
 use crate::memory::Contact;
 use crate::policy::BlockDuration;
 use crate::state::State;
+use crate::sweeps::{Member, port_bitmap};
 use crate::wording;
 
 /// Blocks the prefix of a source that was just convicted, and is blocked until then, where many of its sources behave
@@ -28,20 +30,20 @@ pub(super) fn block_prefix(
         return;
     }
     // Where the neighbours are one's own, each is judged for itself.
-    let spared = |state: &State, prefix| !policy.sweep.inside && policy.is_near(prefix, &state.machine);
-    if spared(state, scope) {
+    let spared = |machine: &MachineFacts, prefix| !policy.sweep.inside && policy.is_near(prefix, machine);
+    if spared(&state.machine, scope) {
         return;
     }
     let now = tick.now;
     let ports = port_bitmap(finding.contacts.iter().filter_map(Contact::port));
     let needed = policy.sources_of_sweep(scope);
-    let Some(due) = state.sweeps.add(&policy.sweep, needed, scope, ports, until, now) else {
-        return;
+    let (machine, vouchers) = (&state.machine, &state.vouchers);
+    let may_be_blocked = |prefix| {
+        !policy.exempts(prefix) && !spared(machine, prefix) && vouchers.active(prefix, now).is_none()
     };
+    let due = state.sweeps.add(&policy.sweep, needed, Member { scope, until, ports }, now, may_be_blocked);
+    let Some(due) = due else { return };
     let prefix = due.prefix;
-    if policy.exempts(prefix) || spared(state, prefix) || state.vouchers.active(prefix, now).is_some() {
-        return;
-    }
     match state.brake.admit(&policy.brake, prefix, true, now) {
         Admission::Admitted => {}
         refused => {
@@ -52,7 +54,7 @@ pub(super) fn block_prefix(
         }
     }
     let (others, capacity) = bystanders(state, prefix);
-    let reason = wording::sweep(prefix, due.sources, others, capacity);
+    let reason = wording::sweep(&due, others, capacity);
     let duration = BlockDuration::For(policy.sweep.duration);
     state.counters.sweeps += 1;
     state.sweeps.set_blocked(prefix, end(duration, now));
@@ -64,7 +66,7 @@ pub(super) fn block_prefix(
         proven: true,
         reason: String::new(),
         contacts: finding.contacts.clone(),
-        offence: 1,
+        offence: None,
         level: finding.level,
     };
     verdicts.push(verdict(case, Action::Block, prefix, &sweep, Some(duration), reason));

@@ -1,8 +1,8 @@
 //! The decision, as stories: who touched what when, and which verdicts came of it.
 
 mod abuse;
+mod enforce;
 mod evidence;
-mod guards;
 
 use proptest::prelude::*;
 use psentry_records::{Action, Kind, ProbeBody, Proto, VerdictBody, Vouch, VouchBody};

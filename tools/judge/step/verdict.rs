@@ -47,7 +47,7 @@ pub(super) fn verdict(
         score: Some(finding.score),
         rule: Some(finding.rule.clone()),
         reason: Some(reason),
-        offence: Some(finding.offence),
+        offence: finding.offence,
         ports,
         kinds,
         count: Some(contacts.iter().map(|contact| u64::from(contact.count())).sum()),

@@ -2,10 +2,11 @@
 
 use psentry_records::{Action, Prefix, Verdict, VerdictBody, Vouch};
 
-use crate::guard::{Tick, Voucher};
+use crate::clock::Tick;
 use crate::memory::Source;
 use crate::policy::Policy;
 use crate::state::State;
+use crate::vouchers::Voucher;
 
 /// Takes a voucher; who is blocked, alone or with its prefix, is released.
 pub(super) fn take_vouch(

@@ -17,6 +17,7 @@ fn common() -> BoxedStrategy<Common> {
         Proto::Icmp,
         Proto::Icmpv6,
         Proto::Sctp,
+        Proto::Number(47),
         Proto::Other,
     ]);
     let addr = || prop::option::of(any::<IpAddr>().prop_map(crate::canonical));

@@ -28,6 +28,11 @@ fn table(ports: &PortTable) -> String {
         ),
         ("stray", "TCP with an ACK and no SYN, whatever other flags it has; TCP with FIN alone.", Vec::new()),
         ("stray", "From a port from which answers come late:", all(&ports.stray_from)),
+        (
+            "stray",
+            "To a port that is served at another address of this machine, such as that of the other version of IP.",
+            Vec::new(),
+        ),
         ("probe", "To a port that nobody asks for by mistake:", all(&ports.worms)),
         ("stray", "To the first port, where the second is served and the first is not:", siblings),
         ("stray", "UDP to a port of this machine's own clients.", Vec::new()),

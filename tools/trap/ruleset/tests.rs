@@ -7,11 +7,12 @@ use psentry_ports::PortTable;
 
 use super::*;
 use crate::Flags;
-use crate::sockets::{Listening, Sockets};
+use crate::sockets::Listening;
 
 fn facts() -> HostFacts {
     let listening = Listening { tcp: [22, 80].into(), udp: [53].into() };
     HostFacts {
+        own: ["127.0.0.1", "192.0.2.7", "::1", "2001:db8:1::7"].map(|addr| addr.parse().unwrap()).into(),
         infrastructure: ["192.0.2.1", "2001:db8::53", "192.0.2.53"]
             .iter()
             .map(|addr| addr.parse().unwrap())
@@ -19,7 +20,7 @@ fn facts() -> HostFacts {
         near: ["192.0.2.0/24", "172.17.0.0/16", "2001:db8:1::/64"].map(|net| net.parse().unwrap()).into(),
         inside: ["172.17.0.0/16".parse().unwrap()].into(),
         client_ports: (32768, 60999),
-        sockets: Sockets { listening: listening.clone(), reachable: listening },
+        listening,
         served: Listening::default(),
         ports: PortTable::builtin(),
     }
@@ -46,7 +47,7 @@ fn the_default_rules_are_these() {
 
 #[test]
 fn the_rules_with_every_flag_are_these() {
-    let flags = "--quarantine 2m --answer reject --ports 1-1023,3389 --except 22 --served 1h --icmp --protocols \
+    let flags = "--quarantine 2m --answer reject --tcp-ports 1-1023,3389 --udp-ports 1-1023 --except 22 --interface eth0 --interface wg0 --served 1h --icmp --protocols \
                  --mirage 7777 --group 9 --rate 100 --source-rate 3";
     golden("everything.nft", &text(&flags.split_whitespace().collect::<Vec<_>>()));
 }
@@ -84,13 +85,15 @@ fn a_change_is_only_what_changed() {
     let (from, mut to) = (facts(), facts());
     assert_eq!(update(&from, &to), "");
     to.infrastructure.remove(&"2001:db8::53".parse().unwrap());
-    to.sockets.listening.tcp.insert(443);
-    to.sockets.reachable.tcp.insert(443);
+    to.listening.tcp.insert(443);
     to.client_ports = (20_000, 30_000);
     assert_eq!(
         update(&from, &to),
-        "flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap listening_tcp\n\
-         add element inet psentry_trap listening_tcp { 22, 443, 80 }\nflush set inet psentry_trap siblings\n\
+        "flush set inet psentry_trap own48\n\
+         add element inet psentry_trap own48 { 2001:db8:1::/48, 64:ff9b::/48, fe80::/10 }\n\
+         flush set inet psentry_trap infrastructure6\nflush set inet psentry_trap served_ports\n\
+         add element inet psentry_trap served_ports { tcp . 22, tcp . 443, tcp . 80, udp . 53 }\n\
+         flush set inet psentry_trap siblings\n\
          add element inet psentry_trap siblings { tcp . 53, tcp . 853, udp . 443, udp . 853 }\n\
          flush set inet psentry_trap client_ports\nadd element inet psentry_trap client_ports { 20000-30000 }\n"
     );

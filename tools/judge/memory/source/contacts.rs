@@ -29,7 +29,13 @@ impl Source {
         }
         if let Some(contact) = self.contacts_mut().find(|contact| contact.matches(seen)) {
             let stale = retention.window < now.since(contact.last());
-            return contact.touch(seen, now, classes) || stale;
+            if stale && retention.touches > 0 && (seen.handshake || !contact.handshake()) {
+                contact.restart_count();
+            }
+            let enough = |count| retention.touches > 0 && count >= retention.touches;
+            let before = enough(contact.count());
+            let weighs_more = contact.touch(seen, now, classes);
+            return weighs_more || stale || !before && enough(contact.count());
         }
         let newest = self.newest().map_or(now, |newest| newest.max(now));
         let fresh = |contact: &Contact, span| newest.since(contact.last()) <= span;

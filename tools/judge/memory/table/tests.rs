@@ -38,7 +38,7 @@ fn touch(table: &mut Table, n: u32, port: u16, handshake: bool) {
     let day = std::time::Duration::from_secs(86_400);
     let (seen, retention) = (
         seen(n, port, handshake),
-        Retention { max_contacts: 32, keep: day, window: day, families: &families },
+        Retention { max_contacts: 32, keep: day, window: day, touches: 0, families: &families },
     );
     table.update(scope(n), |source| source.add(&seen, seen.at, Classes::default(), retention));
 }

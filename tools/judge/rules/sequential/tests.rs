@@ -20,8 +20,16 @@ fn totals(distinct: usize, weight: f64) -> Totals {
 /// What a failure weighs when an innocent fails with probability `1 - theta0`.
 fn failure(theta0: f64, theta1: f64) -> f64 {
     let odds = 1.0 / (1.0 - theta0);
-    let odds =
-        Odds { decoy: odds, udp: odds, packet: odds, closed: odds, flags: odds, stray: odds, signature: 1.0 };
+    let odds = Odds {
+        decoy: odds,
+        udp: odds,
+        packet: odds,
+        closed: odds,
+        flags: odds,
+        stray: odds,
+        signature: 1.0,
+        ..Odds::default()
+    };
     Weights::new(&odds, theta1).of(Classes::one(Class::Decoy))
 }
 

@@ -217,3 +217,102 @@ fn without_a_port_there_is_no_evidence_unless_a_rule_names_the_protocol() {
     assert_eq!(named("[[rule]]\nname = \"n\"\nnetworks = [\"192.0.2.0/24\"]\nconvict = true\n"), [""; 0]);
     assert_eq!(named("[[rule]]\nname = \"p\"\nproto = \"icmp\"\nhandshake = true\n"), [""; 0]);
 }
+
+/// A packet of a protocol without ports.
+fn portless(secs: u64, number: u8) -> Record {
+    let Record::Probe(mut probe) = probe(secs, "192.0.2.7", 0, Kind::Other) else { panic!() };
+    (probe.common.dest_port, probe.common.proto) = (None, Some(Proto::from_number(number)));
+    probe.body.sensor = Some("trap".to_owned());
+    Record::Probe(probe)
+}
+
+#[test]
+fn ten_protocols_convict_and_the_few_of_a_peer_do_not() {
+    // As nmap -sO asks for them: those with ports, ICMP and IGMP among them.
+    let scan =
+        |numbers: &[u8]| -> Vec<Record> { numbers.iter().map(|&number| portless(1, number)).collect() };
+    let order = [200, 47, 1, 131, 89, 2, 250, 12, 99, 50, 58, 4, 140];
+    assert_eq!(words(&policy(), &scan(&order[..12])), [""; 0], "nine that count");
+    let said = said(&policy(), &scan(&order));
+    assert_eq!((said.len(), said[0].handshake, said[0].duration), (1, Some(false), Some(60)));
+    let want = "It touched 10 different protocols (protocol 200, protocol 47, protocol 131, protocol 89, protocol 250, 5 more) \
+                by packets that could be forged; at most one innocent source in 1000 does that.";
+    assert_eq!(said[0].reason.as_deref(), Some(want));
+    // Tunnels and routers, for a long time; whatever counts ports counts none of them.
+    let peer: Vec<Record> =
+        (0..600u64).map(|n| portless(n, [47, 50, 51, 4, 41, 89, 103, 112][n as usize % 8])).collect();
+    for text in ["", "[test]\ntrigger = 1\n", "[test]\ntouches = 5\n", "[slow]\nports = 2\n"] {
+        assert_eq!(words(&policy_of(text), &peer), [""; 0], "{text}");
+    }
+    // A rule says what it says of one protocol, or of whatever comes from a network.
+    let named = |text: &str, story: &[Record]| words(&policy_of(text), story);
+    assert_eq!(
+        named("[[rule]]\nname = \"p\"\nproto = \"103\"\nconvict = true\n", &peer[..8]),
+        ["block 192.0.2.7/32 p"]
+    );
+    assert_eq!(
+        named("[[rule]]\nname = \"p\"\nproto = 103\nweight = 2.0\n[test]\ntrigger = 1\n", &peer[..8]).len(),
+        1
+    );
+    let quiet = "[[rule]]\nname = \"n\"\nnetworks = [\"192.0.2.0/24\"]\nignore = true\n";
+    assert_eq!(named(quiet, &scan(&order)), [""; 0]);
+}
+
+#[test]
+fn ports_that_worms_know_weigh_more_where_nothing_is_served() {
+    let src = "192.0.2.7";
+    let syn = |port, class| {
+        let Record::Probe(mut probe) = probe(1, src, port, Kind::Syn) else { panic!() };
+        (probe.body.sensor, probe.body.class) = (Some("trap".to_owned()), class);
+        Record::Probe(probe)
+    };
+    let story = |ports: &[u16], class| ports.iter().map(|&port| syn(port, class)).collect::<Vec<_>>();
+    use psentry_records::Class::{Probe, Stray};
+    let convicts = |ports: &[u16], class| !said(&policy(), &story(ports, class)).is_empty();
+    assert!(convicts(&[23, 2323], Some(Probe)) && convicts(&[5555, 37_215], Some(Probe)));
+    assert!(!convicts(&[23, 23, 23], Some(Probe)), "one port is one contact");
+    assert!(!convicts(&[23, 8081], Some(Probe)), "a closed port beside one");
+    assert!(!convicts(&[23, 2323, 5555, 7547, 37_215], Some(Stray)), "where the service is only restarting");
+    // A datagram to the same number is another thing.
+    let udp = [23, 2323].map(|port| {
+        let Record::Probe(mut probe) = probe(1, src, port, Kind::Udp) else { panic!() };
+        probe.body.sensor = Some("trap".to_owned());
+        Record::Probe(probe)
+    });
+    assert_eq!(said(&policy(), &udp).len(), 0);
+    assert_eq!(said(&policy_of("[evidence]\nworm = 20\n"), &story(&[23, 2323], Some(Probe))).len(), 0);
+}
+
+#[test]
+fn many_touches_of_one_port_convict_if_the_policy_says_so() {
+    let policy = policy_of("[test]\ntouches = 5\n");
+    let src = "192.0.2.7";
+    let touches = |secs: &[u64]| connects(src, &secs.iter().map(|&secs| (secs, 3389)).collect::<Vec<_>>());
+    let said = said(&policy, &touches(&[0, 1, 2, 3, 4, 5, 6]));
+    assert_eq!(said.len(), 1);
+    assert_eq!(
+        (said[0].rule.as_deref(), said[0].count, said[0].score),
+        (Some("touches"), Some(5), Some(5.0))
+    );
+    let want = "It touched 1 decoy (3389/tcp) with completed handshakes; 5 touches of one port convict.";
+    assert_eq!((said[0].reason.as_deref(), said[0].handshake), (Some(want), Some(true)));
+    assert_eq!(words(&super::policy(), &touches(&[0, 1, 2, 3, 4, 5, 6])), [""; 0], "off by default");
+    assert_eq!(words(&policy, &touches(&[0, 1, 2, 3])), [""; 0]);
+    // A pause longer than the window, and the count begins again; shorter ones do not matter.
+    assert_eq!(words(&policy, &touches(&[0, 1000, 2000, 3000, 4000, 5000])), [""; 0]);
+    assert_eq!(words(&policy, &touches(&[0, 800, 1600, 2400, 3200])).len(), 1);
+    assert_eq!(words(&policy, &touches(&[0, 1, 2, 3, 2000, 2001, 2002, 2003])), [""; 0]);
+    // What a record says that it stands for is added, and strays are none.
+    let folded = |count: u32, class: Option<psentry_records::Class>| {
+        let Record::Probe(mut probe) = probe(9, src, 161, Kind::Udp) else { panic!() };
+        (probe.body.count, probe.body.class) = (count, class);
+        Record::Probe(probe)
+    };
+    assert_eq!(words(&policy, &[folded(5, None)]), ["block 192.0.2.7/32 touches"]);
+    assert_eq!(words(&policy, &[folded(3, None), folded(2, None)]).len(), 1);
+    assert_eq!(words(&policy, &[folded(99, Some(psentry_records::Class::Stray))]), [""; 0]);
+    // A prefix of a network that is given more, gets more.
+    let shared =
+        "[test]\ntouches = 5\n[[rule]]\nname = \"n\"\nnetworks = [\"192.0.2.0/24\"]\nthreshold = 2.0\n";
+    assert_eq!(words(&policy_of(shared), &touches(&[0, 1, 2, 3, 4, 5, 6, 7, 8])), [""; 0]);
+}

@@ -20,7 +20,7 @@
 //! | 2 % | clients that come before the services | three ports, every second for ten seconds, all strays in the time of grace |
 //! | 2 % | servers after a power loss | data and retransmissions for 2 to 20 connections, to ports of clients |
 //! | 2 % | late replies | 1 to 5 datagrams from 53, 123, 1900 or 5353 to ports outside the clients' range, up to 20 inside it |
-//! | 2 % | pings, neighbour discovery, IGMP | 9 to 90 packets without a port |
+//! | 2 % | pings, neighbour discovery, IGMP, tunnels, routers | 9 to 90 packets without a port, of one to seven protocols |
 //! | 2 % | clients of a machine with two addresses | 80 and 443 at both, one to three times, while both are down |
 //! | 2 % | one command | smbclient, showmount, a telephone, a domain member: handshakes with all ports of a family |
 //! | 1 % | eight PCs of the LAN | 445, 135 and 139 each, one after another, by handshake |
@@ -39,7 +39,8 @@
 //! | 20 % | Mirai-like | 23 nine times in ten, else 2323, by SYN, then 5555, 7547, 8080, 37215 |
 //! | 5 % | port knockers and brute forcers | three to five fixed decoys in order, a second apart |
 //! | 5 % | distributed | two ports each, by handshake, a minute apart |
-//! | 5 % | slow | a port every 2 to 20 hours, by handshake, for 30 days |
+//! | 3 % | slow | a port every 2 to 20 hours, by handshake, for 30 days |
+//! | 2 % | nmap -sO | every protocol of IP once, in any order |
 //!
 //! nmap and masscan are recordings of real runs, each source one of them, of which the first 160 packets were kept
 //! (`recorded/`; `recorded/record` makes them again). Hosts that refuse, that say nothing and that have services were
@@ -90,7 +91,7 @@ impl Detector for Psentry {
 
 fn psentry() -> Box<dyn Detector> {
     let mut policy = Policy::from_flags(&PolicyFlags::default()).unwrap();
-    (policy.sweep.sources, policy.brake.blocks) = (0, 0);
+    (policy.sweep.sources, policy.brake.unproven) = (0, 0);
     let machine = Machine {
         own_networks: vec![world::LAN.parse().unwrap()],
         inside_networks: vec![world::INSIDE.parse().unwrap()],

@@ -41,7 +41,7 @@ pub const LAN: &str = "10.1.0.0/16";
 pub const INSIDE: &str = "10.88.0.0/16";
 
 /// Kinds of scanners.
-pub const SCANNERS: [(&str, u32); 9] = [
+pub const SCANNERS: [(&str, u32); 10] = [
     ("nmap -sT", 25),
     ("nmap -sS", 15),
     ("nmap -sF -sX -sN -sA", 5),
@@ -50,7 +50,8 @@ pub const SCANNERS: [(&str, u32); 9] = [
     ("Mirai-like", 20),
     ("port knockers", 5),
     ("distributed", 5),
-    ("slow, over 30 days", 5),
+    ("slow, over 30 days", 3),
+    ("nmap -sO", 2),
 ];
 
 /// Where decoys listen.
@@ -294,6 +295,13 @@ impl World {
             7 => {
                 for (n, port) in self.shuffled(&DECOYS).into_iter().take(2).enumerate() {
                     touches.push(touch(start + n as u64 * 60_000_000, port, Kind::Connect));
+                }
+            }
+            9 => {
+                let numbers: Vec<u16> = (0..=255).collect();
+                for (n, number) in self.shuffled(&numbers).into_iter().enumerate() {
+                    let proto = Some(Proto::from_number(number as u8));
+                    touches.push(Touch { proto, ..touch(start + n as u64 * 20_000, 0, Kind::Other) });
                 }
             }
             _ => {

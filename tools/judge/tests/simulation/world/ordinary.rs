@@ -72,8 +72,16 @@ impl World {
                 }
             }
             12 => {
-                let proto = Some(self.of(&[Proto::Icmp, Proto::Icmpv6, Proto::Igmp, Proto::Other]));
+                // A host that pings, a peer of tunnels, a router.
+                let numbered =
+                    |numbers: &[u8]| numbers.iter().map(|&number| Proto::from_number(number)).collect();
+                let protos: Vec<Proto> = match self.below(4) {
+                    0 => numbered(&[4, 41, 47, 50, 51]),
+                    1 => numbered(&[2, 46, 88, 89, 103, 112, 115]),
+                    _ => vec![self.of(&[Proto::Icmp, Proto::Icmpv6, Proto::Igmp, Proto::Other])],
+                };
                 for n in 0..self.between(9, 90) {
+                    let proto = Some(self.of(&protos));
                     touches.push(Touch { proto, ..touch(start + n * 10 * SECOND, 0, Kind::Other) });
                 }
             }

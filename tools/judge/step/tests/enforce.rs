@@ -52,19 +52,20 @@ fn who_logged_in_is_only_watched_and_the_verdict_says_so() {
 #[test]
 fn a_sweep_widens_to_the_prefix_and_narrows_again() {
     let story: Vec<Record> = (1..=20u64)
-        .flat_map(|n| connects(&format!("192.0.2.{n}"), &[(n, 23), (n, 2323)]))
+        .flat_map(|n| connects(&format!("192.0.2.{}", 12 * n), &[(n, 23), (n, 2323)]))
         .chain([probe(19, "192.0.2.99", 80, Kind::Connect)])
         .chain(connects("192.0.2.200", &[(2500, 23), (2501, 445)]))
         .chain(connects("192.0.2.201", &[(5000, 23), (5001, 445)]))
         .collect();
     let said = words(&policy(), &story);
     assert_eq!(said.len(), 23, "{said:#?}");
-    assert_eq!(said[7..9], ["block 192.0.2.8/32 sequential", "block 192.0.2.0/24 sweep"]);
-    assert_eq!(said[9], "block 192.0.2.9/32 sequential", "the blocker may have had to refuse the prefix");
+    // The tenth is in the eighth /28.
+    assert_eq!(said[9..11], ["block 192.0.2.120/32 sequential", "block 192.0.2.0/24 sweep"]);
+    assert_eq!(said[11], "block 192.0.2.132/32 sequential", "the blocker may have had to refuse the prefix");
     // A login from there ends it.
-    let came_in: Vec<Record> = story.iter().cloned().chain([vouch(6000, "192.0.2.60")]).collect();
+    let came_in: Vec<Record> = story.iter().cloned().chain([vouch(6000, "192.0.2.61")]).collect();
     assert_eq!(words(&policy(), &came_in).len(), 23, "it had ended by itself");
-    let came_in: Vec<Record> = story[..40].iter().cloned().chain([vouch(40, "192.0.2.60")]).collect();
+    let came_in: Vec<Record> = story[..40].iter().cloned().chain([vouch(40, "192.0.2.61")]).collect();
     assert_eq!(words(&policy(), &came_in).last().map(String::as_str), Some("unblock 192.0.2.0/24 vouch"));
     // Who logged in from there, or is ignored there, is not shut out with it; nor do forged packets widen.
     let vouched: Vec<Record> = [vouch(0, "192.0.2.77")].into_iter().chain(story.clone()).collect();
@@ -83,41 +84,43 @@ fn a_sweep_widens_to_the_prefix_and_narrows_again() {
 
 #[test]
 fn the_brake_says_so_once_and_lets_go_again() {
-    let policy = policy_of("[brake]\nblocks = 3\npause = \"5m\"\n[sweep]\nsources = 0\n");
-    let burst = |from: u64, net: u8| -> Vec<Record> {
-        (1..=5u64).flat_map(|n| connects(&format!("198.51.{net}.{n}"), &[(from, 23), (from, 445)])).collect()
-    };
-    let said = words(&policy, &burst(0, 100));
-    let want = [
-        "block 198.51.100.1/32 sequential",
-        "block 198.51.100.2/32 sequential",
-        "block 198.51.100.3/32 sequential",
-        "watch 198.51.100.4/32 brake",
-        "watch 198.51.100.4/32 sequential",
-        "watch 198.51.100.5/32 sequential",
-    ];
-    assert_eq!(said, want);
-    let story: Vec<Record> = burst(0, 100).into_iter().chain(burst(301, 100)).collect();
-    let said = words(&policy, &story);
-    assert_eq!(said[6], "block 198.51.100.4/32 sequential", "who was only watched is judged anew: {said:#?}");
+    let policy = policy_of("[brake]\nunproven = 3\nproven = 3\npause = \"5m\"\n[sweep]\nsources = 0\n");
+    for kind in [Kind::Connect, Kind::Udp] {
+        let burst = |from: u64, nets: std::ops::RangeInclusive<u64>| -> Vec<Record> {
+            let touch = |n: u64| [23, 445].map(|port| probe(from, &format!("198.51.{n}.7"), port, kind));
+            nets.flat_map(touch).collect()
+        };
+        let said = words(&policy, &burst(0, 1..=5));
+        let want = [
+            "block 198.51.1.7/32 sequential",
+            "block 198.51.2.7/32 sequential",
+            "block 198.51.3.7/32 sequential",
+            "watch 198.51.4.7/32 brake",
+            "watch 198.51.4.7/32 sequential",
+            "watch 198.51.5.7/32 sequential",
+        ];
+        assert_eq!(said, want);
+        let said = words(&policy, &[burst(0, 1..=5), burst(301, 4..=5)].concat());
+        assert_eq!(said[6], "block 198.51.4.7/32 sequential", "who was only watched is judged anew");
+    }
 }
 
 #[test]
 fn a_climb_that_was_turned_down_is_blocked_when_the_brake_lets_go_or_the_login_is_forgotten() {
     let policy = policy_of(
         "[levels]\nblock = 4\npackets = [1, 2, 3, 10, 1000]\n\
-         [brake]\nblocks = 1\npause = \"5m\"\n[sweep]\nsources = 0\n",
+         [brake]\nproven = 1\npause = \"5m\"\n[sweep]\nsources = 0\n",
     );
     let ten = |src: &str, from: u64| -> Vec<Record> {
         (0..10u64).map(|n| probe(from + n, src, 1000 + (n % 2) as u16, Kind::Connect)).collect()
     };
-    let [one, two] = ["192.0.2.1", "192.0.2.2"];
+    let [one, two] = ["192.0.1.1", "192.0.2.2"];
     let mut story = [ten(one, 0), ten(two, 20)].concat();
     // While the brake is on, it is said once.
     story.extend((30..320).step_by(10).map(|secs| probe(secs, two, 1000, Kind::Connect)));
     let want = [
-        "watch 192.0.2.1/32 sequential",
-        "block 192.0.2.1/32 level",
+        "watch 192.0.1.1/32 sequential",
+        "block 192.0.1.1/32 level",
         "watch 192.0.2.2/32 sequential",
         "watch 192.0.2.2/32 brake",
         "watch 192.0.2.2/32 level",
@@ -131,10 +134,10 @@ fn a_climb_that_was_turned_down_is_blocked_when_the_brake_lets_go_or_the_login_i
     let mut story = vec![vouch(0, one)];
     story.extend(ten(one, 10));
     story.extend((20..300).step_by(10).map(|secs| probe(secs, one, 1000, Kind::Connect)));
-    let watched = ["watch 192.0.2.1/32 sequential", "watch 192.0.2.1/32 level"];
+    let watched = ["watch 192.0.1.1/32 sequential", "watch 192.0.1.1/32 level"];
     assert_eq!(words(&policy, &story), watched);
     story.extend([300, 301].map(|secs| probe(secs, one, 1000, Kind::Connect)));
-    assert_eq!(words(&policy, &story)[2..], ["block 192.0.2.1/32 level"]);
+    assert_eq!(words(&policy, &story)[2..], ["block 192.0.1.1/32 level"]);
 }
 
 /// What psentry-trap says of the machine.
@@ -183,7 +186,7 @@ fn neighbours_are_judged_one_by_one_and_never_with_their_network() {
     assert_eq!(sweeps(&said("[sweep]\ninside = true\n", "192.0.2")), 1);
     assert_eq!(sweeps(&said("", "198.51.100")), 1, "a network far away is blocked as one");
     // A prefix with a part of an own network in it is none of the world's either.
-    let part = [vec![trap_says(0, &["192.0.2.128/25"], &[])], lan("192.0.2")].concat();
+    let part = [vec![trap_says(0, &["192.0.2.14/31"], &[])], lan("192.0.2")].concat();
     assert_eq!(sweeps(&words(&policy(), &part)), 0);
 }
 
@@ -223,4 +226,56 @@ fn answers_are_those_to_ports_that_the_kernel_lends() {
     assert_eq!(words(&policy(), &story(45_000)), [""; 0]);
     assert_eq!(words(&policy(), &story(33_000)).len(), 1, "clients have 40000 to 50000 here");
     assert_eq!(words(&policy(), &story(33_000)[1..]), [""; 0]);
+}
+
+/// What a blocker says of a block.
+fn outcome(secs: u64, scope: &str, result: psentry_records::OutcomeResult) -> Record {
+    let body = psentry_records::OutcomeBody {
+        action: Action::Unblock,
+        scope: scope.parse().unwrap(),
+        backend: Some("nft".to_owned()),
+        result,
+        until: None,
+        error: None,
+        rule: None,
+        reason: None,
+        since: None,
+        ports: Vec::new(),
+        handshake: None,
+    };
+    Record::Outcome(psentry_records::Outcome { common: Common::at(at(secs)), body })
+}
+
+#[test]
+fn who_was_released_is_judged_anew_at_once() {
+    use psentry_records::OutcomeResult::{Applied, Expired, Released};
+    let again = |result| {
+        let mut story = connects("192.0.2.7", &[(0, 23), (1, 445)]);
+        story.push(outcome(10, "192.0.2.7", result));
+        story.extend(connects("192.0.2.7", &[(20, 23)]));
+        let after_one = words(&policy(), &story).len();
+        story.extend(connects("192.0.2.7", &[(21, 445)]));
+        (after_one, verdicts(&policy(), &story).last().map(|said| (said.1, said.2)))
+    };
+    assert_eq!(again(Released), (1, Some((7200, 2))), "its first touches are forgotten, its offence is not");
+    for result in [Applied, Expired] {
+        assert_eq!(again(result), (1, Some((3600, 1))), "it is blocked, and nothing more is said");
+    }
+    // One who was only watched was never blocked; nor is one of the past.
+    let mut story = vec![vouch(0, "192.0.2.7")];
+    story.extend(connects("192.0.2.7", &[(10, 23), (11, 445)]));
+    story.push(outcome(12, "192.0.2.7", Released));
+    story.extend(connects("192.0.2.7", &[(13, 23), (14, 445)]));
+    assert_eq!(words(&policy(), &story).len(), 1);
+    // A prefix takes as many sources as at first.
+    let sweep = |hosts: std::ops::RangeInclusive<u64>| {
+        hosts.flat_map(|n| connects(&format!("192.0.2.{n}"), &[(n, 23), (n, 2323)])).collect::<Vec<_>>()
+    };
+    let mut story = sweep(0..=7);
+    story.push(outcome(8, "192.0.2.0/28", Released));
+    story.extend(sweep(8..=14));
+    let said = words(&policy(), &story);
+    assert_eq!(sweeps(&said), 1, "{said:#?}");
+    story.extend(sweep(15..=15));
+    assert_eq!(sweeps(&words(&policy(), &story)), 2);
 }

@@ -1,6 +1,10 @@
 //! Sweeps: when many sources of one prefix are convicted and behave alike, the prefix is blocked as a whole, for a
 //! short time, after which each of its sources is only blocked for what it did itself. Only what handshakes prove counts: anybody
 //! can forge packets from a whole network.
+//!
+//! There are several sizes of prefixes, one within another, such as /56 and /48. A prefix is blocked when its sources are in
+//! many of its parts, which are the prefixes of the next narrower size: so the sources of one customer's /56 have that
+//! blocked, and only those of many customers the /48 of their provider.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,12 +21,14 @@ const MAX_PREFIXES: usize = 4096;
 const MAX_MEMBERS: usize = 256;
 
 /// One convicted source of a prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Member {
-    scope: Prefix,
-    until: Timestamp,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// The source.
+    pub scope: Prefix,
+    /// When its conviction ends.
+    pub until: Timestamp,
     /// Which ports it touched, each a bit of 64.
-    ports: u64,
+    pub ports: u64,
 }
 
 /// What is known of one prefix.
@@ -49,6 +55,8 @@ pub struct DuePrefix {
     pub prefix: Prefix,
     /// How many of its sources were convicted and behaved alike.
     pub sources: usize,
+    /// In how many of its parts they are, and how long the prefix of a part is; of the narrowest size a part is a source.
+    pub parts: (usize, u8),
 }
 
 /// A set of ports in 64 bits, a bit for each by a hash: good enough to see whether two sets are alike.
@@ -61,17 +69,30 @@ fn similar(one: u64, other: u64) -> bool {
     (one & other).count_ones() * 2 >= one.count_ones().min(other.count_ones()).max(1)
 }
 
-/// The prefixes around that scope that may be blocked as a whole.
-pub(crate) fn parents(policy: &SweepPolicy, scope: Prefix) -> impl Iterator<Item = Prefix> {
-    let lens: Vec<u8> = if scope.is_ipv4() { vec![policy.ipv4] } else { policy.ipv6.clone() };
-    lens.into_iter().filter(move |&len| len < scope.len()).map(move |len| Prefix::around(scope.addr(), len))
+/// The prefixes around that scope that may be blocked as a whole, the narrowest first, each with the length of its parts.
+fn parents(policy: &SweepPolicy, scope: Prefix) -> impl Iterator<Item = (Prefix, u8)> {
+    let lens = if scope.is_ipv4() { &policy.ipv4 } else { &policy.ipv6 };
+    let wider = lens.iter().copied().filter(move |&len| len < scope.len());
+    wider.scan(scope.len(), move |part, len| {
+        let parent = (Prefix::around(scope.addr(), len), *part);
+        *part = len;
+        Some(parent)
+    })
+}
+
+/// How many different prefixes of that length hold these sources.
+fn parts<'a>(sources: impl Iterator<Item = &'a Member>, len: u8) -> usize {
+    let mut parts: Vec<Prefix> = sources.map(|member| Prefix::around(member.scope.addr(), len)).collect();
+    parts.sort_unstable();
+    parts.dedup();
+    parts.len()
 }
 
 impl SweepTable {
     /// Releases the blocked prefixes around that scope, and returns them.
     pub(crate) fn release(&mut self, policy: &SweepPolicy, scope: Prefix, now: Timestamp) -> Vec<Prefix> {
         let mut released = Vec::new();
-        for prefix in parents(policy, scope) {
+        for (prefix, _) in parents(policy, scope) {
             if let Some(sweep) = self.entries.get_mut(&prefix)
                 && sweep.until.take().is_some_and(|until| until > now)
             {
@@ -80,6 +101,16 @@ impl SweepTable {
             }
         }
         released
+    }
+
+    /// Forgets a prefix, if it is blocked as a whole; says whether it was.
+    pub(crate) fn forget(&mut self, prefix: Prefix) -> bool {
+        let blocked = self.entries.get(&prefix).is_some_and(|sweep| sweep.until.is_some());
+        if blocked {
+            self.entries.remove(&prefix);
+            self.changed.insert(prefix);
+        }
+        blocked
     }
 
     /// The clock was set back by `step`: what it dated in what is the future now happened so much earlier. A prefix that is
@@ -97,22 +128,22 @@ impl SweepTable {
         }
     }
 
-    /// Adds a source that handshakes convicted. Which prefix around it is due, if one is: `needed` sources that behave
-    /// alike make it so.
+    /// Adds a source that handshakes convicted. Which prefix around it is due, if one is that may be blocked: `needed`
+    /// sources that behave alike make it so, in as many of its parts, or in all of them where it has fewer.
     pub fn add(
         &mut self,
         policy: &SweepPolicy,
         needed: usize,
-        scope: Prefix,
-        ports: u64,
-        until: Timestamp,
+        source: Member,
         now: Timestamp,
+        may_be_blocked: impl Fn(Prefix) -> bool,
     ) -> Option<DuePrefix> {
+        let Member { scope, ports, .. } = source;
         if policy.sources == 0 {
             return None;
         }
         let mut due = None;
-        for prefix in parents(policy, scope) {
+        for (prefix, part) in parents(policy, scope) {
             self.make_room(prefix);
             let sweep =
                 self.entries.entry(prefix).or_insert(Sweep { members: Vec::new(), last: now, until: None });
@@ -120,16 +151,21 @@ impl SweepTable {
             if sweep.members.len() >= MAX_MEMBERS {
                 sweep.members.remove(0);
             }
-            sweep.members.push(Member { scope, until, ports });
+            sweep.members.push(source);
             sweep.last = sweep.last.max(now);
             self.changed.insert(prefix);
-            let sources = sweep.members.iter().filter(|member| similar(member.ports, ports)).count();
-            let blocked_already = sweep.until.is_some_and(|until| until > now);
+            let alike = || sweep.members.iter().filter(|member| similar(member.ports, ports));
+            let sources = alike().count();
+            if sources < needed || sweep.until.is_some_and(|until| until > now) {
+                continue;
+            }
+            let parts = parts(alike(), part);
+            let all_parts = 1usize << (part - prefix.len()).min(20);
             let blocked =
                 || self.entries.values().filter(|sweep| sweep.until.is_some_and(|until| until > now));
-            if sources >= needed && !blocked_already && blocked().count() < policy.most {
+            if parts >= needed.min(all_parts) && blocked().count() < policy.most && may_be_blocked(prefix) {
                 // The widest that is due holds the others.
-                due = Some(DuePrefix { prefix, sources });
+                due = Some(DuePrefix { prefix, sources, parts: (parts, part) });
             }
         }
         due
@@ -182,7 +218,7 @@ mod tests {
 
     fn policy() -> SweepPolicy {
         let duration = std::time::Duration::from_secs(3600);
-        SweepPolicy { sources: 3, ipv4: 24, ipv6: vec![56, 48], duration, most: 2, inside: false }
+        SweepPolicy { sources: 3, ipv4: vec![28, 24], ipv6: vec![56, 48], duration, most: 2, inside: false }
     }
 
     fn at(secs: u64) -> Timestamp {
@@ -192,7 +228,8 @@ mod tests {
     fn convict(table: &mut SweepTable, scope: &str, ports: &[u16], secs: u64) -> Option<String> {
         let ports = port_bitmap(ports.iter().copied());
         let scope = scope.parse().unwrap();
-        let due = table.add(&policy(), 3, scope, ports, at(secs + 3600), at(secs))?;
+        let source = Member { scope, ports, until: at(secs + 3600) };
+        let due = table.add(&policy(), 3, source, at(secs), |_| true)?;
         table.set_blocked(due.prefix, at(secs + 3600));
         Some(format!("{} {}", due.prefix, due.sources))
     }
@@ -205,12 +242,12 @@ mod tests {
         assert_eq!(convict(&mut table, "192.0.2.2", &[445, 139], 2), None);
         assert_eq!(convict(&mut table, "192.0.2.3", &[23, 2323], 3), None);
         assert_eq!(convict(&mut table, "192.0.3.3", &[23, 2323], 3), None);
-        assert_eq!(convict(&mut table, "192.0.2.4", &[23, 2323], 4).as_deref(), Some("192.0.2.0/24 3"));
+        assert_eq!(convict(&mut table, "192.0.2.4", &[23, 2323], 4).as_deref(), Some("192.0.2.0/28 3"));
         assert_eq!(convict(&mut table, "192.0.2.5", &[23, 2323], 5), None);
         let mut release =
             |scope: &str, secs| table.release(&policy(), scope.parse().unwrap(), at(secs)).len();
         assert_eq!(
-            (release("192.0.3.200", 10), release("192.0.2.200", 10), release("192.0.2.200", 10)),
+            (release("192.0.2.200", 10), release("192.0.2.15", 10), release("192.0.2.15", 10)),
             (0, 1, 0)
         );
     }
@@ -221,6 +258,59 @@ mod tests {
         assert_eq!(convict(&mut table, "2001:db8:0:100::/64", &[23], 0), None);
         assert_eq!(convict(&mut table, "2001:db8:0:200::/64", &[23], 1), None);
         assert_eq!(convict(&mut table, "2001:db8:0:300::/64", &[23], 2).as_deref(), Some("2001:db8::/48 3"));
+    }
+
+    /// The prefixes that are due, one after another, for so many sources, each next to the one before by `step`.
+    fn due(first: &str, step: u128, sources: u128) -> Vec<String> {
+        let mut table = SweepTable::default();
+        let scope = |n: u128| match first.parse().unwrap() {
+            std::net::IpAddr::V4(addr) => {
+                std::net::Ipv4Addr::from(u32::from(addr) + (n * step) as u32).to_string()
+            }
+            std::net::IpAddr::V6(addr) => {
+                format!("{}/64", std::net::Ipv6Addr::from(u128::from(addr) + ((n * step) << 64)))
+            }
+        };
+        (0..sources).filter_map(|n| convict(&mut table, &scope(n), &[23], n as u64)).collect()
+    }
+
+    #[test]
+    fn many_sources_of_one_part_have_only_that_part_blocked() {
+        assert_eq!(due("2001:db8::", 1, 200), ["2001:db8::/56 3"], "one customer's /56");
+        assert_eq!(due("2001:db8::", 0x100, 3), ["2001:db8::/48 3"], "one /64 each of three customers");
+        // Two full parts are no three.
+        assert_eq!(due("2001:db8::", 1, 512), ["2001:db8::/56 3", "2001:db8:0:100::/56 3"]);
+        assert_eq!(due("2001:db8::", 128, 4), [""; 0], "three sources of two parts, and one more");
+        assert_eq!(due("2001:db8::", 128, 5), ["2001:db8::/48 5"]);
+        assert_eq!(due("192.0.2.0", 1, 16), ["192.0.2.0/28 3"]);
+        assert_eq!(due("192.0.2.0", 16, 3), ["192.0.2.0/24 3"]);
+    }
+
+    fn member(scope: &str) -> Member {
+        Member { scope: scope.parse().unwrap(), until: at(3600), ports: 1 }
+    }
+
+    #[test]
+    fn a_wide_prefix_that_may_not_be_blocked_keeps_no_narrow_one_from_it() {
+        let mut table = SweepTable::default();
+        let mut add = |scope: &str| {
+            let may = |prefix: Prefix| prefix.len() > 48;
+            table.add(&policy(), 3, member(scope), at(0), may).map(|due| due.prefix)
+        };
+        for net in ["100", "200", "300", "301"] {
+            assert_eq!(add(&format!("2001:db8:0:{net}::/64")), None);
+        }
+        assert_eq!(add("2001:db8:0:302::/64"), Some("2001:db8:0:300::/56".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_prefix_of_few_parts_takes_all_of_them_and_as_many_sources_as_any() {
+        let mut table = SweepTable::default();
+        let policy = SweepPolicy { ipv4: vec![25, 24], ..policy() };
+        let mut add =
+            |scope: &str| table.add(&policy, 3, member(scope), at(0), |_| true).map(|due| due.parts);
+        assert_eq!((add("192.0.2.1"), add("192.0.2.129")), (None, None));
+        assert_eq!(add("192.0.2.2"), Some((2, 25)));
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! Deduplication: of alike probes the first is written at once, and the others of the same window as one record at its
-//! end. Bounded: when there is no room, the oldest window is evicted, which only means that it ends early.
+//! Deduplication, for sensors: of alike contacts the first is written at once, and the others of the same window as one
+//! record at its end. Bounded: when there is no room, the oldest window is evicted, which only means that it ends early.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// The windows that are open, by what makes probes alike.
-pub(crate) struct Dedup<K, V> {
+/// The windows that are open, by what makes contacts alike.
+pub struct Dedup<K, V> {
     window: Duration,
     capacity: usize,
     open: HashMap<K, Window<V>>,
@@ -16,7 +16,7 @@ pub(crate) struct Dedup<K, V> {
     pending: u64,
 }
 
-/// What came since the first probe of a window.
+/// What came since the first contact of a window.
 struct Window<V> {
     last: Option<V>,
     repeats: u32,
@@ -24,25 +24,33 @@ struct Window<V> {
 
 impl<K: Clone + Eq + Hash, V> Dedup<K, V> {
     /// Windows that last for `window`, at most `capacity` of them at a time.
-    pub(crate) fn new(window: Duration, capacity: usize) -> Self {
+    #[must_use]
+    pub fn new(window: Duration, capacity: usize) -> Self {
         Dedup { window, capacity, open: HashMap::new(), ends: VecDeque::new(), evicted: 0, pending: 0 }
     }
 
     /// Whether `key` has no open window; it has one from now on. If it had, `value` is kept until the window ends.
-    pub(crate) fn is_first(&mut self, now: Instant, key: K, value: impl FnOnce() -> V) -> bool {
-        if let Some(window) = self.open.get_mut(&key) {
-            self.pending += u64::from(window.repeats == 0);
-            window.last = Some(value());
-            window.repeats = window.repeats.saturating_add(1);
-            return false;
+    pub fn is_first(&mut self, now: Instant, key: K, value: impl FnOnce() -> V) -> bool {
+        let first = !self.fold(&key, value);
+        if first {
+            self.open.insert(key.clone(), Window { last: None, repeats: 0 });
+            self.ends.push_back((now + self.window, key));
         }
-        self.open.insert(key.clone(), Window { last: None, repeats: 0 });
-        self.ends.push_back((now + self.window, key));
+        first
+    }
+
+    /// Whether `key` has an open window; then `value` is kept until it ends. No window is opened: that is for whoever may
+    /// refuse the first of a window.
+    pub fn fold(&mut self, key: &K, value: impl FnOnce() -> V) -> bool {
+        let Some(window) = self.open.get_mut(key) else { return false };
+        self.pending += u64::from(window.repeats == 0);
+        window.last = Some(value());
+        window.repeats = window.repeats.saturating_add(1);
         true
     }
 
     /// The next window that is over and has repeats: the value that came last, and how many came since the first.
-    pub(crate) fn expired(&mut self, now: Instant) -> Option<(V, u32)> {
+    pub fn expired(&mut self, now: Instant) -> Option<(V, u32)> {
         loop {
             let over = self.ends.front().is_some_and(|(end, _)| *end <= now);
             let full = self.open.len() > self.capacity;
@@ -61,22 +69,26 @@ impl<K: Clone + Eq + Hash, V> Dedup<K, V> {
     }
 
     /// When the next window ends.
-    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Instant> {
         self.ends.front().map(|(end, _)| *end)
     }
 
     /// How many windows ended early for want of room.
-    pub(crate) fn evicted(&self) -> u64 {
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// How many open windows have repeats: each of them becomes a probe when it ends.
-    pub(crate) fn pending(&self) -> u64 {
+    /// How many open windows have repeats: each of them becomes a record when it ends.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
         self.pending
     }
 
     /// The moment at which all windows are over, if none begins after `now`.
-    pub(crate) fn last_expiry(&self, now: Instant) -> Instant {
+    #[must_use]
+    pub fn last_expiry(&self, now: Instant) -> Instant {
         now + self.window
     }
 }

@@ -1,0 +1,309 @@
+//! The file that lines are appended to. It is rotated when it is full, and opened anew when somebody else moved or removed
+//! it. Whatever becomes of it, the program goes on: what cannot be written is lost and counted.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::unistd::{AccessFlags, access};
+use psentry_stage::{LineFile, is_survivable};
+
+use crate::rotation;
+use crate::settings::LogSettings;
+
+/// The owner writes, the group reads: records name addresses.
+const MODE: u32 = 0o640;
+
+/// How often it is looked whether the file is still the one of its name, and how often one that could not be opened is tried
+/// again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often at most the oldest file is removed for want of room. Where it is somebody else who fills the disk, that must
+/// not cost the whole log at once.
+const FREE: Duration = Duration::from_secs(60);
+
+/// The file of a log, and those it is rotated to.
+pub(crate) struct LogFile {
+    settings: LogSettings,
+    lines: LineFile,
+    open: Result<Open, io::Error>,
+    looked: Instant,
+    freed: Option<Instant>,
+    /// How often it was rotated.
+    pub(crate) rotations: u64,
+}
+
+/// What is known of the file that is open.
+struct Open {
+    length: u64,
+    /// Its device and inode.
+    identity: (u64, u64),
+    /// Held as long as it is written: a second writer would rotate it away.
+    _lock: Flock<File>,
+}
+
+impl LogFile {
+    /// Opens it, or makes it.
+    ///
+    /// # Errors
+    /// It is no regular file, somebody else writes it, or it may not be written or rotated. A full or broken disk is no
+    /// error: the file is opened when that is over.
+    pub(crate) fn open(settings: LogSettings, now: Instant) -> io::Result<Self> {
+        let name = format!("the log {}", settings.path.display());
+        let folder = settings.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match access(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK) {
+            Err(errno) if !is_survivable(&errno.into()) => return Err(errno.into()),
+            _ => {}
+        }
+        let (lines, open) = match open(&settings.path) {
+            Ok((file, open)) => (LineFile::new(file, &name), Ok(open)),
+            // Nothing is written to the file in its place.
+            Err(why) if is_survivable(&why) => (LineFile::new(File::open("/dev/null")?, &name), Err(why)),
+            Err(why) => return Err(why),
+        };
+        // What cannot be removed costs room, but no record.
+        let _ = rotation::remove_surplus(&settings.path, settings.files);
+        Ok(LogFile { settings, lines, open, looked: now, freed: None, rotations: 0 })
+    }
+
+    /// Appends a line, which ends with a newline. What cannot be written is counted.
+    pub(crate) fn append(&mut self, line: &[u8], now: Instant) {
+        self.look(now);
+        let before = self.lines.lost();
+        if let Err(why) = self.write(line, now) {
+            self.lines.count_loss(&why, now);
+        }
+        if self.lines.lost() > before && self.lines.is_full() {
+            self.make_room(now);
+        }
+    }
+
+    /// The file, for what was lost of it.
+    pub(crate) fn lines(&self) -> &LineFile {
+        &self.lines
+    }
+
+    /// The sentence that is to be printed now, if there is one.
+    pub(crate) fn report(&mut self) -> Option<String> {
+        self.lines.report()
+    }
+
+    fn write(&mut self, line: &[u8], now: Instant) -> io::Result<()> {
+        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        let full = |open: &Open| open.length > 0 && open.length.saturating_add(bytes) > self.settings.size;
+        if self.open.as_ref().is_ok_and(full) {
+            rotation::rotate(&self.settings.path, self.settings.files)?;
+            self.rotations += 1;
+            self.reopen();
+        }
+        match &mut self.open {
+            Ok(open) => {
+                self.lines.write_line(line, now)?;
+                open.length = open.length.saturating_add(bytes);
+                Ok(())
+            }
+            Err(why) => Err(again(why)),
+        }
+    }
+
+    /// Looks from time to time whether the file is still there.
+    fn look(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.looked) < LOOK {
+            return;
+        }
+        self.looked = now;
+        match (fs::symlink_metadata(&self.settings.path), &mut self.open) {
+            // Somebody may have cut it.
+            (Ok(there), Ok(open)) if identity(&there) == open.identity => open.length = there.len(),
+            _ => self.reopen(),
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.open = open(&self.settings.path).map(|(file, open)| {
+            self.lines.replace(file);
+            open
+        });
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        if self.freed.is_none_or(|freed| now.saturating_duration_since(freed) >= FREE) {
+            self.freed = Some(now);
+            // Where that fails, the disk stays full, which is reported.
+            let _ = rotation::remove_oldest(&self.settings.path, self.settings.files);
+        }
+    }
+}
+
+/// Opens a regular file for appending, or makes it.
+fn open(path: &Path) -> io::Result<(File, Open)> {
+    let mut options = File::options();
+    options.read(true).append(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    let file = match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            // Whatever the umask is.
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            file
+        }
+        Err(why) if why.kind() == ErrorKind::AlreadyExists => options.open(path).map_err(link)?,
+        Err(why) => return Err(why),
+    };
+    let there = file.metadata()?;
+    if !there.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let lock =
+        Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock).map_err(
+            |(_, errno)| match errno {
+                Errno::EWOULDBLOCK => {
+                    io::Error::other("another psentry-block writes it; give this one another --log")
+                }
+                errno => errno.into(),
+            },
+        )?;
+    Ok((file, Open { length: there.len(), identity: identity(&there), _lock: lock }))
+}
+
+/// What open(2) says of a symbolic link is no help.
+fn link(why: io::Error) -> io::Error {
+    match why.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ELOOP) => io::Error::other("it is a symbolic link; name the file itself"),
+        _ => why,
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+/// The same error once more.
+fn again(why: &io::Error) -> io::Error {
+    why.raw_os_error()
+        .map_or_else(|| io::Error::new(why.kind(), why.to_string()), io::Error::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn settings(path: &Path) -> LogSettings {
+        LogSettings { path: path.to_owned(), size: 100, files: 3 }
+    }
+
+    fn log() -> (tempfile::TempDir, PathBuf, LogFile, Instant) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let now = Instant::now();
+        let log = LogFile::open(settings(&path), now).unwrap();
+        (folder, path, log, now)
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    #[test]
+    fn each_file_has_its_size_and_mode_and_there_are_no_more_than_so_many() {
+        let (folder, path, mut log, now) = log();
+        for number in 0..100 {
+            log.append(format!("{number:039}\n").as_bytes(), now);
+        }
+        assert_eq!((log.rotations, log.lines().lost()), (49, 0));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        for (times, first) in [(0, 98), (1, 96), (2, 94)] {
+            let file = if times == 0 { path.clone() } else { rotation::rotated(&path, times) };
+            assert_eq!(text(&file), format!("{first:039}\n{:039}\n", first + 1));
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, MODE);
+        }
+        // A line that is longer than a file is written whole.
+        log.append(&[b'x'; 200], now);
+        assert_eq!(text(&path).len(), 200);
+    }
+
+    #[test]
+    fn it_goes_on_where_it_ended_and_ends_what_a_kill_cut_off() {
+        let (_folder, path, mut log, now) = log();
+        log.append(b"one\n", now);
+        drop(log);
+        fs::write(&path, "one\ntw").unwrap();
+        let mut log = LogFile::open(settings(&path), now).unwrap();
+        log.append(b"three\n", now);
+        assert_eq!(text(&path), "one\ntw\nthree\n");
+        // And where a rotation was killed before the new file was made.
+        fs::rename(&path, rotation::rotated(&path, 1)).unwrap();
+        drop(log);
+        let mut log = LogFile::open(settings(&path), now).unwrap();
+        log.append(b"four\n", now);
+        assert_eq!(
+            (text(&path), text(&rotation::rotated(&path, 1))),
+            ("four\n".into(), "one\ntw\nthree\n".into())
+        );
+    }
+
+    #[test]
+    fn a_file_that_somebody_moved_removed_or_cut_is_followed_a_second_later() {
+        let (folder, path, mut log, start) = log();
+        let away = folder.path().join("away");
+        log.append(b"one\n", start);
+        fs::rename(&path, &away).unwrap();
+        log.append(b"two\n", start + LOOK / 2);
+        assert!(!path.exists());
+        log.append(b"three\n", start + LOOK);
+        assert_eq!((text(&away), text(&path)), ("one\ntwo\n".into(), "three\n".into()));
+        fs::remove_file(&path).unwrap();
+        log.append(b"four\n", start + 2 * LOOK);
+        assert_eq!(text(&path), "four\n");
+        // As copytruncate does.
+        log.append(&[b'5'; 90], start + 2 * LOOK);
+        fs::write(&path, "").unwrap();
+        log.append(b"six\n", start + 3 * LOOK);
+        assert_eq!((text(&path), log.rotations, log.lines().lost()), ("six\n".into(), 0, 0));
+    }
+
+    #[test]
+    fn while_it_cannot_be_opened_lines_are_lost_and_counted() {
+        let (folder, path, mut log, start) = log();
+        log.append(b"one\n", start);
+        fs::remove_dir_all(folder.path()).unwrap();
+        log.append(b"two\n", start + LOOK);
+        log.append(b"three\n", start + LOOK);
+        assert_eq!(log.lines().lost(), 2);
+        let said = log.report().unwrap();
+        assert!(said.contains("cannot be written: No such file or directory (os error 2)"), "{said}");
+        fs::create_dir(folder.path()).unwrap();
+        log.append(b"four\n", start + LOOK);
+        assert_eq!(log.lines().lost(), 3, "it is tried again once a second");
+        log.append(b"five\n", start + 2 * LOOK);
+        assert_eq!((text(&path), log.lines().lost()), ("five\n".into(), 3));
+        assert!(log.report().unwrap().contains("can be written again; 3 records were lost"));
+    }
+
+    #[test]
+    fn what_is_no_file_of_ones_own_is_refused() {
+        let (folder, path, _log, now) = log();
+        let file = |name: &str| folder.path().join(name);
+        fs::create_dir(file("folder")).unwrap();
+        symlink(&path, file("link")).unwrap();
+        symlink("/dev/null", file("null")).unwrap();
+        for (path, says) in [
+            (path, "another psentry-block writes it"),
+            (file("folder"), "Is a directory"),
+            (file("link"), "it is a symbolic link"),
+            (file("null"), "it is a symbolic link"),
+            (file("none/log"), "No such file"),
+            ("/dev/null".into(), "it is no regular file"),
+        ] {
+            let Err(why) = LogFile::open(settings(&path), now) else {
+                panic!("{} is opened", path.display())
+            };
+            assert!(why.to_string().contains(says), "{}: {why}", path.display());
+        }
+    }
+}
