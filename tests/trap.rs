@@ -96,6 +96,8 @@ fn release(lab: &Lab) {
         "stray_ports6",
         "contacts4",
         "contacts6",
+        "contact_counts4",
+        "contact_counts6",
     ] {
         lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
     }

@@ -54,3 +54,26 @@ fn what_is_published_from_a_container_is_shut_as_a_service_is() {
     assert!(lab.innocent.is_shut_out(GUARD[0], 9));
     assert!(lab.innocent.is_shut_out(GUARD[0], 8443));
 }
+
+/// A cluster's services have addresses of their own, which its nodes translate: they are none of this machine's. Neither
+/// are they shut to a source in quarantine, nor do they keep ports of this machine out of the trap.
+#[test]
+fn what_is_translated_for_somebody_else_is_only_forwarded() {
+    let lab = Lab::new();
+    let _behind = lab.scanner.sends("TCP6-LISTEN:80,ipv6only=0,reuseaddr,fork", "/run/hello");
+    lab.guard.sh(&format!(
+        "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+         nft 'table inet nat {{ chain pre {{ type nat hook prerouting priority dstnat;
+              ip daddr 10.96.0.1 tcp dport 8443 dnat ip to {}:80
+              ip6 daddr fd96::1 tcp dport 8443 dnat ip6 to [{}]:80
+         }}; }}'",
+        SCANNER[0], SCANNER[1]
+    ));
+    let _trap = trap(&lab, &[]);
+    for (family, (guard, service)) in GUARD.into_iter().zip(["10.96.0.1", "fd96::1"]).enumerate() {
+        wait_until("the service answers", || lab.innocent.reaches(service, 8443));
+        assert!(lab.innocent.is_shut_out(guard, 8443));
+        assert!(quarantined(&lab)[family], "IPv{}: the port is a trap", [4, 6][family]);
+        assert!(lab.innocent.reaches(service, 8443), "IPv{}: nothing new is forwarded", [4, 6][family]);
+    }
+}

@@ -73,3 +73,34 @@ fn forged_packets_do_not_fill_the_memory_of_ports() {
     assert!(remembered >= 200 && (remembered as f64) <= most + 1.0, "{remembered} of at most {most}");
     assert_eq!(listed("quarantine4").matches("expires").count(), 10_000);
 }
+
+/// A SYN to each of twelve ports, of IPv6 each from another address of the /64. Arguments: address, first port.
+const SCAN: &str = r#"
+import socket, sys
+guard, first = sys.argv[1], int(sys.argv[2])
+sockets = []
+for n in range(12):
+    s = socket.socket(socket.AF_INET6 if ':' in guard else socket.AF_INET)
+    if ':' in guard: s.bind((f'2001:db8:7::{0x10 + n:x}', 0))
+    s.setblocking(False)
+    s.connect_ex((guard, first + n))
+    sockets.append(s)
+"#;
+
+/// Of one source only a few ports are remembered. So a scanner that scans once, waits until its quarantine is over, and
+/// scans again, is shut out again. Of IPv6 the /64 is one source, whatever addresses it uses.
+#[test]
+fn a_second_scan_is_shut_out_like_the_first() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICES[0]);
+    lab.scanner
+        .sh("for n in 0 1 2 3 4 5 6 7 8 9 a b; do ip address add 2001:db8:7::1$n/64 dev eth0 nodad; done");
+    let _trap = trap(&lab, &["--quarantine", "4s"]);
+    for guard in GUARD {
+        for scan in ["first", "second"] {
+            python(&lab.scanner, SCAN, &[guard, &DOWN.to_string()]);
+            assert!(lab.scanner.is_shut_out(guard, SERVICES[0]), "after the {scan} scan");
+            wait_until("its quarantine is over", || lab.scanner.reaches(guard, SERVICES[0]));
+        }
+    }
+}

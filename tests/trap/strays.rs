@@ -4,7 +4,7 @@
 use psentry_records::Class;
 
 use super::{probe, probes, python, quarantined, trap};
-use crate::lab::{GUARD, Lab, SCANNER};
+use crate::lab::{GUARD, Lab, SCANNER, wait_until};
 
 /// Datagrams from one port to many. Arguments: address, source port, first and last port.
 const DATAGRAMS: &str = r#"
@@ -14,6 +14,29 @@ s.bind(('', int(sys.argv[2])))
 for port in range(int(sys.argv[3]), int(sys.argv[4]) + 1):
     try: s.sendto(b'an answer', (sys.argv[1], port))
     except ConnectionRefusedError: pass
+"#;
+
+/// Whether a datagram is answered by an error. Arguments: address, source port, port.
+const IS_REFUSED: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', int(sys.argv[2])))
+s.connect((sys.argv[1], int(sys.argv[3])))
+s.settimeout(0.5)
+s.send(b'an answer')
+try: s.recv(1)
+except ConnectionRefusedError: print('refused')
+except TimeoutError: print('silence')
+"#;
+
+/// As many sources as a set of strays has room for. Argument: set.
+const FORGED: &str = r#"
+import subprocess, sys
+one = (lambda n: f'10.1.{n >> 8}.{n & 255}') if sys.argv[1] == 'strays4' else (lambda n: f'2001:db8:a:{n:x}::')
+for first in range(0, 65536, 1024):
+    elements = ', '.join(map(one, range(first, first + 1024)))
+    text = f"add element inet psentry_trap {sys.argv[1]} {{ {elements} }}"
+    subprocess.run(['nft', '-f', '-'], input=text.encode(), check=True)
 "#;
 
 /// What has an ACK and no SYN is a stray, whatever PSH and URG say: one of a few ports is nobody's fault, and the fourth
@@ -76,5 +99,72 @@ fn late_answers_are_strays_at_any_port() {
             let fourth = probe(&mut trap, "the fourth port", |probe| ours(probe, 1027));
             assert_eq!((fourth.body.class, fourth.body.quarantine), (Some(Class::Stray), Some(30)), "{from}");
         }
+    }
+}
+
+/// An error would say at which ports of our own clients nothing listens, and so at which something does. Whoever takes a
+/// port for late answers learns that no more than others, though no record is written of him.
+#[test]
+fn no_datagram_to_the_ports_of_our_own_clients_is_answered() {
+    let lab = Lab::new();
+    for answer in ["drop", "reject"] {
+        let mut trap = trap(&lab, &["--answer", answer, "--except", "9"]);
+        for (guard, scanner) in GUARD.into_iter().zip(SCANNER) {
+            let ask = |from: &str, port: &str| python(&lab.scanner, IS_REFUSED, &[guard, from, port]);
+            for from in ["53", "123", "1900", "3702", "5353"] {
+                assert_eq!(ask(from, "9"), "refused\n", "what is no trap is answered");
+                assert_eq!(ask(from, "40000"), "silence\n", "{from} of {scanner}, --answer {answer}");
+            }
+            assert_eq!(ask("443", "40001"), "silence\n", "--answer {answer}");
+        }
+        let (_, lines, _) = trap.terminate();
+        assert!(probes(&lines).iter().all(|probe| probe.common.dest_port == Some(40001)), "{lines:#?}");
+    }
+}
+
+/// Four siblings that are down, and a monitor that asks for them every minute.
+#[test]
+fn the_fourth_port_again_puts_nobody_into_quarantine_again() {
+    let lab = Lab::new();
+    let mut trap = trap(&lab, &["--quarantine", "2s"]);
+    for (family, (guard, scanner)) in GUARD.into_iter().zip(SCANNER).enumerate() {
+        let ours = |probe: &psentry_records::Probe| {
+            probe.common.src_ip.unwrap().to_string() == scanner && probe.common.dest_port == Some(1027)
+        };
+        for quarantine in [Some(2), None, None] {
+            python(&lab.scanner, DATAGRAMS, &[guard, "53", "1024", "1027"]);
+            assert_eq!(probe(&mut trap, "the fourth port", ours).body.quarantine, quarantine);
+            // Whom a forger names takes no more room.
+            let ports = lab.guard.read(&[
+                "nft",
+                "list",
+                "set",
+                "inet",
+                "psentry_trap",
+                ["stray_ports4", "stray_ports6"][family],
+            ]);
+            assert_eq!(ports.matches("expires").count(), 3, "{ports}");
+            wait_until("the quarantine is over", || !quarantined(&lab)[family]);
+            // A minute later.
+            for set in ["strays4", "strays6", "stray_ports4", "stray_ports6"] {
+                lab.guard.read(&["nft", "flush", "set", "inet", "psentry_trap", set]);
+            }
+        }
+    }
+}
+
+/// Forged strays of so many sources that there is no room for others: these are not answered, so that nobody learns by
+/// strays which ports are open.
+#[test]
+fn where_strays_are_not_counted_they_are_not_answered() {
+    let lab = Lab::new();
+    let _trap = trap(&lab, &[]);
+    for (family, guard) in GUARD.into_iter().enumerate() {
+        let ask = |port: &str| python(&lab.scanner, IS_REFUSED, &[guard, "53", port]);
+        assert_eq!(ask("1024"), "refused\n");
+        super::release(&lab);
+        python(&lab.guard, FORGED, &[["strays4", "strays6"][family]]);
+        assert_eq!(["1024", "1025", "1026", "1027"].map(|port| ask(port)).concat(), "silence\n".repeat(4));
+        assert!(!quarantined(&lab)[family]);
     }
 }

@@ -10,6 +10,10 @@ const STAGE: &str = "trap";
 /// a neighbour.
 const WIDEST: (u8, u8) = (8, 32);
 
+/// Of a list that holds more than so many of the widest networks, none is believed: many narrow ones are the whole world,
+/// too. All networks for private use of IPv4 are little more than one.
+const MOST_OF_WIDEST: u128 = 2;
+
 /// The ports of clients where nobody says them, which is what Linux has unless somebody changed it.
 const CLIENT_PORTS: (u16, u16) = (32_768, 60_999);
 
@@ -36,9 +40,14 @@ impl Default for MachineFacts {
 impl MachineFacts {
     /// The facts of a record, or of a state file, as far as they are to be believed.
     pub(crate) fn of(mut said: Machine) -> Self {
-        let narrow = |network: &Prefix| network.len() >= if network.is_ipv4() { WIDEST.0 } else { WIDEST.1 };
-        said.own_networks.retain(narrow);
-        said.inside_networks.retain(narrow);
+        for list in [&mut said.own_networks, &mut said.inside_networks] {
+            list.retain(|network| network.len() >= widest(network.is_ipv4()));
+            for ipv4 in [true, false] {
+                if hold_too_much(list.iter().filter(|network| network.is_ipv4() == ipv4)) {
+                    list.retain(|network| network.is_ipv4() != ipv4);
+                }
+            }
+        }
         let (first, last) = said.client_ports;
         let first = first.max(FIRST_CLIENT_PORT);
         said.client_ports = if first < last { (first, last) } else { CLIENT_PORTS };
@@ -98,6 +107,22 @@ impl MachineFacts {
     }
 }
 
+fn widest(ipv4: bool) -> u8 {
+    if ipv4 { WIDEST.0 } else { WIDEST.1 }
+}
+
+/// Whether networks of one version of IP hold more addresses together than are believed.
+fn hold_too_much<'a>(networks: impl Iterator<Item = &'a Prefix>) -> bool {
+    let size = |bits: u8, len: u8| 1u128 << bits.saturating_sub(len);
+    let (mut sum, mut most) = (0u128, u128::MAX);
+    for network in networks {
+        let bits = if network.is_ipv4() { 32 } else { 128 };
+        sum = sum.saturating_add(size(bits, network.len()));
+        most = MOST_OF_WIDEST * size(bits, widest(network.is_ipv4()));
+    }
+    sum > most
+}
+
 #[cfg(test)]
 mod tests {
     use psentry_records::{Common, StatsBody, Timestamp};
@@ -129,6 +154,21 @@ mod tests {
         assert_eq!(take("trap", None, Some(first.clone())), None, "nothing has changed");
         assert!(take("trap", None, Some(machine(&[], &[], (20_000, 30_000)))).is_some());
         assert!(!facts.is_near("192.0.2.7".parse().unwrap()) && facts.is_client_port(20_000));
+    }
+
+    #[test]
+    fn many_narrow_networks_are_the_world_as_well() {
+        let inside = |networks: &[String]| {
+            let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
+            MachineFacts::of(machine(&[], &networks, CLIENT_PORTS)).said().inside_networks.len()
+        };
+        let eights: Vec<String> = (1..224).map(|n| format!("{n}.0.0.0/8")).collect();
+        assert_eq!((inside(&eights[..2]), inside(&eights[..3]), inside(&eights)), (2, 0, 0));
+        let wide: Vec<String> = (0..256).map(|n| format!("2001:{n:x}::/32")).collect();
+        assert_eq!((inside(&wide[..2]), inside(&wide)), (2, 0));
+        // Those for private use (RFC 1918, RFC 6598) are few; and too many of one version say nothing of the other.
+        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"].map(str::to_owned);
+        assert_eq!((inside(&private), inside(&[&private, &wide[..]].concat())), (4, 4));
     }
 
     #[test]

@@ -185,6 +185,7 @@ mod tests {
             reason: None,
             since: None,
             ports: Vec::new(),
+            handshake: None,
         };
         Record::Outcome(Outcome { common: Common::at(Timestamp::now()), body })
     }

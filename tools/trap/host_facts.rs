@@ -22,9 +22,15 @@ const CLIENT_PORTS_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Addresses that hold on one interface only (RFC 4291, 2.5.6): fe80::/10.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 
+/// How many networks near and inside the rules have at most, the widest: a router may have a route for every network of the
+/// Internet, and what finds no room is only spared less.
+const MOST_NETWORKS: usize = 1024;
+
 /// The facts of this host, as the sets of the rules have them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostFacts {
+    /// The addresses of this machine.
+    pub(crate) own: BTreeSet<IpAddr>,
     /// The addresses of gateways and resolvers.
     pub(crate) infrastructure: BTreeSet<IpAddr>,
     /// The networks in which this machine has an address, and those behind it.
@@ -54,12 +60,14 @@ impl HostFacts {
         let addresses = psentry_linux::host_addresses()?;
         let infrastructure = addresses.gateways.iter().chain(&addresses.resolvers);
         let infrastructure = infrastructure.copied().map(canonical).collect();
+        let own = addresses.own.iter().copied().collect();
         let client_ports = client_ports();
         // Without a list no network is near: that spares less. The `stats` record says what is wrong.
         let machine = machine(&rtnetlink::read().unwrap_or_default(), client_ports);
-        let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().collect();
-        let near = machine.own_networks.into_iter().chain(inside.iter().copied()).collect();
-        Ok(HostFacts { infrastructure, near, inside, client_ports, listening, served, ports })
+        let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().take(MOST_NETWORKS).collect();
+        let own_networks = machine.own_networks.into_iter().take(MOST_NETWORKS);
+        let near = own_networks.chain(inside.iter().copied()).collect();
+        Ok(HostFacts { own, infrastructure, near, inside, client_ports, listening, served, ports })
     }
 
     /// Networks of IPv6 in which a source is one address, not a whole /64.
@@ -134,6 +142,7 @@ mod tests {
 
     fn facts(near: &[&str]) -> HostFacts {
         HostFacts {
+            own: BTreeSet::new(),
             infrastructure: BTreeSet::new(),
             near: near.iter().map(|network| network.parse().unwrap()).collect(),
             inside: BTreeSet::new(),

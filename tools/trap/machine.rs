@@ -151,13 +151,15 @@ fn widest(ipv4: bool) -> u8 {
 /// out.
 fn outermost(networks: impl Iterator<Item = Prefix>) -> Vec<Prefix> {
     let mut networks: Vec<Prefix> = networks.collect();
-    networks.sort_unstable_by_key(|network| (network.len(), *network));
+    // In this order those within another one follow it. A router may have a million routes.
+    networks.sort_unstable();
     let mut outermost: Vec<Prefix> = Vec::new();
     for network in networks {
-        if !outermost.iter().any(|outer| outer.contains(network.addr())) {
+        if !outermost.last().is_some_and(|outer| outer.contains(network.addr())) {
             outermost.push(network);
         }
     }
+    outermost.sort_unstable_by_key(|network| (network.len(), *network));
     outermost
 }
 

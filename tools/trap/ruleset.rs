@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_ports::{Service, Services};
@@ -193,11 +194,11 @@ pub(crate) fn delete() -> String {
 
 impl HostFacts {
     /// The sets that follow the host's facts, with their elements.
-    fn sets(&self) -> [(&'static str, BTreeSet<String>); 15] {
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 17] {
         let hosts6 = self.infrastructure.iter().filter(|addr| addr.is_ipv6());
         let own6 = hosts6.map(|addr| Prefix::around(*addr, 128)).chain(self.by_address6());
-        let infrastructure =
-            |v4| strings(self.infrastructure.iter().filter(move |addr| addr.is_ipv4() == v4));
+        let addresses =
+            |list: &BTreeSet<IpAddr>, v4| strings(list.iter().filter(move |addr| addr.is_ipv4() == v4));
         let networks =
             |list: &BTreeSet<Prefix>, v4| strings(list.iter().filter(move |net| net.is_ipv4() == v4));
         let (first, last) = self.client_ports;
@@ -205,14 +206,16 @@ impl HostFacts {
             format!("{} . {} . {}", protocol(from.proto), from.port, to.port)
         };
         [
+            ("own4", addresses(&self.own, true)),
+            ("own6", addresses(&self.own, false)),
             ("near4", networks(&self.near, true)),
             ("near6", networks(&self.near, false)),
             ("inside4", networks(&self.inside, true)),
             ("inside6", networks(&self.inside, false)),
             ("by_address6", strings(self.by_address6())),
             ("own48", strings(around48(&own6.collect::<Vec<_>>()))),
-            ("infrastructure4", infrastructure(true)),
-            ("infrastructure6", infrastructure(false)),
+            ("infrastructure4", addresses(&self.infrastructure, true)),
+            ("infrastructure6", addresses(&self.infrastructure, false)),
             ("served_ports", ports(&self.all_served().services())),
             ("chatter", services(&self.ports.chatter)),
             ("chatter_between", self.ports.chatter_between.iter().map(pair).collect()),

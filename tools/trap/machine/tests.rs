@@ -248,6 +248,13 @@ fn a_network_is_never_wider_than_may_be_listed() {
     assert_eq!(odd.own(), ["10.0.0.0/8", "2002:c000::/32"]);
 }
 
+/// A router that has a route for every network of the Internet: compared one with another they would take hours.
+#[test]
+fn a_million_routes_are_listed() {
+    let routes = (0..1_000_000u32).map(|n| Prefix::around(IpAddr::from((n << 9).to_be_bytes()), 24));
+    assert_eq!(outermost(routes).len(), 1_000_000);
+}
+
 proptest! {
     /// No network of a list contains another one, and each that was given is in one of them.
     #[test]

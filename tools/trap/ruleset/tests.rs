@@ -12,6 +12,7 @@ use crate::sockets::Listening;
 fn facts() -> HostFacts {
     let listening = Listening { tcp: [22, 80].into(), udp: [53].into() };
     HostFacts {
+        own: ["127.0.0.1", "192.0.2.7", "::1", "2001:db8:1::7"].map(|addr| addr.parse().unwrap()).into(),
         infrastructure: ["192.0.2.1", "2001:db8::53", "192.0.2.53"]
             .iter()
             .map(|addr| addr.parse().unwrap())

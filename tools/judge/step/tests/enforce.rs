@@ -241,6 +241,7 @@ fn outcome(secs: u64, scope: &str, result: psentry_records::OutcomeResult) -> Re
         reason: None,
         since: None,
         ports: Vec::new(),
+        handshake: None,
     };
     Record::Outcome(psentry_records::Outcome { common: Common::at(at(secs)), body })
 }
