@@ -57,6 +57,15 @@ fn the_rules_that_only_observe_are_these() {
     golden("observe.nft", &text(&["--observe"]));
 }
 
+/// What is not there is neither noticed when others change it nor made anew.
+#[test]
+fn every_set_that_is_filled_belongs_to_the_rules() {
+    let filled = TEMPLATE.lines().filter_map(|line| line.rsplit_once(" $")?.1.strip_suffix('}'));
+    // Where a value is no list of elements, a semicolon or a word comes after it.
+    let filled: BTreeSet<&str> = filled.filter(|name| !name.contains(' ')).collect();
+    assert_eq!(filled_sets(&facts()), filled);
+}
+
 #[test]
 fn grace_ends_by_itself() {
     let flags = Flags::parse_from(["psentry-trap"]);
