@@ -77,6 +77,8 @@ in
           Type = "oneshot";
           ExecStart = "${cfg.package}/lib/psentry/selftest";
           TimeoutStartSec = "2min";
+          # Who may read the log.
+          SupplementaryGroups = "psentry";
         };
     };
 

@@ -79,8 +79,7 @@ pub struct Flags {
     /// How long somebody may be connected without a login
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration)]
     pub login_grace: Duration,
-    /// In how many networks a minute new blocks are made that no handshake proves, such as 600/min
-    /// [default: no limit]
+    /// In how many networks a minute unproven blocks are made, such as 600/min [default: no limit]
     #[arg(long, value_name = "N/min", overrides_with = "brake")]
     pub brake: Option<Rate>,
     /// Write all records that are read, too, so that one log holds all

@@ -48,7 +48,7 @@ pub type Listed = BTreeMap<Prefix, (Until, bool)>;
 #[derive(Clone, Default)]
 pub struct Known {
     pub blocks: BTreeMap<Prefix, Until>,
-    /// Which of these no handshake proves; others may be in it.
+    /// Which of these, and of those that ended lately, no handshake proves.
     pub unproven: BTreeSet<Prefix>,
     /// It cannot leave alone what is established, and refuses what is not proven.
     cannot_spare: bool,
@@ -106,9 +106,9 @@ impl Known {
         }
     }
 
-    /// Whether it is shut out, and no handshake proves why.
+    /// Whether no handshake proves why it is shut out, or was until lately.
     pub fn is_unproven(&self, scope: Prefix) -> bool {
-        self.blocks.contains_key(&scope) && self.unproven.contains(&scope)
+        self.unproven.contains(&scope)
     }
 
     /// The next end within `span` of `now`.
@@ -136,9 +136,8 @@ impl Known {
 
     /// A block has ended.
     pub fn end(&mut self, scope: Prefix) {
-        let until = self.blocks.get(&scope).copied();
-        self.remove(scope);
-        if let Some(Some(until)) = until {
+        // It may stand for a moment more, where it stood.
+        if let Some(Some(until)) = self.blocks.remove(&scope) {
             self.ended.insert(scope, until);
         }
     }

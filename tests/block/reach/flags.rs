@@ -35,7 +35,7 @@ fn other_flags_make_another_ruleset_and_a_flush_brings_it_back() {
         for vandal in [
             "nft flush ruleset",
             "nft flush chain inet psentry $(nft list table inet psentry | sed -n \
-             's/.*chain \\([a-z]*\\) .*/\\1/p' | head -1)",
+             's/.*chain \\([a-z_]*\\) .*/\\1/p' | head -1)",
         ] {
             lab.guard.sh(vandal);
             program.complaint("put back within");
