@@ -9,7 +9,8 @@ use super::{listening, probe_at};
 use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 use crate::trap::load::FORGE;
 
-/// As many datagrams as go out in a second and a half, to one port; then as many connections.
+/// Datagrams for a second and a half, to one port, and then connections. With pauses, for all hosts of this machine share
+/// the queue of what the kernel has received.
 const FLOOD: &str = "
 import socket, sys, time
 to, port = sys.argv[1], int(sys.argv[2])
@@ -18,6 +19,7 @@ sent, end = 0, time.monotonic() + 1.5
 while time.monotonic() < end:
     udp.sendto(b'x', (to, port))
     sent += 1
+    if sent % 20 == 0: time.sleep(0.0005)
 made, end = 0, time.monotonic() + 1.5
 while time.monotonic() < end:
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -93,7 +95,7 @@ fn a_flood_at_one_decoy_is_a_few_records_and_hides_nobody() {
     };
     let sent: Vec<u64> = flood.split_whitespace().map(|number| number.parse().unwrap()).collect();
     println!("sent {sent:?}, {stats:?}");
-    assert!(sent[0] > 10_000 && sent[1] > 500, "the flood is none: {sent:?}");
+    assert!(sent[0] > 2_000 && sent[1] > 200, "the flood is none: {sent:?}");
     for (kind, came) in
         [(Kind::Udp, stats.counter("datagrams")), (Kind::Connect, stats.counter("connections") - 1)]
     {
