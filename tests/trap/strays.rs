@@ -164,7 +164,7 @@ fn where_strays_are_not_counted_they_are_not_answered() {
         assert_eq!(ask("1024"), "refused\n");
         super::release(&lab);
         python(&lab.guard, FORGED, &[["strays4", "strays6"][family]]);
-        assert_eq!(["1024", "1025", "1026", "1027"].map(|port| ask(port)).concat(), "silence\n".repeat(4));
+        assert_eq!(["1024", "1025", "1026", "1027"].map(ask).concat(), "silence\n".repeat(4));
         assert!(!quarantined(&lab)[family]);
     }
 }
