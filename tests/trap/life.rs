@@ -88,7 +88,7 @@ fn the_service_manager_is_told_and_the_end_is_summed_up() {
     notified.hears("WATCHDOG=1");
     let (status, _, errors) = trap.terminate();
     assert!(status.success());
-    let want = "0 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source";
+    let want = "ended: 0 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source";
     assert!(errors.iter().any(|line| line.contains(want)), "{errors:?}");
 }
 

@@ -107,7 +107,7 @@ impl KernelCounters {
         let unlogged = self.over_source_rate.saturating_add(self.over_rate);
         let packets = |count| counted(count, "packet", "packets");
         format!(
-            "{} seen, {unlogged} of them beyond --source-rate or --rate; {} put a source into quarantine or renewed that; \
+            "ended: {} seen, {unlogged} of them beyond --source-rate or --rate; {} put a source into quarantine or renewed that; \
              {} refused, {} of chatter",
             packets(self.seen),
             packets(self.quarantined.saturating_add(self.quarantined_briefly)),
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(counters.plus(counters).logged, 14);
         assert_eq!(
             KernelCounters { refused: 1, ..counters }.summary(),
-            "12 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source into quarantine or renewed \
+            "ended: 12 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source into quarantine or renewed \
              that; 1 packet refused, 0 packets of chatter"
         );
         assert_eq!(KernelCounters::parse(""), None);
