@@ -80,10 +80,11 @@ impl Brake {
 
     /// Whether a new block is turned down at the moment `now`; if not, its network counts from now on.
     pub(crate) fn hold(&mut self, scope: Prefix, now: Instant) -> Held {
-        while let Some((_, over)) =
-            self.made.pop_front_if(|(made, _)| now.saturating_duration_since(*made) >= MINUTE)
+        while let Some((made, over)) = self.made.front()
+            && now.saturating_duration_since(*made) >= MINUTE
         {
-            self.networks.remove(&over);
+            self.networks.remove(over);
+            self.made.pop_front();
         }
         let network = network(scope);
         if self.networks.contains(&network) {
