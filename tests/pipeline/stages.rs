@@ -172,7 +172,7 @@ fn the_blocker_writes_its_counters_on_a_signal() {
     assert_eq!(
         counters.join(", "),
         "verdicts 5, skipped 1, applied 2, already 0, refused 2, failed 0, released 1, expired 0, guarded 1, braked 1, \
-         no_room 0, retries 0, repairs 0, lost 0, blocks 1, waiting 0"
+         no_room 0, retries 0, repairs 0, lost 0, log_over_rate 0, log_rotations 0, log_sources_evicted 0, blocks 1, waiting 0"
     );
     // At its end there are outcomes alone.
     let (status, rest, errors) = block.terminate();

@@ -58,7 +58,7 @@ pub struct Flags {
     /// End connections that stand at once, when handshakes prove the source
     #[arg(long)]
     pub cut: bool,
-    /// The directory in which blocks are remembered beyond a restart and a reboot
+    /// The directory in which blocks are remembered beyond a reboot
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// The socket on which it is asked by block, unblock, flush, status and why [default: none]

@@ -96,7 +96,7 @@ impl LineFile {
 
     /// From now on lines go into another file, at its end; what was lost stays counted.
     pub fn replace(&mut self, file: File) {
-        self.torn = is_torn(&file).unwrap_or(true);
+        self.torn = is_torn(&file).unwrap_or(false);
         self.file = file;
     }
 
