@@ -21,10 +21,10 @@ use super::{GUARD, SCANNER};
 use crate::lab::{Booted, Host, WAIT, wait_until};
 
 /// Probes a second through the FIFO.
-pub const PROBES: u32 = 2000;
+pub const PROBES: u32 = 500;
 
 /// Visits a second, to all decoys together. A stage is away for a second, and 64 visitors of each decoy may wait.
-pub const VISITS: u32 = 400;
+pub const VISITS: u32 = 100;
 
 /// Where visitors come from: each from an address of its own, since alike visits of a second would be one record.
 pub const VISITORS: &str = "10.20.0.0/16";
