@@ -14,6 +14,9 @@ impl Run<'_> {
         if self.daemon.is_some() {
             return Ok(());
         }
+        while self.sides.iter().any(Side::may_stand_on) {
+            thread::sleep(Duration::from_millis(100));
+        }
         let mut command = self.sandbox.command(bin("psentry-block"));
         let mut program = Program::start_piped(command.args(self.flags()).stdin(Stdio::piped()));
         let (stdin, stdout) = (program.stdin(), program.stdout());
@@ -56,6 +59,15 @@ impl Run<'_> {
 }
 
 impl Side {
+    /// Whether something that has just ended may still stand: ipset counts whole seconds. What starts then takes it for what
+    /// lasts, and what it is told next is joined to it.
+    fn may_stand_on(&self) -> bool {
+        let now = Timestamp::now();
+        let just = |until: &Timestamp| *until <= now && now.since(*until) < 2 * SLACK;
+        let ended = self.known.ended_lately().next().is_some();
+        self.backend == "ipset" && (ended || self.known.blocks.values().flatten().any(just))
+    }
+
     /// Whether a kill left it open that a scope stands until then.
     pub(super) fn may_stand(&self, scope: Prefix, until: Until) -> bool {
         self.open.get(&scope).into_iter().flatten().flatten().any(|may| alike(*may, until))

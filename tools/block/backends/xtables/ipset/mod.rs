@@ -46,9 +46,10 @@ pub(crate) struct Ipset {
     sets: Sets,
     filters: Filters,
     extent: Extent,
-    /// Whether single ports are shut, or an earlier run did so; and whether anything that is not proven is, or was.
+    /// Whether single ports are shut, or an earlier run did so; and of each family, whether anything that is not proven is, or
+    /// was.
     ports: bool,
-    unproven: bool,
+    unproven: [bool; 2],
     /// What others do to the rules, as nf_tables tells it, and what was heard; without it, as it is looked for.
     listening: Listening,
     heard: Told,
@@ -66,7 +67,7 @@ impl Ipset {
             filters: Filters::find(NAME)?,
             extent,
             ports: extent.ports == Ports::Probed,
-            unproven: false,
+            unproven: [false, false],
             listening: Listening::default(),
             heard: Told::default(),
             book: None,
@@ -76,9 +77,21 @@ impl Ipset {
         })
     }
 
+    fn has_unproven(&self, ipv4: bool) -> bool {
+        self.unproven.get(usize::from(!ipv4)) == Some(&true)
+    }
+
+    /// From now on a family has sets of what is not proven. Those are missing where there were none before.
+    fn expect_unproven(&mut self, ipv4: bool) {
+        let at = usize::from(!ipv4);
+        if let (Some(unproven @ false), Some(stood)) = (self.unproven.get_mut(at), self.stood.get_mut(at)) {
+            (*unproven, *stood) = (true, None);
+        }
+    }
+
     /// The sets of a family that are in use.
     fn names(&self, ipv4: bool) -> impl Iterator<Item = &'static str> + use<> {
-        let (ports, unproven) = (self.ports, self.unproven);
+        let (ports, unproven) = (self.ports, self.has_unproven(ipv4));
         let used = move |set: &&str| (ports || !is_of_ports(set)) && (unproven || !is_unproven(set));
         sets(ipv4).into_iter().filter(used)
     }
@@ -90,7 +103,9 @@ impl Ipset {
         for name in sets(ipv4) {
             let stands = (is_of_ports(name) || is_unproven(name)) && self.sets.header(name)?.is_some();
             self.ports |= stands && is_of_ports(name);
-            self.unproven |= stands && is_unproven(name);
+            if stands && is_unproven(name) {
+                self.expect_unproven(ipv4);
+            }
         }
         let mut missing = false;
         for name in self.names(ipv4) {

@@ -52,7 +52,9 @@ impl Ipset {
 
     /// Has everything that blocks need in place; what stands of single ports of whom is to be let in.
     fn ready(&mut self, ipv4: bool, changes: &[&Change], now: Timestamp) -> Result<Ports, Error> {
-        self.unproven |= changes.iter().any(|change| change.block().is_some_and(|block| block.unproven));
+        if changes.iter().any(|change| change.block().is_some_and(|block| block.unproven)) {
+            self.expect_unproven(ipv4);
+        }
         // A set that no rule matches blocks nobody: whoever flushed INPUT took the rule away.
         if changes.iter().any(|change| change.block().is_some()) && !self.stood(ipv4)? {
             self.set_up(ipv4)?;
