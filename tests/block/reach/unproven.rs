@@ -124,7 +124,7 @@ fn a_restart_and_a_repair_know_which_it_was() {
             text.lines().map(|line| line.contains(UNPROVEN)).collect()
         };
         let both = BTreeSet::from([false, true]);
-        let shut = "nft flush ruleset; ipset flush; iptables -F; iptables -X";
+        let shut = "nft flush ruleset; ipset flush";
         lab.guard.sh(&format!("{shut}; true"));
         program.complaint("put back within");
         assert_eq!(proof(), both, "{backend}");
