@@ -8,8 +8,8 @@ use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
-use crate::extent::{Answer, Ports, Whether};
-use crate::run::brake::Rate;
+use crate::reach::{Answer, Ports, Whether};
+use crate::brake::Rate;
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]

@@ -1,10 +1,10 @@
 //! Whom nobody can make you shut out, whatever a verdict says: this machine itself, its way out, those that it asks for
-//! names, and addresses that are nobody's. A pure decision; what the machine's own addresses are, `surroundings.rs`
+//! names, and addresses that are nobody's. A pure decision; what the machine's own addresses are, `guard_cache.rs`
 //! finds out, and who is logged in `sessions.rs` decides.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `surroundings.rs` | the guard that runs: what was seen last of this machine |
+//! | `guard_cache.rs` | the guard that runs: what was seen last of this machine |
 //! | `sessions.rs`, `logind.rs` | who is logged in |
 //! | `translators.rs` | prefixes in which each address stands for one of IPv4 |
 //! | `allow.rs` | whom an administrator said never to block |
@@ -12,7 +12,7 @@
 pub(crate) mod allow;
 mod logind;
 mod sessions;
-pub(crate) mod surroundings;
+pub(crate) mod guard_cache;
 mod translators;
 
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 use psentry_linux::HostAddresses;
 use psentry_records::Prefix;
 
-/// The widest prefix that may be blocked: a sixteenth of a percent more, and it is half a continent.
+/// The widest prefix that may be blocked: a /8 is a 256th of all addresses.
 const WIDEST_V4: u8 = 8;
 
 /// For IPv6, where a provider's whole allocation is a /32 or longer.

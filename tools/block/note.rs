@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::backend::{Block, Entry};
+use crate::block::{Block, Entry, alike};
 
 /// Longest rule name that is kept: nft allows 127 bytes for a comment; beginning and end take 51 of them, and 7 more at
 /// the end of all time, which is no whole second, and `UNPROVEN` takes 11.
@@ -66,16 +66,22 @@ pub(crate) fn read(note: &str) -> Option<Noted> {
     Some(Noted { rule: (rule != NO_RULE).then(|| clean(rule)), since, until, unproven })
 }
 
-/// A block of which the kernel says one end and its note maybe another. The note is right where the kernel could
-/// not be told the whole, and where they say the same, for it does not waver with the clock; otherwise the kernel is.
-pub(crate) fn reconcile(scope: Prefix, kernel: Option<Timestamp>, noted: Option<Noted>) -> Entry {
-    let Noted { rule, since, until: noted, unproven } = noted.unwrap_or_default();
-    let early = matches!((kernel, noted), (Some(kernel), Some(noted)) if noted.since(kernel) > SLACK);
-    let until = match (kernel, noted) {
-        (Some(kernel), Some(noted)) if kernel.since(noted) <= SLACK => Some(noted),
-        (kernel, _) => kernel,
-    };
-    Entry { early, since, unproven, ..Entry::new(scope, until, rule) }
+/// A block of which the kernel says one end and its note maybe another. The note is right: it says what was wanted, and does
+/// not waver with the clock. Where the kernel says something else (a saved ruleset was loaded, the machine slept, the clock
+/// was set), the entry is damaged, and put again. `longest` is the longest time that the kernel can be told: of a longer block
+/// it has to know half of that.
+pub(crate) fn reconcile(
+    scope: Prefix,
+    kernel: Option<Timestamp>,
+    noted: Option<Noted>,
+    now: Timestamp,
+    longest: Duration,
+) -> Entry {
+    let Some(Noted { rule, since, until, unproven }) = noted else { return Entry::new(scope, kernel, None) };
+    let capped = matches!((kernel, until), (Some(kernel), Some(until))
+        if until > kernel && kernel.since(now) >= longest / 2);
+    let damaged = !capped && !alike(kernel, until, SLACK);
+    Entry { since, unproven, damaged, ..Entry::new(scope, until, rule) }
 }
 
 /// A moment to the second, rounded up, so that it is never too early.
@@ -134,20 +140,22 @@ mod tests {
     }
 
     #[test]
-    fn of_kernel_and_note_the_one_that_knows_is_believed() {
+    fn where_kernel_and_note_disagree_the_note_is_right_and_the_entry_damaged() {
         let at = |second: u64| Timestamp::from_secs(second).unwrap();
         let scope = "192.0.2.7".parse().unwrap();
         let end = |kernel: Option<u64>, noted: Option<u64>| {
-            let entry =
-                reconcile(scope, kernel.map(at), Some(Noted { until: noted.map(at), ..Noted::default() }));
-            (entry.until, entry.early)
+            let noted = Some(Noted { until: noted.map(at), ..Noted::default() });
+            let entry = reconcile(scope, kernel.map(at), noted, at(0), Duration::from_secs(500));
+            (entry.until, entry.damaged)
         };
         assert_eq!(end(Some(100), Some(101)), (Some(at(101)), false));
+        assert_eq!(end(Some(400), Some(900)), (Some(at(900)), false), "the kernel cannot be told more at once");
         assert_eq!(end(Some(100), Some(900)), (Some(at(900)), true));
-        assert_eq!(end(Some(100), Some(50)), (Some(at(100)), false));
-        assert_eq!(end(Some(100), None), (Some(at(100)), false));
-        assert_eq!(end(None, Some(100)), (None, false));
-        assert_eq!(reconcile(scope, None, None), Entry::new(scope, None, None));
+        assert_eq!(end(Some(100), Some(50)), (Some(at(50)), true));
+        assert_eq!(end(Some(100), None), (None, true));
+        assert_eq!(end(None, Some(100)), (Some(at(100)), true));
+        let without = reconcile(scope, Some(at(9)), None, at(0), Duration::ZERO);
+        assert_eq!(without, Entry::new(scope, Some(at(9)), None));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! A panic: an administrator opened everything, and until `resume` nobody is blocked, by no psentry-block. It is a file
-//! `panic` in the directory of `--state`, where it outlives a reboot, and in the runtime directory, where every
-//! psentry-block of this machine looks. That it is there is what counts; what it says is for people.
+//! A panic: an administrator released everybody, and until `resume` nobody is blocked, by no stage of psentry. It is one file,
+//! /var/lib/psentry/panic, in a directory of root's, so that no stage that somebody took over can end it or feign it.
+//! Commands write it; psentry-block and psentry-trap read it before they block.
 //!
-//! A second file in the runtime directory, `panicked`, outlasts `resume`: whoever was in the midst of something all the
-//! while sees by it that there was a panic, and undoes it. It goes with the next boot.
-
+//! `resume` does not remove the file but notes in it when the panic was over. So an engine that was busy all the while sees
+//! that there was one, and releases everybody nevertheless. Whatever else the file says, or if it says nothing, a panic holds:
+//! `touch` is enough.
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -15,39 +15,24 @@ use psentry_records::Timestamp;
 use psentry_stage::{printable, replace_file};
 use serde::{Deserialize, Serialize};
 
-use crate::backend::told;
-use crate::cli::Flags;
+use crate::block::clean;
 use crate::error::Error;
-use crate::lock::{like_its_directory, make_directory, runtime_directory};
-use crate::memory::recall::Recall;
 use crate::note::second;
 
-/// What the file is called.
+/// Where the file is.
+const DIRECTORY: &str = "/var/lib/psentry";
 const NAME: &str = "panic";
-
-/// What the file is called by which it is known later that there was one.
-const MARK: &str = "panicked";
 
 /// The longest file that is read; ours are shorter.
 const LONGEST: u64 = 4096;
 
-/// Where it is looked for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Panic {
-    files: Vec<PathBuf>,
-    mark: Option<PathBuf>,
-}
+/// The file of panics.
+#[derive(Clone, Debug)]
+pub(crate) struct PanicFile(PathBuf);
 
-/// Which panic was the last one, by its file: the number of it, and when it was written.
+/// Which file was seen last: its number, and when it was written. It differs after each `panic` and each `resume`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(Option<(u64, i64, i64)>);
-
-impl Mark {
-    /// Whether this one came after `other`, or at least is not the same.
-    pub(crate) fn is_after(self, other: Mark) -> bool {
-        self.0.is_some() && self != other
-    }
-}
 
 /// That nobody is to be blocked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,88 +44,74 @@ pub(crate) struct Order {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    /// When it was over; absent: it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) over: Option<Timestamp>,
 }
 
-impl Panic {
-    /// Where commands and the psentry-block of these flags look.
-    pub(crate) fn of(flags: &Flags) -> Self {
-        let state = Recall::of(flags).directory().map(Path::to_owned);
-        Panic {
-            files: state.into_iter().chain([runtime_directory()]).map(|d| d.join(NAME)).collect(),
-            mark: Some(runtime_directory().join(MARK)),
-        }
+impl Default for PanicFile {
+    fn default() -> Self {
+        PanicFile(Path::new(DIRECTORY).join(NAME))
     }
+}
 
-    /// In these directories.
+impl PanicFile {
+    /// Another one, for tests.
     #[cfg(test)]
-    pub(crate) fn looks_in(directories: &[&Path]) -> Self {
-        Panic {
-            files: directories.iter().map(|directory| directory.join(NAME)).collect(),
-            mark: directories.last().map(|directory| directory.join(MARK)),
-        }
+    pub(crate) fn at(path: &Path) -> Self {
+        PanicFile(path.to_owned())
     }
 
-    /// The order that holds now, if one does: any file of that name is one, whatever it says.
-    pub(crate) fn holds(&self) -> Option<Order> {
-        self.files.iter().find(|file| is_there(file)).map(|file| read(file))
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
-    /// Which panic was the last one, of those since the machine was booted.
+    /// Which file is there now: one system call, for before each operation.
     pub(crate) fn mark(&self) -> Mark {
-        let meta = self.mark.as_ref().and_then(|mark| fs::symlink_metadata(mark).ok());
+        let meta = fs::symlink_metadata(&self.0).ok();
         Mark(meta.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec())))
+    }
+
+    /// The panic that was declared last, over or not; `None`: there was none.
+    pub(crate) fn last(&self) -> Option<Order> {
+        fs::symlink_metadata(&self.0).is_ok().then(|| read(&self.0))
+    }
+
+    /// The panic that holds.
+    pub(crate) fn holds(&self) -> Option<Order> {
+        self.last().filter(|order| order.over.is_none())
     }
 
     /// Why it cannot be told whether one holds; `None`: it can.
     pub(crate) fn unknown(&self) -> Option<Error> {
-        let looked = self.files.iter().map(|file| (file, fs::symlink_metadata(file)));
-        let unseen = |(file, looked): (&PathBuf, io::Result<_>)| {
-            let why = looked.err().filter(|why| !is_absent(why))?;
-            Some(Error::file(file, "tell whether a panic holds")(why))
-        };
-        looked.filter_map(unseen).next()
+        let why = fs::symlink_metadata(&self.0).err()?;
+        let absent = matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        (!absent).then(|| Error::file(&self.0, "tell whether a panic holds")(why))
     }
 
-    /// Gives the order.
+    /// Declares a panic, or that it is over, in one step.
     ///
     /// # Errors
-    /// When it could be written nowhere, or not where it outlives a reboot.
-    pub(crate) fn declare(&self, order: &Order) -> Result<(), Error> {
+    /// When the file cannot be written.
+    pub(crate) fn write(&self, order: &Order) -> Result<(), Error> {
         let mut text = serde_json::to_vec(order).unwrap_or_default();
         text.push(b'\n');
-        // Whatever fails, the rest is written.
-        let tried: Vec<_> = self.files.iter().chain(&self.mark).map(|file| write(file, &text)).collect();
-        tried.into_iter().collect()
-    }
-
-    /// Takes the order back; `false`: there was none.
-    ///
-    /// # Errors
-    /// When it still holds.
-    pub(crate) fn end(&self) -> Result<bool, Error> {
-        let (mut held, mut trouble) = (false, None);
-        for file in &self.files {
-            match fs::remove_file(file) {
-                Ok(()) => held = true,
-                // On a medium that is only read nothing can be removed, and what is not there need not be.
-                Err(error) if is_absent(&error) || !is_there(file) => {}
-                Err(error) => trouble = trouble.or(Some(Error::file(file, "remove it")(error))),
-            }
+        if let Some(directory) = self.0.parent() {
+            fs::create_dir_all(directory).map_err(Error::file(directory, "make the directory"))?;
         }
-        if let Some(error) = trouble {
-            return Err(error);
-        }
-        Ok(held)
+        let readable = |new: &fs::File| new.set_permissions(fs::Permissions::from_mode(0o644));
+        replace_file(&self.0, &text, readable).map_err(Error::file(&self.0, "write it"))
     }
 }
 
 impl Order {
-    /// An order of now, in the name of whoever runs this program.
+    /// A panic of now, in the name of whoever runs this program.
     pub(crate) fn now(reason: Option<&str>) -> Self {
         let uid = nix::unistd::geteuid();
         let user = std::env::var("SUDO_USER").ok().filter(|_| uid.is_root());
         let by = user.map_or_else(|| format!("uid {uid}"), |user| format!("{} (sudo)", printable(&user)));
-        Order { timestamp: Timestamp::now(), by, reason: reason.and_then(told) }
+        Order { timestamp: Timestamp::now(), by, reason: reason.and_then(clean), over: None }
     }
 
     /// As a sentence.
@@ -157,40 +128,52 @@ impl Order {
 fn read(file: &Path) -> Order {
     let mut text = Vec::new();
     // A pipe of that name must hold up nobody, nor a file without an end fill the memory.
-    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file);
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(file);
     let _ = opened.and_then(|file| file.take(LONGEST).read_to_end(&mut text));
     let order = serde_json::from_slice::<Order>(&text).map(|order| Order {
-        by: told(&order.by).unwrap_or_else(|| "somebody".to_owned()),
-        reason: order.reason.as_deref().and_then(told),
+        by: clean(&order.by).unwrap_or_else(|| "somebody".to_owned()),
+        reason: order.reason.as_deref().and_then(clean),
         ..order
     });
     order.unwrap_or_else(|_| {
         let made = fs::symlink_metadata(file).and_then(|meta| meta.modified()).ok();
         let since = made.and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
-        let timestamp = since.and_then(|since| Timestamp::from_secs(since.as_secs()));
-        Order { timestamp: timestamp.unwrap_or_else(Timestamp::now), by: "somebody".to_owned(), reason: None }
+        let timestamp =
+            since.and_then(|since| Timestamp::from_secs(since.as_secs())).unwrap_or_else(Timestamp::now);
+        Order { timestamp, by: "somebody".to_owned(), reason: None, over: None }
     })
 }
 
-/// Writes it in one step, so that it is never half there. Readable to the service, which is somebody else.
-fn write(file: &Path, text: &[u8]) -> Result<(), Error> {
-    let wrong = |why| Error::file(file, "write it")(why);
-    let Some(directory) = file.parent() else { return Ok(()) };
-    make_directory(directory)?;
-    let written = replace_file(file, text, |new| {
-        like_its_directory(new, directory);
-        new.set_permissions(fs::Permissions::from_mode(0o644))
-    });
-    written.map_err(wrong)
-}
-
-fn is_there(file: &Path) -> bool {
-    fs::symlink_metadata(file).is_ok()
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_holds_until_it_is_over_and_both_are_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = PanicFile::at(&directory.path().join("lib/psentry/panic"));
+        assert_eq!((file.holds(), file.last(), file.mark()), (None, None, Mark::default()));
+        let order = Order::now(Some("a test\u{1b}"));
+        file.write(&order).unwrap();
+        let (declared, held) = (file.mark(), file.holds().unwrap());
+        assert_ne!(declared, Mark::default());
+        assert!(held.sentence().contains("(a test\\u{1b})"), "{}", held.sentence());
+        file.write(&Order { over: Some(Timestamp::now()), ..order.clone() }).unwrap();
+        assert_ne!(file.mark(), declared);
+        assert_eq!((file.holds(), file.last().unwrap().timestamp), (None, order.timestamp));
+    }
+
+    #[test]
+    fn any_file_of_that_name_is_a_panic() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = PanicFile::at(&directory.path().join("panic"));
+        for text in ["", "\n", "yes", "{\"timestamp\":1}", "{\"over\":\"2026-11-22T15:04:05Z\"}"] {
+            fs::write(file.path(), text).unwrap();
+            assert_eq!(file.holds().unwrap().by, "somebody", "{text}");
+        }
+        fs::remove_file(file.path()).unwrap();
+        nix::unistd::mkfifo(file.path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(file.holds().is_some());
+    }
+}

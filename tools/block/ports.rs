@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use psentry_records::{Prefix, Proto};
 
-use crate::backend::{Block, Entry};
+use crate::block::{Block, Entry};
 
 /// How many ports are shut one by one: eight rules of iptables. Beyond that the source is shut out as a whole.
 pub const MOST_PORTS: usize = 120;
@@ -78,10 +78,8 @@ impl Entry {
     /// Both as one.
     #[must_use]
     pub fn joined(&self, other: &Entry) -> Entry {
-        let Block { until, rule, since, ports, proto, unproven, .. } =
-            Block::from(self).joined(&Block::from(other));
-        let early = self.early || other.early;
-        Entry { scope: self.scope, until, rule, early, since, ports, proto, unproven }
+        let joined = Block::from(self).joined(&Block::from(other)).entry(self.scope);
+        Entry { damaged: self.damaged || other.damaged, ..joined }
     }
 }
 

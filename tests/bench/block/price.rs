@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use psentry_block::backend::{Backend, Block, Change, Wish};
 use psentry_block::backends::nft::Nft;
-use psentry_block::extent::Extent;
+use psentry_block::reach::Reach;
 use psentry_records::Timestamp;
 
 use crate::lab::{Lab, Program, bin, wait_until};
@@ -106,7 +106,7 @@ fn new(next: &mut u32) -> String {
 }
 
 fn through_the_backend(rounds: u32, together: u32, next: &mut u32) -> Price {
-    let mut nft = Nft::open(Extent::default()).unwrap();
+    let mut nft = Nft::open(Reach::default()).unwrap();
     nft.prepare().unwrap();
     let name = if together == 1 {
         "psentry-block's nft backend, one by one"

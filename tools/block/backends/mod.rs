@@ -4,44 +4,26 @@
 //! in [`check`].
 
 mod attributes;
-mod cutting;
 mod dry_run;
-mod exec;
-mod hosts_deny;
-pub mod nft;
-mod route;
-mod xtables;
+
+use psentry_linux::Program;
 
 use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::extent::{self, Extent, Standing};
-use psentry_linux::Program;
+use crate::reach::{self, Reach};
 
 /// How many commands run at a time, unless somebody knows better.
 const EXEC_JOBS: u8 = 4;
-
-/// Who it is of whom nothing was told.
-const SOMEBODY: &str = "somebody";
 
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet.
 ///
 /// # Errors
 /// When the flags do not fit, or a program is missing.
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
-    let extent = Extent::of(flags);
-    let backend: Box<dyn Backend> = match which {
-        Which::Nft => Box::new(nft::Nft::open(extent)?),
-        Which::Iptables => Box::new(xtables::Iptables::find(extent)?),
-        Which::Ipset => Box::new(xtables::Ipset::find(extent)?),
-        Which::Route => Box::new(route::Route::open(extent)?),
-        Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
-        Which::Exec => Box::new(exec(flags)?),
-        Which::DryRun => return Ok(Box::new(dry_run::DryRun)),
-    };
-    Ok(match extent.standing {
-        Standing::Cut => Box::new(cutting::Cutting::of(backend, extent)?),
-        Standing::Starved | Standing::Spared => backend,
+    let _reach = Reach::of(flags);
+    Ok(match which {
+        _ => Box::new(dry_run::DryRun),
     })
 }
 
@@ -49,14 +31,10 @@ pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
 ///
 /// # Errors
 /// What is missing or wrong.
-pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
+pub fn check(which: Which, _flags: &Flags) -> Result<(), Error> {
     let needed: &[(&'static str, &[&str])] = match which {
         Which::Nft => &[("nft", &["nft"])],
-        Which::Iptables => &[("iptables", &xtables::PROGRAMS)],
-        Which::Ipset => &[("ipset", &["ipset"]), ("ipset", &xtables::PROGRAMS)],
-        Which::Exec => return exec(flags)?.check(),
-        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
-        Which::Route | Which::DryRun => &[],
+        _ => &[],
     };
     for (backend, programs) in needed {
         for program in *programs {
@@ -89,15 +67,5 @@ pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
     if chosen.contains(&Which::Exec) && flags.exec.is_none() {
         return Err(Error::Usage("--backend exec needs --exec COMMAND".to_owned()));
     }
-    extent::fit(chosen, flags)
-}
-
-fn exec(flags: &Flags) -> Result<exec::Exec, Error> {
-    exec::Exec::new(
-        flags.exec.as_deref(),
-        flags.exec_undo.as_deref(),
-        flags.exec_timeout,
-        exec::Roll::of(flags),
-        flags.exec_jobs.unwrap_or(EXEC_JOBS).into(),
-    )
+    reach::fit(chosen, flags)
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sets::SetId;
-use crate::extent::{Answer, Extent};
+use crate::reach::{Answer, Reach};
 
 /// Before connection tracking: a packet that is dropped there costs least (linux/netfilter_ipv4.h).
 const RAW: i32 = -300;
@@ -113,10 +113,10 @@ impl Hook {
     }
 
     /// The hooks at which our chains stand.
-    fn of(extent: Extent) -> impl Iterator<Item = Hook> {
-        let ingress = if extent.forward { Hook::Prerouting } else { Hook::Input };
-        let egress = if extent.forward { Hook::Postrouting } else { Hook::Output };
-        [ingress].into_iter().chain(extent.egress.then_some(egress))
+    fn of(reach: Reach) -> impl Iterator<Item = Hook> {
+        let ingress = if reach.forward { Hook::Prerouting } else { Hook::Input };
+        let egress = if reach.forward { Hook::Postrouting } else { Hook::Output };
+        [ingress].into_iter().chain(reach.egress.then_some(egress))
     }
 }
 
@@ -145,9 +145,9 @@ impl Chain {
 
     /// The chains that the rules for these sets stand in. The kernel tracks connections from the first one that asks for
     /// them: not before something is to be spared.
-    fn of(extent: Extent, sets: &BTreeSet<SetId>) -> impl Iterator<Item = Chain> {
-        let tracked: BTreeSet<bool> = sets.iter().map(|set| extent.spares(set.unproven)).collect();
-        Hook::of(extent)
+    fn of(reach: Reach, sets: &BTreeSet<SetId>) -> impl Iterator<Item = Chain> {
+        let tracked: BTreeSet<bool> = sets.iter().map(|set| reach.spares(set.unproven)).collect();
+        Hook::of(reach)
             .flat_map(move |hook| tracked.clone().into_iter().map(move |tracked| Chain { hook, tracked }))
     }
 }
@@ -162,16 +162,16 @@ impl Rule {
     }
 
     /// The rules for these sets. The source is answered where it is shut out; what goes to it is only dropped.
-    fn of(extent: Extent, sets: &BTreeSet<SetId>) -> BTreeSet<Rule> {
+    fn of(reach: Reach, sets: &BTreeSet<SetId>) -> BTreeSet<Rule> {
         let mut rules = BTreeSet::new();
-        for chain in Chain::of(extent, sets) {
+        for chain in Chain::of(reach, sets) {
             let mut add = |does| rules.insert(Rule { chain, does });
             if chain.tracked {
                 add(Does::SpareTcp);
                 add(Does::Spare);
             }
-            for set in sets.iter().filter(|set| extent.spares(set.unproven) == chain.tracked) {
-                match extent.answer {
+            for set in sets.iter().filter(|set| reach.spares(set.unproven) == chain.tracked) {
+                match reach.answer {
                     Answer::Reject if !chain.hook.is_egress() => {
                         add(Does::Reset(*set));
                         add(Does::Refuse(*set));
@@ -195,12 +195,12 @@ impl Standing {
 impl Work {
     /// What makes of what stands what the flags say, for all of `sets`, of which `missing` are not there.
     pub(super) fn new(
-        extent: Extent,
+        reach: Reach,
         sets: &BTreeSet<SetId>,
         missing: &BTreeSet<SetId>,
         standing: &Standing,
     ) -> Self {
-        let wanted: Vec<Chain> = Chain::of(extent, sets).collect();
+        let wanted: Vec<Chain> = Chain::of(reach, sets).collect();
         let at = |chain: Chain| standing.chains.get(&chain);
         let is_right = |chain: &Chain| at(*chain) == Some(&Some(chain.priority()));
         // A chain that somebody made beside ours has no rule of ours.
@@ -211,12 +211,12 @@ impl Work {
         let is_stale = |chain: &Chain| !wanted.contains(chain) && ours(*chain);
         let wrong_chains: Vec<Chain> =
             Chain::all().filter(|chain| is_wrong(chain) || is_stale(chain)).collect();
-        let mut rules = Rule::of(extent, sets);
+        let mut rules = Rule::of(reach, sets);
         let mut wrong_rules = Vec::new();
         let mut before = BTreeSet::new();
         for (rule, handle) in standing.rules.iter().filter(|(rule, _)| !wrong_chains.contains(&rule.chain)) {
             let late = rule.follows().is_some_and(|first| !before.contains(&first));
-            if late || !rules.remove(rule) && !Rule::of(extent, sets).contains(rule) {
+            if late || !rules.remove(rule) && !Rule::of(reach, sets).contains(rule) {
                 wrong_rules.push((rule.chain, *handle));
             }
             before.insert(*rule);

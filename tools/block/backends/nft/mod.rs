@@ -30,7 +30,7 @@ use self::transaction::{BYTES, fitting};
 use super::installed;
 use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
-use crate::extent::Extent;
+use crate::reach::Reach;
 
 const NAME: &str = "nft";
 
@@ -44,7 +44,7 @@ const LOOKUPS: usize = 64;
 /// The backend.
 pub struct Nft {
     link: NetlinkSocket,
-    extent: Extent,
+    reach: Reach,
     /// Whether nft takes comments of tables, as far as is known.
     comments: bool,
     nft: Option<Program>,
@@ -64,10 +64,10 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel has no netlink.
-    pub fn open(extent: Extent) -> Result<Self, Error> {
+    pub fn open(reach: Reach) -> Result<Self, Error> {
         Ok(Nft {
             link: NetlinkSocket::open(NETLINK_NETFILTER)?,
-            extent,
+            reach,
             comments: true,
             nft: None,
             sets: BTreeSet::new(),

@@ -88,20 +88,20 @@ pub(super) fn text(work: &Work, comments: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extent::{Answer, Extent, Standing};
+    use crate::reach::{Answer, Reach, Standing};
     use psentry_records::Prefix;
     use std::collections::BTreeSet;
 
     /// The chains and rules for these scopes, and for ports of the last.
-    fn lines(extent: Extent, scopes: &[&str]) -> Vec<String> {
+    fn lines(reach: Reach, scopes: &[&str]) -> Vec<String> {
         let scopes: Vec<Prefix> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
         let mut sets: BTreeSet<SetId> = scopes.iter().map(|scope| SetId::all(*scope)[0]).collect();
         sets.extend(scopes.last().map(|scope| SetId::all(*scope)[1]));
-        lines_of(extent, &sets)
+        lines_of(reach, &sets)
     }
 
-    fn lines_of(extent: Extent, sets: &BTreeSet<SetId>) -> Vec<String> {
-        let work = Work::new(extent, sets, sets, &Default::default());
+    fn lines_of(reach: Reach, sets: &BTreeSet<SetId>) -> Vec<String> {
+        let work = Work::new(reach, sets, sets, &Default::default());
         let text = text(&work, false);
         let of = |line: &&str| line.contains(" rule ") || line.contains(" chain ");
         text.lines().filter(of).map(|line| line.replace("inet psentry ", "")).collect()
@@ -111,7 +111,7 @@ mod tests {
     fn the_ruleset_reads_like_one_written_by_hand() {
         let scopes = ["198.51.96.0/20", "2001:db8::/64", "2001:db8::1/128", "192.0.2.7/32"];
         assert_eq!(
-            lines(Extent::default(), &scopes),
+            lines(Reach::default(), &scopes),
             [
                 "add chain prerouting { type filter hook prerouting priority -300; policy accept; }",
                 "add rule prerouting ip6 saddr & ffff:ffff:ffff:ffff:: @v6_64 counter drop",
@@ -125,9 +125,9 @@ mod tests {
 
     #[test]
     fn each_flag_has_its_rules() {
-        let extent = Extent { answer: Answer::Reject, forward: false, ..Extent::default() };
+        let reach = Reach { answer: Answer::Reject, forward: false, ..Reach::default() };
         assert_eq!(
-            lines(extent, &["192.0.2.0/24"]),
+            lines(reach, &["192.0.2.0/24"]),
             [
                 "add chain input { type filter hook input priority -300; policy accept; }",
                 "add rule input meta l4proto tcp ip saddr & 255.255.255.0 @v4_24 counter reject with tcp reset",
@@ -138,9 +138,9 @@ mod tests {
                  icmpx admin-prohibited",
             ]
         );
-        let extent = Extent { egress: true, standing: Standing::Spared, ..Extent::default() };
+        let reach = Reach { egress: true, standing: Standing::Spared, ..Reach::default() };
         assert_eq!(
-            lines(extent, &["192.0.2.7"]),
+            lines(reach, &["192.0.2.7"]),
             [
                 "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",
                 "add chain postrouting_tracked { type filter hook postrouting priority -300; policy accept; }",
@@ -154,9 +154,9 @@ mod tests {
                 "add rule postrouting_tracked ip daddr . meta l4proto . th sport @v4_32_ports counter drop",
             ]
         );
-        let extent = Extent { egress: true, forward: false, ..extent };
+        let reach = Reach { egress: true, forward: false, ..reach };
         assert_eq!(
-            lines(extent, &["192.0.2.7"])[1],
+            lines(reach, &["192.0.2.7"])[1],
             "add chain output_tracked { type filter hook output priority -190; policy accept; }"
         );
     }
@@ -165,7 +165,7 @@ mod tests {
     fn what_is_not_proven_has_a_chain_behind_connection_tracking() {
         let [whole, _, unproven, ports] = SetId::all("192.0.2.7".parse().unwrap());
         assert_eq!(
-            lines_of(Extent::default(), &[whole, unproven, ports].into()),
+            lines_of(Reach::default(), &[whole, unproven, ports].into()),
             [
                 "add chain prerouting { type filter hook prerouting priority -300; policy accept; }",
                 "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",

@@ -21,7 +21,7 @@ use self::message::{Hole, deleted, end, metric, rival};
 use super::SOMEBODY;
 use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
 use crate::error::Error;
-use crate::extent::{Answer, Extent};
+use crate::reach::{Answer, Reach};
 
 const NAME: &str = "route";
 
@@ -40,11 +40,11 @@ pub(super) struct Route {
 }
 
 impl Route {
-    pub(super) fn open(extent: Extent) -> Result<Self, Error> {
+    pub(super) fn open(reach: Reach) -> Result<Self, Error> {
         let mut link = NetlinkSocket::open(NETLINK_ROUTE)?;
         link.set_strict_check();
         let (ours, beaten) = (HashSet::new(), HashSet::new());
-        let told = extent.answer == Answer::Reject;
+        let told = reach.answer == Answer::Reject;
         Ok(Route { link, watch: None, told, unheard: None, ours, beaten })
     }
 }

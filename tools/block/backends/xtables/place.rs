@@ -3,7 +3,7 @@
 use super::rules::{Rule, Rules};
 use super::{Filter, ground};
 use crate::error::Error;
-use crate::extent::{Answer, Extent};
+use crate::reach::{Answer, Reach};
 
 impl Filter {
     /// The commands that make `wanted` all that is ours in a builtin chain, at its top. What stands anywhere in it, in
@@ -70,8 +70,8 @@ pub(super) const TCP_ONLY: &str = "-p tcp ";
 pub(super) const NOT_TCP: &str = "! -p tcp ";
 
 /// What becomes of packets from a source: for each answer what restricts it to a protocol, and the target.
-pub(super) fn answers(extent: Extent, ipv4: bool) -> Vec<(&'static str, &'static str)> {
-    match (extent.answer, ipv4) {
+pub(super) fn answers(reach: Reach, ipv4: bool) -> Vec<(&'static str, &'static str)> {
+    match (reach.answer, ipv4) {
         (Answer::Drop, _) => vec![("", DROP)],
         (Answer::Reject, true) => {
             vec![(TCP_ONLY, RESET), ("", "-j REJECT --reject-with icmp-admin-prohibited")]

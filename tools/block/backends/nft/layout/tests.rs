@@ -1,33 +1,33 @@
 //! What stands, whatever made it, becomes what the flags say.
 
 use super::*;
-use crate::extent;
+use crate::reach;
 
 const SET: SetId = SetId::FIRST[0];
 const UNPROVEN: SetId = SetId { unproven: true, ..SET };
 
 /// What stands when the work of these flags is done.
-fn made(extent: Extent) -> Standing {
-    made_for(extent, &[SET].into())
+fn made(reach: Reach) -> Standing {
+    made_for(reach, &[SET].into())
 }
 
-fn made_for(extent: Extent, sets: &BTreeSet<SetId>) -> Standing {
-    let work = Work::new(extent, sets, sets, &Standing::default());
+fn made_for(reach: Reach, sets: &BTreeSet<SetId>) -> Standing {
+    let work = Work::new(reach, sets, sets, &Standing::default());
     let chains = work.chains.into_iter().map(|(chain, priority)| (chain, Some(priority))).collect();
     Standing { chains, rules: work.rules.into_iter().zip(1..).collect() }
 }
 
-fn after(extent: Extent, standing: &Standing) -> Work {
-    Work::new(extent, &[SET].into(), &BTreeSet::new(), standing)
+fn after(reach: Reach, standing: &Standing) -> Work {
+    Work::new(reach, &[SET].into(), &BTreeSet::new(), standing)
 }
 
-fn extents() -> Vec<Extent> {
-    let mut extents = vec![Extent::default()];
-    let reject = |extent| Extent { answer: Answer::Reject, ..extent };
-    let local = |extent| Extent { forward: false, ..extent };
-    let egress = |extent| Extent { egress: true, ..extent };
-    let spare = |extent| Extent { standing: extent::Standing::Spared, ..extent };
-    for change in [&reject as &dyn Fn(Extent) -> Extent, &local, &egress, &spare] {
+fn extents() -> Vec<Reach> {
+    let mut extents = vec![Reach::default()];
+    let reject = |reach| Reach { answer: Answer::Reject, ..reach };
+    let local = |reach| Reach { forward: false, ..reach };
+    let egress = |reach| Reach { egress: true, ..reach };
+    let spare = |reach| Reach { standing: reach::Standing::Spared, ..reach };
+    for change in [&reject as &dyn Fn(Reach) -> Reach, &local, &egress, &spare] {
         extents.extend(extents.clone().into_iter().map(change));
     }
     extents
@@ -62,17 +62,17 @@ fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
 
 #[test]
 fn what_others_made_beside_it_stays() {
-    let mut standing = made(Extent::default());
+    let mut standing = made(Reach::default());
     standing.chains.insert(Chain { hook: Hook::Input, tracked: false }, Some(0));
-    assert!(after(Extent::default(), &standing).is_done());
+    assert!(after(Reach::default(), &standing).is_done());
     // A rule twice is no reason to take one away.
     standing.rules.push((standing.rules[0].0, 9));
-    assert!(after(Extent::default(), &standing).is_done());
+    assert!(after(Reach::default(), &standing).is_done());
 }
 
 #[test]
 fn a_refusal_before_its_reset_is_made_anew_behind_it() {
-    let reject = Extent { answer: Answer::Reject, ..Extent::default() };
+    let reject = Reach { answer: Answer::Reject, ..Reach::default() };
     let whole = made(reject);
     let [(reset, _), (refuse, at)] = whole.rules[..] else { panic!("{whole:?}") };
     for rules in [vec![(refuse, at)], vec![(refuse, at), (reset, 9)]] {
@@ -89,10 +89,10 @@ fn a_refusal_before_its_reset_is_made_anew_behind_it() {
 
 #[test]
 fn what_is_shut_by_the_rules_of_others_is_told_from_what_nothing_shuts() {
-    let other = Extent { answer: Answer::Reject, forward: false, ..Extent::default() };
+    let other = Reach { answer: Answer::Reject, forward: false, ..Reach::default() };
     assert!(made(other).heeds(&[SET].into()));
     assert!(!made(other).heeds(&SetId::FIRST.into()), "only one of them has a rule");
-    let spares = Extent { standing: extent::Standing::Spared, ..Extent::default() };
+    let spares = Reach { standing: reach::Standing::Spared, ..Reach::default() };
     let mut flushed = made(spares);
     flushed.rules.truncate(2);
     assert!(!flushed.heeds(&[SET].into()), "what lets through shuts nobody out");
@@ -100,20 +100,20 @@ fn what_is_shut_by_the_rules_of_others_is_told_from_what_nothing_shuts() {
 
 #[test]
 fn the_first_block_that_is_not_proven_brings_its_chain_and_the_last_set_takes_it_along() {
-    let (without, with) = (made(Extent::default()), made_for(Extent::default(), &[SET, UNPROVEN].into()));
-    let work = Work::new(Extent::default(), &[SET, UNPROVEN].into(), &[UNPROVEN].into(), &without);
+    let (without, with) = (made(Reach::default()), made_for(Reach::default(), &[SET, UNPROVEN].into()));
+    let work = Work::new(Reach::default(), &[SET, UNPROVEN].into(), &[UNPROVEN].into(), &without);
     assert_eq!((work.wrong_chains.len(), work.chains.len(), work.rules.len()), (0, 1, 3));
-    let work = after(Extent::default(), &with);
+    let work = after(Reach::default(), &with);
     assert_eq!(work.wrong_chains, [Chain { hook: Hook::Prerouting, tracked: true }]);
     // Where all is spared, one chain is enough.
-    let spares = Extent { standing: extent::Standing::Spared, ..Extent::default() };
+    let spares = Reach { standing: reach::Standing::Spared, ..Reach::default() };
     assert_eq!(made_for(spares, &[SET, UNPROVEN].into()).chains.len(), 1);
 }
 
 #[test]
 fn a_chain_that_is_at_no_hook_is_made_anew() {
-    let mut standing = made(Extent::default());
+    let mut standing = made(Reach::default());
     standing.chains.insert(Chain { hook: Hook::Prerouting, tracked: false }, None);
-    let work = after(Extent::default(), &standing);
+    let work = after(Reach::default(), &standing);
     assert_eq!((work.wrong_chains.len(), work.chains.len(), work.rules.len()), (1, 1, 1));
 }

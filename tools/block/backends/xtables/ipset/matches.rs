@@ -3,7 +3,7 @@
 use super::super::place::{BUILTIN, DROP, NOT_TCP, TCP_ONLY, answers};
 use super::super::rules::{Rule, Rules};
 use super::elements::{is_of_ports, is_unproven, sets};
-use crate::extent::Extent;
+use crate::reach::Reach;
 
 /// What spares connections, and what TCP that begins nothing: it belongs to what is established, or is answered with a
 /// reset. So connections that stood before anything was tracked are spared, too.
@@ -21,20 +21,20 @@ pub(in super::super) fn has_any(rules: &Rules, ipv4: bool) -> bool {
 }
 
 /// The rules of a builtin chain, as `iptables -S` writes them.
-pub(super) fn rules_of(extent: Extent, ipv4: bool, chain: &str, sets: &[&str]) -> Vec<String> {
+pub(super) fn rules_of(reach: Reach, ipv4: bool, chain: &str, sets: &[&str]) -> Vec<String> {
     let mut rules = Vec::new();
-    if chain == "INPUT" || (chain == "FORWARD" && extent.forward) {
+    if chain == "INPUT" || (chain == "FORWARD" && reach.forward) {
         for set in sets {
             let from = if is_of_ports(set) { "src,dst" } else { "src" };
             let rule = |(only, end): (String, &str)| format!("{only}-m set --match-set {set} {from} {end}");
-            rules.extend(conditions(extent, set, answers(extent, ipv4)).into_iter().map(rule));
+            rules.extend(conditions(reach, set, answers(reach, ipv4)).into_iter().map(rule));
         }
     }
-    if extent.egress && (chain == "OUTPUT" || (chain == "FORWARD" && extent.forward)) {
+    if reach.egress && (chain == "OUTPUT" || (chain == "FORWARD" && reach.forward)) {
         for set in sets {
             let to = if is_of_ports(set) { "dst,src" } else { "dst" };
             let rule = |(only, end): (String, &str)| format!("{only}-m set --match-set {set} {to} {end}");
-            rules.extend(conditions(extent, set, vec![("", DROP)]).into_iter().map(rule));
+            rules.extend(conditions(reach, set, vec![("", DROP)]).into_iter().map(rule));
         }
     }
     rules
@@ -42,11 +42,11 @@ pub(super) fn rules_of(extent: Extent, ipv4: bool, chain: &str, sets: &[&str]) -
 
 /// What packets the rules of a set take, each with what becomes of them: the first answer is for TCP, the last for the rest.
 fn conditions(
-    extent: Extent,
+    reach: Reach,
     set: &str,
     answers: Vec<(&'static str, &'static str)>,
 ) -> Vec<(String, &'static str)> {
-    if !extent.spares(is_unproven(set)) {
+    if !reach.spares(is_unproven(set)) {
         return answers.into_iter().map(|(only, end)| (only.to_owned(), end)).collect();
     }
     let tcp = answers.first().map(|(_, end)| (format!("{TCP_ONLY}{BEGINS}{UNSPARED}"), *end));
@@ -61,22 +61,22 @@ mod tests {
     #[test]
     fn each_flag_has_its_rules() {
         let sets = ["psentry4", "psentry4_ports"];
-        let rules = |extent, chain| rules_of(extent, true, chain, &sets).join("\n");
+        let rules = |reach, chain| rules_of(reach, true, chain, &sets).join("\n");
         let plain =
             "-m set --match-set psentry4 src -j DROP\n-m set --match-set psentry4_ports src,dst -j DROP";
-        assert_eq!(rules(Extent::default(), "INPUT"), plain);
-        assert_eq!(rules(Extent::default(), "FORWARD"), plain);
-        assert_eq!(rules(Extent::default(), "OUTPUT"), "");
-        let local = Extent { forward: false, egress: true, ..Extent::default() };
+        assert_eq!(rules(Reach::default(), "INPUT"), plain);
+        assert_eq!(rules(Reach::default(), "FORWARD"), plain);
+        assert_eq!(rules(Reach::default(), "OUTPUT"), "");
+        let local = Reach { forward: false, egress: true, ..Reach::default() };
         assert_eq!(rules(local, "FORWARD"), "");
         assert_eq!(
             rules(local, "OUTPUT"),
             "-m set --match-set psentry4 dst -j DROP\n-m set --match-set psentry4_ports dst,src -j DROP"
         );
-        let spare = Extent {
-            answer: crate::extent::Answer::Reject,
-            standing: crate::extent::Standing::Spared,
-            ..Extent::default()
+        let spare = Reach {
+            answer: crate::reach::Answer::Reject,
+            standing: crate::reach::Standing::Spared,
+            ..Reach::default()
         };
         assert_eq!(
             rules_of(spare, false, "INPUT", &sets[..1]),
@@ -87,7 +87,7 @@ mod tests {
                  --reject-with icmp6-adm-prohibited",
             ]
         );
-        let egress = Extent { egress: true, ..Extent::default() };
+        let egress = Reach { egress: true, ..Reach::default() };
         assert_eq!(
             rules_of(egress, true, "OUTPUT", &["psentry4", "psentry4_unproven"]),
             [

@@ -37,7 +37,7 @@ use super::rules::{Rule, Rules};
 use super::{Filter, LOOK, iptables, lock};
 use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};
 use crate::error::Error;
-use crate::extent::{Extent, Ports};
+use crate::reach::{Reach, Ports};
 
 const NAME: &str = "ipset";
 
@@ -45,7 +45,7 @@ const NAME: &str = "ipset";
 pub(crate) struct Ipset {
     sets: Sets,
     filters: Filters,
-    extent: Extent,
+    reach: Reach,
     /// Whether single ports are shut, or an earlier run did so; and of each family, whether anything that is not proven is, or
     /// was.
     ports: bool,
@@ -61,12 +61,12 @@ pub(crate) struct Ipset {
 }
 
 impl Ipset {
-    pub(crate) fn find(extent: Extent) -> Result<Self, Error> {
+    pub(crate) fn find(reach: Reach) -> Result<Self, Error> {
         Ok(Ipset {
             sets: Sets::open()?,
             filters: Filters::find(NAME)?,
-            extent,
-            ports: extent.ports == Ports::Probed,
+            reach,
+            ports: reach.ports == Ports::Probed,
             unproven: [false, false],
             listening: Listening::default(),
             heard: Told::default(),
@@ -127,7 +127,7 @@ impl Ipset {
     /// The rules that should match a family's sets in a builtin chain.
     fn wanted(&self, ipv4: bool, chain: &str) -> Vec<String> {
         let sets: Vec<&str> = self.names(ipv4).collect();
-        rules_of(self.extent, ipv4, chain, &sets)
+        rules_of(self.reach, ipv4, chain, &sets)
     }
 
     /// What makes the rules what the flags say.

@@ -7,7 +7,7 @@ use psentry_records::Prefix;
 use super::super::rules::{Rule, Rules};
 use super::listed::{CHAINS, rules_of};
 use crate::backend::{Block, Change, Effect, Entry, Wish};
-use crate::extent::Extent;
+use crate::reach::Reach;
 
 /// Rules of our chains by the chain, and by whom they shut out.
 pub(super) type ByScope<'a> = HashMap<(&'static str, Prefix), Vec<&'a Rule>>;
@@ -32,7 +32,7 @@ pub(super) fn as_they_are(entries: &[Entry]) -> Vec<Change> {
 
 /// The commands that make changes of one family, on what stood when `rules` were read, and what they come to.
 pub(super) fn commands<'a>(
-    extent: Extent,
+    reach: Reach,
     rules: &ByScope<'_>,
     changes: impl IntoIterator<Item = &'a Change>,
 ) -> (Vec<String>, Vec<Effect>) {
@@ -42,7 +42,7 @@ pub(super) fn commands<'a>(
         for chain in CHAINS {
             let old = rules.get(&(chain, change.scope)).map_or(&[][..], Vec::as_slice);
             let wanted = match &change.wish {
-                Wish::Block(block) => rules_of(extent, chain, change.scope, block),
+                Wish::Block(block) => rules_of(reach, chain, change.scope, block),
                 Wish::Release(_) => Vec::new(),
             };
             if !wanted.is_empty() || !old.is_empty() {

@@ -6,7 +6,7 @@ use super::super::place::{BUILTIN, Placing};
 use super::super::rules::{Rule, Rules};
 use super::listed::{CHAINS, is_egress, is_unproven};
 use crate::error::Error;
-use crate::extent::Extent;
+use crate::reach::Reach;
 
 /// The rules that let connections go on, and TCP that begins nothing: it belongs to what is established, or is answered with
 /// a reset. So connections that stood before anything was tracked are spared, too.
@@ -20,12 +20,12 @@ const SPARE: [&str; 2] = [
 /// `iptables-restore --noflush` a line `:CHAIN` empties a chain that is there, so that it is written only for one that is
 /// not.
 pub(super) fn setup<'a>(
-    extent: Extent,
+    reach: Reach,
     filter: &Filter,
     rules: &'a Rules,
     unproven: bool,
 ) -> Result<Placing<'a>, Error> {
-    let Extent { forward, egress, .. } = extent;
+    let Reach { forward, egress, .. } = reach;
     let unproven = unproven || CHAINS.iter().any(|chain| is_unproven(chain) && rules.has_chain(chain));
     let used = |chain: &&str| (unproven || !is_unproven(chain)) && (egress || !is_egress(chain));
     let mut commands = Vec::new();
@@ -35,7 +35,7 @@ pub(super) fn setup<'a>(
         }
         for spare in SPARE {
             let stands = rules.chain(chain).find(|rule| rule.is(spare));
-            match (extent.spares(is_unproven(chain)), stands) {
+            match (reach.spares(is_unproven(chain)), stands) {
                 (true, None) => commands.push(format!("-I {chain} 1 {spare}")),
                 (false, Some(rule)) => commands.push(rule.deletion()),
                 _ => {}

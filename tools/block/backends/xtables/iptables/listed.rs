@@ -6,7 +6,7 @@ use psentry_records::{Prefix, Proto};
 use super::super::place::{DROP, answers};
 use super::super::rules::{Rule, Rules};
 use crate::backend::{Block, Entry};
-use crate::extent::Extent;
+use crate::reach::Reach;
 use crate::note::{self, Noted};
 use crate::ports::transport;
 
@@ -34,12 +34,12 @@ pub(super) fn is_unproven(chain: &str) -> bool {
 const PORTS: usize = 15;
 
 /// The rules that a block is in one of our chains, as `iptables -S` writes them.
-pub(super) fn rules_of(extent: Extent, chain: &str, scope: Prefix, block: &Block) -> Vec<String> {
+pub(super) fn rules_of(reach: Reach, chain: &str, scope: Prefix, block: &Block) -> Vec<String> {
     let note = format!("-m comment --comment \"{}{}\"", distinction(scope), note::write(block));
     let (addr, ports, answers) = match is_egress(chain) {
         _ if is_unproven(chain) != block.unproven => return Vec::new(),
-        false => ("-s", "--dports", answers(extent, scope.is_ipv4())),
-        true if !extent.egress => return Vec::new(),
+        false => ("-s", "--dports", answers(reach, scope.is_ipv4())),
+        true if !reach.egress => return Vec::new(),
         true => ("-d", "--sports", vec![("", DROP)]),
     };
     if block.ports.is_empty() {
@@ -98,7 +98,7 @@ pub(super) fn entries(rules: &Rules) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extent::Answer;
+    use crate::reach::Answer;
 
     #[test]
     fn a_block_is_written_as_iptables_lists_it_and_read_back() {
@@ -107,9 +107,9 @@ mod tests {
         let whole = Block { until, rule, ..Block::default() };
         let some = Block { ports: (1..=16).collect(), proto: Some(Proto::Tcp), ..whole.clone() };
         let note = "-m comment --comment \"fan until 2026-11-22T15:04:05Z\"";
-        let reject = Extent { answer: Answer::Reject, ..Extent::default() };
-        for (extent, block, want) in [
-            (Extent::default(), &whole, vec![format!("-s 192.0.2.7/32 {note} -j DROP")]),
+        let reject = Reach { answer: Answer::Reject, ..Reach::default() };
+        for (reach, block, want) in [
+            (Reach::default(), &whole, vec![format!("-s 192.0.2.7/32 {note} -j DROP")]),
             (
                 reject,
                 &whole,
@@ -131,14 +131,14 @@ mod tests {
                     .to_vec(),
             ),
         ] {
-            let rules = rules_of(extent, IN, scope, block);
+            let rules = rules_of(reach, IN, scope, block);
             assert_eq!(rules, want);
             let listed: String = rules.iter().map(|rule| format!("-A PSENTRY {rule}\n")).collect();
             let entries = entries(&Rules::read(&listed));
             assert_eq!(entries.iter().map(Block::from).collect::<Vec<_>>(), std::slice::from_ref(block));
         }
         let network = "2001:db8::/48".parse().unwrap();
-        let rules = rules_of(Extent::default(), IN, network, &whole);
+        let rules = rules_of(Reach::default(), IN, network, &whole);
         let comment = "2001:db8::/48: fan until 2026-11-22T15:04:05Z";
         assert_eq!(rules, [format!("-s {network} -m comment --comment \"{comment}\" -j DROP")]);
         for comment in [comment, "fan until 2026-11-22T15:04:05Z"] {
@@ -148,7 +148,7 @@ mod tests {
                 std::slice::from_ref(&whole)
             );
         }
-        let egress = Extent { egress: true, ..Extent::default() };
+        let egress = Reach { egress: true, ..Reach::default() };
         assert_eq!(rules_of(egress, OUT, scope, &whole), [format!("-d 192.0.2.7/32 {note} -j DROP")]);
         assert!(rules_of(reject, OUT, scope, &whole).is_empty());
         let unproven = Block { unproven: true, ..whole.clone() };

@@ -36,7 +36,7 @@ use super::rules::{Rule, Rules};
 use super::{Filter, LOOK, REST, ipset, lock};
 use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};
 use crate::error::Error;
-use crate::extent::Extent;
+use crate::reach::Reach;
 
 const NAME: &str = "iptables";
 
@@ -46,7 +46,7 @@ const BATCH: usize = 2000;
 /// The backend.
 pub(crate) struct Iptables {
     filters: Filters,
-    extent: Extent,
+    reach: Reach,
     /// What others do, as nf_tables tells it; without it, as it is looked for.
     listening: Listening,
     book: Option<Book>,
@@ -56,10 +56,10 @@ pub(crate) struct Iptables {
 }
 
 impl Iptables {
-    pub(crate) fn find(extent: Extent) -> Result<Self, Error> {
+    pub(crate) fn find(reach: Reach) -> Result<Self, Error> {
         Ok(Iptables {
             filters: Filters::find(NAME)?,
-            extent,
+            reach,
             listening: Listening::default(),
             book: None,
             order: Order::default(),
@@ -73,7 +73,7 @@ impl Iptables {
         let Some(filter) = self.filters.of(ipv4) else { return Ok((Rules::read(""), false)) };
         let rules = filter.rules()?;
         self.order.look(filter, &rules, is_jump);
-        let Placing { commands, gone } = setup(self.extent, filter, &rules, unproven)?;
+        let Placing { commands, gone } = setup(self.reach, filter, &rules, unproven)?;
         if commands.is_empty() {
             return Ok((rules, false));
         }
@@ -87,7 +87,7 @@ impl Iptables {
         let (rules, missing) = self.set_up(ipv4, false)?;
         let entries = entries(&rules);
         let Some(filter) = self.filters.of(ipv4) else { return Ok((entries, missing)) };
-        let (commands, _) = commands(self.extent, &by_scope(&rules), &as_they_are(&entries));
+        let (commands, _) = commands(self.reach, &by_scope(&rules), &as_they_are(&entries));
         filter.change(&commands)?;
         Ok((entries, missing || !commands.is_empty()))
     }
@@ -106,7 +106,7 @@ impl Iptables {
         };
         let rules = by_scope(&rules);
         halving(changes, &mut |changes| {
-            let (commands, effects) = commands(self.extent, &rules, changes.iter().copied());
+            let (commands, effects) = commands(self.reach, &rules, changes.iter().copied());
             filter.change(&commands)?;
             Ok(effects)
         })

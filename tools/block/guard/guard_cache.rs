@@ -13,7 +13,7 @@ use psentry_linux::{
 use psentry_ports::PORTS_FILE;
 use psentry_records::{Ignore, Prefix};
 
-use crate::effort::spent;
+use crate::cpu_time::spent;
 use crate::error::Error;
 use crate::guard::allow::Allow;
 use crate::guard::logind;

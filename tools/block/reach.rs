@@ -29,7 +29,7 @@ pub enum Ports {
 /// What becomes of connections that stand when their source is shut out, and handshakes prove that it is who it says. Of
 /// other sources they always go on: anybody may have forged what convicts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum Established {
     /// Nothing of them arrives any more.
     #[default]
     Starved,
@@ -50,7 +50,7 @@ pub enum Whether {
 
 /// How far the blocks of a run reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct Reach {
     /// What their sources are answered.
     pub answer: Answer,
     /// Which ports are shut to them.
@@ -60,35 +60,35 @@ pub struct Extent {
     /// Whether packets to them are dropped, too.
     pub egress: bool,
     /// What becomes of their connections.
-    pub standing: Standing,
+    pub established: Established,
 }
 
-impl Default for Extent {
+impl Default for Reach {
     fn default() -> Self {
-        Extent {
+        Reach {
             answer: Answer::Drop,
             ports: Ports::All,
             forward: true,
             egress: false,
-            standing: Standing::Starved,
+            established: Established::Starved,
         }
     }
 }
 
-impl Extent {
+impl Reach {
     /// As the flags say.
     #[must_use]
     pub fn of(flags: &Flags) -> Self {
-        let default = Extent::default();
-        Extent {
+        let default = Reach::default();
+        Reach {
             answer: flags.answer.unwrap_or_default(),
             ports: flags.ports.unwrap_or_default(),
             forward: flags.forward.map_or(default.forward, |forward| forward == Whether::Yes),
             egress: flags.egress.map_or(default.egress, |egress| egress == Whether::Yes),
-            standing: match (flags.spare_established, flags.cut) {
-                (true, _) => Standing::Spared,
-                (false, true) => Standing::Cut,
-                (false, false) => Standing::Starved,
+            established: match (flags.spare_established, flags.cut) {
+                (true, _) => Established::Spared,
+                (false, true) => Established::Cut,
+                (false, false) => Established::Starved,
             },
         }
     }
@@ -96,7 +96,7 @@ impl Extent {
     /// Whether connections that stand go on.
     #[must_use]
     pub fn spares(self, unproven: bool) -> bool {
-        unproven || self.standing == Standing::Spared
+        unproven || self.established == Established::Spared
     }
 }
 
@@ -203,9 +203,9 @@ mod tests {
     #[test]
     fn without_flags_all_that_comes_from_the_source_is_dropped() {
         let flags = Flags::try_parse_from(["x"]).unwrap();
-        assert_eq!(Extent::of(&flags), Extent::default());
+        assert_eq!(Reach::of(&flags), Reach::default());
         let flags = Flags::try_parse_from("x --forward no --egress yes --cut".split(' ')).unwrap();
-        let extent = Extent::of(&flags);
-        assert_eq!((extent.forward, extent.egress, extent.standing), (false, true, Standing::Cut));
+        let reach = Reach::of(&flags);
+        assert_eq!((reach.forward, reach.egress, reach.established), (false, true, Established::Cut));
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Brake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holding {
     /// In how many networks a minute it lets new blocks through.
-    per_minute: usize,
+    pub(crate) per_minute: usize,
     /// How many were turned down since it took hold.
     refused: u64,
 }
