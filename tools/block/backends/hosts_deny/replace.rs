@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_is_told_from_a_file() {
+    fn a_mount_differs_from_a_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hosts.deny");
         fs::write(&path, "x").unwrap();

@@ -148,7 +148,7 @@ pub(super) fn decode(message: RouteNetlinkMessage) -> Option<Blackhole> {
     Some(Blackhole { scope, metric, reject: route.header.kind == RouteType::Prohibit })
 }
 
-/// What a notification is about; `None`: no route, or one without a destination, which no block is less specific than.
+/// What a notification is about; `None`: no route, or a default route, than which every block is more specific.
 pub(super) fn decode_notification(header: &NetlinkHeader, body: &[u8]) -> Option<Notification> {
     let added = match header.message_type {
         RTM_NEWROUTE => true,

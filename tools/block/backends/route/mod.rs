@@ -57,8 +57,8 @@ impl Route {
         Ok(Route { table, monitor: None, reject, ours: BTreeSet::new(), suspects: Suspects::All })
     }
 
-    /// Blocks one after the other in three steps, each for all of them: the new routes, the proof that they are taken, and
-    /// then the old routes go. So there is no moment without one.
+    /// Three passes over all blocks: the new routes are added, it is confirmed that packets take them, and the old routes are
+    /// deleted. So a source that is blocked already is so at every moment.
     fn put(&mut self, blocks: &[(Prefix, &Block, Option<&Entry>)]) -> Vec<Result<(), Error>> {
         let new: Vec<Blackhole> = blocks
             .iter()
@@ -221,7 +221,7 @@ impl Backend for Route {
 }
 
 impl Route {
-    /// The scopes of ours that a route of others has or had the precedence of: those that hold its destination.
+    /// Which of our scopes a route of others may stand before, or not any more: those around its destination.
     fn affected(&self, other: Notification) -> Vec<Prefix> {
         let (to, added) = match other {
             Notification::Ours => return Vec::new(),
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(added("198.51.100.7"), ["198.51.100.0/24", "198.51.100.7/32"]);
         assert_eq!(added("2001:db8::/64"), ["2001:db8::/64"]);
         assert!(added("198.51.0.0/16").is_empty() && added("203.0.113.0/24").is_empty());
-        // One that went can have stood only before those that it was found before.
+        // Only a scope that has another route before it can gain by a deletion.
         let deleted = |to: &str| affected(Notification::Deleted(to.parse().unwrap()));
         assert_eq!(deleted("198.51.100.7"), ["198.51.100.7/32"]);
         assert!(deleted("198.51.100.0/25").is_empty());
