@@ -8,8 +8,8 @@ use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
-use crate::reach::{Answer, Ports, Whether};
 use crate::brake::Rate;
+use crate::reach::{Answer, Ports, Whether};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]
@@ -36,8 +36,7 @@ pub struct Flags {
     /// How many commands may run at a time [default: 4]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub exec_jobs: Option<u8>,
-    /// Where what commands have blocked is kept [default: in the directory of --state, or
-    /// /run/psentry-block/exec.jsonl]
+    /// Without effect: what commands have blocked is kept in the directory of --state
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,
     /// What a source that is shut out hears: drop or reject [default: drop]

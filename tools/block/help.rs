@@ -9,7 +9,7 @@ use crate::cli::Flags;
 type Said = (&'static str, &'static str);
 
 const FILE: Said = ("hosts_deny", "The file of hosts-deny");
-const ROLL: Said = ("exec_roll", "The roll of exec [default: /run/psentry-block/exec.jsonl]");
+const ROLL: Said = ("exec_roll", "Without effect, see --state");
 const TIMEOUT: Said = ("exec_timeout", "How long a command may take");
 const STATE: Said = ("state", "Memory [default: /var/lib/psentry-block, if there]");
 const CONTROL: Said = ("control", "Its socket [default: /run/psentry-block/control]");

@@ -12,6 +12,7 @@ mod cpu_time;
 mod error;
 pub mod guard;
 mod help;
+mod kill_on_block;
 mod lock;
 mod note;
 mod panic;

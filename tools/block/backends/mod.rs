@@ -5,6 +5,9 @@
 
 mod attributes;
 mod dry_run;
+mod exec;
+pub mod hosts_deny;
+mod route;
 
 use psentry_linux::Program;
 
@@ -13,16 +16,16 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::reach::{self, Reach};
 
-/// How many commands run at a time, unless somebody knows better.
-const EXEC_JOBS: u8 = 4;
-
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet.
 ///
 /// # Errors
 /// When the flags do not fit, or a program is missing.
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
-    let _reach = Reach::of(flags);
+    let reach = Reach::of(flags);
     Ok(match which {
+        Which::Route => Box::new(route::Route::open(reach)?),
+        Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
+        Which::Exec => Box::new(exec::Exec::new(flags)?),
         _ => Box::new(dry_run::DryRun),
     })
 }
@@ -31,9 +34,11 @@ pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
 ///
 /// # Errors
 /// What is missing or wrong.
-pub fn check(which: Which, _flags: &Flags) -> Result<(), Error> {
+pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
     let needed: &[(&'static str, &[&str])] = match which {
         Which::Nft => &[("nft", &["nft"])],
+        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
+        Which::Exec => return exec::Exec::new(flags)?.check(),
         _ => &[],
     };
     for (backend, programs) in needed {
