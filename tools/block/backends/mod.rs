@@ -5,6 +5,8 @@
 
 mod attributes;
 mod dry_run;
+mod nft_generation;
+mod xtables;
 
 use psentry_linux::Program;
 
@@ -21,8 +23,10 @@ const EXEC_JOBS: u8 = 4;
 /// # Errors
 /// When the flags do not fit, or a program is missing.
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
-    let _reach = Reach::of(flags);
+    let reach = Reach::of(flags);
     Ok(match which {
+        Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
+        Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
         _ => Box::new(dry_run::DryRun),
     })
 }
@@ -34,6 +38,8 @@ pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
 pub fn check(which: Which, _flags: &Flags) -> Result<(), Error> {
     let needed: &[(&'static str, &[&str])] = match which {
         Which::Nft => &[("nft", &["nft"])],
+        Which::Iptables => &[("iptables", &xtables::PROGRAMS)],
+        Which::Ipset => &[("ipset", &["ipset"]), ("ipset", &xtables::PROGRAMS)],
         _ => &[],
     };
     for (backend, programs) in needed {
