@@ -60,7 +60,7 @@ impl Engine {
         }
     }
 
-    fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
+    pub(super) fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
         // What is confirmed is in the journal by then, and what a command may have done is before it is run.
         let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());
         if is_journaled {

@@ -137,6 +137,9 @@ impl Engine {
         self.dispatch();
         self.answer_questions();
         self.commit();
+        if self.is_settled() {
+            self.guard.rest();
+        }
         let now = self.clock.wall(self.clock.now());
         self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
     }

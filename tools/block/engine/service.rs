@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use psentry_control::{ControlError, Server};
+use psentry_control::{ControlError, Request, Server};
 use psentry_records::Record;
 use psentry_stage::{Intake, Next, Patience, Signals, StatsTimer, counted};
 
@@ -14,7 +14,7 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::lock::runtime_directory;
 use crate::outcomes::report;
-use crate::protocol::{Question, line};
+use crate::protocol::Question;
 use crate::sink::Sink;
 use crate::watchdog::{self, Pulse};
 use crate::{backends, readiness};
@@ -82,8 +82,10 @@ impl Service {
         };
         let mut engine = Engine::new(parts)?;
         engine.await_first_lists()?;
-        let bells = [Some(engine.bell_descriptor()?), control.as_ref().map(Server::bell)];
-        bells.into_iter().flatten().for_each(|bell| intake.heed_bell(bell));
+        intake.heed_bell(engine.bell_descriptor()?);
+        if let Some(control) = &control {
+            intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
+        }
         let pulse = Pulse::default();
         let pulses = engine.pulses().chain([pulse.clone()]).collect();
         watchdog::start(pulses, engine.outcomes.awaits_reader())?;
@@ -203,30 +205,17 @@ impl Service {
         self.pulse.wait();
     }
 
-    fn answer(&mut self, request: psentry_control::Request) {
-        let refuse = |answer: &psentry_control::Answer, error: String| answer.send(line(&Refusal { error }));
-        match Question::parse(&request.line) {
-            Err(why) => refuse(&request.answer, why),
-            Ok(question) if question.changes() && !request.may_change => {
-                let who = format!("uid {} may ask, but not change anything here; run this as root", request.peer.uid);
-                refuse(&request.answer, who);
-            }
+    fn answer(&mut self, request: Request) {
+        let Request { line, may_change, answer, .. } = request;
+        match Question::parse(&line) {
+            Err(why) => answer.refuse(&why),
+            Ok(question) if question.changes() && !may_change => answer.forbid(),
             Ok(Question::Verdict(_)) if self.over => {
-                let why = "the input has ended: psentry-block only ends its blocks, and makes no more";
-                refuse(&request.answer, why.to_owned());
+                answer.refuse("the input has ended: psentry-block only ends its blocks, and makes no more");
             }
-            Ok(question) => {
-                let answer = request.answer;
-                self.engine.ask(question, Reply::new(move |lines| answer.send(lines)));
-            }
+            Ok(question) => self.engine.ask(question, Reply::new(move |lines| answer.send(lines))),
         }
     }
-}
-
-/// A line that says why there is no answer.
-#[derive(serde::Serialize)]
-struct Refusal {
-    error: String,
 }
 
 /// The control socket. One at the default place that another psentry-block has is done without.
@@ -238,7 +227,7 @@ fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
             Ok(Some(server))
         }
         Err(ControlError::Taken { .. }) if flags.control.is_some() => Err(Error::Listened { path }),
-        Err(error) if flags.control.is_some() => Err(error.into()),
+        Err(error) if flags.control.is_some() => Err(Error::Config(format!("--control {error}"))),
         Err(error) => {
             report(&format!("{error}; this one cannot be asked"));
             Ok(None)

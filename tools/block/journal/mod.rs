@@ -2,7 +2,7 @@
 //! `--state`, or without that in the runtime directory, where it lasts as long as what is in the kernel.
 //!
 //! A change is written before it is told, so that a kill loses none. Bringing it onto the disk is left to a thread of its own,
-//! which does it at once, but not more often than [`PAUSE`] allows: a disk that is slow, full or gone holds up no block. What
+//! which does it at once, but not more often than five times a second: a disk that is slow, full or gone holds up no block. What
 //! could not be written is kept, one change a scope, and tried again.
 //!
 //! | file | what it holds |
@@ -24,7 +24,6 @@ use std::thread::JoinHandle;
 use psentry_records::Timestamp;
 
 use self::file::{JournalFile, open_to_read};
-pub(crate) use self::flusher::PAUSE;
 use self::flusher::Shared;
 pub(crate) use self::format::{Commanded, Entry, Recorded};
 use self::old_format::OldFiles;
@@ -189,6 +188,3 @@ impl<T> Signalled<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[cfg(test)]
-mod tests;
