@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     /// Somebody who takes everything away right after each repair: the seconds at which it is repaired.
-    fn fight(rate: &mut Pace, start: Instant, until: Duration) -> (Vec<Duration>, Vec<Duration>) {
+    fn fight(rate: &mut RepairRate, start: Instant, until: Duration) -> (Vec<Duration>, Vec<Duration>) {
         let (mut repairs, mut said) = (Vec::new(), Vec::new());
         let mut now = start;
         while now < start + until {
