@@ -3,10 +3,12 @@
 //! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
 //! in [`check`].
 
-mod attributes;
 mod dry_run;
+pub mod nft;
 
 use psentry_linux::Program;
+#[allow(unused_imports)] // route and xtables name it so
+use psentry_linux::netlink_attributes as attributes;
 
 use crate::backend::Backend;
 use crate::cli::{Flags, Which};
@@ -21,8 +23,9 @@ const EXEC_JOBS: u8 = 4;
 /// # Errors
 /// When the flags do not fit, or a program is missing.
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
-    let _reach = Reach::of(flags);
+    let reach = Reach::of(flags);
     Ok(match which {
+        Which::Nft => Box::new(nft::Nft::open(reach)?),
         _ => Box::new(dry_run::DryRun),
     })
 }
