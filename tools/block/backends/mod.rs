@@ -3,12 +3,12 @@
 //! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
 //! in [`check`].
 
-mod attributes;
 mod dry_run;
 mod exec;
 pub mod hosts_deny;
-mod route;
+pub mod nft;
 mod nft_generation;
+mod route;
 mod xtables;
 
 use psentry_linux::Program;
@@ -25,12 +25,13 @@ use crate::reach::{self, Reach};
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
     let reach = Reach::of(flags);
     Ok(match which {
+        Which::Nft => Box::new(nft::Nft::open(reach)?),
+        Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
+        Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
         Which::Route => Box::new(route::Route::open(reach)?),
         Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
         Which::Exec => Box::new(exec::Exec::new(flags)?),
-        Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
-        Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
-        _ => Box::new(dry_run::DryRun),
+        Which::DryRun => Box::new(dry_run::DryRun),
     })
 }
 
@@ -41,11 +42,11 @@ pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
 pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
     let needed: &[(&'static str, &[&str])] = match which {
         Which::Nft => &[("nft", &["nft"])],
-        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
-        Which::Exec => return exec::Exec::new(flags)?.check(),
         Which::Iptables => &[("iptables", &xtables::PROGRAMS)],
         Which::Ipset => &[("ipset", &["ipset"]), ("ipset", &xtables::PROGRAMS)],
-        _ => &[],
+        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
+        Which::Exec => return exec::Exec::new(flags)?.check(),
+        Which::Route | Which::DryRun => &[],
     };
     for (backend, programs) in needed {
         for program in *programs {

@@ -1,49 +1,63 @@
-//! The sets that blocks stand in, by their names, and what an element of theirs names. Each length of prefix has a set of
-//! its own, and another one for single ports, so that no two sets ever overlap; and both of these once more for blocks that
-//! are not proven, whose rules spare what is established. Pure.
+//! The sets in which blocks are kept, by their names, and the keys of their elements. Each length of prefix has a set of
+//! its own, since a set of intervals would be read as a whole for each change (measured: seconds), and a further one for
+//! single ports; and both once more for unproven blocks, whose rules spare established connections. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use psentry_records::Prefix;
 
-use crate::backend::Block;
+use crate::block::Block;
 
-/// How many elements a set holds: some 50 MB of kernel memory. The ledger's bound is reached long before.
+/// How many elements a set holds: some 50 MB of kernel memory. `--max-blocks` is reached long before.
 pub(super) const SIZE: u32 = 262_144;
 
-/// How the names of the sets end that hold single ports, and those of what is not proven.
+/// How the names of the sets end that hold single ports, and those of unproven blocks.
 const PORTS: &str = "_ports";
 const UNPROVEN: &str = "_unproven";
 
-/// Which set a prefix stands in.
+/// A set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SetId {
     pub(super) ipv4: bool,
+    /// The length of its prefixes, in bits.
     pub(super) len: u8,
-    /// Whether it holds ports of the prefix, and not the whole of it.
+    /// Whether it holds single ports of prefixes.
     pub(super) ports: bool,
     /// Whether it holds blocks that no handshake proves.
     pub(super) unproven: bool,
 }
 
-/// What an element names: a prefix, or a port of it with the number of its transport.
+/// The key of an element: a prefix, and in a set of ports the number of the transport and the port.
 pub(super) type Key = (Prefix, Option<(u8, u16)>);
 
+/// The elements that a block consists of, and their set.
+pub(super) fn elements(scope: Prefix, block: &Block) -> (SetId, Vec<Key>) {
+    let set = SetId::of(scope, block);
+    if block.ports.is_empty() {
+        return (set, vec![(scope, None)]);
+    }
+    let key = |port: &u16, transport: &u8| (scope, Some((*transport, *port)));
+    let transports = block.transports();
+    let keys =
+        block.ports.iter().flat_map(|port| transports.iter().map(move |transport| key(port, transport)));
+    (set, keys.collect())
+}
+
 impl SetId {
-    /// The ones that stand from the start: single IPv4 hosts, and the /64 that one IPv6 host commands.
+    /// The sets that are made at the start: for single IPv4 hosts, and for the /64 of a network that one IPv6 host uses.
     pub(super) const FIRST: [SetId; 2] = [SetId::proven(true, 32), SetId::proven(false, 64)];
 
     const fn proven(ipv4: bool, len: u8) -> Self {
         SetId { ipv4, len, ports: false, unproven: false }
     }
 
-    /// Where a block stands.
+    /// The set of a block.
     pub(super) fn of(scope: Prefix, block: &Block) -> Self {
         let (ports, unproven) = (!block.ports.is_empty(), block.unproven);
         SetId { ports, unproven, ..SetId::proven(scope.is_ipv4(), scope.len()) }
     }
 
-    /// Where a block of this scope may stand.
+    /// The sets in which a block of this scope may be.
     pub(super) fn all(scope: Prefix) -> [Self; 4] {
         let set = SetId::proven(scope.is_ipv4(), scope.len());
         let unproven = SetId { unproven: true, ..set };
@@ -56,7 +70,7 @@ impl SetId {
         format!("{family}_{}{unproven}{}", self.len, if self.ports { PORTS } else { "" })
     }
 
-    /// From the name of a set; `None`: it is not ours.
+    /// By its name; `None`: it is none of ours.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         let (rest, ports) = name.strip_suffix(PORTS).map_or((name, false), |rest| (rest, true));
         let (prefix, unproven) = rest.strip_suffix(UNPROVEN).map_or((rest, false), |rest| (rest, true));
@@ -70,8 +84,8 @@ impl SetId {
         (set.name() == name).then_some(set)
     }
 
-    /// What an element of this set names.
-    pub(super) fn key(self, bytes: &[u8]) -> Option<Key> {
+    /// The key of an element of this set, as the kernel compares it; `None`: psentry-block makes no such key.
+    pub(super) fn decode_key(self, bytes: &[u8]) -> Option<Key> {
         let (addr, rest): (IpAddr, _) = if self.ipv4 {
             let (addr, rest) = bytes.split_first_chunk::<4>()?;
             (Ipv4Addr::from(*addr).into(), rest)
@@ -88,7 +102,7 @@ impl SetId {
             }
             (true, _) => return None,
         };
-        // What is not masked matches no packet; and a mapped address would be one of IPv4.
+        // A prefix with further bits set matches no packet, and a mapped address would be one of IPv4.
         (scope.addr() == addr).then_some((scope, port))
     }
 
@@ -116,9 +130,9 @@ mod tests {
                     IpAddr::V4(v4) => v4.octets().to_vec(),
                     IpAddr::V6(v6) => v6.octets().to_vec(),
                 };
-                assert_eq!(set.key(&key).is_some(), port.is_none());
+                assert_eq!(set.decode_key(&key).is_some(), port.is_none());
                 key.extend([17, 0, 0, 0, 0, 53, 0, 0]);
-                assert_eq!(set.key(&key), Some((scope, port)));
+                assert_eq!(set.decode_key(&key), Some((scope, port)));
             }
         }
         for name in [
@@ -136,18 +150,17 @@ mod tests {
         ] {
             assert_eq!(SetId::from_name(name), None, "{name}");
         }
-        assert_eq!(SetId::FIRST[0].key(&[1, 2]), None);
+        assert_eq!(SetId::FIRST[0].decode_key(&[1, 2]), None);
     }
 
-    /// Others may put in what no packet is ever like.
     #[test]
-    fn what_is_not_masked_is_no_block() {
+    fn what_no_packet_matches_is_no_block() {
         let network: Prefix = "192.0.2.0/24".parse().unwrap();
-        assert_eq!(SetId::proven(true, 24).key(&[192, 0, 2, 0]), Some((network, None)));
-        assert_eq!(SetId::proven(true, 24).key(&[192, 0, 2, 7]), None);
+        assert_eq!(SetId::proven(true, 24).decode_key(&[192, 0, 2, 0]), Some((network, None)));
+        assert_eq!(SetId::proven(true, 24).decode_key(&[192, 0, 2, 7]), None);
         let mapped = Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped().octets();
         for len in [64, 96, 120, 128] {
-            assert_eq!(SetId::proven(false, len).key(&mapped), None, "{len}");
+            assert_eq!(SetId::proven(false, len).decode_key(&mapped), None, "{len}");
         }
     }
 }

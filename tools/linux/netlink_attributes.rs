@@ -1,13 +1,12 @@
-//! Attributes of netlink messages, read and written byte by byte, for what comes in thousands: the crates put each of
-//! them into words of their own, which costs more than the kernel does. Knows their envelope only (netlink(7)).
+//! Attributes of netlink messages (`struct nlattr` of netlink(7)), read from bytes and appended to bytes. For messages that
+//! come in thousands: the crates of the protocols allocate a value for each attribute, which costs more time than the
+//! kernel takes for the whole message. What the attributes mean is the caller's.
 
-use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
+use netlink_packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlasIterator};
 
-/// The flag of an attribute that holds attributes.
-const NESTED: u16 = 0x8000;
-
-/// Attributes with their kinds, up to the first that is broken.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// The attributes in `bytes` as their types and values, up to the first that is malformed. The flags NLA_F_NESTED and
+/// NLA_F_NET_BYTEORDER are no part of the type.
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(|attribute| {
         let attribute = attribute.ok()?;
         let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
@@ -16,38 +15,39 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The first attribute of a kind.
-pub(super) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+/// The value of the first attribute of the type `wanted`.
+#[must_use]
+pub fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-/// A text without the NUL at its end.
-pub(super) fn text(value: &[u8]) -> &[u8] {
+/// A value that is a string, without the NUL that ends it.
+#[must_use]
+pub fn text(value: &[u8]) -> &[u8] {
     value.strip_suffix(&[0]).unwrap_or(value)
 }
 
-/// Appends an attribute.
-pub(super) fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+/// Appends an attribute, padded to a multiple of four bytes.
+pub fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     envelop(bytes, kind, |bytes| bytes.extend_from_slice(value));
 }
 
-/// Appends an attribute that holds what `inside` appends.
-pub(super) fn nest(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
-    envelop(bytes, kind | NESTED, inside);
+/// Appends an attribute that contains the attributes which `inside` appends (NLA_F_NESTED).
+pub fn nest(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
+    envelop(bytes, kind | NLA_F_NESTED, inside);
 }
 
 fn envelop(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
     let at = bytes.len();
     bytes.extend_from_slice(&[0; NLA_HEADER_SIZE]);
     inside(bytes);
-    // Whoever appends more than 64 KiB is refused by the kernel.
+    // The kernel refuses a value of more than 64 KiB, whose length has no room in the header.
     let length = u16::try_from(bytes.len() - at).unwrap_or(u16::MAX);
     let [a, b] = length.to_ne_bytes();
     let [c, d] = kind.to_ne_bytes();
     if let Some(header) = bytes.get_mut(at..at + NLA_HEADER_SIZE) {
         header.copy_from_slice(&[a, b, c, d]);
     }
-    // The next one begins at a multiple of four bytes.
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_ends_the_list() {
+    fn what_is_malformed_ends_the_list() {
         for bytes in [&[][..], &[1], &[200, 0, 3, 128], &[3, 0, 1, 0]] {
             assert_eq!(attributes(bytes).count(), 0, "{bytes:?}");
         }

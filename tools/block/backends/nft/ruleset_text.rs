@@ -1,30 +1,59 @@
-//! The ruleset of the nft backend, as text for `nft -f -`: it is made rarely, and so it may be readable. Only
-//! hash sets: nft and the kernel read a whole set of intervals for each change (measured: seconds). A prefix
-//! matches by its masked address in the set of its length, so that no two sets ever overlap. `layout.rs` decides which
-//! chains and rules there are.
+//! The changes of a plan as text for `nft -f -`: they are rare, and text can be read. Only hash sets: nft and the kernel
+//! read a whole set of intervals for each change (measured: seconds). A prefix matches by its masked address in the set of
+//! its length, so that no two sets overlap.
 
-use super::layout::{Does, Hook, Rule, Work};
-use super::sets::{SIZE, SetId};
+use super::ruleset_plan::{Action, Hook, Plan, Rule};
+use super::set_id::{SIZE, SetId};
 
 /// The table, in the family `inet`; all of it is psentry-block's.
 pub(super) const TABLE: &str = "psentry";
 
-/// What the table says of itself.
-const ADVICE: &str = "kept by psentry-block(8), which mends it; 'psentry-block unblock CIDR' ends one block, 'psentry-block flush' all";
+/// The comment of the table.
+const ADVICE: &str = "kept by psentry-block(8), which repairs it; 'psentry-block unblock CIDR' ends one block, 'psentry-block flush' all";
 
-/// What the rules say that let connections go on; they are known by that.
-pub(super) const SPARED: &str = "connections that stand go on";
-pub(super) const SPARED_TCP: &str = "TCP that begins nothing goes on";
+/// The comments of the rules that accept. They are recognised by them, also those of psentry-block of another version: another
+/// text would leave the old rules in the chain, as rules of others.
+pub(super) const SPARE: &str = "connections that stand go on";
+pub(super) const SPARE_TCP: &str = "TCP that begins nothing goes on";
+
+/// Wakes a dormant table: `add` without the flag.
+pub(super) fn wake() -> String {
+    format!("add table inet {TABLE}\n")
+}
+
+/// Carries out a plan, in one transaction: the table, which `add` leaves alone where it exists, then what is deleted, and what
+/// is added. `comments`: whether nft knows comments of tables.
+pub(super) fn text(plan: &Plan, comments: bool) -> String {
+    let advice = if comments { format!(" {{ comment \"{ADVICE}\"; }}") } else { String::new() };
+    let mut text = format!("add table inet {TABLE}{advice}\n");
+    for (chain, handle) in &plan.delete_rules {
+        text.push_str(&format!("delete rule inet {TABLE} {} handle {handle}\n", chain.name()));
+    }
+    for chain in &plan.delete_chains {
+        let name = chain.name();
+        text.push_str(&format!("flush chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n"));
+    }
+    for (chain, priority) in &plan.add_chains {
+        let (name, hook) = (chain.name(), chain.hook.name());
+        text.push_str(&format!(
+            "add chain inet {TABLE} {name} {{ type filter hook {hook} priority {priority}; policy accept; }}\n"
+        ));
+    }
+    text.extend(plan.add_sets.iter().map(|set| set.text()));
+    text.extend(plan.add_rules.iter().map(|rule| rule.text()));
+    text
+}
 
 impl SetId {
-    /// The set. `create` fails if it is there, and with it the rule that another process has made, too.
-    fn set(self) -> String {
+    /// `create` fails if the set exists, and with it the whole transaction: then another process was faster, and its rules are
+    /// there as well.
+    fn text(self) -> String {
         let addr = if self.ipv4 { "ipv4_addr" } else { "ipv6_addr" };
         let kind = if self.ports { format!("{addr} . inet_proto . inet_service") } else { addr.to_owned() };
         format!("create set inet {TABLE} {} {{ type {kind}; flags timeout; size {SIZE}; }}\n", self.name())
     }
 
-    /// What of a packet is looked up in the set: where it comes from, or where it goes.
+    /// What of a packet is looked up in the set: its source, or its destination.
     fn lookup(self, hook: Hook) -> String {
         let family = if self.ipv4 { "ip" } else { "ip6" };
         let whole = self.len == if self.ipv4 { 32 } else { 128 };
@@ -35,60 +64,32 @@ impl SetId {
     }
 }
 
-/// What wakes a table that sleeps: `add` without the flag.
-pub(super) fn awake() -> String {
-    format!("add table inet {TABLE}\n")
-}
-
 impl Rule {
     fn text(self) -> String {
         let chain = format!("rule inet {TABLE} {}", self.chain.name());
         let lookup = |set: SetId| set.lookup(self.chain.hook);
-        match self.does {
-            Does::SpareTcp => {
-                format!("insert {chain} tcp flags & (rst | ack) != 0 accept comment \"{SPARED_TCP}\"\n")
+        match self.action {
+            Action::SpareTcp => {
+                format!("insert {chain} tcp flags & (rst | ack) != 0 accept comment \"{SPARE_TCP}\"\n")
             }
-            Does::Spare => {
-                format!("insert {chain} ct state established,related accept comment \"{SPARED}\"\n")
+            Action::Spare => {
+                format!("insert {chain} ct state established,related accept comment \"{SPARE}\"\n")
             }
-            Does::Drop(set) => format!("add {chain} {} counter drop\n", lookup(set)),
-            Does::Reset(set) => {
+            Action::Drop(set) => format!("add {chain} {} counter drop\n", lookup(set)),
+            Action::Reset(set) => {
                 format!("add {chain} meta l4proto tcp {} counter reject with tcp reset\n", lookup(set))
             }
-            Does::Refuse(set) => {
+            Action::Refuse(set) => {
                 format!("add {chain} {} counter reject with icmpx admin-prohibited\n", lookup(set))
             }
         }
     }
 }
 
-/// What has to be done, in one transaction: the table, which `add` leaves alone when it is there; then what goes, and
-/// what comes. `comments`: whether nft knows comments of tables.
-pub(super) fn text(work: &Work, comments: bool) -> String {
-    let advice = if comments { format!(" {{ comment \"{ADVICE}\"; }}") } else { String::new() };
-    let mut text = format!("add table inet {TABLE}{advice}\n");
-    for (chain, handle) in &work.wrong_rules {
-        text.push_str(&format!("delete rule inet {TABLE} {} handle {handle}\n", chain.name()));
-    }
-    for chain in &work.wrong_chains {
-        let name = chain.name();
-        text.push_str(&format!("flush chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n"));
-    }
-    for (chain, priority) in &work.chains {
-        let (name, hook) = (chain.name(), chain.hook.name());
-        text.push_str(&format!(
-            "add chain inet {TABLE} {name} {{ type filter hook {hook} priority {priority}; policy accept; }}\n"
-        ));
-    }
-    text.extend(work.sets.iter().map(|set| set.set()));
-    text.extend(work.rules.iter().map(|rule| rule.text()));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reach::{Answer, Reach, Standing};
+    use crate::reach::{Answer, Established, Reach};
     use psentry_records::Prefix;
     use std::collections::BTreeSet;
 
@@ -101,8 +102,8 @@ mod tests {
     }
 
     fn lines_of(reach: Reach, sets: &BTreeSet<SetId>) -> Vec<String> {
-        let work = Work::new(reach, sets, sets, &Default::default());
-        let text = text(&work, false);
+        let plan = Plan::new(reach, sets, sets, &Default::default());
+        let text = text(&plan, false);
         let of = |line: &&str| line.contains(" rule ") || line.contains(" chain ");
         text.lines().filter(of).map(|line| line.replace("inet psentry ", "")).collect()
     }
@@ -138,7 +139,7 @@ mod tests {
                  icmpx admin-prohibited",
             ]
         );
-        let reach = Reach { egress: true, standing: Standing::Spared, ..Reach::default() };
+        let reach = Reach { egress: true, established: Established::Spared, ..Reach::default() };
         assert_eq!(
             lines(reach, &["192.0.2.7"]),
             [
@@ -180,8 +181,8 @@ mod tests {
 
     #[test]
     fn the_table_says_whose_it_is_within_what_nft_takes() {
-        assert!(ADVICE.len() <= 127 && SPARED.len() <= 127);
-        assert!(text(&Work::default(), true).contains("{ comment \"kept by psentry-block(8)"));
-        assert_eq!(text(&Work::default(), false), "add table inet psentry\n");
+        assert!(ADVICE.len() <= 127 && SPARE.len() <= 127);
+        assert!(text(&Plan::default(), true).contains("{ comment \"kept by psentry-block(8)"));
+        assert_eq!(text(&Plan::default(), false), "add table inet psentry\n");
     }
 }
