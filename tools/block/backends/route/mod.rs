@@ -171,7 +171,9 @@ impl Backend for Route {
 
     fn purge(&mut self) -> Result<(), Error> {
         let scopes: BTreeSet<Prefix> = self.table.dump()?.into_iter().map(|route| route.scope).collect();
-        scopes.into_iter().try_for_each(|scope| self.delete(scope))
+        // All are tried, whatever becomes of the first.
+        let results: Vec<_> = scopes.into_iter().map(|scope| self.delete(scope)).collect();
+        results.into_iter().collect()
     }
 }
 
