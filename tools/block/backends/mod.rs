@@ -8,6 +8,8 @@ mod dry_run;
 mod exec;
 pub mod hosts_deny;
 mod route;
+mod nft_generation;
+mod xtables;
 
 use psentry_linux::Program;
 
@@ -26,6 +28,8 @@ pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
         Which::Route => Box::new(route::Route::open(reach)?),
         Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
         Which::Exec => Box::new(exec::Exec::new(flags)?),
+        Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
+        Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
         _ => Box::new(dry_run::DryRun),
     })
 }
@@ -39,6 +43,8 @@ pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
         Which::Nft => &[("nft", &["nft"])],
         Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
         Which::Exec => return exec::Exec::new(flags)?.check(),
+        Which::Iptables => &[("iptables", &xtables::PROGRAMS)],
+        Which::Ipset => &[("ipset", &["ipset"]), ("ipset", &xtables::PROGRAMS)],
         _ => &[],
     };
     for (backend, programs) in needed {

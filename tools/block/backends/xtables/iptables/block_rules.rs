@@ -3,32 +3,13 @@
 
 use psentry_records::{Prefix, Proto};
 
-use super::super::place::{DROP, answers};
-use super::super::rules::{Rule, Rules};
-use crate::backend::{Block, Entry};
-use crate::reach::Reach;
+use super::super::jump_rules::{DROP, answers};
+use super::super::rule_text::Rule;
+use super::chains::{is_egress, is_unproven};
+use crate::block::{Block, Entry};
 use crate::note::{self, Noted};
 use crate::ports::transport;
-
-/// The chains for what comes from a source, and those for what goes to it; of blocks that are not proven, which leave alone
-/// what is established, in chains of their own.
-const IN: &str = "PSENTRY";
-const IN_UNPROVEN: &str = "PSENTRY-UNPROVEN";
-const OUT: &str = "PSENTRY-OUT";
-const OUT_UNPROVEN: &str = "PSENTRY-UNPROVEN-OUT";
-
-/// All chains of ours, in the order of the jumps to them.
-pub(super) const CHAINS: [&str; 4] = [IN, IN_UNPROVEN, OUT, OUT_UNPROVEN];
-
-/// Whether packets go to the source in a chain, and do not come from it.
-pub(super) fn is_egress(chain: &str) -> bool {
-    [OUT, OUT_UNPROVEN].contains(&chain)
-}
-
-/// Whether a chain is one of what is not proven.
-pub(super) fn is_unproven(chain: &str) -> bool {
-    [IN_UNPROVEN, OUT_UNPROVEN].contains(&chain)
-}
+use crate::reach::Reach;
 
 /// How many ports a rule takes.
 const PORTS: usize = 15;
@@ -68,37 +49,43 @@ fn distinction(scope: Prefix) -> String {
 }
 
 /// The name of a transport with ports.
-pub(super) fn transport_name(number: u8) -> Option<String> {
+fn transport_name(number: u8) -> Option<String> {
     transport(number).map(|proto| proto.name().to_lowercase())
 }
 
 /// The transport with this name.
-pub(super) fn named(name: &str) -> Option<Proto> {
+fn named(name: &str) -> Option<Proto> {
     [Proto::Tcp, Proto::Udp].into_iter().find(|proto| proto.name().eq_ignore_ascii_case(name))
 }
 
-/// The blocks that rules of iptables are, one for each scope.
-pub(super) fn entries(rules: &Rules) -> Vec<Entry> {
-    let entry = |unproven: bool, rule: &Rule| {
-        let (scope, comment) = (rule.scope()?, rule.comment()?);
-        let note = comment.strip_prefix(&distinction(scope)).unwrap_or(comment);
-        let Noted { rule: name, since, until, .. } = note::read(note)?;
-        // The chain decides what it does, whatever its note says.
-        let mut entry = Entry { since, unproven, ..Entry::new(scope, until, name) };
-        if let Some(ports) = rule.value("--dports") {
-            entry.ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-            entry.proto = rule.value("-p").and_then(named);
-        }
-        Some(entry)
-    };
-    let of = |chain| rules.chain(chain).filter_map(move |rule| entry(is_unproven(chain), rule));
-    Entry::gather(CHAINS.into_iter().filter(|chain| !is_egress(chain)).flat_map(of))
+/// The block that a rule in one of our chains is a part of, or all; `None`: it is none of ours.
+pub(super) fn entry(chain: &str, rule: &Rule) -> Option<Entry> {
+    let (scope, comment) = (rule.scope()?, rule.comment()?);
+    let note = comment.strip_prefix(&distinction(scope)).unwrap_or(comment);
+    let Noted { rule: name, since, until, .. } = note::read(note)?;
+    // The chain decides what it does, whatever its note says.
+    let mut entry = Entry { since, unproven: is_unproven(chain), ..Entry::new(scope, until, name) };
+    if let Some(ports) = rule.value("--dports").or_else(|| rule.value("--sports")) {
+        entry.ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+        entry.proto = rule.value("-p").and_then(named);
+    }
+    Some(entry)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::rule_text::Rules;
+    use super::super::chains::{IN, IN_UNPROVEN, OUT};
     use super::*;
     use crate::reach::Answer;
+
+    /// The blocks that rules of the chain for what comes from a source are.
+    fn blocks(chain: &str, rules: &[String]) -> Vec<Block> {
+        let listed: String = rules.iter().map(|rule| format!("-A {chain} {rule}\n")).collect();
+        let rules = Rules::read(&listed);
+        let entries = Entry::gather(rules.chain(chain).filter_map(|rule| entry(chain, rule)));
+        entries.iter().map(Block::from).collect()
+    }
 
     #[test]
     fn a_block_is_written_as_iptables_lists_it_and_read_back() {
@@ -133,20 +120,15 @@ mod tests {
         ] {
             let rules = rules_of(reach, IN, scope, block);
             assert_eq!(rules, want);
-            let listed: String = rules.iter().map(|rule| format!("-A PSENTRY {rule}\n")).collect();
-            let entries = entries(&Rules::read(&listed));
-            assert_eq!(entries.iter().map(Block::from).collect::<Vec<_>>(), std::slice::from_ref(block));
+            assert_eq!(blocks(IN, &rules), std::slice::from_ref(block));
         }
         let network = "2001:db8::/48".parse().unwrap();
         let rules = rules_of(Reach::default(), IN, network, &whole);
         let comment = "2001:db8::/48: fan until 2026-11-22T15:04:05Z";
         assert_eq!(rules, [format!("-s {network} -m comment --comment \"{comment}\" -j DROP")]);
         for comment in [comment, "fan until 2026-11-22T15:04:05Z"] {
-            let listed = format!("-A PSENTRY -s {network} -m comment --comment \"{comment}\" -j DROP\n");
-            assert_eq!(
-                entries(&Rules::read(&listed)).iter().map(Block::from).collect::<Vec<_>>(),
-                std::slice::from_ref(&whole)
-            );
+            let rule = format!("-s {network} -m comment --comment \"{comment}\" -j DROP");
+            assert_eq!(blocks(IN, &[rule]), std::slice::from_ref(&whole));
         }
         let egress = Reach { egress: true, ..Reach::default() };
         assert_eq!(rules_of(egress, OUT, scope, &whole), [format!("-d 192.0.2.7/32 {note} -j DROP")]);
@@ -157,7 +139,6 @@ mod tests {
         let rules = rules_of(egress, IN_UNPROVEN, scope, &unproven);
         let comment = "fan (unproven) until 2026-11-22T15:04:05Z";
         assert_eq!(rules, [format!("-s 192.0.2.7/32 -m comment --comment \"{comment}\" -j DROP")]);
-        let found = entries(&Rules::read(&format!("-A {IN_UNPROVEN} {}\n", rules[0])));
-        assert_eq!(found.iter().map(Block::from).collect::<Vec<_>>(), [unproven]);
+        assert_eq!(blocks(IN_UNPROVEN, &rules), [unproven]);
     }
 }

@@ -1,7 +1,8 @@
 //! The rules of iptables that ask ipset's sets, in the words in which `iptables -S` lists them. Writes text, runs nothing.
 
-use super::super::place::{BUILTIN, DROP, NOT_TCP, TCP_ONLY, answers};
-use super::super::rules::{Rule, Rules};
+use super::super::FAMILIES;
+use super::super::jump_rules::{DROP, NOT_TCP, TCP_ONLY, answers};
+use super::super::rule_text::Rule;
 use super::elements::{is_of_ports, is_unproven, sets};
 use crate::reach::Reach;
 
@@ -11,13 +12,9 @@ const UNSPARED: &str = "-m conntrack ! --ctstate RELATED,ESTABLISHED ";
 const BEGINS: &str = "-m tcp --tcp-flags RST,ACK NONE ";
 
 /// Whether a rule asks one of our sets.
-pub(super) fn is_ours(rule: &Rule, ipv4: bool) -> bool {
-    rule.value("--match-set").is_some_and(|name| sets(ipv4).contains(&name))
-}
-
-/// Whether any rule of a family does.
-pub(in super::super) fn has_any(rules: &Rules, ipv4: bool) -> bool {
-    BUILTIN.iter().any(|chain| rules.chain(chain).any(|rule| is_ours(rule, ipv4)))
+pub(in super::super) fn is_match(rule: &Rule) -> bool {
+    let is_set = |name| FAMILIES.iter().any(|ipv4| sets(*ipv4).contains(&name));
+    rule.value("--match-set").is_some_and(is_set)
 }
 
 /// The rules of a builtin chain, as `iptables -S` writes them.
@@ -75,7 +72,7 @@ mod tests {
         );
         let spare = Reach {
             answer: crate::reach::Answer::Reject,
-            standing: crate::reach::Standing::Spared,
+            established: crate::reach::Established::Spared,
             ..Reach::default()
         };
         assert_eq!(
