@@ -44,10 +44,8 @@ pub(super) struct Blackhole {
 pub(super) enum Notification {
     /// One of ours.
     Ours,
-    /// One of others to this destination that is there now, or was changed.
-    Added(Prefix),
-    /// One of others to this destination that is gone.
-    Deleted(Prefix),
+    /// One of others to this destination, whether it came or went.
+    Others(Prefix),
 }
 
 impl Blackhole {
@@ -150,11 +148,9 @@ pub(super) fn decode(message: RouteNetlinkMessage) -> Option<Blackhole> {
 
 /// What a notification is about; `None`: no route, or a default route, than which every block is more specific.
 pub(super) fn decode_notification(header: &NetlinkHeader, body: &[u8]) -> Option<Notification> {
-    let added = match header.message_type {
-        RTM_NEWROUTE => true,
-        RTM_DELROUTE => false,
-        _ => return None,
-    };
+    if ![RTM_NEWROUTE, RTM_DELROUTE].contains(&header.message_type) {
+        return None;
+    }
     if body.get(RTM_PROTOCOL) == Some(&PROTOCOL) {
         return Some(Notification::Ours);
     }
@@ -164,8 +160,7 @@ pub(super) fn decode_notification(header: &NetlinkHeader, body: &[u8]) -> Option
         (AF_INET6, 16) => Ipv6Addr::from(*to.first_chunk::<16>()?).into(),
         _ => return None,
     };
-    let to = Prefix::around(addr, *body.get(RTM_DST_LEN)?);
-    Some(if added { Notification::Added(to) } else { Notification::Deleted(to) })
+    Some(Notification::Others(Prefix::around(addr, *body.get(RTM_DST_LEN)?)))
 }
 
 fn family(scope: Prefix) -> AddressFamily {
@@ -217,8 +212,9 @@ mod tests {
                 assert_eq!(read(kind, &route), Some(Notification::Ours));
             }
             route.header.protocol = RouteProtocol::Static;
-            assert_eq!(read(RTM_NEWROUTE, &route), Some(Notification::Added(scope)));
-            assert_eq!(read(RTM_DELROUTE, &route), Some(Notification::Deleted(scope)));
+            for kind in [RTM_NEWROUTE, RTM_DELROUTE] {
+                assert_eq!(read(kind, &route), Some(Notification::Others(scope)));
+            }
             assert_eq!(read(RTM_NEWROUTE - 1, &route), None);
             route.attributes.clear();
             assert_eq!(read(RTM_NEWROUTE, &route), None, "a default route");

@@ -25,7 +25,7 @@ use psentry_records::{Prefix, Timestamp};
 use self::message::{Blackhole, Notification, decode_notification, end, metric};
 use self::requests::RoutingTable;
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
-use crate::block::{Block, Entry};
+use crate::block::Entry;
 use crate::error::Error;
 use crate::reach::{Answer, Reach};
 
@@ -39,73 +39,40 @@ pub(super) struct Route {
     reject: bool,
     /// Our routes, as they were listed last and have been changed by us since.
     ours: BTreeSet<Blackhole>,
-    /// Which of them the next list has to look up.
-    suspects: Suspects,
-}
-
-/// The blocks of which it is not known whether another route stands before them.
-enum Suspects {
-    /// All: nobody has listened for the routes of others.
-    All,
-    /// These: a route of others that may stand before them came or went, or stood before them when it was listed last.
-    Some(HashSet<Prefix>),
+    /// The scopes that the next list looks up, because routes of others around there have changed, or one stood before ours when it
+    /// was listed last; `None`: all, for nobody has listened.
+    suspects: Option<HashSet<Prefix>>,
 }
 
 impl Route {
     pub(super) fn open(reach: Reach) -> Result<Self, Error> {
         let (table, reject) = (RoutingTable::open()?, reach.answer == Answer::Reject);
-        Ok(Route { table, monitor: None, reject, ours: BTreeSet::new(), suspects: Suspects::All })
+        Ok(Route { table, monitor: None, reject, ours: BTreeSet::new(), suspects: None })
     }
 
-    /// Three passes over all blocks: the new routes are added, it is confirmed that packets take them, and the old routes are
-    /// deleted. So a source that is blocked already is so at every moment.
-    fn put(&mut self, blocks: &[(Prefix, &Block, Option<&Entry>)]) -> Vec<Result<(), Error>> {
-        let new: Vec<Blackhole> = blocks
-            .iter()
-            .map(|(scope, block, _)| Blackhole {
-                scope: *scope,
-                metric: metric(block.until),
-                reject: self.reject,
-            })
-            .collect();
-        let mut results = self.table.add(&new);
-        for (route, result) in new.iter().zip(&mut results).filter(|(_, result)| result.is_ok()) {
-            if let Err(error) = self.table.confirm(route.scope) {
-                // What blocks nobody must not look like a block.
-                let deleted = self.table.delete(&[(route.scope, Some(route.metric))]);
-                *result = deleted.into_iter().collect::<Result<Vec<_>, _>>().and(Err(error));
-            }
+    /// The new route first, then the old ones go: a source that is blocked already is so at every moment.
+    fn put(&mut self, new: Blackhole, was: Option<&Entry>) -> Result<(), Error> {
+        self.table.add(new)?;
+        if let Err(error) = self.table.confirm(new.scope) {
+            // What blocks nobody must not look like a block.
+            self.table.delete(new.scope, Some(new.metric))?;
+            return Err(error);
         }
-        let mut old = Vec::new();
-        for (at, ((route, result), (_, _, was))) in new.iter().zip(&results).zip(blocks).enumerate() {
-            if result.is_ok() {
-                let known = self.of(route.scope).map(|old| old.metric);
-                let metrics: BTreeSet<u32> = known.chain(was.map(|was| metric(was.until))).collect();
-                let others = metrics.into_iter().filter(|metric| *metric != route.metric);
-                old.extend(others.map(|metric| (at, (route.scope, Some(metric)))));
-            }
+        let listed = self.of(new.scope).map(|old| old.metric);
+        let old: BTreeSet<u32> = listed.chain(was.map(|was| metric(was.until))).collect();
+        for metric in old.into_iter().filter(|metric| *metric != new.metric) {
+            self.table.delete(new.scope, Some(metric))?;
         }
-        let (places, old): (Vec<usize>, Vec<_>) = old.into_iter().unzip();
-        for (at, deleted) in places.into_iter().zip(self.table.delete(&old)) {
-            if let (Err(error), Some(result)) = (deleted, results.get_mut(at)) {
-                *result = Err(error);
-            }
-        }
-        for (route, result) in new.iter().zip(&results) {
-            if result.is_ok() {
-                self.forget(route.scope);
-                self.ours.insert(*route);
-            }
-        }
-        results
+        self.forget(new.scope);
+        self.ours.insert(new);
+        Ok(())
     }
 
-    fn delete(&mut self, scopes: &[Prefix]) -> Vec<Result<(), Error>> {
-        let results = self.table.delete_all(scopes);
-        for (scope, _) in scopes.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
-            self.forget(*scope);
-        }
-        results
+    fn delete(&mut self, scope: Prefix) -> Result<(), Error> {
+        // A request deletes one route, and there may be two.
+        while self.table.delete(scope, None)? {}
+        self.forget(scope);
+        Ok(())
     }
 
     /// Our routes to a scope.
@@ -119,22 +86,27 @@ impl Route {
         let old: Vec<Blackhole> = self.of(scope).copied().collect();
         old.iter().for_each(|route| _ = self.ours.remove(route));
     }
+
+    /// Which of our scopes a route of others may stand before, or not any more: those around its destination.
+    fn around(&self, to: Prefix) -> impl Iterator<Item = Prefix> {
+        (0..=to.len())
+            .map(move |len| Prefix::around(to.addr(), len))
+            .filter(|scope| self.of(*scope).next().is_some())
+    }
 }
 
 impl Backend for Route {
     fn caps(&self) -> Caps {
-        // A batch is three passes over all of its routes, whatever their number.
-        Caps { expires: false, spares: false, batch: 20_000, ..Caps::of(NAME) }
+        Caps { expires: false, spares: false, ..Caps::of(NAME) }
     }
 
     fn ensure(&mut self) -> Result<bool, Error> {
         // To delete what cannot be there changes nothing, and shows whether changing is allowed.
-        let nobody = Prefix::around([0, 0, 0, 0].into(), 32);
-        self.table.delete(&[(nobody, Some(1))]).into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.table.delete(Prefix::around([0, 0, 0, 0].into(), 32), Some(1))?;
         if self.monitor.is_none() {
             let groups = [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
             self.monitor = Some(NetlinkMonitor::open(NETLINK_ROUTE, &groups)?);
-            self.suspects = Suspects::All;
+            self.suspects = None;
         }
         Ok(false)
     }
@@ -142,46 +114,35 @@ impl Backend for Route {
     fn list(&mut self) -> Result<Listing, Error> {
         self.ours = self.table.dump()?.into_iter().collect();
         let entries = entries(&self.ours, self.reject);
-        let suspects: Vec<Prefix> = match &self.suspects {
-            Suspects::All => entries.iter().map(|entry| entry.scope).collect(),
-            Suspects::Some(scopes) => {
-                scopes.iter().copied().filter(|scope| self.of(*scope).next().is_some()).collect()
-            }
-        };
         let (mut beaten, mut shadowed) = (HashSet::new(), Vec::new());
-        for scope in suspects {
-            match self.table.confirm(scope) {
+        for Entry { scope, .. } in &entries {
+            if self.suspects.as_ref().is_some_and(|suspects| !suspects.contains(scope)) {
+                continue;
+            }
+            match self.table.confirm(*scope) {
                 Ok(()) => {}
                 Err(Error::NoEffect(why)) => {
                     shadowed.push(format!("{scope} is not blocked: {why}"));
-                    beaten.insert(scope);
+                    beaten.insert(*scope);
                 }
                 Err(error) => return Err(error),
             }
         }
-        shadowed.sort();
-        // Without notifications nothing is known of what comes later.
         if self.monitor.is_some() {
-            self.suspects = Suspects::Some(beaten);
+            self.suspects = Some(beaten);
         }
         Ok(Listing { entries, shadowed })
     }
 
     fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {
-        let (mut blocks, mut deletions) = (Vec::new(), Vec::new());
-        for op in ops {
-            match op {
-                Op::Put { scope, block, was } => blocks.push((*scope, block, was.as_ref())),
-                Op::Delete { scope, .. } => deletions.push(*scope),
+        let apply = |op: &Op| match op {
+            Op::Put { scope, block, was } => {
+                let (metric, reject) = (metric(block.until), self.reject);
+                self.put(Blackhole { scope: *scope, metric, reject }, was.as_ref())
             }
-        }
-        let (mut put, mut deleted) = (self.put(&blocks).into_iter(), self.delete(&deletions).into_iter());
-        let result = |op: &Op| match op {
-            Op::Put { .. } => put.next(),
-            Op::Delete { .. } => deleted.next(),
+            Op::Delete { scope, .. } => self.delete(*scope),
         };
-        let lost = || Err(Error::Unfinished("a route has no result; this is a bug of psentry".to_owned()));
-        ops.iter().map(result).map(|result| result.unwrap_or_else(lost)).collect()
+        ops.iter().map(apply).collect()
     }
 
     fn events(&self) -> Option<BorrowedFd<'_>> {
@@ -191,51 +152,28 @@ impl Backend for Route {
     fn drift(&mut self) -> Result<Option<Drift>, Error> {
         let Some(monitor) = &mut self.monitor else { return Ok(None) };
         let own = self.table.portid();
-        let (mut ours, mut others) = (false, Vec::new());
-        let received = monitor.receive(|header, body| {
-            if header.port_number != own {
-                match decode_notification(header, body) {
-                    Some(Notification::Ours) => ours = true,
-                    Some(other) => others.push(other),
-                    None => {}
-                }
-            }
+        let (mut drifted, mut others) = (false, Vec::new());
+        let received = monitor.receive(|header, body| match decode_notification(header, body) {
+            _ if header.port_number == own => {}
+            Some(Notification::Ours) => drifted = true,
+            Some(Notification::Others(to)) => others.push(to),
+            None => {}
         });
         let received = received.inspect_err(|_| self.monitor = None)?;
-        if received.lost {
-            self.suspects = Suspects::All;
-            return Ok(Some(Drift::default()));
-        }
-        let affected: Vec<Prefix> = others.into_iter().flat_map(|other| self.affected(other)).collect();
-        let drifted = ours || !affected.is_empty();
-        if let Suspects::Some(suspects) = &mut self.suspects {
-            suspects.extend(affected);
+        let affected: HashSet<Prefix> = others.into_iter().flat_map(|to| self.around(to)).collect();
+        drifted |= received.lost || !affected.is_empty();
+        match &mut self.suspects {
+            suspects if received.lost => *suspects = None,
+            suspects => suspects.iter_mut().for_each(|suspects| suspects.extend(&affected)),
         }
         Ok(drifted.then(Drift::default))
     }
 
     fn purge(&mut self) -> Result<(), Error> {
         let scopes: BTreeSet<Prefix> = self.table.dump()?.into_iter().map(|route| route.scope).collect();
-        self.delete(&scopes.into_iter().collect::<Vec<_>>()).into_iter().collect()
-    }
-}
-
-impl Route {
-    /// Which of our scopes a route of others may stand before, or not any more: those around its destination.
-    fn affected(&self, other: Notification) -> Vec<Prefix> {
-        let (to, added) = match other {
-            Notification::Ours => return Vec::new(),
-            Notification::Added(to) => (to, true),
-            Notification::Deleted(to) => (to, false),
-        };
-        let suspected = |scope: &Prefix| match &self.suspects {
-            Suspects::All => true,
-            Suspects::Some(scopes) => scopes.contains(scope),
-        };
-        (0..=to.len())
-            .map(|len| Prefix::around(to.addr(), len))
-            .filter(|scope| self.of(*scope).next().is_some() && (added || suspected(scope)))
-            .collect()
+        // All are tried, whatever becomes of the first.
+        let results: Vec<_> = scopes.into_iter().map(|scope| self.delete(scope)).collect();
+        results.into_iter().collect()
     }
 }
 
@@ -289,17 +227,11 @@ mod tests {
         for scope in ["198.51.100.0/24", "198.51.100.7", "2001:db8::/64"] {
             backend.ours.insert(route(scope, 5, false));
         }
-        backend.suspects = Suspects::Some(HashSet::from(["198.51.100.7".parse().unwrap()]));
-        let affected =
-            |other: Notification| backend.affected(other).iter().map(Prefix::to_string).collect::<Vec<_>>();
-        let added = |to: &str| affected(Notification::Added(to.parse().unwrap()));
-        assert_eq!(added("198.51.100.0/25"), ["198.51.100.0/24"]);
-        assert_eq!(added("198.51.100.7"), ["198.51.100.0/24", "198.51.100.7/32"]);
-        assert_eq!(added("2001:db8::/64"), ["2001:db8::/64"]);
-        assert!(added("198.51.0.0/16").is_empty() && added("203.0.113.0/24").is_empty());
-        // Only a scope that has another route before it can gain by a deletion.
-        let deleted = |to: &str| affected(Notification::Deleted(to.parse().unwrap()));
-        assert_eq!(deleted("198.51.100.7"), ["198.51.100.7/32"]);
-        assert!(deleted("198.51.100.0/25").is_empty());
+        let around =
+            |to: &str| backend.around(to.parse().unwrap()).map(|scope| scope.to_string()).collect::<Vec<_>>();
+        assert_eq!(around("198.51.100.0/25"), ["198.51.100.0/24"]);
+        assert_eq!(around("198.51.100.7"), ["198.51.100.0/24", "198.51.100.7/32"]);
+        assert_eq!(around("2001:db8::/64"), ["2001:db8::/64"]);
+        assert!(around("198.51.0.0/16").is_empty() && around("203.0.113.0/24").is_empty());
     }
 }

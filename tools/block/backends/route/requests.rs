@@ -3,19 +3,15 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
-use psentry_linux::{Error as LinuxError, NetlinkSocket, Request};
+use psentry_linux::{Error as LinuxError, NetlinkSocket};
 use psentry_records::Prefix;
 
 use super::NAME;
-use super::message::{self, Blackhole, decode, hosts, is_dead_end};
+use super::message::{Blackhole, decode, dump, encode, encode_deletion, hosts, is_dead_end, lookup};
 use crate::error::Error;
-
-/// The most requests in one datagram, as far as there is room for the answers to all of them.
-const BATCH: usize = 1000;
 
 /// What the kernel answers to a lookup of an address that leads to a blackhole, or for which there is no route at all.
 const NO_ROUTE: [Errno; 4] = [Errno::EINVAL, Errno::EHOSTUNREACH, Errno::EACCES, Errno::ENETUNREACH];
@@ -45,7 +41,7 @@ impl RoutingTable {
         let doing = "list blackhole routes";
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let request = RouteNetlinkMessage::GetRoute(message::dump(family));
+            let request = RouteNetlinkMessage::GetRoute(dump(family));
             match self.netlink.dump(doing, &request)? {
                 // Kernels without the strict check send the routes of others, too.
                 Ok(answer) => routes.extend(answer.into_iter().filter_map(decode)),
@@ -56,54 +52,24 @@ impl RoutingTable {
         Ok(routes)
     }
 
-    /// Adds routes. One with the same destination and the same metric is replaced; that would be ours, for a metric in the
+    /// Adds a route. One with the same destination and the same metric is replaced; that would be ours, for a metric in the
     /// billions is nobody else's.
-    pub(super) fn add(&mut self, routes: &[Blackhole]) -> Vec<Result<(), Error>> {
-        let messages =
-            routes.iter().map(|route| RouteNetlinkMessage::NewRoute(message::encode(*route))).collect();
-        let doing = "add a blackhole route";
-        let answers = self.send(doing, messages, NLM_F_CREATE | NLM_F_REPLACE);
-        answers.into_iter().map(|answer| answer?.map_err(|errno| refused(doing, errno))).collect()
+    pub(super) fn add(&mut self, route: Blackhole) -> Result<(), Error> {
+        let (doing, message) = ("add a blackhole route", RouteNetlinkMessage::NewRoute(encode(route)));
+        let answer = self.netlink.request(doing, message, NLM_F_CREATE | NLM_F_REPLACE)?;
+        answer.map_err(|errno| refused(doing, errno))
     }
 
-    /// Deletes routes of ours, and says of each whether there was one. With `None` for a metric it is any route of ours to
-    /// the scope. What others have routed there stays.
-    pub(super) fn delete(&mut self, routes: &[(Prefix, Option<u32>)]) -> Vec<Result<bool, Error>> {
-        let message = |(scope, metric): &(Prefix, Option<u32>)| -> RouteMessage {
-            message::encode_deletion(*scope, *metric)
-        };
-        let messages = routes.iter().map(|route| RouteNetlinkMessage::DelRoute(message(route))).collect();
+    /// Deletes a route of ours to a scope, the one with this metric or, with `None`, any of them; whether there was one. What
+    /// others have routed there stays.
+    pub(super) fn delete(&mut self, scope: Prefix, metric: Option<u32>) -> Result<bool, Error> {
         let doing = "delete a blackhole route";
-        let answered = |answer: Result<Result<(), Errno>, Error>| match answer? {
+        let message = RouteNetlinkMessage::DelRoute(encode_deletion(scope, metric));
+        match self.netlink.request(doing, message, 0)? {
             Ok(()) => Ok(true),
             Err(errno) if ABSENT.contains(&errno) => Ok(false),
             Err(errno) => Err(refused(doing, errno)),
-        };
-        self.send(doing, messages, 0).into_iter().map(answered).collect()
-    }
-
-    /// Deletes all routes of ours to each scope, however many there are.
-    pub(super) fn delete_all(&mut self, scopes: &[Prefix]) -> Vec<Result<(), Error>> {
-        let mut results: Vec<Result<(), Error>> = vec![Ok(()); scopes.len()];
-        let mut left: Vec<(usize, Prefix)> = scopes.iter().copied().enumerate().collect();
-        while !left.is_empty() {
-            let any: Vec<_> = left.iter().map(|(_, scope)| (*scope, None)).collect();
-            let mut again = Vec::new();
-            for ((at, scope), answer) in left.into_iter().zip(self.delete(&any)) {
-                match answer {
-                    // A request deletes one route: there may be another one.
-                    Ok(true) => again.push((at, scope)),
-                    Ok(false) => {}
-                    Err(error) => {
-                        if let Some(result) = results.get_mut(at) {
-                            *result = Err(error);
-                        }
-                    }
-                }
-            }
-            left = again;
         }
-        results
     }
 
     /// Looks up where packets to the first and to the last host of a scope would go.
@@ -116,7 +82,7 @@ impl RoutingTable {
 
     fn confirm_host(&mut self, addr: IpAddr) -> Result<(), Error> {
         let doing = "look up a route";
-        let request = RouteNetlinkMessage::GetRoute(message::lookup(addr));
+        let request = RouteNetlinkMessage::GetRoute(lookup(addr));
         let blocked = match self.netlink.query(doing, &request)? {
             // To a lookup a blackhole is an error, or a route of its kind.
             Err(errno) if NO_ROUTE.contains(&errno) => true,
@@ -132,29 +98,6 @@ impl RoutingTable {
         Err(Error::NoEffect(format!(
             "another route to {addr} stands before the blackhole; 'ip route get {addr}' shows it"
         )))
-    }
-
-    /// Sends requests in batches, and returns the kernel's answer to each.
-    fn send(
-        &mut self,
-        doing: &'static str,
-        messages: Vec<RouteNetlinkMessage>,
-        flags: u16,
-    ) -> Vec<Result<Result<(), Errno>, Error>> {
-        let most = self.netlink.ack_capacity().min(BATCH);
-        let mut answers = Vec::with_capacity(messages.len());
-        let mut requests = messages.into_iter().map(|message| Request { message, flags, acked: true });
-        loop {
-            let batch: Vec<_> = requests.by_ref().take(most).collect();
-            let count = batch.len();
-            if count == 0 {
-                return answers;
-            }
-            match self.netlink.batch(doing, batch) {
-                Ok(batch) => answers.extend(batch.into_iter().map(Ok)),
-                Err(error) => answers.extend(vec![Err(error.into()); count]),
-            }
-        }
     }
 }
 
