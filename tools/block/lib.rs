@@ -8,7 +8,9 @@ pub mod block;
 mod brake;
 mod capacity;
 pub mod cli;
+mod commands;
 mod cpu_time;
+mod engine;
 mod error;
 pub mod guard;
 mod help;
@@ -26,6 +28,14 @@ pub use help::Line;
 ///
 /// # Errors
 /// What ends it.
-pub fn run(_flags: cli::Flags) -> Result<(), Error> {
-    Ok(())
+pub fn run(flags: cli::Flags) -> Result<(), Error> {
+    let mut flags = flags;
+    let host = flags.host.take().or_else(psentry_stage::host_name);
+    if flags.check {
+        return commands::check(&flags);
+    }
+    match &flags.command {
+        Some(command) => commands::run(&flags, command, host.as_deref()),
+        None => Ok(()),
+    }
 }
