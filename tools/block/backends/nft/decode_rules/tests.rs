@@ -104,8 +104,8 @@ fn a_chain_is_right_at_the_hook_that_it_is_named_after() {
         ];
         chain(&parts.concat())
     };
-    assert_eq!(told(b"psentry\0", b"input\0", 1), Some((chain_at(Hook::Input), Some(-300))));
-    assert_eq!(told(b"psentry\0", b"input\0", 2), Some((chain_at(Hook::Input), None)));
+    assert_eq!(told(b"psentry\0", b"input\0", 1), Some((chain_at(Hook::Input), true)));
+    assert_eq!(told(b"psentry\0", b"input\0", 2), Some((chain_at(Hook::Input), false)));
     assert_eq!(told(b"filter\0", b"input\0", 1), None);
     assert_eq!(told(b"psentry\0", b"mine\0", 1), None);
 }
