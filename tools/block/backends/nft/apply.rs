@@ -129,7 +129,7 @@ impl Nft {
         if damaged.is_empty() { Ok(()) } else { self.sweep(&damaged) }
     }
 
-    /// The inner error: the kernel changed nothing. A timeout counts from when the kernel is told, and what is made before that
+    /// The inner error: the kernel changed nothing. A timeout counts from when the kernel gets it, and what is made before that
     /// takes time: so the clock is asked late.
     fn put_once(&mut self, batch: &[Put<'_>]) -> Result<Result<(), Errno>, Error> {
         let added = Put::added(batch);
