@@ -54,7 +54,9 @@ pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Resul
     render::show(&answer.outcomes, host)?;
     match ask(flags, host, &Question::Why(scope)) {
         Ok(why) => {
-            why.outcomes.iter().filter_map(|outcome| still_blocks(outcome, scope)).for_each(|s| say(&s))
+            for other in why.outcomes.iter().filter_map(|outcome| still_blocks(outcome, scope)) {
+                say(&other);
+            }
         }
         Err(error) => say(&format!("whether other blocks overlap {scope} is not known: {error}")),
     }
@@ -93,8 +95,9 @@ fn succeeded(answer: &Answer, good: &[Is]) -> Result<(), Error> {
     let mut bad =
         answer.outcomes.iter().map(|outcome| &outcome.body).filter(|body| !good.contains(&body.result));
     let Some(first) = bad.next() else { return answer.complete() };
-    bad.for_each(|body| say(&render::trouble(body)));
-    answer.error.iter().for_each(|why| say(why));
+    for more in bad.map(render::trouble).chain(answer.error.clone()) {
+        say(&more);
+    }
     let why = render::trouble(first);
     Err(if first.result == Is::Failed { Error::Unfinished(why) } else { Error::No(why) })
 }

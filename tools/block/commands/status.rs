@@ -260,7 +260,8 @@ mod tests {
             ..nft(Some(3), Some(2))
         };
         let (summary, _) = judged(vec![report.clone()], Daemon::Answers);
-        let text = |terminal| String::from_utf8(shown(&[report.clone()], &summary, terminal)).unwrap();
+        let text =
+            |terminal| String::from_utf8(shown(std::slice::from_ref(&report), &summary, terminal)).unwrap();
         assert_eq!(
             text(false),
             "{\"backend\":\"nft\",\"wanted\":3,\"standing\":2,\"failing\":0,\"waiting\":0,\"queued\":0,\
