@@ -123,6 +123,11 @@ impl Error {
         }
     }
 
+    /// Whether a command was not even run, so that it did nothing.
+    pub(crate) fn never_ran(&self) -> bool {
+        matches!(self, Error::Missing { .. } | Error::System(psentry_linux::Error::NotStarted { .. }))
+    }
+
     /// For `map_err`: an error of a file.
     pub(crate) fn file(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();

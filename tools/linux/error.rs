@@ -63,7 +63,8 @@ pub enum Error {
 }
 
 /// What iptables and ipset print where the kernel lacks their modules.
-const UNSUPPORTED_MESSAGES: [&str; 4] = [
+const UNSUPPORTED_MESSAGES: [&str; 5] = [
+    "Address family not supported",
     "Table does not exist",
     "Protocol not supported",
     "Protocol not available",

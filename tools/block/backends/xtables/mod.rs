@@ -2,109 +2,75 @@
 //! speaks to nf_tables as in the legacy one. Rules are read with `-S` and changed with `iptables-restore
 //! --noflush`, all of a batch in one step.
 //!
-//! | what others do is known by | |
+//! | | |
 //! |---|---|
-//! | `hearing.rs` | rules that nf_tables keeps: the kernel tells |
-//! | `ipset/looking.rs` | sets of ipset: the kernel tells nothing, and is asked how many entries they have |
-//! | `-S` | rules of the legacy variant: the kernel tells nothing, and they are read again |
-//! | `ours.rs`, `book.rs` | whether it was this psentry-block itself, or a command of it |
-//! | `order.rs` | what stands before our rule |
+//! | `filter.rs` | the programs of a family: runs them, and explains why they fail |
+//! | `tables.rs` | the rules as they were last read, and whether they have to be read again |
+//! | `rule_text.rs` | rules as `iptables -S` prints them |
+//! | `jump_rules.rs` | our rules in INPUT, FORWARD and OUTPUT, kept at the top |
+//! | `shadowing.rs` | rules before ours that accept |
+//! | `iptables/`, `ipset/` | the two backends |
 
-mod book;
-mod families;
-mod ground;
-mod hearing;
+mod filter;
 mod ipset;
 mod iptables;
-mod listening;
-mod order;
-mod ours;
-mod place;
-mod rules;
+mod jump_rules;
+mod rule_text;
+mod shadowing;
+mod tables;
 
 use std::time::Duration;
 
+pub(super) use self::filter::PROGRAMS;
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
-use self::rules::Rules;
+use self::rule_text::Rule;
+use crate::backend::Op;
 use crate::error::Error;
-use crate::lock::Lock;
-use psentry_linux::{Error as Below, Program};
 
-/// How many seconds the programs wait for each other's lock (legacy).
-const WAIT: &str = "20";
+/// IPv4 and IPv6, as "is it IPv4".
+const FAMILIES: [bool; 2] = [true, false];
 
-/// What the legacy variant says to those who are not root.
-const NOT_ROOT: &str = "you must be root";
+/// How often it is checked what is there, where the kernel does not report changes.
+const POLL: Duration = Duration::from_secs(1);
 
-/// The filter table of one family.
-pub(super) struct Filter {
-    backend: &'static str,
-    ipv4: bool,
-    iptables: Program,
-    restore: Program,
+/// Whether a rule in a builtin chain is one of psentry's: of the backend iptables or of ipset, which do not mind who is first.
+fn is_psentry(rule: &Rule) -> bool {
+    iptables::is_jump(rule) || ipset::is_match(rule)
 }
 
-/// The programs that the filter tables need.
-pub(super) const PROGRAMS: [&str; 2] = ["iptables", "iptables-restore"];
+/// Has each family's operations applied together, and puts the results in the order of the operations.
+fn by_family(
+    ops: &[Op],
+    mut apply: impl FnMut(bool, &[&Op]) -> Result<Vec<Result<(), Error>>, Error>,
+) -> Vec<Result<(), Error>> {
+    let [mut v4, mut v6] = FAMILIES.map(|ipv4| {
+        let ops: Vec<&Op> = ops.iter().filter(|op| op.scope().is_ipv4() == ipv4).collect();
+        let results = if ops.is_empty() { Ok(Vec::new()) } else { apply(ipv4, &ops) };
+        let all_fail = |error: Error| ops.iter().map(|_| Err(absent(ipv4, error.clone()))).collect();
+        results.unwrap_or_else(all_fail).into_iter()
+    });
+    let missing =
+        || Err(Error::Unfinished("an operation has no result; this is a bug of psentry".to_owned()));
+    let result = |op: &Op| if op.scope().is_ipv4() { v4.next() } else { v6.next() };
+    ops.iter().map(result).map(|result| result.unwrap_or_else(missing)).collect()
+}
 
-impl Filter {
-    /// What a machine without the family says of a block of it.
-    fn absent(ipv4: bool) -> Error {
-        let family = if ipv4 { "IPv4" } else { "IPv6" };
-        Error::NoEffect(format!("the kernel of this machine has no {family}, so there is nothing to block"))
-    }
-
-    /// The program that shows its rules.
-    fn program(&self) -> &'static str {
-        if self.ipv4 { "iptables" } else { "ip6tables" }
-    }
-
-    /// The rules that stand.
-    fn rules(&self) -> Result<Rules, Error> {
-        let listed =
-            self.iptables.run_checked(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
-        Ok(Rules::read(&String::from_utf8_lossy(&listed)))
-    }
-
-    /// Makes changes, in the words of iptables: all, or none.
-    fn change(&self, commands: &[String]) -> Result<(), Error> {
-        if commands.is_empty() {
-            return Ok(());
-        }
-        let script = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
-        let mut runs = ours::begin();
-        let (_, process) = self
-            .restore
-            .run_checked_with_pid(&["-w", WAIT, "--noflush"], script.as_bytes())
-            .map_err(|error| self.explain(error))?;
-        runs.add(process);
-        Ok(())
-    }
-
-    fn is_nf_tables(&self) -> Result<bool, Error> {
-        let version = self.iptables.run_checked(&["-V"], b"")?;
-        Ok(String::from_utf8_lossy(&version).contains("nf_tables"))
-    }
-
-    fn explain(&self, error: Below) -> Error {
-        match error {
-            Below::Program { stderr, .. } if stderr.contains(NOT_ROOT) => {
-                Error::NotPermitted { backend: self.backend }
-            }
-            error => error.into(),
-        }
+/// On a machine without IPv6 there is nothing to be made or found for it, which is no error until somebody of IPv6 is to be
+/// blocked. Whether it has IPv6 is known by whether ip6tables works: /proc/net and sockets may be hidden from a service.
+fn unless_absent<T>(ipv4: bool, result: Result<T, Error>, absent: T) -> Result<T, Error> {
+    match result {
+        Err(error) if !ipv4 && error.is_unsupported() => Ok(absent),
+        result => result,
     }
 }
 
-/// How often it is looked what stands, where the kernel does not tell of changes: what others take away is back within a
-/// second.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// How many times longer than a look, which reads all rules, the pause before the next one is at least.
-const REST: u32 = 8;
-
-/// The lock on both tables: they are read, changed and written back.
-fn lock() -> Result<Lock, Error> {
-    Lock::named("xtables.lock")
+/// What a machine without IPv6 says of a block of it.
+fn absent(ipv4: bool, error: Error) -> Error {
+    match error {
+        Error::System(below) if !ipv4 && below.is_unsupported() => Error::NoEffect(format!(
+            "ip6tables does not work here, so the kernel of this machine has no IPv6 and there is nothing to block: {below}"
+        )),
+        error => error,
+    }
 }

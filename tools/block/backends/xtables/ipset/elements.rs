@@ -1,17 +1,21 @@
 //! Blocks as elements of sets: which elements a block is, and which block the elements are that stand. Knows words and
 //! times, and asks nobody.
 
+use std::collections::{BTreeMap, btree_map};
 use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
 use super::message::{Kept, Key};
-use crate::backend::{Block, Entry};
+use crate::block::{Block, Entry, alike};
 use crate::note;
 use crate::ports::transport;
 
 /// The longest timeout of ipset, in seconds.
-pub(super) const LONGEST: u64 = 2_147_483;
+const LONGEST: u64 = 2_147_483;
+
+/// How far apart the ends of the elements of one block may be.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// The set of a family for whole scopes, or for single ports; of what is proven, or not.
 pub(super) fn set(ipv4: bool, ports: bool, unproven: bool) -> &'static str {
@@ -43,95 +47,113 @@ pub(super) fn is_unproven(set: &str) -> bool {
     set.contains("_unproven")
 }
 
-/// The elements that a block is, and their set.
-pub(super) fn keys(scope: Prefix, block: &Block) -> (&'static str, Vec<Key>) {
+/// The set that a block is in.
+pub(super) fn set_of(scope: Prefix, block: &Block) -> &'static str {
+    set(scope.is_ipv4(), !block.ports.is_empty(), block.unproven)
+}
+
+/// The elements that a block is in its set.
+pub(super) fn keys(scope: Prefix, block: &Block) -> Vec<Key> {
     if block.ports.is_empty() {
-        return (set(scope.is_ipv4(), false, block.unproven), vec![Key { scope, port: None }]);
+        return vec![Key { scope, port: None }];
     }
-    let of = |transport: &u8| {
-        block.ports.iter().map(|port| Key { scope, port: Some((*transport, *port)) }).collect()
-    };
-    let keys = block.transports().iter().flat_map(|t| -> Vec<Key> { of(t) }).collect();
-    (set(scope.is_ipv4(), true, block.unproven), keys)
+    let of =
+        |transport: u8| block.ports.iter().map(move |port| Key { scope, port: Some((transport, *port)) });
+    block.transports().iter().copied().flat_map(of).collect()
 }
 
-/// How many seconds ipset is told. To it 0 means: for ever.
+/// The seconds that ipset is given. To it 0 means: for ever.
 pub(super) fn seconds(block: &Block, now: Timestamp) -> u32 {
-    let told = block.seconds_left(now).map_or(0, |left| left.clamp(1, LONGEST));
-    u32::try_from(told).unwrap_or(u32::MAX)
+    let left = block.seconds_left(now).map_or(0, |left| left.clamp(1, LONGEST));
+    u32::try_from(left).unwrap_or(u32::MAX)
 }
 
-/// When an element ends: by the kernel, and by its note.
-pub(super) type Times = (Option<Timestamp>, Option<Timestamp>);
-
-/// What stands in a set: what it means, and when it ends.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Element {
-    pub(super) key: Key,
-    pub(super) entry: Entry,
-    pub(super) times: Times,
-}
-
-/// What an element of a set means; `None`: it is of a transport that is none of ours.
-pub(super) fn element(set: &str, kept: Kept, now: Timestamp) -> Option<Element> {
-    let Kept { key, seconds, comment } = kept;
+/// What an element of a set means; of a transport that is none of ours, no port.
+pub(super) fn entry(set: &str, kept: Kept, now: Timestamp) -> Entry {
+    let Kept { key, seconds, comment, exception } = kept;
     let kernel = (seconds > 0).then(|| now.plus(Duration::from_secs(seconds.into())));
     let noted = comment.and_then(|text| note::read(&text));
-    let times = (kernel, noted.as_ref().and_then(|noted| noted.until));
-    let mut entry = note::reconcile(key.scope, kernel, noted);
+    let mut entry = note::reconcile(key.scope, kernel, noted, now, Duration::from_secs(LONGEST));
     // The set decides what it does, whatever its note says.
     entry.unproven = is_unproven(set);
+    entry.damaged |= exception;
     if let Some((number, port)) = key.port {
-        entry.proto = Some(transport(number)?);
+        entry.proto = transport(number);
         entry.ports.push(port);
     }
-    Some(Element { key, entry, times })
+    entry
+}
+
+/// The entries of each scope as one. It is damaged if it is not made of exactly the elements that a block like it has.
+pub(super) fn gather(elements: Vec<Entry>) -> Vec<Entry> {
+    let mut scopes: BTreeMap<Prefix, (Entry, usize)> = BTreeMap::new();
+    for element in elements {
+        match scopes.entry(element.scope) {
+            btree_map::Entry::Vacant(vacant) => _ = vacant.insert((element, 1)),
+            btree_map::Entry::Occupied(mut occupied) => {
+                let (entry, count) = occupied.get_mut();
+                let damaged = !alike(entry.until, element.until, SLACK);
+                *entry = entry.joined(&element);
+                entry.damaged |= damaged;
+                *count += 1;
+            }
+        }
+    }
+    let whole = |(mut entry, count): (Entry, usize)| {
+        entry.damaged |= keys(entry.scope, &Block::from(&entry)).len() != count;
+        entry
+    };
+    scopes.into_values().map(whole).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read_back(scope: Prefix, block: &Block, now: Timestamp) -> Vec<Element> {
-        let (seconds, comment) = (seconds(block, now), Some(note::write(block)));
-        let kept = |key| Kept { key, seconds, comment: comment.clone() };
-        let (set, keys) = keys(scope, block);
-        keys.into_iter().filter_map(|key| element(set, kept(key), now)).collect()
+    fn now() -> Timestamp {
+        "2026-11-22T15:04:05Z".parse().unwrap()
+    }
+
+    fn elements(scope: Prefix, block: &Block) -> Vec<Entry> {
+        let (seconds, comment) = (seconds(block, now()), Some(note::write(block)));
+        let kept = |key| Kept { key, seconds, comment: comment.clone(), exception: false };
+        keys(scope, block).into_iter().map(|key| entry(set_of(scope, block), kept(key), now())).collect()
     }
 
     #[test]
     fn what_is_added_is_read_back() {
-        let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
         for (scope, seconds) in
             [("192.0.2.0/24", Some(600)), ("2001:db8::/64", None), ("192.0.2.7", Some(9_000_000))]
         {
             let scope: Prefix = scope.parse().unwrap();
-            let until = seconds.map(|seconds| now.plus(Duration::from_secs(seconds)));
-            let block = Block { until, rule: Some("fan".to_owned()), ..Block::default() };
-            let early = seconds.is_some_and(|seconds| seconds > LONGEST);
-            let kernel = seconds.map(|seconds| now.plus(Duration::from_secs(seconds.min(LONGEST))));
-            let entry = Entry { early, ..Entry::new(scope, until, Some("fan".to_owned())) };
-            let want = Element { key: Key { scope, port: None }, entry, times: (kernel, until) };
-            assert_eq!(read_back(scope, &block, now), [want]);
+            let until = seconds.map(|seconds| now().plus(Duration::from_secs(seconds)));
+            let whole = Block { until, rule: Some("fan".to_owned()), ..Block::default() };
+            let ports = Block { ports: vec![22, 53], unproven: true, ..whole.clone() };
+            assert_eq!(elements(scope, &ports).len(), 4);
+            for block in [whole, ports] {
+                assert_eq!(gather(elements(scope, &block)), [block.entry(scope)]);
+            }
         }
-        let by_hand =
-            Kept { key: Key { scope: "192.0.2.7".parse().unwrap(), port: None }, seconds: 60, comment: None };
-        assert_eq!(
-            element("psentry4", by_hand, now).unwrap().entry.until,
-            Some(now.plus(Duration::from_secs(60)))
-        );
+        let key = Key { scope: "192.0.2.7".parse().unwrap(), port: None };
+        let manual = Kept { key, seconds: 60, comment: None, exception: false };
+        let until = Some(now().plus(Duration::from_secs(60)));
+        assert_eq!(entry("psentry4", manual.clone(), now()), Entry::new(key.scope, until, None));
+        assert!(entry("psentry4", Kept { exception: true, ..manual }, now()).damaged);
     }
 
     #[test]
-    fn single_ports_are_read_back() {
-        let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
-        let block = Block { ports: vec![22, 53], unproven: true, ..Block::default() };
+    fn what_is_half_there_or_there_twice_is_damaged() {
         let scope: Prefix = "192.0.2.0/24".parse().unwrap();
-        let (set, keys) = keys(scope, &block);
-        assert_eq!((set, keys.len()), ("psentry4_unproven_ports", 4));
-        let found = Entry::gather(read_back(scope, &block, now).into_iter().map(|element| element.entry));
-        assert_eq!(found.iter().map(Block::from).collect::<Vec<_>>(), [block]);
-        let strange = Kept { key: Key { scope, port: Some((132, 22)) }, seconds: 0, comment: None };
-        assert_eq!(element(set, strange, now), None);
+        let until = Some(now().plus(Duration::from_secs(600)));
+        let ports = Block { ports: vec![22, 53], until, ..Block::default() };
+        let damaged = |elements: Vec<Entry>| gather(elements)[0].damaged;
+        let all = elements(scope, &ports);
+        assert!(!damaged(all.clone()) && damaged(all[1..].to_vec()));
+        let longer = Block { until: None, ..ports.clone() };
+        assert!(damaged([&all[1..], &elements(scope, &longer)[..1]].concat()));
+        let whole = Block { ports: Vec::new(), ..ports };
+        let unproven = Block { unproven: true, ..whole.clone() };
+        assert!(damaged([elements(scope, &whole), all].concat()));
+        assert!(damaged([elements(scope, &whole), elements(scope, &unproven)].concat()));
     }
 }

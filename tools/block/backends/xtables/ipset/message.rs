@@ -1,4 +1,4 @@
-//! What is said to ipset over netlink, and what it answers (linux/netfilter/ipset/ip_set.h): no process is started for it.
+//! Messages to ipset over netlink, and its answers (linux/netfilter/ipset/ip_set.h): no process is started for it.
 //! Builds messages and reads them, sends none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use netlink_packet_netfilter::{
 };
 use psentry_records::Prefix;
 
-use crate::backends::attributes::{attribute, attributes, nest, put, text};
+use psentry_linux::netlink_attributes::{attribute, attributes, nest, put, text};
 
 // Numbers from linux/netfilter/ipset/ip_set.h.
 const SUBSYSTEM: u8 = 6;
@@ -25,7 +25,6 @@ const ELEMENTS_OF: u16 = 8;
 // What a set tells of itself.
 const SIZE: u16 = 19;
 const ELEMENTS: u16 = 24;
-const REFERENCES: u16 = 25;
 
 // What makes an element.
 const ADDRESS: u16 = 1;
@@ -61,8 +60,6 @@ const LONGEST_COMMENT: usize = 255;
 pub(super) struct Header {
     /// How many entries it has that are not over.
     pub(super) entries: u32,
-    /// How many rules match it.
-    pub(super) references: u32,
     /// How many entries it may have.
     pub(super) size: u32,
 }
@@ -82,6 +79,8 @@ pub(super) struct Kept {
     /// The seconds that are left; 0: for ever.
     pub(super) seconds: u32,
     pub(super) comment: Option<String>,
+    /// It is an exception ("nomatch"), which blocks nobody.
+    pub(super) exception: bool,
 }
 
 /// The question what the kernel says of a set.
@@ -103,7 +102,7 @@ pub(super) fn add(set: &str, key: Key, seconds: u32, comment: &str) -> Netfilter
     message(ADD, set, Some(DefaultNla::new(DATA | NLA_F_NESTED, data)))
 }
 
-/// Takes an element out; with NLM_F_EXCL it has to be there.
+/// Deletes an element; with NLM_F_EXCL it has to be there.
 pub(super) fn delete(set: &str, key: Key) -> NetfilterMessage {
     message(DELETE, set, Some(DefaultNla::new(DATA | NLA_F_NESTED, words(key, None))))
 }
@@ -151,7 +150,6 @@ pub(super) fn header(message: &[u8]) -> Option<Header> {
         let number = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
         match (kind, number) {
             (ELEMENTS, Some(number)) => header.entries = number,
-            (REFERENCES, Some(number)) => header.references = number,
             (SIZE, Some(number)) => header.size = number,
             _ => {}
         }
@@ -165,10 +163,10 @@ pub(super) fn elements(message: &[u8]) -> Vec<Kept> {
     attributes(of).filter(|(kind, _)| *kind == DATA).filter_map(|(_, data)| element(data)).collect()
 }
 
-/// One of them; `None`: it is an exception, which shuts nobody out.
+/// One of them; `None`: it has no address.
 fn element(data: &[u8]) -> Option<Kept> {
     let (mut addr, mut length, mut port, mut transport) = (None, None, None, None);
-    let (mut seconds, mut comment) = (0, None);
+    let (mut seconds, mut comment, mut exception) = (0, None, false);
     for (kind, value) in attributes(data) {
         match kind {
             ADDRESS => addr = address(value),
@@ -176,7 +174,7 @@ fn element(data: &[u8]) -> Option<Kept> {
             PORT => port = value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes)),
             TRANSPORT => transport = value.first().copied(),
             TIMEOUT => seconds = u32::from_be_bytes(*value.first_chunk()?),
-            ITS_FLAGS if u32::from_be_bytes(*value.first_chunk()?) & NO_MATCH != 0 => return None,
+            ITS_FLAGS => exception = u32::from_be_bytes(*value.first_chunk()?) & NO_MATCH != 0,
             COMMENT => comment = Some(String::from_utf8_lossy(text(value)).into_owned()),
             _ => {}
         }
@@ -186,7 +184,7 @@ fn element(data: &[u8]) -> Option<Kept> {
         Some(length) => format!("{}/{length}", addr?).parse().ok()?,
         None => Prefix::host(addr?),
     };
-    Some(Kept { key: Key { scope, port: transport.zip(port) }, seconds, comment })
+    Some(Kept { key: Key { scope, port: transport.zip(port) }, seconds, comment, exception })
 }
 
 fn address(value: &[u8]) -> Option<IpAddr> {

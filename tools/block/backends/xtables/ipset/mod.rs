@@ -1,273 +1,319 @@
-//! Blocks as entries of ipset's sets, one for each family and one more for single ports, matched by rules at the top of
-//! INPUT and FORWARD. The kernel ends them.
+//! Blocks as entries of ipset's sets, one for each family, more for single ports and for what is not proven, matched by rules
+//! at the top of INPUT and FORWARD. The kernel expires them.
 //!
 //! | | |
 //! |---|---|
-//! | `elements.rs` | which elements a block is |
-//! | `message.rs` | how the kernel is told and tells of them |
-//! | `sets.rs` | asks it |
-//! | `putting.rs` | changes as steps in the sets |
-//! | `matches.rs` | the rules that match the sets |
-//! | `looking.rs` | whether all of it stands |
+//! | `elements.rs` | which elements a block is, and back |
+//! | `message.rs` | messages to and from the kernel |
+//! | `sets.rs` | lists and changes the sets |
+//! | `expected.rs` | how many entries a set should have, to know of others' changes |
+//! | `match_rules.rs` | the rules that match the sets |
 
 mod elements;
-mod looking;
-mod matches;
+mod expected;
+mod match_rules;
 mod message;
-mod putting;
 mod sets;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use psentry_records::{Prefix, Timestamp};
+use nix::errno::Errno;
+use psentry_linux::Error as Below;
+use psentry_records::Timestamp;
 
-use self::elements::{Element, LONGEST, is_of_ports, is_unproven, sets};
-use self::looking::{Seen, Stood};
-pub(super) use self::matches::has_any;
-use self::matches::{is_ours, rules_of};
-use self::sets::Sets;
-use super::book::{self, Book};
-use super::families::{FAMILIES, Filters, by_family};
-use super::hearing::Told;
-use super::listening::Listening;
-use super::order::Order;
-use super::place::{BUILTIN, Placing};
-use super::rules::{Rule, Rules};
-use super::{Filter, LOOK, iptables, lock};
-use crate::backend::{Backend, Block, Change, Count, Effect, Entry, Noticed};
+use self::elements::{entry, gather, keys, seconds, set, set_of, sets};
+use self::expected::Expected;
+pub(super) use self::match_rules::is_match;
+use self::match_rules::rules_of;
+use self::message::Key;
+use self::sets::{Done, Sets, Step};
+use super::jump_rules::{BUILTIN, deletions, place};
+use super::tables::Tables;
+use super::{FAMILIES, POLL, by_family, shadowing, unless_absent};
+use crate::backend::{Backend, Caps, Drift, Listing, Op};
+use crate::block::Block;
 use crate::error::Error;
-use crate::reach::{Reach, Ports};
+use crate::note;
+use crate::reach::Reach;
 
 const NAME: &str = "ipset";
 
+/// Longer times than the kernel can be told are told again once a day.
+const LIST_EVERY: Duration = Duration::from_secs(86_400);
+
 /// The backend.
 pub(crate) struct Ipset {
+    tables: Tables,
     sets: Sets,
-    filters: Filters,
     reach: Reach,
-    /// Whether single ports are shut, or an earlier run did so; and of each family, whether anything that is not proven is, or
-    /// was.
-    ports: bool,
-    unproven: [bool; 2],
-    /// What others do to the rules, as nf_tables tells it, and what was heard; without it, as it is looked for.
-    listening: Listening,
-    heard: Told,
-    book: Option<Book>,
-    order: Order,
-    /// What is known of the rules and sets of each family.
-    stood: [Option<Stood>; 2],
-    seen: [Seen; 2],
+    /// The sets that rules match: those of all ports and of what is proven, and each other one once something is in it.
+    used: BTreeSet<&'static str>,
+    /// Whether the sets and rules of each family were found to be in place, and not reported to have changed since.
+    ready: [bool; 2],
+    /// What there should be in each set that was listed or changed.
+    expected: BTreeMap<&'static str, Expected>,
+    /// When the sets were last counted.
+    counted: Option<Instant>,
 }
 
 impl Ipset {
+    /// # Errors
+    /// When iptables or ipset is not installed.
     pub(crate) fn find(reach: Reach) -> Result<Self, Error> {
         Ok(Ipset {
+            tables: Tables::find(NAME, &BUILTIN)?,
             sets: Sets::open()?,
-            filters: Filters::find(NAME)?,
             reach,
-            ports: reach.ports == Ports::Probed,
-            unproven: [false, false],
-            listening: Listening::default(),
-            heard: Told::default(),
-            book: None,
-            order: Order::default(),
-            stood: [None, None],
-            seen: [Seen::default(), Seen::default()],
+            used: FAMILIES.map(|ipv4| set(ipv4, false, false)).into(),
+            ready: [false; 2],
+            expected: BTreeMap::new(),
+            counted: None,
         })
     }
 
-    fn has_unproven(&self, ipv4: bool) -> bool {
-        self.unproven.get(usize::from(!ipv4)) == Some(&true)
-    }
-
-    /// From now on a family has sets of what is not proven. Those are missing where there were none before.
-    fn expect_unproven(&mut self, ipv4: bool) {
-        let at = usize::from(!ipv4);
-        if let (Some(unproven @ false), Some(stood)) = (self.unproven.get_mut(at), self.stood.get_mut(at)) {
-            (*unproven, *stood) = (true, None);
-        }
-    }
-
-    /// The sets of a family that are in use.
-    fn names(&self, ipv4: bool) -> impl Iterator<Item = &'static str> + use<> {
-        let (ports, unproven) = (self.ports, self.has_unproven(ipv4));
-        let used = move |set: &&str| (ports || !is_of_ports(set)) && (unproven || !is_unproven(set));
-        sets(ipv4).into_iter().filter(used)
-    }
-
-    /// Makes sets and rules of a family, as far as they are missing, and takes away rules that other flags made; whether
-    /// something had to be done.
+    /// Makes sets and rules of a family, as far as they are missing, and deletes rules that other flags made; whether
+    /// something was missing.
     fn set_up(&mut self, ipv4: bool) -> Result<bool, Error> {
-        // What another psentry-block shuts stays shut.
+        // Without the family there are no rules, and nobody needs a set.
+        self.tables.rules(ipv4)?;
+        let mut made = false;
         for name in sets(ipv4) {
-            let stands = (is_of_ports(name) || is_unproven(name)) && self.sets.header(name)?.is_some();
-            self.ports |= stands && is_of_ports(name);
-            if stands && is_unproven(name) {
-                self.expect_unproven(ipv4);
+            let header = self.sets.header(name)?;
+            // What another run blocked stays blocked.
+            if header.is_some_and(|header| header.entries > 0) {
+                self.used.insert(name);
             }
-        }
-        let mut missing = false;
-        for name in self.names(ipv4) {
-            if self.sets.header(name)?.is_none() {
-                missing = true;
+            if header.is_none() && self.used.contains(name) {
                 self.sets.make(name, ipv4)?;
+                self.expected.remove(name);
+                made = true;
             }
         }
-        let Some(filter) = self.filters.of(ipv4) else { return Ok(missing) };
-        let rules = filter.rules()?;
-        self.order.look(filter, &rules, |rule| is_ours(rule, ipv4));
-        let Placing { commands, gone } = self.placing(filter, &rules)?;
-        filter.change(&commands)?;
-        filter.restore_ground(gone.into_iter())?;
-        self.stands(ipv4)?;
-        Ok(missing || !commands.is_empty())
+        let rules = self.tables.rules(ipv4)?;
+        let used: Vec<&str> = sets(ipv4).into_iter().filter(|name| self.used.contains(name)).collect();
+        let place = |chain| place(rules, chain, &rules_of(self.reach, ipv4, chain, &used), is_match);
+        let commands: Vec<String> = BUILTIN.into_iter().flat_map(place).collect();
+        self.tables.change(ipv4, &commands)?;
+        *self.ready(ipv4) = true;
+        Ok(made || !commands.is_empty())
     }
 
-    /// The rules that should match a family's sets in a builtin chain.
-    fn wanted(&self, ipv4: bool, chain: &str) -> Vec<String> {
-        let sets: Vec<&str> = self.names(ipv4).collect();
-        rules_of(self.reach, ipv4, chain, &sets)
+    fn ready(&mut self, ipv4: bool) -> &mut bool {
+        let [v4, v6] = &mut self.ready;
+        if ipv4 { v4 } else { v6 }
     }
 
-    /// What makes the rules what the flags say.
-    fn placing<'a>(&self, filter: &Filter, rules: &'a Rules) -> Result<Placing<'a>, Error> {
-        let mut placing = Placing::default();
-        for chain in BUILTIN {
-            let wanted = self.wanted(filter.ipv4, chain);
-            placing.commands.extend(filter.place(rules, chain, &wanted, |rule| is_ours(rule, filter.ipv4))?);
-            if wanted.is_empty() {
-                let ours = rules.chain(chain).filter(|rule| is_ours(rule, filter.ipv4));
-                placing.gone.extend(ours.map(|rule| (chain, rule)));
+    fn apply_family(
+        &mut self,
+        ipv4: bool,
+        ops: &[&Op],
+        now: Timestamp,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let started = Instant::now();
+        let mut blocks = false;
+        for op in ops {
+            if let Some(block) = op.block() {
+                blocks = true;
+                *self.ready(ipv4) &= !self.used.insert(set_of(op.scope(), block));
             }
         }
-        Ok(placing)
+        // A set that no rule matches blocks nobody.
+        if blocks && !(*self.ready(ipv4) && self.tables.is_current(ipv4)?) {
+            self.set_up(ipv4)?;
+        }
+        // The kernel counts from when it is told, and what was made before took its time.
+        let now = now.plus(started.elapsed());
+        let steps: Vec<Vec<Step>> = ops.iter().map(|op| steps(op, now)).collect();
+        let mut done = self.sets.change(&steps.iter().flatten().collect::<Vec<_>>()).into_iter();
+        Ok(ops.iter().zip(&steps).map(|(op, steps)| self.confirm(op, steps, &mut done)).collect())
     }
 
-    /// What the sets of a family hold.
-    fn all(&mut self, ipv4: bool, now: Timestamp) -> Result<Vec<Element>, Error> {
-        let mut found = Vec::new();
-        for name in sets(ipv4) {
-            found.extend(self.sets.elements(name, now)?.unwrap_or_default());
+    /// What came of an operation by what came of its steps, and what there should be in the sets after it.
+    fn confirm(
+        &mut self,
+        op: &Op,
+        steps: &[Step],
+        done: &mut impl Iterator<Item = Result<Done, Error>>,
+    ) -> Result<(), Error> {
+        let was = was(op);
+        let mut result = Ok(());
+        for (step, done) in steps.iter().zip(done) {
+            let expected = self.expected.entry(step.set).or_default();
+            match (done, &step.add) {
+                (Ok(Done::Changed), add) => {
+                    let old = was.as_ref().filter(|was| is_of(step, op, was));
+                    if old.is_some() || add.is_none() {
+                        expected.remove(old.and_then(|old| old.until));
+                    }
+                    if add.is_some() {
+                        expected.add(op.block().and_then(|block| block.until));
+                    }
+                }
+                (Ok(Done::NoSet), Some(_)) => {
+                    *self.ready(op.scope().is_ipv4()) = false;
+                    result = Err(Below::Refused { doing: "block", errno: Errno::ENOENT }.into());
+                }
+                (Ok(_), _) => {}
+                (Err(error), _) => result = Err(error),
+            }
         }
-        Ok(found)
+        result
+    }
+
+    /// Whether somebody else changed a set.
+    fn sets_changed(&mut self) -> Result<bool, Error> {
+        let now = Timestamp::now();
+        let mut changed = false;
+        for (name, expected) in &mut self.expected {
+            let header = self.sets.header(name)?;
+            changed |= !header.is_some_and(|header| expected.explains(header.entries, now));
+        }
+        Ok(changed)
     }
 }
 
 impl Backend for Ipset {
-    fn name(&self) -> &'static str {
-        NAME
+    fn caps(&self) -> Caps {
+        Caps { list_every: Some(LIST_EVERY), poll_every: Some(POLL), ..Caps::of(NAME) }
     }
 
-    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
-        let lock = lock()?;
-        self.book = Some(Book::open(&lock)?);
-        self.listening.begin(&self.filters)?;
-        for ipv4 in self.filters.families() {
-            self.set_up(ipv4)?;
-        }
-        self.list()
-    }
-
-    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
-        let lock = match lock() {
-            Ok(lock) => lock,
-            Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
-        };
-        // What cannot be read is told by the next look.
-        let _ = book::follow(&mut self.book, NAME, &lock);
-        let mut effects = by_family(changes, |ipv4, changes| self.apply_family(ipv4, changes, now));
-        if self.book.is_none() {
-            book::write_released(&lock, NAME, changes, &mut effects);
-        }
-        effects
-    }
-
-    fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let mut found = Vec::new();
+    fn ensure(&mut self) -> Result<bool, Error> {
+        self.tables.subscribe()?;
+        self.tables.expire_polled();
+        let mut made = false;
         for ipv4 in FAMILIES {
-            found.extend(self.all(ipv4, Timestamp::now())?.into_iter().map(|element| element.entry));
+            made |= unless_absent(ipv4, self.set_up(ipv4), false)?;
         }
-        Ok(Entry::gather(found))
+        Ok(made)
     }
 
-    fn watch(&self) -> Option<BorrowedFd<'_>> {
-        self.listening.watch()
-    }
-
-    fn noticed(&mut self) -> Result<Noticed, Error> {
-        self.hear();
-        let mut noticed = Noticed::default();
-        let heard = std::mem::take(&mut self.heard);
-        if heard != Told::default() || book::keeps(&self.book) {
-            noticed = book::beside(&mut self.book, NAME)?;
-            // What our own flush took away is not damaged.
-            if noticed.cleared.is_none() {
-                noticed.damaged = heard.damaged;
-            }
-        }
-        noticed.told = self.listening.take();
-        noticed.told.extend(self.order.take());
-        Ok(noticed)
-    }
-
-    fn look_every(&self) -> Option<Duration> {
-        Some(LOOK)
-    }
-
-    fn look(&mut self, should: Count) -> Result<Noticed, Error> {
-        let (mut noticed, lock) = book::read(&mut self.book, NAME, lock()?)?;
-        if lock.is_some() {
-            for ipv4 in FAMILIES {
-                self.look_at(ipv4, should.of(ipv4), &mut noticed)?;
-            }
-        }
-        Ok(noticed)
-    }
-
-    fn mend(&mut self, blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
-        let lock = lock()?;
-        if book::follow(&mut self.book, NAME, &lock)? {
-            return Ok(false);
-        }
-        let mut missing = false;
-        for ipv4 in self.filters.holding(blocks) {
-            missing |= self.set_up(ipv4)?;
-        }
-        Ok(missing)
-    }
-
-    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
-        let lock = lock()?;
-        let (mut found, mut shared) = (Vec::new(), false);
-        for filter in self.filters.all() {
-            let rules = filter.rules()?;
-            shared |= iptables::has_any(&rules);
-            let ours: Vec<(&str, &Rule)> = BUILTIN
-                .into_iter()
-                .flat_map(|chain| rules.chain(chain).map(move |rule| (chain, rule)))
-                .filter(|(_, rule)| is_ours(rule, filter.ipv4))
-                .collect();
-            let commands: Vec<String> = ours.iter().map(|(_, rule)| rule.deletion()).collect();
-            filter.change(&commands)?;
-            filter.restore_ground(ours.into_iter())?;
-            for name in sets(filter.ipv4) {
-                if let Some(elements) = self.sets.elements(name, Timestamp::now())? {
-                    found.extend(elements.into_iter().map(|element| element.entry));
-                    self.sets.destroy(name)?;
+    fn list(&mut self) -> Result<Listing, Error> {
+        self.tables.expire_polled();
+        let mut listing = Listing::default();
+        for ipv4 in FAMILIES {
+            let mut found = Vec::new();
+            for name in sets(ipv4) {
+                self.expected.remove(name);
+                let Some(elements) = self.sets.elements(name)? else { continue };
+                let now = Timestamp::now();
+                let expected = self.expected.entry(name).or_default();
+                for element in elements {
+                    let entry = entry(name, element, now);
+                    expected.add(entry.until);
+                    found.push(entry);
                 }
             }
+            if !found.is_empty()
+                && let Some(rules) = unless_absent(ipv4, self.tables.rules(ipv4).map(Some), None)?
+            {
+                listing.shadowed.extend(shadowing::sentences(rules, ipv4, is_match));
+            }
+            listing.entries.extend(gather(found));
         }
-        self.stood = [None, None];
-        book::close(lock, NAME, shared)?;
-        Ok(Entry::gather(found))
+        Ok(listing)
     }
 
-    fn ends_by_itself(&self) -> bool {
-        true
+    fn apply(&mut self, ops: &[Op], now: Timestamp) -> Vec<Result<(), Error>> {
+        by_family(ops, |ipv4, ops| self.apply_family(ipv4, ops, now))
     }
 
-    fn longest(&self) -> Option<Duration> {
-        Some(Duration::from_secs(LONGEST))
+    fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.tables.events()
+    }
+
+    fn drift(&mut self) -> Result<Option<Drift>, Error> {
+        let mut changed = self.tables.changed()?;
+        // To count a hundred thousand entries takes the kernel milliseconds, and rules may change at any rate.
+        if self.counted.is_none_or(|counted| counted.elapsed() > POLL / 2) {
+            self.counted = Some(Instant::now());
+            changed |= self.sets_changed()?;
+        }
+        if changed {
+            self.ready = [false; 2];
+        }
+        Ok(changed.then(Drift::default))
+    }
+
+    fn purge(&mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for ipv4 in FAMILIES {
+            let rules = self.tables.delete(ipv4, |rules| deletions(rules, is_match));
+            result = result.and(unless_absent(ipv4, rules, ()));
+            for name in sets(ipv4) {
+                result = result.and(self.sets.destroy(name));
+            }
+        }
+        (self.ready, self.expected) = ([false; 2], BTreeMap::new());
+        result
+    }
+}
+
+/// What is there of the scope of an operation, as far as the engine knows.
+fn was(op: &Op) -> Option<Block> {
+    match op {
+        Op::Put { was, .. } => was.as_ref().map(Block::from),
+        Op::Delete { was, .. } => Some(was.clone()),
+    }
+}
+
+/// Whether a step changes an element of the block that was there.
+fn is_of(step: &Step, op: &Op, was: &Block) -> bool {
+    step.set == set_of(op.scope(), was) && keys(op.scope(), was).contains(&step.key)
+}
+
+/// The steps of an operation. What is to be there is added before what was there is deleted: its elements, and in any case
+/// those of all ports.
+fn steps(op: &Op, now: Timestamp) -> Vec<Step> {
+    let scope = op.scope();
+    // What ended while it was prepared is not added: a set counts whole seconds, and one is the least.
+    let block = op.block().filter(|block| !block.is_over(now));
+    let mut steps: Vec<Step> = Vec::new();
+    if let Some(block) = block {
+        let (set, add) = (set_of(scope, block), (seconds(block, now), note::write(block)));
+        steps.extend(keys(scope, block).into_iter().map(|key| Step { set, key, add: Some(add.clone()) }));
+    }
+    let was = was(op).filter(|was| !was.ports.is_empty());
+    let old = was.iter().flat_map(|was| keys(scope, was).into_iter().map(|key| (set_of(scope, was), key)));
+    let whole =
+        [false, true].map(|unproven| (set(scope.is_ipv4(), false, unproven), Key { scope, port: None }));
+    for (set, key) in old.chain(whole) {
+        if !steps.iter().any(|step| step.set == set && step.key == key) {
+            steps.push(Step { set, key, add: None });
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_of_a_scope_is_deleted_after_what_is_to_be_there_is_added() {
+        let (scope, now) = ("192.0.2.7".parse().unwrap(), Timestamp::now());
+        let whole = Block::default();
+        let ports =
+            Block { ports: vec![22, 53], proto: Some(psentry_records::Proto::Tcp), ..Block::default() };
+        let fewer = Block { ports: vec![53], unproven: true, ..ports.clone() };
+        let steps = |block: Option<&Block>, was: Option<&Block>| -> Vec<String> {
+            let op = match block.cloned() {
+                Some(block) => Op::Put { scope, block, was: was.map(|was| was.entry(scope)) },
+                None => Op::Delete { scope, was: was.cloned().unwrap_or_default() },
+            };
+            let shown = |Step { set, key, add }: Step| {
+                let port = key.port.map(|(_, port)| format!(":{port}")).unwrap_or_default();
+                format!("{}{}{port}", if add.is_some() { "+" } else { "-" }, set.replace("psentry4", ""))
+            };
+            super::steps(&op, now).into_iter().map(shown).collect()
+        };
+        assert_eq!(steps(Some(&whole), None), ["+", "-_unproven"]);
+        assert_eq!(steps(None, Some(&whole)), ["-", "-_unproven"]);
+        assert_eq!(steps(Some(&ports), None), ["+_ports:22", "+_ports:53", "-", "-_unproven"]);
+        let fewer = steps(Some(&fewer), Some(&ports));
+        assert_eq!(fewer, ["+_unproven_ports:53", "-_ports:22", "-_ports:53", "-", "-_unproven"]);
+        let over = Block { until: Some(now), ..Block::default() };
+        assert_eq!(steps(Some(&over), Some(&over)), ["-", "-_unproven"]);
     }
 }

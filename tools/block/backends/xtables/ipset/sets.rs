@@ -1,5 +1,5 @@
-//! The sets in the kernel. What is in them is asked for and changed over netlink, in microseconds; the program ipset, which
-//! knows what each kernel can, makes them and takes them away.
+//! The sets in the kernel. What is in them is listed and changed over netlink, in microseconds; the program ipset, which
+//! knows what each kernel can, makes and destroys them.
 
 use std::collections::HashMap;
 use std::thread;
@@ -10,11 +10,10 @@ use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use psentry_linux::{Error as Below, NetlinkSocket, Program, Request};
-use psentry_records::Timestamp;
 
 use super::NAME;
-use super::elements::{Element, element, is_of_ports};
-use super::message::{self, Header, Key};
+use super::elements::is_of_ports;
+use super::message::{self, Header, Kept, Key};
 use crate::backends::installed;
 use crate::error::Error;
 
@@ -38,26 +37,20 @@ pub(super) struct Sets {
     link: NetlinkSocket,
 }
 
-/// One request for a set.
+/// A change of one set.
+#[derive(Debug)]
 pub(super) struct Step {
     pub(super) set: &'static str,
-    pub(super) doing: Doing,
-}
-
-/// What is to be done.
-pub(super) enum Doing {
-    /// Puts an element in, or gives it these seconds and this comment.
-    Add(Key, u32, String),
-    /// Takes it out.
-    Delete(Key),
+    pub(super) key: Key,
+    /// Adds the element, or gives the one that is there these seconds and this comment; `None`: deletes it.
+    pub(super) add: Option<(u32, String)>,
 }
 
 /// What became of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
-    /// As it was asked.
-    Well,
-    /// There was nothing to take out.
+    Changed,
+    /// There was nothing to delete.
     WasNotThere,
     /// The set is not there.
     NoSet,
@@ -77,10 +70,10 @@ impl Sets {
     }
 
     /// What is in a set; `None`: there is no such set.
-    pub(super) fn elements(&mut self, set: &str, now: Timestamp) -> Result<Option<Vec<Element>>, Error> {
+    pub(super) fn elements(&mut self, set: &str) -> Result<Option<Vec<Kept>>, Error> {
         let read = |_: &_, message: &[u8]| Ok(message::elements(message));
         let kept = self.dump("list the entries of a set", &message::list(set), read)?;
-        Ok(kept.map(|kept| kept.into_iter().flatten().filter_map(|kept| element(set, kept, now)).collect()))
+        Ok(kept.map(|kept| kept.into_iter().flatten().collect()))
     }
 
     fn dump<T>(
@@ -96,23 +89,21 @@ impl Sets {
         }
     }
 
-    /// Takes steps, and says of each what became of it.
-    pub(super) fn take(&mut self, steps: &[&Step]) -> Vec<Result<Done, Error>> {
+    /// Changes sets, and says of each step what became of it.
+    pub(super) fn change(&mut self, steps: &[&Step]) -> Vec<Result<Done, Error>> {
         let mut done = Vec::with_capacity(steps.len());
         let mut sizes = HashMap::new();
         for steps in steps.chunks(self.link.ack_capacity().min(TOGETHER)) {
-            let request = |Step { set, doing }: &&Step| match doing {
-                Doing::Add(key, seconds, comment) => {
+            let request = |Step { set, key, add }: &&Step| match add {
+                Some((seconds, comment)) => {
                     Request { message: message::add(set, *key, *seconds, comment), flags: 0, acked: true }
                 }
-                Doing::Delete(key) => {
-                    Request { message: message::delete(set, *key), flags: NLM_F_EXCL, acked: true }
-                }
+                None => Request { message: message::delete(set, *key), flags: NLM_F_EXCL, acked: true },
             };
             match self.link.batch_codes("change a set", steps.iter().map(request).collect()) {
                 Ok(codes) => {
-                    let told = steps.iter().zip(codes).map(|(step, code)| self.done(step, code, &mut sizes));
-                    done.extend(told);
+                    let each = steps.iter().zip(codes).map(|(step, code)| self.done(step, code, &mut sizes));
+                    done.extend(each);
                 }
                 Err(error) => done.extend(steps.iter().map(|_| Err(Error::from(error.clone())))),
             }
@@ -122,19 +113,16 @@ impl Sets {
 
     /// What an answer means; `sizes` are those of full sets, each of which is asked once.
     fn done(&mut self, step: &Step, code: i32, sizes: &mut HashMap<&str, u32>) -> Result<Done, Error> {
-        let doing = match step.doing {
-            Doing::Add(..) => "block",
-            Doing::Delete(_) => "unblock",
-        };
-        match (&step.doing, code) {
-            (_, 0) => Ok(Done::Well),
-            (Doing::Delete(_), NOT_THERE) => Ok(Done::WasNotThere),
-            (_, FULL) => {
+        let doing = if step.add.is_some() { "block" } else { "unblock" };
+        match code {
+            0 => Ok(Done::Changed),
+            NOT_THERE if step.add.is_none() => Ok(Done::WasNotThere),
+            FULL => {
                 let mut ask = || self.header(step.set).ok().flatten().map_or(SIZE, |header| header.size);
                 let size = *sizes.entry(step.set).or_insert_with(&mut ask);
                 Err(Error::Full { what: format!("ipset's set {}", step.set), size })
             }
-            (_, code) => match Errno::from_raw(code) {
+            code => match Errno::from_raw(code) {
                 Errno::ENOENT => Ok(Done::NoSet),
                 Errno::UnknownErrno => {
                     Err(Below::Netlink { doing, why: format!("ipset's error {code}") }.into())
@@ -146,26 +134,23 @@ impl Sets {
 
     /// Makes a set.
     pub(super) fn make(&self, name: &str, ipv4: bool) -> Result<(), Error> {
-        let kind = if is_of_ports(name) { "hash:net,port" } else { "hash:net" };
-        let (family, size) = (if ipv4 { "inet" } else { "inet6" }, SIZE.to_string());
-        let flags = [kind, "family", family, "timeout", "0", "maxelem", &size, "comment"];
-        self.run(&[&["-exist", "create", name], &flags[..]].concat())
+        let command = creation(name, ipv4);
+        self.run(&command.split(' ').collect::<Vec<_>>())
     }
 
-    /// Takes a set away, once no packet is on its way any more through a rule that is gone.
-    pub(super) fn destroy(&self, name: &str) -> Result<(), Error> {
+    /// Destroys a set, if it is there, once no packet is on its way any more through a rule that is gone.
+    pub(super) fn destroy(&mut self, name: &str) -> Result<(), Error> {
         let mut tries = 0;
-        loop {
+        while self.header(name)?.is_some() {
             match self.run(&["destroy", name]) {
-                Err(Error::System(Below::Program { stderr, .. }))
-                    if stderr.contains("in use") && tries < TRIES =>
-                {
+                Err(_) if tries < TRIES => {
                     tries += 1;
                     thread::sleep(PAUSE);
                 }
                 result => return result,
             }
         }
+        Ok(())
     }
 
     fn run(&self, args: &[&str]) -> Result<(), Error> {
@@ -178,9 +163,36 @@ impl Sets {
     }
 }
 
+/// The arguments with which ipset makes a set. units/psentry-ipset-sets.service makes the same ones.
+fn creation(name: &str, ipv4: bool) -> String {
+    let kind = if is_of_ports(name) { "hash:net,port" } else { "hash:net" };
+    let family = if ipv4 { "inet" } else { "inet6" };
+    format!("-exist create {name} {kind} family {family} timeout 0 maxelem {SIZE} comment")
+}
+
 fn refused(doing: &'static str, errno: Errno) -> Error {
     match (Below::Refused { doing, errno }) {
         error if error.is_permission() => Error::NotPermitted { backend: NAME },
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::super::FAMILIES;
+    use super::super::elements::sets;
+    use super::*;
+
+    /// Saved rules that match a set are not loaded, nor any of the firewall, while it is missing.
+    #[test]
+    fn the_unit_makes_the_same_sets_before_saved_rules_are_loaded() {
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../units/psentry-ipset-sets.service");
+        let unit = std::fs::read_to_string(unit).unwrap();
+        let started: Vec<&str> =
+            unit.lines().filter_map(|line| line.strip_prefix("ExecStart=ipset ")).collect();
+        let all = FAMILIES.iter().flat_map(|ipv4| sets(*ipv4).map(|name| creation(name, *ipv4)));
+        assert_eq!(started, all.collect::<Vec<_>>());
     }
 }

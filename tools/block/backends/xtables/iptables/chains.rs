@@ -1,73 +1,147 @@
 //! The chains in which the blocks of iptables are rules, and the jumps that lead to them. Says what is to be done, and
 //! does nothing.
 
-use super::super::Filter;
-use super::super::place::{BUILTIN, Placing};
-use super::super::rules::{Rule, Rules};
-use super::listed::{CHAINS, is_egress, is_unproven};
-use crate::error::Error;
+use super::super::jump_rules::{BUILTIN, deletions, place};
+use super::super::rule_text::{Rule, Rules};
 use crate::reach::Reach;
 
+/// The chains for what comes from a source, and those for what goes to it; of blocks that are not proven, which leave alone
+/// what is established, in chains of their own.
+pub(super) const IN: &str = "PSENTRY";
+pub(super) const IN_UNPROVEN: &str = "PSENTRY-UNPROVEN";
+pub(super) const OUT: &str = "PSENTRY-OUT";
+pub(super) const OUT_UNPROVEN: &str = "PSENTRY-UNPROVEN-OUT";
+
+/// All chains of ours, in the order of the jumps to them.
+pub(super) const CHAINS: [&str; 4] = [IN, IN_UNPROVEN, OUT, OUT_UNPROVEN];
+
+/// All chains that concern this backend.
+pub(super) const CONCERNING: [&str; 7] = ["INPUT", "FORWARD", "OUTPUT", IN, IN_UNPROVEN, OUT, OUT_UNPROVEN];
+
 /// The rules that let connections go on, and TCP that begins nothing: it belongs to what is established, or is answered with
-/// a reset. So connections that stood before anything was tracked are spared, too.
+/// a reset. So connections that were there before anything was tracked are spared, too.
 const SPARE: [&str; 2] = [
     "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
     "-p tcp -m tcp ! --tcp-flags RST,ACK NONE -j RETURN",
 ];
 
-/// The commands that make what is missing of chains and jumps, and take away what other flags made. There are chains for what
-/// is not proven once something is: `unproven`; the kernel tracks connections from the first rule that asks for them. In
-/// `iptables-restore --noflush` a line `:CHAIN` empties a chain that is there, so that it is written only for one that is
-/// not.
-pub(super) fn setup<'a>(
-    reach: Reach,
-    filter: &Filter,
-    rules: &'a Rules,
-    unproven: bool,
-) -> Result<Placing<'a>, Error> {
-    let Reach { forward, egress, .. } = reach;
-    let unproven = unproven || CHAINS.iter().any(|chain| is_unproven(chain) && rules.has_chain(chain));
-    let used = |chain: &&str| (unproven || !is_unproven(chain)) && (egress || !is_egress(chain));
-    let mut commands = Vec::new();
-    for chain in CHAINS.into_iter().filter(used) {
-        if !rules.has_chain(chain) {
-            commands.push(format!(":{chain} - [0:0]"));
-        }
-        for spare in SPARE {
-            let stands = rules.chain(chain).find(|rule| rule.is(spare));
-            match (reach.spares(is_unproven(chain)), stands) {
-                (true, None) => commands.push(format!("-I {chain} 1 {spare}")),
-                (false, Some(rule)) => commands.push(rule.deletion()),
-                _ => {}
-            }
-        }
-    }
-    let mut gone = Vec::new();
-    for chain in BUILTIN {
-        let leads = |target: &&str| match chain {
-            "INPUT" => !is_egress(target),
-            "FORWARD" => forward,
-            _ => is_egress(target),
-        };
-        let wanted = CHAINS.into_iter().filter(used).filter(leads);
-        let wanted: Vec<String> = wanted.map(|target| format!("-j {target}")).collect();
-        commands.extend(filter.place(rules, chain, &wanted, is_jump)?);
-        if wanted.is_empty() {
-            gone.extend(rules.chain(chain).filter(|rule| is_jump(rule)).map(|rule| (chain, rule)));
-        }
-    }
-    for stale in CHAINS.into_iter().filter(|chain| !used(chain) && rules.has_chain(chain)) {
-        commands.extend([format!("-F {stale}"), format!("-X {stale}")]);
-    }
-    Ok(Placing { commands, gone })
+/// Whether packets go to the source in a chain, and do not come from it.
+pub(super) fn is_egress(chain: &str) -> bool {
+    [OUT, OUT_UNPROVEN].contains(&chain)
 }
 
-/// Whether one of our chains is there.
-pub(in super::super) fn has_any(rules: &Rules) -> bool {
-    CHAINS.iter().any(|chain| rules.has_chain(chain))
+/// Whether a chain is one of what is not proven.
+pub(super) fn is_unproven(chain: &str) -> bool {
+    [IN_UNPROVEN, OUT_UNPROVEN].contains(&chain)
 }
 
 /// Whether a rule leads to one of our chains.
-pub(super) fn is_jump(rule: &Rule) -> bool {
+pub(in super::super) fn is_jump(rule: &Rule) -> bool {
     rule.target().is_some_and(|target| CHAINS.contains(&target))
+}
+
+/// The commands that make what is missing of chains and jumps, and delete what other flags made. There are chains for what
+/// is not proven once something is: `unproven`; the kernel tracks connections from the first rule that asks for them. In
+/// `iptables-restore --noflush` a line `:CHAIN` empties a chain that is there, so that it is written only for one that is
+/// not.
+pub(super) fn setup(reach: Reach, rules: &Rules, unproven: bool) -> Vec<String> {
+    let used = used(reach, rules, unproven);
+    let mut commands = Vec::new();
+    for chain in &used {
+        if !rules.has_chain(chain) {
+            commands.push(format!(":{chain} - [0:0]"));
+        }
+        let wanted = if reach.spares(is_unproven(chain)) { &SPARE[..] } else { &[] };
+        // Whatever names no source is no block: others' rules, and ours of other flags.
+        let present: Vec<&Rule> = rules.chain(chain).filter(|rule| rule.scope().is_none()).collect();
+        let first = rules
+            .chain(chain)
+            .take(wanted.len())
+            .zip(wanted)
+            .filter(|(rule, wanted)| rule.is(wanted))
+            .count();
+        if first != wanted.len() || present.len() != wanted.len() {
+            commands.extend(present.into_iter().map(Rule::deletion));
+            commands.extend(wanted.iter().zip(1..).map(|(rule, place)| format!("-I {chain} {place} {rule}")));
+        }
+    }
+    for chain in BUILTIN {
+        commands.extend(place(rules, chain, &jumps(reach, &used, chain), is_jump));
+    }
+    commands.extend(removal(rules, |chain| !used.contains(&chain)));
+    commands
+}
+
+/// The commands that delete all chains, and the jumps to them.
+pub(super) fn purge(rules: &Rules) -> Vec<String> {
+    deletions(rules, is_jump).into_iter().chain(removal(rules, |_| true)).collect()
+}
+
+/// Our chains that should be there.
+fn used(reach: Reach, rules: &Rules, unproven: bool) -> Vec<&'static str> {
+    let unproven = unproven || CHAINS.iter().any(|chain| is_unproven(chain) && rules.has_chain(chain));
+    let used = |chain: &&str| (unproven || !is_unproven(chain)) && (reach.egress || !is_egress(chain));
+    CHAINS.into_iter().filter(used).collect()
+}
+
+fn jumps(reach: Reach, used: &[&str], chain: &str) -> Vec<String> {
+    let leads = |target: &&&str| match chain {
+        "INPUT" => !is_egress(target),
+        "FORWARD" => reach.forward,
+        _ => is_egress(target),
+    };
+    used.iter().filter(leads).map(|target| format!("-j {target}")).collect()
+}
+
+fn removal(rules: &Rules, stale: impl Fn(&str) -> bool) -> Vec<String> {
+    let stale = CHAINS.into_iter().filter(|chain| rules.has_chain(chain) && stale(chain));
+    stale.flat_map(|chain| [format!("-F {chain}"), format!("-X {chain}")]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_up(reach: Reach, listed: &str, unproven: bool) -> (Rules, Vec<String>) {
+        let mut rules = Rules::read(listed);
+        let commands = setup(reach, &rules, unproven);
+        rules.run(&commands);
+        (rules, commands)
+    }
+
+    #[test]
+    fn what_is_set_up_once_is_as_it_should_be() {
+        let other = "-P INPUT ACCEPT\n-N DOCKER\n-A INPUT -j DOCKER\n-A FORWARD -j DOCKER\n";
+        for egress in [false, true] {
+            for forward in [false, true] {
+                for unproven in [false, true] {
+                    let reach = Reach { egress, forward, ..Reach::default() };
+                    let (rules, commands) = set_up(reach, other, unproven);
+                    assert!(!commands.is_empty());
+                    assert_eq!(setup(reach, &rules, false), Vec::<String>::new());
+                    assert_eq!(rules.has_chain(IN_UNPROVEN), unproven);
+                    assert_eq!(rules.has_chain(OUT), egress);
+                    // Other flags delete what these made.
+                    let plain = Reach { forward: false, ..Reach::default() };
+                    let mut again = Rules::default();
+                    again.run(&commands);
+                    again.run(&setup(plain, &again, false));
+                    assert_eq!(setup(plain, &again, false), Vec::<String>::new());
+                    assert!(!again.has_chain(OUT) && again.chain("FORWARD").count() == 0);
+                    again.run(&purge(&again));
+                    assert!(CONCERNING.iter().all(|chain| again.agrees(&Rules::default(), chain)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_lets_everybody_through_our_chain_is_deleted() {
+        let (rules, _) = set_up(Reach::default(), "", true);
+        let mut damaged = rules;
+        damaged.run(&["-I PSENTRY 1 -j ACCEPT".to_owned(), "-I PSENTRY-UNPROVEN 2 -j RETURN".to_owned()]);
+        damaged.run(&setup(Reach::default(), &damaged, false));
+        let (rules, _) = set_up(Reach::default(), "", true);
+        assert!(CONCERNING.iter().all(|chain| damaged.agrees(&rules, chain)));
+    }
 }

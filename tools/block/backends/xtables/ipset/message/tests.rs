@@ -24,9 +24,8 @@ fn the_numbers_of_a_header_are_read() {
         put(data, 18 | NET_BYTEORDER, &1024u32.to_be_bytes());
         put(data, SIZE | NET_BYTEORDER, &65536u32.to_be_bytes());
         put(data, ELEMENTS | NET_BYTEORDER, &7u32.to_be_bytes());
-        put(data, REFERENCES | NET_BYTEORDER, &1u32.to_be_bytes());
     });
-    assert_eq!(header(&message), Some(Header { entries: 7, references: 1, size: 65536 }));
+    assert_eq!(header(&message), Some(Header { entries: 7, size: 65536 }));
     assert_eq!(header(&[2, 0]), None);
 }
 
@@ -47,7 +46,7 @@ fn an_element_is_what_ipset_itself_sends() {
 }
 
 #[test]
-fn elements_are_read_back_and_exceptions_are_none() {
+fn elements_are_read_back_and_exceptions_are_known() {
     let keys = [key("192.0.2.0/24", None), key("2001:db8::/64", Some((17, 53))), key("::ffff:0:0/90", None)];
     let mut message = vec![2, 0, 0, 0];
     nest(&mut message, ELEMENTS_OF, |list| {
@@ -62,7 +61,8 @@ fn elements_are_read_back_and_exceptions_are_none() {
             put(data, ITS_FLAGS | NET_BYTEORDER, &NO_MATCH.to_be_bytes());
         });
     });
-    let kept = keys.map(|key| Kept { key, seconds: 60, comment: Some("fan".to_owned()) });
-    assert_eq!(elements(&message), kept);
+    let kept = |key| Kept { key, seconds: 60, comment: Some("fan".to_owned()), exception: false };
+    let exception = Kept { key: keys[0], seconds: 0, comment: None, exception: true };
+    assert_eq!(elements(&message), [&keys.map(kept)[..], &[exception]].concat());
     assert_eq!(elements(&message[..20]), []);
 }

@@ -1,0 +1,248 @@
+//! The filter tables of both families as they were last read. Reading them takes a process, some milliseconds, so they are
+//! read again only when something may have changed: where nf_tables keeps them its generation says so, and its
+//! notifications; the rules of the legacy variant are read at every poll. Our own changes are applied to what was read, and
+//! what differs from that afterwards is somebody else's.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_packet_core::NetlinkHeader;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
+
+use super::filter::Filter;
+use super::rule_text::Rules;
+use super::{FAMILIES, POLL, unless_absent};
+use psentry_linux::netlink_attributes::{attribute, text};
+use crate::backends::nft_generation::Generation;
+use crate::error::Error;
+
+// From linux/netfilter/nfnetlink.h and nf_tables.h: the messages about tables, chains and rules, in all of which the first
+// attribute names the table.
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSGS: [u16; 6] = [0, 2, 3, 5, 6, 8];
+const NFTA_TABLE: u16 = 1;
+/// The length of `struct nfgenmsg`, which begins with the family; here ip or ip6.
+const NFGENMSG_LEN: usize = 4;
+const NFPROTO: [u8; 2] = [2, 10];
+
+/// How often the monitor is read on until its queue is empty. It reads some hundred datagrams each time.
+const READS: usize = 64;
+
+/// How often rules are deleted again when somebody else changed them meanwhile.
+const TRIES: usize = 5;
+
+/// Both tables.
+pub(super) struct Tables {
+    /// The chains that concern the backend.
+    chains: &'static [&'static str],
+    families: [Family; 2],
+    /// `None`: both families are of the legacy variant.
+    generation: Option<Generation>,
+    monitor: Option<NetlinkMonitor>,
+    /// The netlink port ids by which we made changes whose notifications have not been read.
+    own_ports: Vec<u32>,
+    /// Somebody else changed a chain that concerns us, and that has not been reported.
+    drifted: bool,
+}
+
+struct Family {
+    /// Not there: ip6tables is not installed.
+    filter: Result<Filter, Error>,
+    rules: Option<Rules>,
+    /// The generation of which `rules` are, 0 in the legacy variant; `None`: they have to be read again.
+    read_at: Option<u32>,
+}
+
+impl Family {
+    fn is_nft(&self) -> bool {
+        self.filter.as_ref().is_ok_and(|filter| filter.is_nft)
+    }
+}
+
+impl Tables {
+    /// The tables for a backend that `chains` concern.
+    pub(super) fn find(backend: &'static str, chains: &'static [&'static str]) -> Result<Self, Error> {
+        let families = FAMILIES.map(|ipv4| {
+            let filter = Filter::find(backend, ipv4);
+            Family { filter, rules: None, read_at: None }
+        });
+        if let [Family { filter: Err(error), .. }, _] = &families {
+            return Err(error.clone());
+        }
+        let generation = families.iter().any(Family::is_nft).then(Generation::open).transpose()?;
+        Ok(Tables { chains, families, generation, monitor: None, own_ports: Vec::new(), drifted: false })
+    }
+
+    /// How often [`changed`](Self::changed) has to be asked, if the kernel does not report every change.
+    pub(super) fn poll_every(&self) -> Option<Duration> {
+        let all_nft = self.families.iter().all(|family| family.filter.is_err() || family.is_nft());
+        (!all_nft).then_some(POLL)
+    }
+
+    /// From now on the kernel reports changes, where it can.
+    pub(super) fn subscribe(&mut self) -> Result<(), Error> {
+        if self.generation.is_some() && self.monitor.is_none() {
+            self.monitor = Some(NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])?);
+        }
+        Ok(())
+    }
+
+    /// What is readable once something may have changed.
+    pub(super) fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.monitor.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The rules of a family, read if they may have changed, or of the legacy variant if they were not read at all.
+    pub(super) fn rules(&mut self, ipv4: bool) -> Result<&Rules, Error> {
+        let generation = self.generation_of(ipv4)?;
+        let [v4, v6] = &mut self.families;
+        let family = if ipv4 { v4 } else { v6 };
+        let filter = family.filter.as_ref().map_err(Error::clone)?;
+        if family.read_at != Some(generation) || family.rules.is_none() {
+            let rules = filter.rules()?;
+            let same = |old: &Rules| self.chains.iter().all(|chain| old.agrees(&rules, chain));
+            self.drifted |= !family.rules.as_ref().is_none_or(same);
+            (family.rules, family.read_at) = (Some(rules), Some(generation));
+        }
+        Ok(family.rules.get_or_insert_default())
+    }
+
+    /// Whether nobody else has changed the rules of a family since they were read, as far as is known.
+    pub(super) fn is_current(&mut self, ipv4: bool) -> Result<bool, Error> {
+        let generation = self.generation_of(ipv4)?;
+        Ok(!self.drifted && self.family(ipv4).read_at == Some(generation))
+    }
+
+    /// Of the legacy variant the rules are to be read again.
+    pub(super) fn expire_polled(&mut self) {
+        for family in self.families.iter_mut().filter(|family| !family.is_nft()) {
+            family.read_at = None;
+        }
+    }
+
+    /// Makes changes to what [`rules`](Self::rules) returned, all or none.
+    pub(super) fn change(&mut self, ipv4: bool, commands: &[String]) -> Result<(), Error> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let subscribed = self.monitor.is_some();
+        let family = self.family(ipv4);
+        // Should it fail, the rules are read again.
+        let before = family.read_at.take();
+        let filter = family.filter.as_ref().map_err(Error::clone)?;
+        let (pid, raised) = (filter.change(commands)?, u32::from(filter.is_nft));
+        if let Some(rules) = &mut family.rules {
+            rules.run(commands);
+        }
+        if subscribed && raised > 0 {
+            self.own_ports.push(pid);
+        }
+        // Another generation than the next one: somebody else changed something at the same time.
+        let after = self.generation_of(ipv4).ok();
+        if after == before.map(|before| before.wrapping_add(raised)) {
+            self.family(ipv4).read_at = after;
+            // It did not touch the other family, which is of the same generation.
+            for family in self.families.iter_mut().filter(|family| raised > 0 && family.read_at == before) {
+                family.read_at = after;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes rules, all that `commands` says of those that are there, although others may change them at the same time.
+    pub(super) fn delete(
+        &mut self,
+        ipv4: bool,
+        commands: impl Fn(&Rules) -> Vec<String>,
+    ) -> Result<(), Error> {
+        let mut tries = 1..TRIES;
+        loop {
+            self.expire_polled();
+            let commands = commands(self.rules(ipv4)?);
+            match self.change(ipv4, &commands) {
+                Err(error) if is_objection(&error) && tries.next().is_some() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether somebody else has changed a chain that concerns us since this was last asked.
+    pub(super) fn changed(&mut self) -> Result<bool, Error> {
+        self.expire_polled();
+        // Asked before the notifications are read: what others changed up to it is among them, or will wake us again.
+        let generation = self.generation.as_mut().map(Generation::get).transpose()?;
+        let touched = self.read_monitor()?;
+        for family in self.families.iter_mut().filter(|family| family.is_nft()) {
+            family.read_at = family.read_at.and(generation).filter(|_| !touched);
+        }
+        for ipv4 in FAMILIES {
+            let read = self.rules(ipv4).map(drop);
+            unless_absent(ipv4, read, ())?;
+        }
+        Ok(std::mem::take(&mut self.drifted))
+    }
+
+    /// Reads all notifications; whether somebody else may have changed a filter table.
+    fn read_monitor(&mut self) -> Result<bool, Error> {
+        let Some(monitor) = &mut self.monitor else { return Ok(true) };
+        let mut touched = false;
+        for _ in 0..READS {
+            let received = monitor.receive(|header, message| {
+                touched |= concerns(header, message) && !self.own_ports.contains(&header.port_number);
+            })?;
+            touched |= received.lost;
+            if !received.more {
+                self.own_ports.clear();
+                return Ok(touched);
+            }
+        }
+        Ok(true)
+    }
+
+    fn generation_of(&mut self, ipv4: bool) -> Result<u32, Error> {
+        let is_nft = self.family(ipv4).is_nft();
+        self.generation.as_mut().filter(|_| is_nft).map_or(Ok(0), Generation::get)
+    }
+
+    fn family(&mut self, ipv4: bool) -> &mut Family {
+        let [v4, v6] = &mut self.families;
+        if ipv4 { v4 } else { v6 }
+    }
+}
+
+/// Whether iptables-restore objected to what it was given, and not to its lock or its rights.
+pub(super) fn is_objection(error: &Error) -> bool {
+    matches!(error, Error::System(psentry_linux::Error::Program { code: Some(1 | 2), .. }))
+}
+
+/// Whether a notification is of a change of a table, chain or rule of iptables or ip6tables.
+fn concerns(header: &NetlinkHeader, message: &[u8]) -> bool {
+    let [subsystem, number] = header.message_type.to_be_bytes().map(u16::from);
+    let table = || attribute(message.get(NFGENMSG_LEN..)?, NFTA_TABLE).map(text);
+    subsystem == NFNL_SUBSYS_NFTABLES
+        && NFT_MSGS.contains(&number)
+        && message.first().is_some_and(|family| NFPROTO.contains(family))
+        && table() == Some(b"filter")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use psentry_linux::netlink_attributes::put;
+
+    #[test]
+    fn only_changes_of_the_filter_tables_concern_us() {
+        let concern = |subsystem: u16, number: u16, family: u8, table: &[u8]| {
+            let mut header = NetlinkHeader::default();
+            header.message_type = subsystem << 8 | number;
+            let mut message = vec![family, 0, 0, 0];
+            put(&mut message, NFTA_TABLE, table);
+            concerns(&header, &message)
+        };
+        assert!(concern(10, 8, 2, b"filter\0") && concern(10, 0, 10, b"filter\0"));
+        assert!(!concern(10, 12, 2, b"filter\0"), "an element");
+        assert!(!concern(10, 8, 1, b"filter\0"), "a table of nft's own");
+        assert!(!concern(10, 8, 2, b"nat\0") && !concern(1, 8, 2, b"filter\0"));
+    }
+}
