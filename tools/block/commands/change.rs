@@ -45,10 +45,13 @@ pub(super) fn block(
 
 /// Unblocks a scope, and names what else blocks a part of it.
 pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Result<(), Error> {
-    let answer = ask(flags, host, &verdict(VerdictBody::new(Action::Unblock, scope)))?;
+    let mut answer = ask(flags, host, &verdict(VerdictBody::new(Action::Unblock, scope)))?;
     let was_blocked = |outcome: &Outcome| outcome.body.result != Is::Already;
-    // On a terminal the outcomes say so.
-    if !answer.outcomes.iter().any(was_blocked) && !io::stdout().is_terminal() {
+    if answer.outcomes.iter().any(was_blocked) {
+        // Of all backends that this machine has, only those count that blocked it.
+        answer.outcomes.retain(|outcome| answer.running || was_blocked(outcome));
+    } else if !io::stdout().is_terminal() {
+        // On a terminal the outcomes say so.
         say(&format!("{scope} was not blocked"));
     }
     render::show(&answer.outcomes, host)?;
