@@ -55,7 +55,8 @@ impl Engine {
             self.outcomes.report(&sentence);
         }
         let why = "--allow names it from now on";
-        let released = self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
+        let released =
+            self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
         for scope in released {
             self.outcomes.complain(&format!("{scope} is released: {why}"));
         }
@@ -154,7 +155,7 @@ impl Engine {
             journal.clear();
         }
         // What commands did is known by the journal alone, until it is undone.
-        self.note_commanded();
+        self.note_by_command();
     }
 
     /// Every trace is to be deleted on every backend that can; what commands did is undone one by one.
@@ -164,11 +165,13 @@ impl Engine {
         }
     }
 
-    fn note_commanded(&mut self) {
+    fn note_by_command(&mut self) {
         let mut entries = Vec::new();
         for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
             let confirmed = state.actual.entries.iter();
-            entries.extend(confirmed.map(|(scope, entry)| Entry::Commanded(*scope, self.lasting(&Block::from(entry)))));
+            entries.extend(
+                confirmed.map(|(scope, entry)| Entry::Done(*scope, self.lasting(&Block::from(entry)))),
+            );
             entries.extend(state.actual.unsure.iter().map(|scope| Entry::Unsure(*scope, Block::default())));
         }
         entries.into_iter().for_each(|entry| self.note(entry));

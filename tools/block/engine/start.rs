@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
-use crate::journal::{Commanded, Journal, Place, Recorded};
+use crate::journal::{CommandState, Journal, Place, Recorded};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
 use crate::panic::PanicFile;
@@ -53,7 +53,8 @@ impl Engine {
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
-        let (journal, recorded) = if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
+        let (journal, recorded) =
+            if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
@@ -86,7 +87,7 @@ impl Engine {
             started: false,
             errors: Vec::new(),
             given_up: 0,
-            commanded: HashMap::new(),
+            by_command: HashMap::new(),
             clock,
         };
         // Without a journal what is there is all that is known.
@@ -114,7 +115,7 @@ impl Engine {
         }
         let mut state = BackendState::new(caps, workers, self.clock.now());
         if caps.is_journaled() {
-            for (scope, Commanded { confirmed, unsure }) in std::mem::take(&mut self.commanded) {
+            for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
                 state.actual.entries.extend(confirmed);
                 if unsure {
@@ -133,7 +134,7 @@ impl Engine {
         let mut blocks: Vec<(Prefix, Block)> =
             recorded.blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
         blocks.sort_unstable_by_key(|(scope, _)| *scope);
-        self.commanded = recorded.commanded;
+        self.by_command = recorded.by_command;
         let total = blocks.len();
         let mut over = 0;
         for (scope, block) in blocks {

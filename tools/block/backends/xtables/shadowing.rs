@@ -8,7 +8,7 @@ use super::{is_psentry, jump_rules::BUILTIN};
 const DEEP: u32 = 8;
 
 /// The rules before ours that may accept a packet, each as a sentence; or that nothing in INPUT is `ours`.
-pub(super) fn sentences(rules: &Rules, ipv4: bool, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
+pub(super) fn shadowed(rules: &Rules, ipv4: bool, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
     let program = if ipv4 { "iptables" } else { "ip6tables" };
     if !rules.chain("INPUT").any(&ours) {
         return vec![format!("'{program} -S INPUT' has no rule of psentry: its blocks have no effect")];
