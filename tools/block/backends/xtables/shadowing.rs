@@ -51,8 +51,8 @@ mod tests {
         let comes_before =
             |rule| format!("'iptables {rule}' comes before psentry's rule: what it accepts is not blocked");
         let before = ["-A INPUT -j ufw", "-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT"];
-        assert_eq!(sentences(&rules, true, is_jump), before.map(comes_before));
-        let none = sentences(&rules, false, |rule| rule.target() == Some("PSENTRY-OUT"));
+        assert_eq!(shadowed(&rules, true, is_jump), before.map(comes_before));
+        let none = shadowed(&rules, false, |rule| rule.target() == Some("PSENTRY-OUT"));
         assert_eq!(none, ["'ip6tables -S INPUT' has no rule of psentry: its blocks have no effect"]);
     }
 }
