@@ -74,6 +74,10 @@ impl Engine {
         self.commit();
         let wall_ops = ops.iter().map(|op| self.op_by_wall(op)).collect();
         let Some(state) = self.backends.get_mut(index) else { return };
+        for op in &ops {
+            let asks = state.asks.remove(&op.scope()).unwrap_or_default();
+            state.given_asks.insert(op.scope(), asks);
+        }
         if let Some(given) = state.given.get_mut(lane) {
             *given = ops;
         }

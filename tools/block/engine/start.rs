@@ -182,6 +182,9 @@ impl Engine {
             self.take_events();
         }
         self.adopts = false;
+        for state in &mut self.backends {
+            state.restores = state.queue.count();
+        }
         self.started = true;
         let errors = std::mem::take(&mut self.errors);
         let first = errors.first().map(|(_, error)| error.clone());

@@ -192,7 +192,7 @@ impl Engine {
         let again: Vec<Prefix> = ops
             .iter()
             .map(crate::backend::Op::scope)
-            .filter(|scope| state.backoff.get(*scope).is_none())
+            .filter(|scope| first || state.backoff.get(*scope).is_none())
             .collect();
         again.into_iter().for_each(|scope| state.queue.push(scope));
         if first {
