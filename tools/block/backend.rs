@@ -82,6 +82,12 @@ pub struct Caps {
 }
 
 impl Caps {
+    /// Whether the journal has to remember what it did, for nobody can list it.
+    #[must_use]
+    pub fn is_journaled(&self) -> bool {
+        !self.lists && self.name != "dry-run"
+    }
+
     /// Of a backend that can do what most can: the kernel expires blocks, lists them and spares what is established.
     #[must_use]
     pub const fn of(name: &'static str) -> Self {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{io, time::Duration};
 
+use psentry_control::ControlError;
 use psentry_stage::{Exit, Failure};
 
 /// Why something could not be done.
@@ -122,6 +123,11 @@ impl Error {
         }
     }
 
+    /// Whether a command was not even run, so that it did nothing.
+    pub(crate) fn never_ran(&self) -> bool {
+        matches!(self, Error::Missing { .. } | Error::System(psentry_linux::Error::NotStarted { .. }))
+    }
+
     /// For `map_err`: an error of a file.
     pub(crate) fn file(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
@@ -131,6 +137,16 @@ impl Error {
     /// For `map_err`: an error of a system call.
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         move |why| Error::System(psentry_linux::Error::system(doing)(why))
+    }
+}
+
+impl From<ControlError> for Error {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Taken { path, .. } => Error::Listened { path },
+            ControlError::NotASocket { .. } => Error::Usage(format!("--control {error}")),
+            ControlError::File { path, doing, why } => Error::file(&path, doing)(why),
+        }
     }
 }
 

@@ -10,9 +10,9 @@
 //! | `allow.rs` | whom an administrator said never to block |
 
 pub(crate) mod allow;
+pub(crate) mod guard_cache;
 mod logind;
 mod sessions;
-pub(crate) mod guard_cache;
 mod translators;
 
 use std::net::IpAddr;

@@ -45,14 +45,9 @@ pub(crate) fn lock_directory(path: &Path, limit: Duration) -> Result<Flock<File>
     lock(File::open(path).map_err(Error::file(path, "open it"))?, path, limit)
 }
 
-/// Makes a directory, if it is not there. Of a service of systemd that has stopped, a link to nowhere is left: what it
-/// leads to is made.
+/// Makes a directory, if it is not there.
 pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
-    let made = fs::create_dir_all(path).or_else(|why| {
-        let (Ok(target), Some(parent)) = (fs::read_link(path), path.parent()) else { return Err(why) };
-        fs::create_dir_all(parent.join(target))
-    });
-    made.map_err(Error::file(path, "make the directory"))
+    psentry_stage::make_directory(path).map_err(Error::file(path, "make the directory"))
 }
 
 /// Makes a file belong to whom its directory belongs to, as far as we may: what root makes with a command is to be the

@@ -149,7 +149,11 @@ mod tests {
             (entry.until, entry.damaged)
         };
         assert_eq!(end(Some(100), Some(101)), (Some(at(101)), false));
-        assert_eq!(end(Some(400), Some(900)), (Some(at(900)), false), "the kernel cannot be told more at once");
+        assert_eq!(
+            end(Some(400), Some(900)),
+            (Some(at(900)), false),
+            "the kernel cannot be told more at once"
+        );
         assert_eq!(end(Some(100), Some(900)), (Some(at(900)), true));
         assert_eq!(end(Some(100), Some(50)), (Some(at(50)), true));
         assert_eq!(end(Some(100), None), (None, true));

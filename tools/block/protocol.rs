@@ -193,7 +193,8 @@ mod tests {
         let mapped = Question::parse("{\"ask\":\"why\",\"addr\":\"::ffff:192.0.2.7\",\"more\":1}");
         assert_eq!(mapped, Ok(why("192.0.2.7")));
         assert!(Question::parse("{\"ask\":\"why\",\"addr\":\"nowhere\"}").unwrap_err().contains("nowhere"));
-        for line in [&*verdict("watch"), "", "{}", "{\"ask\":\"let-in\"}", "[", "{\"event_type\":\"alert\"}"] {
+        for line in [&*verdict("watch"), "", "{}", "{\"ask\":\"let-in\"}", "[", "{\"event_type\":\"alert\"}"]
+        {
             assert!(Question::parse(line).is_err(), "{line}");
         }
     }

@@ -1,6 +1,7 @@
 //! Where records go: to standard output, or into a log that this program keeps itself.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use psentry_log::{Log, LogCounts, LogRate};
@@ -13,10 +14,20 @@ use crate::error::Error;
 /// Takes records. A log takes them at once; whoever reads standard output may be slow.
 pub(crate) enum Sink {
     Stdout(Output),
+    /// Nobody reads them: a command has its own answer.
+    Nowhere,
     Log(Box<Log>),
 }
 
 impl Sink {
+    /// Standard output.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) fn stdout() -> Result<Self, Error> {
+        Output::stdout("psentry-block").map(Sink::Stdout).map_err(|why| Error::Output(Arc::new(why)))
+    }
+
     /// The log of `--log`; `None`: it is not given.
     ///
     /// # Errors
@@ -35,6 +46,7 @@ impl Sink {
     pub(crate) fn write(&mut self, patience: Patience<'_>, record: &Record) -> io::Result<()> {
         match self {
             Sink::Stdout(output) => output.write(patience, record),
+            Sink::Nowhere => Ok(()),
             Sink::Log(log) => log.write(record, Instant::now()),
         }
     }
@@ -46,6 +58,7 @@ impl Sink {
     pub(crate) fn pass(&mut self, patience: Patience<'_>, record: &Record, line: &[u8]) -> io::Result<()> {
         match self {
             Sink::Stdout(output) => output.pass(patience, line),
+            Sink::Nowhere => Ok(()),
             Sink::Log(log) => {
                 log.pass(record, line, Instant::now());
                 Ok(())
@@ -57,6 +70,7 @@ impl Sink {
     pub(crate) fn lost(&self) -> u64 {
         match self {
             Sink::Stdout(output) => output.lost(),
+            Sink::Nowhere => 0,
             Sink::Log(log) => log.lost(),
         }
     }
@@ -65,6 +79,7 @@ impl Sink {
     pub(crate) fn failure(&self) -> Option<&str> {
         match self {
             Sink::Stdout(output) => output.failure(),
+            Sink::Nowhere => None,
             Sink::Log(log) => log.failure(),
         }
     }
@@ -72,7 +87,7 @@ impl Sink {
     /// What the log counts.
     pub(crate) fn log_counts(&self) -> LogCounts {
         match self {
-            Sink::Stdout(_) => LogCounts::default(),
+            Sink::Stdout(_) | Sink::Nowhere => LogCounts::default(),
             Sink::Log(log) => log.counts(),
         }
     }

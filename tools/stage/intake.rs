@@ -25,7 +25,7 @@ pub struct Intake {
     output: Option<File>,
     signals: Signals,
     /// Readable when there is something else to do for the caller, such as a request on a control socket.
-    bell: Option<OwnedFd>,
+    bells: Vec<OwnedFd>,
     stopping: Option<Stopping>,
     requests: Requests,
     ended: bool,
@@ -88,7 +88,7 @@ impl Intake {
             reader: Reader::new(stdin),
             output: Some(output),
             signals,
-            bell: None,
+            bells: Vec::new(),
             stopping: None,
             requests: Requests::default(),
             ended: false,
@@ -102,7 +102,7 @@ impl Intake {
 
     /// From now on waiting ends with [`Next::Nothing`], too, when `bell` is readable, which the caller then sees to.
     pub fn heed_bell(&mut self, bell: OwnedFd) {
-        self.bell = Some(bell);
+        self.bells.push(bell);
     }
 
     /// The next record, or what else there is to know; waits at most `patience` (`None`: for ever).
@@ -206,7 +206,7 @@ impl Intake {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         // Asked for nothing, a pipe without a reader still tells of its error.
         fds.extend(self.output.as_ref().map(|output| PollFd::new(output.as_fd(), PollFlags::empty())));
-        fds.extend(self.bell.as_ref().map(|bell| PollFd::new(bell.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.bells.iter().map(|bell| PollFd::new(bell.as_fd(), PollFlags::POLLIN)));
         fds.extend(input.then(|| PollFd::new(self.reader.source().as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout(patience)) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -217,7 +217,8 @@ impl Intake {
         Ok(Seen {
             signalled: next(true) == Some(true),
             reader_gone: self.output.is_some() && next(false) == Some(true),
-            rung: self.bell.is_some() && next(true) == Some(true),
+            // All of them are seen, for the last one is standard input.
+            rung: self.bells.iter().filter(|_| next(true) == Some(true)).count() > 0,
             // Whatever poll says of standard input, an error or a hang-up too, read(2) tells the rest.
             readable: input && next(true) == Some(true),
         })
@@ -252,7 +253,7 @@ mod tests {
             reader: Reader::new(File::from(OwnedFd::from(input))),
             output: None,
             signals: Signals::catch().unwrap(),
-            bell: None,
+            bells: Vec::new(),
             stopping: Some(Stopping { wait: long_ago, read: long_ago, rest: MAX_LINE }),
             requests: Requests::default(),
             ended: false,

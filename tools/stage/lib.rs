@@ -8,6 +8,7 @@
 
 mod complaints;
 mod dedup;
+mod directory;
 mod durations;
 mod exit;
 mod file_stamp;
@@ -22,6 +23,7 @@ mod text;
 
 pub use complaints::Complaints;
 pub use dedup::Dedup;
+pub use directory::make_directory;
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use file_stamp::{FileStamp, file_stamp};

@@ -3,9 +3,12 @@
 //! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
 //! in [`check`].
 
-mod attributes;
 mod dry_run;
+mod exec;
+pub mod hosts_deny;
+pub mod nft;
 mod nft_generation;
+mod route;
 mod xtables;
 
 use psentry_linux::Program;
@@ -15,9 +18,6 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::reach::{self, Reach};
 
-/// How many commands run at a time, unless somebody knows better.
-const EXEC_JOBS: u8 = 4;
-
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet.
 ///
 /// # Errors
@@ -25,9 +25,13 @@ const EXEC_JOBS: u8 = 4;
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
     let reach = Reach::of(flags);
     Ok(match which {
+        Which::Nft => Box::new(nft::Nft::open(reach)?),
         Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
         Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
-        _ => Box::new(dry_run::DryRun),
+        Which::Route => Box::new(route::Route::open(reach)?),
+        Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
+        Which::Exec => Box::new(exec::Exec::new(flags)?),
+        Which::DryRun => Box::new(dry_run::DryRun),
     })
 }
 
@@ -35,12 +39,14 @@ pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
 ///
 /// # Errors
 /// What is missing or wrong.
-pub fn check(which: Which, _flags: &Flags) -> Result<(), Error> {
+pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
     let needed: &[(&'static str, &[&str])] = match which {
         Which::Nft => &[("nft", &["nft"])],
         Which::Iptables => &[("iptables", &xtables::PROGRAMS)],
         Which::Ipset => &[("ipset", &["ipset"]), ("ipset", &xtables::PROGRAMS)],
-        _ => &[],
+        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
+        Which::Exec => return exec::Exec::new(flags)?.check(),
+        Which::Route | Which::DryRun => &[],
     };
     for (backend, programs) in needed {
         for program in *programs {

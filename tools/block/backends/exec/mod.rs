@@ -1,164 +1,162 @@
-//! Blocks by a command of the administrator's: a router, a provider's interface, a firewall that psentry does not
-//! know. Its exit status says whether a block stands. It gets words, never a shell.
+//! Blocks by a command of the administrator's: at a router, at a provider, in a firewall that psentry does not know. Its exit
+//! status says whether it has blocked. It gets words, never a shell.
 //!
-//! | file | what it holds |
-//! |---|---|
-//! | `commands.rs`, `words.rs` | one change by a command; the words that it gets |
-//! | `jobs.rs` | several beside each other |
-//! | `roll.rs` | what commands have blocked |
+//! A command cannot be asked what it has blocked: the engine remembers that in its journal, and one that failed or was killed
+//! may have blocked nevertheless. Nothing is remembered here, so that several of these work beside each other.
 
-mod commands;
-mod jobs;
-mod roll;
-mod words;
+mod template;
 
-use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use psentry_records::{Prefix, Timestamp};
+use psentry_linux::{locate, run};
+use psentry_records::{Prefix, Proto, Timestamp};
+use psentry_stage::printable;
 
-use self::commands::Commands;
-use self::jobs::{Jobs, Over};
-use self::roll::Line;
-pub(super) use self::roll::Roll;
-use self::words::Words;
-use crate::backend::{Backend, Block, Change, Effect, Entry, Wish};
+use self::template::Template;
+use crate::backend::{Backend, Caps, Listing, Op};
+use crate::block::Block;
+use crate::cli::Flags;
 use crate::error::Error;
 
 const NAME: &str = "exec";
 
+/// How many commands run at a time, unless somebody knows better.
+const JOBS: u8 = 4;
+
 /// The backend.
 pub(super) struct Exec {
-    commands: Arc<Commands>,
-    jobs: Jobs,
-    /// What was begun, and was over while another change was waited for.
-    over: Vec<Over>,
+    block: Option<Template>,
+    undo: Option<Template>,
+    timeout: Duration,
+    jobs: usize,
+}
+
+/// What a command is to do.
+#[derive(Clone, Copy, PartialEq)]
+enum Action {
+    Block,
+    Unblock,
 }
 
 impl Exec {
-    pub(super) fn new(
-        block: Option<&str>,
-        undo: Option<&str>,
-        timeout: Duration,
-        roll: Roll,
-        jobs: usize,
-    ) -> Result<Self, Error> {
-        let split = |flag, command: Option<&str>| command.map(|c| Words::split(flag, c)).transpose();
-        let commands =
-            Commands { block: split("--exec", block)?, undo: split("--exec-undo", undo)?, timeout, roll };
-        Ok(Exec { commands: Arc::new(commands), jobs: Jobs::new(jobs)?, over: Vec::new() })
+    pub(super) fn new(flags: &Flags) -> Result<Self, Error> {
+        let split = |flag, command: &Option<String>| {
+            command.as_deref().map(|command| Template::split(flag, command)).transpose()
+        };
+        Ok(Exec {
+            block: split("--exec", &flags.exec)?,
+            undo: split("--exec-undo", &flags.exec_undo)?,
+            timeout: flags.exec_timeout,
+            jobs: flags.exec_jobs.unwrap_or(JOBS).into(),
+        })
     }
 
     /// Whether both commands are there to be run.
     pub(super) fn check(&self) -> Result<(), Error> {
-        self.commands.check()
+        program(self.block()?)?;
+        self.undo.as_ref().map(program).transpose().map(drop)
     }
 
-    /// The lines of the roll that are confirmed, or not.
-    fn lines(&self, confirmed: bool) -> Result<Vec<Entry>, Error> {
-        let now = Timestamp::now();
-        let mut lines = self.commands.roll.read()?;
-        // Without --exec-undo the command has ended these itself.
-        let over = |line: &Line| self.ends_by_itself() && line.until.is_some_and(|until| until <= now);
-        lines.retain(|line| line.confirmed == confirmed && !over(line));
-        Ok(lines.iter().map(entry).collect())
+    /// The command that blocks. `unblock` may be given the other one alone.
+    fn block(&self) -> Result<&Template, Error> {
+        self.block.as_ref().ok_or_else(|| Error::Usage("--backend exec needs --exec COMMAND".to_owned()))
+    }
+
+    fn apply_one(&self, op: &Op, now: Timestamp) -> Result<(), Error> {
+        match op {
+            Op::Put { scope, block, .. } => self.run(self.block()?, Action::Block, *scope, block, now),
+            Op::Delete { scope, was } => match &self.undo {
+                Some(undo) => self.run(undo, Action::Unblock, *scope, was, now),
+                // The command has ended it itself.
+                None if was.is_over(now) => Ok(()),
+                None => Err(Error::Usage(format!(
+                    "{scope} was blocked by a command; --exec-undo has to say how to end it"
+                ))),
+            },
+        }
+    }
+
+    fn run(
+        &self,
+        command: &Template,
+        action: Action,
+        scope: Prefix,
+        block: &Block,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let value = |name: &str| match name {
+            "addr" => addr(scope, block).to_string(),
+            "port" => block.port.unwrap_or(0).to_string(),
+            "proto" => block.proto.map_or("any", Proto::name).to_lowercase(),
+            "duration" => duration(block, action, now).to_string(),
+            _ => scope.to_string(),
+        };
+        let mut process = Command::new(program(command)?);
+        process.args(command.arguments(value));
+        for name in template::PLACEHOLDERS {
+            process.env(format!("PSENTRY_{}", name.to_uppercase()), value(name));
+        }
+        // For people: what came from outside is made harmless for a terminal, and is no word of the command.
+        let text = |text: Option<&str>| text.map(printable).unwrap_or_default();
+        process
+            .env("PSENTRY_ACTION", if action == Action::Block { "block" } else { "unblock" })
+            .env("PSENTRY_RULE", text(block.rule.as_deref()))
+            .env("PSENTRY_REASON", text(block.reason.as_deref()))
+            .env("PSENTRY_HANDSHAKE", if block.unproven { "no" } else { "yes" })
+            .env("PSENTRY_OFFENCE", block.offence.map_or_else(String::new, |offence| offence.to_string()));
+        let output = run(command.program(), process, b"", self.timeout)?;
+        if output.status.success() { Ok(()) } else { Err(output.failure(command.program()).into()) }
     }
 }
 
 impl Backend for Exec {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
-        self.check()?;
-        self.commands.roll.directory()?;
-        // An end that passed while nobody was there is dealt with like any other.
-        Ok(self.commands.roll.read()?.iter().filter(|line| line.confirmed).map(entry).collect())
-    }
-
-    fn apply(&mut self, changes: &[Change], now: Timestamp) -> Vec<Result<Effect, Error>> {
-        let mut results = BTreeMap::new();
-        let mut rest = changes.iter();
-        while results.len() < changes.len() {
-            let begun = rest.by_ref().take(self.jobs.room());
-            begun.for_each(|change| self.jobs.begin(&self.commands, change, now));
-            let Some((change, result)) = self.jobs.wait() else { break };
-            if changes.contains(&change) {
-                results.insert(change.scope, result);
-            } else {
-                self.over.push((change, result));
-            }
+    fn caps(&self) -> Caps {
+        Caps {
+            // Without a command that ends them, the one that blocks is to end its blocks itself.
+            expires: self.undo.is_none(),
+            lists: false,
+            lanes: self.jobs,
+            // A command may take seconds, and its outcome is wanted soon.
+            batch: 1,
+            patience: self.timeout,
+            ..Caps::of(NAME)
         }
-        let lost = || Err(Error::Unfinished("a change has no result; this is a bug of psentry".to_owned()));
-        changes.iter().map(|change| results.remove(&change.scope).unwrap_or_else(lost)).collect()
     }
 
-    fn begin(&mut self, changes: &[Change], now: Timestamp) -> Vec<Option<Result<Effect, Error>>> {
-        let begin = |change| {
-            self.jobs.begin(&self.commands, change, now);
-            None
-        };
-        changes.iter().map(begin).collect()
+    fn ensure(&mut self) -> Result<bool, Error> {
+        self.check().map(|()| false)
     }
 
-    fn done(&mut self) -> Vec<Over> {
-        let mut done = std::mem::take(&mut self.over);
-        done.extend(self.jobs.over());
-        done
+    fn list(&mut self) -> Result<Listing, Error> {
+        Ok(Listing::default())
     }
 
-    fn watch(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.jobs.bell())
+    fn apply(&mut self, ops: &[Op], now: Timestamp) -> Vec<Result<(), Error>> {
+        ops.iter().map(|op| self.apply_one(op, now)).collect()
     }
 
-    fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        self.lines(true)
-    }
-
-    fn unsure(&mut self) -> Result<Vec<Entry>, Error> {
-        self.lines(false)
-    }
-
-    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
-        let now = Timestamp::now();
-        let mut trouble = None;
-        let mut entries = self.list()?;
-        let doubtful = self.unsure()?;
-        entries.extend(
-            doubtful.into_iter().filter(|d| !entries.iter().any(|e| e.scope == d.scope)).collect::<Vec<_>>(),
-        );
-        let release = |line: Line| {
-            let block = Block { until: line.until, unproven: line.unproven, ..Block::default() };
-            (line.scope, Change { scope: line.scope, wish: Wish::Release(block) })
-        };
-        let releases: BTreeMap<Prefix, Change> =
-            self.commands.roll.read()?.into_iter().map(release).collect();
-        let releases: Vec<Change> = releases.into_values().collect();
-        for (change, done) in releases.iter().zip(self.apply(&releases, now)) {
-            if done.is_err() {
-                entries.retain(|entry| entry.scope != change.scope);
-            }
-            trouble = trouble.or(done.err());
-        }
-        self.commands.roll.remove_directory();
-        trouble.map_or(Ok(entries), Err)
-    }
-
-    fn ends_by_itself(&self) -> bool {
-        self.commands.undo.is_none()
-    }
-
-    /// A command may take seconds, and its outcome is to be told soon: no more than run at a time.
-    fn at_once(&self) -> usize {
-        self.jobs.room()
+    fn purge(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
-fn entry(line: &Line) -> Entry {
-    Entry { unproven: line.unproven, ..Entry::new(line.scope, line.until, None) }
+/// The attacker where the verdict named one: of a whole network the first address says little, and of IPv6 nothing.
+fn addr(scope: Prefix, block: &Block) -> IpAddr {
+    block.addr.unwrap_or_else(|| scope.addr())
+}
+
+/// The seconds that are left. To a command that blocks 0 means: for ever.
+fn duration(block: &Block, action: Action, now: Timestamp) -> u64 {
+    let least = u64::from(action == Action::Block);
+    block.seconds_left(now).map_or(0, |left| left.max(least))
+}
+
+fn program(command: &Template) -> Result<PathBuf, Error> {
+    let name = command.program();
+    locate(name).ok_or_else(|| Error::Missing { backend: NAME, program: name.to_owned() })
 }
 
 #[cfg(test)]

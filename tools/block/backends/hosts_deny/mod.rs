@@ -1,225 +1,224 @@
-//! Blocks as lines in hosts.deny, for services that are linked with TCP wrappers, or run by tcpd. Nothing in the
-//! kernel changes. The file is replaced in one step, under a lock on its directory.
+//! Blocks as lines in hosts.deny, for services that are linked with TCP wrappers, or run by tcpd. Nothing in the kernel
+//! changes. The file is read, changed and replaced under a lock on its directory.
+//!
+//! That inotify reports a change of the file says nothing yet: it may have been ours. What counts is whether the file still
+//! holds what it held when it was read or written last.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `section.rs` | the section of psentry in the file, as bytes |
+//! | `replace.rs` | how the file gets new contents |
+//! | `watch.rs` | that it may have changed |
 
-mod edits;
-mod replacing;
-mod section;
+mod replace;
+pub mod section;
 mod watch;
 
+use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use psentry_records::Timestamp;
+use psentry_records::{Prefix, Timestamp};
 
-use self::edits::Edits;
-use self::replacing::{remove, replace, sync};
 use self::section::Parts;
 use self::watch::Watch;
-use super::SOMEBODY;
-use crate::backend::{Backend, Block, Change, Cleared, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Caps, Drift, Listing, Op};
+use crate::block::Entry;
 use crate::error::Error;
-use crate::lock::Lock;
+use crate::lock::lock_directory;
+
+const NAME: &str = "hosts-deny";
+
+/// How long another process of psentry may hold the lock. It does so for as long as it takes to write the file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The backend.
 pub(super) struct HostsDeny {
     path: PathBuf,
     watch: Option<Watch>,
-    /// Why nothing is told of changes, until that is told.
-    unheard: Option<Error>,
-    /// What was watched is not there any more.
-    lost: bool,
+    /// The file as it was read or written last; `None`: there was none.
+    last: Option<Vec<u8>>,
+    /// It has been said that the file is written in place.
+    warned: bool,
+}
+
+/// Where the file really is.
+struct Place {
+    /// The file, behind symbolic links.
+    path: PathBuf,
+    directory: PathBuf,
+    /// It is a mount of its own.
+    mounted: bool,
 }
 
 impl HostsDeny {
     pub(super) fn new(path: &Path) -> Self {
-        HostsDeny { path: path.to_owned(), watch: None, unheard: None, lost: false }
+        HostsDeny { path: path.to_owned(), watch: None, last: None, warned: false }
     }
 
     /// Whether the file can be found and its section read.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let (path, directory) = self.place()?;
+        let Place { path, directory, .. } = self.place()?;
         fs::metadata(&directory).map_err(Error::file(&directory, "find it"))?;
-        Self::read(&path).map(drop)
+        Parts::read(&path, contents(&path)?.as_deref()).map(drop)
     }
 
-    /// The file, and the symbolic link that leads to it.
-    fn paths(&self) -> Result<Vec<PathBuf>, Error> {
-        let (path, _) = self.place()?;
-        let given = std::path::absolute(&self.path).map_err(Error::file(&self.path, "find it"))?;
-        Ok(if given == path { vec![path] } else { vec![path, given] })
-    }
-
-    fn listen(&mut self) -> Result<(), Error> {
-        self.watch = Some(Watch::open(&self.paths()?)?);
-        Ok(())
-    }
-
-    /// What was changed, once more of what replaced it, if something did.
-    fn edits(&mut self) -> Result<Edits, Error> {
-        let mut edits = match self.watch.as_mut().map(Watch::read) {
-            None => Edits::NONE,
-            Some(Ok(edits)) => edits,
-            Some(Err(error)) => {
-                self.watch = None;
-                return Err(error);
-            }
-        };
-        let moved =
-            || !self.paths().is_ok_and(|paths| self.watch.as_ref().is_some_and(|w| w.is_over(&paths)));
-        if edits.lost || (edits.others && moved()) {
-            self.watch = None;
-            self.lost = true;
-            edits.lost = true;
-        }
-        // Until there is something to watch again, whatever is done to the file fails, and is tried again.
-        if self.lost && self.listen().is_ok() {
-            self.lost = false;
-            edits.lost = true;
-        }
-        Ok(edits)
-    }
-
-    /// The file behind symbolic links, and the directory that holds it.
-    fn place(&self) -> Result<(PathBuf, PathBuf), Error> {
-        let given = std::path::absolute(&self.path).map_err(Error::file(&self.path, "find it"))?;
+    fn place(&self) -> Result<Place, Error> {
+        let given = self.given()?;
         let path = match given.canonicalize() {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !given.is_symlink() => given,
             Err(error) => return Err(Error::file(&self.path, "find it")(error)),
         };
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok((path, directory))
+        let mounted = replace::is_mount(&path, &directory);
+        Ok(Place { path, directory, mounted })
     }
 
-    fn read(path: &Path) -> Result<Parts, Error> {
-        Parts::read(path, Self::content(path)?.as_deref())
+    fn given(&self) -> Result<PathBuf, Error> {
+        std::path::absolute(&self.path).map_err(Error::file(&self.path, "find it"))
     }
 
-    /// The file as it is; `None`: there is none.
-    fn content(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-        match fs::read(path) {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::file(path, "read it")(error)),
+    /// Watches the file, and the symbolic link that leads to it, unless it is watched there already.
+    fn watch(&mut self) -> Result<(), Error> {
+        let (Place { path, mounted, .. }, given) = (self.place()?, self.given()?);
+        let paths = if given == path { vec![path] } else { vec![path, given] };
+        if !self.watch.as_ref().is_some_and(|watch| watch.covers(&paths)) {
+            self.watch = Some(Watch::open(&paths, mounted)?);
         }
+        Ok(())
     }
 
-    /// Whether there is a section that can be read.
-    fn has_section(&self) -> bool {
-        self.place().and_then(|(path, _)| Self::read(&path)).is_ok_and(|parts| parts.section)
+    /// Whether a new file can be made in the directory: it is better known now than at the first block.
+    fn probe(&self, place: &Place) -> Result<(), Error> {
+        let Err(why) = tempfile::NamedTempFile::new_in(&place.directory) else { return Ok(()) };
+        Err(match why.kind() {
+            io::ErrorKind::NotFound => Error::file(&place.directory, "write into it")(why),
+            _ if place.mounted => {
+                let doing = "write a backup beside it, without which a file that is a mount of its own is not changed";
+                Error::file(&place.path, doing)(why)
+            }
+            _ => Error::file(&place.path, "write a new one beside it")(why),
+        })
     }
 
-    /// Reads, changes and replaces the file; what `change` returns.
-    fn rewrite<T>(&self, flush: bool, change: impl FnOnce(&mut Vec<Entry>) -> T) -> Result<T, Error> {
-        let (path, directory) = self.place()?;
-        let _lock = Lock::directory(&directory)?;
-        let before = Self::content(&path)?;
+    /// Reads the file, has its entries changed, and writes it back, all under the lock.
+    fn rewrite(&mut self, change: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Result<(), Error> {
+        let Place { path, directory, mounted } = self.place()?;
+        let _lock = lock_directory(&directory, LOCK_TIMEOUT)?;
+        let before = contents(&path)?;
         let mut parts = Parts::read(&path, before.as_deref())?;
-        let result = change(&mut parts.entries);
-        let after = parts.write();
-        if after == before {
-            return Ok(result);
+        parts.entries = change(parts.entries);
+        let mut after = parts.write();
+        if after != before {
+            match (&mut after, &before) {
+                (after, Some(before)) if mounted => {
+                    // A mount cannot be removed either.
+                    replace::write_in_place(&path, before, after.get_or_insert_default())?;
+                }
+                (Some(after), _) => replace::replace(&path, after)?,
+                (None, _) => replace::remove(&path)?,
+            }
         }
-        match after {
-            Some(content) => replace(&path, flush, &content)?,
-            None => remove(&path, &directory, flush)?,
-        }
-        sync(&path, &directory)?;
-        Ok(result)
+        self.last = after;
+        Ok(())
     }
 }
 
 impl Backend for HostsDeny {
-    fn name(&self) -> &'static str {
-        "hosts-deny"
+    fn caps(&self) -> Caps {
+        // Each batch writes the whole file.
+        Caps { expires: false, batch: 20_000, ..Caps::of(NAME) }
     }
 
-    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
-        // A temporary file tells now, and not at the first block, whether the directory can be written.
-        let (path, directory) = self.place()?;
-        let wrong = |why: io::Error| match why.kind() {
-            io::ErrorKind::NotFound => Error::file(&directory, "write into it")(why),
-            _ => Error::file(&path, "write a new one beside it")(why),
-        };
-        tempfile::NamedTempFile::new_in(&directory).map_err(wrong)?;
-        self.unheard = self.listen().err();
-        self.list()
-    }
-
-    fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
-        let done = self
-            .rewrite(false, |entries| changes.iter().map(|change| make(entries, change)).collect::<Vec<_>>());
-        match done {
-            Ok(effects) => effects.into_iter().map(Ok).collect(),
-            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+    fn ensure(&mut self) -> Result<bool, Error> {
+        let place = self.place()?;
+        self.probe(&place)?;
+        if place.mounted && !self.warned {
+            self.warned = true;
+            let (path, backup) = (place.path.display(), replace::backup_of(&place.path));
+            let _ = writeln!(
+                io::stderr(),
+                "psentry-block: {NAME}: {path} is a mount of its own, which cannot be replaced in one step: it is written in \
+                 place, after a backup to {}",
+                backup.display()
+            );
         }
+        self.watch()?;
+        Ok(false)
     }
 
-    fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let (path, _) = self.place()?;
-        Ok(Self::read(&path)?.entries)
+    fn list(&mut self) -> Result<Listing, Error> {
+        let path = self.place()?.path;
+        self.last = contents(&path)?;
+        let entries = Parts::read(&path, self.last.as_deref())?.entries;
+        Ok(Listing { entries, ..Listing::default() })
     }
 
-    fn watch(&self) -> Option<BorrowedFd<'_>> {
+    fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {
+        let done = self.rewrite(|entries| changed(entries, ops));
+        vec![done; ops.len()]
+    }
+
+    fn events(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(Watch::as_fd)
     }
 
-    /// Whoever edits the section chooses who stands in it; where the whole section is gone, the file was replaced by
-    /// one who did not know of it.
-    fn noticed(&mut self) -> Result<Noticed, Error> {
-        if let Some(error) = self.unheard.take() {
-            return Err(error);
+    fn drift(&mut self) -> Result<Option<Drift>, Error> {
+        let Some(watch) = &mut self.watch else { return Ok(None) };
+        let seen = watch.read().inspect_err(|_| self.watch = None)?;
+        if !seen.changed {
+            return Ok(None);
         }
-        let edits = self.edits()?;
-        let psentry = || "'psentry-block'".to_owned();
-        let mut noticed = Noticed::default();
-        if edits.flush {
-            noticed.cleared = Some(Cleared { who: psentry(), ..Cleared::default() });
+        if seen.lost {
+            self.watch = None;
         }
-        if edits.psentry {
-            noticed.edited = Some(psentry());
-        }
-        if edits.lost || (edits.others && !self.has_section()) {
-            noticed.damaged = Some(SOMEBODY.to_owned());
-        } else if edits.others {
-            noticed.edited = Some(SOMEBODY.to_owned());
-        }
-        Ok(noticed)
+        // A link may lead elsewhere now. From here on that is watched; what happened before is read below.
+        self.watch().inspect_err(|_| self.watch = None)?;
+        let is = contents(&self.place()?.path)?;
+        Ok((is != self.last).then(Drift::default))
     }
 
-    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
-        let (path, _) = self.place()?;
-        if Self::content(&path)?.is_none() {
-            return Ok(Vec::new());
+    fn purge(&mut self) -> Result<(), Error> {
+        let path = self.place()?.path;
+        if contents(&path)?.is_some() {
+            self.rewrite(|_| Vec::new())?;
         }
-        self.rewrite(true, std::mem::take)
-    }
-
-    fn ends_by_itself(&self) -> bool {
-        false
+        let backup = replace::backup_of(&path);
+        match fs::remove_file(&backup) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::file(&backup, "remove it")(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-fn make(entries: &mut Vec<Entry>, change: &Change) -> Effect {
-    let scope = change.scope;
-    let had = entries.len();
-    match &change.wish {
-        Wish::Block(block) => {
-            let Block { since, until, unproven, .. } = *block;
-            let entry = Entry { since, unproven, ..Entry::new(scope, until, block.rule.clone()) };
-            match entries.iter_mut().find(|other| other.scope == scope) {
-                Some(other) => *other = entry,
-                None => entries.push(entry),
-            }
-            Effect::Done
-        }
-        Wish::Release(_) => {
-            entries.retain(|entry| entry.scope != scope);
-            if entries.len() < had { Effect::Done } else { Effect::WasNotThere }
+/// The file as it is; `None`: there is none.
+fn contents(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(contents) => Ok(Some(contents)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file(path, "read it")(error)),
+    }
+}
+
+/// The entries after these operations. A scope that was there keeps its place.
+fn changed(entries: Vec<Entry>, ops: &[Op]) -> Vec<Entry> {
+    let mut wanted: HashMap<Prefix, Option<Entry>> =
+        ops.iter().map(|op| (op.scope(), op.block().map(|block| block.entry(op.scope())))).collect();
+    let mut changed: Vec<Entry> = Vec::with_capacity(entries.len() + wanted.len());
+    for entry in entries {
+        match wanted.remove(&entry.scope) {
+            Some(wanted) => changed.extend(wanted),
+            None => changed.push(entry),
         }
     }
+    changed.extend(ops.iter().filter_map(|op| wanted.remove(&op.scope()).flatten()));
+    changed
 }
 
 #[cfg(test)]

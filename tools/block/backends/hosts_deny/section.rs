@@ -1,43 +1,47 @@
-//! Our section of hosts.deny, as bytes: found, read, written, cut out again. Whatever stands outside of it stays
-//! as it is, byte for byte, whether it is text or not. No file is opened here.
+//! The section of psentry in hosts.deny, as bytes: found, decoded, encoded, removed. Outside of it no byte changes, whether it is
+//! text or not. No file is opened here.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use psentry_records::Prefix;
 
-use crate::backend::{Block, Entry};
+use crate::block::{Block, Entry};
 use crate::error::Error;
 use crate::note::{self, Noted};
 
 const BEGIN: &str = "# BEGIN psentry";
 const END: &str = "# END psentry";
 
-/// Told to people, after what is told to a later psentry-block.
+/// For people, after what is for a later psentry-block.
 const ADVICE: &str = ": kept by psentry-block(8), changes in here are lost";
 const MADE_FILE: &str = " (made this file)";
 const NO_NEWLINE: &str = " (no newline before)";
 
 /// A file in three parts, the middle of which is ours.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Parts {
+pub struct Parts {
     before: Vec<u8>,
-    /// The blocks that stand.
-    pub(super) entries: Vec<Entry>,
+    /// The blocks, one for each scope. One that is there twice is damaged; written back it is there once.
+    pub entries: Vec<Entry>,
     after: Vec<u8>,
-    /// There is a section, with or without blocks.
-    pub(super) section: bool,
     /// There was no file before ours.
-    pub(super) made_file: bool,
+    made_file: bool,
     /// The line before ours had no newline, which is to be so again.
     no_newline: bool,
 }
 
 impl Parts {
-    /// Takes a file apart; `None`: there is no file.
-    pub(super) fn read(path: &Path, content: Option<&[u8]>) -> Result<Self, Error> {
+    /// Takes a file apart; `None`: there is no file. `path` is for error messages.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when the section cannot be read, or is not one.
+    pub fn read(path: &Path, content: Option<&[u8]>) -> Result<Self, Error> {
         let Some(content) = content else { return Ok(Parts { made_file: true, ..Parts::default() }) };
         let mut parts = Parts::default();
+        let mut index = HashMap::new();
         let mut place = Place::Before;
         let mut noted: Option<Noted> = None;
         for (number, line) in (1..).zip(content.split_inclusive(|byte| *byte == b'\n')) {
@@ -46,7 +50,6 @@ impl Parts {
             let (begins, ends) = (text.starts_with(BEGIN), text == END);
             match place {
                 Place::Before if begins => {
-                    parts.section = true;
                     parts.made_file = text.contains(MADE_FILE);
                     parts.no_newline = text.contains(NO_NEWLINE);
                     place = Place::Within(number);
@@ -59,8 +62,21 @@ impl Parts {
                     (Some(comment), _) => noted = Some(comment),
                     (None, Some(scope)) => {
                         let Noted { rule, since, until, unproven } = noted.take().unwrap_or_default();
-                        let entry = Entry { since, unproven, ..Entry::new(scope, until, rule) };
-                        parts.entries.push(entry);
+                        match index.entry(scope) {
+                            Slot::Vacant(slot) => {
+                                slot.insert(parts.entries.len());
+                                parts.entries.push(Entry {
+                                    since,
+                                    unproven,
+                                    ..Entry::new(scope, until, rule)
+                                });
+                            }
+                            Slot::Occupied(first) => {
+                                if let Some(first) = parts.entries.get_mut(*first.get()) {
+                                    first.damaged = true;
+                                }
+                            }
+                        }
                     }
                     (None, None) => {
                         return Err(damaged("this line in the section of psentry is not its own"));
@@ -86,7 +102,8 @@ impl Parts {
     }
 
     /// Puts it together; `None`: there is to be no file.
-    pub(super) fn write(&self) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn write(&self) -> Option<Vec<u8>> {
         let mut content = self.before.clone();
         if self.entries.is_empty() {
             if self.no_newline && self.after.is_empty() {
@@ -107,11 +124,11 @@ impl Parts {
     }
 }
 
-/// Where in the file a line stands.
+/// Where in the file a line is.
 #[derive(Clone, Copy)]
 enum Place {
     Before,
-    /// Since that line.
+    /// The section, which begins at that line.
     Within(usize),
     After,
 }
@@ -185,10 +202,7 @@ mod tests {
              ALL: [2001:db8::]/64\n\
              # END psentry\n"
         );
-        assert!(!parts.section);
-        parts.section = true;
         assert_eq!(Parts::read(path(), Some(text.as_bytes())).unwrap(), parts);
-        assert!(Parts::read(path(), Some(b"# BEGIN psentry\n# END psentry\n")).unwrap().section);
     }
 
     #[test]

@@ -1,37 +1,45 @@
-//! The file as others find it: its rights, its links, its bytes.
+//! The file as others find it: its mode, its links, its bytes; and whose changes count.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::replacing::MODE;
+use super::replace::MODE;
 use super::*;
-use crate::backend::Block;
-use psentry_records::Prefix;
+use crate::block::Block;
 
-fn change(scope: &str, block: bool) -> Change {
-    let (scope, block_of) = (scope.parse::<Prefix>().unwrap(), Block::default());
-    Change { scope, wish: if block { Wish::Block(block_of) } else { Wish::Release(block_of) } }
+fn put(scope: &str) -> Op {
+    Op::Put { scope: scope.parse().unwrap(), block: Block::default(), was: None }
 }
 
-fn apply(backend: &mut HostsDeny, scope: &str, block: bool) -> Effect {
-    backend.apply(&[change(scope, block)], Timestamp::now()).remove(0).unwrap()
+fn delete(scope: &str) -> Op {
+    Op::Delete { scope: scope.parse().unwrap(), was: Block::default() }
+}
+
+fn apply(backend: &mut HostsDeny, ops: &[Op]) {
+    let results = backend.apply(ops, Timestamp::now());
+    assert!(results.len() == ops.len() && results.iter().all(Result::is_ok), "{results:?}");
+}
+
+fn scopes(backend: &mut HostsDeny) -> Vec<String> {
+    backend.list().unwrap().entries.iter().map(|entry| entry.scope.to_string()).collect()
 }
 
 #[test]
-fn a_file_behind_a_link_keeps_its_rights_and_its_bytes() {
+fn a_file_behind_a_link_keeps_its_mode_and_its_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let (real, link) = (directory.path().join("real"), directory.path().join("link"));
     fs::write(&real, b"\xff\xfe no text\nALL: x").unwrap();
     fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::symlink("real", &link).unwrap();
     let mut backend = HostsDeny::new(&link);
-    assert_eq!(apply(&mut backend, "192.0.2.7", true), Effect::Done);
-    assert_eq!(apply(&mut backend, "192.0.2.7", true), Effect::Done);
-    assert_eq!(backend.list().unwrap().len(), 1);
+    apply(&mut backend, &[put("192.0.2.7")]);
+    apply(&mut backend, &[put("192.0.2.7"), put("192.0.2.9")]);
+    assert_eq!(scopes(&mut backend), ["192.0.2.7/32", "192.0.2.9/32"]);
     assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o640);
     assert!(link.is_symlink());
-    assert_eq!(apply(&mut backend, "192.0.2.8", false), Effect::WasNotThere);
-    assert_eq!(apply(&mut backend, "192.0.2.7", false), Effect::Done);
+    apply(&mut backend, &[delete("192.0.2.8"), put("192.0.2.10"), delete("192.0.2.7")]);
+    assert_eq!(scopes(&mut backend), ["192.0.2.9/32", "192.0.2.10/32"]);
+    apply(&mut backend, &[delete("192.0.2.9"), delete("192.0.2.10")]);
     assert_eq!(fs::read(&real).unwrap(), b"\xff\xfe no text\nALL: x");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
 }
@@ -41,7 +49,7 @@ fn a_section_without_blocks_goes_too() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("hosts.deny");
     fs::write(&path, "mine\n# BEGIN psentry\n# END psentry\ntheirs").unwrap();
-    assert_eq!(HostsDeny::new(&path).remove().unwrap(), []);
+    HostsDeny::new(&path).purge().unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine\ntheirs");
 }
 
@@ -50,17 +58,85 @@ fn a_file_that_was_not_there_is_not_there_afterwards() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("hosts.deny");
     let mut backend = HostsDeny::new(&path);
-    assert_eq!(backend.prepare().unwrap(), []);
+    backend.ensure().unwrap();
     assert!(!path.exists());
-    apply(&mut backend, "2001:db8::/64", true);
+    apply(&mut backend, &[put("2001:db8::/64")]);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
-    assert_eq!(backend.remove().unwrap().len(), 1);
+    backend.purge().unwrap();
     assert!(!path.exists());
-    assert_eq!(backend.remove().unwrap(), []);
+    backend.purge().unwrap();
 }
 
 #[test]
 fn a_directory_that_is_not_there_is_an_error_with_its_name() {
     let mut backend = HostsDeny::new(Path::new("/nonexistent/hosts.deny"));
-    assert!(backend.prepare().unwrap_err().to_string().starts_with("/nonexistent: "));
+    assert!(backend.ensure().unwrap_err().to_string().starts_with("/nonexistent: "));
+}
+
+#[test]
+fn a_block_that_is_there_twice_is_damaged_until_it_is_put_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hosts.deny");
+    let line = "# until unblocked psentry\nALL: 192.0.2.7\n";
+    fs::write(&path, format!("# BEGIN psentry\n{line}{line}ALL: 192.0.2.8\n# END psentry\n")).unwrap();
+    let mut backend = HostsDeny::new(&path);
+    let damaged = |backend: &mut HostsDeny| {
+        backend.list().unwrap().entries.iter().map(|entry| entry.damaged).collect::<Vec<_>>()
+    };
+    assert_eq!(damaged(&mut backend), [true, false]);
+    apply(&mut backend, &[put("192.0.2.7")]);
+    assert_eq!(damaged(&mut backend), [false, false]);
+}
+
+#[test]
+fn what_others_change_is_drift_and_our_own_changes_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hosts.deny");
+    let mut backend = HostsDeny::new(&path);
+    backend.ensure().unwrap();
+    backend.list().unwrap();
+    assert_eq!(backend.drift().unwrap(), None);
+    apply(&mut backend, &[put("192.0.2.7"), put("192.0.2.8")]);
+    apply(&mut backend, &[delete("192.0.2.7")]);
+    fs::write(directory.path().join("hosts.allow"), "x").unwrap();
+    assert_eq!(backend.drift().unwrap(), None, "our own changes, and another file");
+    let ours = fs::read(&path).unwrap();
+    let rename = || {
+        fs::write(directory.path().join("new"), "x").unwrap();
+        fs::rename(directory.path().join("new"), &path).unwrap();
+    };
+    let changes: [&dyn Fn(); 3] =
+        [&|| fs::write(&path, "y").unwrap(), &|| fs::remove_file(&path).unwrap(), &rename];
+    for change in changes {
+        change();
+        assert_eq!(backend.drift().unwrap(), Some(Drift::default()));
+        // It is put back before anybody has listed.
+        fs::write(&path, &ours).unwrap();
+        assert_eq!(backend.drift().unwrap(), None, "it is as it was");
+    }
+    // Two of psentry's: the change of the other one is drift.
+    apply(&mut HostsDeny::new(&path), &[put("192.0.2.9")]);
+    assert_eq!(backend.drift().unwrap(), Some(Drift::default()));
+    assert_eq!(scopes(&mut backend), ["192.0.2.8/32", "192.0.2.9/32"]);
+    fs::write(&path, &ours).unwrap();
+    backend.list().unwrap();
+    assert_eq!(backend.drift().unwrap(), None, "it has been listed since");
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let [link, one, two] = ["hosts.deny", "one", "two"].map(|name| directory.path().join(name));
+    fs::write(&one, "").unwrap();
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let mut backend = HostsDeny::new(&link);
+    backend.ensure().unwrap();
+    apply(&mut backend, &[put("192.0.2.7")]);
+    fs::write(&two, "").unwrap();
+    std::os::unix::fs::symlink(&two, directory.path().join("new")).unwrap();
+    fs::rename(directory.path().join("new"), &link).unwrap();
+    assert_eq!(backend.drift().unwrap(), Some(Drift::default()));
+    assert_eq!(scopes(&mut backend), [""; 0]);
+    fs::write(&two, "mine\n").unwrap();
+    assert_eq!(backend.drift().unwrap(), Some(Drift::default()), "it is watched where it is now");
 }

@@ -1,21 +1,22 @@
-//! Who changed the file: the kernel tells of every change in its directory by inotify(7), but not whose it is. A file of
-//! psentry's is written under a name of psentry's and renamed, and both names are told. `edits.rs` reads them.
-//!
-//! Where the file is reached by a symbolic link, the directory of the link is watched, too. Directories that are
-//! replaced are told of, and are to be watched anew.
+//! That somebody may have changed the file, by inotify(7). The directories are watched in which a name of the file is: that of
+//! the file itself, and that of a symbolic link that leads to it. A file that is a mount of its own is watched itself, too: what
+//! is written into it is no event of the directory that it is mounted in.
 
 use std::ffi::OsString;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
-use tempfile::NamedTempFile;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-use super::edits::{DRAFT, Edits, FLUSH, Told, edits, is_half_told, pending};
 use crate::error::Error;
+
+/// What may change the file in its directory. When something is written, only the end of it counts.
+const CHANGES: AddWatchFlags = AddWatchFlags::IN_MOVE
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_CLOSE_WRITE)
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_DELETE_SELF);
 
 /// What replaces a directory, or ends the watch over it.
 const LOST: AddWatchFlags = AddWatchFlags::IN_MOVE_SELF
@@ -23,81 +24,73 @@ const LOST: AddWatchFlags = AddWatchFlags::IN_MOVE_SELF
     .union(AddWatchFlags::IN_IGNORED)
     .union(AddWatchFlags::IN_UNMOUNT);
 
-/// How often it is read at once: more would be a flood.
-const READINGS: usize = 64;
+/// The most reads in one call, so that it returns even under a flood of events; then more is left to read.
+const MAX_READS: usize = 64;
 
-/// How long the second half of a renaming is waited for, in milliseconds. The kernel tells it right after the first one.
-const PATIENCE: u8 = 20;
-
-/// A watch over the directories of a file.
+/// A watch over a file.
 pub(super) struct Watch {
     inotify: Inotify,
     paths: Vec<PathBuf>,
     names: Vec<OsString>,
-    /// First halves of renamings of which the second ones may still come.
-    halves: Vec<Told>,
+    mounted: Option<WatchDescriptor>,
 }
 
-/// A file beside the one that it will replace; `flush`: to take everything away.
-pub(super) fn draft(directory: &Path, flush: bool) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(&own_prefix(flush)).tempfile_in(directory)
-}
-
-pub(super) fn own_prefix(flush: bool) -> String {
-    format!("{}{}-", if flush { FLUSH } else { DRAFT }, std::process::id())
+/// What has happened since the last call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The file may have changed.
+    pub(super) changed: bool,
+    /// A directory was replaced: the file is not watched any more.
+    pub(super) lost: bool,
 }
 
 impl Watch {
-    /// From now on changes are told of all of these paths, each of which leads to the file.
-    pub(super) fn open(paths: &[PathBuf]) -> Result<Self, Error> {
-        let wrong = |doing| move |errno: Errno| Error::system(doing)(errno.into());
+    /// Watches all of these paths, each of which leads to the file. `mounted`: the first of them is a mount of its own.
+    pub(super) fn open(paths: &[PathBuf], mounted: bool) -> Result<Self, Error> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(wrong("watch hosts.deny"))?;
-        let changes = AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_DELETE_SELF;
+            .map_err(|errno| Error::system("watch hosts.deny")(errno.into()))?;
+        let watch = |path: &Path| {
+            let watched = inotify.add_watch(path, CHANGES);
+            watched.map_err(|errno| Error::file(path, "watch it")(errno.into()))
+        };
         let mut names = Vec::new();
         for path in paths {
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            let watched = inotify.add_watch(directory, changes);
-            watched.map_err(|errno| Error::file(directory, "watch it")(errno.into()))?;
+            watch(path.parent().unwrap_or(Path::new("/")))?;
             names.push(path.file_name().unwrap_or_default().to_owned());
         }
-        Ok(Watch { inotify, paths: paths.to_vec(), names, halves: Vec::new() })
+        let mounted = paths.first().filter(|_| mounted).map(|path| watch(path)).transpose()?;
+        Ok(Watch { inotify, paths: paths.to_vec(), names, mounted })
     }
 
-    /// Whether the file is still reached by these paths.
-    pub(super) fn is_over(&self, paths: &[PathBuf]) -> bool {
+    /// Whether these are the paths that it watches.
+    pub(super) fn covers(&self, paths: &[PathBuf]) -> bool {
         self.paths == paths
     }
 
-    /// Who changed the file since the last call, apart from this process.
-    pub(super) fn read(&mut self) -> Result<Edits, Error> {
-        let mut told = std::mem::take(&mut self.halves);
-        let kept = told.len();
-        self.read_on(&mut told)?;
-        if is_half_told(&self.names, &told) {
-            let mut fds = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
-            let _ = poll(&mut fds, PollTimeout::from(PATIENCE));
-            self.read_on(&mut told)?;
-        }
-        let own = [own_prefix(false), own_prefix(true)];
-        let edits = edits(&self.names, &own, told.get(kept..).unwrap_or_default(), &told);
-        self.halves = pending(told);
-        Ok(edits)
-    }
-
-    fn read_on(&mut self, told: &mut Vec<Told>) -> Result<(), Error> {
-        for _ in 0..READINGS {
+    /// Reads the events that are there; whether one of them is about the file.
+    pub(super) fn read(&mut self) -> Result<Seen, Error> {
+        let mut seen = Seen::default();
+        for _ in 0..MAX_READS {
             match self.inotify.read_events() {
-                Ok(events) => told.extend(events.into_iter().map(Told::from)),
+                Ok(events) => {
+                    for event in &events {
+                        seen.lost |= event.mask.intersects(LOST);
+                        seen.changed |= self.is_about_the_file(event);
+                    }
+                }
                 Err(Errno::EAGAIN | Errno::EINTR) => break,
                 Err(errno) => return Err(Error::system("read what changed beside hosts.deny")(errno.into())),
             }
         }
-        Ok(())
+        seen.changed |= seen.lost;
+        Ok(seen)
+    }
+
+    fn is_about_the_file(&self, event: &InotifyEvent) -> bool {
+        // When the queue has overflowed, anything may have happened.
+        event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
+            || self.mounted == Some(event.wd)
+            || event.name.as_ref().is_some_and(|name| self.names.contains(name))
     }
 }
 
@@ -107,73 +100,63 @@ impl AsFd for Watch {
     }
 }
 
-impl From<InotifyEvent> for Told {
-    fn from(event: InotifyEvent) -> Self {
-        Told {
-            overflow: event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW),
-            lost: event.mask.intersects(LOST),
-            from: event.mask.contains(AddWatchFlags::IN_MOVED_FROM),
-            cookie: event.cookie,
-            name: event.name.unwrap_or_default(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
 
-    const PSENTRY: Edits = Edits { psentry: true, ..Edits::NONE };
-    const OTHERS: Edits = Edits { others: true, ..Edits::NONE };
+    const CHANGED: Seen = Seen { changed: true, lost: false };
 
     #[test]
-    fn whose_change_it_is_is_known() {
+    fn changes_of_the_file_are_seen_and_of_its_neighbours_are_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hosts.deny");
-        let mut watch = Watch::open(std::slice::from_ref(&path)).unwrap();
-        assert_eq!(watch.read().unwrap(), Edits::NONE);
-        draft(directory.path(), false).unwrap().into_temp_path().persist(&path).unwrap();
-        draft(directory.path(), true).unwrap().into_temp_path().persist(&path).unwrap();
+        let mut watch = Watch::open(std::slice::from_ref(&path), false).unwrap();
+        assert_eq!(watch.read().unwrap(), Seen::default());
         fs::write(directory.path().join("hosts.allow"), "x").unwrap();
-        assert_eq!(watch.read().unwrap(), Edits::NONE, "our own, and another file");
-        let rename = |from: &str, to: &str| {
-            let [from, to] = [from, to].map(|name| directory.path().join(name));
-            fs::write(&from, "x").unwrap();
-            fs::rename(from, to).unwrap();
+        assert_eq!(watch.read().unwrap(), Seen::default());
+        let rename = || {
+            let new = directory.path().join("new");
+            fs::write(&new, "x").unwrap();
+            fs::rename(new, &path).unwrap();
         };
-        rename(".psentry-1-abc", "hosts.deny");
-        assert_eq!(watch.read().unwrap(), PSENTRY);
-        rename(".psentry-flush-1-abc", "hosts.deny");
-        assert_eq!(watch.read().unwrap(), Edits { flush: true, ..Edits::NONE });
-        rename("hosts.deny", ".psentry-1-abc");
-        assert_eq!(watch.read().unwrap(), Edits { psentry: true, ..OTHERS }, "written, then taken away");
-        for by_others in [&|| fs::write(&path, "y").unwrap(), &|| fs::remove_file(&path).unwrap(), &|| {
-            rename("new", "hosts.deny");
-        }] as [&dyn Fn(); 3]
-        {
-            by_others();
-            assert_eq!(watch.read().unwrap(), OTHERS);
-            assert_eq!(watch.read().unwrap(), Edits::NONE);
+        for change in [&rename as &dyn Fn(), &|| fs::write(&path, "y").unwrap(), &|| {
+            fs::remove_file(&path).unwrap();
+        }] {
+            change();
+            assert_eq!(watch.read().unwrap(), CHANGED);
+            assert_eq!(watch.read().unwrap(), Seen::default());
         }
-        fs::rename(&path, directory.path().join(".psentry-1-abc")).unwrap();
-        assert_eq!(watch.read().unwrap(), PSENTRY);
     }
 
     #[test]
-    fn a_directory_that_is_replaced_and_a_link_that_is_replaced_are_told() {
+    fn a_directory_that_is_replaced_and_a_link_that_is_replaced_are_seen() {
         let root = tempfile::tempdir().unwrap();
         let [etc, real] = ["etc", "real"].map(|name| root.path().join(name));
         fs::create_dir(&etc).unwrap();
         fs::create_dir(&real).unwrap();
         let (link, file) = (etc.join("hosts.deny"), real.join("deny"));
-        let mut watch = Watch::open(&[link.clone(), file.clone()]).unwrap();
+        let mut watch = Watch::open(&[link.clone(), file.clone()], false).unwrap();
         std::os::unix::fs::symlink(&file, etc.join("new")).unwrap();
         fs::rename(etc.join("new"), &link).unwrap();
-        assert_eq!(watch.read().unwrap(), OTHERS);
+        assert_eq!(watch.read().unwrap(), CHANGED);
         fs::rename(&etc, root.path().join("old")).unwrap();
-        assert_eq!(watch.read().unwrap(), Edits { lost: true, ..Edits::NONE });
+        assert_eq!(watch.read().unwrap(), Seen { changed: true, lost: true });
         fs::remove_dir(&real).unwrap();
         assert!(watch.read().unwrap().lost);
+    }
+
+    /// Of one directory for all names the file itself is watched, too, if it is a mount.
+    #[test]
+    fn what_is_written_into_a_mount_is_seen_without_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, same) = (directory.path().join("hosts.deny"), directory.path().join("elsewhere"));
+        fs::write(&path, "x").unwrap();
+        fs::hard_link(&path, &same).unwrap();
+        for (mounted, want) in [(false, Seen::default()), (true, CHANGED)] {
+            let mut watch = Watch::open(std::slice::from_ref(&path), mounted).unwrap();
+            fs::write(&same, "y").unwrap();
+            assert_eq!(watch.read().unwrap(), want);
+        }
     }
 }

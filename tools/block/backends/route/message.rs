@@ -1,52 +1,61 @@
-//! A blackhole, or a route that says no, as a message to the kernel and back. The number of the routing protocol says
-//! that a route is ours, its metric says when it ends. Builds and reads messages, sends none.
+//! Blackhole routes as messages to the kernel and back. The number of the routing protocol says that a route is ours, its
+//! metric says when it ends. Builds and reads messages, sends none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
+use netlink_packet_core::NetlinkHeader;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use psentry_records::{Prefix, Timestamp};
 
-use super::super::attributes::attribute;
+use psentry_linux::netlink_attributes::attribute;
 
 /// The routing protocol of our routes, in the range that is nobody's (rtnetlink(7), `/etc/iproute2/rt_protos`).
 const PROTOCOL: u8 = 158;
 
-/// The kernel's number for the end of a route, and where the routing protocol stands in it (linux/rtnetlink.h).
-const RTM_DELROUTE: u16 = 25;
-const ITS_PROTOCOL: usize = 5;
-
-// As above, for a new route: how long its prefix is, how long it is itself before its attributes, and where it leads to.
+// What is read of notifications byte by byte: a routing daemon may change a million routes. The numbers of the messages, where
+// `struct rtmsg` has the length of the destination and the protocol, how long it is, and its attribute of the destination
+// (linux/rtnetlink.h).
 const RTM_NEWROUTE: u16 = 24;
-const ITS_LENGTH: usize = 1;
-const BEFORE: usize = 12;
+const RTM_DELROUTE: u16 = 25;
+const RTM_DST_LEN: usize = 1;
+const RTM_PROTOCOL: usize = 5;
+const RTMSG_LEN: usize = 12;
 const RTA_DST: u16 = 1;
-const INET: u8 = 2;
-const INET6: u8 = 10;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
-/// The metric of a route that ends when somebody ends it. Others have the second of their end.
+/// The metric of a route without end. Others have the second of their end.
 const NO_END: u32 = u32::MAX;
 
 /// One of our routes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Hole {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Blackhole {
     pub(super) scope: Prefix,
     pub(super) metric: u32,
-    /// Whether whoever sends there is told that it is prohibited.
-    pub(super) told: bool,
+    /// Whoever sends there gets the answer that it is prohibited.
+    pub(super) reject: bool,
 }
 
-impl Hole {
-    pub(super) fn kind(self) -> RouteType {
-        if self.told { RouteType::Prohibit } else { RouteType::BlackHole }
+/// Which routes a notification is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Notification {
+    /// One of ours.
+    Ours,
+    /// One of others to this destination, whether it came or went.
+    Others(Prefix),
+}
+
+impl Blackhole {
+    fn kind(self) -> RouteType {
+        if self.reject { RouteType::Prohibit } else { RouteType::BlackHole }
     }
 }
 
-/// Whether routes of this kind lead nowhere, with or without a word.
-pub(super) fn leads_nowhere(kind: RouteType) -> bool {
+/// Whether packets on routes of this kind go nowhere, with or without an answer.
+pub(super) fn is_dead_end(kind: RouteType) -> bool {
     matches!(kind, RouteType::BlackHole | RouteType::Prohibit | RouteType::Unreachable)
 }
 
@@ -62,7 +71,49 @@ pub(super) fn hosts(scope: Prefix) -> Vec<IpAddr> {
     }
 }
 
-pub(super) fn header(family: AddressFamily) -> RouteHeader {
+/// The request for all routes of one family; the kernel filters by these fields, see `NetlinkSocket::set_strict_check`.
+pub(super) fn dump(family: AddressFamily) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = header(family);
+    message.header.kind = RouteType::Unspec;
+    message
+}
+
+/// The request for the route by which a packet to this address would leave.
+pub(super) fn lookup(addr: IpAddr) -> RouteMessage {
+    let host = Prefix::host(addr);
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(host);
+    message.header.destination_prefix_length = host.len();
+    message.attributes = vec![RouteAttribute::Destination(addr.into())];
+    message
+}
+
+/// One of our routes, to be added.
+pub(super) fn encode(route: Blackhole) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = header(family(route.scope));
+    message.header.kind = route.kind();
+    message.header.destination_prefix_length = route.scope.len();
+    let to = RouteAttribute::Destination(route.scope.addr().into());
+    message.attributes = vec![to, RouteAttribute::Priority(route.metric)];
+    message
+}
+
+/// One of our routes to a scope, to be deleted: the one with this metric, or `None`: any of them.
+pub(super) fn encode_deletion(scope: Prefix, metric: Option<u32>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = header(family(scope));
+    // To a deletion these two mean "whichever".
+    message.header.kind = RouteType::Unspec;
+    message.header.scope = RouteScope::NoWhere;
+    message.header.destination_prefix_length = scope.len();
+    message.attributes = vec![RouteAttribute::Destination(scope.addr().into())];
+    message.attributes.extend(metric.map(RouteAttribute::Priority));
+    message
+}
+
+fn header(family: AddressFamily) -> RouteHeader {
     RouteHeader {
         address_family: family,
         table: RouteHeader::RT_TABLE_MAIN,
@@ -73,45 +124,8 @@ pub(super) fn header(family: AddressFamily) -> RouteHeader {
     }
 }
 
-pub(super) fn message(hole: Hole) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header = header(family(hole.scope));
-    message.header.kind = hole.kind();
-    message.header.destination_prefix_length = hole.scope.len();
-    message.attributes =
-        vec![RouteAttribute::Destination(address(hole.scope)), RouteAttribute::Priority(hole.metric)];
-    message
-}
-
-/// The route of ours that is gone, as the kernel tells it.
-pub(super) fn deleted(header: &NetlinkHeader, body: &[u8]) -> Option<Hole> {
-    // Of a million routes that a routing daemon changes none is looked at any closer.
-    if header.message_type != RTM_DELROUTE || body.get(ITS_PROTOCOL) != Some(&PROTOCOL) {
-        return None;
-    }
-    match RouteNetlinkMessage::deserialize(header, body).ok()? {
-        RouteNetlinkMessage::DelRoute(route) => hole(RouteNetlinkMessage::NewRoute(route)),
-        _ => None,
-    }
-}
-
-/// Where a route of others that was added leads to; `None`: it is ours, or no new route.
-pub(super) fn rival(header: &NetlinkHeader, body: &[u8]) -> Option<Prefix> {
-    let (family, len) = (*body.first()?, *body.get(ITS_LENGTH)?);
-    if header.message_type != RTM_NEWROUTE || body.get(ITS_PROTOCOL) == Some(&PROTOCOL) {
-        return None;
-    }
-    let to = attribute(body.get(BEFORE..)?, RTA_DST)?;
-    let addr: IpAddr = match (family, to.len()) {
-        (INET, 4) => Ipv4Addr::from(*to.first_chunk::<4>()?).into(),
-        (INET6, 16) => Ipv6Addr::from(*to.first_chunk::<16>()?).into(),
-        _ => return None,
-    };
-    Some(Prefix::around(addr, len))
-}
-
-/// The route that a message tells of, if it is ours.
-pub(super) fn hole(message: RouteNetlinkMessage) -> Option<Hole> {
+/// The route that a message describes, if it is ours.
+pub(super) fn decode(message: RouteNetlinkMessage) -> Option<Blackhole> {
     let RouteNetlinkMessage::NewRoute(route) = message else { return None };
     let ours = route.header.protocol == RouteProtocol::Other(PROTOCOL)
         && matches!(route.header.kind, RouteType::BlackHole | RouteType::Prohibit)
@@ -129,18 +143,31 @@ pub(super) fn hole(message: RouteNetlinkMessage) -> Option<Hole> {
         }
     }
     let scope = format!("{}/{}", addr?, route.header.destination_prefix_length).parse().ok()?;
-    Some(Hole { scope, metric, told: route.header.kind == RouteType::Prohibit })
+    Some(Blackhole { scope, metric, reject: route.header.kind == RouteType::Prohibit })
 }
 
-pub(super) fn family(scope: Prefix) -> AddressFamily {
+/// What a notification is about; `None`: no route, or a default route, than which every block is more specific.
+pub(super) fn decode_notification(header: &NetlinkHeader, body: &[u8]) -> Option<Notification> {
+    if ![RTM_NEWROUTE, RTM_DELROUTE].contains(&header.message_type) {
+        return None;
+    }
+    if body.get(RTM_PROTOCOL) == Some(&PROTOCOL) {
+        return Some(Notification::Ours);
+    }
+    let to = attribute(body.get(RTMSG_LEN..)?, RTA_DST)?;
+    let addr: IpAddr = match (*body.first()?, to.len()) {
+        (AF_INET, 4) => Ipv4Addr::from(*to.first_chunk::<4>()?).into(),
+        (AF_INET6, 16) => Ipv6Addr::from(*to.first_chunk::<16>()?).into(),
+        _ => return None,
+    };
+    Some(Notification::Others(Prefix::around(addr, *body.get(RTM_DST_LEN)?)))
+}
+
+fn family(scope: Prefix) -> AddressFamily {
     if scope.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn address(scope: Prefix) -> RouteAddress {
-    scope.addr().into()
-}
-
-/// The second at which a block ends, as a metric. In 2106 this is full; then a block has no end here.
+/// The second at which a block ends, as a metric. From 2106 on there is none, and a block has no end here.
 pub(super) fn metric(until: Option<Timestamp>) -> u32 {
     until.and_then(|until| u32::try_from(until.secs_ceil()).ok()).unwrap_or(NO_END)
 }
@@ -155,13 +182,13 @@ mod tests {
     use netlink_packet_core::Emitable;
 
     #[test]
-    fn a_route_tells_whose_it_is_and_when_it_ends() {
+    fn a_route_says_whose_it_is_and_when_it_ends() {
         let until: Timestamp = "2026-11-22T15:04:05.5Z".parse().unwrap();
         for scope in ["192.0.2.7/32", "198.51.96.0/20", "2001:db8::/64"] {
             for until in [Some(until), None] {
-                let told = scope.starts_with('2');
-                let sent = Hole { scope: scope.parse().unwrap(), metric: metric(until), told };
-                let read = hole(RouteNetlinkMessage::NewRoute(message(sent)));
+                let reject = scope.starts_with('2');
+                let sent = Blackhole { scope: scope.parse().unwrap(), metric: metric(until), reject };
+                let read = decode(RouteNetlinkMessage::NewRoute(encode(sent)));
                 assert_eq!(read, Some(sent));
             }
         }
@@ -170,38 +197,27 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_route_of_ours_is_read_and_no_other() {
-        let sent = Hole { scope: "192.0.2.7/32".parse().unwrap(), metric: 5, told: false };
-        let read = |kind: u16, route: RouteMessage| {
-            let mut body = vec![0; route.buffer_len()];
-            route.emit(&mut body);
-            let mut header = NetlinkHeader::default();
-            header.message_type = kind;
-            deleted(&header, &body)
-        };
-        let mut other = message(sent);
-        other.header.protocol = RouteProtocol::Static;
-        assert_eq!(read(RTM_DELROUTE, message(sent)), Some(sent));
-        assert_eq!(read(RTM_DELROUTE - 1, message(sent)), None);
-        assert_eq!(read(RTM_DELROUTE, other), None);
-    }
-
-    #[test]
-    fn where_a_new_route_of_others_leads_is_read() {
+    fn a_notification_says_whose_route_and_where_to() {
         let read = |kind: u16, route: &RouteMessage| {
             let mut body = vec![0; route.buffer_len()];
             route.emit(&mut body);
             let mut header = NetlinkHeader::default();
             header.message_type = kind;
-            rival(&header, &body)
+            decode_notification(&header, &body)
         };
         for scope in ["192.0.2.0/24", "2001:db8::/64"] {
             let scope: Prefix = scope.parse().unwrap();
-            let mut route = message(Hole { scope, metric: 5, told: false });
-            assert_eq!(read(RTM_NEWROUTE, &route), None, "ours");
+            let mut route = encode(Blackhole { scope, metric: 5, reject: false });
+            for kind in [RTM_NEWROUTE, RTM_DELROUTE] {
+                assert_eq!(read(kind, &route), Some(Notification::Ours));
+            }
             route.header.protocol = RouteProtocol::Static;
-            assert_eq!(read(RTM_NEWROUTE, &route), Some(scope));
-            assert_eq!(read(RTM_DELROUTE, &route), None);
+            for kind in [RTM_NEWROUTE, RTM_DELROUTE] {
+                assert_eq!(read(kind, &route), Some(Notification::Others(scope)));
+            }
+            assert_eq!(read(RTM_NEWROUTE - 1, &route), None);
+            route.attributes.clear();
+            assert_eq!(read(RTM_NEWROUTE, &route), None, "a default route");
         }
     }
 
@@ -220,13 +236,13 @@ mod tests {
 
     #[test]
     fn routes_of_others_are_not_ours() {
-        let ours = message(Hole { scope: "192.0.2.7".parse().unwrap(), metric: 5, told: false });
+        let ours = encode(Blackhole { scope: "192.0.2.7".parse().unwrap(), metric: 5, reject: false });
         let mut others = [ours.clone(), ours.clone(), ours];
         others[0].header.protocol = RouteProtocol::Static;
         others[1].header.kind = RouteType::Unicast;
         others[2].header.table = 7;
         for other in others {
-            assert_eq!(hole(RouteNetlinkMessage::NewRoute(other)), None);
+            assert_eq!(decode(RouteNetlinkMessage::NewRoute(other)), None);
         }
     }
 }

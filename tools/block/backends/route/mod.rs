@@ -1,25 +1,31 @@
-//! Blocks as blackhole routes: what this machine sends to the source goes nowhere, so that no connection comes
-//! about. Packets still arrive. Where the answer is a rejection the routes say so: to programs of this machine, and to
-//! whoever it forwards packets for. The number of the routing protocol says that a route is ours, its metric says
-//! when it ends, so that a later psentry-block knows both.
+//! Blocks as blackhole routes: what this machine sends to the source goes nowhere, so that no connection comes about. Packets
+//! still arrive, and nothing of an established connection is spared. Where the answer is to be a rejection, the routes give
+//! one: to programs of this machine, and to those for whom it forwards. A route says itself whose it is and when it ends; the
+//! kernel does not delete it then.
+//!
+//! Another route may stand before ours: a more specific one, or one with a lower metric. `apply` refuses such a block, and
+//! `list` reports it where the other route came later. A rule of policy routing (ip-rule(8)) that came later is not seen.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `requests.rs` | our routes in the kernel: dumped, added, deleted, looked up |
+//! | `message.rs` | routes as messages and back, and notifications |
 
-mod holding;
-mod holes;
 mod message;
+mod requests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::errno::Errno;
+use psentry_linux::NetlinkMonitor;
 use psentry_linux::netlink_monitor::{RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE};
-use psentry_linux::{Error as Below, NetlinkMonitor, NetlinkSocket, is_psentry_portid};
 use psentry_records::{Prefix, Timestamp};
 
-use self::holding::beaten_by;
-use self::message::{Hole, deleted, end, metric, rival};
-use super::SOMEBODY;
-use crate::backend::{Backend, Change, Effect, Entry, Noticed, Wish};
+use self::message::{Blackhole, Notification, decode_notification, end, metric};
+use self::requests::RoutingTable;
+use crate::backend::{Backend, Caps, Drift, Listing, Op};
+use crate::block::Entry;
 use crate::error::Error;
 use crate::reach::{Answer, Reach};
 
@@ -27,158 +33,205 @@ const NAME: &str = "route";
 
 /// The backend.
 pub(super) struct Route {
-    link: NetlinkSocket,
-    watch: Option<NetlinkMonitor>,
-    /// Whether whoever sends to a source is told.
-    told: bool,
-    /// Why nothing is told of changes, until that is told.
-    unheard: Option<Error>,
-    /// Whom we cut off, as far as we know: a hint, so that not every route of others is looked at closer.
-    ours: HashSet<Prefix>,
-    /// Of whom it has been told that a route of others beats ours.
-    beaten: HashSet<Prefix>,
+    table: RoutingTable,
+    monitor: Option<NetlinkMonitor>,
+    /// Whether the routes are to give an answer.
+    reject: bool,
+    /// Our routes, as they were listed last and have been changed by us since.
+    ours: BTreeSet<Blackhole>,
+    /// The scopes that the next list looks up, because routes of others around there have changed, or one stood before ours when it
+    /// was listed last; `None`: all, for nobody has listened.
+    suspects: Option<HashSet<Prefix>>,
 }
 
 impl Route {
     pub(super) fn open(reach: Reach) -> Result<Self, Error> {
-        let mut link = NetlinkSocket::open(NETLINK_ROUTE)?;
-        link.set_strict_check();
-        let (ours, beaten) = (HashSet::new(), HashSet::new());
-        let told = reach.answer == Answer::Reject;
-        Ok(Route { link, watch: None, told, unheard: None, ours, beaten })
+        let (table, reject) = (RoutingTable::open()?, reach.answer == Answer::Reject);
+        Ok(Route { table, monitor: None, reject, ours: BTreeSet::new(), suspects: None })
+    }
+
+    /// The new route first, then the old ones go: a source that is blocked already is so at every moment.
+    fn put(&mut self, new: Blackhole, was: Option<&Entry>) -> Result<(), Error> {
+        self.table.add(new)?;
+        if let Err(error) = self.table.confirm(new.scope) {
+            // What blocks nobody must not look like a block.
+            self.table.delete(new.scope, Some(new.metric))?;
+            return Err(error);
+        }
+        let listed = self.of(new.scope).map(|old| old.metric);
+        let old: BTreeSet<u32> = listed.chain(was.map(|was| metric(was.until))).collect();
+        for metric in old.into_iter().filter(|metric| *metric != new.metric) {
+            self.table.delete(new.scope, Some(metric))?;
+        }
+        self.forget(new.scope);
+        self.ours.insert(new);
+        Ok(())
+    }
+
+    fn delete(&mut self, scope: Prefix) -> Result<(), Error> {
+        // A request deletes one route, and there may be two.
+        while self.table.delete(scope, None)? {}
+        self.forget(scope);
+        Ok(())
+    }
+
+    /// Our routes to a scope.
+    fn of(&self, scope: Prefix) -> impl Iterator<Item = &Blackhole> {
+        let [first, last] =
+            [(0, false), (u32::MAX, true)].map(|(metric, reject)| Blackhole { scope, metric, reject });
+        self.ours.range(first..=last)
+    }
+
+    fn forget(&mut self, scope: Prefix) {
+        let old: Vec<Blackhole> = self.of(scope).copied().collect();
+        old.iter().for_each(|route| _ = self.ours.remove(route));
+    }
+
+    /// Which of our scopes a route of others may stand before, or not any more: those around its destination.
+    fn around(&self, to: Prefix) -> impl Iterator<Item = Prefix> {
+        (0..=to.len())
+            .map(move |len| Prefix::around(to.addr(), len))
+            .filter(|scope| self.of(*scope).next().is_some())
     }
 }
 
 impl Backend for Route {
-    fn name(&self) -> &'static str {
-        NAME
+    fn caps(&self) -> Caps {
+        Caps { expires: false, spares: false, ..Caps::of(NAME) }
     }
 
-    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
-        // Deleting what cannot be there changes nothing, and tells whether changing is allowed.
-        let nobody = Hole { scope: Prefix::around([0, 0, 0, 0].into(), 32), metric: 1, told: false };
-        self.delete(nobody)?;
-        // What other flags made is made anew.
-        let old = self.all()?.into_iter().filter(|old| old.told != self.told);
-        let anew: Vec<_> = old.map(|old| (Hole { told: self.told, ..old }, vec![old])).collect();
-        self.put(&anew).into_iter().collect::<Result<Vec<_>, _>>()?;
-        let watch = NetlinkMonitor::open(NETLINK_ROUTE, &[RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE]);
-        self.watch = watch.map_err(|error| self.unheard = Some(error.into())).ok();
-        let found = self.list()?;
-        self.ours = found.iter().map(|entry| entry.scope).collect();
-        Ok(found)
-    }
-
-    fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
-        let standing = match self.all() {
-            Ok(standing) => standing,
-            Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
-        };
-        let mut by_scope: HashMap<Prefix, Vec<Hole>> = HashMap::new();
-        for hole in standing {
-            by_scope.entry(hole.scope).or_default().push(hole);
+    fn ensure(&mut self) -> Result<bool, Error> {
+        // To delete what cannot be there changes nothing, and shows whether changing is allowed.
+        self.table.delete(Prefix::around([0, 0, 0, 0].into(), 32), Some(1))?;
+        if self.monitor.is_none() {
+            let groups = [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
+            self.monitor = Some(NetlinkMonitor::open(NETLINK_ROUTE, &groups)?);
+            self.suspects = None;
         }
-        let mut blocks = Vec::new();
-        for Change { scope, wish } in changes {
-            self.beaten.remove(scope);
-            if let Wish::Block(block) = wish {
-                let hole = Hole { scope: *scope, metric: metric(block.until), told: self.told };
-                blocks.push((hole, by_scope.remove(scope).unwrap_or_default()));
+        Ok(false)
+    }
+
+    fn list(&mut self) -> Result<Listing, Error> {
+        self.ours = self.table.dump()?.into_iter().collect();
+        let entries = entries(&self.ours, self.reject);
+        let (mut beaten, mut shadowed) = (HashSet::new(), Vec::new());
+        for Entry { scope, .. } in &entries {
+            if self.suspects.as_ref().is_some_and(|suspects| !suspects.contains(scope)) {
+                continue;
             }
-        }
-        let mut blocked = self.block(&blocks).into_iter();
-        let mut effects = Vec::with_capacity(changes.len());
-        for Change { scope, wish } in changes {
-            let effect = match wish {
-                Wish::Block(_) => blocked.next().unwrap_or(Ok(Effect::Done)),
-                Wish::Release(_) => self.release(&by_scope.remove(scope).unwrap_or_default()),
-            };
-            match (wish, &effect) {
-                (Wish::Block(_), Ok(_)) => _ = self.ours.insert(*scope),
-                (Wish::Release(_), Ok(_)) => _ = self.ours.remove(scope),
-                _ => {}
-            }
-            effects.push(effect);
-        }
-        effects
-    }
-
-    fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let entry = |hole: Hole| Entry::new(hole.scope, end(hole.metric), None);
-        // Two of one scope are left by who was stopped between the new one and the old.
-        Ok(Entry::gather(self.all()?.into_iter().map(entry)))
-    }
-
-    fn watch(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(NetlinkMonitor::as_fd)
-    }
-
-    /// A route that goes without a word of psentry is put back: routing daemons take away what they do not know one
-    /// by one, and the kernel does not say who it was.
-    fn noticed(&mut self) -> Result<Noticed, Error> {
-        if let Some(error) = self.unheard.take() {
-            return Err(error);
-        }
-        let mut noticed = Noticed::default();
-        let Some(watch) = &mut self.watch else { return Ok(noticed) };
-        let (own, ours, mut rivals) = (self.link.portid(), &self.ours, HashSet::new());
-        let heard = watch.receive(|header, body| {
-            if header.port_number == own {
-                return;
-            }
-            match deleted(header, body) {
-                Some(hole) if is_psentry_portid(header.port_number) => {
-                    noticed.let_in.push((hole.scope, "'psentry-block'".to_owned()));
+            match self.table.confirm(*scope) {
+                Ok(()) => {}
+                Err(Error::NoEffect(why)) => {
+                    shadowed.push(format!("{scope} is not blocked: {why}"));
+                    beaten.insert(*scope);
                 }
-                Some(_) => noticed.damaged = Some(SOMEBODY.to_owned()),
-                None => rivals.extend(rival(header, body).into_iter().flat_map(|to| beaten_by(to, ours))),
+                Err(error) => return Err(error),
             }
+        }
+        if self.monitor.is_some() {
+            self.suspects = Some(beaten);
+        }
+        Ok(Listing { entries, shadowed })
+    }
+
+    fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {
+        let apply = |op: &Op| match op {
+            Op::Put { scope, block, was } => {
+                let (metric, reject) = (metric(block.until), self.reject);
+                self.put(Blackhole { scope: *scope, metric, reject }, was.as_ref())
+            }
+            Op::Delete { scope, .. } => self.delete(*scope),
+        };
+        ops.iter().map(apply).collect()
+    }
+
+    fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.monitor.as_ref().map(NetlinkMonitor::as_fd)
+    }
+
+    fn drift(&mut self) -> Result<Option<Drift>, Error> {
+        let Some(monitor) = &mut self.monitor else { return Ok(None) };
+        let own = self.table.portid();
+        let (mut drifted, mut others) = (false, Vec::new());
+        let received = monitor.receive(|header, body| match decode_notification(header, body) {
+            _ if header.port_number == own => {}
+            Some(Notification::Ours) => drifted = true,
+            Some(Notification::Others(to)) => others.push(to),
+            None => {}
         });
-        match heard {
-            Ok(heard) if heard.lost => noticed.damaged = Some(SOMEBODY.to_owned()),
-            Ok(_) => {}
-            Err(error) => {
-                self.watch = None;
-                return Err(error.into());
-            }
+        let received = received.inspect_err(|_| self.monitor = None)?;
+        let affected: HashSet<Prefix> = others.into_iter().flat_map(|to| self.around(to)).collect();
+        drifted |= received.lost || !affected.is_empty();
+        match &mut self.suspects {
+            suspects if received.lost => *suspects = None,
+            suspects => suspects.iter_mut().for_each(|suspects| suspects.extend(&affected)),
         }
-        for scope in rivals {
-            if !self.beaten.contains(&scope)
-                && let Err(Error::NoEffect(why)) = self.confirm(scope)
-            {
-                self.beaten.insert(scope);
-                noticed.told.push(format!("{scope} is not cut off any more: {why}"));
-            }
-        }
-        Ok(noticed)
+        Ok(drifted.then(Drift::default))
     }
 
-    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
-        let entries = self.list()?;
-        for hole in self.all()? {
-            self.delete(hole)?;
-        }
-        Ok(entries)
-    }
-
-    fn ends_by_itself(&self) -> bool {
-        false
-    }
-
-    /// Whatever this machine answers goes nowhere, on whichever connection.
-    fn spares(&self) -> bool {
-        false
-    }
-
-    /// All routes are read before some are changed.
-    fn at_once(&self) -> usize {
-        20_000
+    fn purge(&mut self) -> Result<(), Error> {
+        let scopes: BTreeSet<Prefix> = self.table.dump()?.into_iter().map(|route| route.scope).collect();
+        // All are tried, whatever becomes of the first.
+        let results: Vec<_> = scopes.into_iter().map(|scope| self.delete(scope)).collect();
+        results.into_iter().collect()
     }
 }
 
-fn refused(doing: &'static str, errno: Errno) -> Error {
-    match errno {
-        Errno::EPERM | Errno::EACCES => Error::NotPermitted { backend: NAME },
-        errno => Below::Refused { doing, errno }.into(),
+/// The blocks that these routes make. Two routes to one scope are left by who was killed between the new one and the old, and
+/// routes of another kind by other flags: both are put again.
+fn entries(routes: &BTreeSet<Blackhole>, reject: bool) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::with_capacity(routes.len());
+    for route in routes {
+        let until = end(route.metric);
+        match entries.last_mut().filter(|last| last.scope == route.scope) {
+            // They are in the order of their ends.
+            Some(last) => (last.until, last.damaged) = (until, true),
+            None => entries
+                .push(Entry { damaged: route.reject != reject, ..Entry::new(route.scope, until, None) }),
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(scope: &str, metric: u32, reject: bool) -> Blackhole {
+        Blackhole { scope: scope.parse().unwrap(), metric, reject }
+    }
+
+    #[test]
+    fn two_routes_to_one_scope_and_routes_of_another_kind_are_damaged() {
+        let routes = BTreeSet::from([
+            route("192.0.2.7", 100, false),
+            route("192.0.2.8", 200, false),
+            route("192.0.2.8", 100, false),
+            route("2001:db8::/64", u32::MAX, true),
+        ]);
+        let at = |second| Timestamp::from_secs(second);
+        let want =
+            [("192.0.2.7", at(100), false), ("192.0.2.8", at(200), true), ("2001:db8::/64", None, true)].map(
+                |(scope, until, damaged)| Entry {
+                    damaged,
+                    ..Entry::new(scope.parse().unwrap(), until, None)
+                },
+            );
+        assert_eq!(entries(&routes, false), want);
+    }
+
+    /// Opens sockets, and asks for nothing.
+    #[test]
+    fn a_route_of_others_concerns_the_scopes_around_it() {
+        let mut backend = Route::open(Reach::default()).unwrap();
+        for scope in ["198.51.100.0/24", "198.51.100.7", "2001:db8::/64"] {
+            backend.ours.insert(route(scope, 5, false));
+        }
+        let around =
+            |to: &str| backend.around(to.parse().unwrap()).map(|scope| scope.to_string()).collect::<Vec<_>>();
+        assert_eq!(around("198.51.100.0/25"), ["198.51.100.0/24"]);
+        assert_eq!(around("198.51.100.7"), ["198.51.100.0/24", "198.51.100.7/32"]);
+        assert_eq!(around("2001:db8::/64"), ["2001:db8::/64"]);
+        assert!(around("198.51.0.0/16").is_empty() && around("203.0.113.0/24").is_empty());
     }
 }

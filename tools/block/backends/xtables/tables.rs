@@ -13,7 +13,7 @@ use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 use super::filter::Filter;
 use super::rule_text::Rules;
 use super::{FAMILIES, POLL, unless_absent};
-use crate::backends::attributes::{attribute, text};
+use psentry_linux::netlink_attributes::{attribute, text};
 use crate::backends::nft_generation::Generation;
 use crate::error::Error;
 
@@ -229,7 +229,7 @@ fn concerns(header: &NetlinkHeader, message: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::attributes::put;
+    use psentry_linux::netlink_attributes::put;
 
     #[test]
     fn only_changes_of_the_filter_tables_concern_us() {

@@ -1,0 +1,193 @@
+//! What backends are given to do: for each scope that is enqueued, whatever makes what is there what is wanted. Backends get a
+//! scope in their order, each once the one before has confirmed it or failed, or has taken longer than its patience.
+
+use std::time::Instant;
+
+use psentry_records::{Prefix, Timestamp};
+
+use super::Engine;
+use crate::backend::Op;
+use crate::block::{Block, Entry};
+use crate::journal::Entry as Noted;
+use crate::reconcile::plan;
+use crate::worker::Task;
+
+impl Engine {
+    /// Something may have to be done about a scope on a backend, and then on those after it.
+    pub(super) fn enqueue(&mut self, backend: usize, scope: Prefix) {
+        for state in self.backends.iter_mut().skip(backend) {
+            state.queue.push(scope);
+            if !state.bypassed {
+                break;
+            }
+        }
+    }
+
+    /// The same on all backends at once.
+    pub(super) fn enqueue_everywhere(&mut self, scope: Prefix) {
+        self.backends.iter_mut().for_each(|state| state.queue.push(scope));
+    }
+
+    /// Gives every backend that is free what it is to do.
+    pub(super) fn dispatch(&mut self) {
+        for index in 0..self.backends.len() {
+            self.sync_if_due(index);
+            self.dispatch_to(index);
+        }
+    }
+
+    fn dispatch_to(&mut self, index: usize) {
+        loop {
+            let Some(state) = self.backends.get_mut(index) else { return };
+            if state.queue.len() == 0 || (!state.is_ready() && state.broken.is_none()) {
+                return;
+            }
+            let Some(lane) = state.workers.iter().position(|worker| worker.busy.is_none()) else { return };
+            let most = state.caps.batch;
+            let mut ops = Vec::new();
+            while ops.len() < most
+                && let Some(scope) = self.backends.get_mut(index).and_then(|state| state.queue.pop())
+            {
+                match self.next_op(index, scope) {
+                    Some(op) => ops.push(op),
+                    None => self.enqueue(index + 1, scope),
+                }
+            }
+            if ops.is_empty() {
+                return;
+            }
+            self.give(index, lane, ops);
+        }
+    }
+
+    pub(super) fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
+        // What is confirmed is in the journal by then, and what a command may have done is before it is run.
+        let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());
+        if is_journaled {
+            for op in &ops {
+                if let Op::Put { scope, block, .. } = op {
+                    let block = self.lasting(block);
+                    self.note(Noted::Unsure(*scope, block));
+                }
+            }
+        }
+        self.commit();
+        let told = ops.iter().map(|op| self.op_by_wall(op)).collect();
+        let Some(state) = self.backends.get_mut(index) else { return };
+        if let Some(given) = state.given.get_mut(lane) {
+            *given = ops;
+        }
+        if let Some(worker) = state.workers.get_mut(lane) {
+            worker.give(Task::Apply(told));
+        }
+    }
+
+    /// What is to be done about a scope on a backend, if anything can be.
+    fn next_op(&mut self, index: usize, scope: Prefix) -> Option<Op> {
+        let state = self.backends.get(index)?;
+        if state.is_in_flight(scope) {
+            // It is planned again when that is over.
+            return None;
+        }
+        let op = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now());
+        let Some(op) = op else {
+            self.settled(index, scope);
+            return None;
+        };
+        if let Some(broken) = &state.broken {
+            let why = broken.why.clone();
+            self.failed(index, &op, &why);
+            return None;
+        }
+        let new = matches!(&op, Op::Put { was: None, .. });
+        if new && !self.may_block(index, &op) {
+            return None;
+        }
+        Some(op)
+    }
+
+    /// Whether a block may be made now: whom to block is asked anew each time, for the machine may have got that address
+    /// meanwhile, or somebody may have logged in from there.
+    fn may_block(&mut self, index: usize, op: &Op) -> bool {
+        let scope = op.scope();
+        match self.guard.refusal(scope) {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                self.refuse(scope, &why);
+                return false;
+            }
+            Err(error) => {
+                self.failed(index, op, &error.to_string());
+                return false;
+            }
+        }
+        match self.guard.not_yet(scope) {
+            Ok(None) => true,
+            Ok(Some(why)) => {
+                self.held(index, op, &why);
+                false
+            }
+            Err(error) => {
+                self.failed(index, op, &error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Tries again what failed, where it is time.
+    pub(super) fn retry(&mut self) {
+        let now = self.clock.now();
+        for state in &mut self.backends {
+            for scope in state.backoff.take_due(now) {
+                if !state.backoff.get(scope).is_some_and(|failure| failure.held) {
+                    self.outcomes.counters().retries.add();
+                }
+                state.queue.push(scope);
+            }
+        }
+    }
+
+    /// A backend that takes too long holds up none after it.
+    pub(super) fn bypass_late_backends(&mut self) {
+        let now = Instant::now();
+        for index in 0..self.backends.len() {
+            let Some(state) = self.backends.get_mut(index) else { return };
+            let since = state.workers.iter().filter_map(|worker| worker.busy).min();
+            let late = since.is_some_and(|since| now.saturating_duration_since(since) >= state.caps.patience);
+            if late && !state.bypassed {
+                state.bypassed = true;
+                let scopes: Vec<Prefix> =
+                    state.in_flight().map(Op::scope).chain(state.queue.iter()).collect();
+                scopes.into_iter().for_each(|scope| self.enqueue(index + 1, scope));
+            } else if !late {
+                state.bypassed = false;
+            }
+        }
+    }
+
+    fn op_by_wall(&self, op: &Op) -> Op {
+        match op {
+            Op::Put { scope, block, was } => Op::Put {
+                scope: *scope,
+                block: self.by_wall(block),
+                was: was.as_ref().map(|entry| self.entry_by_wall(entry)),
+            },
+            Op::Delete { scope, was } => {
+                // With all that is known of it: a command is told for whom it was.
+                let known = self.ending_block(*scope).unwrap_or(was);
+                let ports = was.ports.clone();
+                Op::Delete { scope: *scope, was: self.by_wall(&Block { ports, unproven: was.unproven, ..known.clone() }) }
+            }
+        }
+    }
+
+    fn ending_block(&self, scope: Prefix) -> Option<&Block> {
+        let mut ending = self.backends.iter().filter_map(|state| state.ending.get(&scope));
+        ending.next().map(|(block, _)| block)
+    }
+
+    fn entry_by_wall(&self, entry: &Entry) -> Entry {
+        let moment = |moment: Option<Timestamp>| moment.map(|moment| self.clock.wall(moment));
+        Entry { until: moment(entry.until), since: moment(entry.since), ..entry.clone() }
+    }
+}

@@ -1,0 +1,231 @@
+//! The engine: the one thread that decides. It alone changes what is wanted ([`Desired`]), writes the journal and gives outcomes.
+//! It never waits for a backend: each has a thread of its own (`worker.rs`), gets operations, and tells what came of them.
+//!
+//! ```text
+//! verdicts ──────┐              ┌─ guard, brake, capacity, panic: may it?
+//! control socket ┼─▶ engine ────┼─ Desired ──▶ journal
+//! ends, retries ─┘    │  ▲      └─ plan(desired, actual) ──▶ operations
+//!                     ▼  │ results, drift, listings
+//!                  workers, one for each backend           ──▶ outcomes
+//! ```
+//!
+//! A scope is *enqueued* on a backend whenever something about it may have to be done there. When the backend is free, `plan` says
+//! what: whatever happened meanwhile is in it. So nothing has to be undone, and nothing is done twice.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `verdict.rs` | what a verdict changes |
+//! | `dispatch.rs` | what backends are given to do |
+//! | `results.rs` | what came of it |
+//! | `sync.rs` | what is there: at the start, after drift, for a question |
+//! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
+//! | `questions.rs` | what people ask |
+//! | `backend_state.rs` | what the engine knows of one backend |
+//! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
+//! | `once.rs` | one question, where no engine runs |
+
+mod backend_state;
+mod dispatch;
+mod end;
+mod once;
+mod questions;
+mod release;
+mod results;
+mod service;
+mod start;
+mod sync;
+mod verdict;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use psentry_records::{Prefix, Timestamp};
+
+use self::backend_state::BackendState;
+pub(crate) use self::once::answer_once;
+pub(crate) use self::start::guard;
+use self::questions::Pending;
+pub(crate) use self::service::serve;
+use crate::brake::Brake;
+use crate::capacity::Capacity;
+use crate::clock::Clock;
+use crate::desired::Desired;
+use crate::guard::guard_cache::Guard;
+use crate::error::Error;
+use crate::journal::{Commanded, Journal};
+use crate::outcomes::Outcomes;
+use crate::panic::{Mark, Order, PanicFile};
+use crate::reach::Ports;
+use crate::watchdog::Pulse;
+use crate::worker::{Bell, Event, Mailbox};
+
+/// How often it is looked whether the allow list was changed.
+const READ_ALLOW: Duration = Duration::from_secs(1);
+/// How often it is looked who is logged in when nobody asks, so that it is known how long.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// All that is known and decided.
+pub(crate) struct Engine {
+    clock: Clock,
+    desired: Desired,
+    max_blocks: usize,
+    /// Which ports verdicts block.
+    ports: Ports,
+    /// In the order in which they are applied.
+    backends: Vec<BackendState>,
+    mailbox: Mailbox,
+    arriving: Receiver<(usize, usize, Event)>,
+    bell: Bell,
+    journal: Option<Journal>,
+    pub(crate) outcomes: Outcomes,
+    guard: Guard,
+    /// Which version of the allow list is heeded.
+    allowed: u64,
+    brake: Option<Brake>,
+    capacity: Capacity,
+    panic_file: PanicFile,
+    panic_mark: Mark,
+    /// The panic that holds.
+    panic: Option<Order>,
+    questions: Vec<Pending>,
+    /// Verdicts from the control socket, and until when each backend has time to answer.
+    asked: Vec<(Instant, Prefix)>,
+    /// What commands have blocked, by the journal, until their backend is there.
+    commanded: HashMap<Prefix, Commanded>,
+    /// Only the scopes of a question are applied, for no engine runs that would keep the rest; and nothing is made for it.
+    once: bool,
+    read_only: bool,
+    /// What is there is wanted, for there was no journal; until all backends were listed.
+    adopts: bool,
+    /// Whether they were, and why some of them cannot work.
+    started: bool,
+    errors: Vec<(&'static str, Error)>,
+    /// How many blocks were given up when the input ended.
+    given_up: usize,
+}
+
+/// Where an answer goes, line by line. It ends when the last copy is dropped.
+#[derive(Clone)]
+pub(crate) struct Reply(Rc<dyn Fn(Vec<u8>)>);
+
+impl Reply {
+    pub(crate) fn new(send: impl Fn(Vec<u8>) + 'static) -> Self {
+        Reply(Rc::new(send))
+    }
+
+    fn send(&self, lines: Vec<u8>) {
+        (self.0)(lines);
+    }
+}
+
+impl Engine {
+    /// Does whatever is to be done now, without waiting for anybody.
+    pub(crate) fn step(&mut self) {
+        if self.clock.look() {
+            self.clock_was_set();
+        }
+        self.take_events();
+        self.heed_panic();
+        self.heed_allow_list();
+        self.guard.glance();
+        self.expire();
+        self.retry();
+        self.bypass_late_backends();
+        self.dispatch();
+        self.answer_questions();
+        self.commit();
+        if self.is_settled() {
+            self.guard.rest();
+        }
+        let now = self.clock.wall(self.clock.now());
+        self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
+    }
+
+    /// Takes in what workers told; whether they told anything.
+    fn take_events(&mut self) -> bool {
+        self.bell.silence();
+        let mut any = false;
+        while let Ok((backend, lane, event)) = self.arriving.try_recv() {
+            self.take_event(backend, lane, event);
+            any = true;
+        }
+        any
+    }
+
+    /// How long nothing is to be done, if nothing happens.
+    pub(crate) fn idle_for(&self) -> Duration {
+        let now = self.clock.now();
+        let ends = self.desired.next_end().into_iter();
+        let moments = ends.chain(self.backends.iter().filter_map(|backend| backend.backoff.next()));
+        let spans = moments.map(|moment: Timestamp| moment.since(now));
+        let clock = Instant::now();
+        let instants = self.backends.iter().flat_map(|backend| backend.next_moments(clock));
+        let instants = instants.chain(self.questions.iter().map(|pending| pending.deadline));
+        let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
+        let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
+        let reads = self.guard.may_change().then_some(READ_ALLOW);
+        // Rounded up, so that a moment has come when it is over.
+        spans.chain(reads).min().unwrap_or(LOOK).min(LOOK).saturating_add(Duration::from_millis(1))
+    }
+
+    /// Whether backends have enough to do, or too much is not written yet, so that no more verdicts are to be taken.
+    pub(crate) fn is_behind(&self) -> bool {
+        let heeded = self.backends.iter().find(|backend| !backend.bypassed).or(self.backends.first());
+        heeded.is_some_and(BackendState::has_enough) || self.outcomes.is_behind()
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.backends.iter().all(BackendState::is_settled)
+    }
+
+    /// Whether all that was wanted at the start is there again, as far as it can be. A command takes as long as it likes, and no
+    /// start of the machine waits for that.
+    fn is_restored(&self) -> bool {
+        let waited_for = self.backends.iter().filter(|state| state.caps.lists);
+        waited_for.into_iter().all(|state| state.bypassed || state.broken.is_some() || state.is_settled())
+    }
+
+    /// How many blocks are wanted.
+    fn wanted(&self) -> usize {
+        self.desired.len()
+    }
+
+    /// The names of the backends.
+    fn names(&self) -> Vec<&'static str> {
+        self.backends.iter().map(|state| state.caps.name).collect()
+    }
+
+    /// What the watchdog is to see of the workers.
+    fn pulses(&self) -> impl Iterator<Item = Pulse> {
+        self.backends.iter().flat_map(|state| &state.workers).map(|worker| worker.pulse.clone())
+    }
+
+    /// Readable when a worker told something.
+    fn bell_descriptor(&self) -> Result<OwnedFd, Error> {
+        self.bell.as_fd().try_clone_to_owned().map_err(Error::system("keep a descriptor"))
+    }
+
+    /// Writes the counters.
+    fn write_stats(&mut self) {
+        let waiting = self.backends.iter().map(|state| state.queue.len()).sum();
+        self.outcomes.stats(self.desired.len(), waiting);
+    }
+
+    /// Writes the journal, if there is something to write.
+    fn commit(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.commit(self.clock.lasting(self.clock.now()));
+        }
+    }
+
+    /// The wall clock was set, or the machine slept. Ends stay, but backends and the journal have them by the wall clock.
+    fn clock_was_set(&mut self) {
+        let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
+        wanted.into_iter().for_each(|scope| self.note_wanted(scope));
+        self.backends.iter_mut().for_each(BackendState::want_sync);
+    }
+}

@@ -1,0 +1,235 @@
+//! What people ask. What is there is listed anew first, so that the answer is what is there now; a backend that takes too long is
+//! named as that, and holds up no answer.
+
+use std::time::{Duration, Instant};
+
+use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+
+use super::{Engine, Reply};
+use crate::block::{Block, Entry};
+use crate::brake::Holding;
+use crate::capacity::Full;
+use crate::outcomes::{body, listed};
+use crate::protocol::{Prospect, Question, Report, line};
+use crate::reconcile::{SLACK, wanted_there};
+
+/// How long backends have time to say what is there.
+const TIME: Duration = Duration::from_secs(3);
+
+/// A question that waits for lists.
+pub(super) struct Pending {
+    question: Question,
+    reply: Reply,
+    pub(super) deadline: Instant,
+    /// How often each backend has to have been listed.
+    lists: Vec<u64>,
+}
+
+impl Engine {
+    /// Answers a question, at once or when backends have said what is there.
+    pub(crate) fn ask(&mut self, question: Question, reply: Reply) {
+        match question {
+            Question::Verdict(verdict) => self.verdict(&verdict, Some(reply)),
+            Question::Flush => self.flush(Some(&reply)),
+            Question::List | Question::Why(_) | Question::Status => {
+                let lists = self.backends.iter_mut().map(|state| {
+                    state.want_sync();
+                    if state.sync.wanted { state.sync.begun + 1 } else { 0 }
+                });
+                let lists = lists.collect();
+                self.questions.push(Pending { question, reply, deadline: Instant::now() + TIME, lists });
+            }
+        }
+    }
+
+    /// Answers what can be answered by now.
+    pub(super) fn answer_questions(&mut self) {
+        let now = Instant::now();
+        self.answer_late(now);
+        let is_listed = |pending: &Pending, index: usize| {
+            let needed = pending.lists.get(index).copied().unwrap_or(0);
+            self.backends.get(index).is_none_or(|state| state.sync.ended >= needed || state.broken.is_some())
+        };
+        let (ready, waiting): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.questions)
+            .into_iter()
+            .partition(|pending| now >= pending.deadline || (0..self.backends.len()).all(|at| is_listed(pending, at)));
+        let late: Vec<Vec<bool>> = ready
+            .iter()
+            .map(|pending| (0..self.backends.len()).map(|at| !is_listed(pending, at)).collect())
+            .collect();
+        self.questions = waiting;
+        for (Pending { question, reply, .. }, late) in ready.into_iter().zip(late) {
+            let answer = match question {
+                Question::Status => self.status(&late),
+                Question::Why(scope) => self.why(scope),
+                _ => self.list(None),
+            };
+            reply.send(answer);
+        }
+    }
+
+    /// A backend that has not done what was asked on the control socket is named, and may still do it.
+    fn answer_late(&mut self, now: Instant) {
+        let (over, rest) = std::mem::take(&mut self.asked).into_iter().partition(|(deadline, _)| *deadline <= now);
+        self.asked = rest;
+        let over: Vec<(Instant, Prefix)> = over;
+        for (_, scope) in over {
+            for state in &mut self.backends {
+                let name = state.caps.name;
+                for ask in state.asks.get_mut(&scope).into_iter().flatten() {
+                    let Some(reply) = ask.reply.take() else { continue };
+                    let why = format!("{name} has not answered within 10 s, and may still do it");
+                    let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);
+                    let outcome = OutcomeBody { error: Some(why), ..outcome };
+                    let common = ask.common.clone();
+                    let record = Record::Outcome(psentry_records::Outcome { common, body: outcome });
+                    super::results::send(Some(&reply), &record);
+                }
+            }
+        }
+    }
+
+    /// All blocks that are there, or those that overlap a scope, with those that are wanted and are not.
+    fn list(&self, around: Option<Prefix>) -> Vec<u8> {
+        let mut blocks: Vec<(Prefix, usize, Block, Option<String>)> = Vec::new();
+        let meant = |scope: Prefix| around.is_none_or(|around| around.overlaps(scope));
+        for (index, state) in self.backends.iter().enumerate() {
+            let there = state.actual.entries.iter().filter(|(scope, _)| meant(**scope));
+            blocks.extend(there.map(|(scope, entry)| (*scope, index, self.known(*scope, entry), None)));
+            let Some(around) = around else { continue };
+            for (scope, block) in self.desired.overlapping(around) {
+                if state.actual.entries.contains_key(&scope) || (block.unproven && !state.caps.spares) {
+                    continue;
+                }
+                let why = match state.backoff.get(scope) {
+                    Some(failure) => failure.why.clone(),
+                    None if state.is_in_flight(scope) => "it is being blocked".to_owned(),
+                    None if state.queue.contains(scope) => "it waits for its turn".to_owned(),
+                    None => "it is wanted, and is not there".to_owned(),
+                };
+                blocks.push((scope, index, self.by_wall(block), Some(why)));
+            }
+        }
+        blocks.sort_by_key(|(scope, index, ..)| (*scope, *index));
+        let mut text = Vec::new();
+        let mut line = Vec::new();
+        for (scope, index, block, missing) in blocks {
+            let Some(state) = self.backends.get(index) else { continue };
+            if listed(scope, state.caps.name, &block, missing).encode(&mut line).is_ok() {
+                text.extend_from_slice(&line);
+            }
+        }
+        text
+    }
+
+    /// All that is known of a block that is there: what is there, and what is known of what is wanted.
+    fn known(&self, scope: Prefix, entry: &Entry) -> Block {
+        let there = Block::from(entry);
+        let block = match self.desired.get(scope) {
+            Some(wanted) if entry.is(wanted, SLACK) => wanted.clone(),
+            Some(wanted) => Block {
+                rule: there.rule.clone().or_else(|| wanted.rule.clone()),
+                since: wanted.since.or(there.since),
+                reason: wanted.reason.clone(),
+                ..there
+            },
+            None => there,
+        };
+        self.by_wall(&block)
+    }
+
+    fn why(&mut self, scope: Prefix) -> Vec<u8> {
+        let mut text = line(&self.prospect(scope));
+        text.extend(self.list(Some(scope)));
+        text
+    }
+
+    /// What would become of a verdict that blocks `scope` now.
+    fn prospect(&mut self, scope: Prefix) -> Prospect {
+        let keeps = |why: String| Prospect { may_block: false, why: Some(why) };
+        if let Some(order) = &self.panic {
+            return keeps(order.sentence());
+        }
+        let refusal = self.guard.refusal(scope);
+        match refusal.and_then(|why| why.map_or_else(|| self.guard.not_yet(scope), |why| Ok(Some(why)))) {
+            Ok(None) => {}
+            Ok(Some(why)) => return keeps(why),
+            Err(error) => return keeps(error.to_string()),
+        }
+        if self.desired.is_full() {
+            return keeps(format!("it would be one block more than --max-blocks {} allows", self.max_blocks));
+        }
+        // The brake holds only what is not proven, and whom it refused is not blocked before the next verdict.
+        let now = Instant::now();
+        let at_its_limit = self.brake.as_ref().is_some_and(|brake| brake.would_hold(scope, now));
+        let limit = || "the brake has let through all unproven blocks that it does in a minute".to_owned();
+        let (brake, full) = self.held_back(now);
+        let brake = brake.map(Holding::sentence).or_else(|| at_its_limit.then(limit));
+        Prospect { may_block: true, why: brake.or(full.map(Full::sentence)) }
+    }
+
+    /// What keeps new blocks from being made.
+    fn held_back(&self, now: Instant) -> (Option<Holding>, Option<Full>) {
+        let brake = self.brake.as_ref().and_then(|brake| brake.holding(now));
+        (brake, self.capacity.full(self.desired.len(), self.max_blocks, now))
+    }
+
+    /// How each backend is; `late`: which of them have not said what is there.
+    fn status(&self, late: &[bool]) -> Vec<u8> {
+        let reports = self.backends.iter().enumerate();
+        let reports = reports.map(|(index, _)| self.report(index, late.get(index) == Some(&true)));
+        reports.flat_map(|report| line(&report)).collect()
+    }
+
+    fn report(&self, index: usize, late: bool) -> Report {
+        let (now, clock) = (Instant::now(), self.clock.now());
+        let Some(state) = self.backends.get(index) else { return Report::default() };
+        let held = |scope: Prefix| state.backoff.get(scope).is_some_and(|failure| failure.held);
+        let wanted = self.desired.iter().map(|(scope, _)| scope);
+        let wanted = wanted.filter(|scope| !held(*scope));
+        let wanted: Vec<(Prefix, &Block)> = wanted
+            .filter_map(|scope| Some((scope, wanted_there(scope, &self.desired, &state.caps, clock)?)))
+            .collect();
+        let is_there = |(scope, block): &&(Prefix, &Block)| {
+            state.actual.entries.get(scope).is_some_and(|entry| entry.is(block, SLACK))
+        };
+        let missing = wanted.iter().filter(|pair| !is_there(pair));
+        let queued = missing.filter(|(scope, _)| state.queue.contains(*scope) || state.is_in_flight(*scope)).count();
+        let name = state.caps.name;
+        let trouble = late.then(|| format!("{name} has not answered within {} s", TIME.as_secs()));
+        let trouble = trouble.or_else(|| state.broken.as_ref().map(|broken| broken.why.clone()));
+        let trouble = trouble.or_else(|| state.sync.unread.clone());
+        let unread = trouble.is_some();
+        let wall = |moment: Timestamp| self.clock.wall(moment);
+        let latest = trouble.map(|why| (wall(clock), why));
+        let latest = latest.or_else(|| state.backoff.latest().map(|(at, why)| (wall(*at), why.clone())));
+        let (error_at, error) = latest.unzip();
+        let (repaired, repair) = state.repaired.clone().unzip();
+        let (brake, full) = self.held_back(now);
+        let report = Report {
+            backend: name.to_owned(),
+            since: None,
+            wanted: Some(wanted.len()),
+            standing: (!unread).then(|| wanted.iter().filter(is_there).count()),
+            queued,
+            failing: state.backoff.failing(),
+            waiting: state.backoff.held(),
+            shadowed: state.shadowed.clone(),
+            error,
+            error_at,
+            repair,
+            repaired,
+            memory: self.memory_trouble(),
+            unwritten: self.outcomes.unwritten(),
+            panic: self.panic.clone(),
+            brake,
+            full,
+        };
+        let since = report.is_whole().then_some(state.short);
+        Report { since, ..report }
+    }
+
+    fn memory_trouble(&self) -> Option<String> {
+        self.journal.as_ref().and_then(crate::journal::Journal::trouble)
+    }
+}

@@ -1,0 +1,203 @@
+//! Who is not wanted any more without a verdict: because his time is over, in a panic, because the allow list names him now, or
+//! because somebody flushed.
+
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+
+use super::backend_state::End;
+use super::{Engine, Reply};
+use crate::block::Block;
+use crate::journal::Entry;
+use crate::outcomes::common_of;
+use crate::panic::Order;
+use crate::worker::Task;
+
+impl Engine {
+    /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
+    pub(super) fn end(&mut self, scope: Prefix, block: &Block, end: &End) {
+        for state in &mut self.backends {
+            let tried = state.knows(scope) && (state.caps.spares || !block.unproven);
+            if tried {
+                state.ending.insert(scope, (block.clone(), end.clone()));
+            }
+        }
+    }
+
+    /// What has ended is not wanted any more. Where the kernel ends it by itself, nothing is to be done.
+    pub(super) fn expire(&mut self) {
+        for (scope, block) in self.desired.expire(self.clock.now()) {
+            self.end(scope, &block, &End::Expired);
+            for index in 0..self.backends.len() {
+                self.expire_on(index, scope);
+            }
+        }
+    }
+
+    fn expire_on(&mut self, index: usize, scope: Prefix) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let by_itself = state.caps.expires
+            && !state.actual.unsure.contains(&scope)
+            && state.actual.entries.get(&scope).is_none_or(|entry| !entry.damaged)
+            && !state.is_in_flight(scope);
+        if by_itself && !state.asks.contains_key(&scope) {
+            state.actual.entries.remove(&scope);
+            if state.ending.contains_key(&scope) {
+                self.deleted(index, scope);
+            }
+        } else {
+            state.queue.push(scope);
+        }
+    }
+
+    /// Releases whom the administrator has just said never to block.
+    pub(super) fn heed_allow_list(&mut self) {
+        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
+        for sentence in self.guard.news() {
+            self.outcomes.report(&sentence);
+        }
+        let why = "--allow names it from now on";
+        let released = self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
+        for scope in released {
+            self.outcomes.complain(&format!("{scope} is released: {why}"));
+        }
+    }
+
+    /// Reads the panic file if it has changed. Whoever was blocked before a panic is released, though it be over by now.
+    pub(super) fn heed_panic(&mut self) {
+        let mark = self.panic_file.mark();
+        if mark == std::mem::replace(&mut self.panic_mark, mark) {
+            return;
+        }
+        let order = self.panic_file.last();
+        self.panic = order.clone().filter(|order| order.over.is_none());
+        let Some(order) = order else { return };
+        let holds = order.over.is_none();
+        let released = self.release_before(&order);
+        let then = if holds { ", and nobody is blocked until 'psentry-block resume'" } else { "" };
+        let what = if holds { "a panic holds" } else { "there was a panic" };
+        if holds || released > 0 {
+            self.outcomes.report(&format!("{what}: {released} blocks are released{then}"));
+        }
+    }
+
+    /// Releases whom a panic releases: everybody while it holds, and then those who were blocked before it.
+    pub(super) fn release_before(&mut self, order: &Order) -> usize {
+        let declared = self.clock.of_wall(order.timestamp);
+        let holds = order.over.is_none();
+        let before = |block: &Block| holds || block.since.is_none_or(|since| since <= declared);
+        let why = if holds { order.sentence() } else { "there was a panic".to_owned() };
+        self.release_those(|_, block| before(block), &End::Released(Some(why))).len()
+    }
+
+    /// Releases all of whom this holds.
+    fn release_those(&mut self, which: impl Fn(Prefix, &Block) -> bool, end: &End) -> Vec<Prefix> {
+        let scopes = self.desired.iter().filter(|(scope, block)| which(*scope, block));
+        let mut scopes: Vec<Prefix> = scopes.map(|(scope, _)| scope).collect();
+        scopes.sort_unstable();
+        for scope in &scopes {
+            self.release(*scope, end);
+        }
+        scopes
+    }
+
+    fn release(&mut self, scope: Prefix, end: &End) {
+        if let Some(block) = self.desired.release(scope) {
+            self.note(Entry::Released(scope));
+            self.end(scope, &block, end);
+            self.enqueue_everywhere(scope);
+        }
+    }
+
+    /// A scope must not be blocked after all.
+    pub(super) fn refuse(&mut self, scope: Prefix, why: &str) {
+        let Some(block) = self.desired.release(scope) else { return };
+        self.note(Entry::Released(scope));
+        self.outcomes.complain(&format!("refused: {why}"));
+        for index in 0..self.backends.len() {
+            let Some(state) = self.backends.get_mut(index) else { continue };
+            let asks = state.asks.remove(&scope).unwrap_or_default();
+            state.backoff.remove(scope);
+            if state.actual.may_have(scope) || state.is_in_flight(scope) {
+                state.ending.insert(scope, (block.clone(), End::Refused(why.to_owned())));
+            } else if asks.is_empty() {
+                let outcome = self.outcome(index, Action::Block, scope, OutcomeResult::Refused, None);
+                let outcome = OutcomeBody { error: Some(why.to_owned()), ..outcome };
+                self.outcomes.outcome(&common_of(&block), outcome);
+            }
+            for ask in asks {
+                self.answer(index, scope, &ask, OutcomeResult::Refused, None, Some(why.to_owned()));
+            }
+        }
+        self.enqueue_everywhere(scope);
+    }
+
+    /// Releases everybody and has every trace deleted.
+    pub(super) fn flush(&mut self, reply: Option<&Reply>) {
+        let why = End::Released(Some("everybody was released by 'psentry-block flush'".to_owned()));
+        self.release_those(|_, _| true, &why);
+        for index in 0..self.backends.len() {
+            let Some(state) = self.backends.get_mut(index) else { continue };
+            let (scopes, lists) = (state.actual.scopes().collect::<Vec<Prefix>>(), state.caps.lists);
+            // Who asked hears of each, as soon as it is gone.
+            for scope in scopes.iter().filter(|_| reply.is_some()) {
+                let common = psentry_records::Common::at(psentry_records::Timestamp::now());
+                let (already, remark) = (false, None);
+                let ask = super::backend_state::Ask { common, action: Action::Unblock, already, remark, reply: reply.cloned() };
+                state.ask(*scope, ask);
+            }
+            if lists {
+                state.sync.purge = true;
+            }
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.clear();
+        }
+        // What commands did is known by the journal alone, until it is undone.
+        self.note_commanded();
+    }
+
+    fn note_commanded(&mut self) {
+        let mut entries = Vec::new();
+        for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
+            let confirmed = state.actual.entries.iter();
+            entries.extend(confirmed.map(|(scope, entry)| Entry::Commanded(*scope, self.lasting(&Block::from(entry)))));
+            entries.extend(state.actual.unsure.iter().map(|scope| Entry::Unsure(*scope, Block::default())));
+        }
+        entries.into_iter().for_each(|entry| self.note(entry));
+    }
+
+    /// Has a backend delete everything, once it is free.
+    pub(super) fn purge_if_wanted(&mut self, index: usize) -> bool {
+        let Some(state) = self.backends.get_mut(index) else { return false };
+        let idle = state.workers.iter().all(|worker| worker.busy.is_none());
+        if !state.sync.purge || !idle {
+            return false;
+        }
+        state.sync.purge = false;
+        // From here on nothing is there that others could change.
+        (state.sync.done, state.sync.drifted, state.sync.repair) = (false, None, None);
+        if let Some(worker) = state.workers.first_mut() {
+            worker.give(Task::Purge);
+        }
+        true
+    }
+
+    /// Every trace of psentry is deleted, or not.
+    pub(super) fn purged(&mut self, index: usize, result: Result<(), crate::Error>) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let scopes: Vec<Prefix> = state.actual.scopes().collect();
+        match result {
+            Ok(()) => {
+                state.actual = crate::reconcile::Actual::default();
+                scopes.into_iter().for_each(|scope| self.deleted(index, scope));
+            }
+            Err(error) => {
+                let name = state.caps.name;
+                self.outcomes.report(&format!("{name}: not every trace could be deleted: {error}"));
+                // What is still there is deleted one by one.
+                state.sync.wanted = true;
+                state.sync.done = true;
+                scopes.into_iter().for_each(|scope| state.queue.push(scope));
+            }
+        }
+    }
+}

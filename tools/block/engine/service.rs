@@ -1,0 +1,236 @@
+//! The loop of a running psentry-block: verdicts from standard input and questions from the control socket go to the engine,
+//! until the input ends or somebody asks to stop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use psentry_control::{ControlError, Request, Server};
+use psentry_records::Record;
+use psentry_stage::{Intake, Next, Patience, Signals, StatsTimer, counted};
+
+use super::start::Parts;
+use super::{Engine, Reply};
+use crate::cli::{Flags, Which};
+use crate::error::Error;
+use crate::lock::runtime_directory;
+use crate::outcomes::report;
+use crate::protocol::Question;
+use crate::sink::Sink;
+use crate::watchdog::{self, Pulse};
+use crate::{backends, readiness};
+
+/// How many verdicts are taken before it is looked what else there is to do.
+const TOGETHER: u32 = 64;
+/// How often it is looked whether backends have less to do, while no verdicts are taken.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// What runs.
+struct Service {
+    engine: Engine,
+    intake: Intake,
+    control: Option<Server>,
+    /// Whether what is read is written, too.
+    pass: bool,
+    /// Whether nothing more is read.
+    over: bool,
+    ready: bool,
+    started: Instant,
+    restored: usize,
+    stats: StatsTimer,
+    pulse: Pulse,
+}
+
+/// Applies verdicts from standard input until it ends or somebody asks to stop.
+///
+/// # Errors
+/// What ends it, with the exit code that goes with it.
+pub(crate) fn serve(flags: &Flags, host: Option<String>) -> Result<(), Error> {
+    Service::start(flags, host)?.run(flags.release)
+}
+
+impl Service {
+    fn start(flags: &Flags, host: Option<String>) -> Result<Self, Error> {
+        let started = Instant::now();
+        let mut chosen = flags.chosen();
+        if chosen.is_empty() {
+            chosen.push(Which::Nft);
+        }
+        backends::fit(&chosen, flags)?;
+        // Before the first thread, so that every thread leaves signals to this one.
+        let signals =
+            Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
+        let log = Sink::log(flags)?;
+        let logs = log.is_some();
+        let sink = match log {
+            Some(log) => log,
+            None => Sink::stdout()?,
+        };
+        let control = listen(flags)?;
+        let asked = signals.stop().try_clone_to_owned().map_err(Error::system("keep a descriptor"))?;
+        let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
+        if logs {
+            intake.ignore_output();
+        }
+        let parts = Parts {
+            flags,
+            host,
+            chosen,
+            sink,
+            asked: std::os::fd::AsFd::as_fd(&asked),
+            once: false,
+            read_only: false,
+        };
+        let mut engine = Engine::new(parts)?;
+        engine.await_first_lists()?;
+        intake.heed_bell(engine.bell_descriptor()?);
+        if let Some(control) = &control {
+            intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
+        }
+        let pulse = Pulse::default();
+        let pulses = engine.pulses().chain([pulse.clone()]).collect();
+        watchdog::start(pulses, engine.outcomes.awaits_reader())?;
+        let restored = engine.wanted();
+        let (pass, stats) = (flags.pass, StatsTimer::start(Instant::now()));
+        Ok(Service { engine, intake, control, pass, over: false, ready: false, started, restored, stats, pulse })
+    }
+
+    fn run(mut self, release: bool) -> Result<(), Error> {
+        let came = self.read();
+        self.over = true;
+        self.engine.report_brake(true);
+        // Whatever ended the reading, backends end in good order before it is told.
+        let mut result = if matches!(came, Ok(true)) && !release { self.linger() } else { Ok(()) };
+        // Whoever asks from here on finds nobody, and knows it.
+        self.control = None;
+        self.pulse.wait();
+        self.engine.outcomes.stop_waiting();
+        let ended = if release { self.engine.purge_all() } else { self.engine.stop() };
+        result = came.map(|_| ()).and(result).and(ended);
+        let broken = self.engine.outcomes.broken();
+        self.engine.finish();
+        match broken.or_else(|| self.engine.outcomes.broken()) {
+            Some(error) => Err(error),
+            None => result,
+        }
+    }
+
+    /// Reads to the end; `false`: somebody asked to stop.
+    fn read(&mut self) -> Result<bool, Error> {
+        let mut taken = 0;
+        loop {
+            if taken == 0 || taken >= TOGETHER || self.engine.is_behind() {
+                taken = 0;
+                self.step();
+            }
+            if let Some(error) = self.engine.outcomes.broken() {
+                return Err(error);
+            }
+            // From here on nobody waits for a slow reader, least of all this loop.
+            if matches!(self.intake.patience(), Patience::Grace) {
+                self.engine.outcomes.stop_waiting();
+            }
+            let idle = self.idle_for();
+            let next = if self.engine.is_behind() {
+                self.intake.linger(Some(idle.min(BREATH)))
+            } else {
+                self.intake.next(Some(if taken > 0 { Duration::ZERO } else { idle }))
+            };
+            match next.map_err(|why| Error::Input(Arc::new(why)))? {
+                Next::Item(item) => {
+                    taken += 1;
+                    match item.record {
+                        Ok(record) => {
+                            if let Record::Verdict(verdict) = &record {
+                                self.engine.verdict(verdict, None);
+                            }
+                            if self.pass {
+                                let line = self.intake.raw().to_vec();
+                                self.engine.outcomes.pass(record, line);
+                            }
+                        }
+                        Err(malformed) => self.engine.outcomes.skipped(item.line, &malformed),
+                    }
+                }
+                Next::Nothing => taken = 0,
+                Next::ReaderGone => self.engine.outcomes.reader_gone(),
+                Next::End => return Ok(true),
+                Next::Stop if self.engine.is_behind() => self.step(),
+                Next::Stop => return Ok(false),
+            }
+        }
+    }
+
+    /// The input has ended: what failed is tried once more, and whatever only this program ends is waited for.
+    fn linger(&mut self) -> Result<(), Error> {
+        self.engine.last_try();
+        while self.engine.is_needed() && self.engine.outcomes.broken().is_none() {
+            self.step();
+            match self.intake.linger(Some(self.idle_for())) {
+                Ok(Next::Nothing) => {}
+                Ok(Next::ReaderGone) => self.engine.outcomes.reader_gone(),
+                _ => break,
+            }
+        }
+        self.engine.result()
+    }
+
+    fn idle_for(&self) -> Duration {
+        let stats = self.stats.next().saturating_duration_since(Instant::now());
+        self.engine.idle_for().min(stats)
+    }
+
+    fn step(&mut self) {
+        self.pulse.step();
+        let requests = self.control.as_ref().map(Server::requests).unwrap_or_default();
+        for request in requests {
+            self.answer(request);
+        }
+        self.engine.step();
+        self.engine.report_brake(false);
+        if self.stats.is_due(Instant::now()) || self.intake.requests().report {
+            self.engine.write_stats();
+        }
+        if !self.ready && self.engine.is_restored() {
+            self.ready = true;
+            let names = self.engine.names();
+            let backends = if names.len() == 1 { "backend" } else { "backends" };
+            let blocks = counted(u64::try_from(self.restored).unwrap_or(u64::MAX), "block", "blocks");
+            report(&format!(
+                "ready: {backends} {}, {blocks} from before, within {} ms",
+                names.join(", "),
+                self.started.elapsed().as_millis()
+            ));
+            readiness::tell();
+        }
+        self.pulse.wait();
+    }
+
+    fn answer(&mut self, request: Request) {
+        let Request { line, may_change, answer, .. } = request;
+        match Question::parse(&line) {
+            Err(why) => answer.refuse(&why),
+            Ok(question) if question.changes() && !may_change => answer.forbid(),
+            Ok(Question::Verdict(_)) if self.over => {
+                answer.refuse("the input has ended: psentry-block only ends its blocks, and makes no more");
+            }
+            Ok(question) => self.engine.ask(question, Reply::new(move |lines| answer.send(lines))),
+        }
+    }
+}
+
+/// The control socket. One at the default place that another psentry-block has is done without.
+fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
+    let path = flags.control.clone().unwrap_or_else(|| runtime_directory().join("control"));
+    match Server::listen(&path, flags.control_mode, "psentry-block") {
+        Ok(server) => {
+            report(&format!("{}: psentry-block may be asked here", path.display()));
+            Ok(Some(server))
+        }
+        Err(ControlError::Taken { .. }) if flags.control.is_some() => Err(Error::Listened { path }),
+        Err(error) if flags.control.is_some() => Err(Error::Config(format!("--control {error}"))),
+        Err(error) => {
+            report(&format!("{error}; this one cannot be asked"));
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! How an engine comes about: the journal is read, every backend gets its thread and says what is there, and what is wanted
+//! and missing is put back before the first verdict is applied.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::parse_ports;
+
+use super::Engine;
+use super::backend_state::BackendState;
+use crate::backends;
+use crate::block::Block;
+use crate::brake::Brake;
+use crate::capacity::Capacity;
+use crate::cli::{Flags, Which};
+use crate::clock::Clock;
+use crate::desired::Desired;
+use crate::error::Error;
+use crate::guard::allow::Allow;
+use crate::guard::guard_cache::Guard;
+use crate::journal::{Commanded, Journal, Place, Recorded};
+use crate::kill_on_block::KillOnBlock;
+use crate::outcomes::{Outcomes, body, common_of, report};
+use crate::panic::PanicFile;
+use crate::reach::Reach;
+use crate::sink::Sink;
+use crate::worker::{Bell, Mailbox, Worker};
+
+/// How long backends have time to say at the start what is there.
+const FIRST_LIST: Duration = Duration::from_secs(10);
+
+/// What an engine is made of.
+pub(super) struct Parts<'a> {
+    pub(super) flags: &'a Flags,
+    pub(super) host: Option<String>,
+    pub(super) chosen: Vec<Which>,
+    pub(super) sink: Sink,
+    /// Readable when somebody asks to stop.
+    pub(super) asked: BorrowedFd<'a>,
+    /// For one question only; and one that changes nothing.
+    pub(super) once: bool,
+    pub(super) read_only: bool,
+}
+
+/// Whom the flags say never to block.
+///
+/// # Errors
+/// Which flag, or which line of its file, cannot be used.
+pub(crate) fn guard(flags: &Flags) -> Result<Guard, Error> {
+    let ports =
+        parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
+    let allow = Allow::read(&flags.allow).map_err(|why| Error::Config(format!("--allow: {why}")))?;
+    Ok(Guard::new(ports, flags.login_grace, allow))
+}
+
+impl Engine {
+    /// An engine whose backends are being listed.
+    pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
+        let Parts { flags, host, chosen, sink, asked, once, read_only } = parts;
+        let guard = guard(flags)?;
+        // Whoever is connected by now may have been for long.
+        guard.glance();
+        let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
+        let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
+        let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
+        let (journal, recorded) = if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
+        let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
+        let bell = Bell::new()?;
+        let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
+        let (mailbox, arriving) = Mailbox::new(bell.clone());
+        let reach = Reach::of(flags);
+        let panic_file = PanicFile::default();
+        let panic_mark = panic_file.mark();
+        let mut engine = Engine {
+            desired: Desired::new(flags.max_blocks),
+            max_blocks: flags.max_blocks,
+            ports: reach.ports,
+            backends: Vec::new(),
+            mailbox,
+            arriving,
+            bell,
+            adopts: journal.is_some() && recorded.is_none(),
+            journal,
+            outcomes,
+            guard,
+            allowed: 0,
+            brake: flags.brake.map(Brake::new),
+            capacity: Capacity::default(),
+            panic: panic_file.holds(),
+            panic_file,
+            panic_mark,
+            questions: Vec::new(),
+            asked: Vec::new(),
+            once,
+            read_only,
+            started: false,
+            errors: Vec::new(),
+            given_up: 0,
+            commanded: HashMap::new(),
+            clock,
+        };
+        // Without a journal what is there is all that is known.
+        engine.adopts |= engine.journal.is_none() && recorded.is_none() && !once;
+        engine.restore(recorded.unwrap_or_default());
+        for which in chosen {
+            engine.hire(flags, which, reach)?;
+        }
+        Ok(engine)
+    }
+
+    /// A thread for each lane of a backend. What it has to open is opened here; whether it can work it says later.
+    fn hire(&mut self, flags: &Flags, which: Which, reach: Reach) -> Result<(), Error> {
+        let first = backends::open(which, flags)?;
+        let caps = first.caps();
+        let index = self.backends.len();
+        let mut workers = Vec::new();
+        let mut lanes = vec![first];
+        for _ in 1..caps.lanes {
+            lanes.push(backends::open(which, flags)?);
+        }
+        for (lane, backend) in lanes.into_iter().enumerate() {
+            let kill = if which == Which::DryRun { None } else { KillOnBlock::open(reach)? };
+            workers.push(Worker::start(backend, kill, (index, lane), &self.mailbox)?);
+        }
+        let mut state = BackendState::new(caps, workers, self.clock.now());
+        if caps.is_journaled() {
+            for (scope, Commanded { confirmed, unsure }) in std::mem::take(&mut self.commanded) {
+                let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
+                state.actual.entries.extend(confirmed);
+                if unsure {
+                    state.actual.unsure.insert(scope);
+                }
+            }
+        }
+        self.backends.push(state);
+        self.begin_sync(index, !self.read_only);
+        Ok(())
+    }
+
+    /// Takes over what the journal says to be wanted, apart from whom must not be blocked by now, and whom a panic released.
+    fn restore(&mut self, recorded: Recorded) {
+        let now = self.clock.now();
+        let mut blocks: Vec<(Prefix, Block)> =
+            recorded.blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
+        blocks.sort_unstable_by_key(|(scope, _)| *scope);
+        self.commanded = recorded.commanded;
+        let total = blocks.len();
+        let mut over = 0;
+        for (scope, block) in blocks {
+            if let Ok(Some(why)) = self.guard.refusal(scope)
+                && !self.once
+            {
+                let outcome = body(psentry_records::Action::Block, scope, None, OutcomeResult::Refused);
+                self.outcomes.complain(&format!("refused: {why}"));
+                self.outcomes.outcome(&common_of(&block), OutcomeBody { error: Some(why), ..outcome });
+                self.note(crate::journal::Entry::Released(scope));
+            } else if !self.desired.restore(scope, block) {
+                over += 1;
+                self.note(crate::journal::Entry::Released(scope));
+            }
+        }
+        if over > 0 {
+            report(&format!(
+                "{over} of {total} remembered blocks are not put back: they are more than --max-blocks {} allows",
+                self.max_blocks
+            ));
+            self.capacity.refused(over, Instant::now());
+        }
+        if let Some(order) = self.panic_file.last() {
+            let released = self.release_before(&order);
+            if order.over.is_none() {
+                report(&order.sentence());
+            } else if released > 0 {
+                report(&format!("there was a panic: {released} blocks are not put back"));
+            }
+        }
+    }
+
+    /// Waits until every backend has said what is there, or has had time to.
+    ///
+    /// # Errors
+    /// When none of them can work: why the first one cannot.
+    pub(super) fn await_first_lists(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + FIRST_LIST;
+        while self.backends.iter().any(|state| !state.sync.done && state.broken.is_none()) {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                break;
+            }
+            self.wait(rest);
+            self.take_events();
+        }
+        self.adopts = false;
+        self.started = true;
+        let errors = std::mem::take(&mut self.errors);
+        let first = errors.first().map(|(_, error)| error.clone());
+        if let Some(error) = first.filter(|_| errors.len() >= self.backends.len()) {
+            return Err(error);
+        }
+        for (name, error) in errors {
+            self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
+        }
+        Ok(())
+    }
+
+    /// Waits until something happens, or for so long.
+    pub(super) fn wait(&self, most: Duration) {
+        let mut fds = [PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
+        let most = most.saturating_add(Duration::from_millis(1));
+        // Interrupted, it only looks sooner.
+        let _ = poll(&mut fds, PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX));
+    }
+}
+
+/// The journal at its place. One at the default place that another psentry-block keeps is done without.
+fn open_journal(
+    place: &Place,
+    once: bool,
+    read_only: bool,
+) -> Result<(Option<Journal>, Option<Recorded>), Error> {
+    if read_only {
+        return Ok((None, place.read()?));
+    }
+    match Journal::open(place, report) {
+        Ok((journal, recorded)) => Ok((Some(journal), recorded)),
+        Err(error @ Error::Kept { .. }) if place.given || once => Err(error),
+        Err(error) => {
+            report(&format!("{error}; this one remembers nothing beyond its end"));
+            Ok((None, None))
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a verdict changes. Guard, brake, capacity and panic are asked here, before anything is wanted.
+
+use std::time::{Duration, Instant};
+
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp, Verdict};
+
+use super::backend_state::{Ask, End};
+use super::{Engine, Reply};
+use crate::block::{Block, clean};
+use crate::brake::Held;
+use crate::desired::Change;
+use crate::journal::Entry;
+use crate::outcomes::body;
+use crate::ports::probed;
+use crate::reach::Ports;
+
+/// How long a backend has time to answer who asks on the control socket.
+const TIME: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Heeds a verdict; its outcomes go to `reply`, too.
+    pub(crate) fn verdict(&mut self, verdict: &Verdict, reply: Option<Reply>) {
+        self.outcomes.counters().verdicts.add();
+        match verdict.body.action {
+            Action::Watch => {}
+            Action::Unblock => self.unblock(verdict, reply),
+            Action::Block => self.block(verdict, reply),
+        }
+        for sentence in self.guard.news() {
+            self.outcomes.report(&sentence);
+        }
+    }
+
+    fn unblock(&mut self, verdict: &Verdict, reply: Option<Reply>) {
+        let scope = verdict.body.scope;
+        if let Some(block) = self.desired.release(scope) {
+            self.note(Entry::Released(scope));
+            self.end(scope, &block, &End::Released(None));
+        } else if !self.backends.iter().any(|backend| backend.knows(scope)) {
+            // Nothing waits for it, so that requests for whom nobody knows take no room.
+            let outcome = body(Action::Unblock, scope, None, OutcomeResult::Already);
+            let names: Vec<&str> = self.backends.iter().map(|backend| backend.caps.name).collect();
+            for name in names {
+                let outcome = OutcomeBody { backend: Some(name.to_owned()), ..outcome.clone() };
+                self.tell(verdict, outcome, reply.as_ref());
+            }
+            return;
+        }
+        self.ask_backends(verdict, scope, false, None, reply);
+    }
+
+    fn block(&mut self, verdict: &Verdict, reply: Option<Reply>) {
+        let refused = |result, why: Option<String>| OutcomeBody {
+            error: why,
+            ..body(Action::Block, verdict.body.scope, None, result)
+        };
+        self.heed_panic();
+        if let Some(order) = &self.panic {
+            let outcome = refused(OutcomeResult::Refused, Some(order.sentence()));
+            return self.tell(verdict, outcome, reply.as_ref());
+        }
+        let block = self.wanted_by(verdict);
+        if block.is_over(self.clock.now()) {
+            let until = block.until.map(|until| self.clock.wall(until));
+            let outcome = OutcomeBody { until, ..refused(OutcomeResult::Expired, None) };
+            return self.tell(verdict, outcome, reply.as_ref());
+        }
+        let (scope, remark) = match self.guarded(verdict) {
+            Ok(guarded) => guarded,
+            Err((result, why)) => {
+                if result == OutcomeResult::Refused {
+                    self.outcomes.counters().guarded.add();
+                    self.outcomes.complain(&format!("refused: {why}"));
+                }
+                return self.tell(verdict, refused(result, Some(why)), reply.as_ref());
+            }
+        };
+        let new = self.desired.get(scope).is_none();
+        if new
+            && !self.desired.is_full()
+            && block.unproven
+            && let Some(why) = self.braked(scope)
+        {
+            return self.tell(verdict, refused(OutcomeResult::Refused, Some(why)), reply.as_ref());
+        }
+        let change = self.desired.block(scope, block);
+        match &change {
+            Change::Wanted => {
+                self.capacity.had_room(Instant::now());
+                self.note_wanted(scope);
+                for backend in &mut self.backends {
+                    backend.ending.remove(&scope);
+                }
+            }
+            Change::Already => {}
+            Change::Full(why) => {
+                self.capacity.refused(1, Instant::now());
+                self.outcomes.counters().no_room.add();
+                self.outcomes.complain(&format!("refused: {why}"));
+                return self.tell(verdict, refused(OutcomeResult::Refused, Some(why.clone())), reply.as_ref());
+            }
+        }
+        self.ask_backends(verdict, scope, change == Change::Already, remark, reply);
+    }
+
+    /// The block that a verdict asks for, by the engine's clock. A time in the future counts as now: no verdict lasts longer than
+    /// its duration.
+    fn wanted_by(&self, verdict: &Verdict) -> Block {
+        let now = self.clock.now();
+        let from = verdict.common.timestamp.min(self.clock.wall(now));
+        let start = self.clock.of_wall(from).min(now);
+        Block {
+            until: verdict.body.duration.map(|seconds| start.plus(Duration::from_secs(seconds))),
+            rule: verdict.body.rule.as_deref().and_then(clean),
+            addr: verdict.common.src_ip,
+            port: verdict.common.dest_port.or_else(|| verdict.body.ports.first().copied()),
+            proto: verdict.common.proto,
+            since: Some(start),
+            reason: verdict.body.reason.as_deref().and_then(clean),
+            offence: verdict.body.offence,
+            unproven: verdict.body.handshake == Some(false),
+            ports: match self.ports {
+                Ports::All => Vec::new(),
+                Ports::Probed => probed(verdict.body.ports.iter().copied().chain(verdict.common.dest_port)),
+            },
+        }
+    }
+
+    /// Whom a verdict may block: its scope, or where that holds an address that must not be blocked, its source alone, with a
+    /// sentence that says so. Without knowing who must not be blocked, nobody is.
+    fn guarded(&self, verdict: &Verdict) -> Result<(Prefix, Option<String>), (OutcomeResult, String)> {
+        let scope = verdict.body.scope;
+        let failed = |error: crate::Error| (OutcomeResult::Failed, error.to_string());
+        let Some(why) = self.guard.refusal(scope).map_err(failed)? else { return Ok((scope, None)) };
+        let source = verdict.common.src_ip.map(Prefix::host);
+        let source = source.filter(|source| *source != scope && scope.contains(source.addr()));
+        if let Some(source) = source
+            && self.guard.refusal(source).map_err(failed)?.is_none()
+        {
+            let remark = format!("{why}; {} alone is blocked", source.addr());
+            return Ok((source, Some(remark)));
+        }
+        Err((OutcomeResult::Refused, why))
+    }
+
+    /// Why the brake refuses a new block that no handshake proves; `None`: it does not.
+    fn braked(&mut self, scope: Prefix) -> Option<String> {
+        let Held::Yes { why, first } = self.brake.as_mut()?.hold(scope, Instant::now()) else { return None };
+        self.outcomes.counters().braked.add();
+        if first {
+            self.outcomes.report(&format!(
+                "THE BRAKE HOLDS: {scope} is not blocked, for {why}; more are turned down until it is a minute quiet, but \
+                 none that handshakes prove"
+            ));
+        }
+        Some(why)
+    }
+
+    /// Says that the brake has let go, or at the `end` that it holds.
+    pub(super) fn report_brake(&mut self, end: bool) {
+        let Some(brake) = &mut self.brake else { return };
+        let (count, what) = match (brake.let_go(Instant::now()), brake.holds().filter(|_| end)) {
+            (Some(count), _) => (count, "has let go"),
+            (None, Some(count)) => (count, "held until the end"),
+            (None, None) => return,
+        };
+        self.outcomes.report(&format!("the brake {what}: {count} unproven blocks were turned down"));
+    }
+
+    /// Every backend is to give an outcome, the first one first.
+    fn ask_backends(
+        &mut self,
+        verdict: &Verdict,
+        scope: Prefix,
+        already: bool,
+        remark: Option<String>,
+        reply: Option<Reply>,
+    ) {
+        if reply.is_some() {
+            self.asked.push((Instant::now() + TIME, scope));
+        }
+        let (common, action) = (verdict.common.clone(), verdict.body.action);
+        let ask = Ask { common, action, already, remark, reply };
+        for backend in &mut self.backends {
+            backend.ask(scope, ask.clone());
+        }
+        self.enqueue(0, scope);
+    }
+
+    fn tell(&mut self, verdict: &Verdict, outcome: OutcomeBody, reply: Option<&Reply>) {
+        let record = self.outcomes.outcome(&verdict.common, outcome);
+        super::results::send(reply, &record);
+    }
+
+    /// Has an entry written into the journal with the next commit.
+    pub(super) fn note(&mut self, entry: Entry) {
+        if let Some(journal) = &mut self.journal {
+            journal.note(entry);
+        }
+    }
+
+    /// The same, how a scope is wanted now.
+    pub(super) fn note_wanted(&mut self, scope: Prefix) {
+        if let Some(block) = self.desired.get(scope) {
+            let block = self.lasting(block);
+            self.note(Entry::Wanted(scope, block));
+        }
+    }
+
+    /// A block as it is written into the journal.
+    pub(super) fn lasting(&self, block: &Block) -> Block {
+        let moment = |moment: Option<Timestamp>| moment.map(|moment| self.clock.lasting(moment));
+        Block { until: moment(block.until), since: moment(block.since), ..block.clone() }
+    }
+
+    /// A block as backends, records and people have it.
+    pub(super) fn by_wall(&self, block: &Block) -> Block {
+        let moment = |moment: Option<Timestamp>| moment.map(|moment| self.clock.wall(moment));
+        Block { until: moment(block.until), since: moment(block.since), ..block.clone() }
+    }
+}

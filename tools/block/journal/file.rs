@@ -1,0 +1,172 @@
+//! The file of the journal: opened, appended to, written anew. The one engine that keeps it holds a lock on it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, OFlag};
+use psentry_records::Timestamp;
+use psentry_stage::{DraftName, Replacement};
+
+use super::format::Recorded;
+use crate::error::Error;
+use crate::lock::{lock, own_like_directory};
+
+/// How long the one before us may take to be gone.
+const GONE: Duration = Duration::from_secs(3);
+
+/// For open(2) of a file of the service: a service that somebody took over must not lead root, who runs a command, to another
+/// file, nor to a pipe on which it waits for ever.
+const SAFELY: i32 = OFlag::O_NOFOLLOW.bits() | OFlag::O_NONBLOCK.bits();
+
+/// The file, ours to write to.
+pub(super) struct JournalFile {
+    file: Flock<File>,
+    path: PathBuf,
+    /// Its last line has no end: the next one begins with one.
+    torn: bool,
+}
+
+/// Opens a file of the service to be read; `None`: there is none.
+pub(super) fn open_to_read(path: &Path) -> Result<Option<File>, Error> {
+    match OpenOptions::new().read(true).custom_flags(SAFELY).open(path) {
+        Ok(file) => regular(file, path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file(path, "open it")(error)),
+    }
+}
+
+fn regular(file: File, path: &Path) -> Result<File, Error> {
+    let is_file = file.metadata().map_err(Error::file(path, "look at it"))?.is_file();
+    let strange = || io::Error::other("this is no regular file");
+    if is_file { Ok(file) } else { Err(Error::file(path, "use it")(strange())) }
+}
+
+impl JournalFile {
+    /// Opens it, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Kept`]: another psentry-block keeps it.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        if !directory.is_dir() {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(Error::file(directory, "make the directory"))?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600).custom_flags(SAFELY);
+        let file = regular(options.open(path).map_err(Error::file(path, "open it"))?, path)?;
+        own_like_directory(&file, directory);
+        let file = lock(file, path, GONE).map_err(|error| match error {
+            Error::Locked { path, .. } => Error::Kept { path },
+            error => error,
+        })?;
+        let torn = is_torn(&file).map_err(Error::file(path, "read it"))?;
+        Ok(JournalFile { file, path: path.to_owned(), torn })
+    }
+
+    /// How long it is.
+    pub(super) fn len(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.len())
+    }
+
+    /// Another handle of it, to have it written to the disk.
+    pub(super) fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Writes lines at its end, in one piece as far as the disk has room.
+    pub(super) fn append(&mut self, text: &[u8]) -> Result<(), Error> {
+        let wrong = |why| Error::file(&self.path, "write it")(why);
+        let whole;
+        let text = if self.torn {
+            whole = [b"\n", text].concat();
+            &whole
+        } else {
+            text
+        };
+        let mut file: &File = &self.file;
+        if let Err(why) = file.write_all(text) {
+            self.torn = true;
+            return Err(wrong(why));
+        }
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Forgets all of it.
+    pub(super) fn clear(&mut self) -> Result<(), Error> {
+        let wrong = |why| Error::file(&self.path, "write it")(why);
+        self.torn = false;
+        self.file.set_len(0).and_then(|()| self.file.sync_data()).map_err(wrong)
+    }
+
+    /// Goes on in what was written anew; whatever was appended meanwhile goes along. `read`: how much of this one is in it.
+    pub(super) fn replace(&mut self, anew: Anew, read: u64) -> Result<(), Error> {
+        let go_on = || -> io::Result<bool> {
+            // Cleared meanwhile: what was written anew is what was to be forgotten.
+            if self.len() < read {
+                return Err(io::Error::other("all of it was forgotten meanwhile"));
+            }
+            let mut rest = Vec::new();
+            let mut old = File::open(&self.path)?;
+            old.seek(SeekFrom::Start(read))?;
+            old.read_to_end(&mut rest)?;
+            let mut file: &File = &anew.file;
+            file.write_all(&rest)?;
+            anew.replacement.rename()?;
+            Ok(!rest.is_empty())
+        };
+        let more = go_on().map_err(Error::file(&self.path, "write it anew"))?;
+        self.torn &= more;
+        self.file = anew.file;
+        Ok(())
+    }
+}
+
+/// What only counts of a journal, in a file beside it.
+pub(super) struct Anew {
+    file: Flock<File>,
+    replacement: Replacement,
+    /// How long it is.
+    pub(super) useful: u64,
+}
+
+impl Anew {
+    /// What counts of the first `read` bytes of a journal; on the disk when this returns.
+    pub(super) fn of(journal: &Path, read: u64, now: Timestamp) -> Result<Self, Error> {
+        let write = || -> io::Result<(Replacement, File)> {
+            let text = Recorded::compact(File::open(journal)?.take(read), now)?;
+            // Only the one that keeps the journal gets here.
+            let (replacement, mut file) = Replacement::create(journal, DraftName::Fixed, 0o600)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            Ok((replacement, file))
+        };
+        let (replacement, file) = write().map_err(Error::file(journal, "write it anew"))?;
+        own_like_directory(&file, journal.parent().unwrap_or(Path::new(".")));
+        let file = lock(file, replacement.draft(), GONE)?;
+        let useful = file.metadata().map_or(0, |meta| meta.len());
+        Ok(Anew { file, replacement, useful })
+    }
+}
+
+/// Removes a file; that it is not there is no error.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(path, "remove it")(error)),
+        _ => Ok(()),
+    }
+}
+
+fn is_torn(mut file: &File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}

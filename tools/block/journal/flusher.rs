@@ -1,0 +1,269 @@
+//! The thread that brings the journal onto the disk, tries again what could not be written, and writes the journal anew when
+//! it has grown to twice its useful size. Whatever it waits for, the engine does not.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use psentry_records::{Prefix, Timestamp};
+use psentry_stage::sync_folder;
+
+use super::Signalled;
+use super::file::{Anew, JournalFile};
+use super::format::Entry;
+use crate::error::Error;
+
+/// How often at most it is brought onto the disk: a block a second apart is, ten thousand at once are in one go.
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
+/// How soon what could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// A journal shorter than this is never written anew.
+const SHORT: u64 = 64 * 1024;
+
+/// What the engine and the thread share.
+pub(super) struct Shared {
+    path: PathBuf,
+    say: Mutex<Box<dyn Fn(&str) + Send>>,
+    inner: Signalled<State>,
+}
+
+struct State {
+    /// `None`: it could not be opened yet.
+    file: Option<JournalFile>,
+    /// What could not be written: the last entry of each scope, of what is wanted and of what commands did.
+    backlog: HashMap<(Prefix, bool), Entry>,
+    /// Whether something was written that is not yet on the disk.
+    dirty: bool,
+    /// How long it was when only what counts was in it.
+    useful: u64,
+    /// Why nothing can be written, once that has been told.
+    failing: Option<String>,
+    /// When it was written to last, as the engine has it.
+    now: Timestamp,
+    ended: bool,
+    /// How often it was brought onto the disk.
+    #[cfg(test)]
+    syncs: u32,
+}
+
+impl Shared {
+    pub(super) fn new(path: PathBuf, file: Option<JournalFile>, say: impl Fn(&str) + Send + 'static) -> Self {
+        let state = State {
+            file,
+            backlog: HashMap::new(),
+            dirty: false,
+            useful: 0,
+            failing: None,
+            now: Timestamp::now(),
+            ended: false,
+            #[cfg(test)]
+            syncs: 0,
+        };
+        let inner = Signalled { state: Mutex::new(state), changed: Condvar::new() };
+        Shared { path, say: Mutex::new(Box::new(say)), inner }
+    }
+
+    /// The thread.
+    pub(super) fn start(shared: &Arc<Self>) -> Result<JoinHandle<()>, Error> {
+        let shared = Arc::clone(shared);
+        let thread = thread::Builder::new().name("journal".to_owned());
+        thread.spawn(move || shared.flush()).map_err(Error::system("start a thread"))
+    }
+
+    /// Writes entries, or keeps them.
+    pub(super) fn write(&self, entries: Vec<Entry>, now: Timestamp) {
+        let mut state = self.inner.lock();
+        state.now = now;
+        let written = if state.backlog.is_empty() { state.append(&self.path, &entries) } else { Err(None) };
+        if let Err(error) = written {
+            state.backlog.extend(entries.into_iter().map(|entry| (key(&entry), entry)));
+            error.iter().for_each(|error| self.fails(&mut state, error));
+        }
+        self.inner.changed.notify_one();
+    }
+
+    /// Has all that was written on the disk when this returns.
+    pub(super) fn sync_now(&self) -> Result<(), Error> {
+        let state = self.inner.lock();
+        let synced = state.file.as_ref().map(|file| file.handle().and_then(|file| file.sync_data()));
+        synced.unwrap_or(Ok(())).map_err(Error::file(&self.path, "bring it onto the disk"))
+    }
+
+    pub(super) fn clear(&self) {
+        let mut state = self.inner.lock();
+        state.backlog.clear();
+        if let Some(Err(error)) = state.file.as_mut().map(JournalFile::clear) {
+            self.fails(&mut state, &error);
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        let state = self.inner.lock();
+        let lost = match state.backlog.len() {
+            0 => String::new(),
+            1 => "; 1 change is not remembered".to_owned(),
+            count => format!("; {count} changes are not remembered"),
+        };
+        state.failing.as_ref().map(|why| format!("{why}{lost}"))
+    }
+
+    pub(super) fn end(&self) {
+        self.inner.lock().ended = true;
+        self.inner.changed.notify_one();
+    }
+
+    #[cfg(test)]
+    pub(super) fn syncs(&self) -> u32 {
+        self.inner.lock().syncs
+    }
+
+    /// Works until the engine has ended.
+    fn flush(&self) {
+        let mut tried = Instant::now();
+        loop {
+            let mut state = self.inner.lock();
+            while !state.dirty && !state.ended {
+                if state.backlog.is_empty() && state.failing.is_none() {
+                    state = self.inner.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                } else if tried.elapsed() >= RETRY {
+                    tried = Instant::now();
+                    self.catch_up(&mut state);
+                } else {
+                    let woken = self.inner.changed.wait_timeout(state, RETRY);
+                    state = woken.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+            let ended = state.ended;
+            if ended {
+                self.catch_up(&mut state);
+            }
+            drop(state);
+            self.sync();
+            self.shorten();
+            if ended {
+                return;
+            }
+            // The end is not waited for.
+            let _ = self.inner.changed.wait_timeout_while(self.inner.lock(), PAUSE, |state| !state.ended);
+        }
+    }
+
+    /// Writes what could not be written before.
+    fn catch_up(&self, state: &mut State) {
+        if state.backlog.is_empty() && state.failing.is_none() {
+            return;
+        }
+        let entries: Vec<Entry> = state.backlog.values().cloned().collect();
+        match state.append(&self.path, &entries) {
+            // Whether what was written before is on the disk is not known yet.
+            Ok(()) if entries.is_empty() => {}
+            Ok(()) => {
+                state.backlog.clear();
+                self.works(state);
+            }
+            Err(error) => error.iter().for_each(|error| self.fails(state, error)),
+        }
+    }
+
+    /// Brings what was written onto the disk, without holding up who writes more.
+    fn sync(&self) {
+        let mut state = self.inner.lock();
+        let handle = state.file.as_ref().filter(|_| state.dirty).map(JournalFile::handle);
+        state.dirty = false;
+        drop(state);
+        let Some(handle) = handle else { return };
+        let synced = handle.and_then(|file| file.sync_data());
+        let mut state = self.inner.lock();
+        #[cfg(test)]
+        {
+            state.syncs += 1;
+        }
+        match synced {
+            Err(why) => self.fails(&mut state, &Error::file(&self.path, "bring it onto the disk")(why)),
+            Ok(()) if state.backlog.is_empty() => self.works(&mut state),
+            Ok(()) => {}
+        }
+    }
+
+    /// Writes the journal anew if most of it is of no use any more.
+    fn shorten(&self) {
+        let (read, limit) = {
+            let state = self.inner.lock();
+            (state.file.as_ref().map_or(0, JournalFile::len), state.useful.saturating_mul(2).max(SHORT))
+        };
+        if read <= limit {
+            return;
+        }
+        let result = self.write_anew();
+        let mut state = self.inner.lock();
+        // What failed is tried again when it has grown so much more.
+        state.useful = result.as_ref().map_or(read, |useful| *useful);
+        drop(state);
+        if let Err(error) = result {
+            self.say(&format!("the journal stays longer than it need be: {error}"));
+        }
+    }
+
+    fn write_anew(&self) -> Result<u64, Error> {
+        let state = self.inner.lock();
+        let (read, now) = (state.file.as_ref().map_or(0, JournalFile::len), state.now);
+        drop(state);
+        let anew = Anew::of(&self.path, read, now)?;
+        let mut state = self.inner.lock();
+        // What goes along need not be of use.
+        let useful = anew.useful;
+        let Some(file) = &mut state.file else { return Ok(0) };
+        file.replace(anew, read)?;
+        state.dirty = true;
+        drop(state);
+        // The directory is what names it.
+        sync_folder(&self.path).map_err(Error::file(&self.path, "bring it onto the disk"))?;
+        Ok(useful)
+    }
+
+    /// It could not be opened. It is tried again.
+    pub(super) fn fails_to_open(&self, error: &Error) {
+        self.fails(&mut self.inner.lock(), error);
+    }
+
+    /// What cannot be written is told once, until it can be.
+    fn fails(&self, state: &mut State, error: &Error) {
+        if state.failing.replace(error.to_string()).is_none() {
+            self.say(&format!("{error}; blocking goes on, but what is blocked from now on is not remembered"));
+        }
+    }
+
+    fn works(&self, state: &mut State) {
+        if state.failing.take().is_some() {
+            self.say(&format!("{}: what is blocked is remembered again", self.path.display()));
+        }
+    }
+
+    fn say(&self, sentence: &str) {
+        self.say.lock().unwrap_or_else(PoisonError::into_inner)(sentence);
+    }
+}
+
+impl State {
+    fn append(&mut self, path: &Path, entries: &[Entry]) -> Result<(), Option<Error>> {
+        let mut text = Vec::new();
+        entries.iter().for_each(|entry| entry.write(self.now, &mut text));
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(JournalFile::open(path)?),
+        };
+        file.append(&text)?;
+        self.dirty = true;
+        Ok(())
+    }
+}
+
+/// Of what an entry takes the place: of what is wanted of a scope, or of what commands did.
+fn key(entry: &Entry) -> (Prefix, bool) {
+    match entry {
+        Entry::Wanted(scope, _) | Entry::Released(scope) => (*scope, false),
+        Entry::Unsure(scope, _) | Entry::Commanded(scope, _) | Entry::Undone(scope) => (*scope, true),
+    }
+}

@@ -1,0 +1,280 @@
+//! What the journal says, a record a line, as the stream has them. The last one for a scope counts.
+//!
+//! A **verdict** says that a scope is wanted, or not any more. An **outcome** of the backend exec says what its command has done,
+//! for nobody can ask it: `failed` before the command is run, `applied` once it ended well, `released` when there is nothing
+//! any more. So people can read it, and a line of a later psentry is passed over.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::time::Duration;
+
+use psentry_records::{
+    Action, Common, Outcome, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody,
+};
+
+use crate::block::{Block, clean};
+use crate::outcomes::body;
+use crate::ports::probed;
+
+/// What a journal holds.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// The blocks that are wanted. Their ends may be over.
+    pub(crate) blocks: HashMap<Prefix, Block>,
+    /// What commands have blocked.
+    pub(crate) commanded: HashMap<Prefix, Commanded>,
+    /// The newest moment in it.
+    pub(crate) newest: Option<Timestamp>,
+    /// How many lines are no records, and where the first of them is.
+    pub(crate) damaged: Option<(u64, u64)>,
+}
+
+/// What a command has blocked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Commanded {
+    /// The block that it confirmed.
+    pub(crate) confirmed: Option<Block>,
+    /// It was run, and nobody knows what came of it.
+    pub(crate) unsure: bool,
+}
+
+/// What is written down.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry {
+    /// A scope is wanted like this.
+    Wanted(Prefix, Block),
+    /// It is not wanted any more.
+    Released(Prefix),
+    /// A command for this block is about to be run.
+    Unsure(Prefix, Block),
+    /// It ended well.
+    Commanded(Prefix, Block),
+    /// What commands had blocked is unblocked.
+    Undone(Prefix),
+}
+
+impl Entry {
+    /// As a line, written at the moment `now`.
+    pub(crate) fn write(&self, now: Timestamp, text: &mut Vec<u8>) {
+        let mut line = Vec::new();
+        // It can always be encoded: texts that are too long are shortened.
+        if self.record(now).encode(&mut line).is_ok() {
+            text.extend_from_slice(&line);
+        }
+    }
+
+    fn record(&self, now: Timestamp) -> Record {
+        let exec = |scope, block: Option<&Block>, result| {
+            let common = block.map_or_else(|| Common::at(now), |block| common(block, now));
+            let mut body = body(Action::Block, scope, Some("exec"), result);
+            body.until = block.and_then(|block| block.until);
+            body.handshake = block.is_some_and(|block| block.unproven).then_some(false);
+            Record::Outcome(Outcome { common, body })
+        };
+        match self {
+            Entry::Wanted(scope, block) => wanted(*scope, block, now),
+            Entry::Released(scope) => {
+                let body = VerdictBody::new(Action::Unblock, *scope);
+                Record::Verdict(Verdict { common: Common::at(now), body })
+            }
+            Entry::Unsure(scope, block) => exec(*scope, Some(block), OutcomeResult::Failed),
+            Entry::Commanded(scope, block) => exec(*scope, Some(block), OutcomeResult::Applied),
+            Entry::Undone(scope) => exec(*scope, None, OutcomeResult::Released),
+        }
+    }
+}
+
+fn common(block: &Block, at: Timestamp) -> Common {
+    Common { src_ip: block.addr, dest_port: block.port, proto: block.proto, ..Common::at(at) }
+}
+
+fn wanted(scope: Prefix, block: &Block, now: Timestamp) -> Record {
+    // From the verdict on, whose duration it was; of what was found nothing earlier is known than this moment.
+    let since = block.since.unwrap_or(now);
+    let mut body = VerdictBody::new(Action::Block, scope);
+    body.rule.clone_from(&block.rule);
+    body.reason.clone_from(&block.reason);
+    body.offence = block.offence;
+    body.ports.clone_from(&block.ports);
+    body.handshake = block.unproven.then_some(false);
+    body.duration = block.seconds_left(since);
+    // Durations are whole seconds, and ends are not.
+    let micros = body.duration.and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1_000_000));
+    let from = block.until.zip(micros).and_then(|(until, micros)| until.micros().checked_sub(micros));
+    let from = from.and_then(Timestamp::from_micros).unwrap_or(since);
+    Record::Verdict(Verdict { common: common(block, from), body })
+}
+
+impl Recorded {
+    /// Reads a journal to its end.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub(crate) fn read(source: impl Read) -> io::Result<Self> {
+        Self::read_with(source, |_, _, _| {})
+    }
+
+    /// The lines of a journal that count: of each scope what is wanted and does not end before `now`, and what commands have done.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub(crate) fn compact(source: impl Read, now: Timestamp) -> io::Result<Vec<u8>> {
+        let mut lines: HashMap<(Prefix, bool), Vec<Vec<u8>>> = HashMap::new();
+        let recorded = Self::read_with(source, |scope, result, line| {
+            let lines = lines.entry((scope, result.is_some())).or_default();
+            // A confirmed line counts beside an unsure one.
+            if result != Some(OutcomeResult::Failed) {
+                lines.clear();
+            }
+            lines.push(line.to_vec());
+        })?;
+        let live: HashSet<Prefix> =
+            recorded.blocks.iter().filter(|(_, block)| !block.is_over(now)).map(|(scope, _)| *scope).collect();
+        let counts = |(scope, by_exec): &(Prefix, bool)| {
+            if *by_exec { recorded.commanded.contains_key(scope) } else { live.contains(scope) }
+        };
+        let mut lines: Vec<_> = lines.into_iter().filter(|(key, _)| counts(key)).collect();
+        lines.sort_unstable_by_key(|(key, _)| *key);
+        let mut text = Vec::new();
+        for line in lines.into_iter().flat_map(|(_, lines)| lines) {
+            text.extend_from_slice(&line);
+            text.push(b'\n');
+        }
+        Ok(text)
+    }
+
+    /// `each` is given the scope of every line that counts, its result if it is an outcome, and the line itself.
+    fn read_with(
+        source: impl Read,
+        mut each: impl FnMut(Prefix, Option<OutcomeResult>, &[u8]),
+    ) -> io::Result<Self> {
+        let mut recorded = Recorded::default();
+        let mut reader = Reader::new(source);
+        while let Some(item) = reader.next_item()? {
+            match item.record {
+                Ok(Record::Verdict(verdict)) => {
+                    recorded.newest = recorded.newest.max(Some(verdict.common.timestamp));
+                    if verdict.body.action != Action::Watch {
+                        each(verdict.body.scope, None, reader.raw());
+                        recorded.take_verdict(verdict);
+                    }
+                }
+                Ok(Record::Outcome(outcome)) if outcome.body.backend.as_deref() == Some("exec") => {
+                    recorded.newest = recorded.newest.max(Some(outcome.common.timestamp));
+                    each(outcome.body.scope, Some(outcome.body.result), reader.raw());
+                    recorded.take_outcome(&outcome);
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    let (count, first) = recorded.damaged.unwrap_or((0, item.line));
+                    recorded.damaged = Some((count + 1, first));
+                }
+            }
+        }
+        Ok(recorded)
+    }
+
+    fn take_verdict(&mut self, Verdict { common, body }: Verdict) {
+        if body.action == Action::Unblock {
+            self.blocks.remove(&body.scope);
+            return;
+        }
+        let from = common.timestamp;
+        let block = Block {
+            until: body.duration.map(|seconds| from.plus(Duration::from_secs(seconds))),
+            rule: body.rule.as_deref().and_then(clean),
+            addr: common.src_ip,
+            port: common.dest_port,
+            proto: common.proto,
+            since: Some(from),
+            reason: body.reason.as_deref().and_then(clean),
+            offence: body.offence,
+            ports: probed(body.ports.iter().copied()),
+            unproven: body.handshake == Some(false),
+        };
+        self.blocks.insert(body.scope, block);
+    }
+
+    /// Takes over what a command has done.
+    pub(crate) fn take_outcome(&mut self, Outcome { common, body }: &Outcome) {
+        let block = Block {
+            until: body.until,
+            addr: common.src_ip,
+            port: common.dest_port,
+            proto: common.proto,
+            unproven: body.handshake == Some(false),
+            ..Block::default()
+        };
+        let commanded = self.commanded.entry(body.scope).or_default();
+        match body.result {
+            OutcomeResult::Applied => *commanded = Commanded { confirmed: Some(block), unsure: false },
+            OutcomeResult::Failed => commanded.unsure = true,
+            _ => _ = self.commanded.remove(&body.scope),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_secs(seconds).unwrap()
+    }
+
+    fn block(until: u64) -> Block {
+        let since = Some(at(1_000_000));
+        Block { until: Some(at(until)), since, rule: Some("fan".into()), port: Some(23), ..Block::default() }
+    }
+
+    fn written(entries: &[Entry]) -> Vec<u8> {
+        let mut text = Vec::new();
+        entries.iter().for_each(|entry| entry.write(at(1_000_010), &mut text));
+        text
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_the_last_line_counts() {
+        let (a, b) = ("192.0.2.7".parse().unwrap(), "2001:db8::/64".parse().unwrap());
+        let fraction = Block { until: Some(at(1_003_600).plus(Duration::from_micros(7))), ..block(0) };
+        let text = written(&[
+            Entry::Wanted(a, block(1_000_060)),
+            Entry::Wanted(b, fraction.clone()),
+            Entry::Wanted(a, block(1_000_120)),
+            Entry::Unsure(b, block(1_000_060)),
+            Entry::Commanded(b, block(1_000_060)),
+            Entry::Unsure(b, block(1_000_120)),
+        ]);
+        let recorded = Recorded::read(&*text).unwrap();
+        assert_eq!(recorded.blocks[&a].until, Some(at(1_000_120)));
+        assert_eq!(recorded.blocks[&b].until, fraction.until);
+        assert_eq!(recorded.newest, Some(at(1_000_010)));
+        let Commanded { confirmed, unsure } = &recorded.commanded[&b];
+        assert_eq!((confirmed.as_ref().unwrap().until, *unsure), (Some(at(1_000_060)), true));
+        let more = [&*text, &written(&[Entry::Released(a), Entry::Undone(b)])].concat();
+        let recorded = Recorded::read(&*more).unwrap();
+        assert_eq!((recorded.blocks.len(), recorded.commanded.len()), (1, 0));
+    }
+
+    #[test]
+    fn only_what_counts_is_kept_and_damage_is_counted() {
+        let scopes: Vec<Prefix> = (1..6).map(|n| format!("192.0.2.{n}").parse().unwrap()).collect();
+        let mut text = written(&[
+            Entry::Wanted(scopes[0], block(1_000_060)),
+            Entry::Wanted(scopes[1], block(1_000_020)),
+            Entry::Wanted(scopes[2], block(1_000_060)),
+            Entry::Commanded(scopes[3], block(1_000_060)),
+            Entry::Unsure(scopes[3], block(1_000_090)),
+            Entry::Commanded(scopes[4], block(1_000_060)),
+        ]);
+        text.extend(b"{\"event_type\":\"later\"}\nno record\nnor this\n");
+        text.extend(written(&[Entry::Released(scopes[2]), Entry::Undone(scopes[4])]));
+        let before = Recorded::read(&*text).unwrap();
+        assert_eq!(before.damaged.map(|(count, _)| count), Some(2 + u64::from(before.damaged.unwrap().0 == 3)));
+        let short = Recorded::compact(&*text, at(1_000_030)).unwrap();
+        let after = Recorded::read(&*short).unwrap();
+        assert_eq!(after.blocks.keys().collect::<Vec<_>>(), [&scopes[0]]);
+        assert_eq!(after.commanded, before.commanded);
+        assert_eq!((after.damaged, short.iter().filter(|byte| **byte == b'\n').count()), (None, 3));
+    }
+}

@@ -1,0 +1,190 @@
+//! What is wanted, beyond a kill, a restart and a reboot: the journal of the engine, which alone writes it, in the directory of
+//! `--state`, or without that in the runtime directory, where it lasts as long as what is in the kernel.
+//!
+//! A change is written before it is told, so that a kill loses none. Bringing it onto the disk is left to a thread of its own,
+//! which does it at once, but not more often than five times a second: a disk that is slow, full or gone holds up no block. What
+//! could not be written is kept, one change a scope, and tried again.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `format.rs` | the lines |
+//! | `file.rs` | the file |
+//! | `flusher.rs` | the thread that brings it onto the disk, and shortens it |
+//! | `old_format.rs` | files of an earlier psentry-block |
+
+mod file;
+mod flusher;
+mod format;
+mod old_format;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use psentry_records::Timestamp;
+
+use self::file::{JournalFile, open_to_read};
+use self::flusher::Shared;
+pub(crate) use self::format::{Commanded, Entry, Recorded};
+use self::old_format::OldFiles;
+use crate::error::Error;
+use crate::lock::runtime_directory;
+
+/// What the file is called.
+const NAME: &str = "journal.jsonl";
+
+/// Where psentry-block.service keeps its state, so that commands find it without a flag.
+const SERVICE: &str = "/var/lib/psentry-block";
+
+/// A journal that the engine writes.
+pub(crate) struct Journal {
+    shared: Arc<Shared>,
+    flusher: Option<JoinHandle<()>>,
+    pending: Vec<Entry>,
+}
+
+/// Where a journal is, and whether somebody asked for it.
+pub(crate) struct Place {
+    directory: PathBuf,
+    /// By `--state`. At the default place it is no error that another psentry-block keeps it.
+    pub(crate) given: bool,
+    exec_roll: Option<PathBuf>,
+}
+
+impl Place {
+    /// Of an engine that reads verdicts.
+    pub(crate) fn of_engine(state: Option<&Path>, exec_roll: Option<&Path>) -> Self {
+        let (directory, given) = (state.map_or_else(runtime_directory, Path::to_owned), state.is_some());
+        Place { directory, given, exec_roll: exec_roll.map(Path::to_owned) }
+    }
+
+    /// Of a command: without `--state` where the service keeps it, if it does.
+    pub(crate) fn of_command(state: Option<&Path>, exec_roll: Option<&Path>) -> Self {
+        let service = Path::new(SERVICE);
+        let state = state.or_else(|| service.is_dir().then_some(service));
+        Self::of_engine(state, exec_roll)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.join(NAME)
+    }
+
+    /// What is in it, for who only reads; `None`: there is no journal.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read(&self) -> Result<Option<Recorded>, Error> {
+        let path = self.path();
+        let old = self.old_files();
+        match open_to_read(&path)? {
+            // One that was just made says nothing.
+            Some(file) if file.metadata().is_ok_and(|meta| meta.len() > 0) => {
+                Recorded::read(file).map(Some).map_err(Error::file(&path, "read it"))
+            }
+            _ if old.is_empty() => Ok(None),
+            _ => old.read().map(Some),
+        }
+    }
+
+    fn old_files(&self) -> OldFiles {
+        OldFiles::of(&self.directory, self.exec_roll.as_deref(), &runtime_directory())
+    }
+}
+
+impl Journal {
+    /// Opens the journal at a place to write to it, and what it holds; `None`: there was none. What an earlier psentry-block wrote
+    /// is taken over. What cannot be read or written is told, and no reason not to block: it is tried again.
+    ///
+    /// # Errors
+    /// [`Error::Kept`]: another psentry-block keeps it.
+    pub(crate) fn open(
+        place: &Place,
+        say: impl Fn(&str) + Send + 'static,
+    ) -> Result<(Self, Option<Recorded>), Error> {
+        let path = place.path();
+        let opened = match JournalFile::open(&path) {
+            Err(error @ Error::Kept { .. }) => return Err(error),
+            opened => opened,
+        };
+        let recorded = place.read();
+        if let Err(error) = &recorded {
+            say(&format!("what was blocked before is not known: {error}"));
+        }
+        let recorded = recorded.ok().flatten();
+        if let Some((count, first)) = recorded.as_ref().and_then(|recorded| recorded.damaged) {
+            let what = if count == 1 { "line that is" } else { "lines that are" };
+            say(&format!("{}: {count} {what} no record passed over, the first is line {first}", path.display()));
+        }
+        let (file, failure) = match opened {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(error)),
+        };
+        let shared = Arc::new(Shared::new(path, file, say));
+        failure.iter().for_each(|error| shared.fails_to_open(error));
+        let flusher = Some(Shared::start(&shared)?);
+        let mut journal = Journal { flusher, shared, pending: Vec::new() };
+        let old = place.old_files();
+        if let Some(recorded) = recorded.as_ref().filter(|_| !old.is_empty()) {
+            journal.take_over(recorded);
+            // What cannot be removed is read again at the next start, and is the same.
+            let _ = journal.shared.sync_now().and_then(|()| old.remove());
+        }
+        Ok((journal, recorded))
+    }
+
+    fn take_over(&mut self, recorded: &Recorded) {
+        let wanted = recorded.blocks.iter().map(|(scope, block)| Entry::Wanted(*scope, block.clone()));
+        self.pending.extend(wanted);
+        for (scope, Commanded { confirmed, unsure }) in &recorded.commanded {
+            self.pending.extend(confirmed.clone().map(|block| Entry::Commanded(*scope, block)));
+            self.pending.extend(unsure.then(|| Entry::Unsure(*scope, confirmed.clone().unwrap_or_default())));
+        }
+        self.commit(recorded.newest.unwrap_or_else(Timestamp::now));
+    }
+
+    /// What is to be written with the next [`commit`](Self::commit).
+    pub(crate) fn note(&mut self, entry: Entry) {
+        self.pending.push(entry);
+    }
+
+    /// Writes what was noted, at the moment `now`. Never waits for the disk.
+    pub(crate) fn commit(&mut self, now: Timestamp) {
+        if !self.pending.is_empty() {
+            self.shared.write(std::mem::take(&mut self.pending), now);
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.pending.clear();
+        self.shared.clear();
+    }
+
+    /// What is wrong with it, as a sentence; `None`: what is wanted is remembered.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.shared.trouble()
+    }
+}
+
+impl Drop for Journal {
+    /// All that was written is on the disk, as far as the disk takes it.
+    fn drop(&mut self) {
+        self.shared.end();
+        if let Some(flusher) = self.flusher.take() {
+            let _ = flusher.join();
+        }
+    }
+}
+
+/// A mutex and a condition, for two threads.
+struct Signalled<T> {
+    state: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Signalled<T> {
+    fn lock(&self) -> MutexGuard<'_, T> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

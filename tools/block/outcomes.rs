@@ -1,0 +1,283 @@
+//! What psentry-block says: outcomes and other records to standard output or into the log, complaints to standard error. Records
+//! are written by a thread of their own, so that a slow reader holds up no end of a block; the engine takes no more verdicts
+//! while too many records wait.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use psentry_records::{
+    Action, Common, Malformed, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Stats, Timestamp,
+};
+use psentry_stage::{Complaints, Patience};
+
+use crate::block::Block;
+use crate::counters::Counters;
+use crate::error::Error;
+use crate::sink::Sink;
+use crate::worker::Bell;
+
+/// How many records may wait to be written before no more verdicts are taken.
+const WAITING: usize = 1024;
+
+/// Everything that is said.
+pub(crate) struct Outcomes {
+    records: Option<Sender<Written>>,
+    writer: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    complaints: Complaints,
+    host: Option<String>,
+    /// Closed, it says that a reader who does not read is not waited for.
+    stopper: Option<UnixStream>,
+    /// What a test wants to see.
+    #[cfg(test)]
+    pub(crate) written: Vec<Record>,
+}
+
+/// What is to be written.
+enum Written {
+    Record(Box<Record>),
+    /// A record's line as it was read.
+    Passed(Box<Record>, Vec<u8>),
+}
+
+/// What the engine and the writer share.
+pub(crate) struct Shared {
+    pub(crate) counters: Counters,
+    waiting: AtomicUsize,
+    /// Why the last record could not be written, where that does not end the work.
+    unwritten: Mutex<Option<String>>,
+    /// Why nothing can be written any more.
+    broken: OnceLock<Arc<io::Error>>,
+}
+
+impl Outcomes {
+    /// To a sink, in the name of `host`; `asked` is readable when somebody asks to stop, and `bell` rings when nothing can be
+    /// written any more.
+    ///
+    /// # Errors
+    /// When no descriptor or thread is to be had.
+    pub(crate) fn new(
+        sink: Sink,
+        host: Option<String>,
+        asked: BorrowedFd<'_>,
+        bell: Bell,
+    ) -> Result<Self, Error> {
+        let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+        // Readable from the moment the program is asked to stop, or stops for a reason of its own.
+        let watch = || -> nix::Result<Epoll> {
+            let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            stop.add(asked, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            stop.add(&stopped, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+            Ok(stop)
+        };
+        let stop = watch().map_err(|errno| Error::system("wait for signals")(errno.into()))?;
+        let shared = Arc::new(Shared {
+            counters: Counters::default(),
+            waiting: AtomicUsize::new(0),
+            unwritten: Mutex::default(),
+            broken: OnceLock::new(),
+        });
+        let (records, waiting) = channel();
+        let writer = Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopped: stopped };
+        let thread = thread::Builder::new().name("records".to_owned()).spawn(move || writer.run());
+        let writer = thread.map_err(Error::system("start a thread"))?;
+        Ok(Outcomes {
+            records: Some(records),
+            writer: Some(writer),
+            shared,
+            complaints: Complaints::new("psentry-block"),
+            host,
+            stopper: Some(stopper),
+            #[cfg(test)]
+            written: Vec::new(),
+        })
+    }
+
+    /// Writes an outcome, and gives it as a line for whoever asked on the control socket; of which verdict, `common` tells.
+    pub(crate) fn outcome(&mut self, common: &Common, body: OutcomeBody) -> Record {
+        self.counters().outcome(body.result);
+        let common = Common { timestamp: Timestamp::now(), host: self.host.clone(), ..common.clone() };
+        let record = Record::Outcome(Outcome { common, body });
+        self.write(Written::Record(Box::new(record.clone())));
+        record
+    }
+
+    /// Writes the counters; `blocks` are wanted now, and `waiting` operations wait for a backend.
+    pub(crate) fn stats(&mut self, blocks: usize, waiting: usize) {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
+        let body = self.counters().body(count(blocks), count(waiting));
+        self.write(Written::Record(Box::new(Record::Stats(Stats { common, body }))));
+    }
+
+    /// Passes on a record's line as it was read.
+    pub(crate) fn pass(&mut self, record: Record, line: Vec<u8>) {
+        self.write(Written::Passed(Box::new(record), line));
+    }
+
+    fn write(&mut self, written: Written) {
+        #[cfg(test)]
+        if let Written::Record(record) = &written {
+            self.written.push((**record).clone());
+        }
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        if let Some(records) = &self.records {
+            let _ = records.send(written);
+        }
+    }
+
+    /// What is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Whether too many records wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.shared.waiting.load(Ordering::Relaxed) > WAITING
+    }
+
+    /// Why records are being lost: the disk that they are written to is full; `None`: they are not.
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What tells whether anything waits to be written; on a pipe that is as slow as its reader.
+    pub(crate) fn awaits_reader(&self) -> impl Fn() -> bool + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Complains on standard error, in a whole sentence.
+    pub(crate) fn complain(&mut self, sentence: &str) {
+        self.complaints.say(sentence);
+    }
+
+    /// Complains about a line of the input.
+    pub(crate) fn skipped(&mut self, line: u64, malformed: &Malformed) {
+        self.counters().skipped.add();
+        self.complaints.skipped(line, malformed);
+    }
+
+    /// Reports something that is no complaint, and so is never left out.
+    pub(crate) fn report(&self, sentence: &str) {
+        report(sentence);
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub(crate) fn broken(&self) -> Option<Error> {
+        self.shared.broken.get().map(|why| Error::Output(Arc::clone(why)))
+    }
+
+    /// Nobody reads any more.
+    pub(crate) fn reader_gone(&self) {
+        let _ = self.shared.broken.set(Arc::new(io::ErrorKind::BrokenPipe.into()));
+    }
+
+    /// From now on a reader that does not read is not waited for.
+    pub(crate) fn stop_waiting(&mut self) {
+        self.stopper = None;
+    }
+
+    /// Writes what waits, and ends.
+    pub(crate) fn finish(&mut self) {
+        self.records = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Reports something on standard error.
+pub(crate) fn report(sentence: &str) {
+    let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
+}
+
+/// The thread that writes records.
+struct Writer {
+    sink: Sink,
+    waiting: Receiver<Written>,
+    shared: Arc<Shared>,
+    bell: Bell,
+    stop: Epoll,
+    _stopped: UnixStream,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut ready: VecDeque<Written> = VecDeque::new();
+        while let Some(written) = ready.pop_front().or_else(|| self.waiting.recv().ok()) {
+            ready.extend(self.waiting.try_iter());
+            let result = if self.shared.broken.get().is_some() { Ok(()) } else { self.write(&written) };
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Err(why) = result {
+                let _ = self.shared.broken.set(Arc::new(why));
+                self.bell.ring();
+            }
+        }
+    }
+
+    fn write(&mut self, written: &Written) -> io::Result<()> {
+        let patience = Patience::Until(self.stop.0.as_fd());
+        let result = match written {
+            Written::Record(record) => self.sink.write(patience, record),
+            Written::Passed(record, line) => self.sink.pass(patience, record, line),
+        };
+        self.shared.counters.lost.set(self.sink.lost());
+        self.shared.counters.set_log(self.sink.log_counts());
+        *self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner) =
+            self.sink.failure().map(str::to_owned);
+        result
+    }
+}
+
+/// An outcome without an end or an error.
+pub(crate) fn body(
+    action: Action,
+    scope: Prefix,
+    backend: Option<&str>,
+    result: OutcomeResult,
+) -> OutcomeBody {
+    OutcomeBody {
+        action,
+        scope,
+        backend: backend.map(str::to_owned),
+        result,
+        until: None,
+        error: None,
+        rule: None,
+        reason: None,
+        since: None,
+        ports: Vec::new(),
+        handshake: None,
+    }
+}
+
+/// What a block tells of the contact that convicted its source.
+pub(crate) fn common_of(block: &Block) -> Common {
+    let (src_ip, dest_port, proto) = (block.addr, block.port, block.proto);
+    Common { src_ip, dest_port, proto, ..Common::at(Timestamp::now()) }
+}
+
+/// A block as it is listed: all that is known of it, with why it is not there, if it is not.
+pub(crate) fn listed(scope: Prefix, backend: &str, block: &Block, missing: Option<String>) -> Record {
+    let common = Common { proto: block.proto.filter(|_| !block.ports.is_empty()), ..Common::at(Timestamp::now()) };
+    let result = if missing.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
+    let body = OutcomeBody {
+        until: block.until,
+        error: missing,
+        rule: block.rule.clone(),
+        reason: block.reason.clone(),
+        since: block.since,
+        ports: block.ports.clone(),
+        handshake: block.unproven.then_some(false),
+        ..body(Action::Block, scope, Some(backend), result)
+    };
+    Record::Outcome(Outcome { common, body })
+}

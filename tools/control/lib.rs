@@ -1,0 +1,62 @@
+//! The control socket of a psentry tool: how commands ask the one that runs. What is asked and what is answered is the
+//! tool's own; here is only how it gets there and back.
+//!
+//! A client connects, writes one line of at most [`LONGEST_LINE`] bytes, and reads lines until an empty one, which says that
+//! the answer is complete: a server that dies meanwhile closes the connection without it. Instead of an answer, or after a
+//! part of it, comes `{"error":"..."}` (see [`error_in`]).
+//!
+//! Who may connect is a matter of the file's mode and group; whether somebody may change something the server decides by
+//! the credentials that the kernel has of the connection ([`Request::may_change`]).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `socket.rs` | the file: made, taken over from a dead process, removed |
+//! | `server.rs` | the threads that read questions and write answers, and never wait for anybody for long |
+//! | `client.rs` | the other end |
+//! | `refusal.rs` | the line that says why there is no answer |
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod refusal;
+mod server;
+mod socket;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use client::{Silence, ask};
+pub use refusal::error_in;
+pub use server::{Answer, Peer, Request, Server};
+
+/// The longest question in bytes, with its newline.
+pub const LONGEST_LINE: usize = 4096;
+
+/// Why nobody can be asked here.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A living process listens there.
+    #[error("{}: another {owner} listens there", path.display())]
+    Taken {
+        /// The socket.
+        path: PathBuf,
+        /// The program, as [`Server::listen`] was told.
+        owner: String,
+    },
+    /// Something else has that name.
+    #[error("{}: this is not a socket, and it is not removed", path.display())]
+    NotASocket {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("{}: cannot {doing}: {why}", path.display())]
+    File {
+        /// The socket.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        why: io::Error,
+    },
+}

@@ -1,0 +1,314 @@
+//! The threads behind the control socket. One accepts connections; one for each reads a line, waits for what the main loop
+//! answers, and writes it. All of it is bounded: how many at once, how long a line, how long the reading, the waiting and the
+//! writing. Whoever connects and is silent holds up nobody.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::geteuid;
+
+use crate::refusal::{self, Kind};
+use crate::socket::{Socket, left};
+use crate::{ControlError, LONGEST_LINE};
+
+/// How many connections are served at once; more are asked to come again.
+const MOST: usize = 8;
+
+/// How long nothing is accepted when no descriptor is left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long whoever is slow is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// For the whole question.
+    reading: Duration,
+    /// For the whole answer of the main loop.
+    waiting: Duration,
+    /// For the client to read, in all.
+    writing: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Limits { reading: seconds(2), waiting: seconds(15), writing: seconds(2) }
+    }
+}
+
+/// The control socket, as the main loop sees it.
+#[derive(Debug)]
+pub struct Server {
+    requests: Receiver<Request>,
+    shared: Arc<Shared>,
+    _socket: Socket,
+}
+
+/// A question.
+#[derive(Debug)]
+pub struct Request {
+    /// The line, without its newline.
+    pub line: String,
+    /// Who asks.
+    pub peer: Peer,
+    /// Whether who asks may change something: root, and the user that this process runs as.
+    pub may_change: bool,
+    /// Where the answer goes.
+    pub answer: Answer,
+}
+
+/// Who asks, as the kernel saw it when the connection was made (unix(7), `SO_PEERCRED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The effective user.
+    pub uid: u32,
+    /// The effective group.
+    pub gid: u32,
+    /// The process; 0: it is not in this process' PID namespace.
+    pub pid: i32,
+}
+
+/// Where lines of an answer go. The answer ends when this is dropped. Nobody waits here for the client.
+#[derive(Debug)]
+pub struct Answer(Sender<Vec<u8>>);
+
+/// What the threads share.
+#[derive(Debug)]
+struct Shared {
+    bell: EventFd,
+    busy: AtomicUsize,
+    /// No question is answered any more.
+    ending: AtomicBool,
+    owner: String,
+    limits: Limits,
+}
+
+impl Answer {
+    /// Sends lines, each with its newline.
+    pub fn send(&self, lines: Vec<u8>) {
+        // Whoever asked may have left.
+        let _ = self.0.send(lines);
+    }
+
+    /// Ends the answer with why it is none, or not all of it, in a sentence.
+    pub fn refuse(self, why: &str) {
+        self.send(refusal::line(why, None));
+    }
+
+    /// Ends the answer with that this user may not ask that: the client's `Silence::Forbidden`.
+    pub fn forbid(self) {
+        let why = "only root and the user of the service may ask this";
+        self.send(refusal::line(why, Some(Kind::Forbidden)));
+    }
+}
+
+impl Server {
+    /// Listens at `path`, where those may connect whom `mode` lets, in the name of the program `owner`. Call it before the first thread is
+    /// started: it changes the umask for a moment.
+    ///
+    /// # Errors
+    /// When a living process listens there, something else is there, or the system refuses.
+    pub fn listen(path: &Path, mode: u32, owner: &str) -> Result<Self, ControlError> {
+        Self::with(path, mode, owner, Limits::default())
+    }
+
+    fn with(path: &Path, mode: u32, owner: &str, limits: Limits) -> Result<Self, ControlError> {
+        let failed = |doing| {
+            let path = path.to_owned();
+            move |why: io::Error| ControlError::File { path, doing, why }
+        };
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let bell = EventFd::from_flags(flags).map_err(|errno| failed("make a bell for it")(errno.into()))?;
+        let (socket, listener) = Socket::listen(path, mode, owner)?;
+        let (sender, requests) = sync_channel(MOST);
+        let shared = Arc::new(Shared {
+            bell,
+            busy: AtomicUsize::new(0),
+            ending: AtomicBool::new(false),
+            owner: owner.to_owned(),
+            limits,
+        });
+        let acceptor = Acceptor { requests: sender, shared: Arc::clone(&shared) };
+        thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || acceptor.accept(&listener))
+            .map_err(failed("start a thread for it"))?;
+        Ok(Server { requests, shared, _socket: socket })
+    }
+
+    /// Readable when something was asked since the last [`requests`](Self::requests).
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn bell(&self) -> io::Result<OwnedFd> {
+        self.shared.bell.as_fd().try_clone_to_owned()
+    }
+
+    /// What was asked. Never waits.
+    pub fn requests(&self) -> Vec<Request> {
+        // The bell first: it is rung after a question is there.
+        let _ = self.shared.bell.read();
+        self.requests.try_iter().collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::Release);
+    }
+}
+
+/// What accepts connections, and each connection's thread.
+#[derive(Clone)]
+struct Acceptor {
+    requests: SyncSender<Request>,
+    shared: Arc<Shared>,
+}
+
+impl Acceptor {
+    /// Accepts as long as the program runs.
+    fn accept(&self, listener: &UnixListener) {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                thread::sleep(PAUSE);
+                continue;
+            };
+            if self.shared.busy.fetch_add(1, Ordering::AcqRel) >= MOST {
+                self.shared.busy.fetch_sub(1, Ordering::AcqRel);
+                let _ = stream.set_nonblocking(true);
+                let _ = (&stream).write_all(&busy());
+                continue;
+            }
+            let slot = Slot(Arc::clone(&self.shared));
+            let acceptor = self.clone();
+            // Without a thread the connection is closed.
+            let _ = thread::Builder::new().name("control".to_owned()).spawn(move || {
+                let _slot = slot;
+                // A client that does not read is not answered.
+                let _ = acceptor.serve(&stream);
+            });
+        }
+    }
+
+    /// Serves one connection.
+    fn serve(&self, stream: &UnixStream) -> io::Result<()> {
+        let mut out = Out { stream, left: self.shared.limits.writing };
+        let credentials = getsockopt(stream, PeerCredentials)?;
+        let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+        match read_line(stream, self.shared.limits.reading) {
+            Ok(line) => self.answer(line, Peer { uid, gid, pid }, &mut out)?,
+            Err(why) => out.write(&refusal::line(&why, None))?,
+        }
+        out.write(b"\n")
+    }
+
+    /// Has a question answered.
+    fn answer(&self, line: String, peer: Peer, out: &mut Out<'_>) -> io::Result<()> {
+        let Shared { owner, limits, ending, bell, .. } = &*self.shared;
+        let (sender, lines) = channel();
+        let may_change = peer.uid == 0 || peer.uid == geteuid().as_raw();
+        match self.requests.try_send(Request { line, peer, may_change, answer: Answer(sender) }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return out.write(&busy()),
+            Err(TrySendError::Disconnected(_)) => return out.write(&is_ending(owner)),
+        }
+        let _ = bell.write(1);
+        let asked = Instant::now();
+        loop {
+            match lines.recv_timeout(limits.waiting.saturating_sub(asked.elapsed())) {
+                Ok(lines) => out.write(&lines)?,
+                Err(RecvTimeoutError::Timeout) => {
+                    let seconds = limits.waiting.as_secs();
+                    let why = format!("{owner} hangs: it has not answered within {seconds} s");
+                    return out.write(&refusal::line(&why, Some(Kind::Hangs)));
+                }
+                // Whoever ends may have left it unanswered.
+                Err(RecvTimeoutError::Disconnected) if ending.load(Ordering::Acquire) => {
+                    return out.write(&is_ending(owner));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+}
+
+fn busy() -> Vec<u8> {
+    refusal::line("too many ask at once; ask again", Some(Kind::Busy))
+}
+
+fn is_ending(owner: &str) -> Vec<u8> {
+    refusal::line(&format!("{owner} is ending"), None)
+}
+
+/// A connection that is served; whatever ends it, the next one may come.
+struct Slot(Arc<Shared>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One line, without its newline, within its time.
+fn read_line(mut stream: &UnixStream, limit: Duration) -> Result<String, String> {
+    let since = Instant::now();
+    let mut text = Vec::new();
+    let mut piece = [0; 512];
+    let end = loop {
+        if let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            break end;
+        }
+        if text.len() >= LONGEST_LINE {
+            break text.len();
+        }
+        let got = left(limit, since)
+            .and_then(|left| stream.set_read_timeout(Some(left)))
+            .and_then(|()| stream.read(&mut piece));
+        match got {
+            Ok(0) => break text.len(),
+            Ok(got) => text.extend_from_slice(piece.get(..got).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(format!("no question came within {} s", limit.as_secs())),
+        }
+    };
+    if end >= LONGEST_LINE {
+        return Err(format!("a line of more than {LONGEST_LINE} bytes is no question"));
+    }
+    text.truncate(end);
+    String::from_utf8(text).map_err(|_| "a question is UTF-8".to_owned())
+}
+
+/// Where answers are written, for a bounded time in all.
+struct Out<'a> {
+    stream: &'a UnixStream,
+    /// How long its reader is still waited for.
+    left: Duration,
+}
+
+impl Out<'_> {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let began = Instant::now();
+        let mut rest = lines;
+        while !rest.is_empty() {
+            self.stream.set_write_timeout(Some(left(self.left, began)?))?;
+            match self.stream.write(rest) {
+                Ok(wrote) => rest = rest.get(wrote..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.left = self.left.saturating_sub(began.elapsed());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
