@@ -85,11 +85,6 @@ pub(super) fn delete_table() -> NetfilterMessage {
     request(NFT_MSG_DELTABLE, vec![table()])
 }
 
-/// Asks for the generation of the ruleset of all tables, which each transaction of anybody raises by one.
-pub(super) fn get_generation() -> NetfilterMessage {
-    request(NFT_MSG_GETGEN, Vec::new())
-}
-
 /// An element with a timeout and a comment, in nft's order of attributes.
 pub(super) fn element(key: Key, block: &Block, now: Timestamp) -> Vec<u8> {
     let mut element = Vec::with_capacity(ELEMENT);

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use nix::errno::Errno;
 use psentry_linux::Error as SystemError;
 
-use super::super::installed;
+use super::super::{installed, nft_generation};
 use super::ruleset_plan::{Plan, Ruleset};
 use super::set_id::SetId;
 use super::{NAME, Nft, decode, decode_rules, encode, refused, ruleset_text, uapi};
@@ -46,9 +45,7 @@ impl Nft {
 
     /// The generation of the ruleset of all tables.
     pub(super) fn read_generation(&mut self) -> Result<u32, Error> {
-        let doing = "read the generation of the ruleset";
-        let generation = self.query(doing, &encode::get_generation(), decode_rules::generation)?;
-        generation.flatten().ok_or_else(|| refused(doing, Errno::ENODATA))
+        nft_generation::read(&mut self.link, NAME)
     }
 
     /// As [`ensure_ruleset`](Self::ensure_ruleset), unless nothing has changed since it was found as it should be: whoever

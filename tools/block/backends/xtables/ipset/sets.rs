@@ -90,7 +90,8 @@ impl Sets {
             };
             match self.link.batch_codes("change a set", steps.iter().map(request).collect()) {
                 Ok(codes) => {
-                    done.extend(steps.iter().zip(codes).map(|(step, code)| self.confirm(step, code)))
+                    let each = steps.iter().zip(codes);
+                    done.extend(each.map(|(step, code)| self.confirm(step, code)));
                 }
                 Err(error) => done.extend(steps.iter().map(|_| Err(Error::from(error.clone())))),
             }
