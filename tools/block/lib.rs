@@ -27,6 +27,7 @@ mod panic;
 pub mod ports;
 mod protocol;
 pub mod reach;
+mod reach_flags;
 mod readiness;
 mod reconcile;
 mod repair_rate;

@@ -16,7 +16,8 @@ use psentry_linux::Program;
 use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::reach::{self, Reach};
+use crate::reach::Reach;
+use crate::reach_flags;
 
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet.
 ///
@@ -69,7 +70,6 @@ pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
     let exec_flags = [
         ("--exec", flags.exec.is_some()),
         ("--exec-undo", flags.exec_undo.is_some()),
-        ("--exec-roll", flags.exec_roll.is_some()),
         ("--exec-jobs", flags.exec_jobs.is_some()),
     ];
     let stray = exec_flags.iter().find(|(_, given)| *given).filter(|_| !chosen.contains(&Which::Exec));
@@ -79,5 +79,5 @@ pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
     if chosen.contains(&Which::Exec) && flags.exec.is_none() {
         return Err(Error::Usage("--backend exec needs --exec COMMAND".to_owned()));
     }
-    reach::fit(chosen, flags)
+    reach_flags::fit(chosen, flags)
 }

@@ -45,16 +45,21 @@ pub(super) fn block(
 
 /// Unblocks a scope, and names what else blocks a part of it.
 pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Result<(), Error> {
-    let answer = ask(flags, host, &verdict(VerdictBody::new(Action::Unblock, scope)))?;
+    let mut answer = ask(flags, host, &verdict(VerdictBody::new(Action::Unblock, scope)))?;
     let was_blocked = |outcome: &Outcome| outcome.body.result != Is::Already;
-    // On a terminal the outcomes say so.
-    if !answer.outcomes.iter().any(was_blocked) && !io::stdout().is_terminal() {
+    if answer.outcomes.iter().any(was_blocked) {
+        // Of all backends that this machine has, only those count that blocked it.
+        answer.outcomes.retain(|outcome| answer.running || was_blocked(outcome));
+    } else if !io::stdout().is_terminal() {
+        // On a terminal the outcomes say so.
         say(&format!("{scope} was not blocked"));
     }
     render::show(&answer.outcomes, host)?;
     match ask(flags, host, &Question::Why(scope)) {
         Ok(why) => {
-            why.outcomes.iter().filter_map(|outcome| still_blocks(outcome, scope)).for_each(|s| say(&s))
+            for other in why.outcomes.iter().filter_map(|outcome| still_blocks(outcome, scope)) {
+                say(&other);
+            }
         }
         Err(error) => say(&format!("whether other blocks overlap {scope} is not known: {error}")),
     }
@@ -93,8 +98,9 @@ fn succeeded(answer: &Answer, good: &[Is]) -> Result<(), Error> {
     let mut bad =
         answer.outcomes.iter().map(|outcome| &outcome.body).filter(|body| !good.contains(&body.result));
     let Some(first) = bad.next() else { return answer.complete() };
-    bad.for_each(|body| say(&render::trouble(body)));
-    answer.error.iter().for_each(|why| say(why));
+    for more in bad.map(render::trouble).chain(answer.error.clone()) {
+        say(&more);
+    }
     let why = render::trouble(first);
     Err(if first.result == Is::Failed { Error::Unfinished(why) } else { Error::No(why) })
 }

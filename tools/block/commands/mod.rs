@@ -40,6 +40,9 @@ const CHANGING: Duration = Duration::from_secs(17);
 /// How long the engine may take to say how it is.
 const TELLING: Duration = Duration::from_secs(5);
 
+/// What is said of an engine that does not answer.
+const HANGS: &str = "psentry-block hangs, and does not answer";
+
 /// Runs a command; outcomes that it prints are in the name of `host`.
 ///
 /// # Errors
@@ -129,11 +132,21 @@ fn ask(flags: &Flags, host: Option<&str>, question: &Question) -> Result<Answer,
             Ok(answer)
         }
         Err(Silence::Absent | Silence::Dead) => ask_once(flags, host, question),
+        // What is there and what the journal wants can be read beside it.
+        Err(Silence::Hangs) if !question.changes() => {
+            say(&format!("{}: {}", flags.control_path().display(), read_beside(HANGS)));
+            ask_once(flags, host, question)
+        }
         Err(silence) => Err(unanswered(flags, silence)),
     }
 }
 
-/// That the engine that runs does not answer.
+/// That the answer is not that of an engine that runs, and why.
+fn read_beside(why: &str) -> String {
+    format!("{why}; this is what the journal wants, and what is there")
+}
+
+/// That the engine that runs does not answer, as the error that the program ends with.
 fn unanswered(flags: &Flags, silence: Silence) -> Error {
     let path = flags.control_path();
     let path = path.display();
@@ -144,8 +157,8 @@ fn unanswered(flags: &Flags, silence: Silence) -> Error {
         Silence::Refused(why) => Error::Unfinished(format!("{path}: {why}")),
         Silence::Absent | Silence::Dead => Error::Unfinished(format!("{path}: no psentry-block answers")),
         Silence::Hangs => Error::Unfinished(format!(
-            "{path}: psentry-block hangs: it does not answer, and may do later what it is asked to; restart it, or release \
-             everybody without it by 'psentry-block panic'"
+            "{path}: {HANGS}; it may still do later what was asked. Restart it, or release everybody without it by \
+             'psentry-block panic'"
         )),
     }
 }

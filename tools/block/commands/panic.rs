@@ -14,7 +14,7 @@ use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::panic::{Order, PanicFile};
-use crate::protocol::Question;
+use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
 const PURGING: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
     let mut errors = purge_all(real.map(purge).collect(), PURGING);
     // It looks at the file once it is asked anything.
     match ask_running(flags, &Question::Status, WAKING) {
-        Ok(answer) if answer.reports.iter().any(|report| report.backend == Which::Exec.name()) => {
+        Ok(answer) if answer.reports.iter().any(blocks_by_command) => {
             say("exec: the psentry-block that runs releases whom its command blocked");
         }
         Err(Silence::Hangs) => {
@@ -64,7 +64,12 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
     purged.and(declared)
 }
 
-/// Purges all of them beside each other; why some could not be, the missing right once. What this machine does not have holds nothing.
+/// Whether a command of the administrator's blocks somebody.
+fn blocks_by_command(report: &Report) -> bool {
+    report.backend == Which::Exec.name() && report.standing != Some(0)
+}
+
+/// Purges all of them beside each other; why some could not be, and that a right is missing only once. What this machine does not have, holds nothing.
 fn purge_all(purges: Vec<Purge>, limit: Duration) -> Vec<Error> {
     let since = Instant::now();
     let mut waiting: Vec<Which> = purges.iter().map(|(which, _)| *which).collect();

@@ -9,7 +9,7 @@ use psentry_records::Timestamp;
 use psentry_stage::printable;
 use serde::Serialize;
 
-use super::{Answer, TELLING, ask_once, ask_running, render, say, table, unanswered};
+use super::{Answer, HANGS, TELLING, ask_once, ask_running, read_beside, render, say, table, unanswered};
 use crate::brake::Holding;
 use crate::capacity::Full;
 use crate::cli::Flags;
@@ -53,20 +53,24 @@ enum Daemon {
 pub(super) fn status(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let path = flags.control_path();
     let (daemon, answer) = match ask_running(flags, &Question::Status, TELLING) {
-        Ok(answer) => (Daemon::Answers, Ok(answer)),
+        Ok(answer) => (Daemon::Answers, Some(answer)),
         Err(Silence::Forbidden) => return Err(unanswered(flags, Silence::Forbidden)),
-        Err(Silence::Hangs) => (Daemon::Hangs, Ok(Answer::default())),
+        Err(Silence::Hangs) => (Daemon::Hangs, None),
         Err(Silence::Refused(why)) => {
             say(&format!("{}: {why}", path.display()));
-            (Daemon::Hangs, Ok(Answer::default()))
+            (Daemon::Hangs, None)
         }
-        Err(Silence::Dead) => (Daemon::Dead, ask_once(flags, host, &Question::Status)),
-        Err(Silence::Absent) => (Daemon::Absent, ask_once(flags, host, &Question::Status)),
+        Err(Silence::Dead) => (Daemon::Dead, None),
+        Err(Silence::Absent) => (Daemon::Absent, None),
     };
-    if matches!(daemon, Daemon::Dead | Daemon::Absent) {
-        let what = "no psentry-block answers; this is what the journal wants, and what is there";
-        say(&format!("{}: {what}", path.display()));
-    }
+    let answer = answer.map_or_else(
+        || {
+            let why = if daemon == Daemon::Hangs { HANGS } else { "no psentry-block answers" };
+            say(&format!("{}: {}", path.display(), read_beside(why)));
+            ask_once(flags, host, &Question::Status)
+        },
+        Ok,
+    );
     let (answer, trouble) = match answer {
         Ok(answer) => (answer.selected(flags), None),
         Err(error) => (Answer::default(), Some(error)),
@@ -99,10 +103,7 @@ fn judge(answer: &Answer, daemon: Daemon, path: &Path, panic: Option<Order>) -> 
     }
     reasons.extend(answer.error.clone());
     reasons.extend(match daemon {
-        Daemon::Hangs => Some(format!(
-            "{}: psentry-block hangs, and does not answer; it applies no verdict",
-            path.display()
-        )),
+        Daemon::Hangs => Some(format!("{}: psentry-block hangs, and applies no verdict", path.display())),
         Daemon::Dead => {
             Some(format!("{}: psentry-block is dead, and nobody applies verdicts", path.display()))
         }
@@ -237,13 +238,7 @@ mod tests {
         let (summary, reasons) = judged(Vec::new(), Daemon::Hangs);
         assert_eq!(
             (summary.enforced, reasons),
-            (
-                false,
-                vec![
-                    "/run/control: psentry-block hangs, and does not answer; it applies no verdict"
-                        .to_owned()
-                ]
-            )
+            (false, vec!["/run/control: psentry-block hangs, and applies no verdict".to_owned()])
         );
         assert!(!judged(Vec::new(), Daemon::Dead).0.enforced);
         let order = Order::now(None);
@@ -260,7 +255,8 @@ mod tests {
             ..nft(Some(3), Some(2))
         };
         let (summary, _) = judged(vec![report.clone()], Daemon::Answers);
-        let text = |terminal| String::from_utf8(shown(&[report.clone()], &summary, terminal)).unwrap();
+        let text =
+            |terminal| String::from_utf8(shown(std::slice::from_ref(&report), &summary, terminal)).unwrap();
         assert_eq!(
             text(false),
             "{\"backend\":\"nft\",\"wanted\":3,\"standing\":2,\"failing\":0,\"waiting\":0,\"queued\":0,\

@@ -46,7 +46,6 @@ use psentry_records::{Prefix, Timestamp};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
-pub(crate) use self::start::guard;
 use self::questions::Pending;
 pub(crate) use self::service::serve;
 use crate::brake::Brake;

@@ -25,6 +25,12 @@ pub(super) struct Pending {
     lists: Vec<u64>,
 }
 
+/// A line that says why there is no answer, or not all of it.
+#[derive(serde::Serialize)]
+struct Refusal {
+    error: String,
+}
+
 impl Engine {
     /// Answers a question, at once or when backends have said what is there.
     pub(crate) fn ask(&mut self, question: Question, reply: Reply) {
@@ -59,13 +65,32 @@ impl Engine {
             .collect();
         self.questions = waiting;
         for (Pending { question, reply, .. }, late) in ready.into_iter().zip(late) {
+            let lists = question != Question::Status;
             let answer = match question {
                 Question::Status => self.status(&late),
                 Question::Why(scope) => self.why(scope),
                 _ => self.list(None),
             };
             reply.send(answer);
+            if let (true, Some(error)) = (lists, self.not_listed(&late)) {
+                reply.send(line(&Refusal { error }));
+            }
         }
+    }
+
+    /// That what is there on some backend is not known, in a sentence; `None`: all of it is.
+    fn not_listed(&self, late: &[bool]) -> Option<String> {
+        let why = self.backends.iter().zip(late).filter_map(|(state, late)| {
+            let name = state.caps.name;
+            let broken = state.broken.as_ref().map(|broken| &broken.why).or(state.sync.unread.as_ref());
+            match (late, broken) {
+                (_, Some(why)) => Some(format!("{name}: {why}")),
+                (true, None) => Some(format!("{name} has not answered within {} s", TIME.as_secs())),
+                (false, None) => None,
+            }
+        });
+        let why: Vec<String> = why.collect();
+        (!why.is_empty()).then(|| why.join("; "))
     }
 
     /// A backend that has not done what was asked on the control socket is named, and may still do it.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
-use psentry_stage::parse_ports;
 
 use super::Engine;
 use super::backend_state::BackendState;
@@ -19,7 +18,6 @@ use crate::cli::{Flags, Which};
 use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
-use crate::guard::allow::Allow;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{Commanded, Journal, Place, Recorded};
 use crate::kill_on_block::KillOnBlock;
@@ -45,22 +43,11 @@ pub(super) struct Parts<'a> {
     pub(super) read_only: bool,
 }
 
-/// Whom the flags say never to block.
-///
-/// # Errors
-/// Which flag, or which line of its file, cannot be used.
-pub(crate) fn guard(flags: &Flags) -> Result<Guard, Error> {
-    let ports =
-        parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
-    let allow = Allow::read(&flags.allow).map_err(|why| Error::Config(format!("--allow: {why}")))?;
-    Ok(Guard::new(ports, flags.login_grace, allow))
-}
-
 impl Engine {
     /// An engine whose backends are being listed.
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
         let Parts { flags, host, chosen, sink, asked, once, read_only } = parts;
-        let guard = guard(flags)?;
+        let guard = Guard::of(flags)?;
         // Whoever is connected by now may have been for long.
         guard.glance();
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());

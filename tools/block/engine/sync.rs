@@ -50,6 +50,8 @@ impl Engine {
         state.sync.wanted = false;
         state.sync.running = Some(Instant::now());
         state.sync.begun += 1;
+        // For a question it is no matter whether a command is there that blocks.
+        let ensure = ensure && !(self.once && state.caps.is_journaled());
         if let Some(worker) = state.workers.first_mut() {
             worker.give(Task::Sync { ensure });
         }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::slice;
-use std::time::Instant;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
@@ -21,24 +20,9 @@ use crate::error::Error;
 /// sure of its elements.
 const SWEPT: usize = 8;
 
-/// The time that was passed, and when that was: the kernel counts a timeout from when it is told, and what is done before
-/// that takes time.
-#[derive(Clone, Copy)]
-struct Clock {
-    passed: Timestamp,
-    at: Instant,
-}
-
-impl Clock {
-    fn now(self) -> Timestamp {
-        self.passed.plus(self.at.elapsed())
-    }
-}
-
 impl Nft {
     /// Applies operations, and says of each how it went.
-    pub(super) fn apply_ops(&mut self, ops: &[Op], now: Timestamp) -> Vec<Result<(), Error>> {
-        let clock = Clock { passed: now, at: Instant::now() };
+    pub(super) fn apply_ops(&mut self, ops: &[Op]) -> Vec<Result<(), Error>> {
         let (mut deletes, mut puts) = (Vec::new(), Vec::new());
         for op in ops {
             match op {
@@ -47,27 +31,18 @@ impl Nft {
             }
         }
         let most = (self.link.send_capacity() / BYTES).clamp(1, BATCH);
+        let (mut deleted, mut put) = (Vec::new(), Vec::new());
         // Deletions first: they make room.
-        let mut deleted = self.delete_all(&deletes, most).into_iter();
-        let mut put = self.put_all(&puts, most, clock).into_iter();
-        let result = |op: &Op| match op {
-            Op::Delete { .. } => deleted.next(),
-            Op::Put { .. } => put.next(),
-        };
-        ops.iter()
-            .map(result)
-            .map(|result| result.unwrap_or_else(|| Err(refused("apply", Errno::ENODATA))))
-            .collect()
-    }
-
-    fn delete_all(&mut self, deletes: &[(Prefix, &Block)], most: usize) -> Vec<Result<(), Error>> {
-        let (mut results, mut rest) = (Vec::new(), deletes);
-        while !rest.is_empty() {
-            let (batch, after) = transaction::split(rest, most, |(_, was)| transaction::weight(was));
-            rest = after;
-            results.extend(vec![self.delete(batch); batch.len()]);
+        for batch in transaction::batches(&deletes, most, |(_, was)| transaction::weight(was)) {
+            deleted.extend(vec![self.delete(batch); batch.len()]);
         }
-        results
+        for batch in transaction::batches(&puts, most, Put::weight) {
+            put.extend(self.put_batch(batch));
+        }
+        let (mut deleted, mut put) = (deleted.into_iter(), put.into_iter());
+        let result = |op: &Op| if op.block().is_some() { put.next() } else { deleted.next() };
+        let unknown = || Err(refused("apply", Errno::ENODATA));
+        ops.iter().map(result).map(|result| result.unwrap_or_else(unknown)).collect()
     }
 
     /// Deletes blocks, where they are known to be, or else wherever they are.
@@ -111,43 +86,33 @@ impl Nft {
         Ok(())
     }
 
-    fn put_all(&mut self, puts: &[Put<'_>], most: usize, clock: Clock) -> Vec<Result<(), Error>> {
-        let (mut results, mut rest) = (Vec::new(), puts);
-        while !rest.is_empty() {
-            let (batch, after) = transaction::split(rest, most, Put::weight);
-            rest = after;
-            match self.put(batch, clock) {
-                // The kernel objects to one of them: each is tried alone. Anything else is wrong with all.
-                Err(Error::System(SystemError::Refused { .. }) | Error::Full { .. }) if batch.len() > 1 => {
-                    results.extend(self.put_one_by_one(batch, clock));
-                }
-                result => results.extend(vec![result; batch.len()]),
-            }
+    /// Puts blocks in place, and says of each how it went.
+    fn put_batch(&mut self, batch: &[Put<'_>]) -> Vec<Result<(), Error>> {
+        match self.put(batch) {
+            // The kernel objects to one of them: each is tried alone. Anything else is wrong with all.
+            Err(Error::System(SystemError::Refused { .. }) | Error::Full { .. }) if batch.len() > 1 => {}
+            result => return vec![result; batch.len()],
         }
-        results
-    }
-
-    fn put_one_by_one(&mut self, batch: &[Put<'_>], clock: Clock) -> Vec<Result<(), Error>> {
         // What is in a full set already finds room there; nothing else does, and need not be tried.
         let mut full: HashMap<SetId, Error> = HashMap::new();
-        let mut put = |put: &Put<'_>| match full.get(&put.set()) {
+        let put = |put: &Put<'_>| match full.get(&put.set()) {
             Some(error) if put.was.is_none() => Err(error.clone()),
-            _ => self.put(slice::from_ref(put), clock).inspect_err(|error| {
+            _ => self.put(slice::from_ref(put)).inspect_err(|error| {
                 if matches!(error, Error::Full { .. }) {
                     full.insert(put.set(), error.clone());
                 }
             }),
         };
-        batch.iter().map(&mut put).collect()
+        batch.iter().map(put).collect()
     }
 
     /// Puts blocks in place, together.
-    fn put(&mut self, batch: &[Put<'_>], clock: Clock) -> Result<(), Error> {
-        let mut done = self.put_once(batch, clock)?;
+    fn put(&mut self, batch: &[Put<'_>]) -> Result<(), Error> {
+        let mut done = self.put_once(batch)?;
         if done == Err(Errno::ENOENT) {
             // Somebody flushed the ruleset just now.
             self.generation = None;
-            done = self.put_once(batch, clock)?;
+            done = self.put_once(batch)?;
         }
         match (done, batch) {
             (Ok(()), _) => {}
@@ -164,8 +129,9 @@ impl Nft {
         if damaged.is_empty() { Ok(()) } else { self.sweep(&damaged) }
     }
 
-    /// The inner error: the kernel changed nothing.
-    fn put_once(&mut self, batch: &[Put<'_>], clock: Clock) -> Result<Result<(), Errno>, Error> {
+    /// The inner error: the kernel changed nothing. A timeout counts from when the kernel gets it, and what is made before that
+    /// takes time: so the clock is asked late.
+    fn put_once(&mut self, batch: &[Put<'_>]) -> Result<Result<(), Errno>, Error> {
         let added = Put::added(batch);
         self.ensure_unchanged(&added.keys().copied().collect())?;
         // In one transaction with what is added: a source of which only ports are blocked from now on is never blocked as a
@@ -174,13 +140,13 @@ impl Nft {
         replaced.retain(|set, _| self.sets.contains(set));
         if replaced.is_empty() {
             // To the kernel this is a third of the work. That something was there after all costs 16 ms (measured).
-            let messages = transaction::add(&added, clock.now());
+            let messages = transaction::add(&added, Timestamp::now());
             match self.commit("block", messages, NLM_F_CREATE | NLM_F_EXCL)? {
                 // Some kernels say that a set is full before they say that the element is there.
                 Err(Errno::EEXIST | Errno::ENFILE) => {}
                 done => return Ok(done),
             }
         }
-        self.commit("block", transaction::replace(replaced, &added, clock.now()), NLM_F_CREATE)
+        self.commit("block", transaction::replace(replaced, &added, Timestamp::now()), NLM_F_CREATE)
     }
 }

@@ -15,16 +15,17 @@ pub(super) fn is_dormant(message: &[u8]) -> bool {
     number(body(message), NFTA_TABLE_FLAGS).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0)
 }
 
-/// A chain of ours with its priority, if it is at its hook; `None`: it is none of ours.
-pub(super) fn chain(message: &[u8]) -> Option<(Chain, Option<i32>)> {
+/// A chain of ours, and whether it has its hook and its priority; `None`: it is none of ours.
+pub(super) fn chain(message: &[u8]) -> Option<(Chain, bool)> {
     let body = body(message);
     if text(attribute(body, NFTA_TABLE)?) != TABLE.as_bytes() {
         return None;
     }
     let chain = Chain::from_name(text(attribute(body, NFTA_CHAIN_NAME)?))?;
     let hook = attribute(body, NFTA_CHAIN_HOOK).unwrap_or_default();
-    let at_hook = number(hook, NFTA_HOOK_HOOKNUM) == Some(chain.hook.number());
-    Some((chain, number(hook, NFTA_HOOK_PRIORITY).filter(|_| at_hook).map(u32::cast_signed)))
+    let is_right = number(hook, NFTA_HOOK_HOOKNUM) == Some(chain.hook as u32)
+        && number(hook, NFTA_HOOK_PRIORITY) == Some(chain.priority().cast_unsigned());
+    Some((chain, is_right))
 }
 
 /// A rule in a chain of ours, with its handle.

@@ -50,39 +50,19 @@ pub(super) fn delete(set: SetId, keys: &[Key]) -> NetfilterMessage {
     list_of(NFT_MSG_DELSETELEM, set, keys.iter().map(|key| bare(*key)))
 }
 
-/// Asks for all elements of a set.
-pub(super) fn list_elements(set: SetId) -> NetfilterMessage {
-    request(NFT_MSG_GETSETELEM, vec![table(), set_name(set)])
+/// A request that names our table: for its rules or sets, for itself, or to delete it.
+pub(super) fn on_table(message_type: u8) -> NetfilterMessage {
+    request(message_type, vec![table()])
 }
 
-/// Asks for the sets of our table.
-pub(super) fn list_sets() -> NetfilterMessage {
-    request(NFT_MSG_GETSET, vec![table()])
+/// A request that names a set of ours: for it, or for its elements.
+pub(super) fn on_set(message_type: u8, set: SetId) -> NetfilterMessage {
+    request(message_type, vec![table(), set_name(set)])
 }
 
-/// Asks for one of them.
-pub(super) fn get_set(set: SetId) -> NetfilterMessage {
-    request(NFT_MSG_GETSET, vec![table(), set_name(set)])
-}
-
-/// Asks for the rules of our table.
-pub(super) fn list_rules() -> NetfilterMessage {
-    request(NFT_MSG_GETRULE, vec![table()])
-}
-
-/// Asks for the chains of the family `inet`.
-pub(super) fn list_chains() -> NetfilterMessage {
-    request(NFT_MSG_GETCHAIN, Vec::new())
-}
-
-/// Asks for our table.
-pub(super) fn get_table() -> NetfilterMessage {
-    request(NFT_MSG_GETTABLE, vec![table()])
-}
-
-/// Deletes our table.
-pub(super) fn delete_table() -> NetfilterMessage {
-    request(NFT_MSG_DELTABLE, vec![table()])
+/// A request that names nothing: for the chains of the family `inet`, or for the generation of the ruleset of all tables.
+pub(super) fn on_all(message_type: u8) -> NetfilterMessage {
+    request(message_type, Vec::new())
 }
 
 /// An element with a timeout and a comment, in nft's order of attributes.

@@ -8,7 +8,8 @@ use psentry_linux::Error as SystemError;
 use super::super::{installed, nft_generation};
 use super::ruleset_plan::{Plan, Ruleset};
 use super::set_id::SetId;
-use super::{NAME, Nft, decode, decode_rules, encode, refused, ruleset_text, uapi};
+use super::uapi::*;
+use super::{NAME, Nft, decode, decode_rules, encode, ruleset_text};
 use crate::error::Error;
 
 /// How often the ruleset is changed and read again, until it is found as it should be: others may change it meanwhile.
@@ -17,16 +18,17 @@ const TRIES: usize = 4;
 impl Nft {
     /// The sets of our table.
     pub(super) fn find_sets(&mut self) -> Result<BTreeSet<SetId>, Error> {
-        let read = |message: &[u8]| decode::set(decode::body(message), uapi::NFTA_SET);
-        let sets = self.dump("list the sets of table inet psentry", &encode::list_sets(), read)?;
+        let read = |message: &[u8]| decode::set(decode::body(message), NFTA_SET);
+        let sets =
+            self.dump("list the sets of table inet psentry", &encode::on_table(NFT_MSG_GETSET), read)?;
         Ok(sets.into_iter().flatten().collect())
     }
 
     /// Our chains, and the rules in them.
     pub(super) fn find_rules(&mut self) -> Result<Ruleset, Error> {
         let doing = "list the rules of table inet psentry";
-        let chains = self.dump(doing, &encode::list_chains(), decode_rules::chain)?;
-        let rules = self.dump(doing, &encode::list_rules(), decode_rules::rule)?;
+        let chains = self.dump(doing, &encode::on_all(NFT_MSG_GETCHAIN), decode_rules::chain)?;
+        let rules = self.dump(doing, &encode::on_table(NFT_MSG_GETRULE), decode_rules::rule)?;
         Ok(Ruleset {
             chains: chains.into_iter().flatten().collect(),
             rules: rules.into_iter().flatten().collect(),
@@ -35,11 +37,16 @@ impl Nft {
 
     /// How many elements a set takes: one that an earlier version made may take fewer than ours.
     pub(super) fn set_size(&mut self, set: SetId) -> Option<u32> {
-        self.query("read a set of table inet psentry", &encode::get_set(set), decode::set_size).ok()??
+        self.query("read a set of table inet psentry", &encode::on_set(NFT_MSG_GETSET, set), decode::set_size)
+            .ok()??
     }
 
     fn is_dormant(&mut self) -> Result<bool, Error> {
-        let table = self.query("read table inet psentry", &encode::get_table(), decode_rules::is_dormant)?;
+        let table = self.query(
+            "read table inet psentry",
+            &encode::on_table(NFT_MSG_GETTABLE),
+            decode_rules::is_dormant,
+        )?;
         Ok(table.unwrap_or(false))
     }
 

@@ -10,6 +10,7 @@ use psentry_records::Timestamp;
 use super::ruleset_plan::FoundRule;
 use super::ruleset_text::TABLE;
 use super::set_id::{self, Key, SetId};
+use super::uapi::NFT_MSG_GETSETELEM;
 use super::{Nft, decode, encode};
 use crate::backend::Listing;
 use crate::block::{Block, Entry};
@@ -41,7 +42,7 @@ impl Nft {
         let doing = "list the blocks of table inet psentry";
         for _ in 0..TRIES {
             let read = |message: &[u8]| decode::elements(set, message, Timestamp::now()).collect::<Vec<_>>();
-            let pieces = self.dump(doing, &encode::list_elements(set), read)?;
+            let pieces = self.dump(doing, &encode::on_set(NFT_MSG_GETSETELEM, set), read)?;
             let mut seen = HashSet::new();
             if pieces.len() <= 1 || pieces.iter().flatten().all(|(key, _)| seen.insert(*key)) {
                 return Ok(pieces.into_iter().flatten().collect());

@@ -101,11 +101,7 @@ impl Nft {
         request: &NetfilterMessage,
         read: impl Fn(&[u8]) -> T,
     ) -> Result<Vec<T>, Error> {
-        match self.link.dump_with(doing, request, |_, message| Ok(read(message)))? {
-            Ok(list) => Ok(list),
-            Err(Errno::ENOENT) => Ok(Vec::new()),
-            Err(errno) => Err(refused(doing, errno)),
-        }
+        answered(doing, self.link.dump_with(doing, request, |_, message| Ok(read(message)))?)
     }
 
     /// Asks for one thing, and reads the answer; `None`: it is not there.
@@ -115,11 +111,15 @@ impl Nft {
         request: &NetfilterMessage,
         read: impl Fn(&[u8]) -> T,
     ) -> Result<Option<T>, Error> {
-        match self.link.query_with(doing, request, |_, message| Ok(read(message)))? {
-            Ok(answer) => Ok(answer.into_iter().next()),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(refused(doing, errno)),
-        }
+        let answer = self.link.query_with(doing, request, |_, message| Ok(read(message)))?;
+        Ok(answered(doing, answer)?.into_iter().next())
+    }
+}
+
+fn answered<T>(doing: &'static str, answer: Result<Vec<T>, Errno>) -> Result<Vec<T>, Error> {
+    match answer {
+        Err(Errno::ENOENT) => Ok(Vec::new()),
+        answer => answer.map_err(|errno| refused(doing, errno)),
     }
 }
 
@@ -141,8 +141,8 @@ impl Backend for Nft {
         self.list_blocks()
     }
 
-    fn apply(&mut self, ops: &[Op], now: Timestamp) -> Vec<Result<(), Error>> {
-        self.apply_ops(ops, now)
+    fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {
+        self.apply_ops(ops)
     }
 
     fn events(&self) -> Option<BorrowedFd<'_>> {
@@ -156,7 +156,7 @@ impl Backend for Nft {
     fn purge(&mut self) -> Result<(), Error> {
         let doing = "delete table inet psentry";
         self.generation = None;
-        match self.commit(doing, vec![encode::delete_table()], 0)? {
+        match self.commit(doing, vec![encode::on_table(uapi::NFT_MSG_DELTABLE)], 0)? {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(refused(doing, errno)),
         }

@@ -12,17 +12,17 @@ const RAW: i32 = -300;
 /// Behind connection tracking, which is at -200, and before all that rewrites addresses.
 const TRACKED: i32 = -190;
 
-/// Where in the kernel a chain sees packets.
+/// Where in the kernel a chain sees packets, with the kernel's number (linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hook {
     /// All that comes in.
-    Prerouting,
+    Prerouting = 0,
     /// What is for this machine.
-    Input,
+    Input = 1,
     /// What this machine sends.
-    Output,
+    Output = 3,
     /// All that goes out.
-    Postrouting,
+    Postrouting = 4,
 }
 
 /// A chain of ours. It has the name of its hook.
@@ -52,7 +52,7 @@ pub(super) enum Action {
     Drop(SetId),
     /// Resets TCP of what is in the set.
     Reset(SetId),
-    /// Answers the rest of what is in the set by ICMP.
+    /// Answers all else that is in the set by ICMP.
     Refuse(SetId),
 }
 
@@ -70,8 +70,8 @@ pub(super) struct FoundRule {
 /// What there is of our table besides its sets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Ruleset {
-    /// The chains with their priorities; `None`: the chain is at no hook, or at another one than it is named after.
-    pub(super) chains: BTreeMap<Chain, Option<i32>>,
+    /// The chains, and whether each has its hook and its priority.
+    pub(super) chains: BTreeMap<Chain, bool>,
     /// Their rules, those of a chain in their order.
     pub(super) rules: Vec<FoundRule>,
 }
@@ -81,7 +81,7 @@ pub(super) struct Ruleset {
 pub(super) struct Plan {
     pub(super) delete_rules: Vec<(Chain, u64)>,
     pub(super) delete_chains: Vec<Chain>,
-    pub(super) add_chains: Vec<(Chain, i32)>,
+    pub(super) add_chains: Vec<Chain>,
     pub(super) add_sets: BTreeSet<SetId>,
     pub(super) add_rules: BTreeSet<Rule>,
 }
@@ -95,16 +95,6 @@ impl Hook {
             Hook::Input => "input",
             Hook::Output => "output",
             Hook::Postrouting => "postrouting",
-        }
-    }
-
-    /// The kernel's number of it (linux/netfilter.h).
-    pub(super) fn number(self) -> u32 {
-        match self {
-            Hook::Prerouting => 0,
-            Hook::Input => 1,
-            Hook::Output => 3,
-            Hook::Postrouting => 4,
         }
     }
 
@@ -136,7 +126,7 @@ impl Chain {
     }
 
     /// Its priority. Input and postrouting are behind connection tracking anyway.
-    fn priority(self) -> i32 {
+    pub(super) fn priority(self) -> i32 {
         match self.hook {
             Hook::Prerouting | Hook::Output if self.tracked => TRACKED,
             _ => RAW,
@@ -173,14 +163,6 @@ impl Rule {
             }
         }
         rules
-    }
-
-    /// The rule that has to come before this one: where both match, the first decides.
-    fn follows(self) -> Option<Rule> {
-        match self.action {
-            Action::Refuse(set) => Some(Rule { action: Action::Reset(set), ..self }),
-            Action::SpareTcp | Action::Spare | Action::Drop(_) | Action::Reset(_) => None,
-        }
     }
 }
 
@@ -220,7 +202,7 @@ impl Plan {
     ) -> Self {
         let chains: Vec<Chain> = Chain::of(reach, sets).collect();
         let at = |chain: &Chain| ruleset.chains.get(chain);
-        let is_right = |chain: &Chain| at(chain) == Some(&Some(chain.priority()));
+        let is_right = |chain: &Chain| at(chain) == Some(&true);
         // A chain that others made under a name of ours, and that we do not need, has no rule of ours.
         let ours =
             |chain: &Chain| ruleset.rules.iter().any(|rule| rule.chain == *chain && rule.action.is_some());
@@ -230,22 +212,13 @@ impl Plan {
         };
         let delete_chains: Vec<Chain> = Chain::all().filter(is_wrong).collect();
         let rules = Rule::of(reach, sets);
-        let mut delete_rules = Vec::new();
-        let (mut seen, mut kept) = (BTreeSet::new(), BTreeSet::new());
-        for found in ruleset.rules.iter().filter(|rule| !delete_chains.contains(&rule.chain)) {
-            let Some(rule) = found.ours() else { continue };
-            // One that comes too late is deleted, and added again behind all others.
-            let late = rule.follows().is_some_and(|first| !seen.contains(&first));
-            if rules.contains(&rule) && !late {
-                kept.insert(rule);
-            } else {
-                delete_rules.push((found.chain, found.handle));
-            }
-            seen.insert(rule);
-        }
-        let add_rules = rules.difference(&kept).copied().collect();
-        let add_chains = chains.into_iter().filter(|chain| !is_right(chain));
-        let add_chains = add_chains.map(|chain| (chain, chain.priority())).collect();
+        let found = ruleset.rules.iter().filter(|rule| !delete_chains.contains(&rule.chain));
+        let found: Vec<(Rule, u64)> = found.filter_map(|rule| Some((rule.ours()?, rule.handle))).collect();
+        let wrong = found.iter().filter(|(rule, _)| !rules.contains(rule));
+        let delete_rules = wrong.map(|(rule, handle)| (rule.chain, *handle)).collect();
+        let found: BTreeSet<Rule> = found.iter().map(|(rule, _)| *rule).collect();
+        let add_rules = rules.difference(&found).copied().collect();
+        let add_chains = chains.iter().copied().filter(|chain| !is_right(chain)).collect();
         Plan { delete_rules, delete_chains, add_chains, add_sets: missing.clone(), add_rules }
     }
 

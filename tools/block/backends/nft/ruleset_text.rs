@@ -33,8 +33,8 @@ pub(super) fn text(plan: &Plan, comments: bool) -> String {
         let name = chain.name();
         text.push_str(&format!("flush chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n"));
     }
-    for (chain, priority) in &plan.add_chains {
-        let (name, hook) = (chain.name(), chain.hook.name());
+    for chain in &plan.add_chains {
+        let (name, hook, priority) = (chain.name(), chain.hook.name(), chain.priority());
         text.push_str(&format!(
             "add chain inet {TABLE} {name} {{ type filter hook {hook} priority {priority}; policy accept; }}\n"
         ));
@@ -80,7 +80,10 @@ impl Rule {
                 format!("add {chain} meta l4proto tcp {} counter reject with tcp reset\n", lookup(set))
             }
             Action::Refuse(set) => {
-                format!("add {chain} {} counter reject with icmpx admin-prohibited\n", lookup(set))
+                format!(
+                    "add {chain} meta l4proto != tcp {} counter reject with icmpx admin-prohibited\n",
+                    lookup(set)
+                )
             }
         }
     }
@@ -134,8 +137,8 @@ mod tests {
                 "add rule input meta l4proto tcp ip saddr & 255.255.255.0 @v4_24 counter reject with tcp reset",
                 "add rule input meta l4proto tcp ip saddr & 255.255.255.0 . meta l4proto . th dport @v4_24_ports \
                  counter reject with tcp reset",
-                "add rule input ip saddr & 255.255.255.0 @v4_24 counter reject with icmpx admin-prohibited",
-                "add rule input ip saddr & 255.255.255.0 . meta l4proto . th dport @v4_24_ports counter reject with \
+                "add rule input meta l4proto != tcp ip saddr & 255.255.255.0 @v4_24 counter reject with icmpx admin-prohibited",
+                "add rule input meta l4proto != tcp ip saddr & 255.255.255.0 . meta l4proto . th dport @v4_24_ports counter reject with \
                  icmpx admin-prohibited",
             ]
         );

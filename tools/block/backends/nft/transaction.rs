@@ -18,7 +18,6 @@ const ELEMENTS: usize = 250;
 pub(super) const BYTES: usize = 512;
 
 /// A block that is put.
-#[derive(Clone)]
 pub(super) struct Put<'a> {
     pub(super) scope: Prefix,
     pub(super) block: &'a Block,
@@ -74,14 +73,20 @@ pub(super) fn weight(block: &Block) -> usize {
     (block.ports.len() * block.transports().len()).max(1)
 }
 
-/// Splits off as many items as fit into one transaction of `most` elements, but one at least.
-pub(super) fn split<T>(items: &[T], most: usize, weight: impl Fn(&T) -> usize) -> (&[T], &[T]) {
-    let mut elements = 0;
-    let fits = items.iter().take_while(|item| {
-        elements += weight(item);
-        elements <= most
-    });
-    items.split_at(fits.count().max(1).min(items.len()))
+/// The items in parts that fit into one transaction of `most` elements, but one item at least each.
+pub(super) fn batches<T>(items: &[T], most: usize, weight: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let (mut batches, mut rest) = (Vec::new(), items);
+    while !rest.is_empty() {
+        let mut elements = 0;
+        let fits = rest.iter().take_while(|item| {
+            elements += weight(item);
+            elements <= most
+        });
+        let (batch, after) = rest.split_at(fits.count().max(1));
+        batches.push(batch);
+        rest = after;
+    }
+    batches
 }
 
 /// Adds elements. With NLM_F_EXCL it fails where one of them is there.
@@ -137,17 +142,15 @@ mod tests {
                 .collect();
             let puts: Vec<Put<'_>> =
                 blocks.iter().map(|(block, was)| Put { scope, block, was: was.as_ref() }).collect();
-            let (fits, rest) = split(&puts, most, Put::weight);
-            assert_eq!(fits.len() + rest.len(), puts.len());
-            fits.len()
+            batches(&puts, most, Put::weight).iter().map(|batch| batch.len()).collect::<Vec<_>>()
         };
-        assert_eq!(fits(&[(0, None); 3], 2), 2);
+        assert_eq!(fits(&[(0, None); 3], 2), [2, 1]);
         // TCP and UDP of each port.
-        assert_eq!(fits(&[(2, None), (1, None), (1, None)], 7), 2);
-        assert_eq!(fits(&[(9, None)], 2), 1);
+        assert_eq!(fits(&[(2, None), (1, None), (1, None)], 7), [2, 1]);
+        assert_eq!(fits(&[(9, None), (0, None)], 2), [1, 1]);
         // And what they replace.
-        assert_eq!(fits(&[(0, Some(2)), (0, Some(1)), (0, None)], 8), 2);
-        assert_eq!(fits(&[], 8), 0);
+        assert_eq!(fits(&[(0, Some(2)), (0, Some(1)), (0, None)], 8), [2, 1]);
+        assert!(fits(&[], 8).is_empty());
     }
 
     #[test]

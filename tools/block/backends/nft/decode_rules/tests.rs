@@ -90,7 +90,7 @@ fn a_rule_that_accepts_is_ours_by_its_comment() {
 
 #[test]
 fn a_chain_is_right_at_the_hook_that_it_is_named_after() {
-    let told = |table: &[u8], name: &[u8], number: u8| {
+    let decoded = |table: &[u8], name: &[u8], number: u8| {
         let at = [
             attribute(NFTA_HOOK_HOOKNUM, &[0, 0, 0, number]),
             attribute(NFTA_HOOK_PRIORITY, &(-300i32).to_be_bytes()),
@@ -103,8 +103,8 @@ fn a_chain_is_right_at_the_hook_that_it_is_named_after() {
         ];
         chain(&parts.concat())
     };
-    assert_eq!(told(b"psentry\0", b"input\0", 1), Some((chain_at(Hook::Input), Some(-300))));
-    assert_eq!(told(b"psentry\0", b"input\0", 2), Some((chain_at(Hook::Input), None)));
-    assert_eq!(told(b"filter\0", b"input\0", 1), None);
-    assert_eq!(told(b"psentry\0", b"mine\0", 1), None);
+    assert_eq!(decoded(b"psentry\0", b"input\0", 1), Some((chain_at(Hook::Input), true)));
+    assert_eq!(decoded(b"psentry\0", b"input\0", 2), Some((chain_at(Hook::Input), false)));
+    assert_eq!(decoded(b"filter\0", b"input\0", 1), None);
+    assert_eq!(decoded(b"psentry\0", b"mine\0", 1), None);
 }

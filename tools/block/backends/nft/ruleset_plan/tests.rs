@@ -21,7 +21,7 @@ fn made(reach: Reach) -> Ruleset {
 
 fn made_for(reach: Reach, sets: &BTreeSet<SetId>) -> Ruleset {
     let plan = Plan::new(reach, sets, sets, &Ruleset::default());
-    let chains = plan.add_chains.into_iter().map(|(chain, priority)| (chain, Some(priority))).collect();
+    let chains = plan.add_chains.into_iter().map(|chain| (chain, true)).collect();
     Ruleset { chains, rules: plan.add_rules.into_iter().zip(1..).map(found).collect() }
 }
 
@@ -61,7 +61,7 @@ fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
             rules.extend(plan.add_rules);
             let mut chains = old.chains.clone();
             plan.delete_chains.iter().for_each(|chain| _ = chains.remove(chain));
-            chains.extend(plan.add_chains.into_iter().map(|(chain, priority)| (chain, Some(priority))));
+            chains.extend(plan.add_chains.into_iter().map(|chain| (chain, true)));
             assert_eq!(rules, new.rules.iter().map(ours).collect(), "{before:?} {now:?}");
             assert_eq!(chains, new.chains, "{before:?} {now:?}");
         }
@@ -71,29 +71,11 @@ fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
 #[test]
 fn what_others_made_beside_it_stays() {
     let mut ruleset = made(Reach::default());
-    ruleset.chains.insert(Chain { hook: Hook::Input, tracked: false }, Some(0));
+    ruleset.chains.insert(Chain { hook: Hook::Input, tracked: false }, false);
     assert!(after(Reach::default(), &ruleset).is_empty());
     // A rule twice is no reason to take one away.
     ruleset.rules.push(FoundRule { handle: 9, ..ruleset.rules[0] });
     assert!(after(Reach::default(), &ruleset).is_empty());
-}
-
-#[test]
-fn a_refusal_before_its_reset_is_made_anew_behind_it() {
-    let reject = Reach { answer: Answer::Reject, ..Reach::default() };
-    let whole = made(reject);
-    let [reset, refuse] = whole.rules[..] else { panic!("{whole:?}") };
-    for rules in [vec![refuse], vec![refuse, FoundRule { handle: 9, ..reset }]] {
-        let alone = rules.len() == 1;
-        let plan = after(reject, &Ruleset { rules, ..whole.clone() });
-        assert_eq!(plan.delete_rules, [(refuse.chain, refuse.handle)]);
-        let [reset, refuse] = [&reset, &refuse].map(ours);
-        assert_eq!(plan.add_rules, if alone { [reset, refuse].into() } else { BTreeSet::from([refuse]) });
-    }
-    // Behind a reset of its own a second one does no harm.
-    let mut twice = whole.clone();
-    twice.rules.push(FoundRule { handle: 9, ..refuse });
-    assert!(after(reject, &twice).is_empty());
 }
 
 #[test]
@@ -132,7 +114,7 @@ fn the_first_block_that_is_not_proven_brings_its_chain_and_the_last_set_takes_it
 #[test]
 fn a_chain_that_is_at_no_hook_is_made_anew() {
     let mut ruleset = made(Reach::default());
-    ruleset.chains.insert(Chain { hook: Hook::Prerouting, tracked: false }, None);
+    ruleset.chains.insert(Chain { hook: Hook::Prerouting, tracked: false }, false);
     let plan = after(Reach::default(), &ruleset);
     assert_eq!((plan.delete_chains.len(), plan.add_chains.len(), plan.add_rules.len()), (1, 1, 1));
 }
