@@ -22,9 +22,10 @@ pub struct Host {
 /// A host in a user namespace.
 const OWN_USERS: &[&str] = &["--user", "--net", "--mount", "--preserve-credentials"];
 
-/// What the holder does: a private /run (locks, nsswitch sockets) with what services send, loopback, then nothing until
-/// its input ends.
-const HOLD: &str = "mount -t tmpfs tmpfs /run 2>/dev/null; mkdir -p /run/psentry; echo hello > /run/hello
+/// What the holder does: a private /run (locks, nsswitch sockets) with what services send, a private /var/lib (a panic),
+/// loopback, then nothing until its input ends.
+const HOLD: &str = "mount -t tmpfs tmpfs /run 2>/dev/null; mount -t tmpfs tmpfs /var/lib 2>/dev/null
+    mkdir -p /run/psentry; echo hello > /run/hello
     ip link set lo up; echo ready; exec cat";
 
 impl Host {

@@ -1,8 +1,10 @@
 //! Decoys in quarantine: a source can prove its address at a few of them, and then they are as silent as all other ports,
 //! so that nobody learns which ports are decoys by who still answers.
 
+use psentry_records::Kind;
+
 use super::rotation::TRY;
-use super::{probe, python, trap};
+use super::{probe, python, trap, version};
 use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SERVICE: u16 = 8088;
@@ -31,9 +33,15 @@ fn in_quarantine_four_decoys_answer_and_then_none() {
             });
             if flags.len() == 2 {
                 // To the scanner it is a closed port now, and counts as one.
-                let found = probe(&mut trap, "a decoy", |probe| probe.common.dest_port == Some(2327));
+                let found = probe(&mut trap, "a decoy", |probe| {
+                    probe.common.dest_port == Some(2327) && probe.body.kind == Kind::Syn
+                });
                 assert_eq!(found.body.quarantine, Some(300));
             }
+            // An ACK would be answered by a reset of the listening socket.
+            let acks = ["nmap", "-n", "-Pn", "--max-retries", "0", "-sA", "-p", &list, guard];
+            let said = lab.scanner.read(&[&acks[..], version(family)].concat());
+            assert!(!said.contains("unfiltered"), "{flags:?} {said}");
         }
         trap.terminate();
     }

@@ -4,7 +4,7 @@
 use psentry_records::Class;
 
 use super::load::FORGE;
-use super::{counter, probe, probes, python, trap};
+use super::{counter, probe, probes, python, quarantined, trap, version};
 use crate::lab::{GUARD, Host, INNOCENT, Lab, wait_until};
 
 /// The services that a monitor asks for. The last is down.
@@ -58,6 +58,28 @@ fn several_closed_ports_of_one_monitor_are_as_many_probes() {
     };
     wait_until("the monitor's quarantine ends", poll);
     assert!(poll() && poll());
+}
+
+/// A port that is served at one address of this machine and closed at another is no service that was not up yet: whoever knows
+/// one would end his quarantine with it after each closed port.
+#[test]
+fn a_port_that_is_served_at_another_address_ends_no_quarantine() {
+    let lab = Lab::new();
+    lab.guard.sh("ip address add 198.51.100.2 dev lo; ip address add 2001:db8:1::2 dev lo nodad");
+    for (family, other) in ["198.51.100.2", "2001:db8:1::2"].into_iter().enumerate() {
+        let guard = GUARD[family];
+        let bind = if family == 0 { guard.to_owned() } else { format!("[{guard}]") };
+        let listen = format!("TCP{}-LISTEN:2222,bind={bind},reuseaddr,fork", [4, 6][family]);
+        let _service = lab.guard.sends(&listen, "/run/hello");
+        wait_until("the service answers", || lab.scanner.reaches(guard, 2222));
+        let _trap = trap(&lab, &["--quarantine", "5m"]);
+        // Three strays, and the fourth at the other address.
+        let acks = ["nmap", "-n", "-Pn", "--max-retries", "0", "-sA", "-p", "300-302", guard];
+        lab.scanner.read(&[&acks[..], version(family)].concat());
+        assert!(!quarantined(&lab)[family] && lab.scanner.is_shut_out(other, 2222));
+        assert!(quarantined(&lab)[family]);
+        assert!(lab.scanner.is_shut_out(guard, 2222), "version {}", [4, 6][family]);
+    }
 }
 
 /// Whom a forger names is remembered with a port at 200 a second at most, so that there is always room for others.

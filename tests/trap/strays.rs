@@ -168,3 +168,27 @@ fn where_strays_are_not_counted_they_are_not_answered() {
         assert!(!quarantined(&lab)[family]);
     }
 }
+
+/// A router has each of its networks' first address as well, which all its routers share (RFC 4291, 2.6.1). It answers
+/// datagrams there as at any other, whoever sends them.
+#[test]
+fn the_anycast_address_of_a_router_is_one_of_its_own() {
+    let lab = Lab::new();
+    lab.guard.sh("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+                  ip address add 2001:db8:1:5::1/64 dev innocent nodad");
+    wait_until("it has the address", || {
+        python(&lab.scanner, IS_REFUSED, &["2001:db8:1:5::", "4000", "300"]) == "refused\n"
+    });
+    let mut trap = trap(&lab, &["--quarantine", "5m"]);
+    // Closed to whoever is not in quarantine, and to who is.
+    for port in ["301", "302"] {
+        assert_eq!(
+            python(&lab.scanner, IS_REFUSED, &["2001:db8:1:5::", "4000", port]),
+            "silence\n",
+            "{port}"
+        );
+        assert_eq!(quarantined(&lab), [false, true]);
+    }
+    let first = probe(&mut trap, "the probe", |probe| probe.common.dest_port == Some(301));
+    assert_eq!((first.body.class, first.body.quarantine), (Some(Class::Probe), Some(300)));
+}

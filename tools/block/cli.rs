@@ -9,6 +9,7 @@ use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
 use crate::brake::Rate;
+use crate::lock::runtime_directory;
 use crate::reach::{Answer, Ports, Whether};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
@@ -36,7 +37,7 @@ pub struct Flags {
     /// How many commands may run at a time [default: 4]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub exec_jobs: Option<u8>,
-    /// Without effect: what commands have blocked is kept in the directory of --state
+    /// Has no effect any more: what commands have blocked is kept in --state
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,
     /// What a source that is shut out hears: drop or reject [default: drop]
@@ -60,11 +61,11 @@ pub struct Flags {
     /// The directory in which blocks are remembered beyond a reboot
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// The socket on which it is asked by block, unblock, flush, status and why [default: none]
+    /// The socket on which commands ask it [default: /run/psentry-block/control]
     #[arg(long, global = true, value_name = "PATH")]
     pub control: Option<PathBuf>,
-    /// Who may ask there, as an octal mode
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = mode)]
+    /// Who may ask there, as an octal mode; only root and its own user may change something
+    #[arg(long, value_name = "MODE", default_value = "0660", value_parser = mode)]
     pub control_mode: u32,
     /// The most blocks at a time
     #[arg(long, global = true, value_name = "N", default_value_t = 100_000, value_parser = blocks)]
@@ -106,15 +107,15 @@ pub struct Flags {
 pub enum Command {
     /// Show what is blocked
     List,
-    /// End a block, whatever made it
+    /// Release a source
     Unblock {
         /// An address or a prefix, as `list` shows it
         #[arg(value_name = "CIDR")]
         scope: Prefix,
     },
-    /// End all blocks and take every trace of psentry away
+    /// Release everybody, and delete every trace of psentry
     Flush,
-    /// Block by hand, and say so once it is confirmed
+    /// Block a source, and say so once it is confirmed
     Block {
         /// An address or a prefix
         #[arg(value_name = "CIDR")]
@@ -134,13 +135,13 @@ pub enum Command {
         #[arg(value_name = "CIDR")]
         scope: Prefix,
     },
-    /// Let everybody in, and block nobody until 'resume'
+    /// Release everybody, and block nobody until 'resume'
     Panic {
         /// Why, for people who look
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// End a panic; who was let in by it stays let in
+    /// End a panic; who was released by it stays released
     Resume,
 }
 
@@ -196,6 +197,12 @@ impl Which {
 }
 
 impl Flags {
+    /// Where an engine listens, and where commands ask it.
+    #[must_use]
+    pub fn control_path(&self) -> PathBuf {
+        self.control.clone().unwrap_or_else(|| runtime_directory().join("control"))
+    }
+
     /// The chosen backends, each once, in the order given.
     #[must_use]
     pub fn chosen(&self) -> Vec<Which> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{io, time::Duration};
 
+use psentry_control::ControlError;
 use psentry_stage::{Exit, Failure};
 
 /// Why something could not be done.
@@ -136,6 +137,16 @@ impl Error {
     /// For `map_err`: an error of a system call.
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         move |why| Error::System(psentry_linux::Error::system(doing)(why))
+    }
+}
+
+impl From<ControlError> for Error {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Taken { path, .. } => Error::Listened { path },
+            ControlError::NotASocket { .. } => Error::Usage(format!("--control {error}")),
+            ControlError::File { path, doing, why } => Error::file(&path, doing)(why),
+        }
     }
 }
 

@@ -9,30 +9,29 @@ use crate::cli::Flags;
 type Said = (&'static str, &'static str);
 
 const FILE: Said = ("hosts_deny", "The file of hosts-deny");
-const ROLL: Said = ("exec_roll", "Without effect, see --state");
-const TIMEOUT: Said = ("exec_timeout", "How long a command may take");
-const STATE: Said = ("state", "Memory [default: /var/lib/psentry-block, if there]");
+const STATE: Said =
+    ("state", "Memory, if no psentry-block answers [default: /var/lib/psentry-block, if there]");
 const CONTROL: Said = ("control", "Its socket [default: /run/psentry-block/control]");
 const HOST: Said = ("host", "Field 'host' [default: this machine's name]");
+const UNDO: Said = ("exec_undo", "The command that ends what exec blocked, if no psentry-block answers");
+const TIMEOUT: Said = ("exec_timeout", "How long a command may take");
 
-/// Those that say where blocks stand.
-const PLACES: [Said; 3] =
-    [("backend", "Only there; repeatable [default: every backend that this machine has]"), FILE, ROLL];
+/// Which backends are shown.
+const ONLY: Said = ("backend", "Only there; repeatable [default: every backend in use]");
 
-/// Those that say how a command's block ends.
-const UNDOING: [Said; 2] = [
-    ("exec_undo", "The command that ends what exec blocked [default: left to the psentry-block that runs]"),
-    TIMEOUT,
-];
+/// Which backends are changed where no psentry-block runs.
+const WHERE: Said = (
+    "backend",
+    "Where, if no psentry-block answers; repeatable [default: every backend that this machine has]",
+);
 
 /// Those that say how to block where no psentry-block runs.
-const BLOCKING: [Said; 6] = [
+const BLOCKING: [Said; 5] = [
     ("backend", "How, if no psentry-block answers; repeatable [default: nft]"),
     FILE,
     ("exec", "The command that blocks, for exec"),
-    ("exec_undo", "The command that ends a block"),
+    UNDO,
     TIMEOUT,
-    ROLL,
 ];
 
 /// The command line of the program.
@@ -41,14 +40,13 @@ pub struct Line(pub Flags);
 
 /// What a command heeds.
 fn heeded(command: &str) -> Vec<Said> {
-    let and = |some: &[Said], more: &[Said]| [some, more].concat();
     match command {
-        "list" => and(&PLACES, &[STATE, HOST]),
-        "status" => and(&PLACES, &[STATE, CONTROL]),
-        "why" => and(&PLACES, &[STATE, CONTROL, HOST]),
-        "block" => and(&BLOCKING, &[STATE, CONTROL, HOST]),
-        "resume" => vec![STATE],
-        _ => [&PLACES[..], &UNDOING, &[STATE, CONTROL, HOST]].concat(),
+        "list" | "why" => vec![ONLY, FILE, STATE, CONTROL, HOST],
+        "status" => vec![ONLY, FILE, STATE, CONTROL],
+        "block" => [&BLOCKING[..], &[STATE, CONTROL, HOST]].concat(),
+        "unblock" | "flush" => vec![WHERE, FILE, UNDO, TIMEOUT, STATE, CONTROL, HOST],
+        "panic" => vec![FILE, CONTROL],
+        _ => Vec::new(),
     }
 }
 

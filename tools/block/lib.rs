@@ -10,6 +10,7 @@ mod brake;
 mod capacity;
 pub mod cli;
 mod clock;
+mod commands;
 mod counters;
 mod cpu_time;
 mod desired;
@@ -26,6 +27,7 @@ mod panic;
 pub mod ports;
 mod protocol;
 pub mod reach;
+mod reach_flags;
 mod readiness;
 mod reconcile;
 mod repair_rate;
@@ -45,5 +47,11 @@ use psentry_stage::host_name;
 pub fn run(flags: cli::Flags) -> Result<(), Error> {
     let mut flags = flags;
     let host = flags.host.take().or_else(host_name);
-    engine::serve(&flags, host)
+    if flags.check {
+        return commands::check(&flags);
+    }
+    match &flags.command {
+        Some(command) => commands::run(&flags, command, host.as_deref()),
+        None => engine::serve(&flags, host),
+    }
 }

@@ -45,11 +45,6 @@ pub(crate) fn lock_directory(path: &Path, limit: Duration) -> Result<Flock<File>
     lock(File::open(path).map_err(Error::file(path, "open it"))?, path, limit)
 }
 
-/// Makes a directory, if it is not there.
-pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
-    psentry_stage::make_directory(path).map_err(Error::file(path, "make the directory"))
-}
-
 /// Makes a file belong to whom its directory belongs to, as far as we may: what root makes with a command is to be the
 /// service's. What has another name elsewhere we did not make.
 pub(crate) fn own_like_directory(file: &File, directory: &Path) {

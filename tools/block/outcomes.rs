@@ -267,7 +267,8 @@ pub(crate) fn common_of(block: &Block) -> Common {
 
 /// A block as it is listed: all that is known of it, with why it is not there, if it is not.
 pub(crate) fn listed(scope: Prefix, backend: &str, block: &Block, missing: Option<String>) -> Record {
-    let common = Common { proto: block.proto.filter(|_| !block.ports.is_empty()), ..Common::at(Timestamp::now()) };
+    let common =
+        Common { proto: block.proto.filter(|_| !block.ports.is_empty()), ..Common::at(Timestamp::now()) };
     let result = if missing.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
     let body = OutcomeBody {
         until: block.until,

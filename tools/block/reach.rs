@@ -3,9 +3,6 @@
 
 use clap::ValueEnum;
 
-use crate::cli::{Flags, Which};
-use crate::error::Error;
-
 /// What a source that is shut out is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Answer {
@@ -76,136 +73,9 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// As the flags say.
-    #[must_use]
-    pub fn of(flags: &Flags) -> Self {
-        let default = Reach::default();
-        Reach {
-            answer: flags.answer.unwrap_or_default(),
-            ports: flags.ports.unwrap_or_default(),
-            forward: flags.forward.map_or(default.forward, |forward| forward == Whether::Yes),
-            egress: flags.egress.map_or(default.egress, |egress| egress == Whether::Yes),
-            established: match (flags.spare_established, flags.cut) {
-                (true, _) => Established::Spared,
-                (false, true) => Established::Cut,
-                (false, false) => Established::Starved,
-            },
-        }
-    }
-
     /// Whether connections that stand go on.
     #[must_use]
     pub fn spares(self, unproven: bool) -> bool {
         unproven || self.established == Established::Spared
-    }
-}
-
-/// Flags that a chosen backend cannot heed are a mistake: nobody is to believe in a block that is not there.
-///
-/// # Errors
-/// Which flag, and what that backend does instead.
-pub(crate) fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
-    if flags.answer == Some(Answer::Reject) && flags.egress == Some(Whether::Yes) {
-        let why =
-            "--answer reject and --egress yes contradict each other: the answer is a packet to the source";
-        return Err(Error::Usage(why.to_owned()));
-    }
-    for which in chosen {
-        let given = given(flags).into_iter().find_map(|flag| Some((flag, unheeded(*which, flag)?)));
-        if let Some((flag, why)) = given {
-            return Err(Error::Usage(format!("{flag} is not for --backend {}: {why}", which.name())));
-        }
-    }
-    // Beside another backend a command does what it does.
-    let only_exec = !chosen.is_empty() && chosen.iter().all(|which| *which == Which::Exec);
-    match given(flags).into_iter().find(|flag| only_exec && *flag != "--cut") {
-        Some(flag) => Err(Error::Usage(format!(
-            "{flag} is not for --backend exec: how far it reaches is up to the command"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The flags that were given, in the words of the command line.
-fn given(flags: &Flags) -> Vec<&'static str> {
-    let words = [
-        flags.answer.map(|answer| if answer == Answer::Drop { "--answer drop" } else { "--answer reject" }),
-        flags.ports.filter(|ports| *ports == Ports::Probed).map(|_| "--ports probed"),
-        flags.forward.map(|is| if is == Whether::Yes { "--forward yes" } else { "--forward no" }),
-        flags.egress.map(|is| if is == Whether::Yes { "--egress yes" } else { "--egress no" }),
-        flags.spare_established.then_some("--spare-established"),
-        flags.cut.then_some("--cut"),
-    ];
-    words.into_iter().flatten().collect()
-}
-
-/// Why a backend cannot heed a flag; `None`: it can, or does so anyway.
-fn unheeded(which: Which, flag: &str) -> Option<&'static str> {
-    match (which, flag) {
-        (Which::Route, "--ports probed") => Some("a route knows no ports"),
-        (Which::Route, "--forward no" | "--egress no") => Some(
-            "a route leads whatever is sent to the source nowhere, from here and from behind this machine",
-        ),
-        (Which::Route, "--spare-established") => Some("a route knows no connections"),
-        (Which::HostsDeny, "--answer drop" | "--answer reject") => {
-            Some("the service takes the connection and closes it")
-        }
-        (Which::HostsDeny, "--ports probed") => Some("the file names services, and no ports"),
-        (Which::HostsDeny, "--forward yes" | "--egress yes") => {
-            Some("only services of this machine look into the file")
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    fn said(line: &str) -> Result<(), String> {
-        let flags = Flags::try_parse_from(line.split(' ')).unwrap();
-        fit(&flags.chosen(), &flags).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn what_a_backend_cannot_heed_is_refused_with_its_reason() {
-        for (backend, flags) in [
-            ("route", "--ports probed"),
-            ("route", "--forward no"),
-            ("route", "--egress no"),
-            ("route", "--spare-established"),
-            ("hosts-deny", "--answer reject"),
-            ("hosts-deny", "--ports probed"),
-            ("hosts-deny", "--forward yes"),
-            ("hosts-deny", "--egress yes"),
-            ("exec", "--answer reject"),
-            ("exec", "--ports probed"),
-        ] {
-            let error = said(&format!("x --backend nft --backend {backend} {flags}"));
-            let alone = said(&format!("x --backend {backend} {flags}")).unwrap_err();
-            assert!(alone.starts_with(&format!("{flags} is not for --backend {backend}: ")), "{alone}");
-            assert_eq!(error.is_ok(), backend == "exec", "a command may stand beside another backend");
-        }
-        for fine in [
-            "x --answer reject --ports probed --forward no --cut",
-            "x --backend ipset --egress yes --forward yes",
-            "x --backend route --forward yes --egress yes --cut",
-            "x --backend hosts-deny --forward no --egress no --spare-established",
-            "x --backend dry-run --ports probed",
-        ] {
-            assert_eq!(said(fine), Ok(()), "{fine}");
-        }
-        assert!(said("x --answer reject --egress yes").is_err());
-        assert!(Flags::try_parse_from("x --cut --spare-established".split(' ')).is_err());
-    }
-
-    #[test]
-    fn without_flags_all_that_comes_from_the_source_is_dropped() {
-        let flags = Flags::try_parse_from(["x"]).unwrap();
-        assert_eq!(Reach::of(&flags), Reach::default());
-        let flags = Flags::try_parse_from("x --forward no --egress yes --cut".split(' ')).unwrap();
-        let reach = Reach::of(&flags);
-        assert_eq!((reach.forward, reach.egress, reach.established), (false, true, Established::Cut));
     }
 }

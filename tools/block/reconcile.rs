@@ -75,3 +75,6 @@ pub(crate) fn reconcile(desired: &Desired, actual: &Actual, caps: &Caps, now: Ti
     ops.sort_unstable_by_key(|op| (op.block().is_some(), op.scope()));
     ops
 }
+
+#[cfg(test)]
+mod tests;

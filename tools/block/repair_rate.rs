@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     /// Somebody who takes everything away right after each repair: the seconds at which it is repaired.
-    fn fight(rate: &mut Pace, start: Instant, until: Duration) -> (Vec<Duration>, Vec<Duration>) {
+    fn fight(rate: &mut RepairRate, start: Instant, until: Duration) -> (Vec<Duration>, Vec<Duration>) {
         let (mut repairs, mut said) = (Vec::new(), Vec::new());
         let mut now = start;
         while now < start + until {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fight_is_told_once_and_slows_down_to_once_a_minute() {
+    fn a_fight_is_reported_once_and_slows_down_to_once_a_minute() {
         let (mut rate, start) = (RepairRate::default(), Instant::now());
         let (repairs, said) = fight(&mut rate, start, Duration::from_secs(600));
         assert_eq!(said, [FIRST_WAIT]);

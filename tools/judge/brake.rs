@@ -6,12 +6,14 @@
 //! blocks there may be is said by `--max-blocks` of psentry-block.
 //!
 //! Both count networks, not sources: whoever has one network has all of its addresses, and can name them all in forged
-//! packets; so one network counts once a minute, however many of its sources are convicted.
+//! packets; so one network counts once a minute, however many of its sources are convicted. And of one network no more than
+//! [`MOST_OF_ONE`] sources a minute are blocked for what could be forged: each block takes room and time of psentry-block,
+//! and its verdict and outcomes are always written to the log, however many come.
 //!
 //! psentry-block has a brake too (`block/run/brake.rs`), as defence in depth: these know evidence and let the judge
 //! give the reason in its verdict; that one also limits verdicts that no judge wrote.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,14 +29,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// wider prefix is ever blocked.
 const NETWORK: (u8, u8) = (24, 48);
 
+/// How many sources of one network are blocked within a minute for what could be forged: as many as make a sweep. The
+/// quarantine of psentry-trap shuts out the others as long as they go on.
+const MOST_OF_ONE: u32 = 8;
+
 /// One of the two brakes; moments in microseconds since 1970, as the state file has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Counter {
     /// Since when it counts.
     since: i64,
-    /// The networks in which sources were blocked since then.
+    /// In which networks sources were blocked since then, and how many in each.
     #[serde(default)]
-    networks: BTreeSet<u64>,
+    blocked: BTreeMap<u64, u32>,
     /// Until when it is on.
     until: i64,
 }
@@ -55,16 +61,18 @@ pub enum Admission {
     Trips(Timestamp),
     /// The brake is on until then.
     On(Timestamp),
+    /// It is admitted then: so many other sources of its network were blocked before.
+    Crowded(Timestamp),
     /// It is wider than the brake admits at any time.
     TooWide,
 }
 
 impl Admission {
-    /// Until when the brake is on, if it is.
+    /// Until when it is turned down, if that has an end.
     #[must_use]
     pub fn until(self) -> Option<Timestamp> {
         match self {
-            Admission::Trips(until) | Admission::On(until) => Some(until),
+            Admission::Trips(until) | Admission::On(until) | Admission::Crowded(until) => Some(until),
             Admission::Admitted | Admission::TooWide => None,
         }
     }
@@ -81,11 +89,16 @@ fn network(scope: Prefix) -> Option<u64> {
 }
 
 impl Brake {
-    /// Whether it is on, without asking for a block.
-    pub fn is_on(&self, policy: &BrakePolicy, proven: bool, now: Timestamp) -> bool {
+    /// Whether it would turn down a block, without asking for one.
+    pub fn is_on(&self, policy: &BrakePolicy, scope: Prefix, proven: bool, now: Timestamp) -> bool {
         let counter = if proven { &self.proven } else { &self.unproven };
         let ahead = counter.until > now.plus(policy.pause).micros();
-        policy.most(proven) > 0 && now.micros() < counter.until && !ahead
+        let on = now.micros() < counter.until && !ahead;
+        let crowded = || {
+            let count = network(scope).and_then(|network| counter.blocked.get(&network));
+            !counter.is_over(now) && count.is_some_and(|&count| is_crowded(proven, count))
+        };
+        policy.most(proven) > 0 && (on || crowded())
     }
 
     /// Asks for one more block. `now` is the stream's time: it goes back only when the clock was set back.
@@ -104,21 +117,37 @@ impl Brake {
         if now.micros() < counter.until {
             return Admission::On(moment(counter.until));
         }
-        if counter.since > now.micros() || now.since(moment(counter.since)) >= MINUTE {
+        if counter.is_over(now) {
             counter.since = now.micros();
-            counter.networks.clear();
+            counter.blocked.clear();
         }
-        if counter.networks.contains(&network) {
-            return Admission::Admitted;
+        let networks = counter.blocked.len();
+        let count = counter.blocked.entry(network).or_insert(0);
+        if is_crowded(proven, *count) {
+            return Admission::Crowded(moment(counter.since).plus(MINUTE));
         }
-        if counter.networks.len() >= most as usize {
+        if *count == 0 && networks >= most as usize {
             counter.until = now.plus(policy.pause).micros();
-            counter.networks.clear();
+            counter.blocked.clear();
             return Admission::Trips(moment(counter.until));
         }
-        counter.networks.insert(network);
+        *count = count.saturating_add(1);
         Admission::Admitted
     }
+}
+
+impl Counter {
+    /// Whether the minute in which it counts is over.
+    fn is_over(&self, now: Timestamp) -> bool {
+        let since = Timestamp::from_micros(self.since).unwrap_or(now);
+        self.since > now.micros() || now.since(since) >= MINUTE
+    }
+}
+
+/// Whether so many sources of one network are as many as are blocked within a minute. Whoever proves his addresses has them,
+/// and many of them are a sweep.
+fn is_crowded(proven: bool, count: u32) -> bool {
+    !proven && count >= MOST_OF_ONE
 }
 
 #[cfg(test)]
@@ -148,13 +177,32 @@ mod tests {
     }
 
     #[test]
-    fn a_network_counts_once_however_many_sources_it_has() {
+    fn a_network_counts_once_and_has_few_sources_a_minute_blocked() {
         let mut brake = Brake::default();
-        let mut admit = |scope: String| brake.admit(&POLICY, scope.parse().unwrap(), false, at(0));
-        assert!((0..254).all(|n| admit(format!("192.0.2.{n}")) == Admission::Admitted));
-        assert!((0..310).all(|n| admit(format!("2001:db8:7:{n:x}::/64")) == Admission::Admitted));
-        assert_eq!(admit("2001:db8:8::/64".to_owned()), Admission::Admitted);
-        assert_eq!(admit("2001:db8:9::/64".to_owned()), Admission::Trips(at(600)), "the fourth network");
+        let scope = |scope: String| scope.parse().unwrap();
+        let mut admit = |text: String, secs| brake.admit(&POLICY, scope(text), false, at(secs));
+        for n in 0..250 {
+            let want = if n < MOST_OF_ONE { Admission::Admitted } else { Admission::Crowded(at(60)) };
+            assert_eq!(admit(format!("192.0.2.{n}"), 0), want, "{n}");
+            assert_eq!(admit(format!("2001:db8:7:{n:x}::/64"), 59), want, "{n}");
+        }
+        assert_eq!(admit("2001:db8:8::/64".to_owned(), 59), Admission::Admitted);
+        let full = brake.clone();
+        for (text, proven, secs, on) in [
+            ("2001:db8:7:1::/64", false, 59, true),
+            ("2001:db8:7:1::/64", false, 60, false),
+            ("2001:db8:7:1::/64", true, 59, false),
+            ("2001:db8:8:1::/64", false, 59, false),
+        ] {
+            assert_eq!(
+                full.is_on(&POLICY, scope(text.to_owned()), proven, at(secs)),
+                on,
+                "{text} {proven} {secs}"
+            );
+        }
+        let mut admit = |text: &str, secs| brake.admit(&POLICY, scope(text.to_owned()), false, at(secs));
+        assert_eq!(admit("2001:db8:9::/64", 59), Admission::Trips(at(659)), "the fourth network");
+        assert_eq!(admit("2001:db8:7:1::/64", 659), Admission::Admitted);
     }
 
     #[test]
@@ -181,10 +229,12 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_counted_blocks_is_read_and_begins_to_count_networks() {
-        let old =
-            r#"{"proven":{"since":1,"blocks":9,"until":2},"unproven":{"since":3,"blocks":300,"until":4}}"#;
-        let brake: Brake = serde_json::from_str(old).unwrap();
-        assert_eq!((brake.unproven.until, brake.unproven.networks.len()), (4, 0));
+    fn a_state_that_counted_otherwise_is_read_and_begins_to_count() {
+        let old = r#"{"proven":{"since":1,"blocks":9,"until":2},"unproven":{"since":3,"networks":[7,8],"until":4}}"#;
+        let mut brake: Brake = serde_json::from_str(old).unwrap();
+        assert_eq!((brake.unproven.until, brake.unproven.blocked.len()), (4, 0));
+        brake.admit(&POLICY, host(1), false, at(0));
+        let text = serde_json::to_string(&brake).unwrap();
+        assert_eq!(serde_json::from_str::<Brake>(&text).unwrap(), brake, "{text}");
     }
 }

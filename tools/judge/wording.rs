@@ -74,6 +74,16 @@ pub(crate) fn port(port: Option<u16>, proto: Proto) -> String {
     }
 }
 
+/// Why a block was turned down by the brake, with a space before it.
+pub(crate) fn turned_down(admission: Admission) -> &'static str {
+    match admission {
+        Admission::Crowded(_) => {
+            " It is only watched, because as many other sources of its network were blocked within a minute as may be."
+        }
+        _ => " It is only watched, because the brake is on.",
+    }
+}
+
 /// What the brake does from now on, if this block tripped it; while it is on, that was reported already.
 pub(crate) fn brake(policy: &BrakePolicy, proven: bool, admission: Admission) -> Option<String> {
     let Admission::Trips(until) = admission else { return None };

@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `netlink.rs`, `netlink/` | a socket for requests to the kernel: batches with an answer to each, dumps, queries |
+//! | `netlink_attributes.rs` | attributes of netlink messages, read and written byte by byte |
 //! | `netlink_monitor.rs` | a subscription to multicast notifications of changes |
 //! | `netlink_portid.rs` | the port ids by which psentry's own changes are recognised |
 //! | `host_addresses.rs`, `resolvers.rs` | own addresses, broadcast addresses, default gateways, DNS resolvers |
@@ -24,6 +25,7 @@ mod flow;
 mod host_addresses;
 mod kill_connections;
 mod netlink;
+pub mod netlink_attributes;
 pub mod netlink_monitor;
 mod netlink_portid;
 mod resolvers;

@@ -7,8 +7,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use psentry_block::backend::{Backend, Block, Change, Wish};
+use psentry_block::backend::{Backend, Op};
 use psentry_block::backends::nft::Nft;
+use psentry_block::block::Block;
 use psentry_block::reach::Reach;
 use psentry_records::Timestamp;
 
@@ -107,7 +108,7 @@ fn new(next: &mut u32) -> String {
 
 fn through_the_backend(rounds: u32, together: u32, next: &mut u32) -> Price {
     let mut nft = Nft::open(Reach::default()).unwrap();
-    nft.prepare().unwrap();
+    nft.ensure().unwrap();
     let name = if together == 1 {
         "psentry-block's nft backend, one by one"
     } else {
@@ -117,9 +118,9 @@ fn through_the_backend(rounds: u32, together: u32, next: &mut u32) -> Price {
         let now = Timestamp::now();
         let until = Some(now.plus(Duration::from_secs(86_400)));
         let block = Block { until, rule: Some("bench".to_owned()), ..Block::default() };
-        let change = |_| Change { scope: new(next).parse().unwrap(), wish: Wish::Block(block.clone()) };
-        let changes: Vec<Change> = (0..together).map(change).collect();
-        nft.apply(&changes, now).into_iter().for_each(|effect| _ = effect.unwrap());
+        let put = |_| Op::Put { scope: new(next).parse().unwrap(), block: block.clone(), was: None };
+        let ops: Vec<Op> = (0..together).map(put).collect();
+        nft.apply(&ops, now).into_iter().for_each(Result::unwrap);
     })
 }
 

@@ -3,12 +3,12 @@
 //! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
 //! in [`check`].
 
-mod attributes;
 mod dry_run;
 mod exec;
 pub mod hosts_deny;
-mod route;
+pub mod nft;
 mod nft_generation;
+mod route;
 mod xtables;
 
 use psentry_linux::Program;
@@ -16,7 +16,8 @@ use psentry_linux::Program;
 use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::reach::{self, Reach};
+use crate::reach::Reach;
+use crate::reach_flags;
 
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet.
 ///
@@ -25,12 +26,13 @@ use crate::reach::{self, Reach};
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
     let reach = Reach::of(flags);
     Ok(match which {
+        Which::Nft => Box::new(nft::Nft::open(reach)?),
+        Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
+        Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
         Which::Route => Box::new(route::Route::open(reach)?),
         Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
         Which::Exec => Box::new(exec::Exec::new(flags)?),
-        Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
-        Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
-        _ => Box::new(dry_run::DryRun),
+        Which::DryRun => Box::new(dry_run::DryRun),
     })
 }
 
@@ -41,11 +43,11 @@ pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
 pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
     let needed: &[(&'static str, &[&str])] = match which {
         Which::Nft => &[("nft", &["nft"])],
-        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
-        Which::Exec => return exec::Exec::new(flags)?.check(),
         Which::Iptables => &[("iptables", &xtables::PROGRAMS)],
         Which::Ipset => &[("ipset", &["ipset"]), ("ipset", &xtables::PROGRAMS)],
-        _ => &[],
+        Which::HostsDeny => return hosts_deny::HostsDeny::new(&flags.hosts_deny).check(),
+        Which::Exec => return exec::Exec::new(flags)?.check(),
+        Which::Route | Which::DryRun => &[],
     };
     for (backend, programs) in needed {
         for program in *programs {
@@ -68,7 +70,6 @@ pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
     let exec_flags = [
         ("--exec", flags.exec.is_some()),
         ("--exec-undo", flags.exec_undo.is_some()),
-        ("--exec-roll", flags.exec_roll.is_some()),
         ("--exec-jobs", flags.exec_jobs.is_some()),
     ];
     let stray = exec_flags.iter().find(|(_, given)| *given).filter(|_| !chosen.contains(&Which::Exec));
@@ -78,5 +79,5 @@ pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
     if chosen.contains(&Which::Exec) && flags.exec.is_none() {
         return Err(Error::Usage("--backend exec needs --exec COMMAND".to_owned()));
     }
-    reach::fit(chosen, flags)
+    reach_flags::fit(chosen, flags)
 }

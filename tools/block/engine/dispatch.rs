@@ -72,13 +72,13 @@ impl Engine {
             }
         }
         self.commit();
-        let told = ops.iter().map(|op| self.op_by_wall(op)).collect();
+        let wall_ops = ops.iter().map(|op| self.op_by_wall(op)).collect();
         let Some(state) = self.backends.get_mut(index) else { return };
         if let Some(given) = state.given.get_mut(lane) {
             *given = ops;
         }
         if let Some(worker) = state.workers.get_mut(lane) {
-            worker.give(Task::Apply(told));
+            worker.give(Task::Apply(wall_ops));
         }
     }
 
@@ -176,7 +176,10 @@ impl Engine {
                 // With all that is known of it: a command is told for whom it was.
                 let known = self.ending_block(*scope).unwrap_or(was);
                 let ports = was.ports.clone();
-                Op::Delete { scope: *scope, was: self.by_wall(&Block { ports, unproven: was.unproven, ..known.clone() }) }
+                Op::Delete {
+                    scope: *scope,
+                    was: self.by_wall(&Block { ports, unproven: was.unproven, ..known.clone() }),
+                }
             }
         }
     }

@@ -46,16 +46,15 @@ use psentry_records::{Prefix, Timestamp};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
-pub(crate) use self::start::guard;
 use self::questions::Pending;
 pub(crate) use self::service::serve;
 use crate::brake::Brake;
 use crate::capacity::Capacity;
 use crate::clock::Clock;
 use crate::desired::Desired;
-use crate::guard::guard_cache::Guard;
 use crate::error::Error;
-use crate::journal::{Commanded, Journal};
+use crate::guard::guard_cache::Guard;
+use crate::journal::{CommandState, Journal};
 use crate::outcomes::Outcomes;
 use crate::panic::{Mark, Order, PanicFile};
 use crate::reach::Ports;
@@ -94,7 +93,7 @@ pub(crate) struct Engine {
     /// Verdicts from the control socket, and until when each backend has time to answer.
     asked: Vec<(Instant, Prefix)>,
     /// What commands have blocked, by the journal, until their backend is there.
-    commanded: HashMap<Prefix, Commanded>,
+    by_command: HashMap<Prefix, CommandState>,
     /// Only the scopes of a question are applied, for no engine runs that would keep the rest; and nothing is made for it.
     once: bool,
     read_only: bool,

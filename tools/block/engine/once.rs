@@ -50,6 +50,9 @@ pub(crate) fn answer_once(
     };
     let mut engine = Engine::new(parts)?;
     engine.await_first_lists()?;
+    if read_only && flags.backend.is_empty() {
+        engine.drop_unused();
+    }
     let lines = Rc::new(RefCell::new(Vec::new()));
     let kept = Rc::clone(&lines);
     let reply = Reply::new(move |more| kept.borrow_mut().extend(more));
@@ -73,6 +76,19 @@ pub(crate) fn answer_once(
     Ok(text.lines().map(str::to_owned).collect())
 }
 
+impl Engine {
+    /// Nobody says on which backends the journal is to be applied: on those that have something. A backend that has nothing is not
+    /// one that lacks it.
+    fn drop_unused(&mut self) {
+        let is_used = |state: &super::BackendState| state.actual.scopes().next().is_some();
+        if self.backends.iter().any(is_used) || self.desired.len() == 0 {
+            self.backends.retain(is_used);
+        } else {
+            self.backends.truncate(1);
+        }
+    }
+}
+
 /// The backends that may have something here.
 fn available(flags: &Flags, chosen: &[Which]) -> Result<Vec<Which>, Error> {
     if !chosen.is_empty() {
@@ -83,7 +99,6 @@ fn available(flags: &Flags, chosen: &[Which]) -> Result<Vec<Which>, Error> {
         match backends::open(which, flags) {
             Ok(_) => found.push(which),
             Err(error) if error.is_unsupported() => {}
-            Err(Error::Usage(_)) if which == Which::Exec => {}
             Err(error) => return Err(error),
         }
     }

@@ -25,6 +25,12 @@ pub(super) struct Pending {
     lists: Vec<u64>,
 }
 
+/// A line that says why there is no answer, or not all of it.
+#[derive(serde::Serialize)]
+struct Refusal {
+    error: String,
+}
+
 impl Engine {
     /// Answers a question, at once or when backends have said what is there.
     pub(crate) fn ask(&mut self, question: Question, reply: Reply) {
@@ -50,27 +56,48 @@ impl Engine {
             let needed = pending.lists.get(index).copied().unwrap_or(0);
             self.backends.get(index).is_none_or(|state| state.sync.ended >= needed || state.broken.is_some())
         };
-        let (ready, waiting): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.questions)
-            .into_iter()
-            .partition(|pending| now >= pending.deadline || (0..self.backends.len()).all(|at| is_listed(pending, at)));
+        let (ready, waiting): (Vec<Pending>, Vec<Pending>) =
+            std::mem::take(&mut self.questions).into_iter().partition(|pending| {
+                now >= pending.deadline || (0..self.backends.len()).all(|at| is_listed(pending, at))
+            });
         let late: Vec<Vec<bool>> = ready
             .iter()
             .map(|pending| (0..self.backends.len()).map(|at| !is_listed(pending, at)).collect())
             .collect();
         self.questions = waiting;
         for (Pending { question, reply, .. }, late) in ready.into_iter().zip(late) {
+            let lists = question != Question::Status;
             let answer = match question {
                 Question::Status => self.status(&late),
                 Question::Why(scope) => self.why(scope),
                 _ => self.list(None),
             };
             reply.send(answer);
+            if let (true, Some(error)) = (lists, self.not_listed(&late)) {
+                reply.send(line(&Refusal { error }));
+            }
         }
+    }
+
+    /// That what is there on some backend is not known, in a sentence; `None`: all of it is.
+    fn not_listed(&self, late: &[bool]) -> Option<String> {
+        let why = self.backends.iter().zip(late).filter_map(|(state, late)| {
+            let name = state.caps.name;
+            let broken = state.broken.as_ref().map(|broken| &broken.why).or(state.sync.unread.as_ref());
+            match (late, broken) {
+                (_, Some(why)) => Some(format!("{name}: {why}")),
+                (true, None) => Some(format!("{name} has not answered within {} s", TIME.as_secs())),
+                (false, None) => None,
+            }
+        });
+        let why: Vec<String> = why.collect();
+        (!why.is_empty()).then(|| why.join("; "))
     }
 
     /// A backend that has not done what was asked on the control socket is named, and may still do it.
     fn answer_late(&mut self, now: Instant) {
-        let (over, rest) = std::mem::take(&mut self.asked).into_iter().partition(|(deadline, _)| *deadline <= now);
+        let (over, rest) =
+            std::mem::take(&mut self.asked).into_iter().partition(|(deadline, _)| *deadline <= now);
         self.asked = rest;
         let over: Vec<(Instant, Prefix)> = over;
         for (_, scope) in over {
@@ -194,7 +221,8 @@ impl Engine {
             state.actual.entries.get(scope).is_some_and(|entry| entry.is(block, SLACK))
         };
         let missing = wanted.iter().filter(|pair| !is_there(pair));
-        let queued = missing.filter(|(scope, _)| state.queue.contains(*scope) || state.is_in_flight(*scope)).count();
+        let queued =
+            missing.filter(|(scope, _)| state.queue.contains(*scope) || state.is_in_flight(*scope)).count();
         let name = state.caps.name;
         let trouble = late.then(|| format!("{name} has not answered within {} s", TIME.as_secs()));
         let trouble = trouble.or_else(|| state.broken.as_ref().map(|broken| broken.why.clone()));

@@ -3,7 +3,7 @@
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
 
-use super::backend_state::End;
+use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::journal::Entry;
@@ -55,7 +55,8 @@ impl Engine {
             self.outcomes.report(&sentence);
         }
         let why = "--allow names it from now on";
-        let released = self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
+        let released =
+            self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
         for scope in released {
             self.outcomes.complain(&format!("{scope} is released: {why}"));
         }
@@ -72,6 +73,10 @@ impl Engine {
         let Some(order) = order else { return };
         let holds = order.over.is_none();
         let released = self.release_before(&order);
+        if holds {
+            // Nothing is left of psentry, as the command does it, too: then that is no drift.
+            self.purge_everywhere();
+        }
         let then = if holds { ", and nobody is blocked until 'psentry-block resume'" } else { "" };
         let what = if holds { "a panic holds" } else { "there was a panic" };
         if holds || released > 0 {
@@ -136,30 +141,37 @@ impl Engine {
         self.release_those(|_, _| true, &why);
         for index in 0..self.backends.len() {
             let Some(state) = self.backends.get_mut(index) else { continue };
-            let (scopes, lists) = (state.actual.scopes().collect::<Vec<Prefix>>(), state.caps.lists);
+            let scopes: Vec<Prefix> = state.actual.scopes().collect();
             // Who asked hears of each, as soon as it is gone.
             for scope in scopes.iter().filter(|_| reply.is_some()) {
                 let common = psentry_records::Common::at(psentry_records::Timestamp::now());
                 let (already, remark) = (false, None);
-                let ask = super::backend_state::Ask { common, action: Action::Unblock, already, remark, reply: reply.cloned() };
+                let ask = Ask { common, action: Action::Block, already, remark, reply: reply.cloned() };
                 state.ask(*scope, ask);
             }
-            if lists {
-                state.sync.purge = true;
-            }
         }
+        self.purge_everywhere();
         if let Some(journal) = &mut self.journal {
             journal.clear();
         }
         // What commands did is known by the journal alone, until it is undone.
-        self.note_commanded();
+        self.note_by_command();
     }
 
-    fn note_commanded(&mut self) {
+    /// Every trace is to be deleted on every backend that can; what commands did is undone one by one.
+    fn purge_everywhere(&mut self) {
+        for state in self.backends.iter_mut().filter(|state| state.caps.lists) {
+            state.sync.purge = true;
+        }
+    }
+
+    fn note_by_command(&mut self) {
         let mut entries = Vec::new();
         for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
             let confirmed = state.actual.entries.iter();
-            entries.extend(confirmed.map(|(scope, entry)| Entry::Commanded(*scope, self.lasting(&Block::from(entry)))));
+            entries.extend(
+                confirmed.map(|(scope, entry)| Entry::Done(*scope, self.lasting(&Block::from(entry)))),
+            );
             entries.extend(state.actual.unsure.iter().map(|scope| Entry::Unsure(*scope, Block::default())));
         }
         entries.into_iter().for_each(|entry| self.note(entry));

@@ -47,7 +47,8 @@ impl Engine {
             Ok(Drift { who }) => who,
             Err(error) => {
                 let name = state.caps.name;
-                self.outcomes.complain(&format!("{name}: changes by others are not reported any more: {error}"));
+                self.outcomes
+                    .complain(&format!("{name}: changes by others are not reported any more: {error}"));
                 None
             }
         };
@@ -69,7 +70,7 @@ impl Engine {
                 state.actual.unsure.remove(&scope);
                 if is_journaled {
                     let block = self.lasting(block);
-                    self.note(Noted::Commanded(scope, block));
+                    self.note(Noted::Done(scope, block));
                 }
                 self.commit();
                 self.put(index, scope, block);

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
-use psentry_stage::parse_ports;
 
 use super::Engine;
 use super::backend_state::BackendState;
@@ -19,9 +18,8 @@ use crate::cli::{Flags, Which};
 use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
-use crate::guard::allow::Allow;
 use crate::guard::guard_cache::Guard;
-use crate::journal::{Commanded, Journal, Place, Recorded};
+use crate::journal::{CommandState, Journal, Place, Recorded};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
 use crate::panic::PanicFile;
@@ -45,28 +43,18 @@ pub(super) struct Parts<'a> {
     pub(super) read_only: bool,
 }
 
-/// Whom the flags say never to block.
-///
-/// # Errors
-/// Which flag, or which line of its file, cannot be used.
-pub(crate) fn guard(flags: &Flags) -> Result<Guard, Error> {
-    let ports =
-        parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
-    let allow = Allow::read(&flags.allow).map_err(|why| Error::Config(format!("--allow: {why}")))?;
-    Ok(Guard::new(ports, flags.login_grace, allow))
-}
-
 impl Engine {
     /// An engine whose backends are being listed.
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
         let Parts { flags, host, chosen, sink, asked, once, read_only } = parts;
-        let guard = guard(flags)?;
+        let guard = Guard::of(flags)?;
         // Whoever is connected by now may have been for long.
         guard.glance();
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
-        let (journal, recorded) = if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
+        let (journal, recorded) =
+            if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
@@ -99,7 +87,7 @@ impl Engine {
             started: false,
             errors: Vec::new(),
             given_up: 0,
-            commanded: HashMap::new(),
+            by_command: HashMap::new(),
             clock,
         };
         // Without a journal what is there is all that is known.
@@ -127,7 +115,7 @@ impl Engine {
         }
         let mut state = BackendState::new(caps, workers, self.clock.now());
         if caps.is_journaled() {
-            for (scope, Commanded { confirmed, unsure }) in std::mem::take(&mut self.commanded) {
+            for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
                 state.actual.entries.extend(confirmed);
                 if unsure {
@@ -146,7 +134,7 @@ impl Engine {
         let mut blocks: Vec<(Prefix, Block)> =
             recorded.blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
         blocks.sort_unstable_by_key(|(scope, _)| *scope);
-        self.commanded = recorded.commanded;
+        self.by_command = recorded.by_command;
         let total = blocks.len();
         let mut over = 0;
         for (scope, block) in blocks {

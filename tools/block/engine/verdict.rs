@@ -97,7 +97,11 @@ impl Engine {
                 self.capacity.refused(1, Instant::now());
                 self.outcomes.counters().no_room.add();
                 self.outcomes.complain(&format!("refused: {why}"));
-                return self.tell(verdict, refused(OutcomeResult::Refused, Some(why.clone())), reply.as_ref());
+                return self.tell(
+                    verdict,
+                    refused(OutcomeResult::Refused, Some(why.clone())),
+                    reply.as_ref(),
+                );
             }
         }
         self.ask_backends(verdict, scope, change == Change::Already, remark, reply);

@@ -12,7 +12,9 @@ use psentry_linux::{
 };
 use psentry_ports::PORTS_FILE;
 use psentry_records::{Ignore, Prefix};
+use psentry_stage::parse_ports;
 
+use crate::cli::Flags;
 use crate::cpu_time::spent;
 use crate::error::Error;
 use crate::guard::allow::Allow;
@@ -78,6 +80,17 @@ impl<T> Fresh<T> {
 }
 
 impl Guard {
+    /// The guard that these flags describe.
+    ///
+    /// # Errors
+    /// Which flag, or which line of its file, cannot be used.
+    pub(crate) fn of(flags: &Flags) -> Result<Self, Error> {
+        let logins =
+            parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
+        let allow = Allow::read(&flags.allow).map_err(|why| Error::Config(format!("--allow: {why}")))?;
+        Ok(Guard::new(logins, flags.login_grace, allow))
+    }
+
     /// Which ports are those of logins, how long a stranger may be connected to one, and whom never to block.
     pub(crate) fn new(logins: Vec<RangeInclusive<u16>>, grace: Duration, allow: Allow) -> Self {
         let (sessions, news) = (Sessions::new(grace), Vec::new());

@@ -12,7 +12,7 @@ use psentry_stage::{DraftName, Replacement};
 
 use super::format::Recorded;
 use crate::error::Error;
-use crate::lock::{lock, own_like_directory};
+use crate::lock::{lock, own_like_directory, runtime_directory};
 
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
@@ -52,7 +52,9 @@ impl JournalFile {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let directory = path.parent().unwrap_or(Path::new("."));
         if !directory.is_dir() {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            // Whoever may ask has to reach the socket beside it; the journal itself is closed.
+            let mode = if directory == runtime_directory() { 0o755 } else { 0o700 };
+            let made = DirBuilder::new().recursive(true).mode(mode).create(directory);
             made.map_err(Error::file(directory, "make the directory"))?;
         }
         let mut options = OpenOptions::new();

@@ -231,7 +231,9 @@ impl Shared {
     /// What cannot be written is told once, until it can be.
     fn fails(&self, state: &mut State, error: &Error) {
         if state.failing.replace(error.to_string()).is_none() {
-            self.say(&format!("{error}; blocking goes on, but what is blocked from now on is not remembered"));
+            self.say(&format!(
+                "{error}; blocking goes on, but what is blocked from now on is not remembered"
+            ));
         }
     }
 
@@ -264,6 +266,6 @@ impl State {
 fn key(entry: &Entry) -> (Prefix, bool) {
     match entry {
         Entry::Wanted(scope, _) | Entry::Released(scope) => (*scope, false),
-        Entry::Unsure(scope, _) | Entry::Commanded(scope, _) | Entry::Undone(scope) => (*scope, true),
+        Entry::Unsure(scope, _) | Entry::Done(scope, _) | Entry::Undone(scope) => (*scope, true),
     }
 }

@@ -65,7 +65,7 @@ fn a_question_is_answered_in_pieces_until_the_answer_is_dropped() {
 }
 
 #[test]
-fn what_is_refused_is_told_from_what_is_forbidden() {
+fn what_is_refused_and_what_is_forbidden_differ() {
     let (_directory, path, server) = server(long());
     let client = asking(&path, "x");
     next(&server).answer.refuse("there is no such thing");

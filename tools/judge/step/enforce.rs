@@ -56,7 +56,7 @@ pub(super) fn enforce(
                 state.counters.braked += 1;
                 // When the brake lets go, the conviction is over too, so that it is judged anew.
                 until = until.min(refused.until().unwrap_or(tick.now));
-                reason.push_str(" It is only watched, because the brake is on.");
+                reason.push_str(wording::turned_down(refused));
                 tripped = wording::brake(&policy.brake, finding.proven, refused);
             }
         }

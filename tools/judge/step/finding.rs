@@ -43,7 +43,7 @@ pub(super) fn find(state: &mut State, case: &Case, class: Class) -> Option<Findi
     // What turned a block down before is not asked again while it lasts: it would be reported at every packet.
     let admitted = |proven| {
         !only_watched
-            && !brake.is_on(&policy.brake, proven, tick.now)
+            && !brake.is_on(&policy.brake, scope, proven, tick.now)
             && vouchers.active(scope, tick.earlier()).is_none()
     };
     state.sources.update(scope, |source| {

@@ -1,34 +1,42 @@
-//! Blocks as elements of nftables' sets: one table `inet psentry`, changed over netlink, without a process per
-//! address. The kernel ends them.
+//! Blocks as elements of nftables' sets, in one table `inet psentry`. They are changed over netlink, without a process for
+//! each; the kernel expires them.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `set_id.rs` | the sets, and the elements that a block consists of |
+//! | `encode.rs`, `decode.rs`, `decode_rules.rs`, `uapi.rs` | messages to the kernel and from it |
+//! | `ruleset_plan.rs`, `ruleset_text.rs`, `ensure_ruleset.rs` | table, chains, sets and rules, made as the flags say |
+//! | `transaction.rs`, `apply.rs` | blocks put and deleted |
+//! | `list.rs` | the blocks that are there |
+//! | `drift.rs` | notifications of what others change |
 
-mod elements;
-mod ground;
-mod hearing;
-mod layout;
-mod notice;
-mod putting;
-mod reading;
-mod rules;
-mod ruleset;
-mod sets;
+mod apply;
+mod decode;
+mod decode_rules;
+mod drift;
+mod encode;
+mod ensure_ruleset;
+mod list;
+mod ruleset_plan;
+mod ruleset_text;
+mod set_id;
 mod transaction;
+mod uapi;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
-use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
+use netlink_packet_core::NLM_F_REQUEST;
+use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_linux::{Error as Below, NetlinkMonitor, NetlinkSocket, Program};
-use psentry_records::{Prefix, Timestamp};
+use psentry_linux::{Error as SystemError, NetlinkMonitor, NetlinkSocket, Request};
+use psentry_records::Timestamp;
 
-use self::notice::News;
-use self::ruleset::TABLE;
-use self::sets::SetId;
-use self::transaction::{BYTES, fitting};
+use self::drift::Monitor;
+use self::set_id::SetId;
 use super::installed;
-use crate::backend::{Backend, Block, Change, Effect, Entry, Noticed, Wish};
+use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::error::Error;
 use crate::reach::Reach;
 
@@ -38,25 +46,16 @@ const NAME: &str = "nft";
 /// however little is in it.
 const BATCH: usize = 4000;
 
-/// Up to how many scopes are looked up one by one, instead of reading the whole list.
-const LOOKUPS: usize = 64;
-
 /// The backend.
 pub struct Nft {
     link: NetlinkSocket,
     reach: Reach,
-    /// Whether nft takes comments of tables, as far as is known.
-    comments: bool,
-    nft: Option<Program>,
-    /// The sets that were seen; the kernel says when one is gone.
+    /// Whether nft(8) takes comments of tables, as far as is known.
+    table_comments: bool,
+    /// The sets that had their rules when the ruleset was of this generation; `None`: that is not known.
     sets: BTreeSet<SetId>,
-    /// The generation of the ruleset in which all of these had their rules.
-    whole: Option<u32>,
-    /// What the kernel tells of changes, once there is something to lose.
-    watch: Option<NetlinkMonitor>,
-    /// Why it tells of nothing, until that is told.
-    unheard: Option<Error>,
-    news: News,
+    generation: Option<u32>,
+    monitor: Monitor,
 }
 
 impl Nft {
@@ -65,119 +64,111 @@ impl Nft {
     /// # Errors
     /// When the kernel has no netlink.
     pub fn open(reach: Reach) -> Result<Self, Error> {
-        Ok(Nft {
-            link: NetlinkSocket::open(NETLINK_NETFILTER)?,
-            reach,
-            comments: true,
-            nft: None,
-            sets: BTreeSet::new(),
-            whole: None,
-            watch: None,
-            unheard: None,
-            news: News::default(),
-        })
+        let link = NetlinkSocket::open(NETLINK_NETFILTER)?;
+        let monitor = Monitor::new(link.portid());
+        Ok(Nft { link, reach, table_comments: true, sets: BTreeSet::new(), generation: None, monitor })
+    }
+
+    /// One transaction. The outer error: no answer came; the inner one: the kernel changed nothing.
+    fn commit(
+        &mut self,
+        doing: &'static str,
+        messages: Vec<NetfilterMessage>,
+        flags: u16,
+    ) -> Result<Result<(), Errno>, Error> {
+        let mut requests = vec![Request { message: encode::begin(), flags: NLM_F_REQUEST, acked: false }];
+        // Errors are reported, asked for or not, and of success one acknowledgement is enough: of thousands the kernel has
+        // room for some hundreds.
+        let last = messages.len();
+        let numbered = messages.into_iter().zip(1..);
+        requests.extend(numbered.map(|(message, n)| Request { message, flags, acked: n == last }));
+        requests.push(Request { message: encode::end(), flags: NLM_F_REQUEST, acked: false });
+        // One error undoes the whole; the first one says why.
+        let done: Result<(), Errno> = self.link.batch(doing, requests)?.into_iter().collect();
+        if done.is_ok() {
+            // Our change raised the generation by one. Whoever else changed something meanwhile raised it further.
+            self.generation = self.generation.map(|generation| generation.wrapping_add(1));
+        }
+        // Notifications of our own changes would fill the buffer, in which those of others have to find room.
+        self.monitor.read();
+        Ok(done)
+    }
+
+    /// Asks for a list, and reads each of its messages; empty where there is no such table or set.
+    fn dump<T>(
+        &mut self,
+        doing: &'static str,
+        request: &NetfilterMessage,
+        read: impl Fn(&[u8]) -> T,
+    ) -> Result<Vec<T>, Error> {
+        answered(doing, self.link.dump_with(doing, request, |_, message| Ok(read(message)))?)
+    }
+
+    /// Asks for one thing, and reads the answer; `None`: it is not there.
+    fn query<T>(
+        &mut self,
+        doing: &'static str,
+        request: &NetfilterMessage,
+        read: impl Fn(&[u8]) -> T,
+    ) -> Result<Option<T>, Error> {
+        let answer = self.link.query_with(doing, request, |_, message| Ok(read(message)))?;
+        Ok(answered(doing, answer)?.into_iter().next())
+    }
+}
+
+fn answered<T>(doing: &'static str, answer: Result<Vec<T>, Errno>) -> Result<Vec<T>, Error> {
+    match answer {
+        Err(Errno::ENOENT) => Ok(Vec::new()),
+        answer => answer.map_err(|errno| refused(doing, errno)),
     }
 }
 
 impl Backend for Nft {
-    fn name(&self) -> &'static str {
-        NAME
+    fn caps(&self) -> Caps {
+        Caps { batch: BATCH, ..Caps::of(NAME) }
     }
 
-    fn prepare(&mut self) -> Result<Vec<Entry>, Error> {
-        // First the question that only the privileged may ask, so that its answer is about the right, not
-        // about nft.
-        self.find_sets()?;
-        if self.nft.is_none() {
-            self.nft = Some(installed(NAME, "nft")?);
-        }
-        self.make(&SetId::FIRST.into_iter().collect())?;
-        // Before the list, so that nothing goes unnoticed between the two.
-        self.unheard = self.listen().err();
-        self.list()
+    fn ensure(&mut self) -> Result<bool, Error> {
+        // First what only the privileged may ask, so that the error is about the right, and not about nft.
+        self.read_generation()?;
+        installed(NAME, "nft")?;
+        // Before anything is read, so that no change goes unnoticed.
+        self.monitor.subscribe()?;
+        self.ensure_ruleset(&SetId::FIRST.into())
     }
 
-    fn apply(&mut self, changes: &[Change], _: Timestamp) -> Vec<Result<Effect, Error>> {
-        let mut effects = Vec::with_capacity(changes.len());
-        let most = (self.link.send_capacity() / BYTES).clamp(1, BATCH);
-        // Nothing is left of a scope but what it is to stand in.
-        let elsewhere = match self.elsewhere(changes) {
-            Ok(elsewhere) => elsewhere,
-            Err(error) => return changes.iter().map(|_| Err(error.clone())).collect(),
-        };
-        let mut rest = changes;
-        while !rest.is_empty() {
-            let (batch, after) = rest.split_at(fitting(rest, most, &elsewhere).min(rest.len()));
-            rest = after;
-            let blocks: Vec<(Prefix, &Block)> =
-                batch.iter().filter_map(|change| Some((change.scope, change.block()?))).collect();
-            let mut put = self.put_together(&blocks, &elsewhere).into_iter();
-            for Change { scope, wish } in batch {
-                effects.push(match wish {
-                    Wish::Release(_) => self.release(elsewhere.get(scope).map_or(&[], Vec::as_slice)),
-                    Wish::Block(_) => put.next().unwrap_or(Ok(())).map(|()| Effect::Done),
-                });
-            }
-        }
-        effects
+    fn list(&mut self) -> Result<Listing, Error> {
+        self.list_blocks()
     }
 
-    fn list(&mut self) -> Result<Vec<Entry>, Error> {
-        let mut entries = Vec::new();
-        for set in self.find_sets()?.unwrap_or_default() {
-            entries.extend(self.entries(set)?);
-        }
-        Ok(Entry::gather(entries))
+    fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {
+        self.apply_ops(ops)
     }
 
-    fn standing(&mut self, scopes: &HashSet<Prefix>) -> Result<HashSet<Prefix>, Error> {
-        if scopes.len() > LOOKUPS {
-            let entries = self.list()?.into_iter();
-            return Ok(entries.map(|entry| entry.scope).filter(|scope| scopes.contains(scope)).collect());
-        }
-        self.look_up(scopes)
+    fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.monitor.socket.as_ref().map(NetlinkMonitor::as_fd)
     }
 
-    fn watch(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(NetlinkMonitor::as_fd)
+    fn drift(&mut self) -> Result<Option<Drift>, Error> {
+        Ok(self.monitor.take_drift())
     }
 
-    fn noticed(&mut self) -> Result<Noticed, Error> {
-        self.told()
-    }
-
-    fn mend(&mut self, blocks: &[(Prefix, &Block)]) -> Result<bool, Error> {
-        self.restore(blocks)
-    }
-
-    fn remove(&mut self) -> Result<Vec<Entry>, Error> {
+    fn purge(&mut self) -> Result<(), Error> {
         let doing = "delete table inet psentry";
-        let entries = self.list()?;
-        let attributes = vec![TableAttribute::Name(TABLE.to_owned())];
-        let delete = elements::inet(NfTablesMessage::DeleteTable(TableMessage { attributes }));
-        self.sets.clear();
-        match self.commit(doing, vec![delete], 0)? {
-            Ok(()) | Err(Errno::ENOENT) => Ok(entries),
+        self.generation = None;
+        match self.commit(doing, vec![encode::on_table(uapi::NFT_MSG_DELTABLE)], 0)? {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(refused(doing, errno)),
         }
-    }
-
-    fn ends_by_itself(&self) -> bool {
-        true
-    }
-
-    fn at_once(&self) -> usize {
-        BATCH
-    }
-
-    fn longest(&self) -> Option<Duration> {
-        Some(elements::LONGEST)
     }
 }
 
 fn refused(doing: &'static str, errno: Errno) -> Error {
     match errno {
         Errno::EPERM => Error::NotPermitted { backend: NAME },
-        errno => Below::Refused { doing, errno }.into(),
+        errno => SystemError::Refused { doing, errno }.into(),
     }
 }
+
+#[cfg(test)]
+mod kernel_tests;

@@ -10,7 +10,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use psentry_records::{Prefix, Timestamp};
 
-use super::super::attributes::attribute;
+use psentry_linux::netlink_attributes::attribute;
 
 /// The routing protocol of our routes, in the range that is nobody's (rtnetlink(7), `/etc/iproute2/rt_protos`).
 const PROTOCOL: u8 = 158;

@@ -13,9 +13,9 @@ use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 use super::filter::Filter;
 use super::rule_text::Rules;
 use super::{FAMILIES, POLL, unless_absent};
-use crate::backends::attributes::{attribute, text};
 use crate::backends::nft_generation::Generation;
 use crate::error::Error;
+use psentry_linux::netlink_attributes::{attribute, text};
 
 // From linux/netfilter/nfnetlink.h and nf_tables.h: the messages about tables, chains and rules, in all of which the first
 // attribute names the table.
@@ -229,7 +229,7 @@ fn concerns(header: &NetlinkHeader, message: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::attributes::put;
+    use psentry_linux::netlink_attributes::put;
 
     #[test]
     fn only_changes_of_the_filter_tables_concern_us() {

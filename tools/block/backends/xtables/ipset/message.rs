@@ -9,7 +9,7 @@ use netlink_packet_netfilter::{
 };
 use psentry_records::Prefix;
 
-use crate::backends::attributes::{attribute, attributes, nest, put, text};
+use psentry_linux::netlink_attributes::{attribute, attributes, nest, put, text};
 
 // Numbers from linux/netfilter/ipset/ip_set.h.
 const SUBSYSTEM: u8 = 6;

@@ -208,7 +208,7 @@ impl Backend for Ipset {
             if !found.is_empty()
                 && let Some(rules) = unless_absent(ipv4, self.tables.rules(ipv4).map(Some), None)?
             {
-                listing.shadowed.extend(shadowing::sentences(rules, ipv4, is_match));
+                listing.shadowed.extend(shadowing::shadowed(rules, ipv4, is_match));
             }
             listing.entries.extend(gather(found));
         }

@@ -65,8 +65,8 @@ impl Sets {
     /// some milliseconds for a hundred thousand.
     pub(super) fn header(&mut self, set: &str) -> Result<Option<Header>, Error> {
         let read = |_: &_, message: &[u8]| Ok(message::header(message));
-        let told = self.dump("count the entries of a set", &message::header_of(set), read)?;
-        Ok(told.and_then(|told| told.into_iter().flatten().next()))
+        let headers = self.dump("count the entries of a set", &message::header_of(set), read)?;
+        Ok(headers.and_then(|headers| headers.into_iter().flatten().next()))
     }
 
     /// What is in a set; `None`: there is no such set.

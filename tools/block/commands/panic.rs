@@ -1,0 +1,187 @@
+//! `panic` and `resume`. A panic works beside an engine that hangs, and whatever else fails: first the file, so that nobody is
+//! blocked any more, then every backend is purged here. It is the only command that opens backends.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use psentry_control::Silence;
+use psentry_records::Timestamp;
+use psentry_stage::{Exit, Failure};
+
+use super::{ask_running, say};
+use crate::backends;
+use crate::cli::{Flags, Which};
+use crate::error::Error;
+use crate::panic::{Order, PanicFile};
+use crate::protocol::{Question, Report};
+
+/// How long all backends together may take; each has a thread of its own, so that none waits for another.
+const PURGING: Duration = Duration::from_secs(20);
+
+/// How long the engine that runs is waited for.
+const WAKING: Duration = Duration::from_secs(1);
+
+/// A backend, and how it is purged.
+type Purge = (Which, Box<dyn FnOnce() -> Result<(), Error> + Send>);
+
+/// Releases everybody, and blocks nobody until [`resume`].
+pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Result<(), Error> {
+    let declared = file.write(&Order::now(reason));
+    let purge = |which: Which| -> Purge {
+        let backend = backends::open(which, flags);
+        (which, Box::new(move || backend?.purge()))
+    };
+    // How to undo what a command did, only the engine knows.
+    let real = Which::REAL.into_iter().filter(|which| *which != Which::Exec);
+    let mut errors = purge_all(real.map(purge).collect(), PURGING);
+    // It looks at the file once it is asked anything.
+    match ask_running(flags, &Question::Status, WAKING) {
+        Ok(answer) if answer.reports.iter().any(blocks_by_command) => {
+            say("exec: the psentry-block that runs releases whom its command blocked");
+        }
+        Err(Silence::Hangs) => {
+            say(&format!(
+                "{}: psentry-block hangs; should it go on, it sees the panic before it blocks anybody, and releases whom a \
+                 command of --exec blocked",
+                flags.control_path().display()
+            ));
+        }
+        Err(Silence::Absent | Silence::Dead) if flags.chosen().contains(&Which::Exec) => {
+            say("exec: no psentry-block runs; the next one that starts releases whom its command blocked");
+        }
+        _ => {}
+    }
+    let purged = if errors.is_empty() { Ok(()) } else { Err(errors.remove(0)) };
+    errors.iter().for_each(|error| say(&error.to_string()));
+    match (file.holds(), &purged) {
+        (None, _) => say("the panic does not hold: whoever is convicted next is blocked"),
+        (Some(_), Ok(())) => say("everybody is released, and nobody is blocked until 'psentry-block resume'"),
+        (Some(_), Err(_)) => {
+            say("nobody more is blocked until 'psentry-block resume', but not everybody could be released");
+        }
+    }
+    purged.and(declared)
+}
+
+/// Whether a command of the administrator's blocks somebody.
+fn blocks_by_command(report: &Report) -> bool {
+    report.backend == Which::Exec.name() && report.standing != Some(0)
+}
+
+/// Purges all of them beside each other; why some could not be, and that a right is missing only once. What this machine does not have, holds nothing.
+fn purge_all(purges: Vec<Purge>, limit: Duration) -> Vec<Error> {
+    let since = Instant::now();
+    let mut waiting: Vec<Which> = purges.iter().map(|(which, _)| *which).collect();
+    let (sender, results) = channel();
+    let mut errors: Vec<(Which, Error)> = Vec::new();
+    for (which, purge) in purges {
+        let sender = sender.clone();
+        let started = thread::Builder::new().name(which.name().to_owned()).spawn(move || {
+            let _ = sender.send((which, purge()));
+        });
+        if let Err(why) = started {
+            errors.push((which, Error::system("start a thread")(why)));
+            waiting.retain(|other| *other != which);
+        }
+    }
+    drop(sender);
+    while !waiting.is_empty() {
+        match results.recv_timeout(limit.saturating_sub(since.elapsed())) {
+            Ok((which, result)) => {
+                waiting.retain(|other| *other != which);
+                errors
+                    .extend(result.err().filter(|error| !error.is_unsupported()).map(|error| (which, error)));
+            }
+            Err(error) => {
+                let why = match error {
+                    RecvTimeoutError::Timeout => format!("it is not done within {} s", limit.as_secs()),
+                    RecvTimeoutError::Disconnected => "it failed".to_owned(),
+                };
+                let late = |which: Which| (which, Error::Unfinished(format!("{}: {why}", which.name())));
+                errors.extend(waiting.drain(..).map(late));
+            }
+        }
+    }
+    errors.sort_by_key(|(which, _)| *which);
+    let mut errors: Vec<Error> = errors.into_iter().map(|(_, error)| error).collect();
+    let mut forbidden = 0;
+    errors.retain(|error| {
+        forbidden += usize::from(error.exit() == Exit::NoPermission);
+        error.exit() != Exit::NoPermission || forbidden == 1
+    });
+    errors
+}
+
+/// Ends a panic. Who was released by it stays so: nothing is put back.
+pub(super) fn resume(file: &PanicFile) -> Result<(), Error> {
+    let Some(order) = file.holds() else {
+        if let Some(unknown) = file.unknown() {
+            return Err(unknown);
+        }
+        say("there is no panic; nothing to resume");
+        return Ok(());
+    };
+    if let Err(error) = file.write(&Order { over: Some(Timestamp::now()), ..order }) {
+        say("the panic still holds: nobody is blocked");
+        return Err(error);
+    }
+    say("the panic is over: verdicts from now on are applied; who was released stays released");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_hangs_holds_up_no_other_and_is_named() {
+        let (release, hang) = channel::<()>();
+        let (sender, purged) = channel();
+        let missing = || Error::Missing { backend: "ipset", program: "ipset".to_owned() };
+        let purges: Vec<Purge> = vec![
+            (
+                Which::HostsDeny,
+                Box::new(move || {
+                    let _ = hang.recv();
+                    Ok(())
+                }),
+            ),
+            (
+                Which::Nft,
+                Box::new(move || {
+                    sender.send(Which::Nft).unwrap();
+                    Err(Error::NotPermitted { backend: "nft" })
+                }),
+            ),
+            (Which::Route, Box::new(|| Err(Error::NotPermitted { backend: "route" }))),
+            (Which::Ipset, Box::new(move || Err(missing()))),
+            (Which::Iptables, Box::new(|| std::panic::panic_any("a bug"))),
+        ];
+        let errors: Vec<String> =
+            purge_all(purges, Duration::from_secs(2)).iter().map(ToString::to_string).collect();
+        assert_eq!(purged.recv(), Ok(Which::Nft));
+        assert_eq!(
+            errors,
+            [
+                "--backend nft needs CAP_NET_ADMIN; run psentry-block as root",
+                "iptables: it is not done within 2 s",
+                "hosts-deny: it is not done within 2 s"
+            ]
+        );
+        drop(release);
+    }
+
+    #[test]
+    fn a_panic_is_over_once_it_is_resumed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = PanicFile::at(&directory.path().join("panic"));
+        resume(&file).unwrap();
+        assert_eq!(file.last(), None, "there was none");
+        std::fs::write(file.path(), "").unwrap();
+        resume(&file).unwrap();
+        assert!(file.holds().is_none() && file.last().unwrap().over.is_some());
+        let nowhere = PanicFile::at(&directory.path().join("panic/below"));
+        resume(&nowhere).unwrap();
+    }
+}

@@ -1,0 +1,191 @@
+//! `list` and `why`: which blocks there are, and what would become of a verdict.
+
+use std::cmp::Ordering;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use psentry_records::{Outcome, OutcomeResult, Prefix, Timestamp};
+use psentry_stage::printable;
+
+use super::{Answer, ask, render, table};
+use crate::cli::Flags;
+use crate::error::Error;
+use crate::note::{moment, second};
+use crate::ports::named;
+use crate::protocol::{Prospect, Question};
+
+/// Shows what is blocked.
+pub(super) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
+    let answer = ask(flags, host, &Question::List)?.selected(flags);
+    let text = if io::stdout().is_terminal() && !answer.outcomes.is_empty() {
+        table::blocks(&answer.outcomes, Timestamp::now(), table::columns()).into_bytes()
+    } else {
+        render::lines(&answer.outcomes, host)
+    };
+    render::print(&text)?;
+    answer.complete()
+}
+
+/// Says which blocks overlap `asked`: for an address those that hold it.
+pub(super) fn why(flags: &Flags, host: Option<&str>, asked: Prefix) -> Result<(), Error> {
+    let answer = ask(flags, host, &Question::Why(asked))?.selected(flags);
+    if answer.outcomes.is_empty() {
+        // What could not be read may well block it.
+        answer.complete()?;
+        return Err(Error::No(not_blocked(asked, &answer, &flags.control_path())));
+    }
+    if io::stdout().is_terminal() {
+        let now = Timestamp::now();
+        let text: String = answer.outcomes.iter().map(|outcome| description(outcome, asked, now)).collect();
+        render::print(text.as_bytes())?;
+    } else {
+        render::print(&render::lines(&answer.outcomes, host))?;
+    }
+    answer.complete()
+}
+
+/// That nothing blocks it, and whether anything could.
+fn not_blocked(asked: Prefix, answer: &Answer, path: &Path) -> String {
+    let is_not = if asked.is_host() {
+        format!("{} is not blocked", asked.addr())
+    } else {
+        format!("nothing of {asked} is blocked")
+    };
+    let Some(Prospect { may_block, why }) = &answer.prospect else {
+        return format!("{is_not}; whether a verdict may block it is not known");
+    };
+    // The flags of the next one that runs may be others than those of this command.
+    let as_far = if answer.running {
+        String::new()
+    } else {
+        format!(" as far as this command can tell, for no psentry-block answers at {}", path.display())
+    };
+    let why = why.as_deref().map(printable);
+    match (may_block, why) {
+        (true, None) => format!("{is_not}; nothing keeps a verdict from blocking it{as_far}"),
+        (true, Some(why)) => {
+            format!("{is_not}; nothing keeps a verdict from blocking it now{as_far}, but {why}")
+        }
+        (false, why) => format!("{is_not}, nor can it be: {}", why.unwrap_or_default()),
+    }
+}
+
+/// All that is known of a block, for people.
+fn description(Outcome { common, body }: &Outcome, asked: Prefix, now: Timestamp) -> String {
+    let scope = body.scope;
+    let backend = printable(body.backend.as_deref().unwrap_or("no backend"));
+    let why = body.error.as_deref().map(printable);
+    let is = match (body.result, why) {
+        (OutcomeResult::Already, None) => format!("{scope} is blocked on {backend}"),
+        (OutcomeResult::Already, Some(remark)) => format!("{scope} is blocked on {backend}: {remark}"),
+        (_, why) => {
+            let why = why.unwrap_or_else(|| "it is not known why".to_owned());
+            format!("{scope} is to be blocked on {backend} and is not: {why}")
+        }
+    };
+    let part = match scope.len().cmp(&asked.len()) {
+        _ if asked.is_host() => String::new(),
+        Ordering::Less => format!("\n  it holds all of {asked}"),
+        Ordering::Equal => String::new(),
+        Ordering::Greater => format!("\n  it lies in {asked}"),
+    };
+    let ports = match &*body.ports {
+        [] => String::new(),
+        ports => format!("  ports   {}\n", named(ports, common.proto)),
+    };
+    let until = body.until.map_or_else(
+        || "it is unblocked".to_owned(),
+        |until| format!("{} ({} left)", moment(until), table::left(until.since(now))),
+    );
+    let spares = if body.handshake == Some(false) {
+        "  spares  established connections, for no handshake proves the source\n"
+    } else {
+        ""
+    };
+    let text = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
+    format!(
+        "{is}{part}\n{ports}  rule    {}\n  reason  {}\n  since   {}\n  until   {until}\n{spares}  \
+         ended by: psentry-block unblock {scope}\n",
+        text(&body.rule),
+        text(&body.reason),
+        body.since.map_or_else(|| "not known".to_owned(), second),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use psentry_records::{Action, Proto};
+
+    use super::*;
+    use crate::commands::render::tests::outcome;
+
+    #[test]
+    fn all_that_is_known_of_a_block_is_described() {
+        let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
+        let mut block = outcome(Action::Block, 7, Some("nft"), OutcomeResult::Already);
+        assert_eq!(
+            description(&block, "192.0.2.7".parse().unwrap(), now),
+            "192.0.2.7/32 is blocked on nft\n  rule    -\n  reason  -\n  since   not known\n  until   it is unblocked\n  \
+             ended by: psentry-block unblock 192.0.2.7/32\n"
+        );
+        block.body.result = OutcomeResult::Failed;
+        block.body.error = Some("no room".to_owned());
+        (block.body.ports, block.common.proto) = (vec![22, 53], Some(Proto::Tcp));
+        block.body.rule = Some("fan".to_owned());
+        block.body.reason = Some("7 ports\u{9b}".to_owned());
+        block.body.since = Some(now);
+        block.body.until = Some(now.plus(Duration::from_secs(3725)));
+        block.body.handshake = Some(false);
+        assert_eq!(
+            description(&block, "192.0.2.0/24".parse().unwrap(), now),
+            "192.0.2.7/32 is to be blocked on nft and is not: no room\n  it lies in 192.0.2.0/24\n  \
+             ports   22,53/tcp\n  rule    fan\n  reason  7 ports\\u{9b}\n  since   2026-11-22T15:04:05Z\n  \
+             until   2026-11-22T16:06:10Z (1h 2m left)\n  \
+             spares  established connections, for no handshake proves the source\n  \
+             ended by: psentry-block unblock 192.0.2.7/32\n"
+        );
+        block.body.scope = "192.0.0.0/16".parse().unwrap();
+        let text = description(&block, "192.0.2.0/24".parse().unwrap(), now);
+        assert!(text.contains("\n  it holds all of 192.0.2.0/24\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_blocked_has_its_reason() {
+        let said = |asked: &str, running, prospect: Option<(bool, Option<&str>)>| {
+            let prospect =
+                prospect.map(|(may_block, why)| Prospect { may_block, why: why.map(str::to_owned) });
+            not_blocked(
+                asked.parse().unwrap(),
+                &Answer { running, prospect, ..Answer::default() },
+                Path::new("/run/c"),
+            )
+        };
+        for (is, text) in [
+            (
+                said("192.0.2.7", true, Some((true, None))),
+                "192.0.2.7 is not blocked; nothing keeps a verdict from blocking it",
+            ),
+            (
+                said("192.0.2.7", true, Some((true, Some("the brake holds")))),
+                "192.0.2.7 is not blocked; nothing keeps a verdict from blocking it now, but the brake holds",
+            ),
+            (
+                said("192.0.2.0/24", true, Some((false, Some("a panic holds\n")))),
+                "nothing of 192.0.2.0/24 is blocked, nor can it be: a panic holds\\n",
+            ),
+            (
+                said("192.0.2.7", false, Some((true, None))),
+                "192.0.2.7 is not blocked; nothing keeps a verdict from blocking it as far as this command can tell, for no \
+ psentry-block answers at /run/c",
+            ),
+            (
+                said("192.0.2.7", true, None),
+                "192.0.2.7 is not blocked; whether a verdict may block it is not known",
+            ),
+        ] {
+            assert_eq!(is, text);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! `status`: whether everything that is wanted is enforced. A line for each backend, then all of it in one line; and on
+//! standard error each reason why it is not so.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use psentry_control::Silence;
+use psentry_records::Timestamp;
+use psentry_stage::printable;
+use serde::Serialize;
+
+use super::{Answer, HANGS, TELLING, ask_once, ask_running, read_beside, render, say, table, unanswered};
+use crate::brake::Holding;
+use crate::capacity::Full;
+use crate::cli::Flags;
+use crate::error::Error;
+use crate::note::second;
+use crate::panic::{Order, PanicFile};
+use crate::protocol::{Question, Report, line};
+
+/// The last line: all of it.
+#[derive(Debug, Serialize)]
+struct Summary {
+    /// Whether all that is wanted is there and blocks, and nothing keeps it from being wanted.
+    enforced: bool,
+    /// Whether what is wanted is remembered where it is to be, so that it outlives a reboot.
+    remembered: bool,
+    /// Whether what happens is written: no record is being lost.
+    recorded: bool,
+    /// Whether a psentry-block answers.
+    daemon: Daemon,
+    /// The panic that holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    panic: Option<Order>,
+    /// That the brake holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brake: Option<Holding>,
+    /// That there is no room for another block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full: Option<Full>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Daemon {
+    Answers,
+    Hangs,
+    Dead,
+    Absent,
+}
+
+/// Says how it is. It is an error when anything is not as it should be.
+pub(super) fn status(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
+    let path = flags.control_path();
+    let (daemon, answer) = match ask_running(flags, &Question::Status, TELLING) {
+        Ok(answer) => (Daemon::Answers, Some(answer)),
+        Err(Silence::Forbidden) => return Err(unanswered(flags, Silence::Forbidden)),
+        Err(Silence::Hangs) => (Daemon::Hangs, None),
+        Err(Silence::Refused(why)) => {
+            say(&format!("{}: {why}", path.display()));
+            (Daemon::Hangs, None)
+        }
+        Err(Silence::Dead) => (Daemon::Dead, None),
+        Err(Silence::Absent) => (Daemon::Absent, None),
+    };
+    let answer = answer.map_or_else(
+        || {
+            let why = if daemon == Daemon::Hangs { HANGS } else { "no psentry-block answers" };
+            say(&format!("{}: {}", path.display(), read_beside(why)));
+            ask_once(flags, host, &Question::Status)
+        },
+        Ok,
+    );
+    let (answer, trouble) = match answer {
+        Ok(answer) => (answer.selected(flags), None),
+        Err(error) => (Answer::default(), Some(error)),
+    };
+    let (summary, reasons) = judge(&answer, daemon, &path, PanicFile::default().holds());
+    let summary = Summary { enforced: summary.enforced && trouble.is_none(), ..summary };
+    render::print(&shown(&answer.reports, &summary, io::stdout().is_terminal()))?;
+    let mut reasons =
+        trouble.into_iter().chain(reasons.into_iter().map(|reason| Error::No(printable(&reason))));
+    let first = reasons.next();
+    reasons.for_each(|reason| say(&reason.to_string()));
+    first.map_or(Ok(()), Err)
+}
+
+/// All of it in one, and why it is not as it should be, each reason as a sentence. `panic` is what the file says: whoever may ask
+/// need not be able to look.
+fn judge(answer: &Answer, daemon: Daemon, path: &Path, panic: Option<Order>) -> (Summary, Vec<String>) {
+    let reports = &answer.reports;
+    let panic = panic.or_else(|| reports.iter().find_map(|report| report.panic.clone()));
+    let brake = reports.iter().find_map(|report| report.brake);
+    let full = reports.iter().find_map(|report| report.full);
+    let mut reasons: Vec<String> = Vec::new();
+    reasons.extend(panic.as_ref().map(Order::sentence));
+    reasons.extend(brake.map(Holding::sentence));
+    reasons.extend(full.filter(|full| full.refused > 0).map(Full::sentence));
+    reasons
+        .extend(reports.iter().filter_map(shortage).map(|why| format!("not everything is enforced: {why}")));
+    for report in reports {
+        reasons.extend(report.shadowed.iter().map(|why| format!("{} does not block: {why}", report.backend)));
+    }
+    reasons.extend(answer.error.clone());
+    reasons.extend(match daemon {
+        Daemon::Hangs => Some(format!("{}: psentry-block hangs, and applies no verdict", path.display())),
+        Daemon::Dead => {
+            Some(format!("{}: psentry-block is dead, and nobody applies verdicts", path.display()))
+        }
+        Daemon::Answers | Daemon::Absent => None,
+    });
+    let enforced = reasons.is_empty();
+    let forgets = |report: &Report| {
+        let why = report.memory.as_ref()?;
+        Some(format!("what is blocked on {} does not outlive a reboot: {why}", report.backend))
+    };
+    let forgotten: Vec<String> = reports.iter().filter_map(forgets).collect();
+    let remembered = forgotten.is_empty();
+    reasons.extend(forgotten);
+    let unwritten = reports.iter().find_map(|report| report.unwritten.as_ref());
+    let recorded = unwritten.is_none();
+    reasons.extend(unwritten.map(|why| format!("what happens is not recorded: {why}")));
+    (Summary { enforced, remembered, recorded, daemon, panic, brake, full }, reasons)
+}
+
+/// What is printed: a table on a terminal, else lines of JSON.
+fn shown(reports: &[Report], summary: &Summary, terminal: bool) -> Vec<u8> {
+    if !terminal {
+        return reports.iter().map(line).chain([line(summary)]).flatten().collect();
+    }
+    let head = ["BACKEND", "ENFORCED", "FAILING", "WAITING", "SINCE", "LAST REPAIR", "LATEST ERROR"];
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.map(str::to_owned).to_vec()).chain(reports.iter().map(row)).collect();
+    table::lined_up(&rows).into_bytes()
+}
+
+fn row(report: &Report) -> Vec<String> {
+    let when = |text: &Option<String>, at: Option<Timestamp>| match (text, at) {
+        (Some(text), Some(at)) => format!("{} {}", second(at), printable(text)),
+        (Some(text), None) => printable(text),
+        (None, _) => "-".to_owned(),
+    };
+    vec![
+        printable(&report.backend),
+        enforced(report),
+        report.failing.to_string(),
+        report.waiting.to_string(),
+        report.since.map_or_else(|| "-".to_owned(), second),
+        when(&report.repair, report.repaired),
+        when(&report.error, report.error_at),
+    ]
+}
+
+/// How much of what is wanted is there.
+fn enforced(report: &Report) -> String {
+    let number = |number: Option<usize>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    format!("{} of {}", number(report.standing), number(report.wanted))
+}
+
+/// Why not all that is wanted is there, as the end of a sentence; `None`: it is.
+fn shortage(report: &Report) -> Option<String> {
+    let unshadowed = Report { shadowed: Vec::new(), ..report.clone() };
+    if unshadowed.is_whole() {
+        return None;
+    }
+    let queued = match report.queued {
+        0 => String::new(),
+        1 => ", 1 waits for its turn".to_owned(),
+        count => format!(", {count} wait for their turn"),
+    };
+    let failing = match report.failing {
+        0 => String::new(),
+        1 => ", 1 fails".to_owned(),
+        count => format!(", {count} fail"),
+    };
+    let error = report.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    Some(format!("{} {}{queued}{failing}{error}", report.backend, enforced(report)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nft(wanted: Option<usize>, standing: Option<usize>) -> Report {
+        Report { backend: "nft".to_owned(), wanted, standing, ..Report::default() }
+    }
+
+    fn judged(reports: Vec<Report>, daemon: Daemon) -> (Summary, Vec<String>) {
+        judge(&Answer { reports, ..Answer::default() }, daemon, Path::new("/run/control"), None)
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_there_is_enforced() {
+        let failing =
+            |report, failing, error: &str| Report { failing, error: Some(error.to_owned()), ..report };
+        for (report, reason) in [
+            (nft(Some(0), Some(0)), None),
+            (nft(Some(412), Some(412)), None),
+            (nft(Some(412), Some(411)), Some("nft 411 of 412")),
+            (nft(Some(412), None), Some("nft ? of 412")),
+            (nft(None, Some(1)), Some("nft 1 of ?")),
+            (failing(nft(Some(1), Some(1)), 1, "no"), Some("nft 1 of 1, 1 fails: no")),
+            (failing(nft(Some(0), Some(0)), 3, "no"), Some("nft 0 of 0, 3 fail: no")),
+            (Report { queued: 1, ..nft(Some(2), Some(1)) }, Some("nft 1 of 2, 1 waits for its turn")),
+            (Report { queued: 5, ..nft(Some(6), Some(1)) }, Some("nft 1 of 6, 5 wait for their turn")),
+        ] {
+            let (summary, reasons) = judged(vec![report], Daemon::Answers);
+            let expected: Vec<String> =
+                reason.iter().map(|reason| format!("not everything is enforced: {reason}")).collect();
+            assert_eq!((summary.enforced, reasons), (expected.is_empty(), expected));
+        }
+    }
+
+    #[test]
+    fn what_does_not_block_or_will_not_last_is_a_reason_of_its_own() {
+        let shadowed =
+            Report { shadowed: vec!["a rule before it accepts".to_owned()], ..nft(Some(3), Some(3)) };
+        let (summary, reasons) = judged(vec![shadowed], Daemon::Answers);
+        assert_eq!(
+            (summary.enforced, reasons),
+            (false, vec!["nft does not block: a rule before it accepts".to_owned()])
+        );
+        let forgets = Report {
+            memory: Some("the disk is full".to_owned()),
+            unwritten: Some("the disk is full".to_owned()),
+            ..nft(Some(3), Some(3))
+        };
+        let (summary, reasons) = judged(vec![forgets], Daemon::Answers);
+        assert_eq!((summary.enforced, summary.remembered, summary.recorded), (true, false, false));
+        assert_eq!(
+            reasons,
+            [
+                "what is blocked on nft does not outlive a reboot: the disk is full",
+                "what happens is not recorded: the disk is full"
+            ]
+        );
+        assert!(judged(Vec::new(), Daemon::Absent).0.enforced, "where nothing runs nothing is wanted");
+        let (summary, reasons) = judged(Vec::new(), Daemon::Hangs);
+        assert_eq!(
+            (summary.enforced, reasons),
+            (false, vec!["/run/control: psentry-block hangs, and applies no verdict".to_owned()])
+        );
+        assert!(!judged(Vec::new(), Daemon::Dead).0.enforced);
+        let order = Order::now(None);
+        let (summary, reasons) =
+            judge(&Answer::default(), Daemon::Answers, Path::new(""), Some(order.clone()));
+        assert_eq!((summary.enforced, reasons), (false, vec![order.sentence()]));
+    }
+
+    #[test]
+    fn programs_read_lines_and_people_a_table() {
+        let report = Report {
+            error: Some("no\u{1b}".to_owned()),
+            error_at: "2026-11-22T15:04:05Z".parse().ok(),
+            ..nft(Some(3), Some(2))
+        };
+        let (summary, _) = judged(vec![report.clone()], Daemon::Answers);
+        let text =
+            |terminal| String::from_utf8(shown(std::slice::from_ref(&report), &summary, terminal)).unwrap();
+        assert_eq!(
+            text(false),
+            "{\"backend\":\"nft\",\"wanted\":3,\"standing\":2,\"failing\":0,\"waiting\":0,\"queued\":0,\
+             \"error\":\"no\\u001b\",\"error_at\":\"2026-11-22T15:04:05.000000Z\"}\n\
+             {\"enforced\":false,\"remembered\":true,\"recorded\":true,\"daemon\":\"answers\"}\n"
+        );
+        assert_eq!(
+            text(true),
+            "BACKEND  ENFORCED  FAILING  WAITING  SINCE  LAST REPAIR  LATEST ERROR\n\
+             nft      2 of 3    0        0        -      -            2026-11-22T15:04:05Z no\\u{1b}\n"
+        );
+    }
+}
