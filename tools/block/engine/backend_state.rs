@@ -135,6 +135,12 @@ impl Queue {
         Some(scope)
     }
 
+    /// Takes all of them out, in their order.
+    pub(super) fn take_all(&mut self) -> Vec<Prefix> {
+        self.places.clear();
+        std::mem::take(&mut self.order).into_values().collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }

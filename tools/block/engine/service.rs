@@ -235,7 +235,10 @@ fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
     let path = flags.control.clone().unwrap_or_else(|| runtime_directory().join("control"));
     match Server::listen(&path, flags.control_mode, "psentry-block") {
         Ok(server) => {
-            report(&format!("{}: psentry-block may be asked here", path.display()));
+            // At its default place it is always.
+            if flags.control.is_some() {
+                report(&format!("{}: psentry-block may be asked here", path.display()));
+            }
             Ok(Some(server))
         }
         Err(ControlError::Taken { .. }) if flags.control.is_some() => Err(Error::Listened { path }),

@@ -26,6 +26,7 @@ impl Engine {
         if self.purge_if_wanted(index) {
             return;
         }
+        self.settle_what_needs_nothing(index);
         let (now, once) = (Instant::now(), self.once);
         let Some(state) = self.backends.get_mut(index) else { return };
         let idle = state.workers.iter().all(|worker| worker.busy.is_none());
