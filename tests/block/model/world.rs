@@ -182,6 +182,8 @@ impl<'a> Run<'a> {
             Step::Retime(number, scope, seconds) => {
                 drift::retime(on(number), scope.parse().unwrap(), *seconds, self.daemon.is_some(), &self.known)
             }
+            // Before there is a journal, what is there is taken over.
+            Step::Add(..) if !self.state.path().join("journal.jsonl").exists() => None,
             Step::Add(number, scope, unproven) => {
                 drift::add(on(number), scope.parse().unwrap(), *unproven, &self.known)
             }

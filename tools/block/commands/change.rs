@@ -77,7 +77,8 @@ fn still_blocks(outcome: &Outcome, scope: Prefix) -> Option<String> {
 pub(super) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let answer = ask(flags, host, &Question::Flush)?;
     render::show(&answer.outcomes, host)?;
-    succeeded(&answer, &[Is::Released, Is::Already])
+    // What ended a moment before it was released is gone as well.
+    succeeded(&answer, &[Is::Released, Is::Already, Is::Expired])
 }
 
 fn verdict(body: VerdictBody) -> Question {

@@ -1,11 +1,12 @@
 //! What the engine knows of one backend: what is there, what is to be done, what is under way, what failed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, Common, Prefix, Timestamp};
 
 use super::Reply;
+use super::repair::Repair;
 use crate::backend::{Caps, Op, Op::Put};
 use crate::backoff::Backoff;
 use crate::block::Block;
@@ -79,8 +80,9 @@ pub(super) struct Sync {
     pub(super) drifted: Option<Option<String>>,
     /// It is to be listed for another reason.
     pub(super) wanted: bool,
-    /// It is being listed since then.
+    /// It is being listed since then; what differs is put right, or is to wait.
     pub(super) running: Option<Instant>,
+    pub(super) repairs: bool,
     /// How often it was begun, and ended.
     pub(super) begun: u64,
     pub(super) ended: u64,
@@ -88,19 +90,12 @@ pub(super) struct Sync {
     pub(super) rate: RepairRate,
     /// Why it could not be listed, once that was told.
     pub(super) unread: Option<String>,
+    /// What others changed, and is not put right yet.
     pub(super) repair: Option<Repair>,
     /// Everything is to be deleted.
     pub(super) purge: bool,
-}
-
-/// Something is being put back.
-pub(super) struct Repair {
-    pub(super) who: String,
-    pub(super) began: Instant,
-    /// What is in which blocks are was made again.
-    pub(super) made: bool,
-    pub(super) scopes: HashSet<Prefix>,
-    pub(super) waits: HashSet<Prefix>,
+    /// Everything was deleted, and nothing has been blocked since: nothing is made for what others change.
+    pub(super) purged: bool,
 }
 
 /// That a backend cannot work.
@@ -133,12 +128,6 @@ impl Queue {
         let (_, scope) = self.order.pop_first()?;
         self.places.remove(&scope);
         Some(scope)
-    }
-
-    /// Takes all of them out, in their order.
-    pub(super) fn take_all(&mut self) -> Vec<Prefix> {
-        self.places.clear();
-        std::mem::take(&mut self.order).into_values().collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -18,6 +18,7 @@
 //! | `dispatch.rs` | what backends are given to do |
 //! | `results.rs` | what came of it |
 //! | `sync.rs` | what is there: at the start, after drift, for a question |
+//! | `repair.rs` | what others changed is put right, and reported |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
 //! | `questions.rs` | what people ask |
 //! | `backend_state.rs` | what the engine knows of one backend |
@@ -30,6 +31,7 @@ mod end;
 mod once;
 mod questions;
 mod release;
+mod repair;
 mod results;
 mod service;
 mod start;
@@ -131,6 +133,8 @@ impl Engine {
         self.expire();
         self.retry();
         self.bypass_late_backends();
+        // What is answered without an operation is in the journal by then, too.
+        self.commit();
         self.dispatch();
         self.answer_questions();
         self.commit();

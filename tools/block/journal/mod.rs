@@ -78,8 +78,7 @@ impl Place {
         let path = self.path();
         let old = self.old_files();
         match open_to_read(&path)? {
-            // One that was just made says nothing.
-            Some(file) if file.metadata().is_ok_and(|meta| meta.len() > 0) => {
+            Some(file) if old.is_empty() || file.metadata().is_ok_and(|meta| meta.len() > 0) => {
                 Recorded::read(file).map(Some).map_err(Error::file(&path, "read it"))
             }
             _ if old.is_empty() => Ok(None),
@@ -103,6 +102,7 @@ impl Journal {
         say: impl Fn(&str) + Send + 'static,
     ) -> Result<(Self, Option<Recorded>), Error> {
         let path = place.path();
+        let is_new = !path.exists();
         let opened = match JournalFile::open(&path) {
             Err(error @ Error::Kept { .. }) => return Err(error),
             opened => opened,
@@ -111,7 +111,9 @@ impl Journal {
         if let Err(error) = &recorded {
             say(&format!("what was blocked before is not known: {error}"));
         }
-        let recorded = recorded.ok().flatten();
+        let old = place.old_files();
+        // An empty one says that nothing is wanted; one that was just made says nothing.
+        let recorded = recorded.ok().flatten().filter(|_| !is_new || !old.is_empty());
         if let Some((count, first)) = recorded.as_ref().and_then(|recorded| recorded.damaged) {
             let what = if count == 1 { "line that is" } else { "lines that are" };
             say(&format!(
@@ -127,7 +129,6 @@ impl Journal {
         failure.iter().for_each(|error| shared.fails_to_open(error));
         let flusher = Some(Shared::start(&shared)?);
         let mut journal = Journal { flusher, shared, pending: Vec::new() };
-        let old = place.old_files();
         if let Some(recorded) = recorded.as_ref().filter(|_| !old.is_empty()) {
             journal.take_over(recorded);
             // What cannot be removed is read again at the next start, and is the same.
