@@ -1,6 +1,6 @@
 //! What the engine knows of one backend: what is there, what is to be done, what is under way, what failed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, Common, Prefix, Timestamp};
@@ -41,8 +41,8 @@ pub(crate) struct BackendState {
     /// Why nothing can be blocked this way, and when it is tried again.
     pub(super) broken: Option<Broken>,
     pub(super) shadowed: Vec<String>,
-    /// How many scopes were put into the queue by the start.
-    pub(super) restores: u64,
+    /// What the start has put into the queue, and is not done yet.
+    pub(super) restoring: HashSet<Prefix>,
     /// When something that is wanted was last missing, and what was last put back when, by the wall clock.
     pub(super) short: Timestamp,
     pub(super) repaired: Option<(Timestamp, String)>,
@@ -134,16 +134,6 @@ impl Queue {
         self.places.len()
     }
 
-    /// How many were put in so far.
-    pub(super) fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Whether all of the first `count` that were put in were taken out.
-    pub(super) fn is_past(&self, count: u64) -> bool {
-        self.order.first_key_value().is_none_or(|(place, _)| *place > count)
-    }
-
     pub(super) fn contains(&self, scope: Prefix) -> bool {
         self.places.contains_key(&scope)
     }
@@ -178,7 +168,7 @@ impl BackendState {
             sync: Sync::default(),
             broken: None,
             shadowed: Vec::new(),
-            restores: 0,
+            restoring: HashSet::new(),
             short: now,
             repaired: None,
         }
@@ -232,11 +222,6 @@ impl BackendState {
     /// Whether nothing is under way or waits for its turn.
     pub(super) fn is_settled(&self) -> bool {
         self.queue.len() == 0 && self.workers.iter().all(|worker| worker.busy.is_none())
-    }
-
-    /// Whether what was to be done at the start is done, however much more has come since.
-    pub(super) fn is_restored(&self) -> bool {
-        self.queue.is_past(self.restores) && (self.queue.len() > 0 || self.is_settled())
     }
 
     /// Whether something that is wanted is missing, as far as is known without listing.

@@ -194,7 +194,7 @@ impl Engine {
     /// start of the machine waits for that.
     fn is_restored(&self) -> bool {
         let waited_for = self.backends.iter().filter(|state| state.caps.lists);
-        waited_for.into_iter().all(|state| state.bypassed || state.broken.is_some() || state.is_restored())
+        waited_for.into_iter().all(|state| state.bypassed || state.broken.is_some() || state.restoring.is_empty())
     }
 
     /// How many blocks are wanted.

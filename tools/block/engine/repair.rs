@@ -50,17 +50,17 @@ impl Repair {
         let fits = |there: &HashMap<Prefix, Entry>, scope: &Prefix, block: &Block| {
             there.get(scope).is_some_and(|entry| entry.is(block, SLACK))
         };
+        // What is about to end has ended in the kernel perhaps, and may be there a moment longer.
+        let ends = |until: Option<Timestamp>| until.is_some_and(|until| until <= now.plus(SLACK));
         for scope in before.keys() {
-            let Some(block) = wanted(*scope) else { continue };
+            let Some(block) = wanted(*scope).filter(|block| !ends(block.until)) else { continue };
             if fits(before, scope, block) && !fits(is, scope, block) {
                 self.lost.insert(*scope, if is.contains_key(scope) { "changed" } else { "deleted" });
                 self.waits.insert(*scope);
             }
         }
         for (scope, entry) in is {
-            // What has just ended may be there a moment longer.
-            let ends = entry.until.is_some_and(|until| until <= now.plus(SLACK));
-            if !before.contains_key(scope) && wanted(*scope).is_none() && !ends {
+            if !before.contains_key(scope) && wanted(*scope).is_none() && !ends(entry.until) {
                 self.added.insert(*scope);
                 self.waits.insert(*scope);
             }
@@ -112,11 +112,11 @@ impl Engine {
         }
     }
 
-    /// There is nothing more to do about a scope: perhaps it was the last one that was to be put right.
+    /// There is nothing more to do about a scope, or it failed: perhaps it was the last one that was to be put right.
     pub(super) fn is_right(&mut self, index: usize, scope: Prefix) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        if !state.is_in_flight(scope)
-            && let Some(repair) = &mut state.sync.repair
+        let Some(state) = self.backends.get_mut(index).filter(|state| !state.is_in_flight(scope)) else { return };
+        state.restoring.remove(&scope);
+        if let Some(repair) = &mut state.sync.repair
             && repair.waits.remove(&scope)
         {
             self.repaired_if_done(index);

@@ -183,7 +183,7 @@ impl Engine {
         }
         self.adopts = false;
         for state in &mut self.backends {
-            state.restores = state.queue.count();
+            state.restoring = state.queue.iter().collect();
         }
         self.started = true;
         let errors = std::mem::take(&mut self.errors);
