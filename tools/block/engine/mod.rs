@@ -147,9 +147,12 @@ impl Engine {
     fn take_events(&mut self) -> bool {
         self.bell.silence();
         let mut any = false;
-        while let Ok((backend, lane, event)) = self.arriving.try_recv() {
-            self.take_event(backend, lane, event);
+        while let Ok((number, lane, event)) = self.arriving.try_recv() {
             any = true;
+            // One that was dropped may still have told something.
+            if let Some(index) = self.backends.iter().position(|state| state.number == number) {
+                self.take_event(index, lane, event);
+            }
         }
         any
     }

@@ -113,7 +113,7 @@ impl Engine {
             let kill = if which == Which::DryRun { None } else { KillOnBlock::open(reach)? };
             workers.push(Worker::start(backend, kill, (index, lane), &self.mailbox)?);
         }
-        let mut state = BackendState::new(caps, workers, self.clock.now());
+        let mut state = BackendState::new(index, caps, workers, self.clock.now());
         if caps.is_journaled() {
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
