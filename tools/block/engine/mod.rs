@@ -228,6 +228,11 @@ impl Engine {
     fn clock_was_set(&mut self) {
         let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
         wanted.into_iter().for_each(|scope| self.note_wanted(scope));
+        self.note_by_command();
+        self.commit();
+        if let Some(journal) = &self.journal {
+            journal.shorten();
+        }
         self.backends.iter_mut().for_each(BackendState::want_sync);
     }
 }

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
 
 use super::Engine;
-use super::backend_state::BackendState;
+use super::backend_state::{BackendState, End};
 use crate::backends;
 use crate::block::Block;
 use crate::brake::Brake;
@@ -54,8 +54,8 @@ impl Engine {
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
         let (journal, recorded) =
-            if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
-        let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
+            if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
+        let clock = Clock::start(recorded.newest);
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let (mailbox, arriving) = Mailbox::new(bell.clone());
@@ -63,14 +63,16 @@ impl Engine {
         let panic_file = PanicFile::default();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
-            desired: Desired::new(flags.max_blocks),
+            // What is remembered is no affair of a command that asks one question.
+            desired: Desired::new(if once { usize::MAX } else { flags.max_blocks }),
             max_blocks: flags.max_blocks,
             ports: reach.ports,
             backends: Vec::new(),
             mailbox,
             arriving,
             bell,
-            adopts: journal.is_some() && recorded.is_none(),
+            // Where no journal says what is wanted, what is there is all that is known.
+            adopts: !recorded.known && !read_only,
             journal,
             outcomes,
             guard,
@@ -90,9 +92,7 @@ impl Engine {
             by_command: HashMap::new(),
             clock,
         };
-        // Without a journal what is there is all that is known.
-        engine.adopts |= engine.journal.is_none() && recorded.is_none() && !once;
-        engine.restore(recorded.unwrap_or_default());
+        engine.restore(recorded);
         for which in chosen {
             engine.hire(flags, which, reach)?;
         }
@@ -115,12 +115,16 @@ impl Engine {
         }
         let mut state = BackendState::new(index, caps, workers, self.clock.now());
         if caps.is_journaled() {
+            let now = self.clock.now();
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
-                let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
-                state.actual.entries.extend(confirmed);
-                if unsure {
-                    state.actual.unsure.insert(scope);
-                }
+                state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
+                state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
+                // What is not wanted any more is undone for whom it was done.
+                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.map(|block| {
+                    let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
+                    (scope, (block, end))
+                }));
             }
         }
         self.backends.push(state);
@@ -207,11 +211,7 @@ impl Engine {
 }
 
 /// The journal at its place. One at the default place that another psentry-block keeps is done without.
-fn open_journal(
-    place: &Place,
-    once: bool,
-    read_only: bool,
-) -> Result<(Option<Journal>, Option<Recorded>), Error> {
+fn open_journal(place: &Place, once: bool, read_only: bool) -> Result<(Option<Journal>, Recorded), Error> {
     if read_only {
         return Ok((None, place.read()?));
     }
@@ -220,7 +220,7 @@ fn open_journal(
         Err(error @ Error::Kept { .. }) if place.given || once => Err(error),
         Err(error) => {
             report(&format!("{error}; this one remembers nothing beyond its end"));
-            Ok((None, None))
+            Ok((None, Recorded::default()))
         }
     }
 }
