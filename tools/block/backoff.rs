@@ -122,7 +122,10 @@ mod tests {
             now = next;
         }
         assert!(backoff.failed(scope, "still not", false, now));
-        assert_eq!((backoff.failing(), backoff.held(), backoff.latest()), (1, 0, Some(&(now, "still not".into()))));
+        assert_eq!(
+            (backoff.failing(), backoff.held(), backoff.latest()),
+            (1, 0, Some(&(now, "still not".into())))
+        );
         assert!(backoff.failed(scope, "logged in", true, now));
         assert_eq!((backoff.failing(), backoff.held()), (0, 1));
         assert_eq!(backoff.next().unwrap().since(now), FIRST_WAIT);

@@ -92,7 +92,9 @@ impl Desired {
         }
         let half = block.unproven && self.unproven >= most.div_ceil(2);
         half.then(|| {
-            format!("no handshake proves {scope}, and such blocks take no more than half of --max-blocks {most}")
+            format!(
+                "no handshake proves {scope}, and such blocks take no more than half of --max-blocks {most}"
+            )
         })
     }
 

@@ -9,7 +9,8 @@ use crate::cli::Flags;
 type Said = (&'static str, &'static str);
 
 const FILE: Said = ("hosts_deny", "The file of hosts-deny");
-const STATE: Said = ("state", "Memory, if no psentry-block answers [default: /var/lib/psentry-block, if there]");
+const STATE: Said =
+    ("state", "Memory, if no psentry-block answers [default: /var/lib/psentry-block, if there]");
 const CONTROL: Said = ("control", "Its socket [default: /run/psentry-block/control]");
 const HOST: Said = ("host", "Field 'host' [default: this machine's name]");
 const UNDO: Said = ("exec_undo", "The command that ends what exec blocked, if no psentry-block answers");
@@ -19,8 +20,10 @@ const TIMEOUT: Said = ("exec_timeout", "How long a command may take");
 const ONLY: Said = ("backend", "Only there; repeatable [default: every backend in use]");
 
 /// Which backends are changed where no psentry-block runs.
-const WHERE: Said =
-    ("backend", "Where, if no psentry-block answers; repeatable [default: every backend that this machine has]");
+const WHERE: Said = (
+    "backend",
+    "Where, if no psentry-block answers; repeatable [default: every backend that this machine has]",
+);
 
 /// Those that say how to block where no psentry-block runs.
 const BLOCKING: [Said; 5] = [

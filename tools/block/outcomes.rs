@@ -109,6 +109,11 @@ impl Outcomes {
         record
     }
 
+    /// In whose name records are.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
     /// Writes the counters; `blocks` are wanted now, and `waiting` operations wait for a backend.
     pub(crate) fn stats(&mut self, blocks: usize, waiting: usize) {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
@@ -267,7 +272,8 @@ pub(crate) fn common_of(block: &Block) -> Common {
 
 /// A block as it is listed: all that is known of it, with why it is not there, if it is not.
 pub(crate) fn listed(scope: Prefix, backend: &str, block: &Block, missing: Option<String>) -> Record {
-    let common = Common { proto: block.proto.filter(|_| !block.ports.is_empty()), ..Common::at(Timestamp::now()) };
+    let common =
+        Common { proto: block.proto.filter(|_| !block.ports.is_empty()), ..Common::at(Timestamp::now()) };
     let result = if missing.is_none() { OutcomeResult::Already } else { OutcomeResult::Failed };
     let body = OutcomeBody {
         until: block.until,

@@ -3,7 +3,6 @@
 
 use clap::ValueEnum;
 
-
 /// What a source that is shut out is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Answer {

@@ -192,11 +192,7 @@ impl Thread {
     }
 
     /// Waits for a task, or a change; which of them there is.
-    fn wait(
-        &self,
-        watches: bool,
-        poll_every: Option<(std::time::Duration, Instant)>,
-    ) -> (bool, bool) {
+    fn wait(&self, watches: bool, poll_every: Option<(std::time::Duration, Instant)>) -> (bool, bool) {
         let events = self.backend.events().filter(|_| watches);
         let mut fds = vec![PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
         fds.extend(events.map(|events| PollFd::new(events, PollFlags::POLLIN)));

@@ -6,8 +6,8 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use psentry_linux::{Error as Below, NetlinkSocket};
 
-use psentry_linux::netlink_attributes::attribute;
 use crate::error::Error;
+use psentry_linux::netlink_attributes::attribute;
 
 /// The number of the generation among the attributes of an answer, from linux/netfilter/nf_tables.h.
 const NFTA_GEN_ID: u16 = 1;

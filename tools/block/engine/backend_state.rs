@@ -221,7 +221,10 @@ impl BackendState {
     /// Whether something that is wanted is missing, as far as is known without listing.
     pub(super) fn is_short(&self) -> bool {
         let waits = self.broken.is_some() || self.sync.drifted.is_some() || self.sync.repair.is_some();
-        waits || self.backoff.failing() > 0 || self.queue.len() > 0 || self.in_flight().any(|op| matches!(op, Put { .. }))
+        waits
+            || self.backoff.failing() > 0
+            || self.queue.len() > 0
+            || self.in_flight().any(|op| matches!(op, Put { .. }))
     }
 
     /// When something is to be done about it.

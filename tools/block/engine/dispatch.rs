@@ -176,7 +176,10 @@ impl Engine {
                 // With all that is known of it: a command is told for whom it was.
                 let known = self.ending_block(*scope).unwrap_or(was);
                 let ports = was.ports.clone();
-                Op::Delete { scope: *scope, was: self.by_wall(&Block { ports, unproven: was.unproven, ..known.clone() }) }
+                Op::Delete {
+                    scope: *scope,
+                    was: self.by_wall(&Block { ports, unproven: was.unproven, ..known.clone() }),
+                }
             }
         }
     }

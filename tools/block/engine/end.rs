@@ -42,7 +42,8 @@ impl Engine {
     /// What failed is not tried any more, unless a block would outlive its end. Where nothing is known to be there, nothing is left.
     fn give_up(&mut self, index: usize) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let failed: Vec<(Prefix, bool)> = state.backoff.iter().map(|(scope, failure)| (scope, failure.held)).collect();
+        let failed: Vec<(Prefix, bool)> =
+            state.backoff.iter().map(|(scope, failure)| (scope, failure.held)).collect();
         for (scope, held) in failed {
             let Some(state) = self.backends.get_mut(index) else { return };
             let ends = state.actual.entries.get(&scope).is_some_and(|entry| entry.until.is_some());
@@ -97,7 +98,9 @@ impl Engine {
         let timed = state.actual.entries.iter().filter(|(_, entry)| entry.until.is_some());
         let mut ops: Vec<Op> =
             timed.map(|(scope, entry)| Op::Delete { scope: *scope, was: Block::from(entry) }).collect();
-        ops.extend(state.actual.unsure.iter().map(|scope| Op::Delete { scope: *scope, was: Block::default() }));
+        ops.extend(
+            state.actual.unsure.iter().map(|scope| Op::Delete { scope: *scope, was: Block::default() }),
+        );
         ops.sort_unstable_by_key(Op::scope);
         for op in &ops {
             let Some(state) = self.backends.get_mut(index) else { return 0 };
@@ -114,7 +117,8 @@ impl Engine {
         let mut ops = ops.into_iter().peekable();
         while ops.peek().is_some() {
             let Some(state) = self.backends.get(index) else { return };
-            let (batch, free) = (state.caps.batch, state.workers.iter().position(|worker| worker.busy.is_none()));
+            let (batch, free) =
+                (state.caps.batch, state.workers.iter().position(|worker| worker.busy.is_none()));
             match free {
                 Some(lane) => {
                     let some = ops.by_ref().take(batch).collect();
@@ -125,7 +129,10 @@ impl Engine {
             }
         }
         let busy = |engine: &Engine| {
-            engine.backends.get(index).is_some_and(|state| state.workers.iter().any(|worker| worker.busy.is_some()))
+            engine
+                .backends
+                .get(index)
+                .is_some_and(|state| state.workers.iter().any(|worker| worker.busy.is_some()))
         };
         while busy(self) && self.wait_for_events() {}
     }

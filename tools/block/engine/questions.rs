@@ -56,9 +56,10 @@ impl Engine {
             let needed = pending.lists.get(index).copied().unwrap_or(0);
             self.backends.get(index).is_none_or(|state| state.sync.ended >= needed || state.broken.is_some())
         };
-        let (ready, waiting): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.questions)
-            .into_iter()
-            .partition(|pending| now >= pending.deadline || (0..self.backends.len()).all(|at| is_listed(pending, at)));
+        let (ready, waiting): (Vec<Pending>, Vec<Pending>) =
+            std::mem::take(&mut self.questions).into_iter().partition(|pending| {
+                now >= pending.deadline || (0..self.backends.len()).all(|at| is_listed(pending, at))
+            });
         let late: Vec<Vec<bool>> = ready
             .iter()
             .map(|pending| (0..self.backends.len()).map(|at| !is_listed(pending, at)).collect())
@@ -95,7 +96,8 @@ impl Engine {
 
     /// A backend that has not done what was asked on the control socket is named, and may still do it.
     fn answer_late(&mut self, now: Instant) {
-        let (over, rest) = std::mem::take(&mut self.asked).into_iter().partition(|(deadline, _)| *deadline <= now);
+        let (over, rest) =
+            std::mem::take(&mut self.asked).into_iter().partition(|(deadline, _)| *deadline <= now);
         self.asked = rest;
         let over: Vec<(Instant, Prefix)> = over;
         for (_, scope) in over {
@@ -219,7 +221,8 @@ impl Engine {
             state.actual.entries.get(scope).is_some_and(|entry| entry.is(block, SLACK))
         };
         let missing = wanted.iter().filter(|pair| !is_there(pair));
-        let queued = missing.filter(|(scope, _)| state.queue.contains(*scope) || state.is_in_flight(*scope)).count();
+        let queued =
+            missing.filter(|(scope, _)| state.queue.contains(*scope) || state.is_in_flight(*scope)).count();
         let name = state.caps.name;
         let trouble = late.then(|| format!("{name} has not answered within {} s", TIME.as_secs()));
         let trouble = trouble.or_else(|| state.broken.as_ref().map(|broken| broken.why.clone()));

@@ -47,7 +47,8 @@ impl Engine {
             Ok(Drift { who }) => who,
             Err(error) => {
                 let name = state.caps.name;
-                self.outcomes.complain(&format!("{name}: changes by others are not reported any more: {error}"));
+                self.outcomes
+                    .complain(&format!("{name}: changes by others are not reported any more: {error}"));
                 None
             }
         };

@@ -91,7 +91,18 @@ impl Service {
         watchdog::start(pulses, engine.outcomes.awaits_reader())?;
         let restored = engine.wanted();
         let (pass, stats) = (flags.pass, StatsTimer::start(Instant::now()));
-        Ok(Service { engine, intake, control, pass, over: false, ready: false, started, restored, stats, pulse })
+        Ok(Service {
+            engine,
+            intake,
+            control,
+            pass,
+            over: false,
+            ready: false,
+            started,
+            restored,
+            stats,
+            pulse,
+        })
     }
 
     fn run(mut self, release: bool) -> Result<(), Error> {

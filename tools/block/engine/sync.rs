@@ -32,7 +32,8 @@ impl Engine {
         if !idle || state.sync.running.is_some() {
             return;
         }
-        let aged = state.caps.list_every.zip(state.sync.last).is_some_and(|(every, last)| now >= last + every);
+        let aged =
+            state.caps.list_every.zip(state.sync.last).is_some_and(|(every, last)| now >= last + every);
         let drifted = state.sync.drifted.is_some() && state.sync.rate.not_before(now).is_none();
         let due = match &state.broken {
             Some(broken) => now >= broken.retry,
@@ -58,7 +59,12 @@ impl Engine {
     }
 
     /// A backend was listed, or could not be.
-    pub(super) fn synced(&mut self, index: usize, made: Result<bool, Error>, listing: Result<Listing, Error>) {
+    pub(super) fn synced(
+        &mut self,
+        index: usize,
+        made: Result<bool, Error>,
+        listing: Result<Listing, Error>,
+    ) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let began = state.sync.running.take().unwrap_or_else(Instant::now);
         state.sync.ended += 1;
@@ -173,7 +179,9 @@ impl Engine {
             .copied()
             .filter(|scope| {
                 let block = wanted_there(*scope, &self.desired, &state.caps, now);
-                block.is_some_and(|block| is_there(&before, *scope, block) && !is_there(&entries, *scope, block))
+                block.is_some_and(|block| {
+                    is_there(&before, *scope, block) && !is_there(&entries, *scope, block)
+                })
             })
             .collect();
         state.actual.entries = entries;
@@ -181,8 +189,11 @@ impl Engine {
             return;
         }
         let ops = reconcile(&self.desired, &state.actual, &state.caps, now);
-        let again: Vec<Prefix> =
-            ops.iter().map(crate::backend::Op::scope).filter(|scope| state.backoff.get(*scope).is_none()).collect();
+        let again: Vec<Prefix> = ops
+            .iter()
+            .map(crate::backend::Op::scope)
+            .filter(|scope| state.backoff.get(*scope).is_none())
+            .collect();
         again.into_iter().for_each(|scope| state.queue.push(scope));
         if first {
             return;
@@ -219,7 +230,9 @@ impl Engine {
 
     /// Something about a scope was done: perhaps it was the last one that was to be put back.
     pub(super) fn put_back(&mut self, index: usize, scope: Prefix) {
-        let Some(repair) = self.backends.get_mut(index).and_then(|state| state.sync.repair.as_mut()) else { return };
+        let Some(repair) = self.backends.get_mut(index).and_then(|state| state.sync.repair.as_mut()) else {
+            return;
+        };
         if repair.waits.remove(&scope) {
             self.repaired_if_done(index);
         }
@@ -253,7 +266,9 @@ impl Engine {
         for scope in back.iter().filter(|_| back.len() <= NAMED) {
             let Some(block) = self.desired.get(*scope).cloned() else { continue };
             let outcome = self.outcome(index, Action::Block, *scope, OutcomeResult::Applied, Some(&block));
-            let why = format!("put back, for {who} had deleted it; to release it there is 'psentry-block unblock {scope}'");
+            let why = format!(
+                "put back, for {who} had deleted it; to release it there is 'psentry-block unblock {scope}'"
+            );
             self.outcomes.outcome(&common_of(&block), OutcomeBody { reason: Some(why), ..outcome });
         }
     }

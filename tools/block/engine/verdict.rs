@@ -36,6 +36,7 @@ impl Engine {
         if let Some(block) = self.desired.release(scope) {
             self.note(Entry::Released(scope));
             self.end(scope, &block, &End::Released(None));
+            self.tell_judge(scope, &block, reply.as_ref());
         } else if !self.backends.iter().any(|backend| backend.knows(scope)) {
             // Nothing waits for it, so that requests for whom nobody knows take no room.
             let outcome = body(Action::Unblock, scope, None, OutcomeResult::Already);
@@ -97,7 +98,11 @@ impl Engine {
                 self.capacity.refused(1, Instant::now());
                 self.outcomes.counters().no_room.add();
                 self.outcomes.complain(&format!("refused: {why}"));
-                return self.tell(verdict, refused(OutcomeResult::Refused, Some(why.clone())), reply.as_ref());
+                return self.tell(
+                    verdict,
+                    refused(OutcomeResult::Refused, Some(why.clone())),
+                    reply.as_ref(),
+                );
             }
         }
         self.ask_backends(verdict, scope, change == Change::Already, remark, reply);

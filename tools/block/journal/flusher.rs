@@ -231,7 +231,9 @@ impl Shared {
     /// What cannot be written is told once, until it can be.
     fn fails(&self, state: &mut State, error: &Error) {
         if state.failing.replace(error.to_string()).is_none() {
-            self.say(&format!("{error}; blocking goes on, but what is blocked from now on is not remembered"));
+            self.say(&format!(
+                "{error}; blocking goes on, but what is blocked from now on is not remembered"
+            ));
         }
     }
 

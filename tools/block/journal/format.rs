@@ -128,8 +128,12 @@ impl Recorded {
             }
             lines.push(line.to_vec());
         })?;
-        let live: HashSet<Prefix> =
-            recorded.blocks.iter().filter(|(_, block)| !block.is_over(now)).map(|(scope, _)| *scope).collect();
+        let live: HashSet<Prefix> = recorded
+            .blocks
+            .iter()
+            .filter(|(_, block)| !block.is_over(now))
+            .map(|(scope, _)| *scope)
+            .collect();
         let counts = |(scope, by_exec): &(Prefix, bool)| {
             if *by_exec { recorded.commanded.contains_key(scope) } else { live.contains(scope) }
         };
@@ -270,7 +274,10 @@ mod tests {
         text.extend(b"{\"event_type\":\"later\"}\nno record\nnor this\n");
         text.extend(written(&[Entry::Released(scopes[2]), Entry::Undone(scopes[4])]));
         let before = Recorded::read(&*text).unwrap();
-        assert_eq!(before.damaged.map(|(count, _)| count), Some(2 + u64::from(before.damaged.unwrap().0 == 3)));
+        assert_eq!(
+            before.damaged.map(|(count, _)| count),
+            Some(2 + u64::from(before.damaged.unwrap().0 == 3))
+        );
         let short = Recorded::compact(&*text, at(1_000_030)).unwrap();
         let after = Recorded::read(&*short).unwrap();
         assert_eq!(after.blocks.keys().collect::<Vec<_>>(), [&scopes[0]]);

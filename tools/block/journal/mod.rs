@@ -114,7 +114,10 @@ impl Journal {
         let recorded = recorded.ok().flatten();
         if let Some((count, first)) = recorded.as_ref().and_then(|recorded| recorded.damaged) {
             let what = if count == 1 { "line that is" } else { "lines that are" };
-            say(&format!("{}: {count} {what} no record passed over, the first is line {first}", path.display()));
+            say(&format!(
+                "{}: {count} {what} no record passed over, the first is line {first}",
+                path.display()
+            ));
         }
         let (file, failure) = match opened {
             Ok(file) => (Some(file), None),

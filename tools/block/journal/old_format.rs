@@ -28,9 +28,15 @@ impl OldFiles {
         // At runtime this name is one of commands, in a state directory one of what is wanted of them.
         let backends = Which::REAL.map(|which| directory.join(format!("{}.jsonl", which.name())));
         let backends = backends.into_iter().filter(|path| is_there(path) && directory != runtime);
-        let commands =
-            [Some(directory.join(COMMANDS)), exec_roll.map(Path::to_owned), Some(runtime.join(COMMANDS_AT_RUNTIME))];
-        OldFiles { backends: backends.collect(), commands: commands.into_iter().flatten().filter(is_there).collect() }
+        let commands = [
+            Some(directory.join(COMMANDS)),
+            exec_roll.map(Path::to_owned),
+            Some(runtime.join(COMMANDS_AT_RUNTIME)),
+        ];
+        OldFiles {
+            backends: backends.collect(),
+            commands: commands.into_iter().flatten().filter(is_there).collect(),
+        }
     }
 
     /// Whether there is none.

@@ -68,7 +68,9 @@ impl Case {
                 self.now = at(words[1].parse().unwrap());
                 self.desired.expire(self.now);
                 let (now, ends) = (self.now, self.caps.expires);
-                self.actual.entries.retain(|_, entry| !(ends && entry.until.is_some_and(|until| until <= now)));
+                self.actual
+                    .entries
+                    .retain(|_, entry| !(ends && entry.until.is_some_and(|until| until <= now)));
             }
             "block" => _ = self.desired.block(scope(), block(&words[2..])),
             "unblock" => _ = self.desired.release(scope()),
@@ -124,7 +126,8 @@ fn words(op: &Op) -> String {
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/reconcile");
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let mut steps: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "steps")).collect();
+    let mut steps: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|e| e == "steps")).collect();
     steps.sort();
     assert!(steps.len() > 10);
     steps

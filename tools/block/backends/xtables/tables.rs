@@ -13,9 +13,9 @@ use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 use super::filter::Filter;
 use super::rule_text::Rules;
 use super::{FAMILIES, POLL, unless_absent};
-use psentry_linux::netlink_attributes::{attribute, text};
 use crate::backends::nft_generation::Generation;
 use crate::error::Error;
+use psentry_linux::netlink_attributes::{attribute, text};
 
 // From linux/netfilter/nfnetlink.h and nf_tables.h: the messages about tables, chains and rules, in all of which the first
 // attribute names the table.
