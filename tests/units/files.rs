@@ -49,6 +49,7 @@ fn every_sandbox_is_tight() {
         ("psentry-judge", 3),
         ("psentry-block", 13),
         ("psentry-selftest", 25),
+        ("psentry-ipset-sets", 14),
     ] {
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", &format!("--threshold={tenths}")])

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fight_is_told_once_and_slows_down_to_once_a_minute() {
+    fn a_fight_is_reported_once_and_slows_down_to_once_a_minute() {
         let (mut rate, start) = (RepairRate::default(), Instant::now());
         let (repairs, said) = fight(&mut rate, start, Duration::from_secs(600));
         assert_eq!(said, [FIRST_WAIT]);

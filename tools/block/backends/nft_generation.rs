@@ -3,7 +3,7 @@
 
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
-use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::errno::Errno;
 use psentry_linux::{Error as Below, NetlinkSocket};
 
 use crate::error::Error;
@@ -15,33 +15,26 @@ const NFTA_GEN_ID: u16 = 1;
 /// The length of `struct nfgenmsg`, which comes before the attributes.
 const NFGENMSG_LEN: usize = 4;
 
-/// A socket to ask for it.
-pub(super) struct Generation(NetlinkSocket);
-
-impl Generation {
-    /// # Errors
-    /// When there is no netlink.
-    pub(super) fn open() -> Result<Self, Error> {
-        Ok(Generation(NetlinkSocket::open(NETLINK_NETFILTER)?))
-    }
-
-    /// The generation now, at least 1.
-    ///
-    /// # Errors
-    /// When the kernel does not say it.
-    pub(super) fn get(&mut self) -> Result<u32, Error> {
-        let doing = "tell the generation of the ruleset";
-        let question = NetfilterMessage::new(
-            NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0),
-            NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }),
-        );
-        let read = |_: &_, message: &[u8]| {
-            let id = message.get(NFGENMSG_LEN..).and_then(|body| attribute(body, NFTA_GEN_ID));
-            Ok(id.and_then(|id| id.first_chunk().copied()).map(u32::from_be_bytes))
-        };
-        let answer = self.0.query_with(doing, &question, read)?;
-        let answer = answer.map_err(|errno| Below::Refused { doing, errno })?;
-        let lacks = || Below::Netlink { doing, why: "it has no number".to_owned() }.into();
-        answer.into_iter().flatten().next().ok_or_else(lacks)
+/// The generation now, at least 1, for `backend`.
+///
+/// # Errors
+/// When the kernel does not say it, mostly because CAP_NET_ADMIN is missing.
+pub(super) fn read(link: &mut NetlinkSocket, backend: &'static str) -> Result<u32, Error> {
+    let doing = "read the generation of the ruleset";
+    let question = NetfilterMessage::new(
+        NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0),
+        NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }),
+    );
+    let read = |_: &_, message: &[u8]| {
+        let id = message.get(NFGENMSG_LEN..).and_then(|body| attribute(body, NFTA_GEN_ID));
+        Ok(id.and_then(|id| id.first_chunk().copied()).map(u32::from_be_bytes))
+    };
+    match link.query_with(doing, &question, read)? {
+        Ok(answer) => {
+            let lacks = || Below::Refused { doing, errno: Errno::ENODATA }.into();
+            answer.into_iter().flatten().next().ok_or_else(lacks)
+        }
+        Err(Errno::EPERM) => Err(Error::NotPermitted { backend }),
+        Err(errno) => Err(Below::Refused { doing, errno }.into()),
     }
 }

@@ -114,7 +114,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn people_read_sentences() {
+    fn on_a_terminal_outcomes_are_text() {
         use OutcomeResult::*;
         let (block, unblock) = (Action::Block, Action::Unblock);
         let with = |action, result, change: fn(&mut OutcomeBody)| {

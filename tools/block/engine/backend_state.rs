@@ -28,7 +28,9 @@ pub(crate) struct BackendState {
     pub(super) given: Vec<Vec<Op>>,
     pub(super) actual: Actual,
     pub(super) queue: Queue,
+    /// The verdicts that wait for an outcome, of each scope; and those whose operation is under way.
     pub(super) asks: HashMap<Prefix, Vec<Ask>>,
+    pub(super) given_asks: HashMap<Prefix, Vec<Ask>>,
     pub(super) backoff: Backoff,
     /// What is not wanted any more and is still to be deleted: as it was wanted, and how its end is reported.
     pub(super) ending: HashMap<Prefix, (Block, End)>,
@@ -38,6 +40,8 @@ pub(crate) struct BackendState {
     /// Why nothing can be blocked this way, and when it is tried again.
     pub(super) broken: Option<Broken>,
     pub(super) shadowed: Vec<String>,
+    /// How many scopes were put into the queue by the start.
+    pub(super) restores: u64,
     /// When something that is wanted was last missing, and what was last put back when, by the wall clock.
     pub(super) short: Timestamp,
     pub(super) repaired: Option<(Timestamp, String)>,
@@ -131,8 +135,24 @@ impl Queue {
         Some(scope)
     }
 
+    /// Takes all of them out, in their order.
+    pub(super) fn take_all(&mut self) -> Vec<Prefix> {
+        self.places.clear();
+        std::mem::take(&mut self.order).into_values().collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// How many were put in so far.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether all of the first `count` that were put in were taken out.
+    pub(super) fn is_past(&self, count: u64) -> bool {
+        self.order.first_key_value().is_none_or(|(place, _)| *place > count)
     }
 
     pub(super) fn contains(&self, scope: Prefix) -> bool {
@@ -162,12 +182,14 @@ impl BackendState {
             actual: Actual::default(),
             queue: Queue::default(),
             asks: HashMap::new(),
+            given_asks: HashMap::new(),
             backoff: Backoff::default(),
             ending: HashMap::new(),
             bypassed: false,
             sync: Sync::default(),
             broken: None,
             shadowed: Vec::new(),
+            restores: 0,
             short: now,
             repaired: None,
         }
@@ -180,6 +202,11 @@ impl BackendState {
             asks.remove(0);
         }
         asks.push(ask);
+    }
+
+    /// The verdicts that get their outcome now: those of the operation that is over, or else those that wait.
+    pub(super) fn take_asks(&mut self, scope: Prefix) -> Vec<Ask> {
+        self.given_asks.remove(&scope).or_else(|| self.asks.remove(&scope)).unwrap_or_default()
     }
 
     /// The operations that are under way.
@@ -216,6 +243,11 @@ impl BackendState {
     /// Whether nothing is under way or waits for its turn.
     pub(super) fn is_settled(&self) -> bool {
         self.queue.len() == 0 && self.workers.iter().all(|worker| worker.busy.is_none())
+    }
+
+    /// Whether what was to be done at the start is done, however much more has come since.
+    pub(super) fn is_restored(&self) -> bool {
+        self.queue.is_past(self.restores) && (self.queue.len() > 0 || self.is_settled())
     }
 
     /// Whether something that is wanted is missing, as far as is known without listing.

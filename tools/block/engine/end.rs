@@ -150,7 +150,10 @@ impl Engine {
     /// Works until nothing is under way any more.
     pub(super) fn settle(&mut self) {
         self.step();
-        while !self.is_settled() || self.backends.iter().any(|state| state.sync.purge) {
+        // A backend that hangs is not waited for.
+        let works =
+            |state: &super::BackendState| !state.bypassed && (!state.is_settled() || state.sync.purge);
+        while self.backends.iter().any(works) {
             if !self.wait_for_events() {
                 return;
             }

@@ -56,7 +56,7 @@ use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
-use crate::journal::{Commanded, Journal};
+use crate::journal::{CommandState, Journal};
 use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
 use crate::panic::{Mark, Order, PanicFile};
@@ -98,7 +98,7 @@ pub(crate) struct Engine {
     /// Verdicts from the control socket, and until when each backend has time to answer.
     asked: Vec<(Instant, Prefix)>,
     /// What commands have blocked, by the journal, until their backend is there.
-    commanded: HashMap<Prefix, Commanded>,
+    by_command: HashMap<Prefix, CommandState>,
     /// Only the scopes of a question are applied, for no engine runs that would keep the rest; and nothing is made for it.
     once: bool,
     read_only: bool,
@@ -192,7 +192,7 @@ impl Engine {
     /// start of the machine waits for that.
     fn is_restored(&self) -> bool {
         let waited_for = self.backends.iter().filter(|state| state.caps.lists);
-        waited_for.into_iter().all(|state| state.bypassed || state.broken.is_some() || state.is_settled())
+        waited_for.into_iter().all(|state| state.bypassed || state.broken.is_some() || state.is_restored())
     }
 
     /// How many blocks are wanted.

@@ -103,7 +103,8 @@ impl Engine {
         for (_, scope) in over {
             for state in &mut self.backends {
                 let name = state.caps.name;
-                for ask in state.asks.get_mut(&scope).into_iter().flatten() {
+                let waiting = state.asks.get_mut(&scope).into_iter().flatten();
+                for ask in waiting.chain(state.given_asks.get_mut(&scope).into_iter().flatten()) {
                     let Some(reply) = ask.reply.take() else { continue };
                     let why = format!("{name} has not answered within 10 s, and may still do it");
                     let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);

@@ -164,7 +164,7 @@ impl Engine {
             journal.clear();
         }
         // What commands did is known by the journal alone, until it is undone.
-        self.note_commanded();
+        self.note_by_command();
     }
 
     /// Every trace is to be deleted on every backend that can; what commands did is undone one by one.
@@ -174,12 +174,12 @@ impl Engine {
         }
     }
 
-    fn note_commanded(&mut self) {
+    fn note_by_command(&mut self) {
         let mut entries = Vec::new();
         for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
             let confirmed = state.actual.entries.iter();
             entries.extend(
-                confirmed.map(|(scope, entry)| Entry::Commanded(*scope, self.lasting(&Block::from(entry)))),
+                confirmed.map(|(scope, entry)| Entry::Done(*scope, self.lasting(&Block::from(entry)))),
             );
             entries.extend(state.actual.unsure.iter().map(|scope| Entry::Unsure(*scope, Block::default())));
         }

@@ -70,7 +70,7 @@ impl Engine {
                 state.actual.unsure.remove(&scope);
                 if is_journaled {
                     let block = self.lasting(block);
-                    self.note(Noted::Commanded(scope, block));
+                    self.note(Noted::Done(scope, block));
                 }
                 self.commit();
                 self.put(index, scope, block);
@@ -99,7 +99,9 @@ impl Engine {
         let Some(state) = self.backends.get_mut(index) else { return };
         // Whatever changed meanwhile is done next.
         let more = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now());
-        if more.is_some() && state.backoff.get(scope).is_none() || state.asks.contains_key(&scope) {
+        let (asked, failing) = (state.asks.contains_key(&scope), state.backoff.get(scope).is_some());
+        let is_due = if more.is_some() { !failing } else { state.ending.contains_key(&scope) };
+        if asked || is_due {
             state.queue.push(scope);
         }
         self.enqueue(index + 1, scope);
@@ -109,8 +111,7 @@ impl Engine {
     fn put(&mut self, index: usize, scope: Prefix, block: &Block) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let failed = state.backoff.remove(scope).is_some();
-        let asks = state.asks.remove(&scope).unwrap_or_default();
-        // A verdict that wants more, or the end of it, waits for the next operation.
+        let asks = state.take_asks(scope);
         let (mut blocked, common) = (false, common_of(block));
         for ask in &asks {
             let result = match ask.action {
@@ -134,7 +135,8 @@ impl Engine {
         let now = self.clock.now();
         let Some(state) = self.backends.get_mut(index) else { return };
         let failure = state.backoff.remove(scope);
-        let asks = state.asks.remove(&scope).unwrap_or_default();
+        state.actual.entries.remove(&scope);
+        let asks = state.take_asks(scope);
         let ending = state.ending.remove(&scope);
         let over = ending.as_ref().is_some_and(|(block, _)| block.is_over(now));
         let asked = asks.iter().any(|ask| ask.action == Action::Unblock);
@@ -199,7 +201,7 @@ impl Engine {
     }
 
     fn take_asks(&mut self, index: usize, scope: Prefix) -> Vec<Ask> {
-        self.backends.get_mut(index).and_then(|state| state.asks.remove(&scope)).unwrap_or_default()
+        self.backends.get_mut(index).map(|state| state.take_asks(scope)).unwrap_or_default()
     }
 
     /// Something could not be done; it is tried again.
@@ -216,7 +218,7 @@ impl Engine {
         let (scope, now, held) = (op.scope(), self.clock.now(), result == OutcomeResult::Refused);
         let Some(state) = self.backends.get_mut(index) else { return };
         let news = state.backoff.failed(scope, why, held, now);
-        let asks = state.asks.remove(&scope).unwrap_or_default();
+        let asks = state.take_asks(scope);
         if held && (news || !asks.is_empty()) {
             self.outcomes.complain(&format!("refused: {why}"));
         }

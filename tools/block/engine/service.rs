@@ -127,7 +127,7 @@ impl Service {
 
     /// Reads to the end; `false`: somebody asked to stop.
     fn read(&mut self) -> Result<bool, Error> {
-        let mut taken = 0;
+        let (mut taken, mut stopping) = (0, false);
         loop {
             if taken == 0 || taken >= TOGETHER || self.engine.is_behind() {
                 taken = 0;
@@ -141,7 +141,7 @@ impl Service {
                 self.engine.outcomes.stop_waiting();
             }
             let idle = self.idle_for();
-            let next = if self.engine.is_behind() {
+            let next = if self.engine.is_behind() && !stopping {
                 self.intake.linger(Some(idle.min(BREATH)))
             } else {
                 self.intake.next(Some(if taken > 0 { Duration::ZERO } else { idle }))
@@ -165,7 +165,8 @@ impl Service {
                 Next::Nothing => taken = 0,
                 Next::ReaderGone => self.engine.outcomes.reader_gone(),
                 Next::End => return Ok(true),
-                Next::Stop if self.engine.is_behind() => self.step(),
+                // What waits in the pipe is taken, however much backends have to do.
+                Next::Stop if !std::mem::replace(&mut stopping, true) && self.engine.is_behind() => {}
                 Next::Stop => return Ok(false),
             }
         }
@@ -234,7 +235,10 @@ fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
     let path = flags.control.clone().unwrap_or_else(|| runtime_directory().join("control"));
     match Server::listen(&path, flags.control_mode, "psentry-block") {
         Ok(server) => {
-            report(&format!("{}: psentry-block may be asked here", path.display()));
+            // At its default place it is always.
+            if flags.control.is_some() {
+                report(&format!("{}: psentry-block may be asked here", path.display()));
+            }
             Ok(Some(server))
         }
         Err(ControlError::Taken { .. }) if flags.control.is_some() => Err(Error::Listened { path }),

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
-use crate::journal::{Commanded, Journal, Place, Recorded};
+use crate::journal::{CommandState, Journal, Place, Recorded};
 use crate::judge_fifo::JudgeFifo;
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
@@ -90,7 +90,7 @@ impl Engine {
             started: false,
             errors: Vec::new(),
             given_up: 0,
-            commanded: HashMap::new(),
+            by_command: HashMap::new(),
             clock,
         };
         // Without a journal what is there is all that is known.
@@ -118,7 +118,7 @@ impl Engine {
         }
         let mut state = BackendState::new(caps, workers, self.clock.now());
         if caps.is_journaled() {
-            for (scope, Commanded { confirmed, unsure }) in std::mem::take(&mut self.commanded) {
+            for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
                 state.actual.entries.extend(confirmed);
                 if unsure {
@@ -137,7 +137,7 @@ impl Engine {
         let mut blocks: Vec<(Prefix, Block)> =
             recorded.blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
         blocks.sort_unstable_by_key(|(scope, _)| *scope);
-        self.commanded = recorded.commanded;
+        self.by_command = recorded.by_command;
         let total = blocks.len();
         let mut over = 0;
         for (scope, block) in blocks {
@@ -186,6 +186,9 @@ impl Engine {
             self.take_events();
         }
         self.adopts = false;
+        for state in &mut self.backends {
+            state.restores = state.queue.count();
+        }
         self.started = true;
         let errors = std::mem::take(&mut self.errors);
         let first = errors.first().map(|(_, error)| error.clone());

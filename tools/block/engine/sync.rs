@@ -26,6 +26,7 @@ impl Engine {
         if self.purge_if_wanted(index) {
             return;
         }
+        self.settle_what_needs_nothing(index);
         let (now, once) = (Instant::now(), self.once);
         let Some(state) = self.backends.get_mut(index) else { return };
         let idle = state.workers.iter().all(|worker| worker.busy.is_none());
@@ -192,7 +193,7 @@ impl Engine {
         let again: Vec<Prefix> = ops
             .iter()
             .map(crate::backend::Op::scope)
-            .filter(|scope| state.backoff.get(*scope).is_none())
+            .filter(|scope| first || state.backoff.get(*scope).is_none())
             .collect();
         again.into_iter().for_each(|scope| state.queue.push(scope));
         if first {

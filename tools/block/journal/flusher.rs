@@ -266,6 +266,6 @@ impl State {
 fn key(entry: &Entry) -> (Prefix, bool) {
     match entry {
         Entry::Wanted(scope, _) | Entry::Released(scope) => (*scope, false),
-        Entry::Unsure(scope, _) | Entry::Commanded(scope, _) | Entry::Undone(scope) => (*scope, true),
+        Entry::Unsure(scope, _) | Entry::Done(scope, _) | Entry::Undone(scope) => (*scope, true),
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Recorded {
     /// The blocks that are wanted. Their ends may be over.
     pub(crate) blocks: HashMap<Prefix, Block>,
     /// What commands have blocked.
-    pub(crate) commanded: HashMap<Prefix, Commanded>,
+    pub(crate) by_command: HashMap<Prefix, CommandState>,
     /// The newest moment in it.
     pub(crate) newest: Option<Timestamp>,
     /// How many lines are no records, and where the first of them is.
@@ -31,7 +31,7 @@ pub(crate) struct Recorded {
 
 /// What a command has blocked.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Commanded {
+pub(crate) struct CommandState {
     /// The block that it confirmed.
     pub(crate) confirmed: Option<Block>,
     /// It was run, and nobody knows what came of it.
@@ -48,7 +48,7 @@ pub(crate) enum Entry {
     /// A command for this block is about to be run.
     Unsure(Prefix, Block),
     /// It ended well.
-    Commanded(Prefix, Block),
+    Done(Prefix, Block),
     /// What commands had blocked is unblocked.
     Undone(Prefix),
 }
@@ -78,7 +78,7 @@ impl Entry {
                 Record::Verdict(Verdict { common: Common::at(now), body })
             }
             Entry::Unsure(scope, block) => exec(*scope, Some(block), OutcomeResult::Failed),
-            Entry::Commanded(scope, block) => exec(*scope, Some(block), OutcomeResult::Applied),
+            Entry::Done(scope, block) => exec(*scope, Some(block), OutcomeResult::Applied),
             Entry::Undone(scope) => exec(*scope, None, OutcomeResult::Released),
         }
     }
@@ -135,7 +135,7 @@ impl Recorded {
             .map(|(scope, _)| *scope)
             .collect();
         let counts = |(scope, by_exec): &(Prefix, bool)| {
-            if *by_exec { recorded.commanded.contains_key(scope) } else { live.contains(scope) }
+            if *by_exec { recorded.by_command.contains_key(scope) } else { live.contains(scope) }
         };
         let mut lines: Vec<_> = lines.into_iter().filter(|(key, _)| counts(key)).collect();
         lines.sort_unstable_by_key(|(key, _)| *key);
@@ -209,11 +209,11 @@ impl Recorded {
             unproven: body.handshake == Some(false),
             ..Block::default()
         };
-        let commanded = self.commanded.entry(body.scope).or_default();
+        let by_command = self.by_command.entry(body.scope).or_default();
         match body.result {
-            OutcomeResult::Applied => *commanded = Commanded { confirmed: Some(block), unsure: false },
-            OutcomeResult::Failed => commanded.unsure = true,
-            _ => _ = self.commanded.remove(&body.scope),
+            OutcomeResult::Applied => *by_command = CommandState { confirmed: Some(block), unsure: false },
+            OutcomeResult::Failed => by_command.unsure = true,
+            _ => _ = self.by_command.remove(&body.scope),
         }
     }
 }
@@ -246,18 +246,18 @@ mod tests {
             Entry::Wanted(b, fraction.clone()),
             Entry::Wanted(a, block(1_000_120)),
             Entry::Unsure(b, block(1_000_060)),
-            Entry::Commanded(b, block(1_000_060)),
+            Entry::Done(b, block(1_000_060)),
             Entry::Unsure(b, block(1_000_120)),
         ]);
         let recorded = Recorded::read(&*text).unwrap();
         assert_eq!(recorded.blocks[&a].until, Some(at(1_000_120)));
         assert_eq!(recorded.blocks[&b].until, fraction.until);
         assert_eq!(recorded.newest, Some(at(1_000_010)));
-        let Commanded { confirmed, unsure } = &recorded.commanded[&b];
+        let CommandState { confirmed, unsure } = &recorded.by_command[&b];
         assert_eq!((confirmed.as_ref().unwrap().until, *unsure), (Some(at(1_000_060)), true));
         let more = [&*text, &written(&[Entry::Released(a), Entry::Undone(b)])].concat();
         let recorded = Recorded::read(&*more).unwrap();
-        assert_eq!((recorded.blocks.len(), recorded.commanded.len()), (1, 0));
+        assert_eq!((recorded.blocks.len(), recorded.by_command.len()), (1, 0));
     }
 
     #[test]
@@ -267,9 +267,9 @@ mod tests {
             Entry::Wanted(scopes[0], block(1_000_060)),
             Entry::Wanted(scopes[1], block(1_000_020)),
             Entry::Wanted(scopes[2], block(1_000_060)),
-            Entry::Commanded(scopes[3], block(1_000_060)),
+            Entry::Done(scopes[3], block(1_000_060)),
             Entry::Unsure(scopes[3], block(1_000_090)),
-            Entry::Commanded(scopes[4], block(1_000_060)),
+            Entry::Done(scopes[4], block(1_000_060)),
         ]);
         text.extend(b"{\"event_type\":\"later\"}\nno record\nnor this\n");
         text.extend(written(&[Entry::Released(scopes[2]), Entry::Undone(scopes[4])]));
@@ -281,7 +281,7 @@ mod tests {
         let short = Recorded::compact(&*text, at(1_000_030)).unwrap();
         let after = Recorded::read(&*short).unwrap();
         assert_eq!(after.blocks.keys().collect::<Vec<_>>(), [&scopes[0]]);
-        assert_eq!(after.commanded, before.commanded);
+        assert_eq!(after.by_command, before.by_command);
         assert_eq!((after.damaged, short.iter().filter(|byte| **byte == b'\n').count()), (None, 3));
     }
 }

@@ -25,7 +25,7 @@ use psentry_records::Timestamp;
 
 use self::file::{JournalFile, open_to_read};
 use self::flusher::Shared;
-pub(crate) use self::format::{Commanded, Entry, Recorded};
+pub(crate) use self::format::{CommandState, Entry, Recorded};
 use self::old_format::OldFiles;
 use crate::error::Error;
 use crate::lock::runtime_directory;
@@ -139,8 +139,8 @@ impl Journal {
     fn take_over(&mut self, recorded: &Recorded) {
         let wanted = recorded.blocks.iter().map(|(scope, block)| Entry::Wanted(*scope, block.clone()));
         self.pending.extend(wanted);
-        for (scope, Commanded { confirmed, unsure }) in &recorded.commanded {
-            self.pending.extend(confirmed.clone().map(|block| Entry::Commanded(*scope, block)));
+        for (scope, CommandState { confirmed, unsure }) in &recorded.by_command {
+            self.pending.extend(confirmed.clone().map(|block| Entry::Done(*scope, block)));
             self.pending.extend(unsure.then(|| Entry::Unsure(*scope, confirmed.clone().unwrap_or_default())));
         }
         self.commit(recorded.newest.unwrap_or_else(Timestamp::now));

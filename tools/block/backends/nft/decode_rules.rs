@@ -10,11 +10,6 @@ use super::ruleset_text::{SPARE, SPARE_TCP, TABLE};
 use super::set_id::SetId;
 use super::uapi::*;
 
-/// The generation of the ruleset.
-pub(super) fn generation(message: &[u8]) -> Option<u32> {
-    number(body(message), NFTA_GEN_ID)
-}
-
 /// Whether the table is dormant.
 pub(super) fn is_dormant(message: &[u8]) -> bool {
     number(body(message), NFTA_TABLE_FLAGS).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0)

@@ -3,14 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use nix::errno::Errno;
 use psentry_linux::Error as SystemError;
 
-use super::super::installed;
+use super::super::{installed, nft_generation};
 use super::ruleset_plan::{Plan, Ruleset};
 use super::set_id::SetId;
 use super::uapi::*;
-use super::{NAME, Nft, decode, decode_rules, encode, refused, ruleset_text};
+use super::{NAME, Nft, decode, decode_rules, encode, ruleset_text};
 use crate::error::Error;
 
 /// How often the ruleset is changed and read again, until it is found as it should be: others may change it meanwhile.
@@ -53,9 +52,7 @@ impl Nft {
 
     /// The generation of the ruleset of all tables.
     pub(super) fn read_generation(&mut self) -> Result<u32, Error> {
-        let doing = "read the generation of the ruleset";
-        let generation = self.query(doing, &encode::on_all(NFT_MSG_GETGEN), decode_rules::generation)?;
-        generation.flatten().ok_or_else(|| refused(doing, Errno::ENODATA))
+        nft_generation::read(&mut self.link, NAME)
     }
 
     /// As [`ensure_ruleset`](Self::ensure_ruleset), unless nothing has changed since it was found as it should be: whoever

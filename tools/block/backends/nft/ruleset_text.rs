@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ruleset_reads_like_one_written_by_hand() {
+    fn the_ruleset_is_readable() {
         let scopes = ["198.51.96.0/20", "2001:db8::/64", "2001:db8::1/128", "192.0.2.7/32"];
         assert_eq!(
             lines(Reach::default(), &scopes),

@@ -18,7 +18,6 @@ pub(super) const NFT_MSG_NEWSETELEM: u8 = 12;
 pub(super) const NFT_MSG_GETSETELEM: u8 = 13;
 pub(super) const NFT_MSG_DELSETELEM: u8 = 14;
 pub(super) const NFT_MSG_NEWGEN: u8 = 15;
-pub(super) const NFT_MSG_GETGEN: u8 = 16;
 
 /// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE.
 pub(super) const NFTA_TABLE: u16 = 1;
@@ -61,7 +60,6 @@ pub(super) const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
 pub(super) const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 pub(super) const NFTA_SET_ELEM_USERDATA: u16 = 6;
 
-pub(super) const NFTA_GEN_ID: u16 = 1;
 pub(super) const NFTA_GEN_PROC_PID: u16 = 2;
 pub(super) const NFTA_GEN_PROC_NAME: u16 = 3;
 

@@ -47,26 +47,23 @@ impl Filter {
         changed.map(|(_, pid)| pid).map_err(|error| self.explain(error))
     }
 
+    /// What to do about a failure, where that is known.
     fn explain(&self, error: Below) -> Error {
         let Below::Program { stderr, .. } = &error else { return error.into() };
         let backend = self.backend;
-        let because = |why: String| Error::Forbidden(format!("--backend {backend}: {why} ({stderr})"));
-        if stderr.contains("xtables.lock") {
-            because(
-                "the legacy iptables cannot write its lock; give the service ReadWritePaths=/run/xtables.lock, or choose \
-                 iptables-nft with update-alternatives"
-                    .to_owned(),
-            )
+        let remedy = if stderr.contains("xtables.lock") {
+            "the legacy iptables cannot open its lock; let the user of the service write /run/xtables.lock, or choose \
+             iptables-nft with update-alternatives"
         } else if stderr.contains("open socket to ipset") {
-            because(
-                "to list a rule that matches a set, iptables needs a raw socket; give the service CAP_NET_RAW and \
-                 RestrictAddressFamilies=AF_INET"
-                    .to_owned(),
-            )
+            "a rule matches a set, for which iptables needs a raw socket; give the service CAP_NET_RAW and \
+             RestrictAddressFamilies=AF_INET"
+        } else if stderr.contains("you must be root") && !self.is_nft {
+            "the legacy iptables needs CAP_NET_ADMIN and CAP_NET_RAW, or root"
         } else if stderr.contains("you must be root") {
-            Error::NotPermitted { backend }
+            return Error::NotPermitted { backend };
         } else {
-            error.into()
-        }
+            return error.into();
+        };
+        Error::Forbidden(format!("--backend {backend}: {remedy} ({stderr})"))
     }
 }

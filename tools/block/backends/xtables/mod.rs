@@ -74,3 +74,6 @@ fn absent(ipv4: bool, error: Error) -> Error {
         error => error,
     }
 }
+
+#[cfg(test)]
+mod kernel_tests;

@@ -8,7 +8,7 @@ use super::{is_psentry, jump_rules::BUILTIN};
 const DEEP: u32 = 8;
 
 /// The rules before ours that may accept a packet, each as a sentence; or that nothing in INPUT is `ours`.
-pub(super) fn sentences(rules: &Rules, ipv4: bool, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
+pub(super) fn reasons(rules: &Rules, ipv4: bool, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
     let program = if ipv4 { "iptables" } else { "ip6tables" };
     if !rules.chain("INPUT").any(&ours) {
         return vec![format!("'{program} -S INPUT' has no rule of psentry: its blocks have no effect")];
@@ -51,8 +51,8 @@ mod tests {
         let comes_before =
             |rule| format!("'iptables {rule}' comes before psentry's rule: what it accepts is not blocked");
         let before = ["-A INPUT -j ufw", "-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT"];
-        assert_eq!(sentences(&rules, true, is_jump), before.map(comes_before));
-        let none = sentences(&rules, false, |rule| rule.target() == Some("PSENTRY-OUT"));
+        assert_eq!(reasons(&rules, true, is_jump), before.map(comes_before));
+        let none = reasons(&rules, false, |rule| rule.target() == Some("PSENTRY-OUT"));
         assert_eq!(none, ["'ip6tables -S INPUT' has no rule of psentry: its blocks have no effect"]);
     }
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use netlink_packet_core::NetlinkHeader;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use psentry_linux::NetlinkSocket;
 use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 
 use super::filter::Filter;
 use super::rule_text::Rules;
 use super::{FAMILIES, POLL, unless_absent};
-use crate::backends::nft_generation::Generation;
+use crate::backends::nft_generation;
 use crate::error::Error;
 use psentry_linux::netlink_attributes::{attribute, text};
 
@@ -34,11 +35,12 @@ const TRIES: usize = 5;
 
 /// Both tables.
 pub(super) struct Tables {
+    backend: &'static str,
     /// The chains that concern the backend.
     chains: &'static [&'static str],
     families: [Family; 2],
-    /// `None`: both families are of the legacy variant.
-    generation: Option<Generation>,
+    /// To ask for the generation; `None`: both families are of the legacy variant.
+    link: Option<NetlinkSocket>,
     monitor: Option<NetlinkMonitor>,
     /// The netlink port ids by which we made changes whose notifications have not been read.
     own_ports: Vec<u32>,
@@ -70,8 +72,12 @@ impl Tables {
         if let [Family { filter: Err(error), .. }, _] = &families {
             return Err(error.clone());
         }
-        let generation = families.iter().any(Family::is_nft).then(Generation::open).transpose()?;
-        Ok(Tables { chains, families, generation, monitor: None, own_ports: Vec::new(), drifted: false })
+        let link = families
+            .iter()
+            .any(Family::is_nft)
+            .then(|| NetlinkSocket::open(NETLINK_NETFILTER))
+            .transpose()?;
+        Ok(Tables { backend, chains, families, link, monitor: None, own_ports: Vec::new(), drifted: false })
     }
 
     /// How often [`changed`](Self::changed) has to be asked, if the kernel does not report every change.
@@ -82,7 +88,7 @@ impl Tables {
 
     /// From now on the kernel reports changes, where it can.
     pub(super) fn subscribe(&mut self) -> Result<(), Error> {
-        if self.generation.is_some() && self.monitor.is_none() {
+        if self.link.is_some() && self.monitor.is_none() {
             self.monitor = Some(NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])?);
         }
         Ok(())
@@ -171,7 +177,8 @@ impl Tables {
     pub(super) fn changed(&mut self) -> Result<bool, Error> {
         self.expire_polled();
         // Asked before the notifications are read: what others changed up to it is among them, or will wake us again.
-        let generation = self.generation.as_mut().map(Generation::get).transpose()?;
+        let generation =
+            self.link.as_mut().map(|link| nft_generation::read(link, self.backend)).transpose()?;
         let touched = self.read_monitor()?;
         for family in self.families.iter_mut().filter(|family| family.is_nft()) {
             family.read_at = family.read_at.and(generation).filter(|_| !touched);
@@ -202,7 +209,10 @@ impl Tables {
 
     fn generation_of(&mut self, ipv4: bool) -> Result<u32, Error> {
         let is_nft = self.family(ipv4).is_nft();
-        self.generation.as_mut().filter(|_| is_nft).map_or(Ok(0), Generation::get)
+        match &mut self.link {
+            Some(link) if is_nft => nft_generation::read(link, self.backend),
+            _ => Ok(0),
+        }
     }
 
     fn family(&mut self, ipv4: bool) -> &mut Family {

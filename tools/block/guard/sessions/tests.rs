@@ -76,8 +76,8 @@ fn nobody_protects_himself_by_one_connection_after_the_other() {
     let (mut sessions, start) = looked();
     let mut refused = |second: u64, cookies: &[u8]| {
         let now = start + Duration::from_secs(second);
-        let stands: Vec<_> = cookies.iter().map(|cookie| at("192.0.2.7", *cookie)).collect();
-        sessions.note(now, sight(&stands, None));
+        let connections: Vec<_> = cookies.iter().map(|cookie| at("192.0.2.7", *cookie)).collect();
+        sessions.note(now, sight(&connections, None));
         sessions.refusal(scope("192.0.2.7"), now)
     };
     let first = refused(10, &[1]).unwrap();
@@ -99,8 +99,8 @@ fn resolvers_and_time_servers_are_spared_while_they_are_asked() {
         let (_, connection) = at(addr, 1);
         (what, Socket { local_port: 40_000, remote_port, ..connection })
     };
-    let stands = [asked(Use::Names, "192.0.2.53", 853), asked(Use::Time, "192.0.2.123", 123)];
-    sessions.note(now, sight(&stands, Some(&[])));
+    let connections = [asked(Use::Names, "192.0.2.53", 853), asked(Use::Time, "192.0.2.123", 123)];
+    sessions.note(now, sight(&connections, Some(&[])));
     for (scope, why) in [
         ("192.0.2.53", "192.0.2.53/32 is 192.0.2.53, a resolver that this machine is asking on port 853"),
         ("192.0.2.123", "192.0.2.123/32 is 192.0.2.123, a time server that this machine is asking"),
@@ -122,12 +122,12 @@ proptest! {
         let mut spared = 0;
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
-            let stands: Vec<_> = (1..)
+            let connections: Vec<_> = (1..)
                 .zip(&opened)
                 .filter(|(_, (from, long))| (*from..from + long).contains(&second))
                 .map(|(cookie, _)| at("192.0.2.7", cookie))
                 .collect();
-            sessions.note(now, sight(&stands, record.then_some(&[])));
+            sessions.note(now, sight(&connections, record.then_some(&[])));
             if second < verdict {
                 continue;
             }

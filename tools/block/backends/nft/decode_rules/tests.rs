@@ -76,7 +76,6 @@ fn a_rule_is_recognised_by_its_set_and_what_becomes_of_it() {
     let others = rule(&message(&[lookup(b"mine\0"), verdict(NF_DROP)], "")).unwrap();
     assert_eq!((others.action, others.passes), (None, false));
     assert_eq!(rule(&[1, 0, 0]), None);
-    assert_eq!(generation(&[&[0, 0, 0, 0][..], &attribute(1, &[0, 0, 1, 2])].concat()), Some(258));
 }
 
 /// A rule of an administrator that accepts some packets is kept.

@@ -42,7 +42,7 @@ fn reaches() -> Vec<Reach> {
 }
 
 #[test]
-fn whatever_flags_made_what_stands_becomes_what_other_flags_say() {
+fn what_other_flags_made_becomes_what_these_flags_say() {
     for before in reaches() {
         for now in reaches() {
             let (old, new) = (made(before), made(now));

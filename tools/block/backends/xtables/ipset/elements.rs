@@ -17,24 +17,24 @@ const LONGEST: u64 = 2_147_483;
 /// How far apart the ends of the elements of one block may be.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// The set of a family for whole scopes, or for single ports; of what is proven, or not.
-pub(super) fn set(ipv4: bool, ports: bool, unproven: bool) -> &'static str {
-    match (ipv4, ports, unproven) {
-        (true, false, false) => "psentry4",
-        (true, true, false) => "psentry4_ports",
-        (true, false, true) => "psentry4_unproven",
-        (true, true, true) => "psentry4_unproven_ports",
-        (false, false, false) => "psentry6",
-        (false, true, false) => "psentry6_ports",
-        (false, false, true) => "psentry6_unproven",
-        (false, true, true) => "psentry6_unproven_ports",
+/// All sets of a family: for whole scopes and for single ports, of what is proven; and of what is not.
+pub(super) fn sets(ipv4: bool) -> [&'static str; 4] {
+    if ipv4 {
+        ["psentry4", "psentry4_ports", "psentry4_unproven", "psentry4_unproven_ports"]
+    } else {
+        ["psentry6", "psentry6_ports", "psentry6_unproven", "psentry6_unproven_ports"]
     }
 }
 
-/// All sets of a family.
-pub(super) fn sets(ipv4: bool) -> [&'static str; 4] {
-    [(false, false), (true, false), (false, true), (true, true)]
-        .map(|(ports, unproven)| set(ipv4, ports, unproven))
+/// The set of a family for whole scopes, or for single ports; of what is proven, or not.
+pub(super) fn set(ipv4: bool, ports: bool, unproven: bool) -> &'static str {
+    let [whole, some, unproven_whole, unproven_some] = sets(ipv4);
+    match (ports, unproven) {
+        (false, false) => whole,
+        (true, false) => some,
+        (false, true) => unproven_whole,
+        (true, true) => unproven_some,
+    }
 }
 
 /// Whether a set is one for single ports.
@@ -62,7 +62,7 @@ pub(super) fn keys(scope: Prefix, block: &Block) -> Vec<Key> {
     block.transports().iter().copied().flat_map(of).collect()
 }
 
-/// The seconds that ipset is given. To it 0 means: for ever.
+/// The seconds that ipset is given. To it 0 means: for ever; so what ends right now gets one.
 pub(super) fn seconds(block: &Block, now: Timestamp) -> u32 {
     let left = block.seconds_left(now).map_or(0, |left| left.clamp(1, LONGEST));
     u32::try_from(left).unwrap_or(u32::MAX)

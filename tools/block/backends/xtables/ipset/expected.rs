@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use psentry_records::Timestamp;
 
-/// How far off an expiry may be: the kernel is told whole seconds.
+/// How far off an expiry may be: the kernel is given whole seconds.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// The number of entries of one set. Should it be wrong, because the clock was set or because an entry was not there that was
@@ -20,20 +20,11 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// An entry was added that ends then.
-    pub(super) fn add(&mut self, until: Option<Timestamp>) {
-        self.count(until, 1);
-    }
-
-    /// An entry was deleted, or replaced, that would have ended then.
-    pub(super) fn remove(&mut self, until: Option<Timestamp>) {
-        self.count(until, -1);
-    }
-
-    fn count(&mut self, until: Option<Timestamp>, by: i64) {
-        self.entries += by;
+    /// So many entries more (or less, if negative) that end then.
+    pub(super) fn add(&mut self, count: i64, until: Option<Timestamp>) {
+        self.entries += count;
         if let Some(until) = until {
-            *self.ends.entry(until.secs_ceil()).or_default() += by;
+            *self.ends.entry(until.secs_ceil()).or_default() += count;
         }
     }
 
@@ -59,7 +50,7 @@ mod tests {
     fn what_expires_is_explained_and_what_others_do_is_not() {
         let mut set = Expected::default();
         for until in [at(10), at(20), at(20), None] {
-            set.add(until);
+            set.add(1, until);
         }
         let mut explains = |entries, second| set.explains(entries, at(second).unwrap());
         assert!(explains(4, 0) && !explains(3, 0) && !explains(5, 0));
@@ -71,12 +62,12 @@ mod tests {
     #[test]
     fn our_own_changes_are_explained() {
         let mut set = Expected::default();
-        set.add(at(10));
+        set.add(1, at(10));
         // It is replaced by one that ends later.
-        set.remove(at(10));
-        set.add(at(50));
+        set.add(-1, at(10));
+        set.add(1, at(50));
         assert!(set.explains(1, at(20).unwrap()) && !set.explains(0, at(20).unwrap()));
-        set.remove(at(50));
+        set.add(-1, at(50));
         assert!(set.explains(0, at(20).unwrap()) && set.explains(0, at(60).unwrap()));
     }
 }

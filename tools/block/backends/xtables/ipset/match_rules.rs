@@ -7,7 +7,7 @@ use super::elements::{is_of_ports, is_unproven, sets};
 use crate::reach::Reach;
 
 /// What spares connections, and what TCP that begins nothing: it belongs to what is established, or is answered with a
-/// reset. So connections that stood before anything was tracked are spared, too.
+/// reset. So connections that were there before anything was tracked are spared, too.
 const UNSPARED: &str = "-m conntrack ! --ctstate RELATED,ESTABLISHED ";
 const BEGINS: &str = "-m tcp --tcp-flags RST,ACK NONE ";
 

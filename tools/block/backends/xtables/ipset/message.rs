@@ -102,7 +102,7 @@ pub(super) fn add(set: &str, key: Key, seconds: u32, comment: &str) -> Netfilter
     message(ADD, set, Some(DefaultNla::new(DATA | NLA_F_NESTED, data)))
 }
 
-/// Deletes an element; with NLM_F_EXCL it has to be there.
+/// Deletes an element; without NLM_F_EXCL it need not be there.
 pub(super) fn delete(set: &str, key: Key) -> NetfilterMessage {
     message(DELETE, set, Some(DefaultNla::new(DATA | NLA_F_NESTED, words(key, None))))
 }

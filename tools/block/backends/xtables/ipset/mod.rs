@@ -19,8 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use psentry_linux::Error as Below;
 use psentry_records::Timestamp;
 
 use self::elements::{entry, gather, keys, seconds, set, set_of, sets};
@@ -28,7 +26,7 @@ use self::expected::Expected;
 pub(super) use self::match_rules::is_match;
 use self::match_rules::rules_of;
 use self::message::Key;
-use self::sets::{Done, Sets, Step};
+use self::sets::{Sets, Step};
 use super::jump_rules::{BUILTIN, deletions, place};
 use super::tables::Tables;
 use super::{FAMILIES, POLL, by_family, shadowing, unless_absent};
@@ -40,7 +38,7 @@ use crate::reach::Reach;
 
 const NAME: &str = "ipset";
 
-/// Longer times than the kernel can be told are told again once a day.
+/// Longer times than the kernel takes are given to it anew, long before they end.
 const LIST_EVERY: Duration = Duration::from_secs(86_400);
 
 /// The backend.
@@ -123,43 +121,26 @@ impl Ipset {
         if blocks && !(*self.ready(ipv4) && self.tables.is_current(ipv4)?) {
             self.set_up(ipv4)?;
         }
-        // The kernel counts from when it is told, and what was made before took its time.
+        // The kernel counts from now, and what was made before took its time.
         let now = now.plus(started.elapsed());
         let steps: Vec<Vec<Step>> = ops.iter().map(|op| steps(op, now)).collect();
         let mut done = self.sets.change(&steps.iter().flatten().collect::<Vec<_>>()).into_iter();
-        Ok(ops.iter().zip(&steps).map(|(op, steps)| self.confirm(op, steps, &mut done)).collect())
-    }
-
-    /// What came of an operation by what came of its steps, and what there should be in the sets after it.
-    fn confirm(
-        &mut self,
-        op: &Op,
-        steps: &[Step],
-        done: &mut impl Iterator<Item = Result<Done, Error>>,
-    ) -> Result<(), Error> {
-        let was = was(op);
-        let mut result = Ok(());
-        for (step, done) in steps.iter().zip(done) {
-            let expected = self.expected.entry(step.set).or_default();
-            match (done, &step.add) {
-                (Ok(Done::Changed), add) => {
-                    let old = was.as_ref().filter(|was| is_of(step, op, was));
-                    if old.is_some() || add.is_none() {
-                        expected.remove(old.and_then(|old| old.until));
-                    }
-                    if add.is_some() {
-                        expected.add(op.block().and_then(|block| block.until));
-                    }
+        let mut results = Vec::new();
+        for (op, steps) in ops.iter().zip(&steps) {
+            let result = done.by_ref().take(steps.len()).fold(Ok(()), Result::and);
+            // Should a set be gone, the next one makes it again.
+            *self.ready(ipv4) &= result.is_ok();
+            let mut count = |by: i64, block: Option<&Block>| {
+                if let Some(block) = block {
+                    let each = i64::try_from(keys(op.scope(), block).len()).unwrap_or(0);
+                    self.expected.entry(set_of(op.scope(), block)).or_default().add(by * each, block.until);
                 }
-                (Ok(Done::NoSet), Some(_)) => {
-                    *self.ready(op.scope().is_ipv4()) = false;
-                    result = Err(Below::Refused { doing: "block", errno: Errno::ENOENT }.into());
-                }
-                (Ok(_), _) => {}
-                (Err(error), _) => result = Err(error),
-            }
+            };
+            count(-1, was(op).as_ref());
+            count(1, op.block().filter(|_| result.is_ok()));
+            results.push(result);
         }
-        result
+        Ok(results)
     }
 
     /// Whether somebody else changed a set.
@@ -201,14 +182,14 @@ impl Backend for Ipset {
                 let expected = self.expected.entry(name).or_default();
                 for element in elements {
                     let entry = entry(name, element, now);
-                    expected.add(entry.until);
+                    expected.add(1, entry.until);
                     found.push(entry);
                 }
             }
             if !found.is_empty()
                 && let Some(rules) = unless_absent(ipv4, self.tables.rules(ipv4).map(Some), None)?
             {
-                listing.shadowed.extend(shadowing::sentences(rules, ipv4, is_match));
+                listing.shadowed.extend(shadowing::reasons(rules, ipv4, is_match));
             }
             listing.entries.extend(gather(found));
         }
@@ -258,19 +239,12 @@ fn was(op: &Op) -> Option<Block> {
     }
 }
 
-/// Whether a step changes an element of the block that was there.
-fn is_of(step: &Step, op: &Op, was: &Block) -> bool {
-    step.set == set_of(op.scope(), was) && keys(op.scope(), was).contains(&step.key)
-}
-
 /// The steps of an operation. What is to be there is added before what was there is deleted: its elements, and in any case
 /// those of all ports.
 fn steps(op: &Op, now: Timestamp) -> Vec<Step> {
     let scope = op.scope();
-    // What ended while it was prepared is not added: a set counts whole seconds, and one is the least.
-    let block = op.block().filter(|block| !block.is_over(now));
     let mut steps: Vec<Step> = Vec::new();
-    if let Some(block) = block {
+    if let Some(block) = op.block() {
         let (set, add) = (set_of(scope, block), (seconds(block, now), note::write(block)));
         steps.extend(keys(scope, block).into_iter().map(|key| Step { set, key, add: Some(add.clone()) }));
     }
@@ -313,7 +287,5 @@ mod tests {
         assert_eq!(steps(Some(&ports), None), ["+_ports:22", "+_ports:53", "-", "-_unproven"]);
         let fewer = steps(Some(&fewer), Some(&ports));
         assert_eq!(fewer, ["+_unproven_ports:53", "-_ports:22", "-_ports:53", "-", "-_unproven"]);
-        let over = Block { until: Some(now), ..Block::default() };
-        assert_eq!(steps(Some(&over), Some(&over)), ["-", "-_unproven"]);
     }
 }

@@ -1,11 +1,10 @@
 //! The sets in the kernel. What is in them is listed and changed over netlink, in microseconds; the program ipset, which
 //! knows what each kernel can, makes and destroys them.
 
-use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_EXCL, NetlinkHeader};
+use netlink_packet_core::NetlinkHeader;
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
@@ -27,8 +26,7 @@ const TOGETHER: usize = 1000;
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
-// Answers of ipset beyond errno's, from linux/netfilter/ipset/ip_set.h.
-const NOT_THERE: i32 = 4103;
+/// The answer of ipset that a set is full, IPSET_ERR_HASH_FULL (linux/netfilter/ipset/ip_set.h).
 const FULL: i32 = 4352;
 
 /// A way to the sets.
@@ -46,16 +44,6 @@ pub(super) struct Step {
     pub(super) add: Option<(u32, String)>,
 }
 
-/// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Done {
-    Changed,
-    /// There was nothing to delete.
-    WasNotThere,
-    /// The set is not there.
-    NoSet,
-}
-
 impl Sets {
     pub(super) fn open() -> Result<Self, Error> {
         Ok(Sets { ipset: installed(NAME, NAME)?, link: NetlinkSocket::open(NETLINK_NETFILTER)? })
@@ -65,8 +53,8 @@ impl Sets {
     /// some milliseconds for a hundred thousand.
     pub(super) fn header(&mut self, set: &str) -> Result<Option<Header>, Error> {
         let read = |_: &_, message: &[u8]| Ok(message::header(message));
-        let told = self.dump("count the entries of a set", &message::header_of(set), read)?;
-        Ok(told.and_then(|told| told.into_iter().flatten().next()))
+        let answer = self.dump("count the entries of a set", &message::header_of(set), read)?;
+        Ok(answer.and_then(|answer| answer.into_iter().flatten().next()))
     }
 
     /// What is in a set; `None`: there is no such set.
@@ -83,27 +71,27 @@ impl Sets {
         read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
     ) -> Result<Option<Vec<T>>, Error> {
         match self.link.dump_with(doing, question, read)? {
-            Ok(told) => Ok(Some(told)),
+            Ok(answer) => Ok(Some(answer)),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(refused(doing, errno)),
         }
     }
 
-    /// Changes sets, and says of each step what became of it.
-    pub(super) fn change(&mut self, steps: &[&Step]) -> Vec<Result<Done, Error>> {
+    /// Changes sets, and says of each step whether it is done. What was not there to be deleted is no error.
+    pub(super) fn change(&mut self, steps: &[&Step]) -> Vec<Result<(), Error>> {
         let mut done = Vec::with_capacity(steps.len());
-        let mut sizes = HashMap::new();
         for steps in steps.chunks(self.link.ack_capacity().min(TOGETHER)) {
-            let request = |Step { set, key, add }: &&Step| match add {
-                Some((seconds, comment)) => {
-                    Request { message: message::add(set, *key, *seconds, comment), flags: 0, acked: true }
-                }
-                None => Request { message: message::delete(set, *key), flags: NLM_F_EXCL, acked: true },
+            let request = |Step { set, key, add }: &&Step| {
+                let message = match add {
+                    Some((seconds, comment)) => message::add(set, *key, *seconds, comment),
+                    None => message::delete(set, *key),
+                };
+                Request { message, flags: 0, acked: true }
             };
             match self.link.batch_codes("change a set", steps.iter().map(request).collect()) {
                 Ok(codes) => {
-                    let each = steps.iter().zip(codes).map(|(step, code)| self.done(step, code, &mut sizes));
-                    done.extend(each);
+                    let each = steps.iter().zip(codes);
+                    done.extend(each.map(|(step, code)| self.confirm(step, code)));
                 }
                 Err(error) => done.extend(steps.iter().map(|_| Err(Error::from(error.clone())))),
             }
@@ -111,24 +99,19 @@ impl Sets {
         done
     }
 
-    /// What an answer means; `sizes` are those of full sets, each of which is asked once.
-    fn done(&mut self, step: &Step, code: i32, sizes: &mut HashMap<&str, u32>) -> Result<Done, Error> {
+    fn confirm(&mut self, step: &Step, code: i32) -> Result<(), Error> {
         let doing = if step.add.is_some() { "block" } else { "unblock" };
-        match code {
-            0 => Ok(Done::Changed),
-            NOT_THERE if step.add.is_none() => Ok(Done::WasNotThere),
-            FULL => {
-                let mut ask = || self.header(step.set).ok().flatten().map_or(SIZE, |header| header.size);
-                let size = *sizes.entry(step.set).or_insert_with(&mut ask);
+        match (code, Errno::from_raw(code)) {
+            (0, _) => Ok(()),
+            (_, Errno::ENOENT) if step.add.is_none() => Ok(()),
+            (FULL, _) => {
+                let size = self.header(step.set)?.map_or(SIZE, |header| header.size);
                 Err(Error::Full { what: format!("ipset's set {}", step.set), size })
             }
-            code => match Errno::from_raw(code) {
-                Errno::ENOENT => Ok(Done::NoSet),
-                Errno::UnknownErrno => {
-                    Err(Below::Netlink { doing, why: format!("ipset's error {code}") }.into())
-                }
-                errno => Err(refused(doing, errno)),
-            },
+            (_, Errno::UnknownErrno) => {
+                Err(Below::Netlink { doing, why: format!("ipset's error {code}") }.into())
+            }
+            (_, errno) => Err(refused(doing, errno)),
         }
     }
 

@@ -8,8 +8,10 @@ use super::super::rule_text::Rule;
 use super::chains::{is_egress, is_unproven};
 use crate::block::{Block, Entry};
 use crate::note::{self, Noted};
-use crate::ports::transport;
 use crate::reach::Reach;
+
+/// The transports that have ports: the names, and the numbers of IANA.
+const TRANSPORTS: [(&str, u8, Proto); 2] = [("tcp", 6, Proto::Tcp), ("udp", 17, Proto::Udp)];
 
 /// How many ports a rule takes.
 const PORTS: usize = 15;
@@ -27,7 +29,9 @@ pub(super) fn rules_of(reach: Reach, chain: &str, scope: Prefix, block: &Block) 
         return answers.iter().map(|(only, end)| format!("{addr} {scope} {only}{note} {end}")).collect();
     }
     let mut rules = Vec::new();
-    for name in block.transports().iter().filter_map(|number| transport_name(*number)) {
+    for name in
+        TRANSPORTS.iter().filter(|(_, number, _)| block.transports().contains(number)).map(|(name, ..)| *name)
+    {
         // TCP is reset; there is one answer to each of the others.
         let answer = if name == "tcp" { answers.first() } else { answers.last() };
         let end = answer.map_or(DROP, |(_, end)| end);
@@ -48,16 +52,6 @@ fn distinction(scope: Prefix) -> String {
     if scope.is_ipv4() || scope.is_host() { String::new() } else { format!("{scope}: ") }
 }
 
-/// The name of a transport with ports.
-fn transport_name(number: u8) -> Option<String> {
-    transport(number).map(|proto| proto.name().to_lowercase())
-}
-
-/// The transport with this name.
-fn named(name: &str) -> Option<Proto> {
-    [Proto::Tcp, Proto::Udp].into_iter().find(|proto| proto.name().eq_ignore_ascii_case(name))
-}
-
 /// The block that a rule in one of our chains is a part of, or all; `None`: it is none of ours.
 pub(super) fn entry(chain: &str, rule: &Rule) -> Option<Entry> {
     let (scope, comment) = (rule.scope()?, rule.comment()?);
@@ -67,7 +61,8 @@ pub(super) fn entry(chain: &str, rule: &Rule) -> Option<Entry> {
     let mut entry = Entry { since, unproven: is_unproven(chain), ..Entry::new(scope, until, name) };
     if let Some(ports) = rule.value("--dports").or_else(|| rule.value("--sports")) {
         entry.ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-        entry.proto = rule.value("-p").and_then(named);
+        entry.proto =
+            TRANSPORTS.iter().find(|(name, ..)| rule.value("-p") == Some(name)).map(|(.., proto)| *proto);
     }
     Some(entry)
 }

@@ -84,7 +84,7 @@ impl Backend for Iptables {
             let Some(rules) = unless_absent(ipv4, self.tables.rules(ipv4).map(Some), None)? else { continue };
             let found = entries(self.reach, &by_scope(rules));
             if !found.is_empty() {
-                listing.shadowed.extend(shadowing::sentences(rules, ipv4, is_jump));
+                listing.shadowed.extend(shadowing::reasons(rules, ipv4, is_jump));
             }
             listing.entries.extend(found);
         }
