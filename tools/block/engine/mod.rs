@@ -20,6 +20,7 @@
 //! | `sync.rs` | what is there: at the start, after drift, for a question |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
 //! | `questions.rs` | what people ask |
+//! | `judge.rs` | what the judge is told |
 //! | `backend_state.rs` | what the engine knows of one backend |
 //! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
 //! | `once.rs` | one question, where no engine runs |
@@ -27,6 +28,7 @@
 mod backend_state;
 mod dispatch;
 mod end;
+mod judge;
 mod once;
 mod questions;
 mod release;
@@ -55,6 +57,7 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal};
+use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
 use crate::panic::{Mark, Order, PanicFile};
 use crate::reach::Ports;
@@ -80,6 +83,8 @@ pub(crate) struct Engine {
     bell: Bell,
     journal: Option<Journal>,
     pub(crate) outcomes: Outcomes,
+    /// Where the judge is told; `None`: nobody is blocked in earnest.
+    judge: Option<JudgeFifo>,
     guard: Guard,
     /// Which version of the allow list is heeded.
     allowed: u64,
@@ -135,6 +140,7 @@ impl Engine {
         self.bypass_late_backends();
         self.dispatch();
         self.answer_questions();
+        self.tell_judge_the_rest();
         self.commit();
         if self.is_settled() {
             self.guard.rest();
@@ -167,6 +173,7 @@ impl Engine {
         let instants = self.backends.iter().flat_map(|backend| backend.next_moments(clock));
         let instants = instants.chain(self.questions.iter().map(|pending| pending.deadline));
         let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
+        let instants = instants.chain(self.next_telling(clock));
         let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
         let reads = self.guard.may_change().then_some(READ_ALLOW);
         // Rounded up, so that a moment has come when it is over.

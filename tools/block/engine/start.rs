@@ -20,9 +20,10 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
+use crate::judge_fifo::JudgeFifo;
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
-use crate::panic::PanicFile;
+use crate::panic::{PANIC_OVER, PanicFile};
 use crate::reach::Reach;
 use crate::sink::Sink;
 use crate::worker::{Bell, Mailbox, Worker};
@@ -53,6 +54,7 @@ impl Engine {
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
+        let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
         let (journal, recorded) =
             if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.newest);
@@ -75,6 +77,7 @@ impl Engine {
             adopts: !recorded.known && !read_only,
             journal,
             outcomes,
+            judge,
             guard,
             allowed: 0,
             brake: flags.brake.map(Brake::new),
@@ -167,6 +170,7 @@ impl Engine {
                 report(&order.sentence());
             } else if released > 0 {
                 report(&format!("there was a panic: {released} blocks are not put back"));
+                self.tell_judge_of_all(PANIC_OVER, None, None);
             }
         }
     }

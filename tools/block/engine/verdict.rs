@@ -37,6 +37,7 @@ impl Engine {
         if let Some(block) = &released {
             self.note(Entry::Released(scope));
             self.end(scope, block, &End::Released(None));
+            self.tell_judge(scope, block, reply.as_ref());
         }
         if !self.backends.iter().any(|backend| backend.knows(scope)) {
             // Nothing waits for it, so that requests for whom nobody knows take no room.
