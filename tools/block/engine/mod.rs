@@ -128,9 +128,7 @@ impl Reply {
 impl Engine {
     /// Does whatever is to be done now, without waiting for anybody.
     pub(crate) fn step(&mut self) {
-        if self.clock.look() {
-            self.clock_was_set();
-        }
+        self.look_at_clock();
         self.take_events();
         self.heed_panic();
         self.heed_allow_list();
@@ -147,6 +145,13 @@ impl Engine {
         }
         let now = self.clock.wall(self.clock.now());
         self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
+    }
+
+    /// Reads the clock. It may have been read long ago, if nothing happened since.
+    fn look_at_clock(&mut self) {
+        if self.clock.look() {
+            self.clock_was_set();
+        }
     }
 
     /// Takes in what workers told; whether they told anything.

@@ -20,6 +20,9 @@ const TIME: Duration = Duration::from_secs(10);
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
     pub(crate) fn verdict(&mut self, verdict: &Verdict, reply: Option<Reply>) {
+        self.look_at_clock();
+        // What is over is no part of what is wanted now.
+        self.expire();
         self.outcomes.counters().verdicts.add();
         match verdict.body.action {
             Action::Watch => {}
