@@ -99,14 +99,15 @@ pub(crate) struct Engine {
     asked: Vec<(Instant, Prefix)>,
     /// What commands have blocked, by the journal, until their backend is there.
     by_command: HashMap<Prefix, CommandState>,
-    /// Only the scopes of a question are applied, for no engine runs that would keep the rest; and nothing is made for it.
+    /// Only the scopes of a question are applied, for no engine runs that would keep the rest.
     once: bool,
-    read_only: bool,
+    /// What blocks are in is made where it is missing. Whoever only reads or releases makes nothing.
+    ensures: bool,
     /// What is there is wanted, for there was no journal; until all backends were listed.
     adopts: bool,
     /// Whether they were, and why some of them cannot work.
     started: bool,
-    errors: Vec<(&'static str, Error)>,
+    errors: Vec<(usize, Error)>,
     /// How many blocks were given up when the input ended.
     given_up: usize,
 }
@@ -153,8 +154,11 @@ impl Engine {
     fn take_events(&mut self) -> bool {
         self.bell.silence();
         let mut any = false;
-        while let Ok((backend, lane, event)) = self.arriving.try_recv() {
-            self.take_event(backend, lane, event);
+        while let Ok((number, lane, event)) = self.arriving.try_recv() {
+            // Of those that have nothing to do with a question, nobody waits for anything.
+            if let Some(index) = self.backends.iter().position(|state| state.number == number) {
+                self.take_event(index, lane, event);
+            }
             any = true;
         }
         any
