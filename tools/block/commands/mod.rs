@@ -65,7 +65,7 @@ pub(crate) fn run(flags: &Flags, command: &Command, host: Option<&str>) -> Resul
 }
 
 /// What the engine answered.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 struct Answer {
     /// An engine that runs gave it, not one of this process.
     running: bool,
@@ -74,8 +74,10 @@ struct Answer {
     prospect: Option<Prospect>,
     /// What is to be known besides.
     notes: Vec<String>,
-    /// Why this is not all.
+    /// Why this is not all, as the engine that runs says.
     error: Option<String>,
+    /// The same of the engine of this process.
+    trouble: Option<Error>,
 }
 
 impl Answer {
@@ -112,7 +114,8 @@ impl Answer {
 
     /// That something is missing, as the error that the program ends with.
     fn complete(&self) -> Result<(), Error> {
-        self.error.clone().map_or(Ok(()), |error| Err(Error::Unfinished(error)))
+        let error = self.trouble.clone().or_else(|| self.error.clone().map(Error::Unfinished));
+        error.map_or(Ok(()), Err)
     }
 }
 
@@ -124,7 +127,8 @@ fn ask_running(flags: &Flags, question: &Question, limit: Duration) -> Result<An
 
 /// Asks the engine of this process, where none runs.
 fn ask_once(flags: &Flags, host: Option<&str>, question: &Question) -> Result<Answer, Error> {
-    engine::answer_once(flags, host, question).map(|lines| Answer::of(&lines, false))
+    let (lines, trouble) = engine::answer_once(flags, host, question)?;
+    Ok(Answer { trouble, ..Answer::of(&lines, false) })
 }
 
 /// Asks the engine that runs, or if there is none the one of this process.

@@ -13,6 +13,7 @@ use super::{ask_running, say};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::journal::Place;
 use crate::judge_fifo::{EVENTS, JudgeFifo, everybody, outcome};
 use crate::panic::{Order, PANIC_OVER, PanicFile};
 use crate::protocol::{Question, Report};
@@ -41,17 +42,16 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
         Ok(answer) if answer.reports.iter().any(blocks_by_command) => {
             say("exec: the psentry-block that runs releases whom its command blocked");
         }
-        Err(Silence::Hangs) => {
-            say(&format!(
-                "{}: psentry-block hangs; should it go on, it sees the panic before it blocks anybody, and releases whom a \
-                 command of --exec blocked",
-                flags.control_path().display()
-            ));
+        Ok(_) => {}
+        Err(silence) => {
+            if silence == Silence::Hangs {
+                say(&format!(
+                    "{}: psentry-block hangs; should it go on, it sees the panic before it blocks anybody",
+                    flags.control_path().display()
+                ));
+            }
+            errors.extend(left_by_commands(flags).map(Error::Unfinished));
         }
-        Err(Silence::Absent | Silence::Dead) if flags.chosen().contains(&Which::Exec) => {
-            say("exec: no psentry-block runs; the next one that starts releases whom its command blocked");
-        }
-        _ => {}
     }
     let purged = if errors.is_empty() { Ok(()) } else { Err(errors.remove(0)) };
     errors.iter().for_each(|error| say(&error.to_string()));
@@ -63,6 +63,15 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
         }
     }
     purged.and(declared)
+}
+
+/// That commands still block somebody, and what ends that: the engine alone knows how to undo what they did.
+fn left_by_commands(flags: &Flags) -> Option<String> {
+    let place = Place::of_command(flags.state.as_deref(), flags.exec_roll.as_deref());
+    let count = place.read().ok().flatten().map_or(0, |recorded| recorded.by_command.len());
+    let (stay, them) =
+        if count == 1 { ("block of a command stays", "it") } else { ("blocks of commands stay", "them") };
+    (count > 0).then(|| format!("exec: {count} {stay} until a psentry-block runs, which undoes {them}"))
 }
 
 /// Whether a command of the administrator's blocks somebody.

@@ -99,14 +99,15 @@ pub(crate) struct Engine {
     asked: Vec<(Instant, Prefix)>,
     /// What commands have blocked, by the journal, until their backend is there.
     by_command: HashMap<Prefix, CommandState>,
-    /// Only the scopes of a question are applied, for no engine runs that would keep the rest; and nothing is made for it.
+    /// Only the scopes of a question are applied, for no engine runs that would keep the rest.
     once: bool,
-    read_only: bool,
+    /// What blocks are in is made where it is missing. Whoever only reads or releases makes nothing.
+    ensures: bool,
     /// What is there is wanted, for there was no journal; until all backends were listed.
     adopts: bool,
     /// Whether they were, and why some of them cannot work.
     started: bool,
-    errors: Vec<(&'static str, Error)>,
+    errors: Vec<(usize, Error)>,
     /// How many blocks were given up when the input ended.
     given_up: usize,
 }

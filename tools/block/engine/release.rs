@@ -1,6 +1,8 @@
 //! Who is not wanted any more without a verdict: because his time is over, in a panic, because the allow list names him now, or
 //! because somebody flushed.
 
+use std::collections::BTreeSet;
+
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
 
 use super::backend_state::{Ask, End};
@@ -44,9 +46,10 @@ impl Engine {
             && state.actual.entries.get(&scope).is_none_or(|entry| !entry.damaged)
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
-            state.actual.entries.remove(&scope);
             if state.ending.contains_key(&scope) {
                 self.deleted(index, scope);
+            } else {
+                state.actual.forget(scope);
             }
         } else {
             state.queue.push(scope);
@@ -152,8 +155,9 @@ impl Engine {
         }
         for index in 0..self.backends.len() {
             let Some(state) = self.backends.get_mut(index) else { continue };
-            let scopes: Vec<Prefix> = state.actual.scopes().collect();
-            // Who asked hears of each, as soon as it is gone.
+            // Who asked hears of each, as soon as it is gone or is not tried any more.
+            let scopes: BTreeSet<Prefix> =
+                state.actual.scopes().chain(state.ending.keys().copied()).collect();
             for scope in scopes.iter().filter(|_| reply.is_some()) {
                 let common = psentry_records::Common::at(psentry_records::Timestamp::now());
                 let (already, remark) = (false, None);
@@ -216,7 +220,6 @@ impl Engine {
         let scopes: Vec<Prefix> = state.actual.scopes().collect();
         match result {
             Ok(()) => {
-                state.actual = crate::reconcile::Actual::default();
                 scopes.into_iter().for_each(|scope| self.deleted(index, scope));
             }
             Err(error) => {

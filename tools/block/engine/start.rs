@@ -39,15 +39,25 @@ pub(super) struct Parts<'a> {
     pub(super) sink: Sink,
     /// Readable when somebody asks to stop.
     pub(super) asked: BorrowedFd<'a>,
-    /// For one question only; and one that changes nothing.
-    pub(super) once: bool,
-    pub(super) read_only: bool,
+    pub(super) purpose: Purpose,
+}
+
+/// What an engine is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To run.
+    Serve,
+    /// For one question: one that blocks, one that releases, one that changes nothing.
+    Block,
+    Release,
+    Read,
 }
 
 impl Engine {
     /// An engine whose backends are being listed.
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
-        let Parts { flags, host, chosen, sink, asked, once, read_only } = parts;
+        let Parts { flags, host, chosen, sink, asked, purpose } = parts;
+        let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
         let guard = Guard::of(flags)?;
         // Whoever is connected by now may have been for long.
         guard.glance();
@@ -88,7 +98,7 @@ impl Engine {
             questions: Vec::new(),
             asked: Vec::new(),
             once,
-            read_only,
+            ensures: matches!(purpose, Purpose::Serve | Purpose::Block),
             started: false,
             errors: Vec::new(),
             given_up: 0,
@@ -131,7 +141,7 @@ impl Engine {
             }
         }
         self.backends.push(state);
-        self.begin_sync(index, !self.read_only);
+        self.begin_sync(index);
         Ok(())
     }
 
@@ -194,12 +204,16 @@ impl Engine {
             state.restores = state.queue.count();
         }
         self.started = true;
+        if self.once {
+            return Ok(());
+        }
         let errors = std::mem::take(&mut self.errors);
         let first = errors.first().map(|(_, error)| error.clone());
         if let Some(error) = first.filter(|_| errors.len() >= self.backends.len()) {
             return Err(error);
         }
-        for (name, error) in errors {
+        for (index, error) in errors {
+            let name = self.backends.get(index).map_or("", |state| state.caps.name);
             self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
         }
         Ok(())
