@@ -1,4 +1,4 @@
-# What psentry-block may, by its backends, beyond the sandbox: the same as in units/psentry-block.service and its drop-ins.
+# What psentry-block may, by its backends, beyond the sandbox: the same as in units/psentry-block.service and units/rights/.
 {
   lib,
   enable,

@@ -150,7 +150,7 @@ pub fn of_install(repository: &Path) -> Facts {
 
 /// What a drop-in of psentry-block.service in units/ gives, without the unit's name and section.
 pub fn of_drop_in(repository: &Path, name: &str) -> Facts {
-    let file = repository.join(format!("units/psentry-block.service.d/{name}.conf"));
+    let file = repository.join(format!("units/rights/{name}.conf"));
     let text = fs::read_to_string(file).unwrap();
     let given = |fact: &str| Some(fact.split_once(" [Service] ")?.1.to_owned());
     of_unit("psentry-block.service", &text).iter().filter_map(|fact| given(fact)).collect()
