@@ -12,11 +12,11 @@
 //! Instead of all that, or after it, `{"error":"..."}`.
 
 use psentry_records::{Action, Prefix, Record, Timestamp, Verdict};
+use psentry_stage::panic_file::Order;
 use serde::{Deserialize, Serialize};
 
 use crate::brake::Holding;
 use crate::capacity::Full;
-use crate::panic::Order;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq)]

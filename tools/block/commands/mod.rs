@@ -24,13 +24,13 @@ use std::time::Duration;
 
 use psentry_control::{Silence, error_in};
 use psentry_records::{Outcome, Record};
+use psentry_stage::panic_file::PanicFile;
 
 pub(crate) use check::check;
 
 use crate::cli::{Command, Flags};
 use crate::engine;
 use crate::error::Error;
-use crate::panic::PanicFile;
 use crate::protocol::{Prospect, Question, Report};
 
 /// How long a change may take: longer than the engine waits for its backends, and longer than the socket waits for the

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use psentry_control::Silence;
 use psentry_records::Timestamp;
+use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, Failure};
 
 use super::{ask_running, say};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::panic::{Order, PanicFile};
 use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
@@ -27,7 +27,7 @@ type Purge = (Which, Box<dyn FnOnce() -> Result<(), Error> + Send>);
 
 /// Releases everybody, and blocks nobody until [`resume`].
 pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Result<(), Error> {
-    let declared = file.write(&Order::now(reason));
+    let declared = write(file, &Order::now(reason));
     let purge = |which: Which| -> Purge {
         let backend = backends::open(which, flags);
         (which, Box::new(move || backend?.purge()))
@@ -116,18 +116,22 @@ fn purge_all(purges: Vec<Purge>, limit: Duration) -> Vec<Error> {
 /// Ends a panic. Who was released by it stays so: nothing is put back.
 pub(super) fn resume(file: &PanicFile) -> Result<(), Error> {
     let Some(order) = file.holds() else {
-        if let Some(unknown) = file.unknown() {
-            return Err(unknown);
+        if let Some(why) = file.unknown() {
+            return Err(Error::file(file.path(), "tell whether a panic holds")(why));
         }
         say("there is no panic; nothing to resume");
         return Ok(());
     };
-    if let Err(error) = file.write(&Order { over: Some(Timestamp::now()), ..order }) {
+    if let Err(error) = write(file, &Order { over: Some(Timestamp::now()), ..order }) {
         say("the panic still holds: nobody is blocked");
         return Err(error);
     }
     say("the panic is over: verdicts from now on are applied; who was released stays released");
     Ok(())
+}
+
+fn write(file: &PanicFile, order: &Order) -> Result<(), Error> {
+    file.write(order).map_err(Error::file(file.path(), "write it"))
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 //! because somebody flushed.
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::panic_file::Order;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::journal::Entry;
 use crate::outcomes::common_of;
-use crate::panic::Order;
 use crate::worker::Task;
 
 impl Engine {

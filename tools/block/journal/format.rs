@@ -11,8 +11,9 @@ use std::time::Duration;
 use psentry_records::{
     Action, Common, Outcome, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody,
 };
+use psentry_stage::clean;
 
-use crate::block::{Block, clean};
+use crate::block::Block;
 use crate::outcomes::body;
 use crate::ports::probed;
 
