@@ -11,10 +11,7 @@ use psentry_stage::{clean, printable};
 use super::{Answer, ask, render, say};
 use crate::cli::Flags;
 use crate::error::Error;
-use crate::protocol::Question;
-
-/// The rule that a person's verdict names.
-const RULE: &str = "by-hand";
+use crate::protocol::{BY_HAND, Question};
 
 /// Blocks a scope. It is no success before every backend has confirmed it.
 pub(super) fn block(
@@ -27,7 +24,7 @@ pub(super) fn block(
     let body = VerdictBody {
         // A duration on the command line is at least a second.
         duration: span.map(|span| span.as_secs().max(1)),
-        rule: Some(RULE.to_owned()),
+        rule: Some(BY_HAND.to_owned()),
         reason: reason.and_then(clean),
         ..VerdictBody::new(Action::Block, scope)
     };
@@ -54,6 +51,7 @@ pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Resul
         say(&format!("{scope} was not blocked"));
     }
     render::show(&answer.outcomes, host)?;
+    answer.notes.iter().for_each(|note| say(note));
     match ask(flags, host, &Question::Why(scope)) {
         Ok(why) => {
             for other in why.outcomes.iter().filter_map(|outcome| still_blocks(outcome, scope)) {
@@ -76,6 +74,7 @@ fn still_blocks(outcome: &Outcome, scope: Prefix) -> Option<String> {
 pub(super) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let answer = ask(flags, host, &Question::Flush)?;
     render::show(&answer.outcomes, host)?;
+    answer.notes.iter().for_each(|note| say(note));
     succeeded(&answer, &[Is::Released, Is::Already])
 }
 

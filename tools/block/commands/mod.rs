@@ -25,13 +25,15 @@ use std::time::Duration;
 use psentry_control::{Silence, error_in};
 use psentry_records::{Outcome, Record};
 use psentry_stage::panic_file::PanicFile;
+use psentry_stage::printable;
 
 pub(crate) use check::check;
 
 use crate::cli::{Command, Flags};
 use crate::engine;
 use crate::error::Error;
-use crate::protocol::{Prospect, Question, Report};
+use crate::judge_fifo::JudgeFifo;
+use crate::protocol::{Prospect, Question, Report, note_in};
 
 /// How long a change may take: longer than the engine waits for its backends, and longer than the socket waits for the
 /// engine, which then says that it hangs.
@@ -58,7 +60,7 @@ pub(crate) fn run(flags: &Flags, command: &Command, host: Option<&str>) -> Resul
         Command::Why { scope } => query::why(flags, host, *scope),
         Command::Status => status::status(flags, host),
         Command::Panic { reason } => panic::panic(&PanicFile::default(), flags, reason.as_deref()),
-        Command::Resume => panic::resume(&PanicFile::default()),
+        Command::Resume => panic::resume(&PanicFile::default(), JudgeFifo::new(), flags, host),
     }
 }
 
@@ -70,6 +72,8 @@ struct Answer {
     outcomes: Vec<Outcome>,
     reports: Vec<Report>,
     prospect: Option<Prospect>,
+    /// What is to be known besides.
+    notes: Vec<String>,
     /// Why this is not all.
     error: Option<String>,
 }
@@ -82,6 +86,8 @@ impl Answer {
                 answer.outcomes.push(outcome);
             } else if let Some(error) = error_in(line) {
                 answer.error = Some(error);
+            } else if let Some(note) = note_in(line) {
+                answer.notes.push(printable(&note));
             } else if let Ok(prospect) = serde_json::from_str(line) {
                 answer.prospect = Some(prospect);
             } else if let Ok(report) = serde_json::from_str::<Report>(line)
@@ -190,11 +196,13 @@ mod tests {
             "{\"backend\":\"nft\",\"wanted\":1,\"error\":\"x\",\"of a later version\":1}".to_owned(),
             "{\"may_block\":false,\"why\":\"x\"}".to_owned(),
             "{\"what\":1}".to_owned(),
+            "{\"note\":\"so\\u0007\"}".to_owned(),
             "{\"error\":\"nft is late\"}".to_owned(),
         ];
         let selected = |line: &str| {
             let answer = Answer::of(&lines, true);
             assert!(answer.prospect.is_some());
+            assert_eq!(answer.notes, ["so\\u{7}"]);
             assert_eq!(answer.complete().unwrap_err().to_string(), "nft is late");
             let answer = answer.selected(&Flags::try_parse_from(line.split(' ')).unwrap());
             let blocks = answer

@@ -14,6 +14,7 @@ use super::{ask_running, say};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome};
 use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
@@ -114,7 +115,12 @@ fn purge_all(purges: Vec<Purge>, limit: Duration) -> Vec<Error> {
 }
 
 /// Ends a panic. Who was released by it stays so: nothing is put back.
-pub(super) fn resume(file: &PanicFile) -> Result<(), Error> {
+pub(super) fn resume(
+    file: &PanicFile,
+    mut judge: JudgeFifo,
+    flags: &Flags,
+    host: Option<&str>,
+) -> Result<(), Error> {
     let Some(order) = file.holds() else {
         if let Some(why) = file.unknown() {
             return Err(Error::file(file.path(), "tell whether a panic holds")(why));
@@ -127,6 +133,20 @@ pub(super) fn resume(file: &PanicFile) -> Result<(), Error> {
         return Err(error);
     }
     say("the panic is over: verdicts from now on are applied; who was released stays released");
+    // It looks at the file once it is asked anything, and tells the judge.
+    let running = ask_running(flags, &Question::Status, WAKING);
+    match running {
+        Err(Silence::Absent | Silence::Dead) => {
+            for body in everybody(PANIC_OVER) {
+                judge.tell(&outcome(body, host));
+            }
+        }
+        Err(_) => {}
+        Ok(_) if judge.is_read() => {}
+        Ok(_) => say(&format!(
+            "the judge is not told, for none reads {EVENTS}: whom it convicted before it convicts again once that has ended"
+        )),
+    }
     Ok(())
 }
 
@@ -136,6 +156,8 @@ fn write(file: &PanicFile, order: &Order) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -180,6 +202,10 @@ mod tests {
     fn a_panic_is_over_once_it_is_resumed() {
         let directory = tempfile::tempdir().unwrap();
         let file = PanicFile::at(&directory.path().join("panic"));
+        let control = directory.path().join("control");
+        let flags = Flags::try_parse_from(["x", "--control", control.to_str().unwrap()]).unwrap();
+        let judge = || JudgeFifo::at(directory.path().join("events"));
+        let resume = |file| resume(file, judge(), &flags, None);
         resume(&file).unwrap();
         assert_eq!(file.last(), None, "there was none");
         std::fs::write(file.path(), "").unwrap();

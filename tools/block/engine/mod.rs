@@ -20,6 +20,7 @@
 //! | `sync.rs` | what is there: at the start, after drift, for a question |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
 //! | `questions.rs` | what people ask |
+//! | `judge.rs` | what the judge is told |
 //! | `backend_state.rs` | what the engine knows of one backend |
 //! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
 //! | `once.rs` | one question, where no engine runs |
@@ -27,6 +28,7 @@
 mod backend_state;
 mod dispatch;
 mod end;
+mod judge;
 mod once;
 mod questions;
 mod release;
@@ -56,6 +58,7 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal};
+use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
 use crate::watchdog::Pulse;
@@ -80,6 +83,8 @@ pub(crate) struct Engine {
     bell: Bell,
     journal: Option<Journal>,
     pub(crate) outcomes: Outcomes,
+    /// Where the judge is told; `None`: nobody is blocked in earnest.
+    judge: Option<JudgeFifo>,
     guard: Guard,
     /// Which version of the allow list is heeded.
     allowed: u64,
@@ -135,6 +140,7 @@ impl Engine {
         self.bypass_late_backends();
         self.dispatch();
         self.answer_questions();
+        self.tell_judge_the_rest();
         self.commit();
         if self.is_settled() {
             self.guard.rest();
@@ -147,9 +153,12 @@ impl Engine {
     fn take_events(&mut self) -> bool {
         self.bell.silence();
         let mut any = false;
-        while let Ok((backend, lane, event)) = self.arriving.try_recv() {
-            self.take_event(backend, lane, event);
+        while let Ok((number, lane, event)) = self.arriving.try_recv() {
             any = true;
+            // One that was dropped may still have told something.
+            if let Some(index) = self.backends.iter().position(|state| state.number == number) {
+                self.take_event(index, lane, event);
+            }
         }
         any
     }
@@ -164,6 +173,7 @@ impl Engine {
         let instants = self.backends.iter().flat_map(|backend| backend.next_moments(clock));
         let instants = instants.chain(self.questions.iter().map(|pending| pending.deadline));
         let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
+        let instants = instants.chain(self.next_telling(clock));
         let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
         let reads = self.guard.may_change().then_some(READ_ALLOW);
         // Rounded up, so that a moment has come when it is over.
@@ -225,6 +235,11 @@ impl Engine {
     fn clock_was_set(&mut self) {
         let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
         wanted.into_iter().for_each(|scope| self.note_wanted(scope));
+        self.note_by_command();
+        self.commit();
+        if let Some(journal) = &self.journal {
+            journal.shorten();
+        }
         self.backends.iter_mut().for_each(BackendState::want_sync);
     }
 }

@@ -59,7 +59,8 @@ pub(crate) fn answer_once(
     engine.ask(question.clone(), reply);
     let deadline = Instant::now() + PATIENCE;
     engine.step();
-    while Instant::now() < deadline && !(engine.is_settled() && engine.questions.is_empty()) {
+    let over = |engine: &Engine| engine.is_settled() && engine.questions.is_empty() && !engine.has_to_tell();
+    while Instant::now() < deadline && !over(&engine) {
         engine.wait(engine.idle_for());
         engine.step();
     }

@@ -10,7 +10,7 @@ use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
 use psentry_stage::panic_file::PanicFile;
 
 use super::Engine;
-use super::backend_state::BackendState;
+use super::backend_state::{BackendState, End};
 use crate::backends;
 use crate::block::Block;
 use crate::brake::Brake;
@@ -21,6 +21,7 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
+use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
 use crate::reach::Reach;
@@ -53,9 +54,10 @@ impl Engine {
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
+        let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
         let (journal, recorded) =
-            if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
-        let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
+            if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
+        let clock = Clock::start(recorded.newest);
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let (mailbox, arriving) = Mailbox::new(bell.clone());
@@ -63,16 +65,19 @@ impl Engine {
         let panic_file = PanicFile::default();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
-            desired: Desired::new(flags.max_blocks),
+            // What is remembered is no affair of a command that asks one question.
+            desired: Desired::new(if once { usize::MAX } else { flags.max_blocks }),
             max_blocks: flags.max_blocks,
             ports: reach.ports,
             backends: Vec::new(),
             mailbox,
             arriving,
             bell,
-            adopts: journal.is_some() && recorded.is_none(),
+            // Where no journal says what is wanted, what is there is all that is known.
+            adopts: !recorded.known && !read_only,
             journal,
             outcomes,
+            judge,
             guard,
             allowed: 0,
             brake: flags.brake.map(Brake::new),
@@ -90,9 +95,7 @@ impl Engine {
             by_command: HashMap::new(),
             clock,
         };
-        // Without a journal what is there is all that is known.
-        engine.adopts |= engine.journal.is_none() && recorded.is_none() && !once;
-        engine.restore(recorded.unwrap_or_default());
+        engine.restore(recorded);
         for which in chosen {
             engine.hire(flags, which, reach)?;
         }
@@ -113,14 +116,18 @@ impl Engine {
             let kill = if which == Which::DryRun { None } else { KillOnBlock::open(reach)? };
             workers.push(Worker::start(backend, kill, (index, lane), &self.mailbox)?);
         }
-        let mut state = BackendState::new(caps, workers, self.clock.now());
+        let mut state = BackendState::new(index, caps, workers, self.clock.now());
         if caps.is_journaled() {
+            let now = self.clock.now();
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
-                let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
-                state.actual.entries.extend(confirmed);
-                if unsure {
-                    state.actual.unsure.insert(scope);
-                }
+                state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
+                state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
+                // What is not wanted any more is undone for whom it was done.
+                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.map(|block| {
+                    let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
+                    (scope, (block, end))
+                }));
             }
         }
         self.backends.push(state);
@@ -163,6 +170,7 @@ impl Engine {
                 report(&order.sentence());
             } else if released > 0 {
                 report(&format!("there was a panic: {released} blocks are not put back"));
+                self.tell_judge_of_all(PANIC_OVER, None, None);
             }
         }
     }
@@ -207,11 +215,7 @@ impl Engine {
 }
 
 /// The journal at its place. One at the default place that another psentry-block keeps is done without.
-fn open_journal(
-    place: &Place,
-    once: bool,
-    read_only: bool,
-) -> Result<(Option<Journal>, Option<Recorded>), Error> {
+fn open_journal(place: &Place, once: bool, read_only: bool) -> Result<(Option<Journal>, Recorded), Error> {
     if read_only {
         return Ok((None, place.read()?));
     }
@@ -220,7 +224,7 @@ fn open_journal(
         Err(error @ Error::Kept { .. }) if place.given || once => Err(error),
         Err(error) => {
             report(&format!("{error}; this one remembers nothing beyond its end"));
-            Ok((None, None))
+            Ok((None, Recorded::default()))
         }
     }
 }

@@ -34,15 +34,22 @@ impl Engine {
 
     fn unblock(&mut self, verdict: &Verdict, reply: Option<Reply>) {
         let scope = verdict.body.scope;
-        if let Some(block) = self.desired.release(scope) {
+        let released = self.desired.release(scope);
+        if let Some(block) = &released {
             self.note(Entry::Released(scope));
-            self.end(scope, &block, &End::Released(None));
-        } else if !self.backends.iter().any(|backend| backend.knows(scope)) {
+            self.end(scope, block, &End::Released(None));
+            self.tell_judge(scope, block, reply.as_ref());
+        }
+        if !self.backends.iter().any(|backend| backend.knows(scope)) {
             // Nothing waits for it, so that requests for whom nobody knows take no room.
-            let outcome = body(Action::Unblock, scope, None, OutcomeResult::Already);
-            let names: Vec<&str> = self.backends.iter().map(|backend| backend.caps.name).collect();
-            for name in names {
-                let outcome = OutcomeBody { backend: Some(name.to_owned()), ..outcome.clone() };
+            let names: Vec<Option<String>> = match &released {
+                // It was wanted, and is there nowhere: such as after a reboot, before anything was put back.
+                Some(_) => vec![None],
+                None => self.backends.iter().map(|backend| Some(backend.caps.name.to_owned())).collect(),
+            };
+            let result = if released.is_some() { OutcomeResult::Released } else { OutcomeResult::Already };
+            for backend in names {
+                let outcome = OutcomeBody { backend, ..body(Action::Unblock, scope, None, result) };
                 self.tell(verdict, outcome, reply.as_ref());
             }
             return;
