@@ -45,6 +45,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
+use psentry_stage::panic_file::{Mark, Order, PanicFile};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
@@ -59,7 +60,6 @@ use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal};
 use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
-use crate::panic::{Mark, Order, PanicFile};
 use crate::reach::Ports;
 use crate::watchdog::Pulse;
 use crate::worker::{Bell, Event, Mailbox};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::panic_file::PanicFile;
 
 use super::Engine;
 use super::backend_state::{BackendState, End};
@@ -20,10 +21,9 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
-use crate::judge_fifo::JudgeFifo;
+use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
-use crate::panic::{PANIC_OVER, PanicFile};
 use crate::reach::Reach;
 use crate::sink::Sink;
 use crate::worker::{Bell, Mailbox, Worker};

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp, Verdict};
+use psentry_stage::clean;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
-use crate::block::{Block, clean};
+use crate::block::Block;
 use crate::brake::Held;
 use crate::desired::Change;
 use crate::journal::Entry;
