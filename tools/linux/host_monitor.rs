@@ -10,7 +10,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use crate::error::Error;
 use crate::host_addresses::DEFAULT_ROUTE_LEN;
 use crate::netlink_monitor::{
-    NetlinkMonitor, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_LINK,
+    NetlinkMonitor, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_LINK,
 };
 
 /// RTM_NEWROUTE and RTM_DELROUTE (linux/rtnetlink.h).
@@ -29,13 +30,8 @@ impl HostMonitor {
     /// # Errors
     /// As those of [`NetlinkMonitor::open`].
     pub fn open() -> Result<Self, Error> {
-        let groups = [
-            RTNLGRP_LINK,
-            RTNLGRP_IPV4_IFADDR,
-            RTNLGRP_IPV6_IFADDR,
-            RTNLGRP_IPV4_ROUTE,
-            RTNLGRP_IPV6_ROUTE,
-        ];
+        let groups =
+            [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
         NetlinkMonitor::open(NETLINK_ROUTE, &groups).map(HostMonitor)
     }
 
@@ -73,9 +69,15 @@ mod tests {
             header.message_type = message_type;
             matters(&header, &[2, length, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0])
         };
-        for (message_type, length, want) in
-            [(24, 0, true), (24, 1, true), (25, 0, true), (24, 8, false), (25, 32, false), (20, 24, true), (16, 9, true)]
-        {
+        for (message_type, length, want) in [
+            (24, 0, true),
+            (24, 1, true),
+            (25, 0, true),
+            (24, 8, false),
+            (25, 32, false),
+            (20, 24, true),
+            (16, 9, true),
+        ] {
             assert_eq!(matters(message_type, length), want, "{message_type} {length}");
         }
     }

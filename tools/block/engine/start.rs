@@ -236,7 +236,9 @@ impl Engine {
 fn watch(files: Vec<PathBuf>) -> Option<FileWatch> {
     let opened = FileWatch::open(&files);
     if let Err(error) = &opened {
-        report(&format!("inotify cannot be used ({error}): while nothing else happens, a change of --allow is heeded within a minute"));
+        report(&format!(
+            "inotify cannot be used ({error}): while nothing else happens, a change of --allow is heeded within a minute"
+        ));
     }
     opened.ok()
 }
