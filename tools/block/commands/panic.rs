@@ -36,6 +36,10 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
     };
     // How to undo what a command did, only the engine knows.
     let real = Which::REAL.into_iter().filter(|which| *which != Which::Exec);
+    if declared.is_err() {
+        // Else it would put back what is purged.
+        let _ = ask_running(flags, &Question::Flush, WAKING);
+    }
     let mut errors = purge_all(real.map(purge).collect(), PURGING);
     // It looks at the file once it is asked anything.
     match ask_running(flags, &Question::Status, WAKING) {
