@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use psentry_control::Silence;
 use psentry_records::Timestamp;
+use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, Failure};
 
 use super::{ask_running, say};
@@ -14,8 +15,7 @@ use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::journal::Place;
-use crate::judge_fifo::{EVENTS, JudgeFifo, everybody, outcome};
-use crate::panic::{Order, PANIC_OVER, PanicFile};
+use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome};
 use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
@@ -29,7 +29,7 @@ type Purge = (Which, Box<dyn FnOnce() -> Result<(), Error> + Send>);
 
 /// Releases everybody, and blocks nobody until [`resume`].
 pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Result<(), Error> {
-    let declared = file.write(&Order::now(reason));
+    let declared = write(file, &Order::now(reason));
     let purge = |which: Which| -> Purge {
         let backend = backends::open(which, flags);
         (which, Box::new(move || backend?.purge()))
@@ -72,7 +72,7 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
 /// That commands still block somebody, and what ends that: the engine alone knows how to undo what they did.
 fn left_by_commands(flags: &Flags) -> Option<String> {
     let place = Place::of_command(flags.state.as_deref(), flags.exec_roll.as_deref());
-    let count = place.read().ok().flatten().map_or(0, |recorded| recorded.by_command.len());
+    let count = place.read().ok().map_or(0, |recorded| recorded.by_command.len());
     let (stay, them) =
         if count == 1 { ("block of a command stays", "it") } else { ("blocks of commands stay", "them") };
     (count > 0).then(|| format!("exec: {count} {stay} until a psentry-block runs, which undoes {them}"))
@@ -135,13 +135,13 @@ pub(super) fn resume(
     host: Option<&str>,
 ) -> Result<(), Error> {
     let Some(order) = file.holds() else {
-        if let Some(unknown) = file.unknown() {
-            return Err(unknown);
+        if let Some(why) = file.unknown() {
+            return Err(Error::file(file.path(), "tell whether a panic holds")(why));
         }
         say("there is no panic; nothing to resume");
         return Ok(());
     };
-    if let Err(error) = file.write(&Order { over: Some(Timestamp::now()), ..order }) {
+    if let Err(error) = write(file, &Order { over: Some(Timestamp::now()), ..order }) {
         say("the panic still holds: nobody is blocked");
         return Err(error);
     }
@@ -161,6 +161,10 @@ pub(super) fn resume(
         )),
     }
     Ok(())
+}
+
+fn write(file: &PanicFile, order: &Order) -> Result<(), Error> {
+    file.write(order).map_err(Error::file(file.path(), "write it"))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const BROKEN_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// One backend, as the engine sees it.
 pub(crate) struct BackendState {
-    /// By which its workers call it.
+    /// What its workers call it. Its place among the backends may change.
     pub(super) number: usize,
     pub(crate) caps: Caps,
     pub(crate) workers: Vec<Worker>,

@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::panic_file::Order;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::journal::Entry;
+use crate::judge_fifo::PANIC_OVER;
 use crate::outcomes::common_of;
-use crate::panic::{Order, PANIC_OVER};
 use crate::worker::Task;
 
 /// Why all are released by a flush.
@@ -30,6 +31,8 @@ impl Engine {
     /// What has ended is not wanted any more. Where the kernel ends it by itself, nothing is to be done.
     pub(super) fn expire(&mut self) {
         for (scope, block) in self.desired.expire(self.clock.now()) {
+            // Whatever a clock says later, it has ended.
+            self.note(Entry::Released(scope));
             self.end(scope, &block, &End::Expired);
             for index in 0..self.backends.len() {
                 self.expire_on(index, scope);
@@ -177,14 +180,20 @@ impl Engine {
         }
     }
 
-    fn note_by_command(&mut self) {
+    /// What commands did and may have done is written anew, for whom they did it.
+    pub(super) fn note_by_command(&mut self) {
         let mut entries = Vec::new();
         for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
-            let confirmed = state.actual.entries.iter();
-            entries.extend(
-                confirmed.map(|(scope, entry)| Entry::Done(*scope, self.lasting(&Block::from(entry)))),
-            );
-            entries.extend(state.actual.unsure.iter().map(|scope| Entry::Unsure(*scope, Block::default())));
+            let known = |scope: Prefix| {
+                let ending = state.ending.get(&scope).map(|(block, _)| block);
+                self.desired.get(scope).or(ending).cloned().unwrap_or_default()
+            };
+            entries.extend(state.actual.entries.iter().map(|(scope, entry)| {
+                let Block { addr, port, proto, .. } = known(*scope);
+                Entry::Done(*scope, self.lasting(&Block { addr, port, proto, ..Block::from(entry) }))
+            }));
+            let unsure = state.actual.unsure.iter();
+            entries.extend(unsure.map(|scope| Entry::Unsure(*scope, self.lasting(&known(*scope)))));
         }
         entries.into_iter().for_each(|entry| self.note(entry));
     }

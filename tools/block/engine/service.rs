@@ -81,7 +81,7 @@ impl Service {
         };
         let mut engine = Engine::new(parts)?;
         engine.await_first_lists()?;
-        intake.heed_bell(engine.bell_descriptor()?);
+        engine.descriptors()?.into_iter().for_each(|descriptor| intake.heed_bell(descriptor));
         if let Some(control) = &control {
             intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
         }
@@ -206,11 +206,13 @@ impl Service {
             let names = self.engine.names();
             let backends = if names.len() == 1 { "backend" } else { "backends" };
             let blocks = counted(u64::try_from(self.restored).unwrap_or(u64::MAX), "block", "blocks");
-            report(&format!(
-                "ready: {backends} {}, {blocks} from before, within {} ms",
-                names.join(", "),
-                self.started.elapsed().as_millis()
-            ));
+            let took = self.started.elapsed().as_millis();
+            if self.restored > 0 {
+                report(&format!(
+                    "put back {blocks} from before, as far as they were not there, within {took} ms"
+                ));
+            }
+            report(&format!("ready: {backends} {}", names.join(", ")));
             readiness::tell();
         }
         self.pulse.wait();

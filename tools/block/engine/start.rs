@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::FileWatch;
+use psentry_stage::panic_file::PanicFile;
 
 use super::Engine;
-use super::backend_state::BackendState;
+use super::backend_state::{BackendState, End};
 use crate::backends;
 use crate::block::Block;
 use crate::brake::Brake;
@@ -20,10 +23,9 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
-use crate::judge_fifo::JudgeFifo;
+use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
-use crate::panic::{PANIC_OVER, PanicFile};
 use crate::reach::Reach;
 use crate::sink::Sink;
 use crate::worker::{Bell, Mailbox, Worker};
@@ -58,7 +60,9 @@ impl Engine {
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
         let Parts { flags, host, chosen, sink, asked, purpose } = parts;
         let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
-        let guard = Guard::of(flags)?;
+        let mut guard = Guard::of(flags)?;
+        let panic_file = PanicFile::default();
+        let files = watch([guard.files(), vec![panic_file.path().to_owned()]].concat());
         // Whoever is connected by now may have been for long.
         guard.glance();
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
@@ -66,27 +70,29 @@ impl Engine {
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
         let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
         let (journal, recorded) =
-            if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
-        let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
+            if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
+        let clock = Clock::start(recorded.newest);
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let (mailbox, arriving) = Mailbox::new(bell.clone());
         let reach = Reach::of(flags);
-        let panic_file = PanicFile::default();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
-            desired: Desired::new(flags.max_blocks),
+            // What is remembered is no affair of a command that asks one question.
+            desired: Desired::new(if once { usize::MAX } else { flags.max_blocks }),
             max_blocks: flags.max_blocks,
             ports: reach.ports,
             backends: Vec::new(),
             mailbox,
             arriving,
             bell,
-            adopts: journal.is_some() && recorded.is_none(),
+            // Where no journal says what is wanted, what is there is all that is known.
+            adopts: !recorded.known && !read_only,
             journal,
             outcomes,
             judge,
             guard,
+            files,
             allowed: 0,
             brake: flags.brake.map(Brake::new),
             capacity: Capacity::default(),
@@ -103,9 +109,7 @@ impl Engine {
             by_command: HashMap::new(),
             clock,
         };
-        // Without a journal what is there is all that is known.
-        engine.adopts |= engine.journal.is_none() && recorded.is_none() && !once;
-        engine.restore(recorded.unwrap_or_default());
+        engine.restore(recorded);
         for which in chosen {
             engine.hire(flags, which, reach)?;
         }
@@ -128,12 +132,16 @@ impl Engine {
         }
         let mut state = BackendState::new(index, caps, workers, self.clock.now());
         if caps.is_journaled() {
+            let now = self.clock.now();
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
-                let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
-                state.actual.entries.extend(confirmed);
-                if unsure {
-                    state.actual.unsure.insert(scope);
-                }
+                state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
+                state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
+                // What is not wanted any more is undone for whom it was done.
+                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.map(|block| {
+                    let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
+                    (scope, (block, end))
+                }));
             }
         }
         self.backends.push(state);
@@ -229,12 +237,19 @@ impl Engine {
     }
 }
 
+/// A watch over files. Without one they are looked at before each verdict, and every minute.
+fn watch(files: Vec<PathBuf>) -> Option<FileWatch> {
+    let opened = FileWatch::open(&files);
+    if let Err(error) = &opened {
+        report(&format!(
+            "inotify cannot be used ({error}): while nothing else happens, a change of --allow is heeded within a minute"
+        ));
+    }
+    opened.ok()
+}
+
 /// The journal at its place. One at the default place that another psentry-block keeps is done without.
-fn open_journal(
-    place: &Place,
-    once: bool,
-    read_only: bool,
-) -> Result<(Option<Journal>, Option<Recorded>), Error> {
+fn open_journal(place: &Place, once: bool, read_only: bool) -> Result<(Option<Journal>, Recorded), Error> {
     if read_only {
         return Ok((None, place.read()?));
     }
@@ -243,7 +258,7 @@ fn open_journal(
         Err(error @ Error::Kept { .. }) if place.given || once => Err(error),
         Err(error) => {
             report(&format!("{error}; this one remembers nothing beyond its end"));
-            Ok((None, None))
+            Ok((None, Recorded::default()))
         }
     }
 }
