@@ -123,9 +123,7 @@ impl Reply {
 impl Engine {
     /// Does whatever is to be done now, without waiting for anybody.
     pub(crate) fn step(&mut self) {
-        if self.clock.look() {
-            self.clock_was_set();
-        }
+        self.look_at_clock();
         self.take_events();
         self.heed_panic();
         self.heed_allow_list();
@@ -221,8 +219,12 @@ impl Engine {
         }
     }
 
-    /// The wall clock was set, or the machine slept. Ends stay, but backends and the journal have them by the wall clock.
-    fn clock_was_set(&mut self) {
+    /// Reads the clocks. Where the wall clock was set, or the machine slept, ends stay, but backends and the journal have them by
+    /// the wall clock.
+    fn look_at_clock(&mut self) {
+        if !self.clock.look() {
+            return;
+        }
         let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
         wanted.into_iter().for_each(|scope| self.note_wanted(scope));
         self.note_by_command();

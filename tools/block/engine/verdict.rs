@@ -21,6 +21,8 @@ impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
     pub(crate) fn verdict(&mut self, verdict: &Verdict, reply: Option<Reply>) {
         self.outcomes.counters().verdicts.add();
+        // Its time is one of the wall clock as it is now.
+        self.look_at_clock();
         match verdict.body.action {
             Action::Watch => {}
             Action::Unblock => self.unblock(verdict, reply),
