@@ -122,7 +122,8 @@ fn story(backend: &Backend) {
     }
 
     lab.guard.read(&[&[bin("psentry-block"), "flush"], backend.flags].concat());
-    let after = lab.guard.sh(RULESET);
+    let after = without_empty_chains(&lab.guard.sh(RULESET));
+    let before = without_empty_chains(&before);
     let differs: Vec<_> =
         after.lines().zip(before.lines()).filter(|(after, before)| after != before).collect();
     assert_eq!(
@@ -209,7 +210,25 @@ fn a_command_blocks_a_scan_and_leaves_no_trace() {
     });
 }
 
-/// Where nothing was before, iptables makes the tables itself, and nothing is left of them either.
+/// What iptables makes when it is first asked for a rule, and nobody has to take away: empty chains that accept.
+fn without_empty_chains(ruleset: &str) -> String {
+    const EMPTY: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+    let mut ruleset = ruleset.to_owned();
+    for (chain, hook) in EMPTY.into_iter().zip(["input", "forward", "output"]) {
+        for end in ["\n\n", "\n"] {
+            let empty = format!(
+                "\tchain {chain} {{\n\t\ttype filter hook {hook} priority filter; policy accept;\n\t}}{end}"
+            );
+            ruleset = ruleset.replace(&empty, "");
+        }
+    }
+    ruleset
+        .replace("}\n\n}", "}\n}")
+        .replace("table ip filter {\n}\n", "")
+        .replace("table ip6 filter {\n}\n", "")
+}
+
+/// Where nothing was before, iptables makes the tables itself, and nothing but empty chains is left.
 #[test]
 fn a_bare_firewall_is_bare_again() {
     for name in ["iptables", "ipset"] {
@@ -229,7 +248,7 @@ fn a_bare_firewall_is_bare_again() {
         drop(stdin);
         block.terminate();
         lab.guard.read(&[&[bin("psentry-block"), "flush"], &flags[..]].concat());
-        assert_eq!(lab.guard.sh("nft list ruleset; ipset save"), "", "{name}");
+        assert_eq!(without_empty_chains(&lab.guard.sh("nft list ruleset; ipset save")), "", "{name}");
     }
 }
 

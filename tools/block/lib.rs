@@ -19,6 +19,7 @@ mod error;
 pub mod guard;
 mod help;
 mod journal;
+mod judge_fifo;
 mod kill_on_block;
 mod lock;
 mod note;

@@ -23,6 +23,9 @@ use crate::note::second;
 const DIRECTORY: &str = "/var/lib/psentry";
 const NAME: &str = "panic";
 
+/// Why everybody counts as released once a panic is over: then the judge forgets whom it convicted before and meanwhile.
+pub(crate) const PANIC_OVER: &str = "a panic is over: whoever was convicted before is judged anew";
+
 /// The longest file that is read; ours are shorter.
 const LONGEST: u64 = 4096;
 

@@ -72,7 +72,10 @@ pub(super) fn status(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
         Ok,
     );
     let (answer, trouble) = match answer {
-        Ok(answer) => (answer.selected(flags), None),
+        Ok(mut answer) => {
+            let trouble = answer.trouble.take();
+            (answer.selected(flags), trouble)
+        }
         Err(error) => (Answer::default(), Some(error)),
     };
     let (summary, reasons) = judge(&answer, daemon, &path, PanicFile::default().holds());

@@ -22,6 +22,8 @@ const BROKEN_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// One backend, as the engine sees it.
 pub(crate) struct BackendState {
+    /// What its workers call it. Its place among the backends may change.
+    pub(super) number: usize,
     pub(crate) caps: Caps,
     pub(crate) workers: Vec<Worker>,
     /// The operations that each worker has, by the engine's clock.
@@ -135,6 +137,12 @@ impl Queue {
         Some(scope)
     }
 
+    /// Takes all of them out, in their order.
+    pub(super) fn take_all(&mut self) -> Vec<Prefix> {
+        self.places.clear();
+        std::mem::take(&mut self.order).into_values().collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
@@ -168,8 +176,9 @@ impl Broken {
 }
 
 impl BackendState {
-    pub(super) fn new(caps: Caps, workers: Vec<Worker>, now: Timestamp) -> Self {
+    pub(super) fn new(number: usize, caps: Caps, workers: Vec<Worker>, now: Timestamp) -> Self {
         BackendState {
+            number,
             caps,
             given: workers.iter().map(|_| Vec::new()).collect(),
             workers,

@@ -60,6 +60,24 @@ impl Engine {
         }
     }
 
+    /// After everything was deleted, nothing is made again for scopes that need nothing.
+    pub(super) fn settle_what_needs_nothing(&mut self, index: usize) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        if state.sync.done || state.sync.begun == 0 || state.sync.running.is_some() || state.broken.is_some()
+        {
+            return;
+        }
+        for scope in state.queue.take_all() {
+            let Some(state) = self.backends.get_mut(index) else { return };
+            if plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now()).is_some() {
+                state.queue.push(scope);
+            } else {
+                self.settled(index, scope);
+                self.enqueue(index + 1, scope);
+            }
+        }
+    }
+
     pub(super) fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
         // What is confirmed is in the journal by then, and what a command may have done is before it is run.
         let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());

@@ -20,9 +20,10 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
+use crate::judge_fifo::JudgeFifo;
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
-use crate::panic::PanicFile;
+use crate::panic::{PANIC_OVER, PanicFile};
 use crate::reach::Reach;
 use crate::sink::Sink;
 use crate::worker::{Bell, Mailbox, Worker};
@@ -38,21 +39,32 @@ pub(super) struct Parts<'a> {
     pub(super) sink: Sink,
     /// Readable when somebody asks to stop.
     pub(super) asked: BorrowedFd<'a>,
-    /// For one question only; and one that changes nothing.
-    pub(super) once: bool,
-    pub(super) read_only: bool,
+    pub(super) purpose: Purpose,
+}
+
+/// What an engine is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To run.
+    Serve,
+    /// For one question: one that blocks, one that releases, one that changes nothing.
+    Block,
+    Release,
+    Read,
 }
 
 impl Engine {
     /// An engine whose backends are being listed.
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
-        let Parts { flags, host, chosen, sink, asked, once, read_only } = parts;
+        let Parts { flags, host, chosen, sink, asked, purpose } = parts;
+        let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
         let guard = Guard::of(flags)?;
         // Whoever is connected by now may have been for long.
         guard.glance();
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
+        let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
         let (journal, recorded) =
             if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.newest);
@@ -75,6 +87,7 @@ impl Engine {
             adopts: !recorded.known && !read_only,
             journal,
             outcomes,
+            judge,
             guard,
             allowed: 0,
             brake: flags.brake.map(Brake::new),
@@ -85,7 +98,7 @@ impl Engine {
             questions: Vec::new(),
             asked: Vec::new(),
             once,
-            read_only,
+            ensures: matches!(purpose, Purpose::Serve | Purpose::Block),
             started: false,
             errors: Vec::new(),
             given_up: 0,
@@ -113,7 +126,7 @@ impl Engine {
             let kill = if which == Which::DryRun { None } else { KillOnBlock::open(reach)? };
             workers.push(Worker::start(backend, kill, (index, lane), &self.mailbox)?);
         }
-        let mut state = BackendState::new(caps, workers, self.clock.now());
+        let mut state = BackendState::new(index, caps, workers, self.clock.now());
         if caps.is_journaled() {
             let now = self.clock.now();
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
@@ -128,7 +141,7 @@ impl Engine {
             }
         }
         self.backends.push(state);
-        self.begin_sync(index, !self.read_only);
+        self.begin_sync(index);
         Ok(())
     }
 
@@ -167,6 +180,7 @@ impl Engine {
                 report(&order.sentence());
             } else if released > 0 {
                 report(&format!("there was a panic: {released} blocks are not put back"));
+                self.tell_judge_of_all(PANIC_OVER, None, None);
             }
         }
     }
@@ -190,12 +204,16 @@ impl Engine {
             state.restores = state.queue.count();
         }
         self.started = true;
+        if self.once {
+            return Ok(());
+        }
         let errors = std::mem::take(&mut self.errors);
         let first = errors.first().map(|(_, error)| error.clone());
         if let Some(error) = first.filter(|_| errors.len() >= self.backends.len()) {
             return Err(error);
         }
-        for (name, error) in errors {
+        for (index, error) in errors {
+            let name = self.backends.get(index).map_or("", |state| state.caps.name);
             self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
         }
         Ok(())

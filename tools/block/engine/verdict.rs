@@ -20,6 +20,9 @@ const TIME: Duration = Duration::from_secs(10);
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
     pub(crate) fn verdict(&mut self, verdict: &Verdict, reply: Option<Reply>) {
+        self.look_at_clock();
+        // What is over is no part of what is wanted now.
+        self.expire();
         self.outcomes.counters().verdicts.add();
         // Its time is one of the wall clock as it is now.
         self.look_at_clock();
@@ -39,6 +42,7 @@ impl Engine {
         if let Some(block) = &released {
             self.note(Entry::Released(scope));
             self.end(scope, block, &End::Released(None));
+            self.tell_judge(scope, block, reply.as_ref());
         }
         if !self.backends.iter().any(|backend| backend.knows(scope)) {
             // Nothing waits for it, so that requests for whom nobody knows take no room.
