@@ -151,7 +151,7 @@ fn a_command_is_told_the_attacker_and_not_the_first_address_of_his_network() {
         ("2001:db8:a::/64", "2001:db8:a::2", Some(3), OutcomeResult::Applied),
         // It fails, and may have blocked nevertheless.
         ("2001:db8:b::/64", "2001:db8:b::2", Some(3), OutcomeResult::Failed),
-        ("203.0.113.0/24", "203.0.113.7", Some(600), OutcomeResult::Applied),
+        ("198.18.0.0/24", "198.18.0.7", Some(600), OutcomeResult::Applied),
     ] {
         say_of(&mut stdin, scope, addr, duration);
         assert_eq!(result(&mut block, scope), want);
@@ -171,11 +171,11 @@ fn a_command_is_told_the_attacker_and_not_the_first_address_of_his_network() {
     let mut ran: Vec<String> = lab.guard.sh("cat /run/ran").lines().map(str::to_owned).collect();
     ran.sort_unstable();
     let wanted = [
+        "unblock 198.18.0.7 198.18.0.0/24",
         "unblock 2001:db8:8::2 2001:db8:8::/64",
         "unblock 2001:db8:9::2 2001:db8:9::/64",
         "unblock 2001:db8:a::2 2001:db8:a::/64",
         "unblock 2001:db8:b::2 2001:db8:b::/64",
-        "unblock 203.0.113.7 203.0.113.0/24",
     ];
     assert_eq!(ran, wanted);
 }

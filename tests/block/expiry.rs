@@ -83,12 +83,12 @@ fn what_a_killed_blocker_leaves_ends_on_time() {
 /// Asked to stop, it leaves what the kernel ends by itself, and ends what only it could end.
 #[test]
 fn nothing_outlives_its_end_when_it_stops() {
-    let lab = Lab::new();
     for (name, look, stays) in [
         ("nft", "nft list ruleset", true),
         ("iptables", "iptables-save", false),
         ("route", "ip route show", false),
     ] {
+        let lab = Lab::new();
         let (mut block, mut stdin) = start(&lab, &["--backend", name]);
         say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);

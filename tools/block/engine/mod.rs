@@ -237,12 +237,8 @@ impl Engine {
         }
     }
 
-    /// Reads the clocks. Where the wall clock was set, or the machine slept, ends stay, but backends and the journal have them by
-    /// the wall clock.
-    fn look_at_clock(&mut self) {
-        if !self.clock.look() {
-            return;
-        }
+    /// The wall clock was set, or the machine slept. Ends stay, but backends and the journal have them by the wall clock.
+    fn clock_was_set(&mut self) {
         let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
         wanted.into_iter().for_each(|scope| self.note_wanted(scope));
         self.note_by_command();
@@ -250,6 +246,6 @@ impl Engine {
         if let Some(journal) = &self.journal {
             journal.shorten();
         }
-        self.backends.iter_mut().for_each(BackendState::want_sync);
+        self.backends.iter_mut().for_each(BackendState::clock_was_set);
     }
 }
