@@ -55,15 +55,13 @@ fn what_failed_says_so_and_is_tried_again() {
 /// longer than it may take, and not again.
 #[test]
 fn a_command_that_hangs_is_ended_and_holds_up_no_other_backend() {
-    let lab = Lab::new();
-    // Nothing else on this machine sleeps for so long.
-    let sleep = format!("sleep 1000{}", std::process::id());
-    let hangs = format!("sh -c '{sleep}; echo {{addr}}'");
-    let exec = ["--backend", "exec", "--exec", &hangs];
-    for flags in [["--backend", "nft", "--exec-timeout", "2s"], ["--backend", "nft", "--exec-timeout", "1h"]]
-    {
+    let hangs = |number: u32| format!("sh -c 'sleep 1000{number}; echo {{addr}}'");
+    let command = hangs(1);
+    let exec = ["--backend", "exec", "--exec", &command];
+    for nft in [["--backend", "nft", "--exec-timeout", "2s"], ["--backend", "nft", "--exec-timeout", "1h"]] {
         // The one that hangs is the last one, and then the first one.
-        for flags in [[&flags[..], &exec].concat(), [&exec[..], &flags].concat()] {
+        for flags in [[&nft[..], &exec].concat(), [&exec[..], &nft].concat()] {
+            let lab = Lab::new();
             let (mut block, mut stdin) = start(&lab, &flags);
             say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
             let ends = flags.contains(&"2s");
@@ -76,20 +74,19 @@ fn a_command_that_hangs_is_ended_and_holds_up_no_other_backend() {
             let both = [is("exec", OutcomeResult::Failed), is("nft", OutcomeResult::Applied)];
             assert_eq!(results, both[usize::from(!ends)..], "{flags:?}");
             block.terminate();
-            lab.guard.sh("nft delete table inet psentry; rm /run/psentry-block/journal.jsonl");
         }
     }
+    // Nothing else on this machine sleeps for so long.
+    let (lab, number) = (Lab::new(), std::process::id());
     let (mut block, mut stdin) =
-        start(&lab, &[&exec[..], &["--backend", "nft", "--exec-timeout", "2s"]].concat());
+        start(&lab, &["--backend", "exec", "--exec", &hangs(number), "--exec-timeout", "2s"]);
     say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
-    for _ in 0..2 {
-        outcome(&mut block, "203.0.113.7/32");
-    }
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Failed);
     // It is tried again until it is asked to stop, and then nothing of it is left.
     block.terminate();
     let left = std::fs::read_dir("/proc").unwrap().any(|process| {
         let line = std::fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
-        line == (sleep.replace(' ', "\0") + "\0").into_bytes()
+        line == format!("sleep\01000{number}\0").into_bytes()
     });
     assert!(!left, "it is killed with its children");
 }
@@ -304,5 +301,5 @@ fn an_unblock_without_a_control_socket_waits_for_nothing() {
     let (status, output, errors) = unblock("203.0.113.7", &[]);
     assert!(status.success() && output[0].contains("\"already\""), "{output:?} {errors:?}");
     let (mut block, _stdin) = start(&lab, &flags);
-    block.complaint(", 1 block from before");
+    block.complaint("put back 1 block from before");
 }

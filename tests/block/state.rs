@@ -60,11 +60,11 @@ fn listed(lab: &Lab, flags: &[&str]) -> Vec<Listed> {
 
 /// Waits until what was wanted before the start is there again; how many blocks that are.
 fn restored(block: &mut Program) -> usize {
-    let said = block.complaint(": ready: ");
+    block.complaint(": ready: ");
+    let Some(said) = block.said().iter().find(|line| line.contains(": put back ")) else { return 0 };
     println!("{said}");
-    let (count, _) = said.split_once(" block").unwrap();
-    assert!(said.contains(" from before"), "{said}");
-    count.rsplit_once(' ').unwrap().1.parse().unwrap()
+    let (_, count) = said.split_once(": put back ").unwrap();
+    count.split_once(' ').unwrap().0.parse().unwrap()
 }
 
 const BACKENDS: [&str; 5] = ["nft", "ipset", "iptables", "route", "hosts-deny"];

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 const WAITING: usize = 1000;
 
+/// Why everybody counts as released once a panic is over: then the judge forgets whom it convicted before and meanwhile.
+pub(crate) const PANIC_OVER: &str = "a panic is over: whoever was convicted before is judged anew";
+
 /// All addresses: no block is as wide, so that they stand for everybody who is blocked.
 const EVERYBODY: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_judge_that_reads_is_told_and_one_that_does_not_is_not_waited_for() {
+    fn a_judge_that_reads_hears_it_and_one_that_does_not_is_not_waited_for() {
         let (_directory, mut fifo) = fifo("events", Mode::S_IRUSR | Mode::S_IWUSR);
         let record = outcome(released("192.0.2.7".parse().unwrap()), Some("guard"));
         assert!(!fifo.tell(&record), "nobody reads");

@@ -24,7 +24,6 @@ mod kill_on_block;
 mod lock;
 mod note;
 mod outcomes;
-mod panic;
 pub mod ports;
 mod protocol;
 pub mod reach;

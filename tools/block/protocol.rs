@@ -12,11 +12,11 @@
 //! Instead of all that, or after it, `{"error":"..."}`; and what else whoever asked should know, `{"note":"..."}`.
 
 use psentry_records::{Action, Prefix, Record, Timestamp, Verdict};
+use psentry_stage::panic_file::Order;
 use serde::{Deserialize, Serialize};
 
 use crate::brake::Holding;
 use crate::capacity::Full;
-use crate::panic::Order;
 
 /// The rule of a verdict that a person gives by a command.
 pub(crate) const BY_HAND: &str = "by-hand";

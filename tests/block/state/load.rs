@@ -76,7 +76,7 @@ fn of_a_hundred_thousand_at_once_a_kill_loses_nothing_that_was_told() {
     let (_block, lab) = (lab, Lab::new());
     let (mut block, _stdin) = start(&lab, &flags);
     // A build without optimization spends its time on itself.
-    let said = block.complaint_within(2 * WAIT, ", 100000 blocks from before");
+    let said = block.complaint_within(2 * WAIT, "put back 100000 blocks from before");
     println!("{:>7.0?} {said}", began.elapsed());
     assert!(scopes(&lab) == asked);
 }

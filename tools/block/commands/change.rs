@@ -6,10 +6,9 @@ use std::time::Duration;
 use psentry_records::{
     Action, Common, Outcome, OutcomeResult as Is, Prefix, Timestamp, Verdict, VerdictBody,
 };
-use psentry_stage::printable;
+use psentry_stage::{clean, printable};
 
 use super::{Answer, ask, render, say};
-use crate::block::clean;
 use crate::cli::Flags;
 use crate::error::Error;
 use crate::protocol::{BY_HAND, Question};

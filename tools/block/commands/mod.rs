@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use psentry_control::{Silence, error_in};
 use psentry_records::{Outcome, Record};
+use psentry_stage::panic_file::PanicFile;
 use psentry_stage::printable;
 
 pub(crate) use check::check;
@@ -32,7 +33,6 @@ use crate::cli::{Command, Flags};
 use crate::engine;
 use crate::error::Error;
 use crate::judge_fifo::JudgeFifo;
-use crate::panic::PanicFile;
 use crate::protocol::{Prospect, Question, Report, note_in};
 
 /// How long a change may take: longer than the engine waits for its backends, and longer than the socket waits for the

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use psentry_control::Silence;
 use psentry_records::Timestamp;
+use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, Failure};
 
 use super::{ask_running, say};
@@ -14,8 +15,7 @@ use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::journal::Place;
-use crate::judge_fifo::{EVENTS, JudgeFifo, everybody, outcome};
-use crate::panic::{Order, PANIC_OVER, PanicFile};
+use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome};
 use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
@@ -29,7 +29,7 @@ type Purge = (Which, Box<dyn FnOnce() -> Result<(), Error> + Send>);
 
 /// Releases everybody, and blocks nobody until [`resume`].
 pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Result<(), Error> {
-    let declared = file.write(&Order::now(reason));
+    let declared = write(file, &Order::now(reason));
     let purge = |which: Which| -> Purge {
         let backend = backends::open(which, flags);
         (which, Box::new(move || backend?.purge()))
@@ -131,13 +131,13 @@ pub(super) fn resume(
     host: Option<&str>,
 ) -> Result<(), Error> {
     let Some(order) = file.holds() else {
-        if let Some(unknown) = file.unknown() {
-            return Err(unknown);
+        if let Some(why) = file.unknown() {
+            return Err(Error::file(file.path(), "tell whether a panic holds")(why));
         }
         say("there is no panic; nothing to resume");
         return Ok(());
     };
-    if let Err(error) = file.write(&Order { over: Some(Timestamp::now()), ..order }) {
+    if let Err(error) = write(file, &Order { over: Some(Timestamp::now()), ..order }) {
         say("the panic still holds: nobody is blocked");
         return Err(error);
     }
@@ -157,6 +157,10 @@ pub(super) fn resume(
         )),
     }
     Ok(())
+}
+
+fn write(file: &PanicFile, order: &Order) -> Result<(), Error> {
+    file.write(order).map_err(Error::file(file.path(), "write it"))
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::panic_file::Order;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::journal::Entry;
+use crate::judge_fifo::PANIC_OVER;
 use crate::outcomes::common_of;
-use crate::panic::{Order, PANIC_OVER};
 use crate::worker::Task;
 
 /// Why all are released by a flush.

@@ -12,8 +12,9 @@ use std::time::Duration;
 use psentry_records::{
     Action, Common, Outcome, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody,
 };
+use psentry_stage::clean;
 
-use crate::block::{Block, clean};
+use crate::block::Block;
 use crate::error::Error;
 use crate::outcomes::body;
 use crate::ports::probed;
