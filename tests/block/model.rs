@@ -1,24 +1,21 @@
-//! Whatever happens, in whatever order: what stands in the kernel is what a simple model says. Random sequences of
-//! verdicts, ends, damage, decisions by hand, commands, kills and restarts, on a real psentry-block in a namespace, with
-//! one backend or several; after each step what the kernel holds is compared with the model.
+//! Whatever happens, in whatever order: what is in the kernel is what a simple model says. Random sequences of verdicts, ends,
+//! damage, commands, kills and restarts, on a real psentry-block in a namespace, with one backend or several; after each step
+//! what the kernel holds is compared with the model.
 //!
 //! A sequence that fails is made shorter, and printed as lines, with the seed. `PSENTRY_MODEL_SEED` repeats a run,
-//! `PSENTRY_MODEL_TIMES` makes it so many times as long. What is not in it: ends that somebody changes by hand on another
-//! backend than nft while psentry-block runs, for nobody tells it and the manual promises nothing; more damage within a
-//! minute than is repaired without a pause, which `repair.rs` shows; what others do in the last two seconds of a block where
-//! psentry-block has to look for it; and ports, commands and panics.
+//! `PSENTRY_MODEL_TIMES` makes it so many times as long. What is not in it: ends that somebody changes on another backend than
+//! nft while psentry-block runs, for nobody reports it and the manual promises nothing; more damage within a minute than is
+//! repaired without a pause, which `repair.rs` shows; and ports, commands of the backend exec and panics.
 //!
 //! | | |
 //! |---|---|
-//! | `known.rs` | the model: who is shut out on a backend, and until when |
+//! | `known.rs` | the model: who is blocked, and until when |
 //! | `steps.rs` | what may happen |
-//! | `damage.rs` | the damage that others do, as lines of shell |
-//! | `manual_changes.rs` | what others decide by change, as lines of shell |
+//! | `drift.rs` | what others do, as lines of shell |
 //! | `world.rs` | a real psentry-block beside the model |
 
-mod damage;
+mod drift;
 mod known;
-mod manual_changes;
 mod steps;
 mod world;
 
@@ -28,7 +25,7 @@ use std::time::Instant;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use self::damage::Setting;
+use self::drift::Setting;
 use self::world::{Run, Sandbox};
 
 /// How many pieces of how many sequences on which backends.

@@ -164,7 +164,7 @@ impl Thread {
         let mut watches = false;
         loop {
             self.pulse.wait();
-            let (tasks, changed) = self.wait(watches, caps.poll_every.map(|every| (every, polled)));
+            let (tasks, mut changed) = self.wait(watches, caps.poll_every.map(|every| (every, polled)));
             self.pulse.step();
             if tasks {
                 self.bell.silence();
@@ -173,6 +173,8 @@ impl Thread {
                         Ok(task) => {
                             watches |= matches!(task, Task::Sync { ensure: true });
                             tell(self.perform(task, caps.name));
+                            // During a task a backend may read notifications, which make it readable no more.
+                            changed |= watches && caps.poll_every.is_none();
                         }
                         Err(TryRecvError::Empty) => break,
                         Err(TryRecvError::Disconnected) => return,

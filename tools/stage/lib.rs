@@ -1,8 +1,8 @@
 //! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
 //! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
-//! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step ([`Replacement`]), durations
-//! and ports on the command line.
+//! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step ([`Replacement`]),
+//! whether a panic holds ([`panic_file`]), durations and ports on the command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket.
 
@@ -15,6 +15,7 @@ mod file_stamp;
 mod intake;
 mod line_file;
 mod output;
+pub mod panic_file;
 mod ports;
 mod replace_file;
 mod signals;
@@ -34,4 +35,4 @@ pub use ports::{PortsError, parse_ports};
 pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
 pub use signals::{Request, Signals, Stop};
 pub use stats_timer::StatsTimer;
-pub use text::{counted, printable, speak};
+pub use text::{clean, counted, printable, second, speak};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use psentry_records::Timestamp;
 
-use super::known::Asked;
+use super::known::{Asked, Block};
 
 /// Hosts and prefixes that hold each other; the last ones hold this machine.
 const SCOPES: [&str; 12] = [
@@ -40,14 +40,16 @@ pub enum Step {
     BurstAndKill(Vec<Say>, usize),
     /// Whatever ends soon, ends.
     End,
-    /// Somebody takes away what blocks stand in; on which of the backends, and which of the ways.
+    /// Somebody damages what a backend keeps; on which of the backends, and which of the ways.
     Damage(usize, usize),
-    /// Somebody ends blocks by hand, on which of the backends.
+    /// Somebody deletes blocks, on which of the backends.
     Delete(usize, Vec<&'static str>),
-    /// Somebody has a block end at another time, by hand, on which of the backends; so many seconds from now, or never.
+    /// Somebody has a block end at another time, on which of the backends; so many seconds from now, or never.
     Retime(usize, &'static str, Option<u64>),
-    /// `psentry-block block` for so many seconds, on which of the backends.
-    Block(usize, &'static str, u64),
+    /// Somebody adds a block, on which of the backends, to those that are proven or to the others.
+    Add(usize, &'static str, bool),
+    /// `psentry-block block` for so many seconds.
+    Block(&'static str, u64),
     /// `psentry-block unblock`.
     Unblock(&'static str),
     /// `psentry-block flush`.
@@ -79,11 +81,9 @@ impl Say {
             Some((None, _)) => ("block", String::new()),
             None => ("unblock", String::new()),
         };
-        let until =
-            |(seconds, _): (Option<u64>, _)| seconds.map(|s| dated.min(now).plus(Duration::from_secs(s)));
-        let undated = (dated > now).then_some(now);
-        let refused = self.scope == REFUSED;
-        let asked = Asked { scope, block: self.block.map(until), refused, unproven: self.unproven, undated };
+        let until = |seconds| dated.min(now).plus(Duration::from_secs(seconds));
+        let block = self.block.map(|(seconds, _)| Block { until: seconds.map(until), unproven: self.unproven });
+        let asked = Asked { scope, block, refused: self.scope == REFUSED, sent: now, undated: dated > now };
         let proof = if self.unproven { ",\"handshake\":false" } else { "" };
         let line = format!(
             "{{\"timestamp\":\"{dated}\",\"event_type\":\"verdict\",\"dest_port\":{number},\
@@ -104,7 +104,8 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (backend(), 0..90usize).prop_map(|(on, way)| Step::Damage(on, way)),
         2 => (backend(), prop::collection::vec(scope(), 1..4)).prop_map(|(on, s)| Step::Delete(on, s)),
         2 => (backend(), scope(), prop::sample::select(ENDS)).prop_map(|(on, s, end)| Step::Retime(on, s, end)),
-        1 => (backend(), scope(), prop::sample::select(&[300, 9000][..])).prop_map(|(on, s, t)| Step::Block(on, s, t)),
+        2 => (backend(), scope(), any::<bool>()).prop_map(|(on, s, unproven)| Step::Add(on, s, unproven)),
+        1 => (scope(), prop::sample::select(&[300, 9000][..])).prop_map(|(s, t)| Step::Block(s, t)),
         2 => scope().prop_map(Step::Unblock),
         1 => Just(Step::Flush),
         2 => Just(Step::Kill),
@@ -113,7 +114,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..=30)
 }
 
-/// Before and after the ends of verdicts, and soon, though not before psentry-block has seen it.
+/// Before and after the ends of verdicts, and soon.
 const ENDS: &[Option<u64>] = &[Some(5), Some(300), Some(9000), None];
 
 /// One of the backends, however many there are.
@@ -166,13 +167,15 @@ impl fmt::Debug for Step {
             }
             Step::End => write!(f, "what ends soon ends"),
             Step::Damage(on, way) => write!(f, "damage {way} on backend {on}"),
-            Step::Delete(on, scopes) => write!(f, "by hand: delete {} on backend {on}", scopes.join(", ")),
+            Step::Delete(on, scopes) => write!(f, "somebody deletes {} on backend {on}", scopes.join(", ")),
             Step::Retime(on, scope, seconds) => {
-                write!(f, "by hand: {scope} ends in {seconds:?} s on backend {on}")
+                write!(f, "somebody has {scope} end in {seconds:?} s on backend {on}")
             }
-            Step::Block(on, scope, seconds) => {
-                write!(f, "psentry-block block {scope} --for {seconds}s on backend {on}")
+            Step::Add(on, scope, unproven) => {
+                let proof = if *unproven { "unproven " } else { "" };
+                write!(f, "somebody adds {proof}{scope} on backend {on}")
             }
+            Step::Block(scope, seconds) => write!(f, "psentry-block block {scope} --for {seconds}s"),
             Step::Unblock(scope) => write!(f, "psentry-block unblock {scope}"),
             Step::Flush => write!(f, "psentry-block flush"),
             Step::Kill => write!(f, "kill -9"),

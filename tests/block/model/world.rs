@@ -1,17 +1,16 @@
-//! A real psentry-block in a real namespace, which goes through a sequence beside the model of each of its backends.
-//! Outcomes are awaited; after each step what stands is read and compared, at once, or after damage as soon as it is whole
-//! again.
+//! A real psentry-block in a real namespace, which goes through a sequence beside the model. Outcomes are awaited; after each step
+//! what is there is read and compared, at once, or after somebody else changed something as soon as it is put right.
 //!
 //! | | |
 //! |---|---|
 //! | `process.rs` | how psentry-block starts and ends |
 //! | `verdicts.rs` | verdicts, and what must be answered |
 //! | `outcomes.rs` | what psentry-block says |
-//! | `manual.rs` | what others do |
-//! | `compare.rs` | what stands |
+//! | `commands.rs` | the commands of psentry-block |
+//! | `compare.rs` | what is there |
 
+mod commands;
 mod compare;
-mod manual;
 mod outcomes;
 mod process;
 mod verdicts;
@@ -24,18 +23,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use psentry_records::{Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
+use psentry_records::{Action, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
-use super::damage::Setting;
-use super::known::{Asked, Known, Listed, SLACK, Until, alike, is_over};
-use super::steps::{Say, Step};
+use super::drift::{self, Drift, Setting};
+use super::known::{Asked, Block, Known, Listed, SLACK, Until, alike, is_over};
+use super::steps::{REFUSED, Say, Step};
 use crate::lab::{Host, Program, bin};
 
 /// How long anything is waited for: more than it takes, and less than a sequence has to be made shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What ends sooner than this ends before others come: what a decision by hand is depends on what stands beside.
-const SOON: Duration = Duration::from_secs(1);
+/// What ends soon.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Ten repairs within a minute would be a fight.
 const REPAIRS: u32 = 8;
@@ -53,22 +52,17 @@ struct Daemon {
     told: Receiver<String>,
     /// How many repairs it may have made.
     repairs: u32,
-    /// Something was damaged, and it may not have seen to it yet.
-    disturbed: bool,
 }
 
-/// One backend, and what it is to hold.
+/// One backend, as what psentry-block says of it is known.
 struct Side {
     backend: &'static str,
-    known: Known,
-    /// What a kill left open: all that may stand of a scope.
-    open: BTreeMap<Prefix, Vec<Option<Until>>>,
-    /// What is remembered of what somebody changed while psentry-block was dead: should that not stand, it is put back.
-    changed: BTreeMap<Prefix, Vec<Option<Until>>>,
-    /// Whose release is still to be told, since others let them in.
-    released: BTreeSet<Prefix>,
-    /// What was about to end when psentry-block started: by the kernel's clock it may have, and then nobody tells.
-    ending: BTreeSet<Prefix>,
+    /// What it has, whose end is to be told.
+    holds: BTreeMap<Prefix, Until>,
+    /// What ended while psentry-block started: perhaps it is told.
+    ending: BTreeMap<Prefix, Until>,
+    /// What may be put back, for somebody deleted it.
+    damaged: BTreeSet<Prefix>,
 }
 
 /// One sequence on its way.
@@ -76,6 +70,9 @@ pub struct Run<'a> {
     sandbox: &'a Sandbox,
     state: tempfile::TempDir,
     daemon: Option<Daemon>,
+    known: Known,
+    /// What a kill left open: all that a scope may be wanted as.
+    open: BTreeMap<Prefix, Vec<Option<Block>>>,
     sides: Vec<Side>,
     number: u16,
     story: Vec<String>,
@@ -116,16 +113,16 @@ impl<'a> Run<'a> {
         sandbox.sh(&format!("{}\n{clean}", if sandbox.setting.legacy { legacy } else { "" }));
         let side = |backend: &&'static str| Side {
             backend,
-            known: Known::of(backend),
-            open: BTreeMap::new(),
-            changed: BTreeMap::new(),
-            released: BTreeSet::new(),
-            ending: BTreeSet::new(),
+            holds: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            damaged: BTreeSet::new(),
         };
         Run {
             sandbox,
             state: tempfile::tempdir().unwrap(),
             daemon: None,
+            known: Known::default(),
+            open: BTreeMap::new(),
             sides: sandbox.setting.backends.iter().map(side).collect(),
             number: 0,
             story: Vec::new(),
@@ -152,43 +149,70 @@ impl<'a> Run<'a> {
             Step::Say(say) => self.say(say)?,
             Step::Burst(says) => self.burst(says)?,
             Step::BurstAndKill(says, after) => self.burst_and_kill(says, *after)?,
-            Step::End => self.settle(3 * SOON)?,
+            Step::End => self.settle(SOON)?,
             Step::Kill => self.stop(Signal::SIGKILL)?,
             Step::Stop => self.stop(Signal::SIGTERM)?,
+            Step::Block(scope, seconds) => self.block(scope, *seconds)?,
             Step::Unblock(scope) => self.unblock(scope)?,
             Step::Flush => self.flush()?,
-            Step::Block(on, scope, seconds) => self.block(self.on(*on), scope, *seconds)?,
-            Step::Damage(on, way) => {
+            Step::Damage(..) | Step::Delete(..) | Step::Retime(..) | Step::Add(..) => {
                 patience = PATIENCE;
-                self.damage(self.on(*on), *way)?;
-            }
-            Step::Delete(on, scopes) => {
-                patience = PATIENCE;
-                self.delete(self.on(*on), scopes)?;
-            }
-            Step::Retime(on, scope, seconds) => {
-                patience = PATIENCE;
-                self.retime(self.on(*on), scope, *seconds)?;
+                self.drift(step)?;
             }
         }
         if self.daemon.is_some() { self.compare(patience) } else { Ok(()) }
     }
 
-    /// The end of a sequence: whatever was done last, it stands.
+    /// The end of a sequence: whatever was done last, all is there that is to be there, and psentry-block says so.
     pub fn close(&mut self) -> Result<(), String> {
         self.story.push("the end".to_owned());
         self.running()?;
-        self.compare(Duration::ZERO)
+        self.compare(Duration::ZERO)?;
+        let status = self.psentry(&["status"], &self.flags());
+        let (told, error) = (String::from_utf8_lossy(&status.stdout), String::from_utf8_lossy(&status.stderr));
+        if status.status.success() { Ok(()) } else { Err(format!("status: {}: {told}{error}", status.status)) }
     }
 
-    /// One of the backends.
-    fn on(&self, number: usize) -> usize {
-        number % self.sides.len()
+    /// Somebody else changes something.
+    fn drift(&mut self, step: &Step) -> Result<(), String> {
+        let on = |number: &usize| self.sides[number % self.sides.len()].backend;
+        let drift = match step {
+            Step::Damage(number, way) => drift::damage(on(number), *way),
+            Step::Delete(number, scopes) => drift::delete(on(number), scopes, &self.known),
+            Step::Retime(number, scope, seconds) => {
+                drift::retime(on(number), scope.parse().unwrap(), *seconds, self.daemon.is_some(), &self.known)
+            }
+            Step::Add(number, scope, unproven) => {
+                drift::add(on(number), scope.parse().unwrap(), *unproven, &self.known)
+            }
+            _ => None,
+        };
+        let Some(Drift { command, repairs, is_there }) = drift else { return Ok(()) };
+        if let Some(daemon) = &mut self.daemon {
+            if daemon.repairs + repairs > REPAIRS {
+                return Ok(());
+            }
+            daemon.repairs += repairs;
+        }
+        self.story.push(format!("    {command}"));
+        for side in &mut self.sides {
+            side.damaged = side.holds.keys().copied().collect();
+        }
+        let output = self.sandbox.sh(&command);
+        if is_there && self.daemon.is_some() && !output.status.success() {
+            return Err(format!("{command}: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(())
     }
 
-    fn side(&mut self, told: &OutcomeBody) -> Result<&mut Side, String> {
-        let side = self.sides.iter_mut().find(|side| told.backend.as_deref() == Some(side.backend));
-        side.ok_or_else(|| format!("{told:?}, and nobody asked"))
+    /// Runs a command of psentry-block.
+    fn psentry(&self, words: &[&str], flags: &[String]) -> Output {
+        self.sandbox.command(bin("psentry-block")).args(words).args(flags).output().unwrap()
+    }
+
+    fn side(&mut self, backend: Option<&str>) -> Result<&mut Side, String> {
+        let side = self.sides.iter_mut().find(|side| backend == Some(side.backend));
+        side.ok_or_else(|| format!("{backend:?} says something, and is none of the backends"))
     }
 }
 
@@ -197,4 +221,8 @@ fn outcome(line: &str) -> Result<Outcome, String> {
         Ok(Record::Outcome(outcome)) => Ok(outcome),
         _ => Err(format!("no outcome: {line}")),
     }
+}
+
+fn outcomes(output: &Output) -> Result<Vec<Outcome>, String> {
+    String::from_utf8_lossy(&output.stdout).lines().map(outcome).collect()
 }

@@ -20,6 +20,7 @@
 //! | `sync.rs` | what is there: at the start, after drift, for a question |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
 //! | `questions.rs` | what people ask |
+//! | `judge.rs` | what the judge is told |
 //! | `backend_state.rs` | what the engine knows of one backend |
 //! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
 //! | `once.rs` | one question, where no engine runs |
@@ -27,6 +28,7 @@
 mod backend_state;
 mod dispatch;
 mod end;
+mod judge;
 mod once;
 mod questions;
 mod release;
@@ -43,6 +45,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
+use psentry_stage::panic_file::{Mark, Order, PanicFile};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
@@ -55,8 +58,8 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal};
+use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
-use crate::panic::{Mark, Order, PanicFile};
 use crate::reach::Ports;
 use crate::watchdog::Pulse;
 use crate::worker::{Bell, Event, Mailbox};
@@ -80,6 +83,8 @@ pub(crate) struct Engine {
     bell: Bell,
     journal: Option<Journal>,
     pub(crate) outcomes: Outcomes,
+    /// Where the judge is told; `None`: nobody is blocked in earnest.
+    judge: Option<JudgeFifo>,
     guard: Guard,
     /// Which version of the allow list is heeded.
     allowed: u64,
@@ -94,14 +99,15 @@ pub(crate) struct Engine {
     asked: Vec<(Instant, Prefix)>,
     /// What commands have blocked, by the journal, until their backend is there.
     by_command: HashMap<Prefix, CommandState>,
-    /// Only the scopes of a question are applied, for no engine runs that would keep the rest; and nothing is made for it.
+    /// Only the scopes of a question are applied, for no engine runs that would keep the rest.
     once: bool,
-    read_only: bool,
+    /// What blocks are in is made where it is missing. Whoever only reads or releases makes nothing.
+    ensures: bool,
     /// What is there is wanted, for there was no journal; until all backends were listed.
     adopts: bool,
     /// Whether they were, and why some of them cannot work.
     started: bool,
-    errors: Vec<(&'static str, Error)>,
+    errors: Vec<(usize, Error)>,
     /// How many blocks were given up when the input ended.
     given_up: usize,
 }
@@ -123,9 +129,7 @@ impl Reply {
 impl Engine {
     /// Does whatever is to be done now, without waiting for anybody.
     pub(crate) fn step(&mut self) {
-        if self.clock.look() {
-            self.clock_was_set();
-        }
+        self.look_at_clock();
         self.take_events();
         self.heed_panic();
         self.heed_allow_list();
@@ -135,12 +139,20 @@ impl Engine {
         self.bypass_late_backends();
         self.dispatch();
         self.answer_questions();
+        self.tell_judge_the_rest();
         self.commit();
         if self.is_settled() {
             self.guard.rest();
         }
         let now = self.clock.wall(self.clock.now());
         self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
+    }
+
+    /// Reads the clock. It may have been read long ago, if nothing happened since.
+    fn look_at_clock(&mut self) {
+        if self.clock.look() {
+            self.clock_was_set();
+        }
     }
 
     /// Takes in what workers told; whether they told anything.
@@ -167,6 +179,7 @@ impl Engine {
         let instants = self.backends.iter().flat_map(|backend| backend.next_moments(clock));
         let instants = instants.chain(self.questions.iter().map(|pending| pending.deadline));
         let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
+        let instants = instants.chain(self.next_telling(clock));
         let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
         let reads = self.guard.may_change().then_some(READ_ALLOW);
         // Rounded up, so that a moment has come when it is over.
@@ -228,6 +241,11 @@ impl Engine {
     fn clock_was_set(&mut self) {
         let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
         wanted.into_iter().for_each(|scope| self.note_wanted(scope));
+        self.note_by_command();
+        self.commit();
+        if let Some(journal) = &self.journal {
+            journal.shorten();
+        }
         self.backends.iter_mut().for_each(BackendState::want_sync);
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::panic_file::PanicFile;
 
 use super::Engine;
-use super::backend_state::BackendState;
+use super::backend_state::{BackendState, End};
 use crate::backends;
 use crate::block::Block;
 use crate::brake::Brake;
@@ -20,9 +21,9 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
+use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
-use crate::panic::PanicFile;
 use crate::reach::Reach;
 use crate::sink::Sink;
 use crate::worker::{Bell, Mailbox, Worker};
@@ -38,24 +39,35 @@ pub(super) struct Parts<'a> {
     pub(super) sink: Sink,
     /// Readable when somebody asks to stop.
     pub(super) asked: BorrowedFd<'a>,
-    /// For one question only; and one that changes nothing.
-    pub(super) once: bool,
-    pub(super) read_only: bool,
+    pub(super) purpose: Purpose,
+}
+
+/// What an engine is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To run.
+    Serve,
+    /// For one question: one that blocks, one that releases, one that changes nothing.
+    Block,
+    Release,
+    Read,
 }
 
 impl Engine {
     /// An engine whose backends are being listed.
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
-        let Parts { flags, host, chosen, sink, asked, once, read_only } = parts;
+        let Parts { flags, host, chosen, sink, asked, purpose } = parts;
+        let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
         let guard = Guard::of(flags)?;
         // Whoever is connected by now may have been for long.
         guard.glance();
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
+        let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
         let (journal, recorded) =
-            if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
-        let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
+            if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
+        let clock = Clock::start(recorded.newest);
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let (mailbox, arriving) = Mailbox::new(bell.clone());
@@ -63,16 +75,19 @@ impl Engine {
         let panic_file = PanicFile::default();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
-            desired: Desired::new(flags.max_blocks),
+            // What is remembered is no affair of a command that asks one question.
+            desired: Desired::new(if once { usize::MAX } else { flags.max_blocks }),
             max_blocks: flags.max_blocks,
             ports: reach.ports,
             backends: Vec::new(),
             mailbox,
             arriving,
             bell,
-            adopts: journal.is_some() && recorded.is_none(),
+            // Where no journal says what is wanted, what is there is all that is known.
+            adopts: !recorded.known && !read_only,
             journal,
             outcomes,
+            judge,
             guard,
             allowed: 0,
             brake: flags.brake.map(Brake::new),
@@ -83,16 +98,14 @@ impl Engine {
             questions: Vec::new(),
             asked: Vec::new(),
             once,
-            read_only,
+            ensures: matches!(purpose, Purpose::Serve | Purpose::Block),
             started: false,
             errors: Vec::new(),
             given_up: 0,
             by_command: HashMap::new(),
             clock,
         };
-        // Without a journal what is there is all that is known.
-        engine.adopts |= engine.journal.is_none() && recorded.is_none() && !once;
-        engine.restore(recorded.unwrap_or_default());
+        engine.restore(recorded);
         for which in chosen {
             engine.hire(flags, which, reach)?;
         }
@@ -115,16 +128,20 @@ impl Engine {
         }
         let mut state = BackendState::new(index, caps, workers, self.clock.now());
         if caps.is_journaled() {
+            let now = self.clock.now();
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
-                let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
-                state.actual.entries.extend(confirmed);
-                if unsure {
-                    state.actual.unsure.insert(scope);
-                }
+                state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
+                state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
+                // What is not wanted any more is undone for whom it was done.
+                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.map(|block| {
+                    let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
+                    (scope, (block, end))
+                }));
             }
         }
         self.backends.push(state);
-        self.begin_sync(index, !self.read_only);
+        self.begin_sync(index);
         Ok(())
     }
 
@@ -163,6 +180,7 @@ impl Engine {
                 report(&order.sentence());
             } else if released > 0 {
                 report(&format!("there was a panic: {released} blocks are not put back"));
+                self.tell_judge_of_all(PANIC_OVER, None, None);
             }
         }
     }
@@ -186,12 +204,16 @@ impl Engine {
             state.restores = state.queue.count();
         }
         self.started = true;
+        if self.once {
+            return Ok(());
+        }
         let errors = std::mem::take(&mut self.errors);
         let first = errors.first().map(|(_, error)| error.clone());
         if let Some(error) = first.filter(|_| errors.len() >= self.backends.len()) {
             return Err(error);
         }
-        for (name, error) in errors {
+        for (index, error) in errors {
+            let name = self.backends.get(index).map_or("", |state| state.caps.name);
             self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
         }
         Ok(())
@@ -207,11 +229,7 @@ impl Engine {
 }
 
 /// The journal at its place. One at the default place that another psentry-block keeps is done without.
-fn open_journal(
-    place: &Place,
-    once: bool,
-    read_only: bool,
-) -> Result<(Option<Journal>, Option<Recorded>), Error> {
+fn open_journal(place: &Place, once: bool, read_only: bool) -> Result<(Option<Journal>, Recorded), Error> {
     if read_only {
         return Ok((None, place.read()?));
     }
@@ -220,7 +238,7 @@ fn open_journal(
         Err(error @ Error::Kept { .. }) if place.given || once => Err(error),
         Err(error) => {
             report(&format!("{error}; this one remembers nothing beyond its end"));
-            Ok((None, None))
+            Ok((None, Recorded::default()))
         }
     }
 }

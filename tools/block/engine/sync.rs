@@ -27,7 +27,7 @@ impl Engine {
             return;
         }
         self.settle_what_needs_nothing(index);
-        let (now, once) = (Instant::now(), self.once);
+        let now = Instant::now();
         let Some(state) = self.backends.get_mut(index) else { return };
         let idle = state.workers.iter().all(|worker| worker.busy.is_none());
         if !idle || state.sync.running.is_some() {
@@ -41,19 +41,18 @@ impl Engine {
             None => state.sync.wanted || drifted || aged || (!state.sync.done && state.queue.len() > 0),
         };
         if due {
-            // A question alone makes nothing.
-            self.begin_sync(index, !(once && self.read_only));
+            self.begin_sync(index);
         }
     }
 
     /// Has a backend listed now, which is free.
-    pub(super) fn begin_sync(&mut self, index: usize, ensure: bool) {
+    pub(super) fn begin_sync(&mut self, index: usize) {
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.wanted = false;
         state.sync.running = Some(Instant::now());
         state.sync.begun += 1;
         // For a question it is no matter whether a command is there that blocks.
-        let ensure = ensure && !(self.once && state.caps.is_journaled());
+        let ensure = self.ensures && !(self.once && state.caps.is_journaled());
         if let Some(worker) = state.workers.first_mut() {
             worker.give(Task::Sync { ensure });
         }
@@ -93,7 +92,7 @@ impl Engine {
             self.outcomes.report(&format!("{name} cannot work, and is tried again: {why}"));
         }
         if news && !self.started {
-            self.errors.push((name, error.clone()));
+            self.errors.push((index, error.clone()));
         }
     }
 
@@ -129,6 +128,12 @@ impl Engine {
         state.sync.rate.unread(Instant::now());
         state.sync.drifted = Some(who.flatten());
         state.sync.done = true;
+        if self.once && !self.started {
+            // Whoever asked is told, and it is not tried again.
+            state.sync.unread = Some(why);
+            self.errors.push((index, error.clone()));
+            return;
+        }
         if state.sync.unread.as_ref() != Some(&why) {
             self.outcomes.report(&format!("{name}: what is blocked cannot be read: {why}"));
             let Some(state) = self.backends.get_mut(index) else { return };

@@ -1,46 +1,61 @@
-//! What stands, beside what is to stand.
+//! What is there, beside what is to be there.
 
 use super::*;
-use crate::block::model::damage::{UNPROVEN, set};
+use crate::block::model::drift::{UNPROVEN, set};
+
+/// Where nobody answers, so that a command reads itself what is there.
+const NOBODY: [&str; 2] = ["--control", "/run/nobody"];
 
 impl Run<'_> {
-    /// What stands on each backend.
+    /// What is there on each backend, read by a process of its own, which changes nothing and wakes nobody.
     pub(super) fn listed(&self) -> Result<Vec<Listed>, String> {
-        let output =
-            self.sandbox.command(bin("psentry-block")).arg("list").args(self.flags()).output().unwrap();
-        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-        let told: Vec<Outcome> = lines.lines().map(outcome).collect::<Result<_, _>>()?;
+        self.listed_by(&NOBODY)
+    }
+
+    fn listed_by(&self, control: &[&str]) -> Result<Vec<Listed>, String> {
+        let output = self.psentry(&[&["list"], control].concat(), &self.flags());
+        let error = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(format!("list: {}: {error}", output.status));
+        }
+        let told = outcomes(&output)?;
+        let block = |told: &Outcome| Block { until: told.body.until, unproven: told.body.handshake == Some(false) };
         let on = |side: &Side| {
             let told = told.iter().filter(|told| told.body.backend.as_deref() == Some(side.backend));
-            told.map(|told| (told.body.scope, (told.body.until, told.body.handshake == Some(false))))
-                .collect()
+            told.map(|told| (told.body.scope, block(told))).collect()
         };
         Ok(self.sides.iter().map(on).collect())
     }
 
-    /// What stands is what is to stand, within `patience`.
+    /// What is there is what is to be there, within `patience`; and the psentry-block that runs knows it.
     pub(super) fn compare(&self, patience: Duration) -> Result<(), String> {
         let began = Instant::now();
-        loop {
-            let before = Timestamp::now();
-            let listed = self.listed()?;
-            let after = Timestamp::now();
-            let wrong = self.sides.iter().zip(&listed).find_map(|(side, listed)| {
-                let wrong = side.known.differs(listed, before, after);
-                let wrong = wrong.or_else(|| self.ineffective(side.backend, listed));
-                wrong.map(|wrong| format!("on {}: {wrong}", side.backend))
-            });
-            match wrong {
-                None => return Ok(()),
-                Some(wrong) if began.elapsed() >= patience => return Err(wrong),
-                Some(_) => thread::sleep(Duration::from_millis(10)),
+        while let Some(wrong) = self.wrong(&NOBODY)? {
+            if began.elapsed() >= patience {
+                return Err(wrong);
             }
+            thread::sleep(Duration::from_millis(10));
+        }
+        match self.wrong(&[])? {
+            None => Ok(()),
+            Some(wrong) => Err(format!("as psentry-block has it, {wrong}")),
         }
     }
 
-    /// Sets and chains that no rule leads to shut nobody out.
+    fn wrong(&self, control: &[&str]) -> Result<Option<String>, String> {
+        let before = Timestamp::now();
+        let listed = self.listed_by(control)?;
+        let after = Timestamp::now();
+        Ok(self.sides.iter().zip(&listed).find_map(|(side, listed)| {
+            let wrong = self.known.differs(listed, side.backend, before, after);
+            let wrong = wrong.or_else(|| self.ineffective(side.backend, listed));
+            wrong.map(|wrong| format!("on {}: {wrong}", side.backend))
+        }))
+    }
+
+    /// Sets and chains that no rule leads to block nobody, nor do those that come after a rule that accepts.
     fn ineffective(&self, backend: &str, listed: &Listed) -> Option<String> {
-        let set = |(scope, (_, unproven)): (&Prefix, &(Until, bool))| set(backend, *scope, *unproven);
+        let set = |(scope, block): (&Prefix, &Block)| set(backend, *scope, block.unproven);
         let sets: BTreeSet<String> = listed.iter().map(set).collect();
         if sets.is_empty() {
             return None;
@@ -50,8 +65,10 @@ impl Run<'_> {
         match backend {
             "nft" => {
                 let table = read(self.sandbox.command("nft").args(["list", "table", "inet", "psentry"]));
+                let accepts = |line: &str| line.trim() == "accept";
                 match sets.iter().find(|set| !table.contains(&format!("@{set} "))) {
                     Some(set) => Some(format!("no rule matches {set}")),
+                    None if table.lines().any(accepts) => Some("a rule accepts".to_owned()),
                     None => table.contains("dormant").then(|| "the table is dormant".to_owned()),
                 }
             }
@@ -74,10 +91,14 @@ impl Run<'_> {
                     };
                     let leads = |chain: &&str| {
                         let start = format!("-A {chain} ");
-                        rules.lines().any(|rule| rule.starts_with(&start) && rule.ends_with(&ends))
+                        let mut rules = rules.lines().filter(|rule| rule.starts_with(&start));
+                        let ours = rules.by_ref().take_while(|rule| rule.to_lowercase().contains("psentry"));
+                        ours.into_iter().any(|rule| rule.ends_with(&ends))
                     };
-                    let chain = ["INPUT", "FORWARD"].into_iter().find(|chain| !leads(chain))?;
-                    Some(format!("no rule in {chain} leads to {set}"))
+                    let chain = ["INPUT", "FORWARD"].into_iter().find(|chain| !leads(chain));
+                    let accepts = rules.lines().any(|rule| rule.starts_with("-A PSENTRY") && rule.ends_with("ACCEPT"));
+                    let chain = chain.or(accepts.then_some("PSENTRY"))?;
+                    Some(format!("the rules of {chain} do not lead to {set} first: {rules}"))
                 })
             }
             _ => None,

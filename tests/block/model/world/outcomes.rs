@@ -4,16 +4,12 @@ use super::*;
 
 impl Run<'_> {
     /// Awaits the answers to these verdicts, in whatever order they come, or so many of them. What is answered counts from
-    /// then on: what it blocks may end while other answers are awaited. Whether it came in time, the answer tells.
-    pub(super) fn answers(
-        &mut self,
-        asked: &[(u16, Option<Asked>)],
-        most: usize,
-    ) -> Result<Vec<Outcome>, String> {
+    /// then on: what it blocks may end while other answers are awaited.
+    pub(super) fn answers(&mut self, asked: &[(u16, Asked)], most: usize) -> Result<Vec<Outcome>, String> {
         let each =
             |side: &Side| -> Vec<_> { asked.iter().map(|(number, _)| (*number, side.backend)).collect() };
         let mut waiting: BTreeSet<(u16, &str)> = self.sides.iter().flat_map(each).collect();
-        let mut answered = Vec::new();
+        let (mut answered, mut taken) = (Vec::new(), BTreeSet::new());
         while answered.len() < most && !waiting.is_empty() {
             let told = self.next_outcome()?;
             let still = waiting.len();
@@ -23,88 +19,94 @@ impl Run<'_> {
             });
             if waiting.len() == still {
                 self.match_unsolicited(&told.body)?;
-            } else if told.body.result == OutcomeResult::Failed {
-                return Err(format!("{told:?}"));
-            } else {
-                let asked = asked.iter().find(|(number, _)| Some(*number) == told.common.dest_port);
-                if let Some((_, Some(asked))) = asked.filter(|_| told.body.result != OutcomeResult::Expired) {
-                    let asked = asked.ending(told.body.until);
-                    let backend = told.body.backend.as_deref();
-                    let to_it = |side: &&mut Side| backend.is_none_or(|backend| backend == side.backend);
-                    self.sides.iter_mut().filter(to_it).for_each(|side| side.known.take(&asked));
-                }
-                answered.push(told);
+                continue;
             }
+            if let Some((number, asked)) = asked.iter().find(|(number, _)| Some(*number) == told.common.dest_port) {
+                self.take(asked, &told.body, taken.insert(*number))?;
+            }
+            answered.push(told);
         }
         Ok(answered)
     }
 
-    fn next_outcome(&self) -> Result<Outcome, String> {
-        self.next_outcome_within(PATIENCE)?.ok_or_else(|| "it says nothing".to_owned())
+    /// What a verdict that was answered changes; the first backend says that it was heeded, and each what it has now.
+    pub(super) fn take(&mut self, asked: &Asked, told: &OutcomeBody, first: bool) -> Result<(), String> {
+        if told.result == OutcomeResult::Failed {
+            return Err(format!("{told:?}"));
+        }
+        let Some(backend) = told.backend.as_deref() else { return Ok(()) };
+        if first {
+            self.known.take(&asked.ending(told.until));
+        }
+        let side = self.side(Some(backend))?;
+        match (told.action, told.result) {
+            (Action::Block, OutcomeResult::Applied | OutcomeResult::Already) => {
+                side.holds.insert(asked.scope, told.until);
+            }
+            (_, OutcomeResult::Released | OutcomeResult::Expired) => _ = side.holds.remove(&asked.scope),
+            _ => {}
+        }
+        Ok(())
     }
 
-    fn next_outcome_within(&self, patience: Duration) -> Result<Option<Outcome>, String> {
-        match self.daemon.as_ref().unwrap().told.recv_timeout(patience) {
-            Ok(line) => outcome(&line).map(Some),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
+    fn next_outcome(&self) -> Result<Outcome, String> {
+        match self.daemon.as_ref().unwrap().told.recv_timeout(PATIENCE) {
+            Ok(line) => outcome(&line),
+            Err(RecvTimeoutError::Timeout) => Err("it says nothing".to_owned()),
             Err(RecvTimeoutError::Disconnected) => Err("it has ended".to_owned()),
         }
     }
 
-    pub(super) fn event(&mut self) -> Result<(), String> {
-        let told = self.next_outcome()?;
-        self.match_unsolicited(&told.body)
+    /// Awaits that psentry-block says what a command printed, too.
+    pub(super) fn same(&mut self, printed: &[Outcome]) -> Result<(), String> {
+        let mut waiting: Vec<&Outcome> = printed.iter().collect();
+        while !waiting.is_empty() {
+            let told = self.next_outcome().map_err(|why| format!("{why} of {waiting:?}"))?;
+            let same = |other: &&Outcome| other.body == told.body && other.common.timestamp == told.common.timestamp;
+            match waiting.iter().position(same) {
+                Some(at) => _ = waiting.remove(at),
+                None => self.match_unsolicited(&told.body)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Something that no verdict asked for: an end, or a release by others.
+    /// Something that no verdict asked for: an end, or a repair.
     fn match_unsolicited(&mut self, told: &OutcomeBody) -> Result<(), String> {
         let (scope, until) = (told.scope, told.until);
-        let over = is_over(until, Timestamp::now());
-        let side = self.side(told)?;
-        let known = side.known.blocks.get(&scope).copied();
+        let (over, wanted) = (is_over(until, Timestamp::now()), self.known.blocks.get(&scope).copied());
+        let side = self.side(told.backend.as_deref())?;
+        let is = |held: Option<&Until>| held.is_some_and(|held| alike(*held, until));
         match told.result {
-            OutcomeResult::Expired if over && known.is_none_or(|known| alike(known, until)) => {
-                side.known.end(scope);
+            OutcomeResult::Expired if over && is(side.holds.get(&scope)) => {
+                side.holds.remove(&scope);
+                if wanted.is_some_and(|block| alike(block.until, until)) {
+                    self.known.end(scope);
+                }
                 Ok(())
             }
-            // What a kill left open may have stood, whatever stood before.
-            OutcomeResult::Expired if over && side.may_stand(scope, until) => Ok(()),
-            OutcomeResult::Released if side.released.remove(&scope) || side.known.has_ended(scope, until) => {
+            OutcomeResult::Expired if over && is(side.ending.get(&scope)) => Ok(()),
+            OutcomeResult::Applied
+                if side.damaged.contains(&scope)
+                    && is(side.holds.get(&scope))
+                    && told.reason.as_deref().is_some_and(|why| why.contains("psentry-block unblock")) =>
+            {
                 Ok(())
             }
             _ => Err(format!("{told:?}, and nobody asked")),
         }
     }
 
-    /// What ends within `span` has ended.
+    /// What ends within `span` has ended, and every backend that had it says so.
     pub(super) fn settle(&mut self, span: Duration) -> Result<(), String> {
-        while let Some((at, scope, until)) = self.next_end(span) {
-            let side = &mut self.sides[at];
-            if self.daemon.is_none() {
-                // Nobody tells of it.
-                thread::sleep(until.since(Timestamp::now()));
-                side.known.end(scope);
-            } else if side.ending.contains(&scope) {
-                match self.next_outcome_within(until.plus(SLACK).since(Timestamp::now()))? {
-                    Some(told) => self.match_unsolicited(&told.body)?,
-                    None => self.sides[at].known.end(scope),
-                }
-            } else {
-                let backend = side.backend;
-                let what = format!("that {scope} has ended on {backend}");
-                self.event().map_err(|why| format!("not told {what}: {why}"))?;
+        while let Some((scope, until)) = self.known.next_end(Timestamp::now(), span) {
+            thread::sleep(until.since(Timestamp::now()));
+            while self.daemon.is_some() && self.sides.iter().any(|side| side.holds.contains_key(&scope)) {
+                let told = self.next_outcome().map_err(|why| format!("{why}, and {scope} has ended"))?;
+                self.match_unsolicited(&told.body)?;
             }
+            self.known.end(scope);
         }
         Ok(())
-    }
-
-    /// The next end within `span` from now, and on which backend.
-    fn next_end(&self, span: Duration) -> Option<(usize, Prefix, Timestamp)> {
-        let now = Timestamp::now();
-        let ends = (0..).zip(&self.sides).filter_map(|(at, side)| {
-            let (scope, until) = side.known.next_end(now, span)?;
-            Some((at, scope, until))
-        });
-        ends.min_by_key(|(_, _, until)| *until)
     }
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How much sooner the kernel may end a block.
+const EARLY: Duration = Duration::from_millis(100);
+
 impl Run<'_> {
     pub(super) fn flags(&self) -> Vec<String> {
         let state = self.state.path().to_str().unwrap();
@@ -14,9 +17,7 @@ impl Run<'_> {
         if self.daemon.is_some() {
             return Ok(());
         }
-        while self.sides.iter().any(Side::may_stand_on) {
-            thread::sleep(Duration::from_millis(100));
-        }
+        let started = Timestamp::now();
         let mut command = self.sandbox.command(bin("psentry-block"));
         let mut program = Program::start_piped(command.args(self.flags()).stdin(Stdio::piped()));
         let (stdin, stdout) = (program.stdin(), program.stdout());
@@ -24,16 +25,25 @@ impl Run<'_> {
         thread::spawn(move || {
             BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
         });
-        self.daemon = Some(Daemon { program, stdin, told, repairs: 0, disturbed: false });
-        self.fence()?;
+        program.complaint(": ready: ");
+        self.daemon = Some(Daemon { program, stdin, told, repairs: 0 });
+        let listed = self.listed()?;
         let now = Timestamp::now();
+        self.find(&listed, now)?;
         for side in &mut self.sides {
-            while let Some((scope, _)) = side.known.next_end(now, Duration::from_micros(1)) {
-                side.known.end(scope);
+            side.ending.clear();
+            side.damaged.clear();
+            side.holds = self.known.on(side.backend).map(|(scope, block)| (scope, block.until)).collect();
+        }
+        // What ended meanwhile may be told or not.
+        while let Some((scope, until)) = self.known.next_end(now, Duration::from_micros(1)) {
+            self.known.end(scope);
+            for side in &mut self.sides {
+                let held = side.holds.remove(&scope);
+                side.ending.extend(held.filter(|_| until.plus(EARLY) > started).map(|until| (scope, until)));
             }
         }
-        let listed = self.listed()?;
-        self.sides.iter_mut().zip(&listed).try_for_each(|(side, listed)| side.find(listed))
+        self.compare(Duration::ZERO)
     }
 
     pub(super) fn end(&mut self, signal: Signal) -> Result<Vec<Outcome>, String> {
@@ -42,7 +52,6 @@ impl Run<'_> {
         drop(stdin);
         let told: Vec<Outcome> = told.iter().map(|line| outcome(&line)).collect::<Result<_, _>>()?;
         let (status, _, errors) = program.end();
-        self.sides.iter_mut().for_each(|side| side.released.clear());
         if signal == Signal::SIGTERM && !status.success() {
             return Err(format!("{status}: {errors:#?}"));
         }
@@ -56,54 +65,44 @@ impl Run<'_> {
             None => Ok(()),
         }
     }
-}
 
-impl Side {
-    /// Whether something that has just ended may still stand: ipset counts whole seconds. What starts then takes it for what
-    /// lasts, and what it is told next is joined to it.
-    fn may_stand_on(&self) -> bool {
-        let now = Timestamp::now();
-        let just = |until: &Timestamp| *until <= now && now.since(*until) < 2 * SLACK;
-        let ended = self.known.ended_lately().next().is_some();
-        self.backend == "ipset" && (ended || self.known.blocks.values().flatten().any(just))
-    }
-
-    /// Whether a kill left it open that a scope stands until then.
-    pub(super) fn may_stand(&self, scope: Prefix, until: Until) -> bool {
-        self.open.get(&scope).into_iter().flatten().flatten().any(|may| alike(*may, until))
-    }
-
-    /// What stands after a start decides what a kill left open, as far as it may stand.
-    fn find(&mut self, listed: &Listed) -> Result<(), String> {
-        let now = Timestamp::now();
-        let mut changed = std::mem::take(&mut self.changed);
-        for (scope, mut may) in std::mem::take(&mut self.open) {
-            // What was chosen meanwhile, and has ended, does not stand any more.
-            if may.iter().flatten().any(|until| is_over(*until, now.plus(SLACK))) {
-                may.extend(changed.remove(&scope).unwrap_or_default());
+    /// What is there after a start decides what a kill left open, as far as it may be.
+    fn find(&mut self, listed: &[Listed], now: Timestamp) -> Result<(), String> {
+        let sides: Vec<(&str, &Listed)> = self.sides.iter().map(|side| side.backend).zip(listed).collect();
+        let mut doubtful = Vec::new();
+        for (scope, may) in std::mem::take(&mut self.open) {
+            let on_all = |may: &&Option<Block>| sides.iter().all(|(backend, listed)| {
+                let wanted = may.filter(|block| block.fits(backend));
+                match (wanted, listed.get(&scope)) {
+                    (Some(wanted), Some(is)) => wanted.unproven == is.unproven && alike(wanted.until, is.until),
+                    (Some(wanted), None) => wanted.is_over(now.plus(EARLY)),
+                    // A backend that counts whole seconds may still have what just ended.
+                    (None, Some(is)) => is.is_over(now.plus(SLACK)),
+                    (None, None) => true,
+                }
+            });
+            let fitting: Vec<Option<Block>> = may.iter().filter(on_all).copied().collect();
+            if fitting.is_empty() {
+                let is: Vec<_> = sides.iter().map(|(name, listed)| (name, listed.get(&scope))).collect();
+                return Err(format!("{scope} is {is:?}, and may only be one of {may:?}"));
             }
-            // What ended a moment ago looks like what was just blocked anew.
-            let anew = |until: Until| may.iter().any(|may| may.is_some_and(|may| alike(may, until)));
-            let (is, unproven) = listed.get(&scope).copied().unzip();
-            let is = is.filter(|until| anew(*until) || !self.known.has_ended(scope, *until));
-            let fits = |may: &Option<Until>| match (may, is) {
-                (Some(may), Some(is)) => alike(*may, is),
-                (Some(may), None) => is_over(*may, now.plus(SOON)),
-                (None, is) => is.is_none(),
-            };
-            if !may.iter().any(fits) {
-                let backend = self.backend;
-                return Err(format!(
-                    "{scope} stands on {backend} as {is:?}, and may stand only as one of {may:?}"
-                ));
+            let found = sides.iter().find_map(|(_, listed)| listed.get(&scope).copied());
+            let alive: BTreeSet<bool> = fitting.iter().map(|may| may.is_some_and(|block| !block.is_over(now))).collect();
+            self.known.blocks.remove(&scope);
+            if alive.len() > 1 || found.is_none() && alive.contains(&true) {
+                doubtful.push(scope);
             }
-            self.known.remove(scope);
-            self.known.blocks.extend(is.map(|until| (scope, until)));
-            self.known.unproven.extend(unproven.filter(|unproven| *unproven).map(|_| scope));
+            let known = fitting.last().copied().flatten();
+            // The end that is listed is as exact as the journal has it.
+            let known = known.map(|block| Block { until: found.map_or(block.until, |is| is.until), ..block });
+            self.known.blocks.extend(known.map(|block| (scope, block)));
         }
-        let soon = |until: &Until| is_over(*until, now.plus(2 * SLACK));
-        let ending = self.known.blocks.iter().filter(|(_, until)| soon(until));
-        self.ending = ending.map(|(scope, _)| *scope).collect();
+        // What no backend has, or perhaps has, is wanted or not: from here on it is not.
+        for scope in doubtful {
+            self.open.remove(&scope);
+            self.known.blocks.remove(&scope);
+            self.release(scope)?;
+        }
         Ok(())
     }
 }
