@@ -45,6 +45,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
+use psentry_stage::FileWatch;
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
 
 use self::backend_state::BackendState;
@@ -64,10 +65,8 @@ use crate::reach::Ports;
 use crate::watchdog::Pulse;
 use crate::worker::{Bell, Event, Mailbox};
 
-/// How often it is looked whether the allow list was changed.
-const READ_ALLOW: Duration = Duration::from_secs(1);
-/// How often it is looked who is logged in when nobody asks, so that it is known how long.
-const LOOK: Duration = Duration::from_secs(20);
+/// How long nothing is looked at at most: files and clocks of which no event tells, and who is logged in.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// All that is known and decided.
 pub(crate) struct Engine {
@@ -86,6 +85,8 @@ pub(crate) struct Engine {
     /// Where the judge is told; `None`: nobody is blocked in earnest.
     judge: Option<JudgeFifo>,
     guard: Guard,
+    /// What tells that a file has changed on which the guard depends, or that there is a panic.
+    files: Option<FileWatch>,
     /// Which version of the allow list is heeded.
     allowed: u64,
     brake: Option<Brake>,
@@ -131,9 +132,10 @@ impl Engine {
     pub(crate) fn step(&mut self) {
         self.look_at_clock();
         self.take_events();
+        self.heed_changes();
         self.heed_panic();
-        self.heed_allow_list();
         self.guard.glance();
+        self.heed_allow_list();
         self.expire();
         self.retry();
         self.bypass_late_backends();
@@ -141,9 +143,6 @@ impl Engine {
         self.answer_questions();
         self.tell_judge_the_rest();
         self.commit();
-        if self.is_settled() {
-            self.guard.rest();
-        }
         let now = self.clock.wall(self.clock.now());
         self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
     }
@@ -169,6 +168,14 @@ impl Engine {
         any
     }
 
+    /// Heeds what the kernel reports of files and addresses on which the guard depends.
+    fn heed_changes(&mut self) {
+        if self.files.as_mut().is_none_or(FileWatch::changed) {
+            self.guard.read_files();
+        }
+        self.guard.heed_changes();
+    }
+
     /// How long nothing is to be done, if nothing happens.
     pub(crate) fn idle_for(&self) -> Duration {
         let now = self.clock.now();
@@ -181,9 +188,9 @@ impl Engine {
         let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
         let instants = instants.chain(self.next_telling(clock));
         let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
-        let reads = self.guard.may_change().then_some(READ_ALLOW);
+        let brake = self.brake.as_ref().and_then(|brake| brake.patience(clock));
         // Rounded up, so that a moment has come when it is over.
-        spans.chain(reads).min().unwrap_or(LOOK).min(LOOK).saturating_add(Duration::from_millis(1))
+        spans.chain(brake).min().unwrap_or(LONGEST).min(LONGEST).saturating_add(Duration::from_millis(1))
     }
 
     /// Whether backends have enough to do, or too much is not written yet, so that no more verdicts are to be taken.
@@ -219,9 +226,10 @@ impl Engine {
         self.backends.iter().flat_map(|state| &state.workers).map(|worker| worker.pulse.clone())
     }
 
-    /// Readable when a worker told something.
-    fn bell_descriptor(&self) -> Result<OwnedFd, Error> {
-        self.bell.as_fd().try_clone_to_owned().map_err(Error::system("keep a descriptor"))
+    /// Readable when a worker told something, or a file has changed.
+    fn descriptors(&self) -> Result<Vec<OwnedFd>, Error> {
+        let all = [self.bell.as_fd()].into_iter().chain(self.files.as_ref().map(AsFd::as_fd));
+        all.map(|fd| fd.try_clone_to_owned().map_err(Error::system("keep a descriptor"))).collect()
     }
 
     /// Writes the counters.

@@ -81,7 +81,7 @@ impl Service {
         };
         let mut engine = Engine::new(parts)?;
         engine.await_first_lists()?;
-        intake.heed_bell(engine.bell_descriptor()?);
+        engine.descriptors()?.into_iter().for_each(|descriptor| intake.heed_bell(descriptor));
         if let Some(control) = &control {
             intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
         }

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::FileWatch;
 use psentry_stage::panic_file::PanicFile;
 
 use super::Engine;
@@ -58,7 +60,9 @@ impl Engine {
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
         let Parts { flags, host, chosen, sink, asked, purpose } = parts;
         let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
-        let guard = Guard::of(flags)?;
+        let mut guard = Guard::of(flags)?;
+        let panic_file = PanicFile::default();
+        let files = watch([guard.files(), vec![panic_file.path().to_owned()]].concat());
         // Whoever is connected by now may have been for long.
         guard.glance();
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
@@ -72,7 +76,6 @@ impl Engine {
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let (mailbox, arriving) = Mailbox::new(bell.clone());
         let reach = Reach::of(flags);
-        let panic_file = PanicFile::default();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
             // What is remembered is no affair of a command that asks one question.
@@ -89,6 +92,7 @@ impl Engine {
             outcomes,
             judge,
             guard,
+            files,
             allowed: 0,
             brake: flags.brake.map(Brake::new),
             capacity: Capacity::default(),
@@ -226,6 +230,17 @@ impl Engine {
         // Interrupted, it only looks sooner.
         let _ = poll(&mut fds, PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX));
     }
+}
+
+/// A watch over files. Without one they are looked at before each verdict, and every minute.
+fn watch(files: Vec<PathBuf>) -> Option<FileWatch> {
+    let opened = FileWatch::open(&files);
+    if let Err(error) = &opened {
+        report(&format!(
+            "inotify cannot be used ({error}): while nothing else happens, a change of --allow is heeded within a minute"
+        ));
+    }
+    opened.ok()
 }
 
 /// The journal at its place. One at the default place that another psentry-block keeps is done without.

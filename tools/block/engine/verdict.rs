@@ -65,6 +65,7 @@ impl Engine {
             error: why,
             ..body(Action::Block, verdict.body.scope, None, result)
         };
+        self.heed_changes();
         self.heed_panic();
         if let Some(order) = &self.panic {
             let outcome = refused(OutcomeResult::Refused, Some(order.sentence()));
@@ -143,7 +144,7 @@ impl Engine {
 
     /// Whom a verdict may block: its scope, or where that holds an address that must not be blocked, its source alone, with a
     /// sentence that says so. Without knowing who must not be blocked, nobody is.
-    fn guarded(&self, verdict: &Verdict) -> Result<(Prefix, Option<String>), (OutcomeResult, String)> {
+    fn guarded(&mut self, verdict: &Verdict) -> Result<(Prefix, Option<String>), (OutcomeResult, String)> {
         let scope = verdict.body.scope;
         let failed = |error: crate::Error| (OutcomeResult::Failed, error.to_string());
         let Some(why) = self.guard.refusal(scope).map_err(failed)? else { return Ok((scope, None)) };
