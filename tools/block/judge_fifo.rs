@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_judge_that_reads_is_told_and_one_that_does_not_is_not_waited_for() {
+    fn a_judge_that_reads_hears_it_and_one_that_does_not_is_not_waited_for() {
         let (_directory, mut fifo) = fifo("events", Mode::S_IRUSR | Mode::S_IWUSR);
         let record = outcome(released("192.0.2.7".parse().unwrap()), Some("guard"));
         assert!(!fifo.tell(&record), "nobody reads");

@@ -17,7 +17,7 @@ impl Engine {
         let record = outcome(released(scope), self.outcomes.host());
         let Some(judge) = &mut self.judge else { return };
         if !judge.tell(&record) && is_judged(block) {
-            self.not_told(&format!("it says nothing more of {scope}"), block.until, reply);
+            self.not_heard(&format!("it says nothing more of {scope}"), block.until, reply);
         }
     }
 
@@ -30,7 +30,7 @@ impl Engine {
                 judge.tell(&record);
             }
         } else if let Some(latest) = latest {
-            self.not_told(
+            self.not_heard(
                 "it says nothing more of whom it had blocked, of the last one",
                 latest.until,
                 reply,
@@ -38,7 +38,7 @@ impl Engine {
         }
     }
 
-    fn not_told(&self, so: &str, until: Option<Timestamp>, reply: Option<&Reply>) {
+    fn not_heard(&self, so: &str, until: Option<Timestamp>, reply: Option<&Reply>) {
         // Where no engine runs, no judge waits for one either.
         let Some(reply) = reply.filter(|_| !self.once) else { return };
         let until =

@@ -132,13 +132,13 @@ fn summary(mut errors: Vec<(&str, Error)>) -> Option<Error> {
     }
     let (forbidden, others): (Vec<_>, Vec<_>) =
         errors.into_iter().partition(|(_, error)| error.exit() == Exit::NoPermission);
-    let mut sentences: Vec<String> = forbidden.iter().map(|(_, error)| error.to_string()).take(1).collect();
+    let mut messages: Vec<String> = forbidden.iter().map(|(_, error)| error.to_string()).take(1).collect();
     if let Some(rest) = forbidden.get(1..).filter(|rest| !rest.is_empty()) {
         let names: Vec<&str> = rest.iter().map(|(name, _)| *name).collect();
-        sentences.push(format!("without it {} could not be asked, either", names.join(", ")));
+        messages.push(format!("without it {} could not be asked, either", names.join(", ")));
     }
-    sentences.extend(others.iter().map(|(name, error)| format!("{name}: {error}")));
-    let text = sentences.join("; ");
+    messages.extend(others.iter().map(|(name, error)| format!("{name}: {error}")));
+    let text = messages.join("; ");
     Some(if forbidden.is_empty() { Error::Unfinished(text) } else { Error::Forbidden(text) })
 }
 

@@ -81,9 +81,8 @@ impl Engine {
         let order = self.panic_file.last();
         let held = self.panic.is_some();
         self.panic = order.clone().filter(|order| order.over.is_none());
-        let Some(order) = order else { return };
-        let holds = order.over.is_none();
-        let released = self.release_before(&order);
+        let holds = self.panic.is_some();
+        let released = order.map_or(0, |order| self.release_before(&order));
         if holds {
             // Nothing is left of psentry, as the command does it, too: then that is no drift.
             self.purge_everywhere();
@@ -218,7 +217,8 @@ impl Engine {
     /// Every trace of psentry is deleted, or not.
     pub(super) fn purged(&mut self, index: usize, result: Result<(), crate::Error>) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let scopes: Vec<Prefix> = state.actual.scopes().collect();
+        let mut scopes: Vec<Prefix> = state.actual.scopes().collect();
+        scopes.sort_unstable();
         match result {
             Ok(()) => {
                 scopes.into_iter().for_each(|scope| self.deleted(index, scope));
