@@ -73,7 +73,7 @@ fn record(lab: &Lab, addresses: &[&str]) {
     }
 }
 
-/// Whoever is logged in is shut out once he has left, and a network that holds him, too.
+/// Whoever is logged in is blocked once he has left, and a network that holds him, too.
 #[test]
 fn who_is_logged_in_is_blocked_when_he_has_left() {
     let lab = Lab::new();
@@ -135,7 +135,7 @@ fn who_logs_in_is_spared_from_that_moment_on() {
     assert_eq!(result(&mut block, "2001:db8:7::/64"), OutcomeResult::Applied, "a record alone is no login");
 }
 
-/// Where no login is on record, every connection that stands protects, but not those that are made after it.
+/// Where no login is on record, every established connection protects, but not those that are made after it.
 #[test]
 fn one_connection_after_the_other_protects_nobody() {
     let lab = Lab::new();
@@ -255,7 +255,7 @@ fn who_calls_at_a_mirage_from_a_resolvers_port_is_not_asked() {
     applied(&mut block, &mut stdin, SCOPE);
 }
 
-/// The list may change while it runs: who is named is let in, and what is wrong changes nothing.
+/// The list may change while it runs: who is named is unblocked, and what is wrong changes nothing.
 #[test]
 fn whom_the_list_names_is_never_blocked_from_then_on() {
     let lab = Lab::new();
@@ -326,8 +326,8 @@ fn who_has_nothing_to_do_sleeps_until_something_happens() {
     block.complaint("a panic holds");
 }
 
-/// Whoever forges packets from many networks shuts out no more of them than the brake lets him, and whoever is proven is shut
-/// out nevertheless.
+/// Whoever forges packets from many networks has no more of them blocked than the brake lets him, and whoever is proven is
+/// blocked nevertheless.
 #[test]
 fn the_brake_turns_down_what_is_too_much() {
     let lab = Lab::new();
@@ -343,7 +343,7 @@ fn the_brake_turns_down_what_is_too_much() {
     for scope in ["198.18.1.1/32", "198.18.1.2/32", "198.18.2.1/32", "2001:db8:9::/64", "2001:db8:9:1::/64"] {
         assert_eq!(forged(scope, 600).result, OutcomeResult::Applied, "{scope}");
     }
-    // What stands may stand for longer, and what is let in counts for nothing.
+    // What is blocked may be so for longer, and who is unblocked counts for nothing.
     assert_eq!(forged("198.18.1.1/32", 7200).result, OutcomeResult::Applied);
     assert_eq!(status().status.code(), Some(0), "it lets through what it may");
     for n in 4..=5 {

@@ -65,12 +65,10 @@ fn put_back(program: &mut Program, scope: &str) {
 /// What an administrator has in the firewalls, without counters. iptables leaves empty chains where it had a rule; so that they
 /// are no difference they are there from the start.
 fn firewall(lab: &Lab) -> String {
-    lab.guard.sh(
-        "for tables in iptables ip6tables; do for chain in INPUT FORWARD OUTPUT; do
+    lab.guard.sh("for tables in iptables ip6tables; do for chain in INPUT FORWARD OUTPUT; do
              $tables -A $chain -j ACCEPT; $tables -D $chain -j ACCEPT
          done; done
-         nft -s list ruleset; iptables-legacy -S 2>/dev/null; ipset save 2>/dev/null; ip route",
-    )
+         nft -s list ruleset; iptables-legacy -S 2>/dev/null; ipset save 2>/dev/null; ip route")
 }
 
 /// A service on some host; it says hello and closes.
@@ -100,7 +98,7 @@ fn asked(host: &Host, address: &str, port: u16) -> (bool, String) {
     (output.stdout == b"hi\n", String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// What a client hears that calls for two seconds: `reached`, `refused` or `timed out`.
+/// What a client sees that calls for two seconds: `reached`, `refused` or `timed out`.
 fn call(host: &Host, address: &str, port: u16) -> &'static str {
     let output = host.run(&["nc", "-z", "-n", "-v", "-w", "2", address, &port.to_string()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -80,10 +80,20 @@ fn of_a_prefix_that_holds_whom_not_to_block_the_source_alone_is_blocked() {
     let (mut block, mut stdin) = start(&lab, &["--backend", "nft", "--allow", "/run/allow"]);
     for (source, scope, blocked, holds) in [
         ("203.0.113.7", "203.0.113.0/24", "203.0.113.7/32", "holds 203.0.113.1, an address of this machine"),
-        ("2001:db8:7::7", "2001:db8:7::/64", "2001:db8:7::7/128", "holds 2001:db8:7::1, an address of this machine"),
+        (
+            "2001:db8:7::7",
+            "2001:db8:7::/64",
+            "2001:db8:7::7/128",
+            "holds 2001:db8:7::1, an address of this machine",
+        ),
         ("192.0.2.9", "192.0.2.4/30", "192.0.2.9/32", ""),
         ("192.0.2.6", "192.0.2.4/30", "192.0.2.6/32", "holds an address that --allow names"),
-        ("198.18.5.7", "198.18.5.0/24", "198.18.5.7/32", "holds 198.18.5.1, the default gateway of this machine"),
+        (
+            "198.18.5.7",
+            "198.18.5.0/24",
+            "198.18.5.7/32",
+            "holds 198.18.5.1, the default gateway of this machine",
+        ),
     ] {
         say_around(&mut stdin, Some(source), scope);
         if holds.is_empty() {

@@ -1,9 +1,9 @@
-//! What a source that is shut out is answered.
+//! What a blocked source is answered.
 
 use super::*;
 
 #[test]
-fn who_is_rejected_hears_it_at_once_and_who_is_dropped_nothing() {
+fn who_is_rejected_is_answered_at_once_and_who_is_dropped_never() {
     for backend in FILTERS {
         let lab = Lab::new();
         let (_behind, _own, _echo) = (router(&lab), service(&lab.guard, 8087), echo(&lab.guard, 9053));

@@ -130,7 +130,7 @@ fn a_restart_and_a_repair_know_which_it_was() {
         assert_eq!(proof(), both, "{backend}");
         assert!(connection.goes_on(), "{backend}");
         assert_eq!(call(&lab.scanner, GUARD[0], 8087), "timed out", "{backend}");
-        // As after a reboot: nothing stands, and what is remembered is put back.
+        // As after a reboot: nothing is there, and what is remembered is put back.
         program.signal(Signal::SIGKILL);
         program.end();
         lab.guard.sh(&format!("{shut}; ipset destroy; true"));
@@ -142,7 +142,7 @@ fn a_restart_and_a_repair_know_which_it_was() {
         assert_eq!(call(&lab.scanner, GUARD[0], 8087), "timed out", "{backend}");
         let why = lab.guard.read(&[&[bin("psentry-block"), "why", "203.0.113.7"], &flags[..]].concat());
         assert!(why.contains(UNPROVEN), "{why}");
-        // And without a memory, of what stands.
+        // And of what is there, with another memory.
         program.signal(Signal::SIGKILL);
         program.end();
         let (mut program, mut stdin) = start(&lab, &flags[..2]);

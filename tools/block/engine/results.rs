@@ -247,7 +247,8 @@ impl Engine {
         why: Option<String>,
     ) {
         let reason = ask.remark.clone();
-        let outcome = OutcomeBody { error: why, reason, ..self.outcome(index, ask.action, scope, result, block) };
+        let outcome =
+            OutcomeBody { error: why, reason, ..self.outcome(index, ask.action, scope, result, block) };
         let record = self.outcomes.outcome(&ask.common, outcome);
         send(ask.reply.as_ref(), &record);
     }
