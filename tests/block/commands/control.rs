@@ -33,7 +33,7 @@ fn hostile_clients_hold_up_nobody() {
     let (mut block, mut stdin) = reachable(&lab, &folder, &[]);
     let (path, block_pid) = (folder.path().join("control"), block.pid());
     block.complaint("ready");
-    let threads = || fs::read_dir(format!("/proc/{}/task", block_pid)).unwrap().count();
+    let threads = || fs::read_dir(format!("/proc/{block_pid}/task")).unwrap().count();
     let quiet = threads();
     assert!(ask(&folder, b"{\"ask\":\"status\"}\n").contains("\"backend\":\"nft\""));
     for noise in [&b"\n"[..], b"{}\n", b"\xff\xfe\n", b"{\"ask\":\"everything\"}\n", b"{\"ask\":\"why\"}\n"] {

@@ -72,7 +72,7 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
 /// That commands still block somebody, and what ends that: the engine alone knows how to undo what they did.
 fn left_by_commands(flags: &Flags) -> Option<String> {
     let place = Place::of_command(flags.state.as_deref(), flags.exec_roll.as_deref());
-    let count = place.read().ok().map_or(0, |recorded| recorded.by_command.len());
+    let count = place.read().map_or(0, |recorded| recorded.by_command.len());
     let (stay, them) =
         if count == 1 { ("block of a command stays", "it") } else { ("blocks of commands stay", "them") };
     (count > 0).then(|| format!("exec: {count} {stay} until a psentry-block runs, which undoes {them}"))
