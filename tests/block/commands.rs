@@ -170,7 +170,7 @@ fn without_a_running_one_it_is_done_and_remembered() {
     let output = run(&lab, &state, &["why", SCANNER[0]]);
     assert_eq!(outcomes(&output)[0].result, OutcomeResult::Failed, "it is not there");
     let (mut block, _stdin) = asked(&lab, &state, &["--backend", "nft"]);
-    block.complaint("ready: backend nft, 1 block from before");
+    block.complaint("put back 1 block from before");
     wait_until("it answers", || run(&lab, &state, &["status"]).status.success());
     let listed = outcomes(&run(&lab, &state, &["list"]));
     assert_eq!(listed[0].reason.as_deref(), Some("seen before"));

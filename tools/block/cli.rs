@@ -52,10 +52,10 @@ pub struct Flags {
     /// Whether packets to the source are dropped, too [default: no]
     #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
     pub egress: Option<Whether>,
-    /// Let established connections go on, also when handshakes prove the source
+    /// Let established connections go on, also of a proven source
     #[arg(long, conflicts_with = "cut")]
     pub spare_established: bool,
-    /// End established connections at once, when handshakes prove the source
+    /// End established connections of a proven source at once
     #[arg(long)]
     pub cut: bool,
     /// The directory of the journal, by which blocks outlive a reboot

@@ -157,7 +157,8 @@ pub(super) fn resume(
         Err(_) => {}
         Ok(_) if judge.is_read() => {}
         Ok(_) => say(&format!(
-            "the judge is not told, for none reads {EVENTS}: whom it convicted before it convicts again once that has ended"
+            "the judge is not told, for none reads {EVENTS}: it says nothing more of whom it convicted until that block would \
+             have ended"
         )),
     }
     Ok(())

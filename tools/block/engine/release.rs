@@ -14,8 +14,9 @@ use crate::judge_fifo::PANIC_OVER;
 use crate::outcomes::common_of;
 use crate::worker::Task;
 
-/// Why all are released by a flush.
+/// Why all are released.
 const FLUSHED: &str = "everybody was released by 'psentry-block flush'";
+const ENDED: &str = "psentry-block ended with --release";
 
 impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
@@ -148,7 +149,8 @@ impl Engine {
     /// Releases everybody and has every trace deleted.
     pub(super) fn flush(&mut self, reply: Option<&Reply>) {
         let latest = self.latest_judged();
-        self.release_those(|_, _| true, &End::Released(Some(FLUSHED.to_owned())));
+        let why = if reply.is_some() { FLUSHED } else { ENDED };
+        self.release_those(|_, _| true, &End::Released(Some(why.to_owned())));
         // At the end of psentry-block nobody asks, and no judge goes on.
         if reply.is_some() {
             self.tell_judge_of_all(FLUSHED, latest.as_ref(), reply);
