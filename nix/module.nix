@@ -15,11 +15,12 @@ in
     ./assertions.nix
     ./sockets.nix
     ./services.nix
+    ./ipset-sets.nix
   ];
 
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ cfg.package ];
-    # Whoever is in it may write probes into /run/psentry/events.
+    # Whoever is in it may write probes into /run/psentry/events, and ask psentry-block who is blocked and why.
     users.groups.psentry = { };
     # The log is its own, and the group reads it; a dynamic user's would be closed to the group.
     users.users.psentry-block = {
@@ -27,6 +28,8 @@ in
       group = "psentry";
       description = "Blocker of psentry";
     };
+    # The directory of the file that says that a panic holds, which root alone may write.
+    systemd.tmpfiles.rules = [ "d /var/lib/psentry 0755 root root -" ];
     networking.firewall = lib.mkIf cfg.openFirewall {
       allowedTCPPorts = lib.unique cfg.tcpPorts;
       allowedUDPPorts = lib.unique cfg.udpPorts;

@@ -198,10 +198,11 @@ in
           "exec"
         ];
         description = ''
-          How to block; see {manpage}`psentry-block(8)`. `nft` keeps a table of its own, `inet psentry`, beside whatever
-          firewall there is. The program's `hosts-deny` is no choice here, since NixOS' sshd and most services of today
-          do not read {file}`/etc/hosts.deny`, and it lies where the service may not write. `exec` runs {option}`services.psentry.block.exec` in the sandbox of the service, which has
-          no network: to give it one, set {option}`systemd.services.psentry-block.serviceConfig`.
+          How to block, in this order; see {manpage}`psentry-block(8)`. `nft` keeps a table of its own, `inet psentry`, beside
+          whatever firewall there is. Each has the rights that it takes, and no others. `exec` runs
+          {option}`services.psentry.block.exec` in the sandbox of the service. The program's `hosts-deny` is no choice here,
+          since NixOS' sshd and most services of today do not read {file}`/etc/hosts.deny`, and whoever may write there may
+          become root.
         '';
       };
       answer = mkOption {
@@ -254,9 +255,11 @@ in
         type = types.nullOr types.str;
         default = "600/min";
         description = ''
-          In more networks than this (a /24 of IPv4, a /48 of IPv6) no new blocks are made that no handshake proves, as a
-          last line of defence against forged packets. It is above what the judge's own brake lets through. With `null`
-          there is no limit.
+          In at most so many new networks (a /24 of IPv4, a /48 of IPv6) a minute are blocks made that no handshake proves;
+          more are refused, so that whoever forges packets from everywhere shuts out no more than that. Proven blocks are
+          never held up: their limit is {option}`services.psentry.block.maxBlocks`. The judge has a brake of its own,
+          `brake.unproven` in {option}`services.psentry.policy`, which is lower and holds first; this one holds where
+          verdicts come from elsewhere. With `null` there is no limit.
         '';
       };
       loginPorts = mkOption {
@@ -271,7 +274,8 @@ in
         default = null;
         example = literalExpression "\"\${lib.getExe pkgs.my-ban} --seconds {duration} {scope}\"";
         description = ''
-          The command that blocks, for the backend `exec`. Its program must lie in the Nix store: it is looked for when
+          The command that blocks, for the backend `exec`. It may change the firewall and routes, and no files, and has a
+          network only with {option}`services.psentry.block.execNetwork`. Its program must lie in the Nix store: it is looked for when
           the machine is built, where there is nothing else.
         '';
       };
@@ -280,6 +284,11 @@ in
         default = null;
         example = literalExpression "\"\${lib.getExe pkgs.my-ban} --undo {scope}\"";
         description = "The command that ends a block, for the backend `exec`. Without it, blocks end by themselves.";
+      };
+      execNetwork = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether the commands of the backend `exec` have a network, to ask a router or a provider.";
       };
     };
 

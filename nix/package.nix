@@ -49,7 +49,9 @@ rustPlatform.buildRustPackage {
     install -D -m 644 units/etc/ports $out/lib/psentry/ports
     # For systemd without NixOS: to be linked or copied to /etc/systemd/system.
     install -D -m 644 -t $out/share/psentry/units units/*.service units/*.socket units/*.target units/*.timer
-    substituteInPlace $out/share/psentry/units/*.service --replace-fail /usr/local "$out"
+    substituteInPlace $out/share/psentry/units/*.service --replace-quiet /usr/local "$out"
+    # One for each backend that takes more rights: those of the backends in use, to /etc/systemd/system/psentry-block.service.d.
+    install -D -m 644 -t $out/share/psentry/rights units/rights/*.conf
     # With every key at its default, for whoever writes one by hand.
     install -D -m 644 -t $out/share/psentry units/etc/policy.toml
   ''

@@ -89,8 +89,6 @@ let
       "/var/lib/psentry-block"
       "--allow"
       "${ignore}"
-      "--control"
-      "/run/psentry-block/control"
     ]
     ++ toFlags (
       if cfg.block.enable then
@@ -152,35 +150,18 @@ let
     + "touch $out\n"
   );
 
-  # The one right that a firewall takes, and the kind of socket to the kernel.
-  firewallRights = {
+  blockRights = import ./rights.nix {
+    inherit lib backends;
+    inherit (cfg.block) enable execNetwork;
+  };
+  # With capset the half that reads what strangers sent drops every privilege; the ports of the machine's own clients are
+  # in /proc/sys/net; its sockets are to the kernel, and to say that it is ready.
+  trapRights = {
     CapabilityBoundingSet = "CAP_NET_ADMIN";
     AmbientCapabilities = "CAP_NET_ADMIN";
-    RestrictAddressFamilies = "AF_NETLINK";
+    RestrictAddressFamilies = "AF_NETLINK AF_UNIX";
     PrivateNetwork = false;
     PrivateUsers = false;
-  };
-  # Another socket, for commands by hand and to say that it is ready; iptables asks for sets by a raw one.
-  blockRights =
-    firewallRights
-    // lib.optionalAttrs (!cfg.block.enable) {
-      CapabilityBoundingSet = "";
-      AmbientCapabilities = "";
-    }
-    // {
-      # A user of its own, as the group is to read its log.
-      DynamicUser = false;
-      RestrictAddressFamilies = "AF_NETLINK AF_UNIX";
-    }
-    // lib.optionalAttrs (lib.elem "ipset" backends) {
-      CapabilityBoundingSet = "CAP_NET_ADMIN CAP_NET_RAW";
-      AmbientCapabilities = "CAP_NET_ADMIN CAP_NET_RAW";
-      RestrictAddressFamilies = "AF_NETLINK AF_UNIX AF_INET";
-    };
-  # With capset the half that reads what strangers sent drops every privilege; the ports of the machine's own clients are
-  # in /proc/sys/net; a further socket is to say that it is ready.
-  trapRights = firewallRights // {
-    RestrictAddressFamilies = "AF_NETLINK AF_UNIX";
     SystemCallFilter = sandbox.SystemCallFilter ++ [ "capset" ];
     ProcSubset = "all";
   };
@@ -278,7 +259,7 @@ in
         requires = [ "psentry-verdicts.socket" ];
         path = programs;
         serviceConfig = {
-          # Started is: all that is remembered stands again. A slow start is no reason to kill it.
+          # Started is: all that is wanted is there again. A slow start is no reason to kill it.
           Type = "notify";
           TimeoutStartSec = "infinity";
           # It tells systemd every minute that its loops are alive; a long restore is no silence.
@@ -292,7 +273,8 @@ in
           LogsDirectory = "psentry";
           LogsDirectoryMode = "0750";
           RuntimeDirectory = "psentry-block";
-          RuntimeDirectoryMode = "0700";
+          # Whoever is in the group may ask on the socket that is there.
+          RuntimeDirectoryMode = "0755";
           RuntimeDirectoryPreserve = "restart";
           # Blocks outlive a reboot.
           StateDirectory = "psentry-block";

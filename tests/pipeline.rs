@@ -7,6 +7,7 @@
 //! | `stages.rs` | signals, neighbours that are gone, terminals that are paused |
 //! | `log.rs` | the log that psentry-block keeps: floods, kills, full disks |
 //! | `hostile.rs` | bad input ends no stage and blocks nobody |
+//! | `released.rs` | who was released is blocked again by a new scan |
 //! | `full_disk.rs` | a full disk behind the log stops no stage |
 //! | `innocents.rs` | real programs that touch several ports by one command convict nobody |
 
@@ -14,6 +15,7 @@ mod full_disk;
 mod hostile;
 mod innocents;
 mod log;
+mod released;
 mod scans;
 mod stages;
 mod stream;

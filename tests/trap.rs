@@ -21,6 +21,7 @@
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
+//! | `panic.rs` | nobody is in quarantine while a panic holds |
 //! | `drift.rs` | rules that somebody else changes are loaded again |
 //! | `techniques.rs` | the manual's table of what becomes of each way to scan |
 //! | `life.rs` | start, stop, kill -9, and what goes wrong |
@@ -49,6 +50,7 @@ mod life;
 mod link_local;
 pub mod load;
 mod mirage;
+mod panic;
 mod quarantine;
 mod resolver;
 mod rotation;

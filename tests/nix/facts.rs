@@ -9,13 +9,16 @@ use std::path::Path;
 pub type Facts = BTreeSet<String>;
 
 /// Directives whose value is a list of words, each of which is a fact.
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 12] = [
     "After",
+    "AmbientCapabilities",
     "Before",
     "CapabilityBoundingSet",
+    "Conflicts",
     "Documentation",
     "PartOf",
     "Requires",
+    "RestrictAddressFamilies",
     "Sockets",
     "WantedBy",
     "Wants",
@@ -37,6 +40,7 @@ fn spelling(value: &str) -> String {
         other => other,
     };
     let value = value.replace("/nix/store/psentry/", "/usr/local/").replace("/usr/bin/", "/bin/");
+    let value = value.replace("/bin/ipset ", "ipset ");
     let value = value.replace("\" \"", " ").replace('"', "");
     value.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -127,7 +131,11 @@ pub fn of_install(repository: &Path) -> Facts {
             facts.extend(of_unit(&name, &read(&name)));
         }
     }
-    for (file, name) in [("psentry.sysusers", "sysusers"), ("etc/ignore", "etc/psentry/ignore")] {
+    for (file, name) in [
+        ("psentry.sysusers", "sysusers"),
+        ("psentry.tmpfiles", "tmpfiles"),
+        ("etc/ignore", "etc/psentry/ignore"),
+    ] {
         facts.extend(of_file(name, &read(file)));
     }
     facts.extend(of_toml("etc/psentry/policy.toml", &read("etc/policy.toml")));
@@ -138,6 +146,14 @@ pub fn of_install(repository: &Path) -> Facts {
         facts.extend(of_decoys(protocol, ports.trim_end_matches('"').split_whitespace()));
     }
     facts
+}
+
+/// What a drop-in of psentry-block.service in units/ gives, without the unit's name and section.
+pub fn of_drop_in(repository: &Path, name: &str) -> Facts {
+    let file = repository.join(format!("units/rights/{name}.conf"));
+    let text = fs::read_to_string(file).unwrap();
+    let given = |fact: &str| Some(fact.split_once(" [Service] ")?.1.to_owned());
+    of_unit("psentry-block.service", &text).iter().filter_map(|fact| given(fact)).collect()
 }
 
 /// The difference as lines that begin with `-` and `+`. Of a unit that is gone, that is all there is to say.

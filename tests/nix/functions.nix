@@ -48,6 +48,12 @@ let
       );
     getExe' = package: program: "${package}/bin/${program}";
     hasPrefix = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
+    removePrefix =
+      start: text:
+      let
+        count = builtins.stringLength start;
+      in
+      if functions.hasPrefix start text then builtins.substring count (-1) text else text;
     imap1 = f: list: builtins.genList (n: f (n + 1) (builtins.elemAt list n)) (builtins.length list);
     literalMD = functions.literalExpression;
     literalExpression = text: {

@@ -69,6 +69,9 @@ class Machine:
             self._write(file["path"], file["text"])
             self._link(f"/etc/{name}", file["path"])
         self._write("/etc/sysusers.d/nixos.conf", made["sysusers"])
+        self._write("/etc/tmpfiles.d/nixos.conf", made["tmpfiles"])
+        # A package has its programs in bin; Debian has this one elsewhere.
+        self._link("/usr/bin/ipset", "../sbin/ipset")
         self._write("/etc/nftables.conf", self._ruleset())
 
     def _stand_ins(self):

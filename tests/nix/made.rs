@@ -10,7 +10,7 @@ use crate::lab::bin;
 /// What jq makes of a result: a part for each unit and file.
 const LISTING: &str = r#"(.units | to_entries[] | "=== \(.key)", .value),
     (.etc | to_entries[] | "=== etc/\(.key)", .value.text),
-    "=== sysusers", .sysusers,
+    "=== sysusers", .sysusers, "=== tmpfiles", .tmpfiles,
     "=== firewall", (.firewall | to_entries[] | select(.value | type == "array") | "\(.key) \(.value | sort | map(tostring) | join(" "))"),
     (.firewall.extraInputRules | select(. != "")),
     "=== warnings", .warnings[], "=== check", .checks[]"#;
@@ -112,12 +112,17 @@ impl Made<'_> {
         output
     }
 
+    /// The text of a unit. A package has its programs in bin; Debian has ipset elsewhere.
+    pub fn unit(&self, name: &str) -> String {
+        self.jq(&format!(".units[\"{name}\"]")).replace("/usr/bin/ipset", "/usr/sbin/ipset")
+    }
+
     /// Writes the units where systemd-analyze can read them.
     pub fn units(&self) -> (tempfile::TempDir, Vec<PathBuf>) {
         let folder = tempfile::tempdir().unwrap();
         let names = self.jq(".units | keys[]");
         let write = |name: &str| {
-            fs::write(folder.path().join(name), self.jq(&format!(".units[\"{name}\"]"))).unwrap();
+            fs::write(folder.path().join(name), self.unit(name)).unwrap();
             folder.path().join(name)
         };
         let files = names.lines().map(write).collect();

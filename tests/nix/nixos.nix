@@ -93,6 +93,7 @@ in
     );
     services.rpcbind.enable = flag false;
 
+    systemd.tmpfiles.rules = list types.str;
     systemd.package = option types.package pkgs.systemd;
     systemd.targets = units { };
     systemd.timers = units { timerConfig = set directive; };

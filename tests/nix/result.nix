@@ -111,6 +111,7 @@ in
           inherit (entry.source) text;
           path = entry.source.outPath;
         }) config.environment.etc;
+        tmpfiles = file systemd.tmpfiles.rules;
         checks = map (check: check.script) config.system.checks;
         sysusers = file (
           lib.mapAttrsToList (name: _: "g ${name} -") config.users.groups

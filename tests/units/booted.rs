@@ -1,6 +1,7 @@
 //! psentry as a system, on a really booted systemd: installed, scanned, observed, switched on, killed, restarted,
 //! uninstalled. What a kill costs under load is in `losses.rs`.
 
+pub mod backends;
 mod decoys;
 mod guard;
 mod load;
@@ -101,6 +102,12 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         status,
         "ready: observes every TCP port and every UDP port without a socket, on every interface\n"
     );
+    // Its sandbox lets it see a panic.
+    let shown = || guard.sh("systemctl show -P StatusText psentry-trap");
+    guard.sh("mkdir -p /var/lib/psentry; touch /var/lib/psentry/panic");
+    wait_until("it has seen the panic", || shown().contains("; a panic holds since "));
+    guard.sh("rm /var/lib/psentry/panic");
+    wait_until("it has seen the end of the panic", || shown() == status);
     // Its sandbox lets it see the ports of the machine's own clients.
     guard.sh("echo 20000 29999 > /proc/sys/net/ipv4/ip_local_port_range; systemctl kill --signal=USR1 psentry-trap");
     wait_until("the trap has seen them", || guard.sh(log).contains(r#""client_ports":[20000,29999]"#));

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_records::{Prefix, Proto, Timestamp};
-use psentry_stage::printable;
 
 /// A block: its end, and what is told about it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,7 +25,7 @@ pub struct Block {
     pub unproven: bool,
     /// The moment of the verdict, for people; `None`: not known, it was found.
     pub since: Option<Timestamp>,
-    /// The sentence of the verdict, for people: printable and short (see [`clean`]).
+    /// The sentence of the verdict, for people: printable and short (see [`psentry_stage::clean`]).
     pub reason: Option<String>,
     /// The 1st, 2nd, ... time that this source is convicted, for commands.
     pub offence: Option<u32>,
@@ -52,16 +51,6 @@ pub struct Entry {
     pub unproven: bool,
     /// Something of it is missing, or something of it is there twice: it is put again.
     pub damaged: bool,
-}
-
-/// The longest reason that is kept. A sentence of the judge is shorter.
-const LONGEST_REASON: usize = 300;
-
-/// What is kept of a reason or a rule's name that came from outside: what a terminal prints as itself, and not too much of it.
-#[must_use]
-pub fn clean(reason: &str) -> Option<String> {
-    let shown: String = printable(reason).chars().take(LONGEST_REASON).collect();
-    Some(shown.trim().to_owned()).filter(|reason| !reason.is_empty())
 }
 
 impl Block {

@@ -4,7 +4,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `guard_cache.rs` | the guard that runs: what was seen last of this machine |
+//! | `guard_cache.rs` | the guard that runs: what was seen last of this machine, and when it is looked at anew |
 //! | `sessions.rs`, `logind.rs` | who is logged in |
 //! | `translators.rs` | prefixes in which each address stands for one of IPv4 |
 //! | `allow.rs` | whom an administrator said never to block |

@@ -45,7 +45,8 @@ fn heeded(command: &str) -> Vec<Said> {
         "status" => vec![ONLY, FILE, STATE, CONTROL],
         "block" => [&BLOCKING[..], &[STATE, CONTROL, HOST]].concat(),
         "unblock" | "flush" => vec![WHERE, FILE, UNDO, TIMEOUT, STATE, CONTROL, HOST],
-        "panic" => vec![FILE, CONTROL],
+        "panic" => vec![FILE, STATE, CONTROL],
+        "resume" => vec![CONTROL, HOST],
         _ => Vec::new(),
     }
 }

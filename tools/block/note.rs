@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
+use psentry_stage::second;
 
 use crate::block::{Block, Entry, alike};
 
@@ -88,12 +89,6 @@ pub(crate) fn reconcile(
 pub(crate) fn moment(moment: Timestamp) -> String {
     let whole = Timestamp::from_secs(moment.secs_ceil()).unwrap_or(moment);
     whole.to_string().replace(".000000", "")
-}
-
-/// A moment in the second that it lies in: one that is past is never told too late.
-pub(crate) fn second(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
 }
 
 /// What of a text from outside may stand in a note.

@@ -109,6 +109,11 @@ impl Outcomes {
         record
     }
 
+    /// In whose name records are.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
     /// Writes the counters; `blocks` are wanted now, and `waiting` operations wait for a backend.
     pub(crate) fn stats(&mut self, blocks: usize, waiting: usize) {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);

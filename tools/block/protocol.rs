@@ -9,14 +9,24 @@
 //! | `{"ask":"why","addr":"192.0.2.7"}` | a [`Prospect`], and an outcome record for each block of it, there or not |
 //! | `{"ask":"status"}` | a [`Report`] for each backend |
 //!
-//! Instead of all that, or after it, `{"error":"..."}`.
+//! Instead of all that, or after it, `{"error":"..."}`; and what else whoever asked should know, `{"note":"..."}`.
 
 use psentry_records::{Action, Prefix, Record, Timestamp, Verdict};
+use psentry_stage::panic_file::Order;
 use serde::{Deserialize, Serialize};
 
 use crate::brake::Holding;
 use crate::capacity::Full;
-use crate::panic::Order;
+
+/// The rule of a verdict that a person gives by a command.
+pub(crate) const BY_HAND: &str = "by-hand";
+
+/// What whoever asked should know besides.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    note: String,
+}
 
 /// A question.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +166,16 @@ impl Question {
     pub(crate) fn changes(&self) -> bool {
         matches!(self, Question::Verdict(_) | Question::Flush)
     }
+}
+
+/// A sentence for whoever asked, as a line.
+pub(crate) fn note(sentence: &str) -> Vec<u8> {
+    line(&Note { note: sentence.to_owned() })
+}
+
+/// The sentence of such a line.
+pub(crate) fn note_in(line: &str) -> Option<String> {
+    serde_json::from_str(line).ok().map(|Note { note }| note)
 }
 
 /// Anything as a line.

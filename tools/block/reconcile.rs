@@ -29,6 +29,11 @@ impl Actual {
         self.entries.keys().chain(&self.unsure).copied()
     }
 
+    /// Nothing of a scope is there any more; whether anything was, or may have been.
+    pub(crate) fn forget(&mut self, scope: Prefix) -> bool {
+        self.entries.remove(&scope).is_some() | self.unsure.remove(&scope)
+    }
+
     /// Whether anything of a scope is there, or may be.
     pub(crate) fn may_have(&self, scope: Prefix) -> bool {
         self.entries.contains_key(&scope) || self.unsure.contains(&scope)

@@ -15,6 +15,7 @@ use self::saved_state::SavedSource;
 use crate::memory::Source;
 use crate::policy::InsideAction;
 use crate::rules::rounded;
+use crate::step::is_released;
 use crate::tally::Tally;
 use crate::{JudgeError, Policy, PolicyFlags, State, input, step, wording};
 
@@ -69,7 +70,7 @@ pub(crate) fn run(
         let mut verdicts = Vec::new();
         step(&mut state, &policy, record, &mut verdicts);
         if let Some(scope) = released(record) {
-            on_address.retain(|verdict| verdict.body.scope != scope);
+            on_address.retain(|verdict| !is_released(scope, verdict.body.scope));
         }
         let hits: Vec<Verdict> =
             verdicts.into_iter().filter(|verdict| verdict.body.scope.contains(address)).collect();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use psentry_records::{Item, Record, Timestamp, Verdict};
+use psentry_records::{Item, OutcomeResult, Record, Timestamp, Verdict};
 use psentry_stage::{Complaints, Intake, Next, Output, Signals, speak};
 
 use crate::decode::{Decoded, decode};
@@ -57,14 +57,23 @@ struct Judge {
     records_since_check: u32,
 }
 
-/// What a record of somebody else decides or confirms; `None`: nothing. That a block was released is heard, and said by its
-/// blocker already.
-fn decision_of_another(decoded: &Decoded) -> Option<&'static str> {
-    let Decoded::Record(record) = decoded else { return None };
+/// What becomes of a record that is read, where all of them are to be passed on.
+#[derive(Clone, Copy)]
+enum Passing {
+    Passed,
+    /// Its writer has it in the log already.
+    Silent,
+    /// It decides or confirms something, which only this judge may; what it is.
+    Rejected(&'static str),
+}
+
+fn passing(decoded: &Decoded) -> Passing {
+    let Decoded::Record(record) = decoded else { return Passing::Passed };
     match &**record {
-        Record::Verdict(_) => Some("a verdict"),
-        Record::Outcome(_) => Some("an outcome"),
-        Record::Probe(_) | Record::Vouch(_) | Record::Stats(_) | Record::Other(_) => None,
+        Record::Verdict(_) => Passing::Rejected("a verdict"),
+        Record::Outcome(outcome) if outcome.body.result == OutcomeResult::Released => Passing::Silent,
+        Record::Outcome(_) => Passing::Rejected("an outcome"),
+        Record::Probe(_) | Record::Vouch(_) | Record::Stats(_) | Record::Other(_) => Passing::Passed,
     }
 }
 
@@ -155,16 +164,18 @@ impl Judge {
             Ok(decoded) => decoded,
         };
         let (intake, output) = (&self.intake, &mut self.output);
-        match decision_of_another(&decoded) {
+        match passing(&decoded) {
             // Whoever may write probes may accuse, and not command: what is passed on is believed as the judge's own word.
-            Some(what) if self.pass => {
+            Passing::Rejected(what) if self.pass => {
                 self.state.counters.rejected += 1;
                 self.complaints.say(&format!(
                     "line {}: {what} is not passed on: this judge did not write it",
                     item.line
                 ));
             }
-            None if self.pass => output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?,
+            Passing::Passed if self.pass => {
+                output.pass(intake.patience(), intake.raw()).map_err(JudgeError::Output)?;
+            }
             _ => {}
         }
         match decoded {

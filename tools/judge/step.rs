@@ -22,6 +22,7 @@ use psentry_records::{Common, OutcomeResult, Probe, Record, Timestamp, Verdict};
 use self::case::Case;
 use self::enforce::enforce;
 use self::finding::find;
+pub(crate) use self::release::is_released;
 use self::release::take_release;
 use self::sweep::block_prefix;
 use self::vouch::take_vouch;

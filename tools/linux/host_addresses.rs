@@ -17,7 +17,7 @@ use crate::netlink::NetlinkSocket;
 use crate::resolvers::resolvers;
 
 /// The longest prefix of a route that counts as a default route. VPNs set two halves: 0.0.0.0/1 and 128.0.0.0/1.
-const DEFAULT_ROUTE_LEN: u8 = 1;
+pub(crate) const DEFAULT_ROUTE_LEN: u8 = 1;
 
 /// The addresses that this machine depends on. IPv4-mapped IPv6 addresses appear as IPv4.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,6 +8,7 @@
 //! | `netlink_monitor.rs` | a subscription to multicast notifications of changes |
 //! | `netlink_portid.rs` | the port ids by which psentry's own changes are recognised |
 //! | `host_addresses.rs`, `resolvers.rs` | own addresses, broadcast addresses, default gateways, DNS resolvers |
+//! | `host_monitor.rs` | that those may have changed |
 //! | `sock_diag.rs`, `sock_diag/` | established connections and listening sockets |
 //! | `diag_bytecode.rs` | bytecode with which the kernel selects sockets, by ports or by prefixes |
 //! | `conntrack.rs` | requests to connection tracking, and its entries |
@@ -23,6 +24,7 @@ mod diag_bytecode;
 mod error;
 mod flow;
 mod host_addresses;
+mod host_monitor;
 mod kill_connections;
 mod netlink;
 pub mod netlink_attributes;
@@ -35,9 +37,11 @@ pub use command::{CommandOutput, Program, locate, run};
 pub use error::Error;
 pub use flow::Flow;
 pub use host_addresses::{HostAddresses, host_addresses};
+pub use host_monitor::HostMonitor;
 pub use kill_connections::ConnectionKiller;
 pub use netlink::{NetlinkSocket, Request};
 pub use netlink_monitor::NetlinkMonitor;
 pub use netlink_portid::is_psentry_portid;
+pub use resolvers::RESOLVER_FILES;
 pub use sock_diag::message::Socket;
 pub use sock_diag::{Ports, Transport, connections, listening_sockets};

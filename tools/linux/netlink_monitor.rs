@@ -16,6 +16,8 @@ use crate::netlink::split_message;
 /// The group of changes of nftables, on `NETLINK_NETFILTER` (linux/netfilter/nfnetlink.h).
 pub const NFNLGRP_NFTABLES: u32 = 7;
 
+/// The group of changes of interfaces, on `NETLINK_ROUTE`.
+pub const RTNLGRP_LINK: u32 = 1;
 /// The group of changes of IPv4 addresses, on `NETLINK_ROUTE` (linux/rtnetlink.h).
 pub const RTNLGRP_IPV4_IFADDR: u32 = 5;
 /// The group of changes of IPv4 routes, on `NETLINK_ROUTE`.

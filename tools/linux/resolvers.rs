@@ -7,14 +7,14 @@ use std::path::Path;
 
 use psentry_records::canonical;
 
-/// What the C library reads.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// Where systemd-resolved and NetworkManager, which run stubs, name the resolvers that those ask.
-const UPSTREAM: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
+/// The files that name resolvers: the one that the C library reads, and those in which systemd-resolved and NetworkManager,
+/// which run stubs, name whom those ask.
+pub const RESOLVER_FILES: [&str; 3] =
+    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
 
 pub(crate) fn resolvers() -> Vec<IpAddr> {
-    read(Path::new(RESOLV_CONF), &UPSTREAM.map(Path::new))
+    let [resolv_conf, upstream @ ..] = RESOLVER_FILES.map(Path::new);
+    read(resolv_conf, &upstream)
 }
 
 /// The resolvers of `resolv_conf`, and of the files `upstream` if one of the former has a loopback address.

@@ -1,8 +1,9 @@
 //! What every psentry program does alike, so that it is written once: flags and exit codes ([`run`]), records from
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
 //! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
-//! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step ([`Replacement`]), durations
-//! and ports on the command line.
+//! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step
+//! ([`Replacement`]), configuration that changes ([`FileWatch`]), whether a panic holds ([`panic_file`]), durations and ports on the
+//! command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket.
 
@@ -12,9 +13,11 @@ mod directory;
 mod durations;
 mod exit;
 mod file_stamp;
+mod file_watch;
 mod intake;
 mod line_file;
 mod output;
+pub mod panic_file;
 mod ports;
 mod replace_file;
 mod signals;
@@ -27,6 +30,7 @@ pub use directory::make_directory;
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use file_stamp::{FileStamp, file_stamp};
+pub use file_watch::FileWatch;
 pub use intake::{Intake, Next, Requests};
 pub use line_file::{LineFile, is_survivable};
 pub use output::{Output, Patience, host_name};
@@ -34,4 +38,4 @@ pub use ports::{PortsError, parse_ports};
 pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
 pub use signals::{Request, Signals, Stop};
 pub use stats_timer::StatsTimer;
-pub use text::{counted, printable, speak};
+pub use text::{clean, counted, printable, second, speak};

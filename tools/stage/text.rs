@@ -4,6 +4,10 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use psentry_records::Timestamp;
+
+/// The longest reason that is kept. A sentence of the judge is shorter.
+const LONGEST_REASON: usize = 300;
 
 /// Only what a terminal prints as itself: printable ASCII; everything else is escaped. So no control character, no
 /// change of writing direction and nothing invisible gets through.
@@ -18,6 +22,20 @@ pub fn printable(text: &str) -> String {
         }
     }
     clean
+}
+
+/// What is kept of a reason or a rule's name that came from outside: what a terminal prints as itself, and not too much of it.
+#[must_use]
+pub fn clean(reason: &str) -> Option<String> {
+    let shown: String = printable(reason).chars().take(LONGEST_REASON).collect();
+    Some(shown.trim().to_owned()).filter(|reason| !reason.is_empty())
+}
+
+/// A moment in the second that it lies in: one that is past is never told too late.
+#[must_use]
+pub fn second(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
 }
 
 /// A number with its noun: `1 port`, `29 ports`.

@@ -16,7 +16,9 @@
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
 //! | `drift.rs` | what others do to the rules, and how soon they are loaded again |
 //! | `full_quarantine.rs` | when somebody is told that the quarantine is full, and that it is no longer |
+//! | `panic_watch.rs` | whether a panic holds, and each change of that |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
+//! | `monitor/rules.rs` | how the monitor loads, repairs and changes the rules |
 //! | `report.rs` | the pipe from the monitor to the worker |
 //! | `nflog.rs`, `nflog_message.rs` | packets from the kernel |
 //! | `privdrop.rs` | how the worker drops every privilege |
@@ -36,6 +38,7 @@ mod machine;
 mod monitor;
 mod nflog;
 mod nflog_message;
+mod panic_watch;
 mod ports;
 mod ports_file;
 mod privdrop;

@@ -1,5 +1,6 @@
 //! The monitor: loads the rules, keeps them up to date, deletes them. It has the privilege to, and so it reads nothing
-//! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine.
+//! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine, and files of the
+//! administrator's.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,21 +11,25 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_linux::{NetlinkMonitor, netlink_monitor};
 use psentry_records::StatsBody;
+use psentry_stage::panic_file::PanicFile;
 use psentry_stage::{Complaints, Request, Signals, StatsTimer};
 
 use crate::counters::KernelCounters;
-use crate::drift::{Drift, DriftReader, RepairPace, SOMEBODY};
+use crate::drift::{DriftReader, RepairPace};
 use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
+use crate::panic_watch::PanicWatch;
 use crate::ports_file::PortsFile;
 use crate::served_file::ServedFile;
-use crate::service_manager::{ServiceManager, ready_sentence};
+use crate::service_manager::{ServiceManager, ready_sentence, report_status};
 use crate::settings::Settings;
 use crate::sockets::Listening;
 use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
+
+mod rules;
 
 /// How often the host's facts and the table are polled. Netlink tells of most changes, but of no socket.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -48,6 +53,9 @@ pub(crate) struct Monitor {
     repair_at: Option<Instant>,
     /// How often they were.
     repairs: u64,
+    panic: PanicWatch,
+    /// How many panics were heeded.
+    panics: u64,
     /// What the rules counted from the start, also those that others deleted.
     counters: KernelCounters,
     full_quarantine: FullQuarantine,
@@ -65,6 +73,8 @@ enum Event {
     Changed,
     /// Somebody else changed the rules.
     Drifted,
+    /// A panic may have begun, or be over.
+    Panic,
     /// The time is over.
     Due,
 }
@@ -98,6 +108,7 @@ impl Monitor {
         });
         let listening = recent_ports.update(now, &sockets::look()?);
         let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
+        let panic = PanicWatch::open(PanicFile::default(), now);
         let mut monitor = Monitor {
             table,
             settings,
@@ -108,6 +119,8 @@ impl Monitor {
             pace: RepairPace::default(),
             repair_at: None,
             repairs: 0,
+            panics: panic.holds().is_some().into(),
+            panic,
             facts,
             route_changes,
             table_changes,
@@ -120,78 +133,6 @@ impl Monitor {
         Ok(monitor)
     }
 
-    fn load(&mut self) -> Result<(), TrapError> {
-        self.apply(&ruleset::full(&self.settings, &self.facts, self.settings.grace_left()))?;
-        self.loaded = true;
-        Ok(())
-    }
-
-    /// Has nft do what `text` says, and tells that from what others do.
-    fn apply(&mut self, text: &str) -> Result<(), TrapError> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        self.read_drift()?;
-        self.table.apply(text)?;
-        self.drift.expect_own(1);
-        let read = self.read_drift();
-        self.drift.expect_own(0);
-        read
-    }
-
-    /// Reads what the kernel notifies of the table.
-    fn read_drift(&mut self) -> Result<(), TrapError> {
-        loop {
-            let drift = &mut self.drift;
-            let received = self.table_changes.receive(|header, message| drift.read(header, message))?;
-            if received.lost {
-                drift.lost();
-            }
-            if !received.more {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Loads the rules again, after others changed them.
-    fn repair(&mut self) -> Result<(), TrapError> {
-        let now = Instant::now();
-        // In case that it does not go well.
-        self.repair_at = Some(now + POLL_INTERVAL);
-        let drift = self.drift.take();
-        let gone = matches!(drift, None | Some(Drift::Deleted(_)));
-        // In two steps, since the kernel does not wake a table and add chains to it at once.
-        let kept = !gone
-            && self.apply(&ruleset::wake()).is_ok()
-            && self.apply(&ruleset::repair(&self.settings, &self.facts, self.settings.grace_left())).is_ok();
-        if !kept {
-            self.load()?;
-        }
-        self.repair_at = None;
-        self.repairs = self.repairs.saturating_add(1);
-        self.pace.repaired(now);
-        let what = match drift {
-            None => format!("{SOMEBODY} took the rules away"),
-            Some(Drift::Deleted(author)) => format!("{author} took the rules away"),
-            Some(Drift::Changed(author)) => format!("{author} changed the rules"),
-            Some(Drift::Unknown) => "the kernel had more changes than it could notify of".to_owned(),
-        };
-        let quarantine = match kept {
-            _ if self.settings.observe => "",
-            true => "; whoever was in quarantine still is",
-            false => "; the quarantine is empty",
-        };
-        self.complaints.say(&format!("{what}; they are loaded again{quarantine}"));
-        if self.pace.is_contested(now) {
-            self.complaints.say(&format!(
-                "the rules were changed again and again; they are loaded again at most every {} s, until a minute goes by \
-                 without that",
-                RepairPace::PATIENCE.as_secs()
-            ));
-        }
-        Ok(())
-    }
-
     /// Keeps the rules up to date until somebody asks to stop, or the worker ends.
     ///
     /// # Errors
@@ -200,7 +141,8 @@ impl Monitor {
         let mut next_poll = Instant::now() + POLL_INTERVAL;
         let mut timer = StatsTimer::start(Instant::now());
         let mut stats_asked = false;
-        let sentence = ready_sentence(&self.settings);
+        self.heed_panic();
+        let sentence = self.status();
         self.complaints.say(&sentence);
         let mut manager = ServiceManager::ready(&sentence, Instant::now()).unwrap_or_else(|error| {
             self.complaints.say(&error);
@@ -217,11 +159,14 @@ impl Monitor {
                 Event::Stop => break None,
                 Event::WorkerEnded(ended) => break Some(ended),
                 Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
+                Event::Panic => self.follow_panic(),
                 Event::Drifted => self.repair_at = Some(self.pace.due(Instant::now())),
                 // What it says is to be as of now.
                 Event::StatsAsked => (next_poll, stats_asked) = (Instant::now(), true),
                 Event::Due => {
                     next_poll = Instant::now() + POLL_INTERVAL;
+                    // Also where nothing told of it: a directory may have been mounted.
+                    self.follow_panic();
                     // First, since all else may wait a second for a full quarantine to be listed.
                     let repaired = match self.repair_at {
                         Some(at) if at <= Instant::now() => self.repair(),
@@ -272,23 +217,28 @@ impl Monitor {
             if self.drift.is_pending() && self.repair_at.is_none() {
                 return Ok(Event::Drifted);
             }
-            let timeout = deadline.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let look = self.panic.next_look().unwrap_or(deadline);
+            if look <= now && look < deadline {
+                return Ok(Event::Panic);
+            }
+            let timeout = deadline.min(look).saturating_duration_since(now);
             if timeout.is_zero() {
                 return Ok(Event::Due);
             }
-            let mut fds = [
-                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(worker.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.route_changes.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.table_changes.as_fd(), PollFlags::POLLIN),
-            ];
+            let fds =
+                [signals.as_fd(), worker.as_fd(), self.route_changes.as_fd(), self.table_changes.as_fd()];
+            let fds = fds.into_iter().chain(self.panic.as_fd());
+            let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             // Rounded up, so that waiting for a moment never spins just before it.
             let millis = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
             match poll(&mut fds, PollTimeout::from(millis)) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(TrapError::System("wait", errno.into())),
             }
-            let [signal, ended, routes, tables] = fds.map(|fd| fd.any().unwrap_or(true));
+            let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
+            let [signal, ended, routes, tables, panic] =
+                std::array::from_fn(|_| ready.next().unwrap_or(false));
             match signal.then(|| signals.request()).flatten() {
                 Some(Request::Stop(_)) => return Ok(Event::Stop),
                 Some(Request::Report) => return Ok(Event::StatsAsked),
@@ -296,6 +246,9 @@ impl Monitor {
             }
             if ended {
                 return Ok(Event::WorkerEnded(worker.end()));
+            }
+            if panic {
+                return Ok(Event::Panic);
             }
             let mut changed = false;
             if routes {
@@ -308,6 +261,22 @@ impl Monitor {
             if tables {
                 self.read_drift()?;
             }
+        }
+    }
+
+    /// Looks whether a panic began or is over, and tells the service manager.
+    fn follow_panic(&mut self) {
+        if self.heed_panic() {
+            report_status(&self.status());
+        }
+    }
+
+    /// What is trapped, and that a panic holds.
+    fn status(&self) -> String {
+        let ready = ready_sentence(&self.settings);
+        match self.panic.holds() {
+            Some(order) => format!("{ready}; {}", rules::panic_sentence(order)),
+            None => ready,
         }
     }
 
@@ -367,7 +336,8 @@ impl Monitor {
             self.complaints.say(&error.to_string());
         }
         let machine = networks.ok().map(|networks| machine(&networks, self.facts.client_ports));
-        let counters = self.counters.named().into_iter().chain([("repairs", self.repairs)]);
+        let own = [("repairs", self.repairs), ("panics", self.panics)];
+        let counters = self.counters.named().into_iter().chain(own);
         StatsBody { machine, ..StatsBody::new("trap", counters) }
     }
 

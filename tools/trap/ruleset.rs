@@ -36,6 +36,33 @@ const QUARANTINING: [&str; 2] = ["probe", "stray"];
 /// The sets that are filled from flags; the others are in [`HostFacts::sets`].
 const FLAG_SETS: [&str; 6] = ["allow4", "allow48", "allow6", "excepted_tcp", "excepted_udp", "grace"];
 
+/// The sets that hold sources and what is remembered of them: who is in quarantine, and what puts him there or keeps him out of it.
+const SOURCE_SETS: [&str; 23] = [
+    "quarantine4",
+    "quarantine6",
+    "quarantine_hosts6",
+    "brief4",
+    "brief6",
+    "brief_hosts6",
+    "lately64",
+    "lately56",
+    "lately_ports48",
+    "count56",
+    "count48",
+    "quarantine56",
+    "quarantine48",
+    "contacts4",
+    "contacts6",
+    "contact_counts4",
+    "contact_counts6",
+    "decoy_visits4",
+    "decoy_visits6",
+    "stray_ports4",
+    "stray_ports6",
+    "strays4",
+    "strays6",
+];
+
 /// How long a source stays in quarantine while there is no room for longer: longer than a scanner waits that meets silence,
 /// and so short that a flood does not fill that, too. psentry-trap(8) has the figures.
 const BRIEF: Duration = Duration::from_secs(2);
@@ -62,8 +89,21 @@ pub(crate) fn full(settings: &Settings, facts: &HostFacts, grace: Duration) -> S
 /// The text that makes all rules anew in the table that is there, and leaves the quarantine and the other sets that the
 /// rules fill as they are. nft refuses it where a set is missing, and where the table is dormant and a chain is missing.
 pub(crate) fn repair(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    text(settings, facts, grace, &flush(facts))
+}
+
+/// The text that makes all rules anew in the table that is there, as for another `settings.observe`, and releases everybody:
+/// nobody is in quarantine, and nothing is remembered of anybody. What is served stays known. The sets are deleted, as the
+/// kernel notifies of each element that is flushed, and is faster.
+pub(crate) fn release(settings: &Settings, facts: &HostFacts, grace: Duration) -> String {
+    let delete = SOURCE_SETS.map(|set| format!("\ndelete set inet {TABLE} {set}"));
+    text(settings, facts, grace, &format!("{}{}", flush(facts), delete.concat()))
+}
+
+/// The text that takes away the rules, and the elements that are loaded with them.
+fn flush(facts: &HostFacts) -> String {
     let flush = filled_sets(facts).into_iter().map(|set| format!("\nflush set inet {TABLE} {set}"));
-    text(settings, facts, grace, &format!("flush table inet {TABLE}{}", flush.collect::<String>()))
+    format!("flush table inet {TABLE}{}", flush.collect::<String>())
 }
 
 /// The text that wakes the table if it is dormant, or makes an empty one.

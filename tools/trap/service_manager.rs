@@ -53,6 +53,11 @@ impl ServiceManager {
     }
 }
 
+/// Tells the service manager another status for systemctl(1).
+pub(crate) fn report_status(status: &str) {
+    let _ = sd_notify::notify(&[NotifyState::Status(status)]);
+}
+
 /// What is trapped, and where, in a sentence.
 pub(crate) fn ready_sentence(settings: &Settings) -> String {
     let ports = [(&settings.excepted_tcp, "TCP"), (&settings.excepted_udp, "UDP")]

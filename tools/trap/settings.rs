@@ -14,7 +14,7 @@ use crate::ports::{self, Ranges};
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The flags, checked, with the files that they name read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // as the flags have them
 pub(crate) struct Settings {
     /// How long a source stays in quarantine after its last probe; at most [`LONGEST`].

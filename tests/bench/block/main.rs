@@ -3,6 +3,7 @@
 //! this machine is blocked and the ratios are fair.
 //!
 //! `cargo bench --bench block`, or one of it: `cargo bench --bench block -- price`, `restore` or `packets`. Needs no root.
+//! With `--older DIR` the psentry-block of an older release in that folder is measured in the same run.
 //! fail2ban is measured where it is installed.
 
 // A benchmark may end at the first surprise.
@@ -19,6 +20,7 @@ mod restore;
 mod visits;
 
 use std::env;
+use std::path::{Path, PathBuf};
 
 /// The arguments that make this program somebody else.
 const INSIDE: &str = "--inside";
@@ -28,20 +30,26 @@ const CLIENT: &str = "--client";
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
     match args.first().map(String::as_str) {
-        Some(INSIDE) => return price::inside(args.get(1).is_some_and(|print| print == "print")),
+        Some(INSIDE) => {
+            let older = args.get(2).map(PathBuf::from);
+            return price::inside(args.get(1).is_some_and(|print| print == "print"), older.as_deref());
+        }
         Some(SERVICE) => return visits::serve(),
         Some(CLIENT) => return visits::visit(),
         _ => {}
     }
     // As a test (`cargo test --benches`) each is looked at once, and nothing is printed.
     let print = args.iter().any(|arg| arg == "--bench");
-    let chosen =
-        |name: &str| args.iter().all(|arg| arg.starts_with("--")) || args.iter().any(|arg| arg == name);
+    let older = args.iter().position(|arg| arg == "--older").and_then(|at| args.get(at + 1));
+    let older = older.map(|folder| Path::new(folder).join("psentry-block"));
+    let names = ["price", "restore", "packets"];
+    let all = !args.iter().any(|arg| names.contains(&&**arg));
+    let chosen = |name: &str| all || args.iter().any(|arg| arg == name);
     if chosen("price") {
-        price::measure(print);
+        price::measure(print, older.as_deref());
     }
     if chosen("restore") {
-        restore::measure(print);
+        restore::measure(print, older.as_deref());
     }
     if chosen("packets") {
         packets::measure(print);

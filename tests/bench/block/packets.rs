@@ -3,9 +3,10 @@
 //! turns. hosts.deny has no price for packets; a chain of iptables is linear, which is shown as far as it makes sense.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ChildStdin;
 
-use crate::lab::{GUARD, Lab, Program, wait_until};
+use crate::lab::{GUARD, Lab, Program, bin, wait_until};
 use crate::remembered::{Remembered, state};
 use crate::visits::HELLO;
 use crate::{CLIENT, SERVICE, median};
@@ -79,8 +80,9 @@ impl Way {
         let lab = Lab::new();
         let service = Program::start(lab.guard.command(this).arg(SERVICE));
         wait_until("the service answers", || lab.innocent.reaches(GUARD[0], HELLO));
-        let state = state(backend, many.unwrap_or(0));
-        let remembered = many.map(|_| Remembered::start(&lab, backend, &state));
+        let state = state("journal.jsonl", many.unwrap_or(0));
+        let remembered =
+            many.map(|_| Remembered::start(&lab, Path::new(bin("psentry-block")), backend, &state));
         let mut client = Program::start_fed(lab.innocent.command(this).arg(CLIENT));
         let order = client.stdin();
         let measured = Default::default();

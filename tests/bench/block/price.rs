@@ -4,6 +4,7 @@
 //! of the process, or, for fail2ban, once it is seen to stand.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,50 +21,57 @@ use crate::{INSIDE, address, median, verdict};
 const TOGETHER: usize = 500;
 
 /// Runs it on the guard of a laboratory.
-pub(crate) fn measure(print: bool) {
+pub(crate) fn measure(print: bool, older: Option<&Path>) {
     let lab = Lab::new();
     let this = std::env::current_exe().unwrap();
     let mut inside = lab.guard.command(this.to_str().unwrap());
-    inside.args([INSIDE, if print { "print" } else { "" }]);
+    inside.args([INSIDE, if print { "print" } else { "" }]).args(older);
     assert!(inside.status().unwrap().success());
 }
 
 /// What was measured: seconds for one block.
-struct Price(&'static str, f64);
+struct Price(String, f64);
 
 /// Does it so often, each time for so many blocks; the median, since other work on the machine takes its time from some.
-fn timed(name: &'static str, rounds: u32, of: u32, mut block: impl FnMut()) -> Price {
+fn timed(name: impl Into<String>, rounds: u32, of: u32, mut block: impl FnMut()) -> Price {
     let times = (0..rounds).map(|_| {
         let began = Instant::now();
         block();
         began.elapsed().as_secs_f64()
     });
-    Price(name, median(&times.collect::<Vec<_>>()) / f64::from(of))
+    Price(name.into(), median(&times.collect::<Vec<_>>()) / f64::from(of))
 }
 
-pub(crate) fn inside(print: bool) {
+pub(crate) fn inside(print: bool, older: Option<&Path>) {
     let of = |many: u32| if print { many } else { 1 };
     let mut next = 0;
     let mut prices = vec![
         through_the_backend(of(3000), 1, &mut next),
         through_the_backend(of(300), 100, &mut next),
-        through_the_program("nft", &[], of(3000), &mut next),
+        through_the_program(Path::new(bin("psentry-block")), "nft", &[], of(3000), &mut next),
     ];
+    if let Some(older) = older {
+        let Price(name, each) = through_the_program(older, "nft", &[], of(3000), &mut next);
+        prices.push(Price(format!("an older one: {name}"), each));
+        let Price(name, each) = all_at_once(older, of(10_000), &mut next);
+        prices.push(Price(format!("an older one: {name}"), each));
+    }
     let state = tempfile::tempdir().unwrap();
     prices.push(through_the_program(
+        Path::new(bin("psentry-block")),
         "nft",
         &["--state", state.path().to_str().unwrap()],
         of(3000),
         &mut next,
     ));
-    prices.push(all_at_once(of(10_000), &mut next));
+    prices.push(all_at_once(Path::new(bin("psentry-block")), of(10_000), &mut next));
     prices.push(by_processes("a process 'nft add element' each", of(300), &mut next, |addr| {
         let element = format!("{{ {addr} timeout 1d comment \"bench\" }}");
         run("nft", &["add", "element", "inet", "psentry", "v4_32", &element]);
     }));
     prices.push(by_a_file(of(10_000), &mut next));
     sh("nft flush ruleset");
-    prices.push(through_the_program("ipset", &[], of(3000), &mut next));
+    prices.push(through_the_program(Path::new(bin("psentry-block")), "ipset", &[], of(3000), &mut next));
     prices.push(by_processes("a process 'ipset add' each", of(300), &mut next, |addr| {
         run("ipset", &["add", "psentry4", addr, "timeout", "86400", "comment", "bench"]);
     }));
@@ -125,8 +133,8 @@ fn through_the_backend(rounds: u32, together: u32, next: &mut u32) -> Price {
 }
 
 /// From a line of its input to the line of its output.
-fn through_the_program(backend: &str, flags: &[&str], rounds: u32, next: &mut u32) -> Price {
-    let mut program = Command::new(bin("psentry-block"));
+fn through_the_program(program: &Path, backend: &str, flags: &[&str], rounds: u32, next: &mut u32) -> Price {
+    let mut program = Command::new(program);
     program.args(["--backend", backend]).args(flags).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut program = program.spawn().unwrap();
     let (mut stdin, mut stdout) =
@@ -152,10 +160,10 @@ fn through_the_program(backend: &str, flags: &[&str], rounds: u32, next: &mut u3
 }
 
 /// Many verdicts in a pipe, from the first one to the last outcome.
-fn all_at_once(many: u32, next: &mut u32) -> Price {
+fn all_at_once(program: &Path, many: u32, next: &mut u32) -> Price {
     let lines: String = (0..many).map(|n| verdict(*next + n + 1)).collect();
     *next += many;
-    let mut program = Command::new(bin("psentry-block"));
+    let mut program = Command::new(program);
     program.args(["--backend", "nft"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut program = program.spawn().unwrap();
     let (mut stdin, stdout) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
@@ -167,10 +175,10 @@ fn all_at_once(many: u32, next: &mut u32) -> Price {
     let took = began.elapsed();
     drop(feeder.join().unwrap());
     program.wait().unwrap();
-    Price("psentry-block, 10,000 verdicts at once", took.as_secs_f64() / f64::from(many))
+    Price("psentry-block, 10,000 verdicts at once".to_owned(), took.as_secs_f64() / f64::from(many))
 }
 
-fn by_processes(name: &'static str, rounds: u32, next: &mut u32, block: impl Fn(&str)) -> Price {
+fn by_processes(name: &str, rounds: u32, next: &mut u32, block: impl Fn(&str)) -> Price {
     timed(name, rounds, 1, || block(&new(next)))
 }
 

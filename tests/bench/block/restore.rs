@@ -1,9 +1,10 @@
 //! How long it takes until all stand again that are remembered, from the start of psentry-block; beside `nft -f` of the
 //! same elements, which reads no journal, asks no guard and tells nobody: the floor.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, bin};
 use crate::remembered::{Remembered, state};
 use crate::{address, median};
 
@@ -13,27 +14,33 @@ const ROUNDS: usize = 5;
 /// How many elements `nft -f` gets at once.
 const TOGETHER: usize = 1000;
 
-pub(crate) fn measure(print: bool) {
+pub(crate) fn measure(print: bool, older: Option<&Path>) {
     let lab = Lab::new();
     if print {
-        println!("\n| restored | psentry-block | 'nft -f' of 1,000 at once | ratio |\n|---|---|---|---|");
+        println!("\n| restored | by | it took | times 'nft -f' of 1,000 at once |\n|---|---|---|---|");
     }
     for many in if print { &[10_000, 100_000][..] } else { &[100] } {
-        let state = state("nft", *many);
-        let (mut psentry, mut floor) = (Vec::new(), Vec::new());
+        let mut floor = Vec::new();
+        let mut programs =
+            vec![("psentry-block", Path::new(bin("psentry-block")), "journal.jsonl", Vec::new())];
+        programs.extend(older.map(|older| ("an older one", older, "nft.jsonl", Vec::new())));
         for _ in 0..if print { ROUNDS } else { 1 } {
-            lab.guard.sh("nft flush ruleset");
-            let remembered = Remembered::start(&lab, "nft", &state);
-            assert_eq!(standing(&lab), *many as usize);
-            psentry.push(remembered.took.as_secs_f64());
-            drop(remembered);
+            for (_, program, file, times) in &mut programs {
+                lab.guard.sh("nft flush ruleset");
+                let state = state(file, *many);
+                let remembered = Remembered::start(&lab, program, "nft", &state);
+                assert_eq!(standing(&lab), *many as usize);
+                times.push(remembered.took.as_secs_f64());
+                drop(remembered);
+            }
             lab.guard.sh("nft flush ruleset");
             floor.push(nft(&lab, *many).as_secs_f64());
             assert_eq!(standing(&lab), *many as usize);
         }
-        let (psentry, floor) = (median(&psentry), median(&floor));
-        if print {
-            println!("| {many} | {:.0} ms | {:.0} ms | {:.1} |", psentry * 1e3, floor * 1e3, psentry / floor);
+        let floor = median(&floor);
+        for (name, _, _, times) in programs.iter().filter(|_| print) {
+            let took = median(times);
+            println!("| {many} | {name} | {:.0} ms | {:.1} |", took * 1e3, took / floor);
         }
     }
 }

@@ -161,21 +161,32 @@ pub fn delete(backend: &str, scopes: &[&str], known: &Known) -> Option<Drift> {
             format!("nft delete element inet psentry {set} '{{ {} }}'", elements.join(", "))
         }
         "ipset" => {
-            format!("printf '{}' | ipset restore", lines(&|(scope, _)| format!("del {set} {scope}\\n")).concat())
+            format!(
+                "printf '{}' | ipset restore",
+                lines(&|(scope, _)| format!("del {set} {scope}\\n")).concat()
+            )
         }
         "iptables" => {
             let line = |one: &(Prefix, Block)| {
                 let (place, scope) = (place(one), one.0);
                 let program = place.trim_end_matches(UNPROVEN);
-                format!("{program} -S | grep -e '^-A PSENTRY[A-Z-]* -s {scope} ' | sed 's/^-A/{program} -D/' | sh -e")
+                format!(
+                    "{program} -S | grep -e '^-A PSENTRY[A-Z-]* -s {scope} ' | sed 's/^-A/{program} -D/' | sh -e"
+                )
             };
             lines(&line).join("; ")
         }
-        "route" => lines(&|(scope, _)| format!("ip {} route del blackhole {scope} proto 158", family(*scope))).join("; "),
+        "route" => {
+            lines(&|(scope, _)| format!("ip {} route del blackhole {scope} proto 158", family(*scope)))
+                .join("; ")
+        }
         _ => {
             let lines = lines(&|(scope, _)| format!("-e 'ALL: {}'", client(*scope)));
             let copy = "grep -vxF ";
-            format!("{copy}{} /run/hosts.deny > /run/deny.new; mv /run/deny.new /run/hosts.deny", lines.join(" "))
+            format!(
+                "{copy}{} /run/hosts.deny > /run/deny.new; mv /run/deny.new /run/hosts.deny",
+                lines.join(" ")
+            )
         }
     };
     // Of some the kernel reports each, and where nothing reports them they are counted in between.
@@ -204,7 +215,9 @@ pub fn retime(
         ("ipset", false) => {
             let seconds = seconds.unwrap_or(0);
             let listed = if scope.is_host() { scope.addr().to_string() } else { scope.to_string() };
-            format!("ipset save {set} | grep -q '^add {set} {listed} ' && ipset -exist add {set} {scope} timeout {seconds}")
+            format!(
+                "ipset save {set} | grep -q '^add {set} {listed} ' && ipset -exist add {set} {scope} timeout {seconds}"
+            )
         }
         _ => return None,
     };

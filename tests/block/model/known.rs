@@ -80,7 +80,10 @@ impl Block {
 impl Known {
     /// What a backend is to have.
     pub fn on(&self, backend: &str) -> impl Iterator<Item = (Prefix, Block)> {
-        self.blocks.iter().filter(move |(_, block)| block.fits(backend)).map(|(scope, block)| (*scope, *block))
+        self.blocks
+            .iter()
+            .filter(move |(_, block)| block.fits(backend))
+            .map(|(scope, block)| (*scope, *block))
     }
 
     /// What a backend may answer at the moment `at`.
@@ -142,7 +145,13 @@ impl Known {
     }
 
     /// How `listed`, which was read from a backend between two moments, differs from what is to be there.
-    pub fn differs(&self, listed: &Listed, backend: &str, before: Timestamp, after: Timestamp) -> Option<String> {
+    pub fn differs(
+        &self,
+        listed: &Listed,
+        backend: &str,
+        before: Timestamp,
+        after: Timestamp,
+    ) -> Option<String> {
         let wanted: Listed = self.on(backend).collect();
         // What is about to end may not have become the other any more.
         let lasts = |block: &Block| !block.is_over(after.plus(SLACK / 2));
@@ -162,10 +171,14 @@ impl Known {
                 return Some(format!("{scope} is there beyond its end, {until:?}"));
             }
             if !alike(until, block.until) {
-                return Some(format!("{scope} is there until {:?}, and is to be until {until:?}", block.until));
+                return Some(format!(
+                    "{scope} is there until {:?}, and is to be until {until:?}",
+                    block.until
+                ));
             }
         }
-        let (scope, block) = wanted.iter().find(|(scope, block)| lasts(block) && !listed.contains_key(scope))?;
+        let (scope, block) =
+            wanted.iter().find(|(scope, block)| lasts(block) && !listed.contains_key(scope))?;
         Some(format!("{scope} is to be {block:?}, and is not there"))
     }
 }

@@ -82,7 +82,8 @@ impl Say {
             None => ("unblock", String::new()),
         };
         let until = |seconds| dated.min(now).plus(Duration::from_secs(seconds));
-        let block = self.block.map(|(seconds, _)| Block { until: seconds.map(until), unproven: self.unproven });
+        let block =
+            self.block.map(|(seconds, _)| Block { until: seconds.map(until), unproven: self.unproven });
         let asked = Asked { scope, block, refused: self.scope == REFUSED, sent: now, undated: dated > now };
         let proof = if self.unproven { ",\"handshake\":false" } else { "" };
         let line = format!(

@@ -169,8 +169,13 @@ impl<'a> Run<'a> {
         self.running()?;
         self.compare(Duration::ZERO)?;
         let status = self.psentry(&["status"], &self.flags());
-        let (told, error) = (String::from_utf8_lossy(&status.stdout), String::from_utf8_lossy(&status.stderr));
-        if status.status.success() { Ok(()) } else { Err(format!("status: {}: {told}{error}", status.status)) }
+        let (told, error) =
+            (String::from_utf8_lossy(&status.stdout), String::from_utf8_lossy(&status.stderr));
+        if status.status.success() {
+            Ok(())
+        } else {
+            Err(format!("status: {}: {told}{error}", status.status))
+        }
     }
 
     /// Somebody else changes something.
@@ -179,11 +184,15 @@ impl<'a> Run<'a> {
         let drift = match step {
             Step::Damage(number, way) => drift::damage(on(number), *way),
             Step::Delete(number, scopes) => drift::delete(on(number), scopes, &self.known),
-            Step::Retime(number, scope, seconds) => {
-                drift::retime(on(number), scope.parse().unwrap(), *seconds, self.daemon.is_some(), &self.known)
-            }
             // Before there is a journal, what is there is taken over.
             Step::Add(..) if !self.state.path().join("journal.jsonl").exists() => None,
+            Step::Retime(number, scope, seconds) => drift::retime(
+                on(number),
+                scope.parse().unwrap(),
+                *seconds,
+                self.daemon.is_some(),
+                &self.known,
+            ),
             Step::Add(number, scope, unproven) => {
                 drift::add(on(number), scope.parse().unwrap(), *unproven, &self.known)
             }

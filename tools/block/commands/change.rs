@@ -6,16 +6,12 @@ use std::time::Duration;
 use psentry_records::{
     Action, Common, Outcome, OutcomeResult as Is, Prefix, Timestamp, Verdict, VerdictBody,
 };
-use psentry_stage::printable;
+use psentry_stage::{clean, printable};
 
 use super::{Answer, ask, render, say};
-use crate::block::clean;
 use crate::cli::Flags;
 use crate::error::Error;
-use crate::protocol::Question;
-
-/// The rule that a person's verdict names.
-const RULE: &str = "by-hand";
+use crate::protocol::{BY_HAND, Question};
 
 /// Blocks a scope. It is no success before every backend has confirmed it.
 pub(super) fn block(
@@ -28,7 +24,7 @@ pub(super) fn block(
     let body = VerdictBody {
         // A duration on the command line is at least a second.
         duration: span.map(|span| span.as_secs().max(1)),
-        rule: Some(RULE.to_owned()),
+        rule: Some(BY_HAND.to_owned()),
         reason: reason.and_then(clean),
         ..VerdictBody::new(Action::Block, scope)
     };
@@ -50,11 +46,20 @@ pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Resul
     if answer.outcomes.iter().any(was_blocked) {
         // Of all backends that this machine has, only those count that blocked it.
         answer.outcomes.retain(|outcome| answer.running || was_blocked(outcome));
-    } else if !io::stdout().is_terminal() {
+    } else if !io::stdout().is_terminal() && answer.complete().is_ok() {
         // On a terminal the outcomes say so.
         say(&format!("{scope} was not blocked"));
     }
     render::show(&answer.outcomes, host)?;
+    answer.notes.iter().for_each(|note| say(note));
+    if answer.trouble.is_none() {
+        name_others(flags, host, scope);
+    }
+    confirmed(&answer, scope, &[Is::Released, Is::Already])
+}
+
+/// Names the blocks that overlap `scope` and stay.
+fn name_others(flags: &Flags, host: Option<&str>, scope: Prefix) {
     match ask(flags, host, &Question::Why(scope)) {
         Ok(why) => {
             for other in why.outcomes.iter().filter_map(|outcome| still_blocks(outcome, scope)) {
@@ -63,7 +68,6 @@ pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Resul
         }
         Err(error) => say(&format!("whether other blocks overlap {scope} is not known: {error}")),
     }
-    confirmed(&answer, scope, &[Is::Released, Is::Already])
 }
 
 /// That a block of something else overlaps `scope`, and stays.
@@ -77,6 +81,7 @@ fn still_blocks(outcome: &Outcome, scope: Prefix) -> Option<String> {
 pub(super) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let answer = ask(flags, host, &Question::Flush)?;
     render::show(&answer.outcomes, host)?;
+    answer.notes.iter().for_each(|note| say(note));
     // What ended a moment before it was released is gone as well.
     succeeded(&answer, &[Is::Released, Is::Already, Is::Expired])
 }
@@ -99,7 +104,8 @@ fn succeeded(answer: &Answer, good: &[Is]) -> Result<(), Error> {
     let mut bad =
         answer.outcomes.iter().map(|outcome| &outcome.body).filter(|body| !good.contains(&body.result));
     let Some(first) = bad.next() else { return answer.complete() };
-    for more in bad.map(render::trouble).chain(answer.error.clone()) {
+    let incomplete = answer.complete().err().map(|error| error.to_string());
+    for more in bad.map(render::trouble).chain(incomplete) {
         say(&more);
     }
     let why = render::trouble(first);

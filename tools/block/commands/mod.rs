@@ -24,14 +24,16 @@ use std::time::Duration;
 
 use psentry_control::{Silence, error_in};
 use psentry_records::{Outcome, Record};
+use psentry_stage::panic_file::PanicFile;
+use psentry_stage::printable;
 
 pub(crate) use check::check;
 
 use crate::cli::{Command, Flags};
 use crate::engine;
 use crate::error::Error;
-use crate::panic::PanicFile;
-use crate::protocol::{Prospect, Question, Report};
+use crate::judge_fifo::JudgeFifo;
+use crate::protocol::{Prospect, Question, Report, note_in};
 
 /// How long a change may take: longer than the engine waits for its backends, and longer than the socket waits for the
 /// engine, which then says that it hangs.
@@ -58,20 +60,24 @@ pub(crate) fn run(flags: &Flags, command: &Command, host: Option<&str>) -> Resul
         Command::Why { scope } => query::why(flags, host, *scope),
         Command::Status => status::status(flags, host),
         Command::Panic { reason } => panic::panic(&PanicFile::default(), flags, reason.as_deref()),
-        Command::Resume => panic::resume(&PanicFile::default()),
+        Command::Resume => panic::resume(&PanicFile::default(), JudgeFifo::new(), flags, host),
     }
 }
 
 /// What the engine answered.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 struct Answer {
     /// An engine that runs gave it, not one of this process.
     running: bool,
     outcomes: Vec<Outcome>,
     reports: Vec<Report>,
     prospect: Option<Prospect>,
-    /// Why this is not all.
+    /// What is to be known besides.
+    notes: Vec<String>,
+    /// Why this is not all, as the engine that runs says.
     error: Option<String>,
+    /// The same of the engine of this process.
+    trouble: Option<Error>,
 }
 
 impl Answer {
@@ -82,6 +88,8 @@ impl Answer {
                 answer.outcomes.push(outcome);
             } else if let Some(error) = error_in(line) {
                 answer.error = Some(error);
+            } else if let Some(note) = note_in(line) {
+                answer.notes.push(printable(&note));
             } else if let Ok(prospect) = serde_json::from_str(line) {
                 answer.prospect = Some(prospect);
             } else if let Ok(report) = serde_json::from_str::<Report>(line)
@@ -106,7 +114,8 @@ impl Answer {
 
     /// That something is missing, as the error that the program ends with.
     fn complete(&self) -> Result<(), Error> {
-        self.error.clone().map_or(Ok(()), |error| Err(Error::Unfinished(error)))
+        let error = self.trouble.clone().or_else(|| self.error.clone().map(Error::Unfinished));
+        error.map_or(Ok(()), Err)
     }
 }
 
@@ -118,7 +127,8 @@ fn ask_running(flags: &Flags, question: &Question, limit: Duration) -> Result<An
 
 /// Asks the engine of this process, where none runs.
 fn ask_once(flags: &Flags, host: Option<&str>, question: &Question) -> Result<Answer, Error> {
-    engine::answer_once(flags, host, question).map(|lines| Answer::of(&lines, false))
+    let (lines, trouble) = engine::answer_once(flags, host, question)?;
+    Ok(Answer { trouble, ..Answer::of(&lines, false) })
 }
 
 /// Asks the engine that runs, or if there is none the one of this process.
@@ -190,11 +200,13 @@ mod tests {
             "{\"backend\":\"nft\",\"wanted\":1,\"error\":\"x\",\"of a later version\":1}".to_owned(),
             "{\"may_block\":false,\"why\":\"x\"}".to_owned(),
             "{\"what\":1}".to_owned(),
+            "{\"note\":\"so\\u0007\"}".to_owned(),
             "{\"error\":\"nft is late\"}".to_owned(),
         ];
         let selected = |line: &str| {
             let answer = Answer::of(&lines, true);
             assert!(answer.prospect.is_some());
+            assert_eq!(answer.notes, ["so\\u{7}"]);
             assert_eq!(answer.complete().unwrap_err().to_string(), "nft is late");
             let answer = answer.selected(&Flags::try_parse_from(line.split(' ')).unwrap());
             let blocks = answer

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use psentry_control::Silence;
 use psentry_records::Timestamp;
+use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, Failure};
 
 use super::{ask_running, say};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::panic::{Order, PanicFile};
+use crate::journal::Place;
+use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome};
 use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
@@ -27,30 +29,33 @@ type Purge = (Which, Box<dyn FnOnce() -> Result<(), Error> + Send>);
 
 /// Releases everybody, and blocks nobody until [`resume`].
 pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Result<(), Error> {
-    let declared = file.write(&Order::now(reason));
+    let declared = write(file, &Order::now(reason));
     let purge = |which: Which| -> Purge {
         let backend = backends::open(which, flags);
         (which, Box::new(move || backend?.purge()))
     };
     // How to undo what a command did, only the engine knows.
     let real = Which::REAL.into_iter().filter(|which| *which != Which::Exec);
+    if declared.is_err() {
+        // Else it would put back what is purged.
+        let _ = ask_running(flags, &Question::Flush, WAKING);
+    }
     let mut errors = purge_all(real.map(purge).collect(), PURGING);
     // It looks at the file once it is asked anything.
     match ask_running(flags, &Question::Status, WAKING) {
         Ok(answer) if answer.reports.iter().any(blocks_by_command) => {
             say("exec: the psentry-block that runs releases whom its command blocked");
         }
-        Err(Silence::Hangs) => {
-            say(&format!(
-                "{}: psentry-block hangs; should it go on, it sees the panic before it blocks anybody, and releases whom a \
-                 command of --exec blocked",
-                flags.control_path().display()
-            ));
+        Ok(_) => {}
+        Err(silence) => {
+            if silence == Silence::Hangs {
+                say(&format!(
+                    "{}: psentry-block hangs; should it go on, it sees the panic before it blocks anybody",
+                    flags.control_path().display()
+                ));
+            }
+            errors.extend(left_by_commands(flags).map(Error::Unfinished));
         }
-        Err(Silence::Absent | Silence::Dead) if flags.chosen().contains(&Which::Exec) => {
-            say("exec: no psentry-block runs; the next one that starts releases whom its command blocked");
-        }
-        _ => {}
     }
     let purged = if errors.is_empty() { Ok(()) } else { Err(errors.remove(0)) };
     errors.iter().for_each(|error| say(&error.to_string()));
@@ -62,6 +67,15 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
         }
     }
     purged.and(declared)
+}
+
+/// That commands still block somebody, and what ends that: the engine alone knows how to undo what they did.
+fn left_by_commands(flags: &Flags) -> Option<String> {
+    let place = Place::of_command(flags.state.as_deref(), flags.exec_roll.as_deref());
+    let count = place.read().map_or(0, |recorded| recorded.by_command.len());
+    let (stay, them) =
+        if count == 1 { ("block of a command stays", "it") } else { ("blocks of commands stay", "them") };
+    (count > 0).then(|| format!("exec: {count} {stay} until a psentry-block runs, which undoes {them}"))
 }
 
 /// Whether a command of the administrator's blocks somebody.
@@ -114,24 +128,50 @@ fn purge_all(purges: Vec<Purge>, limit: Duration) -> Vec<Error> {
 }
 
 /// Ends a panic. Who was released by it stays so: nothing is put back.
-pub(super) fn resume(file: &PanicFile) -> Result<(), Error> {
+pub(super) fn resume(
+    file: &PanicFile,
+    mut judge: JudgeFifo,
+    flags: &Flags,
+    host: Option<&str>,
+) -> Result<(), Error> {
     let Some(order) = file.holds() else {
-        if let Some(unknown) = file.unknown() {
-            return Err(unknown);
+        if let Some(why) = file.unknown() {
+            return Err(Error::file(file.path(), "tell whether a panic holds")(why));
         }
         say("there is no panic; nothing to resume");
         return Ok(());
     };
-    if let Err(error) = file.write(&Order { over: Some(Timestamp::now()), ..order }) {
+    if let Err(error) = write(file, &Order { over: Some(Timestamp::now()), ..order }) {
         say("the panic still holds: nobody is blocked");
         return Err(error);
     }
     say("the panic is over: verdicts from now on are applied; who was released stays released");
+    // It looks at the file once it is asked anything, and tells the judge.
+    let running = ask_running(flags, &Question::Status, WAKING);
+    match running {
+        Err(Silence::Absent | Silence::Dead) => {
+            for body in everybody(PANIC_OVER) {
+                judge.tell(&outcome(body, host));
+            }
+        }
+        Err(_) => {}
+        Ok(_) if judge.is_read() => {}
+        Ok(_) => say(&format!(
+            "the judge is not told, for none reads {EVENTS}: it says nothing more of whom it convicted until that block would \
+             have ended"
+        )),
+    }
     Ok(())
+}
+
+fn write(file: &PanicFile, order: &Order) -> Result<(), Error> {
+    file.write(order).map_err(Error::file(file.path(), "write it"))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -176,6 +216,10 @@ mod tests {
     fn a_panic_is_over_once_it_is_resumed() {
         let directory = tempfile::tempdir().unwrap();
         let file = PanicFile::at(&directory.path().join("panic"));
+        let control = directory.path().join("control");
+        let flags = Flags::try_parse_from(["x", "--control", control.to_str().unwrap()]).unwrap();
+        let judge = || JudgeFifo::at(directory.path().join("events"));
+        let resume = |file| resume(file, judge(), &flags, None);
         resume(&file).unwrap();
         assert_eq!(file.last(), None, "there was none");
         std::fs::write(file.path(), "").unwrap();

@@ -5,12 +5,12 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use psentry_records::{Outcome, OutcomeResult, Prefix, Timestamp};
-use psentry_stage::printable;
+use psentry_stage::{printable, second};
 
 use super::{Answer, ask, render, table};
 use crate::cli::Flags;
 use crate::error::Error;
-use crate::note::{moment, second};
+use crate::note::moment;
 use crate::ports::named;
 use crate::protocol::{Prospect, Question};
 

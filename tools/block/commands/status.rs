@@ -6,7 +6,8 @@ use std::path::Path;
 
 use psentry_control::Silence;
 use psentry_records::Timestamp;
-use psentry_stage::printable;
+use psentry_stage::panic_file::{Order, PanicFile};
+use psentry_stage::{printable, second};
 use serde::Serialize;
 
 use super::{Answer, HANGS, TELLING, ask_once, ask_running, read_beside, render, say, table, unanswered};
@@ -14,8 +15,6 @@ use crate::brake::Holding;
 use crate::capacity::Full;
 use crate::cli::Flags;
 use crate::error::Error;
-use crate::note::second;
-use crate::panic::{Order, PanicFile};
 use crate::protocol::{Question, Report, line};
 
 /// The last line: all of it.
@@ -72,7 +71,10 @@ pub(super) fn status(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
         Ok,
     );
     let (answer, trouble) = match answer {
-        Ok(answer) => (answer.selected(flags), None),
+        Ok(mut answer) => {
+            let trouble = answer.trouble.take();
+            (answer.selected(flags), trouble)
+        }
         Err(error) => (Answer::default(), Some(error)),
     };
     let (summary, reasons) = judge(&answer, daemon, &path, PanicFile::default().holds());

@@ -23,6 +23,8 @@ const BROKEN_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// One backend, as the engine sees it.
 pub(crate) struct BackendState {
+    /// What its workers call it. Its place among the backends may change.
+    pub(super) number: usize,
     pub(crate) caps: Caps,
     pub(crate) workers: Vec<Worker>,
     /// The operations that each worker has, by the engine's clock.
@@ -83,6 +85,8 @@ pub(super) struct Sync {
     /// It is being listed since then; what differs is put right, or is to wait.
     pub(super) running: Option<Instant>,
     pub(super) repairs: bool,
+    /// The wall clock was set since it was last listed: what differs from then was changed by nobody.
+    pub(super) clock_was_set: bool,
     /// How often it was begun, and ended.
     pub(super) begun: u64,
     pub(super) ended: u64,
@@ -153,8 +157,9 @@ impl Broken {
 }
 
 impl BackendState {
-    pub(super) fn new(caps: Caps, workers: Vec<Worker>, now: Timestamp) -> Self {
+    pub(super) fn new(number: usize, caps: Caps, workers: Vec<Worker>, now: Timestamp) -> Self {
         BackendState {
+            number,
             caps,
             given: workers.iter().map(|_| Vec::new()).collect(),
             workers,
@@ -213,6 +218,12 @@ impl BackendState {
 
     pub(super) fn want_sync(&mut self) {
         self.sync.wanted |= self.caps.lists && self.sync.done;
+    }
+
+    /// The wall clock was set: what is there is to be read by the new one.
+    pub(super) fn clock_was_set(&mut self) {
+        self.sync.clock_was_set = true;
+        self.want_sync();
     }
 
     pub(super) fn has_enough(&self) -> bool {

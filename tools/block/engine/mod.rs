@@ -21,6 +21,7 @@
 //! | `repair.rs` | what others changed is put right, and reported |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
 //! | `questions.rs` | what people ask |
+//! | `judge.rs` | what the judge is told |
 //! | `backend_state.rs` | what the engine knows of one backend |
 //! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
 //! | `once.rs` | one question, where no engine runs |
@@ -28,6 +29,7 @@
 mod backend_state;
 mod dispatch;
 mod end;
+mod judge;
 mod once;
 mod questions;
 mod release;
@@ -45,6 +47,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
+use psentry_stage::FileWatch;
+use psentry_stage::panic_file::{Mark, Order, PanicFile};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
@@ -57,16 +61,14 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal};
+use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
-use crate::panic::{Mark, Order, PanicFile};
 use crate::reach::Ports;
 use crate::watchdog::Pulse;
 use crate::worker::{Bell, Event, Mailbox};
 
-/// How often it is looked whether the allow list was changed.
-const READ_ALLOW: Duration = Duration::from_secs(1);
-/// How often it is looked who is logged in when nobody asks, so that it is known how long.
-const LOOK: Duration = Duration::from_secs(20);
+/// How long nothing is looked at at most: files and clocks of which no event tells, and who is logged in.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// All that is known and decided.
 pub(crate) struct Engine {
@@ -82,7 +84,11 @@ pub(crate) struct Engine {
     bell: Bell,
     journal: Option<Journal>,
     pub(crate) outcomes: Outcomes,
+    /// Where the judge is told; `None`: nobody is blocked in earnest.
+    judge: Option<JudgeFifo>,
     guard: Guard,
+    /// What tells that a file has changed on which the guard depends, or that there is a panic.
+    files: Option<FileWatch>,
     /// Which version of the allow list is heeded.
     allowed: u64,
     brake: Option<Brake>,
@@ -96,14 +102,15 @@ pub(crate) struct Engine {
     asked: Vec<(Instant, Prefix)>,
     /// What commands have blocked, by the journal, until their backend is there.
     by_command: HashMap<Prefix, CommandState>,
-    /// Only the scopes of a question are applied, for no engine runs that would keep the rest; and nothing is made for it.
+    /// Only the scopes of a question are applied, for no engine runs that would keep the rest.
     once: bool,
-    read_only: bool,
+    /// What blocks are in is made where it is missing. Whoever only reads or releases makes nothing.
+    ensures: bool,
     /// What is there is wanted, for there was no journal; until all backends were listed.
     adopts: bool,
     /// Whether they were, and why some of them cannot work.
     started: bool,
-    errors: Vec<(&'static str, Error)>,
+    errors: Vec<(usize, Error)>,
     /// How many blocks were given up when the input ended.
     given_up: usize,
 }
@@ -127,9 +134,10 @@ impl Engine {
     pub(crate) fn step(&mut self) {
         self.look_at_clock();
         self.take_events();
+        self.heed_changes();
         self.heed_panic();
-        self.heed_allow_list();
         self.guard.glance();
+        self.heed_allow_list();
         self.expire();
         self.retry();
         self.bypass_late_backends();
@@ -137,10 +145,8 @@ impl Engine {
         self.commit();
         self.dispatch();
         self.answer_questions();
+        self.tell_judge_the_rest();
         self.commit();
-        if self.is_settled() {
-            self.guard.rest();
-        }
         let now = self.clock.wall(self.clock.now());
         self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
     }
@@ -156,11 +162,22 @@ impl Engine {
     fn take_events(&mut self) -> bool {
         self.bell.silence();
         let mut any = false;
-        while let Ok((backend, lane, event)) = self.arriving.try_recv() {
-            self.take_event(backend, lane, event);
+        while let Ok((number, lane, event)) = self.arriving.try_recv() {
             any = true;
+            // One that was dropped may still have told something.
+            if let Some(index) = self.backends.iter().position(|state| state.number == number) {
+                self.take_event(index, lane, event);
+            }
         }
         any
+    }
+
+    /// Heeds what the kernel reports of files and addresses on which the guard depends.
+    fn heed_changes(&mut self) {
+        if self.files.as_mut().is_none_or(FileWatch::changed) {
+            self.guard.read_files();
+        }
+        self.guard.heed_changes();
     }
 
     /// How long nothing is to be done, if nothing happens.
@@ -173,10 +190,11 @@ impl Engine {
         let instants = self.backends.iter().flat_map(|backend| backend.next_moments(clock));
         let instants = instants.chain(self.questions.iter().map(|pending| pending.deadline));
         let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
+        let instants = instants.chain(self.next_telling(clock));
         let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
-        let reads = self.guard.may_change().then_some(READ_ALLOW);
+        let brake = self.brake.as_ref().and_then(|brake| brake.patience(clock));
         // Rounded up, so that a moment has come when it is over.
-        spans.chain(reads).min().unwrap_or(LOOK).min(LOOK).saturating_add(Duration::from_millis(1))
+        spans.chain(brake).min().unwrap_or(LONGEST).min(LONGEST).saturating_add(Duration::from_millis(1))
     }
 
     /// Whether backends have enough to do, or too much is not written yet, so that no more verdicts are to be taken.
@@ -194,7 +212,9 @@ impl Engine {
     /// start of the machine waits for that.
     fn is_restored(&self) -> bool {
         let waited_for = self.backends.iter().filter(|state| state.caps.lists);
-        waited_for.into_iter().all(|state| state.bypassed || state.broken.is_some() || state.restoring.is_empty())
+        waited_for
+            .into_iter()
+            .all(|state| state.bypassed || state.broken.is_some() || state.restoring.is_empty())
     }
 
     /// How many blocks are wanted.
@@ -212,9 +232,10 @@ impl Engine {
         self.backends.iter().flat_map(|state| &state.workers).map(|worker| worker.pulse.clone())
     }
 
-    /// Readable when a worker told something.
-    fn bell_descriptor(&self) -> Result<OwnedFd, Error> {
-        self.bell.as_fd().try_clone_to_owned().map_err(Error::system("keep a descriptor"))
+    /// Readable when a worker told something, or a file has changed.
+    fn descriptors(&self) -> Result<Vec<OwnedFd>, Error> {
+        let all = [self.bell.as_fd()].into_iter().chain(self.files.as_ref().map(AsFd::as_fd));
+        all.map(|fd| fd.try_clone_to_owned().map_err(Error::system("keep a descriptor"))).collect()
     }
 
     /// Writes the counters.
@@ -234,6 +255,11 @@ impl Engine {
     fn clock_was_set(&mut self) {
         let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
         wanted.into_iter().for_each(|scope| self.note_wanted(scope));
-        self.backends.iter_mut().for_each(BackendState::want_sync);
+        self.note_by_command();
+        self.commit();
+        if let Some(journal) = &self.journal {
+            journal.shorten();
+        }
+        self.backends.iter_mut().for_each(BackendState::clock_was_set);
     }
 }

@@ -8,7 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::start::Parts;
+use psentry_stage::{Exit, Failure};
+
+use super::backend_state::BackendState;
+use super::start::{Parts, Purpose};
 use super::{Engine, Reply};
 use crate::backends;
 use crate::cli::{Flags, Which};
@@ -20,7 +23,7 @@ use crate::sink::Sink;
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Answers a question; the lines of the answer.
+/// Answers a question; the lines of the answer, and why it is not all of it.
 ///
 /// # Errors
 /// When nothing can be asked, or another psentry-block keeps the journal.
@@ -28,7 +31,7 @@ pub(crate) fn answer_once(
     flags: &Flags,
     host: Option<&str>,
     question: &Question,
-) -> Result<Vec<String>, Error> {
+) -> Result<(Vec<String>, Option<Error>), Error> {
     let mut chosen = flags.chosen();
     let blocks = matches!(question, Question::Verdict(verdict) if verdict.body.action == psentry_records::Action::Block);
     match (blocks, chosen.is_empty()) {
@@ -38,20 +41,24 @@ pub(crate) fn answer_once(
         (false, _) => chosen = available(flags, &chosen)?,
     }
     let (_never, asked) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
-    let read_only = !question.changes();
+    let purpose = match question {
+        _ if blocks => Purpose::Block,
+        Question::Verdict(_) | Question::Flush => Purpose::Release,
+        Question::List | Question::Why(_) | Question::Status => Purpose::Read,
+    };
     let parts = Parts {
         flags,
         host: host.map(str::to_owned),
         chosen,
         sink: Sink::Nowhere,
         asked: asked.as_fd(),
-        once: true,
-        read_only,
+        purpose,
     };
     let mut engine = Engine::new(parts)?;
     engine.await_first_lists()?;
-    if read_only && flags.backend.is_empty() {
-        engine.drop_unused();
+    let trouble = engine.select(question, flags.backend.is_empty())?;
+    if engine.backends.is_empty() && trouble.is_some() {
+        return Ok((Vec::new(), trouble));
     }
     let lines = Rc::new(RefCell::new(Vec::new()));
     let kept = Rc::clone(&lines);
@@ -59,11 +66,13 @@ pub(crate) fn answer_once(
     engine.ask(question.clone(), reply);
     let deadline = Instant::now() + PATIENCE;
     engine.step();
-    while Instant::now() < deadline && !(engine.is_settled() && engine.questions.is_empty()) {
+    let over = |engine: &Engine| engine.is_settled() && engine.questions.is_empty() && !engine.has_to_tell();
+    while Instant::now() < deadline && !over(&engine) {
         engine.wait(engine.idle_for());
         engine.step();
     }
-    if blocks {
+    let ends = matches!(question, Question::Verdict(verdict) if blocks && verdict.body.duration.is_some());
+    if ends {
         for state in engine.backends.iter().filter(|state| !state.caps.expires) {
             let name = state.caps.name;
             report(&format!("{name}: no psentry-block runs, and the next one that starts ends this block"));
@@ -73,20 +82,64 @@ pub(crate) fn answer_once(
     engine.journal = None;
     engine.outcomes.finish();
     let text = String::from_utf8_lossy(&lines.borrow()).into_owned();
-    Ok(text.lines().map(str::to_owned).collect())
+    Ok((text.lines().map(str::to_owned).collect(), trouble))
 }
 
 impl Engine {
-    /// Nobody says on which backends the journal is to be applied: on those that have something. A backend that has nothing is not
-    /// one that lacks it.
-    fn drop_unused(&mut self) {
-        let is_used = |state: &super::BackendState| state.actual.scopes().next().is_some();
-        if self.backends.iter().any(is_used) || self.desired.len() == 0 {
-            self.backends.retain(is_used);
-        } else {
-            self.backends.truncate(1);
+    /// Leaves only the backends that have something to do with a question; why others could not be asked. `everywhere`: nobody
+    /// says which ones are meant.
+    fn select(&mut self, question: &Question, everywhere: bool) -> Result<Option<Error>, Error> {
+        if let Some(late) = self.backends.iter().find(|state| !state.sync.done && state.broken.is_none()) {
+            return Err(Error::Unfinished(format!(
+                "{} does not say what is there; does it hang?",
+                late.caps.name
+            )));
         }
+        let name = |index: usize| self.backends.get(index).map_or("", |state| state.caps.name);
+        let errors = std::mem::take(&mut self.errors).into_iter();
+        let errors: Vec<(usize, &str, Error)> =
+            errors.map(|(index, error)| (index, name(index), error)).collect();
+        let error_of =
+            |index: usize| errors.iter().find(|(place, ..)| *place == index).map(|(.., error)| error);
+        let answers = |(index, _): &(usize, &BackendState)| error_of(*index).is_none();
+        let is_used = |state: &BackendState| state.actual.scopes().next().is_some();
+        // Nobody says on which backends the journal is to be applied: on those that have something, or else on the first one. A
+        // backend that has nothing is not one that lacks it.
+        let only_used = everywhere && !question.changes();
+        let mut answering = self.backends.iter().enumerate().filter(answers);
+        let first = answering.clone().next().map(|(index, _)| index).filter(|_| self.desired.len() > 0);
+        let first = first.filter(|_| !answering.any(|(_, state)| is_used(state)));
+        let meant = |index: usize, state: &BackendState| match error_of(index) {
+            // Of what nothing is known, that is said where somebody asks how it is.
+            Some(error) => *question == Question::Status && !(everywhere && error.is_unsupported()),
+            None => !only_used || is_used(state) || first == Some(index),
+        };
+        let kept: Vec<bool> =
+            self.backends.iter().enumerate().map(|(index, state)| meant(index, state)).collect();
+        // What this machine lacks, holds nothing.
+        let errors = errors.into_iter().filter(|(.., error)| !(everywhere && error.is_unsupported()));
+        let trouble = summary(errors.map(|(_, name, error)| (name, error)).collect());
+        let mut kept = kept.into_iter();
+        self.backends.retain(|_| kept.next() == Some(true));
+        Ok(trouble)
     }
+}
+
+/// Several errors as one, and that a right is missing once.
+fn summary(mut errors: Vec<(&str, Error)>) -> Option<Error> {
+    if errors.len() < 2 {
+        return errors.pop().map(|(_, error)| error);
+    }
+    let (forbidden, others): (Vec<_>, Vec<_>) =
+        errors.into_iter().partition(|(_, error)| error.exit() == Exit::NoPermission);
+    let mut messages: Vec<String> = forbidden.iter().map(|(_, error)| error.to_string()).take(1).collect();
+    if let Some(rest) = forbidden.get(1..).filter(|rest| !rest.is_empty()) {
+        let names: Vec<&str> = rest.iter().map(|(name, _)| *name).collect();
+        messages.push(format!("without it {} could not be asked, either", names.join(", ")));
+    }
+    messages.extend(others.iter().map(|(name, error)| format!("{name}: {error}")));
+    let text = messages.join("; ");
+    Some(if forbidden.is_empty() { Error::Unfinished(text) } else { Error::Forbidden(text) })
 }
 
 /// The backends that may have something here.

@@ -38,12 +38,17 @@ impl Engine {
             Question::Verdict(verdict) => self.verdict(&verdict, Some(reply)),
             Question::Flush => self.flush(Some(&reply)),
             Question::List | Question::Why(_) | Question::Status => {
+                let once = self.once;
                 let lists = self.backends.iter_mut().map(|state| {
-                    state.want_sync();
-                    if state.sync.wanted { state.sync.begun + 1 } else { 0 }
+                    // One that is there for this question alone has just listed.
+                    if !once {
+                        state.want_sync();
+                    }
+                    state.sync.begun + u64::from(state.sync.wanted)
                 });
                 let lists = lists.collect();
-                self.questions.push(Pending { question, reply, deadline: Instant::now() + TIME, lists });
+                let deadline = Instant::now() + TIME;
+                self.questions.push(Pending { question, reply, deadline, lists });
             }
         }
     }

@@ -1,15 +1,22 @@
 //! Who is not wanted any more without a verdict: because his time is over, in a panic, because the allow list names him now, or
 //! because somebody flushed.
 
+use std::collections::BTreeSet;
+
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::panic_file::Order;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::journal::Entry;
+use crate::judge_fifo::PANIC_OVER;
 use crate::outcomes::common_of;
-use crate::panic::Order;
 use crate::worker::Task;
+
+/// Why all are released.
+const FLUSHED: &str = "everybody was released by 'psentry-block flush'";
+const ENDED: &str = "psentry-block ended with --release";
 
 impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
@@ -25,6 +32,8 @@ impl Engine {
     /// What has ended is not wanted any more. Where the kernel ends it by itself, nothing is to be done.
     pub(super) fn expire(&mut self) {
         for (scope, block) in self.desired.expire(self.clock.now()) {
+            // Whatever a clock says later, it has ended.
+            self.note(Entry::Released(scope));
             self.end(scope, &block, &End::Expired);
             for index in 0..self.backends.len() {
                 self.expire_on(index, scope);
@@ -39,9 +48,10 @@ impl Engine {
             && state.actual.entries.get(&scope).is_none_or(|entry| !entry.damaged)
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
-            state.actual.entries.remove(&scope);
             if state.ending.contains_key(&scope) {
                 self.deleted(index, scope);
+            } else {
+                state.actual.forget(scope);
             }
         } else {
             state.queue.push(scope);
@@ -50,14 +60,15 @@ impl Engine {
 
     /// Releases whom the administrator has just said never to block.
     pub(super) fn heed_allow_list(&mut self) {
-        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
         for sentence in self.guard.news() {
             self.outcomes.report(&sentence);
         }
+        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
         let why = "--allow names it from now on";
         let released =
             self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
-        for scope in released {
+        for (scope, block) in released {
+            self.tell_judge(scope, &block, None);
             self.outcomes.complain(&format!("{scope} is released: {why}"));
         }
     }
@@ -69,13 +80,16 @@ impl Engine {
             return;
         }
         let order = self.panic_file.last();
+        let held = self.panic.is_some();
         self.panic = order.clone().filter(|order| order.over.is_none());
-        let Some(order) = order else { return };
-        let holds = order.over.is_none();
-        let released = self.release_before(&order);
+        let holds = self.panic.is_some();
+        let released = order.map_or(0, |order| self.release_before(&order));
         if holds {
             // Nothing is left of psentry, as the command does it, too: then that is no drift.
             self.purge_everywhere();
+        } else if held || released > 0 {
+            // Also whom the judge convicted while it held.
+            self.tell_judge_of_all(PANIC_OVER, None, None);
         }
         let then = if holds { ", and nobody is blocked until 'psentry-block resume'" } else { "" };
         let what = if holds { "a panic holds" } else { "there was a panic" };
@@ -93,23 +107,20 @@ impl Engine {
         self.release_those(|_, block| before(block), &End::Released(Some(why))).len()
     }
 
-    /// Releases all of whom this holds.
-    fn release_those(&mut self, which: impl Fn(Prefix, &Block) -> bool, end: &End) -> Vec<Prefix> {
+    /// Releases all of whom this holds; whom, and how they were blocked.
+    fn release_those(&mut self, which: impl Fn(Prefix, &Block) -> bool, end: &End) -> Vec<(Prefix, Block)> {
         let scopes = self.desired.iter().filter(|(scope, block)| which(*scope, block));
         let mut scopes: Vec<Prefix> = scopes.map(|(scope, _)| scope).collect();
         scopes.sort_unstable();
-        for scope in &scopes {
-            self.release(*scope, end);
-        }
-        scopes
-    }
-
-    fn release(&mut self, scope: Prefix, end: &End) {
-        if let Some(block) = self.desired.release(scope) {
+        let mut released = Vec::new();
+        for scope in scopes {
+            let Some(block) = self.desired.release(scope) else { continue };
             self.note(Entry::Released(scope));
             self.end(scope, &block, end);
             self.enqueue_everywhere(scope);
+            released.push((scope, block));
         }
+        released
     }
 
     /// A scope must not be blocked after all.
@@ -137,12 +148,18 @@ impl Engine {
 
     /// Releases everybody and has every trace deleted.
     pub(super) fn flush(&mut self, reply: Option<&Reply>) {
-        let why = End::Released(Some("everybody was released by 'psentry-block flush'".to_owned()));
-        self.release_those(|_, _| true, &why);
+        let latest = self.latest_judged();
+        let why = if reply.is_some() { FLUSHED } else { ENDED };
+        self.release_those(|_, _| true, &End::Released(Some(why.to_owned())));
+        // At the end of psentry-block nobody asks, and no judge goes on.
+        if reply.is_some() {
+            self.tell_judge_of_all(FLUSHED, latest.as_ref(), reply);
+        }
         for index in 0..self.backends.len() {
             let Some(state) = self.backends.get_mut(index) else { continue };
-            let scopes: Vec<Prefix> = state.actual.scopes().collect();
-            // Who asked hears of each, as soon as it is gone.
+            // Who asked hears of each, as soon as it is gone or is not tried any more.
+            let scopes: BTreeSet<Prefix> =
+                state.actual.scopes().chain(state.ending.keys().copied()).collect();
             for scope in scopes.iter().filter(|_| reply.is_some()) {
                 let common = psentry_records::Common::at(psentry_records::Timestamp::now());
                 let (already, remark) = (false, None);
@@ -165,14 +182,20 @@ impl Engine {
         }
     }
 
-    fn note_by_command(&mut self) {
+    /// What commands did and may have done is written anew, for whom they did it.
+    pub(super) fn note_by_command(&mut self) {
         let mut entries = Vec::new();
         for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
-            let confirmed = state.actual.entries.iter();
-            entries.extend(
-                confirmed.map(|(scope, entry)| Entry::Done(*scope, self.lasting(&Block::from(entry)))),
-            );
-            entries.extend(state.actual.unsure.iter().map(|scope| Entry::Unsure(*scope, Block::default())));
+            let known = |scope: Prefix| {
+                let ending = state.ending.get(&scope).map(|(block, _)| block);
+                self.desired.get(scope).or(ending).cloned().unwrap_or_default()
+            };
+            entries.extend(state.actual.entries.iter().map(|(scope, entry)| {
+                let Block { addr, port, proto, .. } = known(*scope);
+                Entry::Done(*scope, self.lasting(&Block { addr, port, proto, ..Block::from(entry) }))
+            }));
+            let unsure = state.actual.unsure.iter();
+            entries.extend(unsure.map(|scope| Entry::Unsure(*scope, self.lasting(&known(*scope)))));
         }
         entries.into_iter().for_each(|entry| self.note(entry));
     }
@@ -195,10 +218,10 @@ impl Engine {
     /// Every trace of psentry is deleted, or not.
     pub(super) fn purged(&mut self, index: usize, result: Result<(), crate::Error>) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let scopes: Vec<Prefix> = state.actual.scopes().collect();
+        let mut scopes: Vec<Prefix> = state.actual.scopes().collect();
+        scopes.sort_unstable();
         match result {
             Ok(()) => {
-                state.actual = crate::reconcile::Actual::default();
                 scopes.into_iter().for_each(|scope| self.deleted(index, scope));
             }
             Err(error) => {

@@ -92,8 +92,13 @@ impl Engine {
             Some(earlier) => Repair { made: earlier.made || repair.made, ..earlier },
             None => repair,
         };
-        let wanted = |scope| wanted_there(scope, &self.desired, &state.caps, now);
-        repair.compare((before, &state.actual.entries), wanted, now);
+        let by_clock = state.sync.clock_was_set;
+        // A list that was begun before the clock was set is followed by another one.
+        state.sync.clock_was_set &= state.sync.wanted;
+        if !by_clock {
+            let wanted = |scope| wanted_there(scope, &self.desired, &state.caps, now);
+            repair.compare((before, &state.actual.entries), wanted, now);
+        }
         repair.by = repair.by.or_else(|| who.clone().map(|who| who.unwrap_or_else(|| "somebody".to_owned())));
         let differing: Vec<Prefix> = differing(state, &self.desired, now).collect();
         if !state.sync.repairs {
@@ -114,7 +119,9 @@ impl Engine {
 
     /// There is nothing more to do about a scope, or it failed: perhaps it was the last one that was to be put right.
     pub(super) fn is_right(&mut self, index: usize, scope: Prefix) {
-        let Some(state) = self.backends.get_mut(index).filter(|state| !state.is_in_flight(scope)) else { return };
+        let Some(state) = self.backends.get_mut(index).filter(|state| !state.is_in_flight(scope)) else {
+            return;
+        };
         state.restoring.remove(&scope);
         if let Some(repair) = &mut state.sync.repair
             && repair.waits.remove(&scope)

@@ -76,8 +76,6 @@ impl Engine {
                 self.put(index, scope, block);
             }
             (Op::Delete { .. }, Ok(())) => {
-                state.actual.entries.remove(&scope);
-                state.actual.unsure.remove(&scope);
                 if is_journaled {
                     self.note(Noted::Undone(scope));
                 }
@@ -135,7 +133,9 @@ impl Engine {
         let now = self.clock.now();
         let Some(state) = self.backends.get_mut(index) else { return };
         let failure = state.backoff.remove(scope);
-        state.actual.entries.remove(&scope);
+        let was_there = state.actual.forget(scope);
+        let never =
+            failure.filter(|_| !was_there).map(|failure| format!("it was never applied: {}", failure.why));
         let asks = state.take_asks(scope);
         let ending = state.ending.remove(&scope);
         let over = ending.as_ref().is_some_and(|(block, _)| block.is_over(now));
@@ -146,10 +146,9 @@ impl Engine {
                 _ => OutcomeResult::Released,
             };
             let block = ending.as_ref().map(|(block, _)| block).filter(|_| ask.action == Action::Block);
-            self.answer(index, scope, ask, result, block, None);
+            self.answer(index, scope, ask, result, block, never.clone());
         }
         let Some((block, end)) = ending.filter(|_| !asked) else { return };
-        let never = failure.map(|failure| format!("it was never applied: {}", failure.why));
         let (result, why) = match end {
             End::Expired => (OutcomeResult::Expired, never),
             End::Released(why) => (OutcomeResult::Released, why.or(never)),
@@ -247,8 +246,9 @@ impl Engine {
         block: Option<&Block>,
         why: Option<String>,
     ) {
-        let error = why.or_else(|| ask.remark.clone());
-        let outcome = OutcomeBody { error, ..self.outcome(index, ask.action, scope, result, block) };
+        let reason = ask.remark.clone();
+        let outcome =
+            OutcomeBody { error: why, reason, ..self.outcome(index, ask.action, scope, result, block) };
         let record = self.outcomes.outcome(&ask.common, outcome);
         send(ask.reply.as_ref(), &record);
     }

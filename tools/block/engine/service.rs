@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use psentry_control::{ControlError, Request, Server};
+use psentry_control::{Request, Server};
 use psentry_records::Record;
 use psentry_stage::{Intake, Next, Patience, Signals, StatsTimer, counted};
 
-use super::start::Parts;
+use super::start::{Parts, Purpose};
 use super::{Engine, Reply};
 use crate::cli::{Flags, Which};
 use crate::error::Error;
@@ -77,12 +77,11 @@ impl Service {
             chosen,
             sink,
             asked: std::os::fd::AsFd::as_fd(&asked),
-            once: false,
-            read_only: false,
+            purpose: Purpose::Serve,
         };
         let mut engine = Engine::new(parts)?;
         engine.await_first_lists()?;
-        intake.heed_bell(engine.bell_descriptor()?);
+        engine.descriptors()?.into_iter().for_each(|descriptor| intake.heed_bell(descriptor));
         if let Some(control) = &control {
             intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
         }
@@ -207,11 +206,13 @@ impl Service {
             let names = self.engine.names();
             let backends = if names.len() == 1 { "backend" } else { "backends" };
             let blocks = counted(u64::try_from(self.restored).unwrap_or(u64::MAX), "block", "blocks");
-            report(&format!(
-                "ready: {backends} {}, {blocks} from before, within {} ms",
-                names.join(", "),
-                self.started.elapsed().as_millis()
-            ));
+            let took = self.started.elapsed().as_millis();
+            if self.restored > 0 {
+                report(&format!(
+                    "put back {blocks} from before, as far as they were not there, within {took} ms"
+                ));
+            }
+            report(&format!("ready: {backends} {}", names.join(", ")));
             readiness::tell();
         }
         self.pulse.wait();
@@ -241,8 +242,7 @@ fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
             }
             Ok(Some(server))
         }
-        Err(ControlError::Taken { .. }) if flags.control.is_some() => Err(Error::Listened { path }),
-        Err(error) if flags.control.is_some() => Err(Error::Config(format!("--control {error}"))),
+        Err(error) if flags.control.is_some() => Err(error.into()),
         Err(error) => {
             report(&format!("{error}; this one cannot be asked"));
             Ok(None)

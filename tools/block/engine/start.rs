@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_stage::FileWatch;
+use psentry_stage::panic_file::PanicFile;
 
 use super::Engine;
-use super::backend_state::BackendState;
+use super::backend_state::{BackendState, End};
 use crate::backends;
 use crate::block::Block;
 use crate::brake::Brake;
@@ -20,9 +23,9 @@ use crate::desired::Desired;
 use crate::error::Error;
 use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
+use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
-use crate::panic::PanicFile;
 use crate::reach::Reach;
 use crate::sink::Sink;
 use crate::worker::{Bell, Mailbox, Worker};
@@ -38,42 +41,58 @@ pub(super) struct Parts<'a> {
     pub(super) sink: Sink,
     /// Readable when somebody asks to stop.
     pub(super) asked: BorrowedFd<'a>,
-    /// For one question only; and one that changes nothing.
-    pub(super) once: bool,
-    pub(super) read_only: bool,
+    pub(super) purpose: Purpose,
+}
+
+/// What an engine is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To run.
+    Serve,
+    /// For one question: one that blocks, one that releases, one that changes nothing.
+    Block,
+    Release,
+    Read,
 }
 
 impl Engine {
     /// An engine whose backends are being listed.
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
-        let Parts { flags, host, chosen, sink, asked, once, read_only } = parts;
-        let guard = Guard::of(flags)?;
+        let Parts { flags, host, chosen, sink, asked, purpose } = parts;
+        let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
+        let mut guard = Guard::of(flags)?;
+        let panic_file = PanicFile::default();
+        let files = watch([guard.files(), vec![panic_file.path().to_owned()]].concat());
         // Whoever is connected by now may have been for long.
         guard.glance();
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
+        let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
         let (journal, recorded) =
-            if nothing_real { (None, None) } else { open_journal(&place, once, read_only)? };
-        let clock = Clock::start(recorded.as_ref().and_then(|recorded| recorded.newest));
+            if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
+        let clock = Clock::start(recorded.newest);
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let (mailbox, arriving) = Mailbox::new(bell.clone());
         let reach = Reach::of(flags);
-        let panic_file = PanicFile::default();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
-            desired: Desired::new(flags.max_blocks),
+            // What is remembered is no affair of a command that asks one question.
+            desired: Desired::new(if once { usize::MAX } else { flags.max_blocks }),
             max_blocks: flags.max_blocks,
             ports: reach.ports,
             backends: Vec::new(),
             mailbox,
             arriving,
             bell,
-            adopts: journal.is_some() && recorded.is_none(),
+            // Where no journal says what is wanted, what is there is all that is known.
+            adopts: !recorded.known && !read_only,
             journal,
             outcomes,
+            judge,
             guard,
+            files,
             allowed: 0,
             brake: flags.brake.map(Brake::new),
             capacity: Capacity::default(),
@@ -83,16 +102,14 @@ impl Engine {
             questions: Vec::new(),
             asked: Vec::new(),
             once,
-            read_only,
+            ensures: matches!(purpose, Purpose::Serve | Purpose::Block),
             started: false,
             errors: Vec::new(),
             given_up: 0,
             by_command: HashMap::new(),
             clock,
         };
-        // Without a journal what is there is all that is known.
-        engine.adopts |= engine.journal.is_none() && recorded.is_none() && !once;
-        engine.restore(recorded.unwrap_or_default());
+        engine.restore(recorded);
         for which in chosen {
             engine.hire(flags, which, reach)?;
         }
@@ -113,18 +130,22 @@ impl Engine {
             let kill = if which == Which::DryRun { None } else { KillOnBlock::open(reach)? };
             workers.push(Worker::start(backend, kill, (index, lane), &self.mailbox)?);
         }
-        let mut state = BackendState::new(caps, workers, self.clock.now());
+        let mut state = BackendState::new(index, caps, workers, self.clock.now());
         if caps.is_journaled() {
+            let now = self.clock.now();
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
-                let confirmed = confirmed.map(|block| (scope, block.entry(scope)));
-                state.actual.entries.extend(confirmed);
-                if unsure {
-                    state.actual.unsure.insert(scope);
-                }
+                state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
+                state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
+                // What is not wanted any more is undone for whom it was done.
+                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.map(|block| {
+                    let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
+                    (scope, (block, end))
+                }));
             }
         }
         self.backends.push(state);
-        self.begin_sync(index, !self.read_only);
+        self.begin_sync(index, true);
         Ok(())
     }
 
@@ -159,10 +180,16 @@ impl Engine {
         }
         if let Some(order) = self.panic_file.last() {
             let released = self.release_before(&order);
-            if order.over.is_none() {
-                report(&order.sentence());
-            } else if released > 0 {
-                report(&format!("there was a panic: {released} blocks are not put back"));
+            let said = match order.over {
+                None => Some(order.sentence()),
+                Some(_) => {
+                    (released > 0).then(|| format!("there was a panic: {released} blocks are not put back"))
+                }
+            };
+            // Whoever asks one question hears of it where it matters for the answer.
+            said.filter(|_| !self.once).iter().for_each(|sentence| report(sentence));
+            if order.over.is_some() && released > 0 {
+                self.tell_judge_of_all(PANIC_OVER, None, None);
             }
         }
     }
@@ -186,12 +213,16 @@ impl Engine {
             state.restoring = state.queue.iter().collect();
         }
         self.started = true;
+        if self.once {
+            return Ok(());
+        }
         let errors = std::mem::take(&mut self.errors);
         let first = errors.first().map(|(_, error)| error.clone());
         if let Some(error) = first.filter(|_| errors.len() >= self.backends.len()) {
             return Err(error);
         }
-        for (name, error) in errors {
+        for (index, error) in errors {
+            let name = self.backends.get(index).map_or("", |state| state.caps.name);
             self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
         }
         Ok(())
@@ -206,12 +237,19 @@ impl Engine {
     }
 }
 
+/// A watch over files. Without one they are looked at before each verdict, and every minute.
+fn watch(files: Vec<PathBuf>) -> Option<FileWatch> {
+    let opened = FileWatch::open(&files);
+    if let Err(error) = &opened {
+        report(&format!(
+            "inotify cannot be used ({error}): while nothing else happens, a change of --allow is heeded within a minute"
+        ));
+    }
+    opened.ok()
+}
+
 /// The journal at its place. One at the default place that another psentry-block keeps is done without.
-fn open_journal(
-    place: &Place,
-    once: bool,
-    read_only: bool,
-) -> Result<(Option<Journal>, Option<Recorded>), Error> {
+fn open_journal(place: &Place, once: bool, read_only: bool) -> Result<(Option<Journal>, Recorded), Error> {
     if read_only {
         return Ok((None, place.read()?));
     }
@@ -220,7 +258,7 @@ fn open_journal(
         Err(error @ Error::Kept { .. }) if place.given || once => Err(error),
         Err(error) => {
             report(&format!("{error}; this one remembers nothing beyond its end"));
-            Ok((None, None))
+            Ok((None, Recorded::default()))
         }
     }
 }

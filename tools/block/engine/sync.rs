@@ -21,7 +21,7 @@ impl Engine {
         if self.purge_if_wanted(index) {
             return;
         }
-        let (now, once) = (Instant::now(), self.once);
+        let now = Instant::now();
         let Some(state) = self.backends.get_mut(index) else { return };
         let idle = state.workers.iter().all(|worker| worker.busy.is_none());
         if !idle || state.sync.running.is_some() {
@@ -36,12 +36,11 @@ impl Engine {
             None => state.sync.wanted || drifted || aged,
         };
         if due {
-            // A question alone makes nothing.
-            self.begin_sync(index, may_repair && !(once && self.read_only));
+            self.begin_sync(index, may_repair);
         }
     }
 
-    /// Has a backend listed now, which is free; `repairs`: what is missing is put back.
+    /// Has a backend listed now, which is free; `repairs`: what differs is put right.
     pub(super) fn begin_sync(&mut self, index: usize, repairs: bool) {
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.wanted = false;
@@ -49,7 +48,8 @@ impl Engine {
         state.sync.running = Some(Instant::now());
         state.sync.begun += 1;
         // For a question it is no matter whether a command is there that blocks.
-        let ensure = repairs && !state.sync.purged && !(self.once && state.caps.is_journaled());
+        let ensure =
+            self.ensures && repairs && !state.sync.purged && !(self.once && state.caps.is_journaled());
         if let Some(worker) = state.workers.first_mut() {
             worker.give(Task::Sync { ensure });
         }
@@ -92,7 +92,7 @@ impl Engine {
             self.outcomes.report(&format!("{name} cannot work, and is tried again: {why}"));
         }
         if news && !self.started {
-            self.errors.push((name, error.clone()));
+            self.errors.push((index, error.clone()));
         }
     }
 
@@ -128,6 +128,12 @@ impl Engine {
         state.sync.rate.unread(Instant::now());
         state.sync.drifted = Some(who.flatten());
         state.sync.done = true;
+        if self.once && !self.started {
+            // Whoever asked is told, and it is not tried again.
+            state.sync.unread = Some(why);
+            self.errors.push((index, error.clone()));
+            return;
+        }
         if state.sync.unread.as_ref() != Some(&why) {
             self.outcomes.report(&format!("{name}: what is blocked cannot be read: {why}"));
             let Some(state) = self.backends.get_mut(index) else { return };

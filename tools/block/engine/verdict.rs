@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp, Verdict};
+use psentry_stage::clean;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
-use crate::block::{Block, clean};
+use crate::block::Block;
 use crate::brake::Held;
 use crate::desired::Change;
 use crate::journal::Entry;
@@ -20,6 +21,7 @@ const TIME: Duration = Duration::from_secs(10);
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
     pub(crate) fn verdict(&mut self, verdict: &Verdict, reply: Option<Reply>) {
+        // Its time is one of the wall clock as it is now.
         self.look_at_clock();
         // What is over is no part of what is wanted now.
         self.expire();
@@ -36,15 +38,22 @@ impl Engine {
 
     fn unblock(&mut self, verdict: &Verdict, reply: Option<Reply>) {
         let scope = verdict.body.scope;
-        if let Some(block) = self.desired.release(scope) {
+        let released = self.desired.release(scope);
+        if let Some(block) = &released {
             self.note(Entry::Released(scope));
-            self.end(scope, &block, &End::Released(None));
-        } else if !self.backends.iter().any(|backend| backend.knows(scope)) {
+            self.end(scope, block, &End::Released(None));
+            self.tell_judge(scope, block, reply.as_ref());
+        }
+        if !self.backends.iter().any(|backend| backend.knows(scope)) {
             // Nothing waits for it, so that requests for whom nobody knows take no room.
-            let outcome = body(Action::Unblock, scope, None, OutcomeResult::Already);
-            let names: Vec<&str> = self.backends.iter().map(|backend| backend.caps.name).collect();
-            for name in names {
-                let outcome = OutcomeBody { backend: Some(name.to_owned()), ..outcome.clone() };
+            let names: Vec<Option<String>> = match &released {
+                // It was wanted, and is there nowhere: such as after a reboot, before anything was put back.
+                Some(_) => vec![None],
+                None => self.backends.iter().map(|backend| Some(backend.caps.name.to_owned())).collect(),
+            };
+            let result = if released.is_some() { OutcomeResult::Released } else { OutcomeResult::Already };
+            for backend in names {
+                let outcome = OutcomeBody { backend, ..body(Action::Unblock, scope, None, result) };
                 self.tell(verdict, outcome, reply.as_ref());
             }
             return;
@@ -57,6 +66,7 @@ impl Engine {
             error: why,
             ..body(Action::Block, verdict.body.scope, None, result)
         };
+        self.heed_changes();
         self.heed_panic();
         if let Some(order) = &self.panic {
             let outcome = refused(OutcomeResult::Refused, Some(order.sentence()));
@@ -135,7 +145,7 @@ impl Engine {
 
     /// Whom a verdict may block: its scope, or where that holds an address that must not be blocked, its source alone, with a
     /// sentence that says so. Without knowing who must not be blocked, nobody is.
-    fn guarded(&self, verdict: &Verdict) -> Result<(Prefix, Option<String>), (OutcomeResult, String)> {
+    fn guarded(&mut self, verdict: &Verdict) -> Result<(Prefix, Option<String>), (OutcomeResult, String)> {
         let scope = verdict.body.scope;
         let failed = |error: crate::Error| (OutcomeResult::Failed, error.to_string());
         let Some(why) = self.guard.refusal(scope).map_err(failed)? else { return Ok((scope, None)) };

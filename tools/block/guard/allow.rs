@@ -60,9 +60,9 @@ impl Allow {
         self.version
     }
 
-    /// Whether there is a file that may change.
-    pub(crate) fn may_change(&self) -> bool {
-        !self.files.is_empty()
+    /// The files.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 }
 

@@ -1,14 +1,25 @@
-//! The guard, and what it saw of this machine last: addresses, gateways, resolvers and who is logged in are asked of the
-//! kernel at the moment they matter. One guard serves the main loop and every backend.
+//! The guard, and what it saw of this machine last. The kernel is asked for what is new, not for everything each time:
+//!
+//! - Addresses and gateways are listed again when rtnetlink reports a change, and files (`--allow`, resolvers, translators, the
+//!   record of logins) are read again when inotify does.
+//! - Of a new connection nothing reports. To list them takes the kernel a walk through the table of all connections, a
+//!   tenth of a millisecond and more on a machine with much memory. Where logins are on record, that is done every minute and
+//!   otherwise only for a scope with an address that is on record or was connected: a connection that is newer than that is
+//!   too young to be a login that nobody has recorded. Where they are not, a young connection may be a login, so the list may
+//!   be only some milliseconds old.
+//!
+//! What it gives up: a question to a resolver or a time server that is neither in resolv.conf nor allowed is seen if it
+//! lasts for a minute, and how long a connection has stood is known to a minute.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use psentry_linux::{
-    HostAddresses, Ports, Socket, Transport, connections, host_addresses, listening_sockets,
+    HostAddresses, HostMonitor, Ports, RESOLVER_FILES, Socket, Transport, connections, host_addresses,
+    listening_sockets,
 };
 use psentry_ports::PORTS_FILE;
 use psentry_records::{Ignore, Prefix};
@@ -20,18 +31,17 @@ use crate::error::Error;
 use crate::guard::allow::Allow;
 use crate::guard::logind;
 use crate::guard::refusal;
-use crate::guard::sessions::{Sessions, Sight, Use};
+use crate::guard::sessions::{Sessions, Use};
 use crate::guard::translators::Translators;
 
-/// How long what was seen counts at most while there is much to ask, and for how many times as long as the processor took
-/// to see it: so looking takes a fiftieth of the time, and more only where it takes longer than 20 ms. Once there was nothing more
-/// to ask it may take a third, and what was seen is some milliseconds old at most.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long the list of connections counts for those who may be logged in: for so many times as long as the processor took to
+/// list them, so that listing takes no more than a fiftieth of the time, and no longer than this.
 const WORTH: u32 = 50;
-const WORTH_LESS: u32 = 2;
+const FRESH: Duration = Duration::from_secs(1);
 
-/// How often it is looked who is connected when nobody asks, so that it is known how long a connection has stood.
-const GLANCE: Duration = Duration::from_secs(20);
+/// How often everything is looked at anew though nothing was reported: who is connected, so that it is known how long, and
+/// files on a file system that does not report changes. The engine wakes every minute anyway, for its counters.
+const LOOK: Duration = Duration::from_secs(50);
 
 /// The ports of resolvers: plain, and over TLS or QUIC.
 const NAMES: [u16; 2] = [53, 853];
@@ -40,14 +50,14 @@ const NAMES: [u16; 2] = [53, 853];
 const TIME: u16 = 123;
 
 /// The guard, with what it saw last.
-#[derive(Clone)]
-pub(crate) struct Guard(Arc<Mutex<Seen>>);
-
-struct Seen {
-    around: Option<Fresh<HostAddresses>>,
+pub(crate) struct Guard {
+    /// What tells that addresses and gateways may have changed; `None`: they were not listed yet.
+    monitor: Option<HostMonitor>,
+    /// `None`: they are to be listed.
+    around: Option<HostAddresses>,
     logins: Vec<RangeInclusive<u16>>,
     sessions: Sessions,
-    looked: Option<Fresh<()>>,
+    looked: Option<Looked>,
     /// Why the kernel cannot tell who is connected.
     blind: Option<String>,
     allow: Allow,
@@ -56,27 +66,11 @@ struct Seen {
     news: Vec<String>,
 }
 
-/// What was seen, when, how much of the processor's time it took to see, and for how many times as long it counts.
-struct Fresh<T> {
+/// When connections were listed, and how much of the processor's time that took.
+#[derive(Clone, Copy)]
+struct Looked {
     when: Instant,
     took: Duration,
-    worth: u32,
-    what: T,
-}
-
-impl<T> Fresh<T> {
-    /// What `see` sees now, unless what was seen `before` still counts.
-    fn or(before: Option<Self>, see: impl FnOnce() -> Result<T, Error>) -> Result<Self, Error> {
-        let counts = |before: &Self| before.when.elapsed() < (before.took * before.worth).min(FRESH);
-        match before.filter(counts) {
-            Some(before) => Ok(before),
-            None => {
-                let when = Instant::now();
-                let (what, took) = spent(see);
-                Ok(Fresh { when, took, worth: WORTH, what: what? })
-            }
-        }
-    }
 }
 
 impl Guard {
@@ -88,124 +82,121 @@ impl Guard {
         let logins =
             parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
         let allow = Allow::read(&flags.allow).map_err(|why| Error::Config(format!("--allow: {why}")))?;
-        Ok(Guard::new(logins, flags.login_grace, allow))
+        let mut guard = Guard {
+            monitor: None,
+            around: None,
+            logins,
+            sessions: Sessions::new(flags.login_grace),
+            looked: None,
+            blind: None,
+            allow,
+            translators: Translators::of(PathBuf::from(PORTS_FILE)),
+            news: Vec::new(),
+        };
+        guard.read_files();
+        Ok(guard)
     }
 
-    /// Which ports are those of logins, how long a stranger may be connected to one, and whom never to block.
-    pub(crate) fn new(logins: Vec<RangeInclusive<u16>>, grace: Duration, allow: Allow) -> Self {
-        let (sessions, news) = (Sessions::new(grace), Vec::new());
-        let translators = Translators::of(PathBuf::from(PORTS_FILE));
-        let seen =
-            Seen { around: None, logins, sessions, looked: None, blind: None, allow, translators, news };
-        Guard(Arc::new(Mutex::new(seen)))
+    /// The files, and the directory, on which it depends.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.allow.files().to_vec();
+        files.extend(RESOLVER_FILES.map(PathBuf::from));
+        files.push(PathBuf::from(PORTS_FILE));
+        files.push(Path::new(logind::RUN).join(logind::SESSIONS));
+        files
     }
 
-    /// Why `scope` must not be blocked; `None`: it may.
-    ///
-    /// # Errors
-    /// When the kernel does not answer: then nothing may be blocked.
-    pub(crate) fn refusal(&self, scope: Prefix) -> Result<Option<String>, Error> {
-        let mut seen = self.lock();
-        seen.renew();
-        let around = Fresh::or(seen.around.take(), || Ok(host_addresses()?))?;
-        let around = seen.around.insert(around);
-        let why = refusal(scope, &around.what);
-        Ok(why.or_else(|| seen.translators.refusal(scope)).or_else(|| seen.allow.refusal(scope)))
-    }
-
-    /// Why `scope` must not be blocked yet, because somebody is logged in from there; `None`: it may.
-    ///
-    /// # Errors
-    /// When the kernel does not answer: then nothing may be blocked.
-    pub(crate) fn not_yet(&self, scope: Prefix) -> Result<Option<String>, Error> {
-        let mut seen = self.lock();
-        let when = seen.look()?;
-        Ok(seen.sessions.refusal(scope, when))
-    }
-
-    /// There is nothing more to ask for now: what was seen counts hardly any longer.
-    pub(crate) fn rest(&self) {
-        let mut seen = self.lock();
-        if let Some(around) = &mut seen.around {
-            around.worth = WORTH_LESS;
-        }
-        seen.age();
-    }
-
-    /// Takes a look at who is connected if it is time, so that it is known later how long they have been.
-    pub(crate) fn glance(&self) {
-        let mut seen = self.lock();
-        if seen.looked.as_ref().is_none_or(|looked| looked.when.elapsed() >= GLANCE) {
-            // Whoever asks next looks himself, and is told.
-            let _ = seen.look();
-            seen.age();
-        }
-    }
-
-    /// Whom never to block, if that has changed since the version that the caller `knows`.
-    pub(crate) fn allowed_anew(&self, knows: &mut u64) -> Option<Arc<Ignore>> {
-        let mut seen = self.lock();
-        seen.renew();
-        let version = seen.allow.version();
-        (std::mem::replace(knows, version) != version).then(|| Arc::clone(seen.allow.list()))
-    }
-
-    /// Whether whom never to block may change.
-    pub(crate) fn may_change(&self) -> bool {
-        self.lock().allow.may_change()
-    }
-
-    /// What is to be told.
-    pub(crate) fn news(&self) -> Vec<String> {
-        std::mem::take(&mut self.lock().news)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Seen {
-    /// Whom never to block, and which prefixes are translators', as the files have it now.
-    fn renew(&mut self) {
+    /// Reads again what has changed of those files.
+    pub(crate) fn read_files(&mut self) {
+        self.around = None;
         if let Err(error) = self.allow.renew() {
             self.news.push(format!("--allow: {error}; what was read before stays"));
         }
         if let Err(error) = self.translators.renew() {
             self.news.push(format!("{error}; what was read before stays"));
         }
+        self.sessions.heed_record(logind::remote_addresses(Path::new(logind::RUN)));
     }
 
-    /// Who is connected is soon to be looked at anew.
-    fn age(&mut self) {
-        if let Some(looked) = &mut self.looked {
-            looked.worth = WORTH_LESS;
-        }
-    }
-
-    /// Looks who is connected, unless that is known; when it was seen.
-    fn look(&mut self) -> Result<Instant, Error> {
-        let mut sight = None;
-        let (logins, blind) = (&self.logins, &mut self.blind);
-        let looked = Fresh::or(self.looked.take(), || {
-            let seen = in_use(logins)?;
-            let why = seen.as_ref().err().cloned();
-            if let Some(why) = why.as_ref().filter(|why| blind.as_ref() != Some(why)) {
-                self.news.push(format!(
-                    "the kernel does not tell who is connected ({why}): whom --allow does not name is blocked even \
-                     while he is logged in"
-                ));
+    /// Why `scope` must not be blocked; `None`: it may.
+    ///
+    /// # Errors
+    /// When the kernel does not answer: then nothing may be blocked.
+    pub(crate) fn refusal(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
+        let around = match &mut self.around {
+            Some(around) => around,
+            none => {
+                if self.monitor.is_none() {
+                    // Before they are listed, so that no change is missed.
+                    self.monitor = Some(HostMonitor::open()?);
+                }
+                none.insert(host_addresses()?)
             }
-            *blind = why;
-            let record = logind::remote_addresses(Path::new(logind::RUN));
-            sight = Some(Sight { connections: seen.unwrap_or_default(), record });
-            Ok(())
-        })?;
-        let when = looked.when;
-        self.looked = Some(looked);
-        if let Some(sight) = sight {
-            self.sessions.note(when, sight);
+        };
+        let why = refusal(scope, around);
+        Ok(why.or_else(|| self.translators.refusal(scope)).or_else(|| self.allow.refusal(scope)))
+    }
+
+    /// Heeds what the kernel reported of addresses and gateways.
+    pub(crate) fn heed_changes(&mut self) {
+        let Some(monitor) = &mut self.monitor else { return };
+        match monitor.changed() {
+            Ok(false) => {}
+            Ok(true) => self.around = None,
+            // Then they are listed each time, with another one.
+            Err(_) => (self.monitor, self.around) = (None, None),
         }
+    }
+
+    /// Why `scope` must not be blocked yet, because somebody is logged in from there; `None`: it may.
+    ///
+    /// # Errors
+    /// When the kernel does not answer: then nothing may be blocked.
+    pub(crate) fn not_yet(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
+        let fresh = |looked: &Looked| looked.when.elapsed() < (looked.took * WORTH).min(FRESH);
+        let known = self.looked.filter(|looked| fresh(looked) || !self.sessions.may_refuse(scope));
+        let when = match known {
+            Some(looked) => looked.when,
+            None => self.look()?,
+        };
+        Ok(self.sessions.refusal(scope, when))
+    }
+
+    /// Looks at everything anew if it is time.
+    pub(crate) fn glance(&mut self) {
+        if self.looked.is_none_or(|looked| looked.when.elapsed() >= LOOK) {
+            self.read_files();
+            // Whoever asks next looks himself, and is told.
+            let _ = self.look();
+        }
+    }
+
+    /// Whom never to block, if that has changed since the version that the caller `knows`.
+    pub(crate) fn allowed_anew(&self, knows: &mut u64) -> Option<Arc<Ignore>> {
+        let version = self.allow.version();
+        (std::mem::replace(knows, version) != version).then(|| Arc::clone(self.allow.list()))
+    }
+
+    /// What is to be told.
+    pub(crate) fn news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Lists who is connected; when that was.
+    fn look(&mut self) -> Result<Instant, Error> {
+        let when = Instant::now();
+        let (seen, took) = spent(|| in_use(&self.logins));
+        let seen = seen?;
+        let why = seen.as_ref().err().cloned();
+        if let Some(why) = why.as_ref().filter(|why| self.blind.as_ref() != Some(why)) {
+            self.news.push(format!(
+                "the kernel does not tell who is connected ({why}): whom --allow does not name is blocked even while he is \
+                 logged in"
+            ));
+        }
+        self.blind = why;
+        self.looked = Some(Looked { when, took });
+        self.sessions.note(when, seen.unwrap_or_default());
         Ok(when)
     }
 }

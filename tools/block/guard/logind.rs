@@ -10,13 +10,15 @@ use psentry_records::canonical;
 
 /// Where they keep it.
 pub(crate) const RUN: &str = "/run/systemd";
+/// The directory there with a file for each session, which is replaced whenever something about the session changes.
+pub(crate) const SESSIONS: &str = "sessions";
 
 /// Whence people are logged in; `None`: nobody keeps a record, or not by address.
 pub(crate) fn remote_addresses(run: &Path) -> Option<HashSet<IpAddr>> {
     // Others make the directory of sessions; a seat is there once logind has run.
     fs::metadata(run.join("seats/seat0")).ok()?;
     let mut addresses = HashSet::new();
-    for file in fs::read_dir(run.join("sessions")).ok()? {
+    for file in fs::read_dir(run.join(SESSIONS)).ok()? {
         let file = file.ok()?;
         // Beside each file there may be a FIFO, which is opened by nobody else.
         if !file.file_type().ok()?.is_file() {

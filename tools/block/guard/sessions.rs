@@ -25,19 +25,11 @@ pub(crate) enum Use {
     Time,
 }
 
-/// What was seen at one moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sight {
-    /// The connections that stand.
-    pub(crate) connections: Vec<(Use, Socket)>,
-    /// Whence people are logged in, by the record that the machine keeps; `None`: it keeps none.
-    pub(crate) record: Option<HashSet<IpAddr>>,
-}
-
 /// The connections that stand, and since when.
 pub(crate) struct Sessions {
     grace: Duration,
     standing: BTreeMap<(IpAddr, [u8; 8]), Standing>,
+    /// Whence people are logged in, by the record that the machine keeps; `None`: it keeps none.
     record: Option<HashSet<IpAddr>>,
     /// When somebody who may be logged in was first to be shut out.
     doubts: HashMap<Prefix, Instant>,
@@ -59,17 +51,28 @@ impl Sessions {
         Sessions { grace, standing, record: None, doubts, looked: false }
     }
 
-    /// Takes note of what stands now.
-    pub(crate) fn note(&mut self, now: Instant, sight: Sight) {
+    /// Whence people are logged in now, by the record that the machine keeps; `None`: it keeps none.
+    pub(crate) fn heed_record(&mut self, record: Option<HashSet<IpAddr>>) {
+        self.record = record;
+    }
+
+    /// Whether what stands has to be known as it is at this moment to answer for `scope`. Otherwise nobody is connected from
+    /// there whom [`refusal`](Self::refusal) would spare: who was not connected when it was looked last has come since.
+    pub(crate) fn may_refuse(&self, scope: Prefix) -> bool {
+        let on_record = |record: &HashSet<IpAddr>| record.iter().any(|addr| scope.contains(*addr));
+        self.record.as_ref().is_none_or(on_record) || of(&self.standing, scope).next().is_some()
+    }
+
+    /// Takes note of the connections that stand now.
+    pub(crate) fn note(&mut self, now: Instant, connections: Vec<(Use, Socket)>) {
         let since = std::mem::replace(&mut self.looked, true).then_some(now);
         let before = std::mem::take(&mut self.standing);
-        for (what, connection) in sight.connections {
+        for (what, connection) in connections {
             let key = (connection.remote_addr, connection.cookie);
             let since = before.get(&key).map_or(since, |known| known.since);
             let port = if what == Use::Login { connection.local_port } else { connection.remote_port };
             self.standing.insert(key, Standing { what, port, since });
         }
-        self.record = sight.record;
         let standing = &self.standing;
         self.doubts.retain(|scope, _| of(standing, *scope).next().is_some());
     }

@@ -1,14 +1,14 @@
 //! The file of the journal: opened, appended to, written anew. The one engine that keeps it holds a lock on it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, OFlag};
 use psentry_records::Timestamp;
-use psentry_stage::{DraftName, Replacement};
+use psentry_stage::{DraftName, Replacement, make_directory};
 
 use super::format::Recorded;
 use crate::error::Error;
@@ -55,6 +55,8 @@ impl JournalFile {
             // Whoever may ask has to reach the socket beside it; the journal itself is closed.
             let mode = if directory == runtime_directory() { 0o755 } else { 0o700 };
             let made = DirBuilder::new().recursive(true).mode(mode).create(directory);
+            // Of a service of systemd that has stopped a link to nowhere is left.
+            let made = made.or_else(|_| make_directory(directory));
             made.map_err(Error::file(directory, "make the directory"))?;
         }
         let mut options = OpenOptions::new();
@@ -113,9 +115,7 @@ impl JournalFile {
                 return Err(io::Error::other("all of it was forgotten meanwhile"));
             }
             let mut rest = Vec::new();
-            let mut old = File::open(&self.path)?;
-            old.seek(SeekFrom::Start(read))?;
-            old.read_to_end(&mut rest)?;
+            Section { file: &self.file, at: read }.read_to_end(&mut rest)?;
             let mut file: &File = &anew.file;
             file.write_all(&rest)?;
             anew.replacement.rename()?;
@@ -138,9 +138,9 @@ pub(super) struct Anew {
 
 impl Anew {
     /// What counts of the first `read` bytes of a journal; on the disk when this returns.
-    pub(super) fn of(journal: &Path, read: u64, now: Timestamp) -> Result<Self, Error> {
+    pub(super) fn of(journal: &Path, old: &File, read: u64, now: Timestamp) -> Result<Self, Error> {
         let write = || -> io::Result<(Replacement, File)> {
-            let text = Recorded::compact(File::open(journal)?.take(read), now)?;
+            let text = Recorded::compact(Section { file: old, at: 0 }.take(read), now)?;
             // Only the one that keeps the journal gets here.
             let (replacement, mut file) = Replacement::create(journal, DraftName::Fixed, 0o600)?;
             file.write_all(&text)?;
@@ -163,12 +163,24 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn is_torn(mut file: &File) -> io::Result<bool> {
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
+fn is_torn(file: &File) -> io::Result<bool> {
+    let mut last = [b'\n'];
+    if let Some(at) = file.metadata()?.len().checked_sub(1) {
+        file.read_exact_at(&mut last, at)?;
     }
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
     Ok(last != *b"\n")
+}
+
+/// A file that is read from somewhere on, by its handle: what has its name meanwhile may be another one, or a pipe.
+struct Section<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(buffer, self.at)?;
+        self.at += u64::try_from(got).unwrap_or(0);
+        Ok(got)
+    }
 }

@@ -2,6 +2,7 @@
 //! it has grown to twice its useful size. Whatever it waits for, the engine does not.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,16 +17,19 @@ use super::format::Entry;
 use crate::error::Error;
 
 /// How often at most it is brought onto the disk: a block a second apart is, ten thousand at once are in one go.
-pub(crate) const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// How soon what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// A journal shorter than this is never written anew.
-const SHORT: u64 = 64 * 1024;
+pub(super) const SHORT: u64 = 64 * 1024;
+
+/// Where messages go.
+type Say = Box<dyn Fn(&str) + Send>;
 
 /// What the engine and the thread share.
 pub(super) struct Shared {
     path: PathBuf,
-    say: Mutex<Box<dyn Fn(&str) + Send>>,
+    say: Mutex<Say>,
     inner: Signalled<State>,
 }
 
@@ -38,6 +42,8 @@ struct State {
     dirty: bool,
     /// How long it was when only what counts was in it.
     useful: u64,
+    /// What does not count in it is to go, however short it is.
+    stale: bool,
     /// Why nothing can be written, once that has been told.
     failing: Option<String>,
     /// When it was written to last, as the engine has it.
@@ -55,6 +61,7 @@ impl Shared {
             backlog: HashMap::new(),
             dirty: false,
             useful: 0,
+            stale: false,
             failing: None,
             now: Timestamp::now(),
             ended: false,
@@ -85,10 +92,23 @@ impl Shared {
     }
 
     /// Has all that was written on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it is not, or something could not be written.
     pub(super) fn sync_now(&self) -> Result<(), Error> {
         let state = self.inner.lock();
-        let synced = state.file.as_ref().map(|file| file.handle().and_then(|file| file.sync_data()));
-        synced.unwrap_or(Ok(())).map_err(Error::file(&self.path, "bring it onto the disk"))
+        let file = state.file.as_ref().filter(|_| state.backlog.is_empty());
+        let synced = file.map(|file| file.handle().and_then(|file| file.sync_all()));
+        let unwritten = || Err(io::Error::other("not all of it could be written"));
+        synced.unwrap_or_else(unwritten).map_err(Error::file(&self.path, "bring it onto the disk"))?;
+        sync_folder(&self.path).map_err(Error::file(&self.path, "bring it onto the disk"))
+    }
+
+    /// Has the journal written anew, however short it is.
+    pub(super) fn shorten_soon(&self) {
+        let mut state = self.inner.lock();
+        (state.stale, state.dirty) = (true, true);
+        self.inner.changed.notify_one();
     }
 
     pub(super) fn clear(&self) {
@@ -117,6 +137,11 @@ impl Shared {
     #[cfg(test)]
     pub(super) fn syncs(&self) -> u32 {
         self.inner.lock().syncs
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_dirty(&self) -> bool {
+        self.inner.lock().dirty
     }
 
     /// Works until the engine has ended.
@@ -189,18 +214,18 @@ impl Shared {
 
     /// Writes the journal anew if most of it is of no use any more.
     fn shorten(&self) {
-        let (read, limit) = {
-            let state = self.inner.lock();
-            (state.file.as_ref().map_or(0, JournalFile::len), state.useful.saturating_mul(2).max(SHORT))
+        let (read, is_due) = {
+            let mut state = self.inner.lock();
+            let read = state.file.as_ref().map_or(0, JournalFile::len);
+            let limit = state.useful.saturating_mul(2).max(SHORT);
+            (read, std::mem::take(&mut state.stale) || read > limit)
         };
-        if read <= limit {
+        if !is_due {
             return;
         }
         let result = self.write_anew();
-        let mut state = self.inner.lock();
         // What failed is tried again when it has grown so much more.
-        state.useful = result.as_ref().map_or(read, |useful| *useful);
-        drop(state);
+        self.inner.lock().useful = result.as_ref().map_or(read, |useful| *useful);
         if let Err(error) = result {
             self.say(&format!("the journal stays longer than it need be: {error}"));
         }
@@ -208,9 +233,11 @@ impl Shared {
 
     fn write_anew(&self) -> Result<u64, Error> {
         let state = self.inner.lock();
-        let (read, now) = (state.file.as_ref().map_or(0, JournalFile::len), state.now);
+        let Some(file) = &state.file else { return Ok(0) };
+        let (old, read, now) = (file.handle(), file.len(), state.now);
         drop(state);
-        let anew = Anew::of(&self.path, read, now)?;
+        let old = old.map_err(Error::file(&self.path, "write it anew"))?;
+        let anew = Anew::of(&self.path, &old, read, now)?;
         let mut state = self.inner.lock();
         // What goes along need not be of use.
         let useful = anew.useful;

@@ -4,29 +4,34 @@
 //! for nobody can ask it: `failed` before the command is run, `applied` once it ended well, `released` when there is nothing
 //! any more. So people can read it, and a line of a later psentry is passed over.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use psentry_records::{
     Action, Common, Outcome, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody,
 };
+use psentry_stage::clean;
 
-use crate::block::{Block, clean};
+use crate::block::Block;
+use crate::error::Error;
 use crate::outcomes::body;
 use crate::ports::probed;
 
 /// What a journal holds.
 #[derive(Debug, Default)]
 pub(crate) struct Recorded {
+    /// Whether there was one that says what is wanted.
+    pub(crate) known: bool,
     /// The blocks that are wanted. Their ends may be over.
     pub(crate) blocks: HashMap<Prefix, Block>,
     /// What commands have blocked.
     pub(crate) by_command: HashMap<Prefix, CommandState>,
     /// The newest moment in it.
     pub(crate) newest: Option<Timestamp>,
-    /// How many lines are no records, and where the first of them is.
-    pub(crate) damaged: Option<(u64, u64)>,
+    /// Lines that are no records: in which file, how many, and where the first of them is.
+    pub(crate) damaged: Vec<(PathBuf, u64, u64)>,
 }
 
 /// What a command has blocked.
@@ -34,8 +39,16 @@ pub(crate) struct Recorded {
 pub(crate) struct CommandState {
     /// The block that it confirmed.
     pub(crate) confirmed: Option<Block>,
-    /// It was run, and nobody knows what came of it.
-    pub(crate) unsure: bool,
+    /// The block for which it was run since then, and nobody knows what came of it.
+    pub(crate) unsure: Option<Block>,
+}
+
+/// What a line is about. Of each scope the last line of each kind counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Kind {
+    Wanted,
+    Done,
+    Unsure,
 }
 
 /// What is written down.
@@ -106,12 +119,14 @@ fn wanted(scope: Prefix, block: &Block, now: Timestamp) -> Record {
 }
 
 impl Recorded {
-    /// Reads a journal to its end.
+    /// Reads a file to its end, on top of what is known already.
     ///
     /// # Errors
     /// What read(2) says.
-    pub(crate) fn read(source: impl Read) -> io::Result<Self> {
-        Self::read_with(source, |_, _, _| {})
+    pub(crate) fn add(&mut self, path: &Path, source: impl Read) -> Result<(), Error> {
+        let damaged = self.add_with(source, |_, _| {}).map_err(Error::file(path, "read it"))?;
+        self.damaged.extend(damaged.map(|(count, first)| (path.to_owned(), count, first)));
+        Ok(())
     }
 
     /// The lines of a journal that count: of each scope what is wanted and does not end before `now`, and what commands have done.
@@ -119,68 +134,68 @@ impl Recorded {
     /// # Errors
     /// What read(2) says.
     pub(crate) fn compact(source: impl Read, now: Timestamp) -> io::Result<Vec<u8>> {
-        let mut lines: HashMap<(Prefix, bool), Vec<Vec<u8>>> = HashMap::new();
-        let recorded = Self::read_with(source, |scope, result, line| {
-            let lines = lines.entry((scope, result.is_some())).or_default();
-            // A confirmed line counts beside an unsure one.
-            if result != Some(OutcomeResult::Failed) {
-                lines.clear();
+        let mut lines: HashMap<(Prefix, Kind), Vec<u8>> = HashMap::new();
+        let mut recorded = Recorded::default();
+        recorded.add_with(source, |key, line| _ = lines.insert(key, line.to_vec()))?;
+        let counts = |(scope, kind): &(Prefix, Kind)| {
+            let by_command = recorded.by_command.get(scope);
+            match kind {
+                Kind::Wanted => recorded.blocks.get(scope).is_some_and(|block| !block.is_over(now)),
+                Kind::Done => by_command.is_some_and(|state| state.confirmed.is_some()),
+                Kind::Unsure => by_command.is_some_and(|state| state.unsure.is_some()),
             }
-            lines.push(line.to_vec());
-        })?;
-        let live: HashSet<Prefix> = recorded
-            .blocks
-            .iter()
-            .filter(|(_, block)| !block.is_over(now))
-            .map(|(scope, _)| *scope)
-            .collect();
-        let counts = |(scope, by_exec): &(Prefix, bool)| {
-            if *by_exec { recorded.by_command.contains_key(scope) } else { live.contains(scope) }
         };
         let mut lines: Vec<_> = lines.into_iter().filter(|(key, _)| counts(key)).collect();
+        // What a command has done is before what it may have done since.
         lines.sort_unstable_by_key(|(key, _)| *key);
         let mut text = Vec::new();
-        for line in lines.into_iter().flat_map(|(_, lines)| lines) {
+        for (_, line) in lines {
             text.extend_from_slice(&line);
             text.push(b'\n');
         }
         Ok(text)
     }
 
-    /// `each` is given the scope of every line that counts, its result if it is an outcome, and the line itself.
-    fn read_with(
+    /// Reads a file to its end; how many lines are no records, and where the first of them is. `each` is given every line that
+    /// says that something is wanted, done or unsure.
+    fn add_with(
+        &mut self,
         source: impl Read,
-        mut each: impl FnMut(Prefix, Option<OutcomeResult>, &[u8]),
-    ) -> io::Result<Self> {
-        let mut recorded = Recorded::default();
+        mut each: impl FnMut((Prefix, Kind), &[u8]),
+    ) -> io::Result<Option<(u64, u64)>> {
+        let mut damaged = None;
         let mut reader = Reader::new(source);
         while let Some(item) = reader.next_item()? {
             match item.record {
                 Ok(Record::Verdict(verdict)) => {
-                    recorded.newest = recorded.newest.max(Some(verdict.common.timestamp));
-                    if verdict.body.action != Action::Watch {
-                        each(verdict.body.scope, None, reader.raw());
-                        recorded.take_verdict(verdict);
+                    self.newest = self.newest.max(Some(verdict.common.timestamp));
+                    if verdict.body.action == Action::Block {
+                        each((verdict.body.scope, Kind::Wanted), reader.raw());
                     }
+                    self.take_verdict(verdict);
                 }
                 Ok(Record::Outcome(outcome)) if outcome.body.backend.as_deref() == Some("exec") => {
-                    recorded.newest = recorded.newest.max(Some(outcome.common.timestamp));
-                    each(outcome.body.scope, Some(outcome.body.result), reader.raw());
-                    recorded.take_outcome(&outcome);
+                    self.newest = self.newest.max(Some(outcome.common.timestamp));
+                    let kind =
+                        if outcome.body.result == OutcomeResult::Failed { Kind::Unsure } else { Kind::Done };
+                    each((outcome.body.scope, kind), reader.raw());
+                    self.take_outcome(&outcome);
                 }
                 Ok(_) => {}
                 Err(_) => {
-                    let (count, first) = recorded.damaged.unwrap_or((0, item.line));
-                    recorded.damaged = Some((count + 1, first));
+                    let (count, first) = damaged.unwrap_or((0, item.line));
+                    damaged = Some((count + 1, first));
                 }
             }
         }
-        Ok(recorded)
+        Ok(damaged)
     }
 
     fn take_verdict(&mut self, Verdict { common, body }: Verdict) {
-        if body.action == Action::Unblock {
-            self.blocks.remove(&body.scope);
+        if body.action != Action::Block {
+            if body.action == Action::Unblock {
+                self.blocks.remove(&body.scope);
+            }
             return;
         }
         let from = common.timestamp;
@@ -211,8 +226,8 @@ impl Recorded {
         };
         let by_command = self.by_command.entry(body.scope).or_default();
         match body.result {
-            OutcomeResult::Applied => *by_command = CommandState { confirmed: Some(block), unsure: false },
-            OutcomeResult::Failed => by_command.unsure = true,
+            OutcomeResult::Applied => *by_command = CommandState { confirmed: Some(block), unsure: None },
+            OutcomeResult::Failed => by_command.unsure = Some(block),
             _ => _ = self.by_command.remove(&body.scope),
         }
     }
@@ -229,6 +244,12 @@ mod tests {
     fn block(until: u64) -> Block {
         let since = Some(at(1_000_000));
         Block { until: Some(at(until)), since, rule: Some("fan".into()), port: Some(23), ..Block::default() }
+    }
+
+    fn read(text: &[u8]) -> Recorded {
+        let mut recorded = Recorded::default();
+        recorded.add(Path::new("journal"), text).unwrap();
+        recorded
     }
 
     fn written(entries: &[Entry]) -> Vec<u8> {
@@ -249,39 +270,42 @@ mod tests {
             Entry::Done(b, block(1_000_060)),
             Entry::Unsure(b, block(1_000_120)),
         ]);
-        let recorded = Recorded::read(&*text).unwrap();
+        let recorded = read(&text);
         assert_eq!(recorded.blocks[&a].until, Some(at(1_000_120)));
         assert_eq!(recorded.blocks[&b].until, fraction.until);
         assert_eq!(recorded.newest, Some(at(1_000_010)));
         let CommandState { confirmed, unsure } = &recorded.by_command[&b];
-        assert_eq!((confirmed.as_ref().unwrap().until, *unsure), (Some(at(1_000_060)), true));
+        let until = |block: &Option<Block>| block.as_ref().unwrap().until;
+        assert_eq!((until(confirmed), until(unsure)), (Some(at(1_000_060)), Some(at(1_000_120))));
         let more = [&*text, &written(&[Entry::Released(a), Entry::Undone(b)])].concat();
-        let recorded = Recorded::read(&*more).unwrap();
+        let recorded = read(&more);
         assert_eq!((recorded.blocks.len(), recorded.by_command.len()), (1, 0));
     }
 
     #[test]
     fn only_what_counts_is_kept_and_damage_is_counted() {
-        let scopes: Vec<Prefix> = (1..6).map(|n| format!("192.0.2.{n}").parse().unwrap()).collect();
+        let scopes: Vec<Prefix> = (1..7).map(|n| format!("192.0.2.{n}").parse().unwrap()).collect();
         let mut text = written(&[
             Entry::Wanted(scopes[0], block(1_000_060)),
             Entry::Wanted(scopes[1], block(1_000_020)),
             Entry::Wanted(scopes[2], block(1_000_060)),
             Entry::Done(scopes[3], block(1_000_060)),
+            // Of a command that fails again and again the last line is enough.
+            Entry::Unsure(scopes[3], block(1_000_080)),
             Entry::Unsure(scopes[3], block(1_000_090)),
             Entry::Done(scopes[4], block(1_000_060)),
+            Entry::Unsure(scopes[5], block(1_000_070)),
+            Entry::Done(scopes[5], block(1_000_080)),
         ]);
         text.extend(b"{\"event_type\":\"later\"}\nno record\nnor this\n");
         text.extend(written(&[Entry::Released(scopes[2]), Entry::Undone(scopes[4])]));
-        let before = Recorded::read(&*text).unwrap();
-        assert_eq!(
-            before.damaged.map(|(count, _)| count),
-            Some(2 + u64::from(before.damaged.unwrap().0 == 3))
-        );
+        let before = read(&text);
+        // A record of a later psentry is no damage.
+        assert_eq!(before.damaged, [("journal".into(), 2, 11)]);
         let short = Recorded::compact(&*text, at(1_000_030)).unwrap();
-        let after = Recorded::read(&*short).unwrap();
+        let after = read(&short);
         assert_eq!(after.blocks.keys().collect::<Vec<_>>(), [&scopes[0]]);
         assert_eq!(after.by_command, before.by_command);
-        assert_eq!((after.damaged, short.iter().filter(|byte| **byte == b'\n').count()), (None, 3));
+        assert_eq!((after.damaged.len(), short.iter().filter(|byte| **byte == b'\n').count()), (0, 4));
     }
 }

@@ -16,6 +16,8 @@ mod file;
 mod flusher;
 mod format;
 mod old_format;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -70,20 +72,24 @@ impl Place {
         self.directory.join(NAME)
     }
 
-    /// What is in it, for who only reads; `None`: there is no journal.
+    /// What is in it. What an earlier psentry-block wrote counts as written before it, as long as it is there: it is removed once
+    /// all of it is in the journal.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) fn read(&self) -> Result<Option<Recorded>, Error> {
+    pub(crate) fn read(&self) -> Result<Recorded, Error> {
+        self.read_as(false)
+    }
+
+    /// An empty file says that nothing is wanted, and one that `is_new`, for it was just made, says nothing.
+    fn read_as(&self, is_new: bool) -> Result<Recorded, Error> {
         let path = self.path();
-        let old = self.old_files();
-        match open_to_read(&path)? {
-            Some(file) if old.is_empty() || file.metadata().is_ok_and(|meta| meta.len() > 0) => {
-                Recorded::read(file).map(Some).map_err(Error::file(&path, "read it"))
-            }
-            _ if old.is_empty() => Ok(None),
-            _ => old.read().map(Some),
+        let mut recorded = self.old_files().read()?;
+        if let Some(file) = open_to_read(&path)? {
+            recorded.known |= !is_new;
+            recorded.add(&path, file)?;
         }
+        Ok(recorded)
     }
 
     fn old_files(&self) -> OldFiles {
@@ -92,34 +98,31 @@ impl Place {
 }
 
 impl Journal {
-    /// Opens the journal at a place to write to it, and what it holds; `None`: there was none. What an earlier psentry-block wrote
-    /// is taken over. What cannot be read or written is told, and no reason not to block: it is tried again.
+    /// Opens the journal at a place to write to it, and what it holds. What an earlier psentry-block wrote is taken over. What cannot be read or written is told, and no reason not to block: it is tried again.
     ///
     /// # Errors
     /// [`Error::Kept`]: another psentry-block keeps it.
     pub(crate) fn open(
         place: &Place,
         say: impl Fn(&str) + Send + 'static,
-    ) -> Result<(Self, Option<Recorded>), Error> {
+    ) -> Result<(Self, Recorded), Error> {
         let path = place.path();
         let is_new = !path.exists();
         let opened = match JournalFile::open(&path) {
             Err(error @ Error::Kept { .. }) => return Err(error),
             opened => opened,
         };
-        let recorded = place.read();
-        if let Err(error) = &recorded {
+        let old = place.old_files();
+        let read = place.read_as(is_new);
+        if let Err(error) = &read {
             say(&format!("what was blocked before is not known: {error}"));
         }
-        let old = place.old_files();
-        // An empty one says that nothing is wanted; one that was just made says nothing.
-        let recorded = recorded.ok().flatten().filter(|_| !is_new || !old.is_empty());
-        if let Some((count, first)) = recorded.as_ref().and_then(|recorded| recorded.damaged) {
-            let what = if count == 1 { "line that is" } else { "lines that are" };
-            say(&format!(
-                "{}: {count} {what} no record passed over, the first is line {first}",
-                path.display()
-            ));
+        let takes_over = read.is_ok() && !old.is_empty();
+        let recorded = read.unwrap_or_default();
+        for (path, count, first) in &recorded.damaged {
+            let what = if *count == 1 { "line that is" } else { "lines that are" };
+            let path = path.display();
+            say(&format!("{path}: {count} {what} no record passed over, the first is line {first}"));
         }
         let (file, failure) = match opened {
             Ok(file) => (Some(file), None),
@@ -129,9 +132,9 @@ impl Journal {
         failure.iter().for_each(|error| shared.fails_to_open(error));
         let flusher = Some(Shared::start(&shared)?);
         let mut journal = Journal { flusher, shared, pending: Vec::new() };
-        if let Some(recorded) = recorded.as_ref().filter(|_| !old.is_empty()) {
-            journal.take_over(recorded);
-            // What cannot be removed is read again at the next start, and is the same.
+        if takes_over {
+            journal.take_over(&recorded);
+            // What is still there at the next start is taken over again, and is the same.
             let _ = journal.shared.sync_now().and_then(|()| old.remove());
         }
         Ok((journal, recorded))
@@ -142,7 +145,7 @@ impl Journal {
         self.pending.extend(wanted);
         for (scope, CommandState { confirmed, unsure }) in &recorded.by_command {
             self.pending.extend(confirmed.clone().map(|block| Entry::Done(*scope, block)));
-            self.pending.extend(unsure.then(|| Entry::Unsure(*scope, confirmed.clone().unwrap_or_default())));
+            self.pending.extend(unsure.clone().map(|block| Entry::Unsure(*scope, block)));
         }
         self.commit(recorded.newest.unwrap_or_else(Timestamp::now));
     }
@@ -157,6 +160,11 @@ impl Journal {
         if !self.pending.is_empty() {
             self.shared.write(std::mem::take(&mut self.pending), now);
         }
+    }
+
+    /// Has it written anew soon, without what was written by another wall clock: no entry is to seem newer than it is.
+    pub(crate) fn shorten(&self) {
+        self.shared.shorten_soon();
     }
 
     /// Forgets everything.

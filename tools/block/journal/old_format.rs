@@ -4,8 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use psentry_records::{Reader, Record};
-
 use super::file::{open_to_read, remove};
 use super::format::Recorded;
 use crate::cli::Which;
@@ -44,16 +42,19 @@ impl OldFiles {
         self.backends.is_empty() && self.commands.is_empty()
     }
 
-    /// All that they hold: of what several backends had, what covers all.
+    /// All that they hold: of what several backends had, what covers all. Where commands alone have left something, that is wanted,
+    /// as what is in the kernel.
     ///
     /// # Errors
     /// What cannot be read.
     pub(super) fn read(&self) -> Result<Recorded, Error> {
-        let mut all = Recorded::default();
+        let mut all = Recorded { known: !self.backends.is_empty(), ..Recorded::default() };
         for path in &self.backends {
             let Some(file) = open_to_read(path)? else { continue };
-            let of_one = Recorded::read(file).map_err(Error::file(path, "read it"))?;
+            let mut of_one = Recorded::default();
+            of_one.add(path, file)?;
             all.newest = all.newest.max(of_one.newest);
+            all.damaged.append(&mut of_one.damaged);
             for (scope, block) in of_one.blocks {
                 let both = all.blocks.get(&scope).map(|other| other.joined(&block));
                 all.blocks.insert(scope, both.unwrap_or(block));
@@ -61,12 +62,12 @@ impl OldFiles {
         }
         for path in &self.commands {
             let Some(file) = open_to_read(path)? else { continue };
-            let mut reader = Reader::new(file);
-            while let Some(item) = reader.next_item().map_err(Error::file(path, "read it"))? {
-                if let Ok(Record::Outcome(outcome)) = item.record {
-                    all.take_outcome(&outcome);
-                }
-            }
+            all.add(path, file)?;
+        }
+        if !all.known {
+            let confirmed = all.by_command.iter();
+            all.blocks =
+                confirmed.filter_map(|(scope, state)| Some((*scope, state.confirmed.clone()?))).collect();
         }
         Ok(all)
     }

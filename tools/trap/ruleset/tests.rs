@@ -66,6 +66,16 @@ fn every_set_that_is_filled_belongs_to_the_rules() {
     assert_eq!(filled_sets(&facts()), filled);
 }
 
+/// Whoever adds a set says whether a panic empties it.
+#[test]
+fn a_release_forgets_all_but_what_is_served_and_how_much_is_logged() {
+    let kept = ["served4", "served6", "decoys", "log_limit4", "log_limit6"];
+    let dynamic = TEMPLATE.lines().filter(|line| line.contains("flags dynamic"));
+    let dynamic = dynamic.filter_map(|line| line.trim().strip_prefix("set ")?.split(' ').next());
+    let wanted: BTreeSet<&str> = dynamic.filter(|name| !kept.contains(name)).collect();
+    assert_eq!(wanted, SOURCE_SETS.into());
+}
+
 #[test]
 fn grace_ends_by_itself() {
     let flags = Flags::parse_from(["psentry-trap"]);

@@ -63,7 +63,10 @@ impl Run<'_> {
             }
             let over = |until: &Until| is_over(*until, Timestamp::now().plus(SLACK));
             if let Some((scope, until)) = side.holds.iter().find(|(_, until)| !over(until)) {
-                return Err(format!("{scope} until {until:?} is not said to be released on {}", side.backend));
+                return Err(format!(
+                    "{scope} until {until:?} is not said to be released on {}",
+                    side.backend
+                ));
             }
             side.ending.append(&mut side.holds);
         }

@@ -19,7 +19,8 @@ impl Run<'_> {
             return Err(format!("list: {}: {error}", output.status));
         }
         let told = outcomes(&output)?;
-        let block = |told: &Outcome| Block { until: told.body.until, unproven: told.body.handshake == Some(false) };
+        let block =
+            |told: &Outcome| Block { until: told.body.until, unproven: told.body.handshake == Some(false) };
         let on = |side: &Side| {
             let told = told.iter().filter(|told| told.body.backend.as_deref() == Some(side.backend));
             told.map(|told| (told.body.scope, block(told))).collect()
@@ -96,7 +97,8 @@ impl Run<'_> {
                         ours.into_iter().any(|rule| rule.ends_with(&ends))
                     };
                     let chain = ["INPUT", "FORWARD"].into_iter().find(|chain| !leads(chain));
-                    let accepts = rules.lines().any(|rule| rule.starts_with("-A PSENTRY") && rule.ends_with("ACCEPT"));
+                    let accepts =
+                        rules.lines().any(|rule| rule.starts_with("-A PSENTRY") && rule.ends_with("ACCEPT"));
                     let chain = chain.or(accepts.then_some("PSENTRY"))?;
                     Some(format!("the rules of {chain} do not lead to {set} first: {rules}"))
                 })

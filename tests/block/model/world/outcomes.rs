@@ -21,7 +21,9 @@ impl Run<'_> {
                 self.match_unsolicited(&told.body)?;
                 continue;
             }
-            if let Some((number, asked)) = asked.iter().find(|(number, _)| Some(*number) == told.common.dest_port) {
+            if let Some((number, asked)) =
+                asked.iter().find(|(number, _)| Some(*number) == told.common.dest_port)
+            {
                 self.take(asked, &told.body, taken.insert(*number))?;
             }
             answered.push(told);
@@ -62,7 +64,8 @@ impl Run<'_> {
         let mut waiting: Vec<&Outcome> = printed.iter().collect();
         while !waiting.is_empty() {
             let told = self.next_outcome().map_err(|why| format!("{why} of {waiting:?}"))?;
-            let same = |other: &&Outcome| other.body == told.body && other.common.timestamp == told.common.timestamp;
+            let same =
+                |other: &&Outcome| other.body == told.body && other.common.timestamp == told.common.timestamp;
             match waiting.iter().position(same) {
                 Some(at) => _ = waiting.remove(at),
                 None => self.match_unsolicited(&told.body)?,

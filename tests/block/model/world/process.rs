@@ -71,23 +71,28 @@ impl Run<'_> {
         let sides: Vec<(&str, &Listed)> = self.sides.iter().map(|side| side.backend).zip(listed).collect();
         let mut doubtful = Vec::new();
         for (scope, may) in std::mem::take(&mut self.open) {
-            let on_all = |may: &&Option<Block>| sides.iter().all(|(backend, listed)| {
-                let wanted = may.filter(|block| block.fits(backend));
-                match (wanted, listed.get(&scope)) {
-                    (Some(wanted), Some(is)) => wanted.unproven == is.unproven && alike(wanted.until, is.until),
-                    (Some(wanted), None) => wanted.is_over(now.plus(EARLY)),
-                    // A backend that counts whole seconds may still have what just ended.
-                    (None, Some(is)) => is.is_over(now.plus(SLACK)),
-                    (None, None) => true,
-                }
-            });
+            let on_all = |may: &&Option<Block>| {
+                sides.iter().all(|(backend, listed)| {
+                    let wanted = may.filter(|block| block.fits(backend));
+                    match (wanted, listed.get(&scope)) {
+                        (Some(wanted), Some(is)) => {
+                            wanted.unproven == is.unproven && alike(wanted.until, is.until)
+                        }
+                        (Some(wanted), None) => wanted.is_over(now.plus(EARLY)),
+                        // A backend that counts whole seconds may still have what just ended.
+                        (None, Some(is)) => is.is_over(now.plus(SLACK)),
+                        (None, None) => true,
+                    }
+                })
+            };
             let fitting: Vec<Option<Block>> = may.iter().filter(on_all).copied().collect();
             if fitting.is_empty() {
                 let is: Vec<_> = sides.iter().map(|(name, listed)| (name, listed.get(&scope))).collect();
                 return Err(format!("{scope} is {is:?}, and may only be one of {may:?}"));
             }
             let found = sides.iter().find_map(|(_, listed)| listed.get(&scope).copied());
-            let alive: BTreeSet<bool> = fitting.iter().map(|may| may.is_some_and(|block| !block.is_over(now))).collect();
+            let alive: BTreeSet<bool> =
+                fitting.iter().map(|may| may.is_some_and(|block| !block.is_over(now))).collect();
             self.known.blocks.remove(&scope);
             if alive.len() > 1 || found.is_none() && alive.contains(&true) {
                 doubtful.push(scope);

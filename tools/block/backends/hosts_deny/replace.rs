@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use psentry_stage::{replace_file, sync_folder};
 
 use crate::error::Error;
+use crate::lock::own_like_directory;
 
 /// The mode of a file that is made: every service has to read it.
 pub(super) const MODE: u32 = 0o644;
@@ -67,11 +68,14 @@ pub(super) fn write_in_place(path: &Path, old: &[u8], contents: &[u8]) -> Result
 fn copy_to(target: &Path, like: &Path, contents: &[u8]) -> io::Result<()> {
     replace_file(target, contents, |file| match fs::metadata(like) {
         Ok(meta) => {
-            fchown(file, Some(meta.uid()), Some(meta.gid()))?;
-            file.set_permissions(Permissions::from_mode(meta.mode() & 0o7777))
+            // Whoever gives a file away may not change its mode afterwards without one more right.
+            file.set_permissions(Permissions::from_mode(meta.mode() & 0o7777))?;
+            fchown(file, Some(meta.uid()), Some(meta.gid()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            file.set_permissions(Permissions::from_mode(MODE))
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            own_like_directory(file, target.parent().unwrap_or(Path::new("/")));
+            Ok(())
         }
         Err(error) => Err(error),
     })

@@ -19,9 +19,11 @@ fn at(addr: &str, cookie: u8) -> (Use, Socket) {
     (Use::Login, socket)
 }
 
-fn sight(connections: &[(Use, Socket)], record: Option<&[&str]>) -> Sight {
+/// These connections stand, and people are logged in from there by the record, if there is one.
+fn sight(sessions: &mut Sessions, now: Instant, connections: &[(Use, Socket)], record: Option<&[&str]>) {
     let record = record.map(|addrs| addrs.iter().map(|addr| addr.parse().unwrap()).collect());
-    Sight { connections: connections.to_vec(), record }
+    sessions.heed_record(record);
+    sessions.note(now, connections.to_vec());
 }
 
 fn scope(text: &str) -> Prefix {
@@ -31,14 +33,14 @@ fn scope(text: &str) -> Prefix {
 /// Sessions that have looked once, when nothing stood.
 fn looked() -> (Sessions, Instant) {
     let (mut sessions, now) = (Sessions::new(GRACE), Instant::now());
-    sessions.note(now, Sight::default());
+    sessions.note(now, Vec::new());
     (sessions, now)
 }
 
 #[test]
 fn who_is_on_record_is_logged_in_at_once_and_a_prefix_that_holds_him_is_spared() {
     let (mut sessions, now) = looked();
-    sessions.note(now, sight(&[at("192.0.2.7", 1)], Some(&["192.0.2.7"])));
+    sight(&mut sessions, now, &[at("192.0.2.7", 1)], Some(&["192.0.2.7"]));
     assert_eq!(
         sessions.refusal(scope("192.0.2.0/24"), now).unwrap(),
         "192.0.2.0/24 holds 192.0.2.7, which is logged in on port 22; it is blocked when that has ended"
@@ -48,7 +50,7 @@ fn who_is_on_record_is_logged_in_at_once_and_a_prefix_that_holds_him_is_spared()
         assert_eq!(sessions.refusal(scope(other), now), None, "{other}");
     }
     // The record outlives the connection, as with tmux: only who is connected is logged in.
-    sessions.note(now, sight(&[], Some(&["192.0.2.7"])));
+    sight(&mut sessions, now, &[], Some(&["192.0.2.7"]));
     assert_eq!(sessions.refusal(scope("192.0.2.7"), now), None);
 }
 
@@ -56,7 +58,7 @@ fn who_is_on_record_is_logged_in_at_once_and_a_prefix_that_holds_him_is_spared()
 fn whoever_holds_a_connection_is_a_stranger_until_it_is_older_than_a_stranger_s() {
     let (mut sessions, start) = looked();
     let mut refused = |after: Duration| {
-        sessions.note(start + after, sight(&[at("192.0.2.7", 1)], Some(&[])));
+        sight(&mut sessions, start + after, &[at("192.0.2.7", 1)], Some(&[]));
         sessions.refusal(scope("192.0.2.7"), start + after).is_some()
     };
     let second = Duration::from_secs(1);
@@ -66,7 +68,7 @@ fn whoever_holds_a_connection_is_a_stranger_until_it_is_older_than_a_stranger_s(
 #[test]
 fn what_stood_before_anybody_looked_is_a_login() {
     let (mut sessions, now) = (Sessions::new(GRACE), Instant::now());
-    sessions.note(now, sight(&[at("2001:db8::7", 1)], Some(&[])));
+    sight(&mut sessions, now, &[at("2001:db8::7", 1)], Some(&[]));
     assert!(sessions.refusal(scope("2001:db8::/64"), now).is_some());
 }
 
@@ -77,7 +79,7 @@ fn nobody_protects_himself_by_one_connection_after_the_other() {
     let mut refused = |second: u64, cookies: &[u8]| {
         let now = start + Duration::from_secs(second);
         let connections: Vec<_> = cookies.iter().map(|cookie| at("192.0.2.7", *cookie)).collect();
-        sessions.note(now, sight(&connections, None));
+        sight(&mut sessions, now, &connections, None);
         sessions.refusal(scope("192.0.2.7"), now)
     };
     let first = refused(10, &[1]).unwrap();
@@ -100,7 +102,7 @@ fn resolvers_and_time_servers_are_spared_while_they_are_asked() {
         (what, Socket { local_port: 40_000, remote_port, ..connection })
     };
     let connections = [asked(Use::Names, "192.0.2.53", 853), asked(Use::Time, "192.0.2.123", 123)];
-    sessions.note(now, sight(&connections, Some(&[])));
+    sight(&mut sessions, now, &connections, Some(&[]));
     for (scope, why) in [
         ("192.0.2.53", "192.0.2.53/32 is 192.0.2.53, a resolver that this machine is asking on port 853"),
         ("192.0.2.123", "192.0.2.123/32 is 192.0.2.123, a time server that this machine is asking"),
@@ -108,7 +110,7 @@ fn resolvers_and_time_servers_are_spared_while_they_are_asked() {
         let said = sessions.refusal(scope.parse().unwrap(), now).unwrap();
         assert!(said.starts_with(why), "{said}");
     }
-    sessions.note(now, sight(&[], Some(&[])));
+    sight(&mut sessions, now, &[], Some(&[]));
     assert_eq!(sessions.refusal(scope("192.0.2.0/24"), now), None);
 }
 
@@ -127,7 +129,7 @@ proptest! {
                 .filter(|(_, (from, long))| (*from..from + long).contains(&second))
                 .map(|(cookie, _)| at("192.0.2.7", cookie))
                 .collect();
-            sessions.note(now, sight(&connections, record.then_some(&[])));
+            sight(&mut sessions, now, &connections, record.then_some(&[]));
             if second < verdict {
                 continue;
             }

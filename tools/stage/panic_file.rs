@@ -1,23 +1,20 @@
 //! A panic: an administrator released everybody, and until `resume` nobody is blocked, by no stage of psentry. It is one file,
 //! /var/lib/psentry/panic, in a directory of root's, so that no stage that somebody took over can end it or feign it.
-//! Commands write it; psentry-block and psentry-trap read it before they block.
+//! psentry-block's commands write it; psentry-block reads it before it blocks, psentry-trap whenever it changes.
 //!
 //! `resume` does not remove the file but notes in it when the panic was over. So an engine that was busy all the while sees
 //! that there was one, and releases everybody nevertheless. Whatever else the file says, or if it says nothing, a panic holds:
 //! `touch` is enough.
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use psentry_records::Timestamp;
-use psentry_stage::{printable, replace_file};
 use serde::{Deserialize, Serialize};
 
-use crate::block::clean;
-use crate::error::Error;
-use crate::note::second;
+use crate::{clean, printable, replace_file, second};
 
 /// Where the file is.
 const DIRECTORY: &str = "/var/lib/psentry";
@@ -28,25 +25,25 @@ const LONGEST: u64 = 4096;
 
 /// The file of panics.
 #[derive(Clone, Debug)]
-pub(crate) struct PanicFile(PathBuf);
+pub struct PanicFile(PathBuf);
 
-/// Which file was seen last: its number, and when it was written. It differs after each `panic` and each `resume`.
+/// Which file was seen last: its inode, when it was written, and how long it is. It differs after each `panic` and each `resume`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mark(Option<(u64, i64, i64)>);
+pub struct Mark(Option<(u64, i64, i64, u64)>);
 
 /// That nobody is to be blocked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Order {
+pub struct Order {
     /// Since when.
-    pub(crate) timestamp: Timestamp,
+    pub timestamp: Timestamp,
     /// Who said so.
-    pub(crate) by: String,
+    pub by: String,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
+    pub reason: Option<String>,
     /// When it was over; absent: it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) over: Option<Timestamp>,
+    pub over: Option<Timestamp>,
 }
 
 impl Default for PanicFile {
@@ -57,71 +54,81 @@ impl Default for PanicFile {
 
 impl PanicFile {
     /// Another one, for tests.
-    #[cfg(test)]
-    pub(crate) fn at(path: &Path) -> Self {
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
         PanicFile(path.to_owned())
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.0
     }
 
     /// Which file is there now: one system call, for before each operation.
-    pub(crate) fn mark(&self) -> Mark {
+    #[must_use]
+    pub fn mark(&self) -> Mark {
         let meta = fs::symlink_metadata(&self.0).ok();
-        Mark(meta.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec())))
+        Mark(meta.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len())))
     }
 
     /// The panic that was declared last, over or not; `None`: there was none.
-    pub(crate) fn last(&self) -> Option<Order> {
+    #[must_use]
+    pub fn last(&self) -> Option<Order> {
         fs::symlink_metadata(&self.0).is_ok().then(|| read(&self.0))
     }
 
     /// The panic that holds.
-    pub(crate) fn holds(&self) -> Option<Order> {
+    #[must_use]
+    pub fn holds(&self) -> Option<Order> {
         self.last().filter(|order| order.over.is_none())
     }
 
     /// Why it cannot be told whether one holds; `None`: it can.
-    pub(crate) fn unknown(&self) -> Option<Error> {
+    #[must_use]
+    pub fn unknown(&self) -> Option<io::Error> {
         let why = fs::symlink_metadata(&self.0).err()?;
         let absent = matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-        (!absent).then(|| Error::file(&self.0, "tell whether a panic holds")(why))
+        (!absent).then_some(why)
     }
 
-    /// Declares a panic, or that it is over, in one step.
+    /// Declares a panic, or that it is over, in one step. Makes the directory where it is missing.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(crate) fn write(&self, order: &Order) -> Result<(), Error> {
+    pub fn write(&self, order: &Order) -> io::Result<()> {
         let mut text = serde_json::to_vec(order).unwrap_or_default();
         text.push(b'\n');
-        if let Some(directory) = self.0.parent() {
-            fs::create_dir_all(directory).map_err(Error::file(directory, "make the directory"))?;
+        // Whatever the umask of who runs the command: other users' stages are to see it.
+        if let Some(directory) = self.0.parent().filter(|directory| !directory.exists()) {
+            fs::create_dir_all(directory)?;
+            fs::set_permissions(directory, Permissions::from_mode(0o755))?;
         }
-        let readable = |new: &fs::File| new.set_permissions(fs::Permissions::from_mode(0o644));
-        replace_file(&self.0, &text, readable).map_err(Error::file(&self.0, "write it"))
+        replace_file(&self.0, &text, |new| new.set_permissions(Permissions::from_mode(0o644)))
     }
 }
 
 impl Order {
     /// A panic of now, in the name of whoever runs this program.
-    pub(crate) fn now(reason: Option<&str>) -> Self {
+    #[must_use]
+    pub fn now(reason: Option<&str>) -> Self {
         let uid = nix::unistd::geteuid();
         let user = std::env::var("SUDO_USER").ok().filter(|_| uid.is_root());
         let by = user.map_or_else(|| format!("uid {uid}"), |user| format!("{} (sudo)", printable(&user)));
         Order { timestamp: Timestamp::now(), by, reason: reason.and_then(clean), over: None }
     }
 
-    /// As a sentence.
-    pub(crate) fn sentence(&self) -> String {
+    /// That it holds, since when and why.
+    #[must_use]
+    pub fn declared(&self) -> String {
         let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        format!(
-            "a panic holds since {}, declared by {}{reason}: nobody is blocked until 'psentry-block resume'",
-            second(self.timestamp),
-            self.by
-        )
+        format!("a panic holds since {}, declared by {}{reason}", second(self.timestamp), self.by)
+    }
+
+    /// As a sentence of psentry-block's.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!("{}: nobody is blocked until 'psentry-block resume'", self.declared())
     }
 }
 
@@ -162,6 +169,19 @@ mod tests {
         file.write(&Order { over: Some(Timestamp::now()), ..order.clone() }).unwrap();
         assert_ne!(file.mark(), declared);
         assert_eq!((file.holds(), file.last().unwrap().timestamp), (None, order.timestamp));
+    }
+
+    #[test]
+    fn everybody_may_read_it_and_who_cannot_does_not_know() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = PanicFile::at(&directory.path().join("lib/psentry/panic"));
+        assert!(file.unknown().is_none());
+        file.write(&Order::now(None)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(file.path().parent().unwrap()), mode(file.path())), (0o755, 0o644));
+        let loops = directory.path().join("loop");
+        std::os::unix::fs::symlink(&loops, &loops).unwrap();
+        assert!(PanicFile::at(&loops.join("panic")).unknown().is_some());
     }
 
     #[test]

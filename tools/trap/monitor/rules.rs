@@ -1,0 +1,135 @@
+//! How the monitor loads its rules: at the start, after others changed them, and at the begin and the end of a panic.
+
+use std::time::{Duration, Instant};
+
+use psentry_stage::panic_file::Order;
+
+use super::{Monitor, POLL_INTERVAL};
+use crate::drift::{Drift, RepairPace, SOMEBODY};
+use crate::host_facts::HostFacts;
+use crate::panic_watch::Change;
+use crate::settings::Settings;
+use crate::{TrapError, ruleset};
+
+/// What makes a text for nft(8) that changes the table that is there.
+type Template = fn(&Settings, &HostFacts, Duration) -> String;
+
+impl Monitor {
+    /// Makes the table.
+    pub(super) fn load(&mut self) -> Result<(), TrapError> {
+        self.apply(&ruleset::full(&self.in_force(), &self.facts, self.settings.grace_left()))?;
+        self.loaded = true;
+        Ok(())
+    }
+
+    /// What the flags say, except that while a panic holds the rules only observe.
+    fn in_force(&self) -> Settings {
+        Settings { observe: self.settings.observe || self.panic.holds().is_some(), ..self.settings.clone() }
+    }
+
+    /// Has nft do what `text` says, and tells that from what others do.
+    pub(super) fn apply(&mut self, text: &str) -> Result<(), TrapError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.read_drift()?;
+        self.table.apply(text)?;
+        self.drift.expect_own(1);
+        let read = self.read_drift();
+        self.drift.expect_own(0);
+        read
+    }
+
+    /// Reads what the kernel notifies of the table.
+    pub(super) fn read_drift(&mut self) -> Result<(), TrapError> {
+        loop {
+            let drift = &mut self.drift;
+            let received = self.table_changes.receive(|header, message| drift.read(header, message))?;
+            if received.lost {
+                drift.lost();
+            }
+            if !received.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Loads the rules again into the table that is there; whether that could be done. In two steps, since the kernel does
+    /// not wake a table and add chains to it at once.
+    fn reload(&mut self, template: Template) -> bool {
+        let text = template(&self.in_force(), &self.facts, self.settings.grace_left());
+        self.apply(&ruleset::wake()).is_ok() && self.apply(&text).is_ok()
+    }
+
+    /// Loads the rules again, after others changed them.
+    pub(super) fn repair(&mut self) -> Result<(), TrapError> {
+        let now = Instant::now();
+        // In case that it does not go well.
+        self.repair_at = Some(now + POLL_INTERVAL);
+        let drift = self.drift.take();
+        let gone = matches!(drift, None | Some(Drift::Deleted(_)));
+        let kept = !gone && self.reload(ruleset::repair);
+        if !kept {
+            self.load()?;
+        }
+        self.repair_at = None;
+        self.repairs = self.repairs.saturating_add(1);
+        self.pace.repaired(now);
+        let what = match drift {
+            None => format!("{SOMEBODY} took the rules away"),
+            Some(Drift::Deleted(author)) => format!("{author} took the rules away"),
+            Some(Drift::Changed(author)) => format!("{author} changed the rules"),
+            Some(Drift::Unknown) => "the kernel had more changes than it could notify of".to_owned(),
+        };
+        let quarantine = match kept {
+            _ if self.in_force().observe => "",
+            true => "; whoever was in quarantine still is",
+            false => "; the quarantine is empty",
+        };
+        self.complaints.say(&format!("{what}; they are loaded again{quarantine}"));
+        if self.pace.is_contested(now) {
+            self.complaints.say(&format!(
+                "the rules were changed again and again; they are loaded again at most every {} s, until a minute goes by \
+                 without that",
+                RepairPace::PATIENCE.as_secs()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Looks whether a panic began or is over, and then loads the rules for that, and releases everybody; whether it did.
+    pub(super) fn heed_panic(&mut self) -> bool {
+        let change = match self.panic.look(Instant::now()) {
+            Ok(Some(change)) => change,
+            Ok(None) => return false,
+            Err(why) => {
+                self.complaints.say(&format!(
+                    "cannot tell whether a panic holds: {why}; its directory has to be open to everybody (mode 0755)"
+                ));
+                return false;
+            }
+        };
+        if !self.reload(ruleset::release)
+            && let Err(error) = self.load()
+        {
+            self.complaints.say(&error.to_string());
+            return false;
+        }
+        self.panic.heeded();
+        if change != Change::Over {
+            self.panics = self.panics.saturating_add(1);
+        }
+        let sentence = match (self.panic.holds(), change) {
+            (Some(order), _) => panic_sentence(order),
+            (None, Change::Passed) => "there was a panic; everybody is released from quarantine".to_owned(),
+            (None, _) => "the panic is over".to_owned(),
+        };
+        self.complaints.say(&sentence);
+        true
+    }
+}
+
+/// That a panic holds, and what that means.
+pub(super) fn panic_sentence(order: &Order) -> String {
+    format!("{}: nobody is in quarantine until 'psentry-block resume'", order.declared())
+}
