@@ -3,7 +3,7 @@ import json
 from datetime import datetime
 
 GUARD = ["192.0.2.1", "2001:db8:0:1::1"]
-ELDER = "192.0.2.3"
+ELDER = ["192.0.2.3", "2001:db8:0:3::1"]
 MIRAGE = ["192.0.2.4", "2001:db8:0:4::1"]
 OBSERVER = ["192.0.2.2", "2001:db8:0:2::1"]
 SCANNER = ["192.0.2.7", "2001:db8:0:7::1"]
@@ -76,7 +76,7 @@ def told(kind, address):
 start_all()
 for each in [guard, observer, elder, mirage]:
     stands(each)
-for host in GUARD + OBSERVER + MIRAGE + [ELDER]:
+for host in GUARD + OBSERVER + MIRAGE + ELDER:
     for machine in [scanner, innocent, prober]:
         machine.wait_until_succeeds(ssh(host))
 
@@ -152,7 +152,7 @@ with subtest("the self-test finds the guard alive, and shuts nobody out"):
     guard.fail("nft list table inet psentry | grep -F 169.254.")
 
 with subtest("each stage has what it needs and no more"):
-    for stage, most in [("listen", 3), ("trap", 13), ("judge", 3), ("block", 13)]:
+    for stage, most in [("listen", 3), ("trap", 13), ("judge", 3), ("block", 11)]:
         guard.succeed(f"systemd-analyze security --no-pager --threshold={most} psentry-{stage}.service")
 
 with subtest("the log is rotated, and goes on"):
@@ -163,20 +163,22 @@ with subtest("the log is rotated, and goes on"):
     innocent.succeed(touch(GUARD[0], 23))
     guard.wait_until_succeeds(sent("probe") + " | grep -F 192.0.2.8")
 
-with subtest("where the firewall is iptables, its backends have what they need"):
-    scanner.succeed(scan(ELDER))
-    elder.wait_until_succeeds("ipset list psentry4 | grep -F 192.0.2.7")
-    elder.wait_until_succeeds("iptables -S PSENTRY | grep -F 192.0.2.7")
-    elder.wait_until_succeeds("ip route show proto 158 | grep -F 192.0.2.7")
-    scanner.fail(ssh(ELDER))
-    innocent.succeed(ssh(ELDER))
+with subtest("where the firewall is iptables, its backends have what they need, over IPv4 and over IPv6"):
+    for host, address, six, tables in zip(ELDER, SCANNER, ["", "-6"], ["iptables", "ip6tables"]):
+        scanner.succeed(scan(host))
+        elder.wait_until_succeeds(f"ipset list psentry{six[1:] or 4} | grep -F {address}")
+        elder.wait_until_succeeds(f"{tables} -S PSENTRY | grep -F {address}")
+        elder.wait_until_succeeds(f"ip {six} route show proto 158 | grep -F {address}")
+        scanner.fail(ssh(host))
+        innocent.succeed(ssh(host))
+    elder.succeed("psentry-block status")
 
 with subtest("bans survive a reboot with the time they had left, and whom somebody let in stays in"):
     guard.succeed(f"psentry-block unblock {SCOPES[0]}")
     scanner.succeed(ssh(GUARD[0]))
     rebooted = [guard, elder]
     before = [bans(machine) for machine in rebooted]
-    assert len(before[0]) == 1 and len(before[1]) == 3, before
+    assert len(before[0]) == 1 and len(before[1]) == 6, before
     for machine in rebooted:
         machine.shutdown()
     for machine in rebooted:
@@ -185,6 +187,7 @@ with subtest("bans survive a reboot with the time they had left, and whom somebo
     # Nobody scans; that the scanner is shut out again is all the memory there is.
     guard.wait_until_succeeds(blocked(SCOPES[1]))
     elder.wait_until_succeeds("ipset list psentry4 | grep -F 192.0.2.7")
+    elder.wait_until_succeeds("systemctl is-active psentry-ipset-sets.service")
     for machine, was in zip(rebooted, before):
         machine.wait_until_succeeds(f"psentry-block list | wc -l | grep -x {len(was)}")
         for (ban, until), (same, then) in zip(bans(machine), was):
@@ -192,8 +195,8 @@ with subtest("bans survive a reboot with the time they had left, and whom somebo
             # ipset knows whole seconds that are left.
             assert abs(until - then).total_seconds() <= 2, f"{ban} ended at {then}, and now at {until}"
     innocent.wait_until_succeeds(ssh(GUARD[1]))
-    innocent.wait_until_succeeds(ssh(ELDER))
-    for host in [GUARD[1], ELDER]:
+    innocent.wait_until_succeeds(ssh(ELDER[0]))
+    for host in [GUARD[1], *ELDER]:
         scanner.fail(ssh(host))
     scanner.succeed(ssh(GUARD[0]))
     guard.fail(blocked(SCOPES[0]))
@@ -207,10 +210,10 @@ with subtest("after a reboot the guard stands again, and shuts out whoever scans
     scanner.succeed(ssh(GUARD[0]))
     innocent.succeed(ssh(GUARD[0]))
     # A bare FIN may be a former peer's, but not to four ports.
-    prober.succeed(probe("-sF", "8000-8007", ELDER))
+    prober.succeed(probe("-sF", "8000-8007", ELDER[0]))
     elder.succeed(trapped(PROBER[0]))
     elder.wait_until_succeeds(told("fin", PROBER[0]))
-    innocent.succeed(ssh(ELDER))
+    innocent.succeed(ssh(ELDER[0]))
 
 with subtest("as it comes, psentry observes, and shuts nobody out"):
     for host, scope in zip(OBSERVER, SCOPES):

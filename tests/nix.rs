@@ -5,6 +5,7 @@
 //! default, or for the default itself from units/. If the name begins with `refused-` it does not evaluate, with
 //! `unbuilt-` it does not build, for the reason that `NAME.says` quotes.
 
+mod backends;
 mod facts;
 mod made;
 

@@ -6,6 +6,6 @@
 //! | `booted.rs`, `booted/` | installed, observed, switched on, killed, restarted and uninstalled on a booted systemd |
 //! | `demo.rs` | `units/try` as a newcomer runs it |
 
-mod booted;
+pub mod booted;
 mod demo;
 mod files;

@@ -1,6 +1,7 @@
 //! psentry as a system, on a really booted systemd: installed, scanned, observed, switched on, killed, restarted,
 //! uninstalled. What a kill costs under load is in `losses.rs`.
 
+pub mod backends;
 mod decoys;
 mod guard;
 mod load;

@@ -158,12 +158,13 @@ struct Thread {
 
 impl Thread {
     fn run(&mut self, tell: &impl Fn(Event)) {
-        let caps = self.backend.caps();
         let mut polled = Instant::now();
         // Before the first sync nothing is subscribed to, and what is read only is not watched.
         let mut watches = false;
         loop {
             self.pulse.wait();
+            // Which variant of a program is there may be known only now.
+            let caps = self.backend.caps();
             let (tasks, mut changed) = self.wait(watches, caps.poll_every.map(|every| (every, polled)));
             self.pulse.step();
             if tasks {

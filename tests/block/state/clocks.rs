@@ -123,10 +123,9 @@ fn a_step_of_the_wall_clock_moves_no_end() {
     let (state, lab, mut clock) = (State::new(), Lab::new(), FakeClock::new());
     let flags = state.flags(&["--backend", "nft", "--backend", "route"]);
     let (mut block, mut stdin) = start_at(&lab, &clock, &flags);
-    let mut soon = 10;
     let (mut scopes, day) = (vec![("203.0.113.7/32".to_owned(), 600)], 86_400);
     say_at(&mut stdin, clock.now(), Action::Block, &scopes[0].0, Some(600));
-    for ahead in [-day, 30 * day, -365 * day, to_1970(), 0] {
+    for (soon, ahead) in (10..).zip([-day, 30 * day, -365 * day, to_1970(), 0]) {
         // One that ends soon: by the wall clock it would end much later, or at once.
         let scope = format!("203.0.113.{soon}/32");
         say_at(&mut stdin, clock.now(), Action::Block, &scope, Some(2));
@@ -144,7 +143,6 @@ fn a_step_of_the_wall_clock_moves_no_end() {
         let wanted: Vec<(&str, u64)> = scopes.iter().map(|(scope, left)| (&**scope, *left)).collect();
         wait_for(&lab, &clock, &wanted);
         assert!((1140..=1200).contains(&longest_in_kernel(&lab)), "{}", longest_in_kernel(&lab));
-        soon += 1;
     }
     assert!(
         !block

@@ -19,16 +19,17 @@ use crate::error::Error;
 use crate::reach::Reach;
 use crate::reach_flags;
 
-/// The backend of that name, set up as the flags say; nothing of the system is touched yet.
+/// The backend of that name, set up as the flags say; nothing of the system is touched yet. Whether its programs are there it says
+/// when it is used, so that it fails alone.
 ///
 /// # Errors
-/// When the flags do not fit, or a program is missing.
+/// When the flags do not fit, or the kernel has no netlink.
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
     let reach = Reach::of(flags);
     Ok(match which {
         Which::Nft => Box::new(nft::Nft::open(reach)?),
-        Which::Iptables => Box::new(xtables::Iptables::find(reach)?),
-        Which::Ipset => Box::new(xtables::Ipset::find(reach)?),
+        Which::Iptables => Box::new(xtables::Iptables::new(reach)),
+        Which::Ipset => Box::new(xtables::Ipset::open(reach)?),
         Which::Route => Box::new(route::Route::open(reach)?),
         Which::HostsDeny => Box::new(hosts_deny::HostsDeny::new(&flags.hosts_deny)),
         Which::Exec => Box::new(exec::Exec::new(flags)?),

@@ -36,6 +36,10 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
     };
     // How to undo what a command did, only the engine knows.
     let real = Which::REAL.into_iter().filter(|which| *which != Which::Exec);
+    if declared.is_err() {
+        // Else it would put back what is purged.
+        let _ = ask_running(flags, &Question::Flush, WAKING);
+    }
     let mut errors = purge_all(real.map(purge).collect(), PURGING);
     // It looks at the file once it is asked anything.
     match ask_running(flags, &Question::Status, WAKING) {
@@ -153,7 +157,8 @@ pub(super) fn resume(
         Err(_) => {}
         Ok(_) if judge.is_read() => {}
         Ok(_) => say(&format!(
-            "the judge is not told, for none reads {EVENTS}: whom it convicted before it convicts again once that has ended"
+            "the judge is not told, for none reads {EVENTS}: it says nothing more of whom it convicted until that block would \
+             have ended"
         )),
     }
     Ok(())

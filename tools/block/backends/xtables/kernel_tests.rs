@@ -32,8 +32,8 @@ fn is_nft() -> bool {
 
 fn open(name: &str, reach: Reach) -> Box<dyn Backend> {
     match name {
-        "ipset" => Box::new(Ipset::find(reach).unwrap()),
-        _ => Box::new(Iptables::find(reach).unwrap()),
+        "ipset" => Box::new(Ipset::open(reach).unwrap()),
+        _ => Box::new(Iptables::new(reach)),
     }
 }
 

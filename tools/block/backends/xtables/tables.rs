@@ -11,7 +11,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use psentry_linux::NetlinkSocket;
 use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 
-use super::filter::Filter;
+use super::filter::{Filter, PROGRAMS};
 use super::rule_text::Rules;
 use super::{FAMILIES, POLL, unless_absent};
 use crate::backends::nft_generation;
@@ -49,7 +49,7 @@ pub(super) struct Tables {
 }
 
 struct Family {
-    /// Not there: ip6tables is not installed.
+    /// Not there: the programs are not installed, or were not looked for yet.
     filter: Result<Filter, Error>,
     rules: Option<Rules>,
     /// The generation of which `rules` are, 0 in the legacy variant; `None`: they have to be read again.
@@ -63,21 +63,29 @@ impl Family {
 }
 
 impl Tables {
-    /// The tables for a backend that `chains` concern.
-    pub(super) fn find(backend: &'static str, chains: &'static [&'static str]) -> Result<Self, Error> {
-        let families = FAMILIES.map(|ipv4| {
-            let filter = Filter::find(backend, ipv4);
+    /// The tables for a backend that `chains` concern; [`find_programs`](Self::find_programs) comes first.
+    pub(super) fn new(backend: &'static str, chains: &'static [&'static str]) -> Self {
+        let families = FAMILIES.map(|_| {
+            let filter = Err(Error::Missing { backend, program: PROGRAMS[0].to_owned() });
             Family { filter, rules: None, read_at: None }
         });
-        if let [Family { filter: Err(error), .. }, _] = &families {
-            return Err(error.clone());
+        Tables { backend, chains, families, link: None, monitor: None, own_ports: Vec::new(), drifted: false }
+    }
+
+    /// Looks for the programs that were not found yet: somebody may have installed them.
+    ///
+    /// # Errors
+    /// When iptables is not installed; without ip6tables there is no IPv6.
+    pub(super) fn find_programs(&mut self) -> Result<(), Error> {
+        for (ipv4, family) in FAMILIES.into_iter().zip(&mut self.families) {
+            if family.filter.is_err() {
+                family.filter = Filter::find(self.backend, ipv4);
+            }
         }
-        let link = families
-            .iter()
-            .any(Family::is_nft)
-            .then(|| NetlinkSocket::open(NETLINK_NETFILTER))
-            .transpose()?;
-        Ok(Tables { backend, chains, families, link, monitor: None, own_ports: Vec::new(), drifted: false })
+        if self.link.is_none() && self.families.iter().any(Family::is_nft) {
+            self.link = Some(NetlinkSocket::open(NETLINK_NETFILTER)?);
+        }
+        self.family(true).filter.as_ref().map(drop).map_err(Error::clone)
     }
 
     /// How often [`changed`](Self::changed) has to be asked, if the kernel does not report every change.

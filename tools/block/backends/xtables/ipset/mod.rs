@@ -31,6 +31,7 @@ use super::jump_rules::{BUILTIN, deletions, place};
 use super::tables::Tables;
 use super::{FAMILIES, POLL, by_family, shadowing, unless_absent};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
+use crate::backends::installed;
 use crate::block::Block;
 use crate::error::Error;
 use crate::note;
@@ -58,10 +59,10 @@ pub(crate) struct Ipset {
 
 impl Ipset {
     /// # Errors
-    /// When iptables or ipset is not installed.
-    pub(crate) fn find(reach: Reach) -> Result<Self, Error> {
+    /// When the kernel has no netlink.
+    pub(crate) fn open(reach: Reach) -> Result<Self, Error> {
         Ok(Ipset {
-            tables: Tables::find(NAME, &BUILTIN)?,
+            tables: Tables::new(NAME, &BUILTIN),
             sets: Sets::open()?,
             reach,
             used: FAMILIES.map(|ipv4| set(ipv4, false, false)).into(),
@@ -96,6 +97,15 @@ impl Ipset {
         self.tables.change(ipv4, &commands)?;
         *self.ready(ipv4) = true;
         Ok(made || !commands.is_empty())
+    }
+
+    /// Looks for the programs that were not found yet.
+    ///
+    /// # Errors
+    /// When iptables or ipset is not installed.
+    fn find_programs(&mut self) -> Result<(), Error> {
+        installed(NAME, NAME)?;
+        self.tables.find_programs()
     }
 
     fn ready(&mut self, ipv4: bool) -> &mut bool {
@@ -161,6 +171,7 @@ impl Backend for Ipset {
     }
 
     fn ensure(&mut self) -> Result<bool, Error> {
+        self.find_programs()?;
         self.tables.subscribe()?;
         self.tables.expire_polled();
         let mut made = false;
@@ -171,6 +182,7 @@ impl Backend for Ipset {
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
+        self.find_programs()?;
         self.tables.expire_polled();
         let mut listing = Listing::default();
         for ipv4 in FAMILIES {
@@ -218,6 +230,7 @@ impl Backend for Ipset {
     }
 
     fn purge(&mut self) -> Result<(), Error> {
+        self.find_programs()?;
         let mut result = Ok(());
         for ipv4 in FAMILIES {
             let rules = self.tables.delete(ipv4, |rules| deletions(rules, is_match));

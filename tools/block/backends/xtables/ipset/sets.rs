@@ -8,7 +8,7 @@ use netlink_packet_core::NetlinkHeader;
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_linux::{Error as Below, NetlinkSocket, Program, Request};
+use psentry_linux::{Error as Below, NetlinkSocket, Request};
 
 use super::NAME;
 use super::elements::is_of_ports;
@@ -31,7 +31,6 @@ const FULL: i32 = 4352;
 
 /// A way to the sets.
 pub(super) struct Sets {
-    ipset: Program,
     link: NetlinkSocket,
 }
 
@@ -46,7 +45,7 @@ pub(super) struct Step {
 
 impl Sets {
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Sets { ipset: installed(NAME, NAME)?, link: NetlinkSocket::open(NETLINK_NETFILTER)? })
+        Ok(Sets { link: NetlinkSocket::open(NETLINK_NETFILTER)? })
     }
 
     /// What the kernel says of a set; `None`: there is none of that name. The kernel counts the entries for it, which takes
@@ -137,7 +136,7 @@ impl Sets {
     }
 
     fn run(&self, args: &[&str]) -> Result<(), Error> {
-        self.ipset.run_checked(args, b"").map(drop).map_err(|error| match error {
+        installed(NAME, NAME)?.run_checked(args, b"").map(drop).map_err(|error| match error {
             Below::Program { stderr, .. } if stderr.contains("Operation not permitted") => {
                 Error::NotPermitted { backend: NAME }
             }

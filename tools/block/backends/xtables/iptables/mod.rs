@@ -36,10 +36,8 @@ pub(crate) struct Iptables {
 }
 
 impl Iptables {
-    /// # Errors
-    /// When iptables is not installed.
-    pub(crate) fn find(reach: Reach) -> Result<Self, Error> {
-        Ok(Iptables { tables: Tables::find(NAME, &CONCERNING)?, reach })
+    pub(crate) fn new(reach: Reach) -> Self {
+        Iptables { tables: Tables::new(NAME, &CONCERNING), reach }
     }
 
     /// Makes what is missing of chains and jumps of a family, those of what is not proven if something is; whether something
@@ -68,6 +66,7 @@ impl Backend for Iptables {
     }
 
     fn ensure(&mut self) -> Result<bool, Error> {
+        self.tables.find_programs()?;
         self.tables.subscribe()?;
         self.tables.expire_polled();
         let mut made = false;
@@ -78,6 +77,7 @@ impl Backend for Iptables {
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
+        self.tables.find_programs()?;
         self.tables.expire_polled();
         let mut listing = Listing::default();
         for ipv4 in FAMILIES {
@@ -104,6 +104,7 @@ impl Backend for Iptables {
     }
 
     fn purge(&mut self) -> Result<(), Error> {
+        self.tables.find_programs()?;
         let each = FAMILIES.map(|ipv4| unless_absent(ipv4, self.tables.delete(ipv4, chains::purge), ()));
         each.into_iter().collect()
     }
