@@ -60,10 +60,10 @@ impl Engine {
 
     /// Releases whom the administrator has just said never to block.
     pub(super) fn heed_allow_list(&mut self) {
-        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
         for sentence in self.guard.news() {
             self.outcomes.report(&sentence);
         }
+        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
         let why = "--allow names it from now on";
         let released =
             self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
