@@ -1,5 +1,15 @@
 //! What people ask of psentry-block, as an administrator would at night: beside a running one, without one, without
 //! rights, and while it hangs.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `cancel.rs` | `unblock` and `flush` of what waits or fails |
+//! | `control.rs` | the control socket: who may ask and who may change, hostile clients, two at one place |
+//! | `exec.rs` | what commands of the administrator's blocked, and what ends it |
+//! | `panic.rs` | `panic` and `resume` |
+//! | `permissions.rs` | without rights |
+//! | `status.rs` | `status` and `why` beside one that has not done all yet |
+//! | `booted.rs` | the same of the service on a booted systemd |
 
 mod booted;
 mod cancel;
@@ -18,10 +28,10 @@ use psentry_records::{Action, OutcomeBody, OutcomeResult, Record};
 use crate::lab::blocker::{outcome, result, say, say_unproven, start};
 use crate::lab::{GUARD, Lab, Program, SCANNER, bin, wait_until};
 
-/// Where the tests have the control socket, on the guard alone.
+/// Another place than the default one, on the guard alone.
 const CONTROL: [&str; 2] = ["--control", "/run/psentry/control"];
 
-/// A blocker that remembers in `state` and can be asked.
+/// A blocker with its journal in `state`, to be asked there.
 fn asked(lab: &Lab, state: &tempfile::TempDir, more: &[&str]) -> (Program, std::process::ChildStdin) {
     let flags = [&CONTROL[..], &["--state", state.path().to_str().unwrap()], more].concat();
     start(lab, &flags)
@@ -53,7 +63,7 @@ fn told(output: &Output) -> (Option<i32>, String) {
 }
 
 #[test]
-fn by_hand_beside_a_running_one_it_confirms() {
+fn block_beside_a_running_one_is_confirmed() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let _service = lab.service(8088);
     let (mut block, _stdin) = asked(&lab, &state, &["--backend", "nft", "--backend", "route"]);
@@ -64,7 +74,7 @@ fn by_hand_beside_a_running_one_it_confirms() {
     let applied = outcomes(&output);
     assert_eq!(applied.len(), 2, "{applied:?}");
     assert!(applied.iter().all(|body| body.result == OutcomeResult::Applied), "{applied:?}");
-    assert!(lab.scanner.is_shut_out(GUARD[0], 8088), "it stands when the command says so");
+    assert!(lab.scanner.is_shut_out(GUARD[0], 8088), "he is blocked when the command says so");
     // It is in the stream like any other.
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
     let again = run(&lab, &state, &["block", SCANNER[0], "--for", "5m"]);
@@ -92,7 +102,7 @@ fn by_hand_beside_a_running_one_it_confirms() {
 
 /// What fails is an error, and is tried again like any other.
 #[test]
-fn by_hand_what_fails_says_so() {
+fn what_fails_says_so() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let command = format!("test -e {}/works", state.path().display());
     let (mut block, _stdin) =
@@ -122,7 +132,7 @@ fn a_slow_backend_is_late_and_the_others_answer() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let command = ["--exec", "sleep 60", "--exec-timeout", "1m", "--exec-undo", "true"];
     let (mut block, mut stdin) =
-        asked(&lab, &state, &[&["--backend", "exec", "--backend", "nft"][..], &command].concat());
+        asked(&lab, &state, &[&["--backend", "nft", "--backend", "exec"][..], &command].concat());
     say(&mut stdin, Action::Block, "203.0.113.7/32", Some(600));
     assert_eq!(outcome(&mut block, "203.0.113.7/32").body.backend.as_deref(), Some("nft"));
     let (code, text) = told(&run(&lab, &state, &["status"]));
@@ -140,7 +150,7 @@ fn a_slow_backend_is_late_and_the_others_answer() {
 }
 
 #[test]
-fn by_hand_without_a_running_one_it_is_done_and_remembered() {
+fn without_a_running_one_it_is_done_and_remembered() {
     let state = tempfile::tempdir().unwrap();
     let lab = Lab::new();
     let _service = lab.service(8088);
@@ -153,14 +163,14 @@ fn by_hand_without_a_running_one_it_is_done_and_remembered() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("no psentry-block answers") && text.contains("\"standing\":1"), "{text}");
     drop(lab);
-    // After a reboot it is wanted, and does not stand.
+    // After a reboot it is wanted, and is not there.
     let lab = Lab::new();
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert!(code == Some(1) && text.contains("enforced: nft 0 of 1"), "{text}");
     let output = run(&lab, &state, &["why", SCANNER[0]]);
-    assert_eq!(outcomes(&output)[0].result, OutcomeResult::Failed, "it does not stand");
+    assert_eq!(outcomes(&output)[0].result, OutcomeResult::Failed, "it is not there");
     let (mut block, _stdin) = asked(&lab, &state, &["--backend", "nft"]);
-    block.complaint("put back 1 block");
+    block.complaint("put back 1 block from before");
     wait_until("it answers", || run(&lab, &state, &["status"]).status.success());
     let listed = outcomes(&run(&lab, &state, &["list"]));
     assert_eq!(listed[0].reason.as_deref(), Some("seen before"));
@@ -193,7 +203,7 @@ fn why_not() {
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
 
-/// What is wanted, what stands and what was put back; killed, hanging, ended.
+/// What is wanted, what is there and what was put back; killed, hanging, ended.
 #[test]
 fn status_tells_what_is_enforced_however_the_blocker_is() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());

@@ -37,7 +37,7 @@ fn a_reader_that_stalls_does_not_keep_it_from_stopping() {
     feeder.join().unwrap();
 }
 
-/// What became an address of this machine since the last run is let in.
+/// What became an address of this machine since the last run is released.
 #[test]
 fn what_became_an_own_address_is_released_at_the_start() {
     let lab = Lab::new();
@@ -48,7 +48,7 @@ fn what_became_an_own_address_is_released_at_the_start() {
     lab.guard.sh("ip address add 203.0.113.77/32 dev lo");
     let (mut block, _stdin) = start(&lab, &["--backend", "nft"]);
     assert_eq!(result(&mut block, "203.0.113.77/32"), OutcomeResult::Refused);
-    assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113.77"));
+    wait_until("it is deleted", || !lab.guard.sh("nft list ruleset").contains("203.0.113.77"));
 }
 
 /// After kill -9, blocks whose end only psentry-block knows do not stay for ever: the next start ends them on time.
@@ -70,7 +70,7 @@ fn what_a_killed_blocker_leaves_ends_on_time() {
         assert_eq!(first.body.result, OutcomeResult::Applied, "{name}: {first:?}");
         block.signal(Signal::SIGKILL);
         block.end();
-        assert!(lab.guard.sh(look).contains("203.0.113.7"), "{name}: it stands without its maker");
+        assert!(lab.guard.sh(look).contains("203.0.113.7"), "{name}: it is there without its maker");
         let (mut block, _stdin) = start(&lab, &flags);
         let outcome = outcome(&mut block, "203.0.113.7/32");
         assert_eq!(outcome.body.result, OutcomeResult::Expired, "{name}");
@@ -83,12 +83,12 @@ fn what_a_killed_blocker_leaves_ends_on_time() {
 /// Asked to stop, it leaves what the kernel ends by itself, and ends what only it could end.
 #[test]
 fn nothing_outlives_its_end_when_it_stops() {
-    let lab = Lab::new();
     for (name, look, stays) in [
         ("nft", "nft list ruleset", true),
         ("iptables", "iptables-save", false),
         ("route", "ip route show", false),
     ] {
+        let lab = Lab::new();
         let (mut block, mut stdin) = start(&lab, &["--backend", name]);
         say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);

@@ -1,7 +1,8 @@
-//! Whom psentry-block never shuts out because of what the machine does at this moment: who is logged in, who is asked
-//! for names or the time, whom `--allow` names; and how many it shuts out at most.
+//! Whom psentry-block does not block because of what the machine does at this moment: who is logged in, who is asked
+//! for names or the time, whom `--allow` names; and how many it blocks at most.
 
 use std::process::ChildStdin;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeResult};
@@ -72,7 +73,7 @@ fn record(lab: &Lab, addresses: &[&str]) {
     }
 }
 
-/// Whoever is logged in is shut out once he has left, and a network that holds him, too.
+/// Whoever is logged in is blocked once he has left, and a network that holds him, too.
 #[test]
 fn who_is_logged_in_is_blocked_when_he_has_left() {
     let lab = Lab::new();
@@ -119,7 +120,22 @@ fn a_connection_to_sshd_is_no_login() {
     assert!(refused(&mut block, &mut stdin, SCOPE).contains("which is logged in on port 22"));
 }
 
-/// Where no login is on record, every connection that stands protects, but not those that are made after it.
+/// Who is connected is not listed for each verdict; the record says that somebody has logged in since.
+#[test]
+fn who_logs_in_is_spared_from_that_moment_on() {
+    let lab = Lab::new();
+    let _sshd = sshd(&lab);
+    record(&lab, &[]);
+    let (mut block, mut stdin) = ready(&lab, &["--backend", "nft"]);
+    let session = ssh(&lab, &lab.scanner, 1);
+    record(&lab, &[SCANNER[1]]);
+    let why = refused(&mut block, &mut stdin, "2001:db8:7::/64");
+    assert!(why.contains("holds 2001:db8:7::7, which is logged in on port 22"), "{why}");
+    close(&lab, session);
+    assert_eq!(result(&mut block, "2001:db8:7::/64"), OutcomeResult::Applied, "a record alone is no login");
+}
+
+/// Where no login is on record, every established connection protects, but not those that are made after it.
 #[test]
 fn one_connection_after_the_other_protects_nobody() {
     let lab = Lab::new();
@@ -133,7 +149,7 @@ fn one_connection_after_the_other_protects_nobody() {
     assert_eq!(result(&mut block, SCOPE), OutcomeResult::Applied);
 }
 
-/// A verdict that waits is taken back by `unblock`, and ends with its time or with the input.
+/// A verdict that waits is ended by `unblock`, by its time, or with the input.
 #[test]
 fn what_waits_for_a_logout_is_no_block() {
     let lab = Lab::new();
@@ -142,12 +158,14 @@ fn what_waits_for_a_logout_is_no_block() {
     let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
     refused(&mut block, &mut stdin, SCOPE);
     say(&mut stdin, Action::Unblock, SCOPE, None);
+    assert_eq!(result(&mut block, SCOPE), OutcomeResult::Released);
+    say(&mut stdin, Action::Unblock, SCOPE, None);
     assert_eq!(result(&mut block, SCOPE), OutcomeResult::Already);
     say(&mut stdin, Action::Block, SCOPE, Some(2));
     assert_eq!(result(&mut block, SCOPE), OutcomeResult::Refused);
     let expired = outcome(&mut block, SCOPE);
     assert_eq!(expired.body.result, OutcomeResult::Expired);
-    assert!(expired.body.error.unwrap().contains("it never stood: 203.0.113.7/32 is 203.0.113.7"));
+    assert!(expired.body.error.unwrap().contains("it was never applied: 203.0.113.7/32 is 203.0.113.7"));
     refused(&mut block, &mut stdin, SCOPE);
     drop(stdin);
     let (status, _, errors) = block.end();
@@ -185,8 +203,6 @@ fn resolvers_are_never_blocked() {
     let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
     let why = refused(&mut block, &mut stdin, "192.0.2.8/32");
     assert_eq!(why, "192.0.2.8/32 is 192.0.2.8, a resolver of this machine");
-    // As long as it has more to do what it saw counts for a second; once it waits, for no longer than the next program takes.
-    block.waits();
     lab.guard.sh("printf 'nameserver 127.0.0.53\\n' > /run/resolv.conf
         printf 'nameserver 2001:db8:7::7\\n' > /run/systemd/resolve/resolv.conf");
     let why = refused(&mut block, &mut stdin, "2001:db8:7::/64");
@@ -239,7 +255,7 @@ fn who_calls_at_a_mirage_from_a_resolvers_port_is_not_asked() {
     applied(&mut block, &mut stdin, SCOPE);
 }
 
-/// The list may change while it runs: who is named is let in, and what is wrong changes nothing.
+/// The list may change while it runs: who is named is unblocked, and what is wrong changes nothing.
 #[test]
 fn whom_the_list_names_is_never_blocked_from_then_on() {
     let lab = Lab::new();
@@ -270,12 +286,48 @@ fn whom_the_list_names_is_never_blocked_from_then_on() {
     block.terminate();
     lab.guard.sh("echo 203.0.113.7 > /run/allow");
     let (mut block, _stdin) = start(&lab, &flags);
-    assert_eq!(result(&mut block, SCOPE), OutcomeResult::Refused, "what an earlier run left is let in");
-    assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
+    assert_eq!(result(&mut block, SCOPE), OutcomeResult::Refused);
+    wait_until("what an earlier run left is deleted", || {
+        !lab.guard.sh("nft list ruleset").contains("203.0.113.7")
+    });
 }
 
-/// Whoever forges packets from many networks shuts out no more of them than the brake lets him, and whoever is proven is shut
-/// out nevertheless.
+/// Nothing is looked at again and again: what happens wakes it, and its counters do once a minute.
+#[test]
+fn who_has_nothing_to_do_sleeps_until_something_happens() {
+    let lab = Lab::new();
+    lab.guard.sh("mkdir -p /run/etc /run/state /var/lib/psentry; echo 192.0.2.8 > /run/etc/allow");
+    // A command cannot be purged by the one who declares a panic.
+    let flags = ["--backend", "exec", "--exec", "true {addr}", "--exec-undo", "true {addr}"];
+    let more = ["--allow", "/run/etc/allow", "--state", "/run/state"];
+    let (mut block, mut stdin) = start(&lab, &[&flags[..], &more].concat());
+    for scope in [SCOPE, "203.0.113.8/32"] {
+        applied(&mut block, &mut stdin, scope);
+    }
+    let status = format!("/proc/{0}/task/{0}/status", block.pid());
+    let wakes = || -> u32 {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse().unwrap()
+    };
+    // Until the journal is on the disk.
+    wait_until("it sleeps", || {
+        let before = wakes();
+        std::thread::sleep(Duration::from_secs(1));
+        wakes() == before
+    });
+    let before = wakes();
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(wakes() - before <= 1, "{} times", wakes() - before);
+    lab.guard.sh("echo 203.0.113.7 > /run/etc/allow");
+    assert_eq!(result(&mut block, SCOPE), OutcomeResult::Released);
+    lab.guard.sh("touch /var/lib/psentry/panic");
+    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Released);
+    block.complaint("a panic holds");
+}
+
+/// Whoever forges packets from many networks has no more of them blocked than the brake lets him, and whoever is proven is
+/// blocked nevertheless.
 #[test]
 fn the_brake_turns_down_what_is_too_much() {
     let lab = Lab::new();
@@ -291,7 +343,7 @@ fn the_brake_turns_down_what_is_too_much() {
     for scope in ["198.18.1.1/32", "198.18.1.2/32", "198.18.2.1/32", "2001:db8:9::/64", "2001:db8:9:1::/64"] {
         assert_eq!(forged(scope, 600).result, OutcomeResult::Applied, "{scope}");
     }
-    // What stands may stand for longer, and what is let in counts for nothing.
+    // What is blocked may be so for longer, and who is unblocked counts for nothing.
     assert_eq!(forged("198.18.1.1/32", 7200).result, OutcomeResult::Applied);
     assert_eq!(status().status.code(), Some(0), "it lets through what it may");
     for n in 4..=5 {

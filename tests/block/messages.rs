@@ -17,7 +17,7 @@ fn it_says_that_it_is_ready_and_alive_and_what_it_did() {
     command.env("WATCHDOG_USEC", "100000").stdin(Stdio::piped());
     let mut block = Program::start_piped(&mut command);
     systemd.hears("READY=1");
-    block.complaint("psentry-block: ready: backend nft, 0 blocks from before");
+    block.complaint("psentry-block: ready: backend nft");
     systemd.hears("WATCHDOG=1");
     let mut stdin = block.stdin();
     say(&mut stdin, Action::Block, "203.0.113.7", Some(600));

@@ -1,5 +1,5 @@
 //! How far a block reaches: what real clients of other namespaces see of each flag on each backend, before a block,
-//! while it stands and after it; and that what stands tells its story without psentry.
+//! during it and after it; and that a ruleset explains itself without psentry.
 
 mod established;
 mod flags;
@@ -14,7 +14,7 @@ use psentry_records::{
     Action, Common, OutcomeResult, Proto, Record, Timestamp, Verdict, VerdictBody, Writer,
 };
 
-use crate::lab::blocker::{result, say, start};
+use crate::lab::blocker::{outcome, result, say, start};
 use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 /// The backends in the kernel that look at packets.
@@ -38,7 +38,7 @@ fn tell(stdin: &mut ChildStdin, ports: &[u16], proto: Proto, duration: u64) {
     Writer::new(stdin).write(&Record::Verdict(Verdict { common, body })).unwrap();
 }
 
-/// Shuts the scanner out for ten minutes.
+/// Blocks the scanner for ten minutes.
 fn block(program: &mut Program, stdin: &mut ChildStdin) {
     say(stdin, Action::Block, SCOPE, Some(600));
     assert_eq!(result(program, SCOPE), OutcomeResult::Applied);
@@ -53,9 +53,22 @@ fn flush(lab: &Lab, backend: &str) {
     lab.guard.read(&[bin("psentry-block"), "flush", "--backend", backend]);
 }
 
-/// What an administrator has in the firewalls, without counters.
+/// Waits until a block that somebody deleted was put back, of which an outcome tells.
+fn put_back(program: &mut Program, scope: &str) {
+    let body = outcome(program, scope).body;
+    assert_eq!(body.result, OutcomeResult::Applied, "{body:?}");
+    let why = body.reason.unwrap_or_default();
+    assert!(why.starts_with("put back, for "), "{why}");
+    assert!(why.ends_with(&format!("'psentry-block unblock {scope}'")), "{why}");
+}
+
+/// What an administrator has in the firewalls, without counters. iptables leaves empty chains where it had a rule; so that they
+/// are no difference they are there from the start.
 fn firewall(lab: &Lab) -> String {
-    lab.guard.sh("nft -s list ruleset; iptables-legacy -S 2>/dev/null; ipset save 2>/dev/null; ip route")
+    lab.guard.sh("for tables in iptables ip6tables; do for chain in INPUT FORWARD OUTPUT; do
+             $tables -A $chain -j ACCEPT; $tables -D $chain -j ACCEPT
+         done; done
+         nft -s list ruleset; iptables-legacy -S 2>/dev/null; ipset save 2>/dev/null; ip route")
 }
 
 /// A service on some host; it says hello and closes.
@@ -85,7 +98,7 @@ fn asked(host: &Host, address: &str, port: u16) -> (bool, String) {
     (output.stdout == b"hi\n", String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// What a client hears that calls for two seconds: `reached`, `refused` or `timed out`.
+/// What a client sees that calls for two seconds: `reached`, `refused` or `timed out`.
 fn call(host: &Host, address: &str, port: u16) -> &'static str {
     let output = host.run(&["nc", "-z", "-n", "-v", "-w", "2", address, &port.to_string()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -110,7 +123,7 @@ fn router(lab: &Lab) -> Program {
 }
 
 #[test]
-fn what_is_only_forwarded_is_shut_out_too_unless_told_otherwise() {
+fn what_is_only_forwarded_is_blocked_too_unless_a_flag_says_no() {
     for backend in FILTERS {
         let lab = Lab::new();
         let (_behind, _own) = (router(&lab), service(&lab.guard, 8087));

@@ -1,9 +1,10 @@
-//! psentry-block and its verdicts: what it refuses, what it does with longer, shorter and old ones, and what a release by
-//! hand means for the next one.
+//! psentry-block and its verdicts: what it refuses, what it does with longer, shorter and old ones, and what `unblock` means for
+//! the next one.
 
+use std::process::ChildStdin;
 use std::time::Duration;
 
-use psentry_records::{Action, OutcomeResult, Timestamp};
+use psentry_records::{Action, Common, OutcomeResult, Record, Timestamp, Verdict, VerdictBody, Writer};
 
 use crate::lab::blocker::{outcome, result, say, say_at, start};
 use crate::lab::{GUARD, Lab, SCANNER, bin};
@@ -61,8 +62,74 @@ fn whoever_must_not_be_cut_off_is_refused() {
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
 }
 
+/// A verdict about a prefix, for what came from an address in it.
+fn say_around(stdin: &mut ChildStdin, source: Option<&str>, scope: &str) {
+    let mut common = Common::at(Timestamp::now());
+    common.src_ip = source.map(|source| source.parse().unwrap());
+    let body = VerdictBody { duration: Some(600), ..VerdictBody::new(Action::Block, scope.parse().unwrap()) };
+    Writer::new(stdin).write(&Record::Verdict(Verdict { common, body })).unwrap();
+}
+
+/// An attacker from a network of this machine's own is blocked without it.
 #[test]
-fn the_longer_protection_stands() {
+fn of_a_prefix_that_holds_whom_not_to_block_the_source_alone_is_blocked() {
+    let lab = Lab::new();
+    let _service = lab.service(8088);
+    lab.guard.sh("echo 192.0.2.7 > /run/allow; ip address add 2001:db8:7::1/64 dev scanner nodad
+        ip route add default via 198.18.5.1 dev scanner onlink");
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft", "--allow", "/run/allow"]);
+    for (source, scope, blocked, holds) in [
+        ("203.0.113.7", "203.0.113.0/24", "203.0.113.7/32", "holds 203.0.113.1, an address of this machine"),
+        (
+            "2001:db8:7::7",
+            "2001:db8:7::/64",
+            "2001:db8:7::7/128",
+            "holds 2001:db8:7::1, an address of this machine",
+        ),
+        ("192.0.2.9", "192.0.2.4/30", "192.0.2.9/32", ""),
+        ("192.0.2.6", "192.0.2.4/30", "192.0.2.6/32", "holds an address that --allow names"),
+        (
+            "198.18.5.7",
+            "198.18.5.0/24",
+            "198.18.5.7/32",
+            "holds 198.18.5.1, the default gateway of this machine",
+        ),
+    ] {
+        say_around(&mut stdin, Some(source), scope);
+        if holds.is_empty() {
+            // What is not in the prefix has nothing to do with it.
+            assert_eq!(result(&mut block, scope), OutcomeResult::Refused);
+            continue;
+        }
+        let outcome = outcome(&mut block, blocked);
+        assert_eq!(outcome.body.result, OutcomeResult::Applied, "{scope}");
+        assert_eq!(outcome.body.error, None);
+        assert_eq!(outcome.body.reason, Some(format!("{scope} {holds}; {source} alone is blocked")));
+    }
+    for address in GUARD {
+        assert!(lab.scanner.is_shut_out(address, 8088), "{address}");
+        assert!(lab.innocent.reaches(address, 8088), "{address}");
+    }
+    say(&mut stdin, Action::Unblock, SCANNER[0], None);
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
+    // Nor is the source blocked where it is such an address itself, or where nobody says which it is.
+    for (source, scope) in [
+        (Some("203.0.113.1"), "203.0.113.0/24"),
+        (Some("192.0.2.7"), "192.0.2.4/30"),
+        (None, "203.0.113.0/24"),
+        (Some("198.51.100.1"), "198.51.100.1/32"),
+    ] {
+        say_around(&mut stdin, source, scope);
+        assert_eq!(result(&mut block, scope), OutcomeResult::Refused, "{source:?} {scope}");
+    }
+    // The machine gets an address in a prefix that could be blocked until then.
+    lab.guard.sh("ip address add 198.18.9.1/32 dev lo");
+    say_around(&mut stdin, Some("198.18.9.7"), "198.18.9.0/24");
+    assert_eq!(result(&mut block, "198.18.9.7/32"), OutcomeResult::Applied);
+}
+
+#[test]
+fn the_longer_of_two_blocks_counts() {
     let lab = Lab::new();
     let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
     let scope = "203.0.113.7/32";
@@ -86,7 +153,7 @@ fn the_longer_protection_stands() {
 }
 
 #[test]
-fn a_host_and_its_network_stand_and_fall_apart() {
+fn a_host_and_its_network_are_blocked_and_unblocked_apart() {
     for backend in ["nft", "iptables", "ipset", "route"] {
         let lab = Lab::new();
         let _service = lab.service(8088);
@@ -135,9 +202,9 @@ fn an_old_verdict_blocks_nobody_and_a_future_one_not_for_longer() {
     assert!(!lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
 }
 
-/// `unblock` by hand counts, whether or not the program that blocked hears of it.
+/// What was wanted before is forgotten with it.
 #[test]
-fn who_was_let_in_by_hand_is_not_shut_out_for_longer_than_asked() {
+fn who_was_unblocked_is_not_blocked_for_longer_than_the_next_verdict_says() {
     let lab = Lab::new();
     for name in ["nft", "ipset", "route", "iptables"] {
         let (mut block, mut stdin) = start(&lab, &["--backend", name]);

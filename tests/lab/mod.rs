@@ -11,12 +11,14 @@
 
 pub mod blocker;
 mod booted;
+mod fake_clock;
 mod host;
 mod notified;
 mod program;
 mod signals;
 
 pub use booted::Booted;
+pub use fake_clock::FakeClock;
 pub use host::Host;
 pub use notified::Notified;
 pub use program::{Program, WAIT, bin, complaints, wait_until, without_stats};

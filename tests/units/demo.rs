@@ -32,6 +32,7 @@ fn the_demo_shows_the_scan_and_the_block() {
         "table inet psentry",
         "once more with psentry-trap",
         "before the kernel shut it out",
+        "had it blocked again",
     ] {
         assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");
     }

@@ -40,25 +40,25 @@ pub struct Flags {
     /// Has no effect any more: what commands have blocked is kept in --state
     #[arg(long, global = true, value_name = "FILE")]
     pub exec_roll: Option<PathBuf>,
-    /// What a source that is shut out hears: drop or reject [default: drop]
+    /// What a blocked source is answered: drop or reject [default: drop]
     #[arg(long, value_enum, value_name = "ANSWER", hide_possible_values = true)]
     pub answer: Option<Answer>,
-    /// Which ports are shut [default: all]
+    /// Which ports are blocked [default: all]
     #[arg(long, value_enum, value_name = "PORTS")]
     pub ports: Option<Ports>,
-    /// Whether what is only forwarded is shut out, too [default: yes]
+    /// Whether what is only forwarded is blocked, too [default: yes]
     #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
     pub forward: Option<Whether>,
     /// Whether packets to the source are dropped, too [default: no]
     #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
     pub egress: Option<Whether>,
-    /// Let connections that stand go on, also when handshakes prove the source
+    /// Let established connections go on, also of a proven source
     #[arg(long, conflicts_with = "cut")]
     pub spare_established: bool,
-    /// End connections that stand at once, when handshakes prove the source
+    /// End established connections of a proven source at once
     #[arg(long)]
     pub cut: bool,
-    /// The directory in which blocks are remembered beyond a reboot
+    /// The directory of the journal, by which blocks outlive a reboot
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// The socket on which commands ask it [default: /run/psentry-block/control]
@@ -91,7 +91,7 @@ pub struct Flags {
     /// Bytes a second for it, or none [default: half of the log an hour]
     #[arg(long, value_name = "SIZE", overrides_with = "log_rate", requires = "log")]
     pub log_rate: Option<LogRate>,
-    /// Take every trace of psentry away at the end
+    /// Delete every trace of psentry at the end
     #[arg(long)]
     pub release: bool,
     /// The field 'host' of outcomes [default: this machine's name]

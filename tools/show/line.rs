@@ -123,8 +123,9 @@ fn outcome_text(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, Stri
         (OutcomeResult::Released, _) => text.push_str(": released"),
         _ => {}
     }
-    if let Some(error) = &body.error {
-        text.push_str(&format!(": {error}"));
+    // Of a block that is listed the reason is the verdict's, and the line would be too long.
+    if let Some(why) = body.error.as_ref().or(body.reason.as_ref().filter(|_| body.since.is_none())) {
+        text.push_str(&format!(": {why}"));
     }
     (label, tone, text)
 }

@@ -1,8 +1,8 @@
-//! `unblock` and `flush` beside a running psentry-block: what it wants and has not blocked yet is not blocked any more.
+//! `unblock` and `flush` of what is wanted and is not blocked yet: it is not blocked any more.
 
 use super::*;
 
-/// A connection to the scanner's time server: as long as it stands he is not blocked.
+/// A connection to the scanner's time server: until it ends he is not blocked.
 fn time_server(lab: &Lab) -> Program {
     let session = Program::start_fed(
         lab.guard.command("socat").args(["-,ignoreeof=0", &format!("UDP4:{}:123", SCANNER[0])]),
@@ -11,9 +11,9 @@ fn time_server(lab: &Lab) -> Program {
     session
 }
 
-/// What waits for a logout, or failed, stands nowhere, and comes about later: unless somebody takes it back by hand.
+/// What waits for a logout, or failed, is blocked nowhere, and comes about later: unless somebody unblocks it.
 #[test]
-fn by_hand_what_waits_is_taken_back() {
+fn what_waits_is_unblocked() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let session = time_server(&lab);
     let (mut block, mut stdin) = asked(
@@ -28,14 +28,15 @@ fn by_hand_what_waits_is_taken_back() {
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert_eq!((code, text.matches(r#""failing":0,"waiting":1"#).count()), (Some(0), 2), "{text}");
     let output = run(&lab, &state, &["unblock", SCANNER[0]]);
+    let why = "it was never applied: 203.0.113.7/32 is 203.0.113.7, a time server";
     let mut backends: Vec<_> = outcomes(&output)
         .into_iter()
         .inspect(|body| assert_eq!(body.result, OutcomeResult::Released))
+        .inspect(|body| assert!(body.error.as_ref().is_some_and(|error| error.starts_with(why)), "{body:?}"))
         .filter_map(|body| body.backend)
         .collect();
     backends.sort();
     assert_eq!(backends, ["exec", "nft"], "{}", said(&output));
-    assert!(said(&output).contains("is not tried any more: 203.0.113.7/32 is 203.0.113.7, a time server"));
     let (code, text) = told(&run(&lab, &state, &["why", SCANNER[0]]));
     assert!(code == Some(1) && text.contains("is not blocked"), "{text}");
     drop(session);
@@ -43,52 +44,45 @@ fn by_hand_what_waits_is_taken_back() {
     wait_until("he is gone", || !lab.guard.sh("ss -Hun state established").contains(SCANNER[0]));
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert!(code == Some(0) && !text.contains("\"wanted\":1"), "{text}");
-    // Nothing to take back is nothing to be told.
+    // What is not wanted is not unblocked.
     let again = run(&lab, &state, &["unblock", SCANNER[0]]);
-    assert_eq!(outcomes(&again)[0].result, OutcomeResult::Already);
+    assert!(outcomes(&again).iter().all(|body| body.result == OutcomeResult::Already));
+    assert!(said(&again).contains("203.0.113.7/32 was not blocked"), "{}", said(&again));
 }
 
 /// The same of all blocks at once.
 #[test]
-fn a_flush_takes_back_what_waits_and_what_fails() {
+fn a_flush_gives_up_what_waits_and_what_fails() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let session = time_server(&lab);
     let command = format!("test -e {}/works", state.path().display());
-    let backends = [
-        "--backend",
-        "nft",
-        "--backend",
-        "exec",
-        "--exec",
-        &command,
-        "--exec-undo",
-        "true",
-        "--exec-timeout",
-        "5s",
-    ];
-    let (mut block, mut stdin) = asked(&lab, &state, &backends);
+    let exec = ["--exec", &command, "--exec-undo", "true", "--exec-timeout", "5s"];
+    let (mut block, mut stdin) =
+        asked(&lab, &state, &[&["--backend", "nft", "--backend", "exec"][..], &exec].concat());
     for (scope, results) in [
         (SCANNER[0], [OutcomeResult::Refused, OutcomeResult::Refused]),
         ("203.0.113.8", [OutcomeResult::Applied, OutcomeResult::Failed]),
     ] {
         say(&mut stdin, Action::Block, scope, Some(600));
         let scope = format!("{scope}/32");
-        let mut is: Vec<_> = (0..2).map(|_| outcome(&mut block, &scope).body).collect();
-        is.sort_by(|a, b| b.backend.cmp(&a.backend));
-        assert_eq!(is.iter().map(|body| body.result).collect::<Vec<_>>(), results, "{is:?}");
+        let is = [outcome(&mut block, &scope).body, outcome(&mut block, &scope).body];
+        assert_eq!(is.each_ref().map(|body| body.result), results, "{is:?}");
     }
-    let output = run(&lab, &state, &[&["flush"][..], &backends].concat());
+    let output = run(&lab, &state, &["flush"]);
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("given up, as it did not stand yet: 3 blocks"), "{}", said(&output));
-    let released = |body: OutcomeBody| {
-        assert_eq!(body.result, OutcomeResult::Released);
-        (body.scope.to_string(), body.backend.unwrap())
-    };
-    let mut is: Vec<_> = outcomes(&output).into_iter().map(released).collect();
+    let mut is: Vec<_> = outcomes(&output)
+        .into_iter()
+        .inspect(|body| assert_eq!(body.result, OutcomeResult::Released))
+        .map(|body| {
+            let never = body.error.is_some_and(|error| error.starts_with("it was never applied: "));
+            (body.scope.to_string(), body.backend.unwrap(), never)
+        })
+        .collect();
     is.sort();
-    let all = ["203.0.113.7/32", "203.0.113.8/32"]
-        .map(|scope| ["exec", "nft"].map(|name| (scope.to_owned(), name.to_owned())));
-    assert_eq!(is, all.concat());
+    // What a command that failed may have done was undone.
+    let all = [("7", "exec", true), ("7", "nft", true), ("8", "exec", false), ("8", "nft", false)];
+    let all = all.map(|(host, name, never)| (format!("203.0.113.{host}/32"), name.to_owned(), never));
+    assert_eq!(is, all);
     // Nothing is left that could come about.
     let text = told(&run(&lab, &state, &["status"])).1;
     assert_eq!(text.matches(r#""wanted":0,"standing":0,"failing":0,"waiting":0"#).count(), 2, "{text}");
@@ -107,25 +101,50 @@ fn a_flush_takes_back_what_waits_and_what_fails() {
     assert!(until <= psentry_records::Timestamp::now().plus(Duration::from_secs(60)));
 }
 
-/// Whoever cannot be asked may go on trying, and only then a word is said of it.
+/// A command makes nothing to release somebody, and leaves nothing behind.
 #[test]
-fn beside_one_that_cannot_be_asked_a_command_says_so() {
+fn without_a_running_one_what_is_not_blocked_takes_nothing_to_release() {
     let lab = Lab::new();
-    let run = |line: &[&str]| {
-        told(&lab.guard.run(&[&[bin("psentry-block")], line, &["--backend", "nft"]].concat()))
-    };
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
-    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
-    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
-    let runs = format!("(process {}) cannot be asked here", block.pid());
-    for line in [&["unblock", "203.0.113.8"][..], &["flush"]] {
-        let (code, text) = run(line);
-        assert!(code == Some(0) && text.contains(&runs), "{line:?}: {text}");
+    let before = lab.guard.sh("nft list ruleset; ipset save; ip route");
+    for line in [&["unblock", SCANNER[0]][..], &["flush"], &["list"], &["panic"], &["resume"]] {
+        let (code, text) = told(&lab.guard.run(&[&[bin("psentry-block")], line].concat()));
+        assert_eq!(code, Some(0), "{line:?}: {text}");
+        assert_eq!(lab.guard.sh("nft list ruleset; ipset save; ip route"), before, "{line:?}");
     }
-    drop(stdin);
-    block.end();
-    for line in [&["unblock", "203.0.113.8"][..], &["flush"]] {
-        let (code, text) = run(line);
-        assert!(code == Some(0) && !text.contains("cannot be asked"), "{line:?}: {text}");
+}
+
+/// What each backend has is released by a command alone, and nothing of it is left.
+#[test]
+fn without_a_running_one_every_backend_is_asked() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let file = ["--hosts-deny", "/run/hosts.deny"];
+    for name in ["nft", "iptables", "ipset", "route", "hosts-deny"] {
+        for scope in ["203.0.113.7", "203.0.113.8", "2001:db8:7::/64"] {
+            let line = [&["block", scope, "--backend", name, "--for", "1h"][..], &file].concat();
+            let (code, text) = told(&run(&lab, &state, &line));
+            assert_eq!(code, Some(0), "{name}: {text}");
+        }
+        let of = |output: &Output| {
+            let bodies = outcomes(output).into_iter();
+            bodies
+                .map(|body| (body.scope.to_string(), body.backend.unwrap(), body.result))
+                .collect::<Vec<_>>()
+        };
+        let is = |scope: &str, result| (scope.to_owned(), name.to_owned(), result);
+        let listed = of(&run(&lab, &state, &[&["list"][..], &file].concat()));
+        let all = ["203.0.113.7/32", "203.0.113.8/32", "2001:db8:7::/64"];
+        assert_eq!(listed, all.map(|scope| is(scope, OutcomeResult::Already)));
+        let (code, text) = told(&run(&lab, &state, &[&["status"][..], &file].concat()));
+        assert!(code == Some(0) && text.contains("\"wanted\":3,\"standing\":3"), "{name}: {text}");
+        let output = run(&lab, &state, &[&["unblock", "203.0.113.7"][..], &file].concat());
+        assert_eq!(of(&output), [is(all[0], OutcomeResult::Released)], "{}", said(&output));
+        let output = run(&lab, &state, &[&["flush"][..], &file].concat());
+        assert_eq!(
+            of(&output),
+            all[1..].iter().map(|scope| is(scope, OutcomeResult::Released)).collect::<Vec<_>>()
+        );
+        let left =
+            lab.guard.sh("nft list ruleset; ipset save; ip route; ip -6 route; cat /run/hosts.deny || true");
+        assert!(!left.contains("203.0.113.8") && !left.to_lowercase().contains("psentry"), "{name}: {left}");
     }
 }

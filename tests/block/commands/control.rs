@@ -1,5 +1,4 @@
-//! The control socket: whoever may open it is asked nothing more, whoever may not gets nothing, and nobody who connects
-//! holds up verdicts.
+//! The control socket: its mode says who may ask, its engine who may change, and nobody who connects holds up verdicts.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -32,7 +31,10 @@ fn ask(folder: &tempfile::TempDir, question: &[u8]) -> String {
 fn hostile_clients_hold_up_nobody() {
     let (lab, folder) = (Lab::new(), tempfile::tempdir().unwrap());
     let (mut block, mut stdin) = reachable(&lab, &folder, &[]);
-    let path = folder.path().join("control");
+    let (path, block_pid) = (folder.path().join("control"), block.pid());
+    block.complaint("ready");
+    let threads = || fs::read_dir(format!("/proc/{block_pid}/task")).unwrap().count();
+    let quiet = threads();
     assert!(ask(&folder, b"{\"ask\":\"status\"}\n").contains("\"backend\":\"nft\""));
     for noise in [&b"\n"[..], b"{}\n", b"\xff\xfe\n", b"{\"ask\":\"everything\"}\n", b"{\"ask\":\"why\"}\n"] {
         assert!(ask(&folder, noise).contains("\"error\""), "{noise:?}");
@@ -55,34 +57,87 @@ fn hostile_clients_hold_up_nobody() {
     let line = [bin("psentry-block"), "status", "--control", path.to_str().unwrap()];
     let (code, text) = told(&lab.guard.run(&line));
     assert!(code == Some(0) && text.contains("\"wanted\":99"), "patience is rewarded: {text}");
-    let threads = || fs::read_dir(format!("/proc/{}/task", block.pid())).unwrap().count();
-    println!("{} threads", threads());
+    println!("{} threads, {quiet} before", threads());
     drop(silent);
-    wait_until("their threads are gone", || threads() <= 4);
+    wait_until("their threads are gone", || threads() <= quiet);
 }
 
+/// Root and the user of psentry-block change; whom else the file's mode lets in only asks.
 #[test]
-fn the_mode_of_the_file_is_the_permission() {
-    let (lab, folder) = (Lab::new(), tempfile::tempdir().unwrap());
-    let path = folder.path().join("control");
-    for (mode, code) in [("0600", 77), ("0666", 0)] {
-        let (mut block, _stdin) = reachable(&lab, &folder, &["--control-mode", mode]);
-        let is = fs::metadata(&path).unwrap().mode() & 0o777;
-        assert_eq!(format!("{is:04o}"), mode);
-        if nix::unistd::geteuid().is_root() {
-            // Somebody else, outside of the lab, where there are other users.
-            let output = std::process::Command::new("setpriv")
-                .args(["--reuid", "65534", "--clear-groups", bin("psentry-block"), "status", "--control"])
-                .arg(&path)
-                .output()
-                .unwrap();
-            assert_eq!(output.status.code(), Some(code), "{mode}: {}", said(&output));
-        } else {
-            eprintln!("*** NOT TESTED: another user needs root ***");
+fn who_is_let_in_asks_and_only_root_and_its_own_user_change() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("*** NOT TESTED: other users need root ***");
+        return;
+    }
+    // Outside of the lab, where there are other users; who blocks nobody needs no right.
+    const OWN: &str = "65532";
+    const OTHER: &str = "65534";
+    let as_user = |uid: &str| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", uid, "--regid", uid, "--clear-groups", bin("psentry-block")]);
+        command
+    };
+    for (mode, lets_in) in [("0600", false), ("0660", false), ("0666", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        nix::unistd::chown(folder.path(), Some(65532.into()), None).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut block = Program::start_fed(
+            as_user(OWN).args(["--backend", "dry-run", "--control-mode", mode, "--control"]).arg(&path),
+        );
+        let _stdin = block.stdin();
+        block.complaint("may be asked");
+        let is = fs::metadata(&path).unwrap();
+        assert_eq!((format!("{:04o}", is.mode() & 0o777), is.uid()), (mode.to_owned(), 65532));
+        let run = |uid: &str, line: &[&str]| {
+            told(&as_user(uid).args(line).arg("--control").arg(&path).output().unwrap())
+        };
+        for uid in ["0", OWN] {
+            assert_eq!(run(uid, &["block", "203.0.113.7"]).0, Some(0), "{mode} {uid}");
+            assert_eq!(run(uid, &["unblock", "203.0.113.7"]).0, Some(0), "{mode} {uid}");
+            assert_eq!(run(uid, &["block", "203.0.113.7"]).0, Some(0), "{mode} {uid}");
         }
-        drop(block.terminate());
+        for line in [&["status"][..], &["list"], &["why", "203.0.113.7"]] {
+            let (code, text) = run(OTHER, line);
+            if lets_in {
+                assert!(code == Some(0) && text.contains("\"dry-run\""), "{line:?}: {text}");
+            } else {
+                assert!(code == Some(77) && text.contains("you may not ask this here"), "{line:?}: {text}");
+            }
+        }
+        for line in [&["unblock", "203.0.113.7"][..], &["block", "203.0.113.8"], &["flush"]] {
+            let (code, text) = run(OTHER, line);
+            assert!(code == Some(77) && text.contains("you may not ask this here"), "{line:?}: {text}");
+        }
+        let (code, text) = run("0", &["status"]);
+        assert!(code == Some(0) && text.contains("\"wanted\":1,\"standing\":1"), "nothing changed: {text}");
+        assert!(block.terminate().0.success());
         assert!(!path.exists(), "the socket goes with its process");
     }
+}
+
+/// Commands ask the first one; the second one works, and says once that it cannot be asked.
+#[test]
+fn at_the_default_place_a_second_one_goes_on_without() {
+    let lab = Lab::new();
+    let (mut first, _stdin) = start(&lab, &["--backend", "nft"]);
+    first.complaint("ready");
+    let (mut second, mut stdin) = start(&lab, &["--backend", "route"]);
+    second.complaint(
+        "/run/psentry-block/control: another psentry-block listens there; this one cannot be asked",
+    );
+    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
+    assert_eq!(result(&mut second, "203.0.113.7/32"), OutcomeResult::Applied);
+    let run = |line: &[&str]| lab.guard.run(&[&[bin("psentry-block")], line].concat());
+    let names =
+        |output: &Output| outcomes(output).into_iter().map(|body| body.backend.unwrap()).collect::<Vec<_>>();
+    assert_eq!(names(&run(&["block", "203.0.113.8"])), ["nft"]);
+    assert_eq!(names(&run(&["list"])), ["nft"]);
+    // What --backend names is what the running one has; it is said that it has no say in it.
+    let output = run(&["unblock", "203.0.113.8", "--backend", "route"]);
+    assert_eq!(names(&output), ["nft"]);
+    assert!(said(&output).contains("--backend has no effect beside it"), "{}", said(&output));
+    assert!(first.terminate().0.success() && second.terminate().0.success());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Ending what a command of the administrator's blocked: the running psentry-block knows how, whoever ends it by hand need
-//! not. And what people read of it.
+//! Ending what a command of the administrator's blocked: the running psentry-block knows how, whoever asks it need not. And
+//! what people read of it.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn is_there(lab: &Lab, addr: &str) -> bool {
 }
 
 #[test]
-fn unblock_and_flush_leave_it_to_the_running_one() {
+fn the_running_one_undoes_what_commands_did() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let (mut block, mut stdin) = commanding(&lab, &state);
     for n in 1..5 {
@@ -40,10 +40,16 @@ fn unblock_and_flush_leave_it_to_the_running_one() {
         format!("script -qec '{} {command} {}' /dev/null", bin("psentry-block"), CONTROL.join(" "))
     };
     let text = lab.guard.sh(&line("unblock 198.18.0.2"));
-    assert!(text.contains("198.18.0.2/32 is let in on nft") && text.contains("is let in on exec"), "{text}");
+    assert!(
+        text.contains("198.18.0.2/32 is released on nft") && text.contains("is released on exec"),
+        "{text}"
+    );
     assert!(!text.contains('{') && !is_there(&lab, "198.18.0.2"), "{text}");
     let text = lab.guard.sh(&line("unblock 198.18.0.2"));
-    assert_eq!(text.trim(), "198.18.0.2/32 was not blocked");
+    assert_eq!(
+        text.replace('\r', "").trim(),
+        "198.18.0.2/32 was not blocked on nft\n198.18.0.2/32 was not blocked on exec"
+    );
     let output = run(&lab, &state, &["flush"]);
     let ended: Vec<_> =
         outcomes(&output).into_iter().filter(|body| body.backend.as_deref() == Some("exec")).collect();
@@ -62,33 +68,37 @@ fn unblock_and_flush_leave_it_to_the_running_one() {
         assert!(body.result == OutcomeResult::Applied && left <= Duration::from_secs(61), "{body:?}");
     }
     let text = lab.guard.sh(&line("flush"));
-    assert!(text.contains("198.18.0.3/32 is let in on exec") && !text.contains('{'), "{text}");
-    // Without one nobody knows how.
+    assert!(text.contains("198.18.0.3/32 is released on exec") && !text.contains('{'), "{text}");
+    // Without one nobody knows how, unless he is told.
     blocked(&lab, &mut block, &mut stdin, "198.18.0.5");
     block.signal(Signal::SIGKILL);
     block.end();
     let (code, text) = told(&run(&lab, &state, &["unblock", "198.18.0.5"]));
-    assert!(code == Some(64) && text.contains("--exec-undo has to say how to end it"), "{text}");
+    assert!(code == Some(71) && text.contains("--exec-undo has to say how to end it"), "{text}");
+    assert!(is_there(&lab, "198.18.0.5"));
+    let (code, text) = told(&run(&lab, &state, &["unblock", "198.18.0.5", "--exec-undo", "rm /run/{addr}"]));
+    assert!(code == Some(0) && !is_there(&lab, "198.18.0.5"), "{text}");
 }
 
 #[test]
-fn a_panic_leaves_it_to_the_running_one_unless_that_hangs() {
+fn a_panic_has_the_running_one_undo_commands_and_names_what_stays() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let (mut block, mut stdin) = commanding(&lab, &state);
     blocked(&lab, &mut block, &mut stdin, "198.18.0.1");
     let (code, text) = told(&run(&lab, &state, &["panic"]));
-    assert!(code == Some(0) && text.contains("everybody is let in"), "{text}");
-    assert!(text.contains("exec: the running psentry-block lets in whom its command shut out"), "{text}");
-    wait_until("it is let in", || !is_there(&lab, "198.18.0.1"));
+    assert!(code == Some(0) && text.contains("everybody is released"), "{text}");
+    wait_until("it is undone", || !is_there(&lab, "198.18.0.1"));
     assert!(run(&lab, &state, &["resume"]).status.success());
     blocked(&lab, &mut block, &mut stdin, "198.18.0.2");
     block.signal(Signal::SIGSTOP);
     let began = Instant::now();
     let (code, text) = told(&run(&lab, &state, &["panic"]));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert!(code == Some(64) && text.contains("not all could be let in"), "{text}");
+    assert!(code == Some(71) && text.contains("psentry-block hangs; should it go on"), "{text}");
+    assert!(text.contains("exec: 1 block of a command stays until a psentry-block runs"), "{text}");
+    assert!(text.contains("not everybody could be released"), "{text}");
     block.signal(Signal::SIGCONT);
-    wait_until("it is let in", || !is_there(&lab, "198.18.0.2"));
+    wait_until("it is undone", || !is_there(&lab, "198.18.0.2"));
 }
 
 /// What it cannot undo is told as that, and not as a flag that is missing.
@@ -105,10 +115,10 @@ fn an_undo_that_fails_is_what_is_told() {
         let output = run(&lab, &state, command);
         let failed = outcomes(&output).iter().filter(|body| body.result == OutcomeResult::Failed).count();
         assert_eq!((output.status.code(), failed), (Some(71), count), "{command:?}: {}", said(&output));
-        assert!(said(&output).contains("the running psentry-block could not let in 198.18.0.1/32"));
+        assert!(said(&output).contains("exec: 'test' failed (exit status: 1)"), "{}", said(&output));
     }
     let (code, text) = told(&run(&lab, &state, &["status"]));
     assert!(code == Some(1) && text.contains("exec 0 of 0, 2 fail"), "{text}");
     lab.guard.sh("touch /run/may");
-    wait_until("they are let in", || run(&lab, &state, &["status"]).status.success());
+    wait_until("they are released", || run(&lab, &state, &["status"]).status.success());
 }

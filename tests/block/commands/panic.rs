@@ -1,5 +1,5 @@
-//! A panic: everybody is in at once, whatever psentry-block does meanwhile, and stays in; nobody is blocked until it is
-//! over.
+//! A panic: everybody is released at once, whatever psentry-block does meanwhile, and stays so; nobody is blocked until it is
+//! over. It is one file, /var/lib/psentry/panic.
 
 use std::fs::File;
 use std::path::Path;
@@ -23,10 +23,17 @@ fn each(block: &mut Program, scope: &str, wanted: OutcomeResult) {
     }
 }
 
-#[test]
-fn a_panic_outlives_restarts_and_reboots_and_whom_it_let_in_stays_in() {
-    let state = tempfile::tempdir().unwrap();
+/// A guard whose /var/lib/psentry is on a disk that outlives it.
+fn with_disk(disk: &tempfile::TempDir) -> Lab {
     let lab = Lab::new();
+    lab.guard.sh(&format!("mkdir /var/lib/psentry; mount --bind {} /var/lib/psentry", disk.path().display()));
+    lab
+}
+
+#[test]
+fn a_panic_outlives_restarts_and_reboots_and_whom_it_released_stays_so() {
+    let (state, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let lab = with_disk(&disk);
     let _service = lab.service(8088);
     let (mut block, mut stdin) = asked(&lab, &state, &all());
     for scope in ["203.0.113.7/32", "203.0.113.8/32"] {
@@ -58,7 +65,7 @@ fn a_panic_outlives_restarts_and_reboots_and_whom_it_let_in_stays_in() {
     assert_eq!(result(&mut block, "203.0.113.9/32"), OutcomeResult::Refused);
     drop(block.terminate());
     drop(lab);
-    let lab = Lab::new();
+    let lab = with_disk(&disk);
     let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
     block.complaint("a panic holds");
     say(&mut stdin, Action::Block, "203.0.113.9/32", Some(600));
@@ -72,9 +79,9 @@ fn a_panic_outlives_restarts_and_reboots_and_whom_it_let_in_stays_in() {
     assert!(code == Some(0) && text.contains("nothing to resume"), "{text}");
 }
 
-/// The same without a psentry-block, and without a memory: then the runtime directory keeps it.
+/// The same without a psentry-block, and without --state.
 #[test]
-fn a_panic_needs_no_psentry_block_and_no_memory() {
+fn a_panic_needs_no_psentry_block_and_no_state() {
     let lab = Lab::new();
     let run = |line: &[&str]| lab.guard.run(&[&[bin("psentry-block")], line].concat());
     assert!(run(&["block", SCANNER[0], "--backend", "nft"]).status.success());
@@ -83,9 +90,10 @@ fn a_panic_needs_no_psentry_block_and_no_memory() {
     let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
     say(&mut stdin, Action::Block, SCANNER[0], Some(600));
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Refused);
-    assert_eq!(run(&["block", SCANNER[0], "--backend", "nft"]).status.code(), Some(1));
+    assert_eq!(run(&["block", SCANNER[0]]).status.code(), Some(1));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Refused);
     assert!(run(&["resume"]).status.success());
-    // What was wanted before is not believed to stand: the new verdict counts alone, though none came meanwhile.
+    // What was wanted before is forgotten: the new verdict counts alone, though none came meanwhile.
     for _ in 0..2 {
         say(&mut stdin, Action::Block, SCANNER[0], None);
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
@@ -98,35 +106,53 @@ fn a_panic_needs_no_psentry_block_and_no_memory() {
     }
 }
 
-/// Where nothing can be written into the memory everybody is let in as well, and what there is of a panic ends.
+/// Where the file cannot be written everybody is released as well, and that it does not hold is an error.
 #[test]
-fn a_panic_goes_without_a_memory_that_can_be_written_to() {
+fn a_panic_that_cannot_be_written_still_releases_everybody() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
-    let path = state.path().display();
+    let _service = lab.service(8088);
     let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
     say(&mut stdin, Action::Block, SCANNER[0], Some(600));
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
-    lab.guard.sh(&format!("mount --bind {path} {path}; mount -o remount,bind,ro {path}"));
+    lab.guard.sh("mkdir /var/lib/psentry; mount -t tmpfs -o ro tmpfs /var/lib/psentry");
     let (code, text) = told(&run(&lab, &state, &["panic"]));
     assert_eq!(code, Some(74), "{text}");
-    assert!(text.contains("nobody stands blocked any more, nor is until 'psentry-block resume'"), "{text}");
-    // Whoever runs has it open, and forgets.
+    assert!(text.contains("the panic does not hold: whoever is convicted next is blocked"), "{text}");
+    assert!(text.contains("/var/lib/psentry/panic: cannot write it"), "{text}");
+    // The running one releases him, too, instead of putting him back.
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
-    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
-    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Refused);
-    let (code, text) = told(&run(&lab, &state, &["resume"]));
-    assert_eq!(code, Some(0), "{text}");
+    assert!(lab.scanner.reaches(GUARD[0], 8088));
     say(&mut stdin, Action::Block, SCANNER[0], Some(600));
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
-    // An order that cannot be taken away holds, and that is said.
-    lab.guard.sh(&format!("mount -o remount,bind,rw {path}"));
+    // One whose end cannot be written holds, and that is said.
+    lab.guard.sh("mount -o remount,rw /var/lib/psentry");
     assert!(run(&lab, &state, &["panic"]).status.success());
-    lab.guard.sh(&format!("mount -o remount,bind,ro {path}"));
+    lab.guard.sh("mount -o remount,ro /var/lib/psentry");
     let (code, text) = told(&run(&lab, &state, &["resume"]));
     assert!(code == Some(74) && text.contains("the panic still holds"), "{text}");
 }
 
-/// It hangs, and holds what it may hold; everybody is in nevertheless, and once it goes on nobody is shut out again.
+/// Any file of that name is a panic, whoever made it; a FIFO holds up nobody.
+#[test]
+fn a_file_of_that_name_is_enough() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    lab.guard.sh("mkdir -p /var/lib/psentry; mkfifo /var/lib/psentry/panic");
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
+    block.complaint("a panic holds");
+    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Refused);
+    lab.guard.sh("rm /var/lib/psentry/panic");
+    say(&mut stdin, Action::Block, SCANNER[0], Some(600));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
+    lab.guard.sh("touch /var/lib/psentry/panic");
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
+    // Only root writes it, everybody may read it.
+    assert!(run(&lab, &state, &["resume"]).status.success());
+    assert!(run(&lab, &state, &["panic"]).status.success());
+    assert_eq!(lab.guard.sh("stat -c '%a %u' /var/lib/psentry /var/lib/psentry/panic"), "755 0\n644 0\n");
+}
+
+/// It hangs, and holds what it may hold; everybody is released nevertheless, and once it goes on nobody is blocked again.
 #[test]
 fn a_blocker_that_hangs_does_not_hold_up_a_panic() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
@@ -160,13 +186,12 @@ fn a_blocker_that_hangs_does_not_hold_up_a_panic() {
     let (mut block, mut stdin) = asked(&lab, &state, &all());
     say(&mut stdin, Action::Block, "203.0.113.10/32", Some(600));
     each(&mut block, "203.0.113.10/32", OutcomeResult::Applied);
-    assert!(lab.scanner.reaches(GUARD[0], 8088), "it was let in, and is not put back");
+    assert!(lab.scanner.reaches(GUARD[0], 8088), "he was released, and is not put back");
 }
 
-/// While thousands of verdicts are being applied: whoever was told `applied` before is let in, and no batch that waits
-/// slips in.
+/// While thousands of verdicts are being applied: whoever was `applied` before is released, and nothing that waits is applied.
 #[test]
-fn what_waits_does_not_slip_in() {
+fn what_waits_is_not_applied_in_a_panic() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let (mut block, stdin) = asked(&lab, &state, &["--backend", "nft"]);
     let stdin = block_many(&mut block, stdin, 500);
@@ -186,7 +211,7 @@ fn what_waits_does_not_slip_in() {
     let mut stdin = feeder.join().unwrap();
     say(&mut stdin, Action::Block, "203.0.113.7/32", Some(600));
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Refused);
-    wait_until("nobody is shut out", || {
+    wait_until("nobody is blocked", || {
         let left = outcomes(&run(&lab, &state, &["list", "--backend", "nft"]));
         left.is_empty()
     });
@@ -194,6 +219,4 @@ fn what_waits_does_not_slip_in() {
     say(&mut stdin, Action::Block, "203.0.113.7/32", Some(600));
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
     assert_eq!(outcomes(&run(&lab, &state, &["list", "--backend", "nft"])).len(), 1);
-    // A command that failed while it was asked leaves no order behind.
-    assert!(!state.path().join("panic").exists());
 }

@@ -10,7 +10,7 @@ fn status(lab: &Lab, state: &tempfile::TempDir) -> (Option<i32>, String) {
 }
 
 #[test]
-fn what_waits_for_its_turn_is_wanted_and_does_not_stand() {
+fn what_waits_for_its_turn_is_wanted_and_is_not_there() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let slow = ["--backend", "exec", "--exec", "sleep 1.5", "--exec-undo", "true", "--exec-jobs", "1"];
     let (mut block, mut stdin) = asked(&lab, &state, &[&["--backend", "nft"][..], &slow].concat());
@@ -165,9 +165,9 @@ fn a_memory_that_cannot_be_written_is_no_good_state() {
     );
 }
 
-/// Whoever has to mend it is told once, and that is no fight.
+/// Whoever has to repair it is told once, and that is no fight.
 #[test]
-fn a_damaged_section_is_told_once_and_waits_for_who_mends_it() {
+fn a_damaged_section_is_told_once_and_waits_for_who_repairs_it() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let file = "/run/hosts.deny";
     let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "hosts-deny", "--hosts-deny", file]);
@@ -177,17 +177,17 @@ fn a_damaged_section_is_told_once_and_waits_for_who_mends_it() {
     }
     lab.guard.sh(&format!("cp {file} /run/good; sed -i '/END psentry/d' {file}"));
     block.complaint("has no end; mend it by hand");
-    // As long as ten looks would take, and many more.
+    // As long as ten lists would take, and many more.
     wait_until("it has had time for a fight", {
         let began = Instant::now();
         move || began.elapsed() > Duration::from_secs(3)
     });
     let (code, text) = status(&lab, &state);
     assert!(code == Some(1) && text.contains("has no end"), "{text}");
-    // Written by somebody who leaves one out: that is put back, for it was no choice while the file was damaged.
+    // Written by somebody who leaves one out: that is put back.
     lab.guard.sh(&format!("grep -v 198.18.0.2 /run/good > /run/new; mv /run/new {file}"));
-    block.complaint("took away 1 block; put back");
-    wait_until("all of it stands", || status(&lab, &state).0 == Some(0));
+    block.complaint("deleted 1 block; put back");
+    wait_until("all of it is there", || status(&lab, &state).0 == Some(0));
     let (_, _, errors) = block.terminate();
     let said: Vec<&String> = block.said().iter().chain(&errors).collect();
     assert!(

@@ -1,4 +1,4 @@
-//! What becomes of connections that stand when their source is shut out.
+//! What becomes of established connections when their source is blocked.
 
 use std::io::Write;
 use std::time::Duration;
@@ -51,7 +51,7 @@ fn ready(program: &mut Program, stdin: &mut ChildStdin) {
 }
 
 #[test]
-fn a_connection_that_stands_starves_unless_it_is_spared() {
+fn an_established_connection_starves_unless_it_is_spared() {
     for backend in FILTERS {
         let lab = Lab::new();
         let _other = service(&lab.guard, 8087);
@@ -177,7 +177,7 @@ fn what_passes_through_is_forgotten_and_what_is_put_back_cuts_again() {
     block(&mut program, &mut stdin);
     assert!(!tracked().contains("dport=9007"), "{}", tracked());
     assert!(!through.goes_on());
-    // Somebody flushes all, and while nothing stands the scanner connects anew: the repair cuts that, too.
+    // Somebody flushes all, and while nothing is blocked the scanner connects anew: the repair cuts that, too.
     program.signal(Signal::SIGSTOP);
     lab.guard.sh("nft flush ruleset");
     let mut again = connect(&lab, &lab.guard, GUARD[0], 9003, 9003);

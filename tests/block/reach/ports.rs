@@ -112,7 +112,7 @@ fn a_port_is_shut_in_both_directions_where_that_is_asked_for() {
 }
 
 #[test]
-fn ports_are_remembered_and_put_back_when_others_take_them_away() {
+fn ports_are_remembered_and_put_back_when_others_delete_them() {
     let state = tempfile::tempdir().unwrap();
     let path = state.path().to_str().unwrap();
     for backend in FILTERS {
@@ -125,21 +125,18 @@ fn ports_are_remembered_and_put_back_when_others_take_them_away() {
             block_ports(&mut program, &mut stdin, &[21], Proto::Tcp, 600);
             assert_eq!(seen(&lab), [false, false, true, true], "{backend}");
             if backend == "nft" {
-                for vandal in [
-                    "nft flush ruleset",
-                    "nft delete rule inet psentry prerouting handle \
-                     $(nft -a list chain inet psentry prerouting | sed -n 's/.*@v4_32_ports .*handle //p')",
-                ] {
+                let rule = "nft delete rule inet psentry prerouting handle \
+                     $(nft -a list chain inet psentry prerouting | sed -n 's/.*@v4_32_ports .*handle //p')";
+                // Both ports are one block: of which one is deleted, both are put again.
+                let port = "nft delete element inet psentry v4_32_ports { 203.0.113.7 . tcp . 21 }";
+                for (vandal, block) in [("nft flush ruleset", true), (rule, false), (port, true)] {
                     lab.guard.sh(vandal);
                     program.complaint("put back within");
+                    if block {
+                        put_back(&mut program, SCOPE);
+                    }
                     assert_eq!(seen(&lab), [false, false, true, true], "{vandal}");
                 }
-                // Who opens a port chose to, and the other one stays shut.
-                lab.guard.sh("nft delete element inet psentry v4_32_ports { 203.0.113.7 . tcp . 21 }");
-                lab.guard.sh("nft flush chain inet psentry prerouting");
-                program.complaint("put back within");
-                assert_eq!(seen(&lab), [true, false, true, true]);
-                block_ports(&mut program, &mut stdin, &[21], Proto::Tcp, 600);
             }
             program.signal(Signal::SIGKILL);
             program.end();
@@ -158,25 +155,17 @@ fn ports_are_remembered_and_put_back_when_others_take_them_away() {
     }
 }
 
-/// What another psentry-block decided counts, with all of its ports.
+/// TCP and UDP of a hundred ports are more than go into one message.
 #[test]
-fn ports_from_another_psentry_block_stand() {
+fn a_block_of_many_ports_is_put_back_whole() {
     let lab = Lab::new();
-    let flags = ["--backend", "nft", "--ports", "probed"];
-    let (mut program, mut stdin) = start(&lab, &flags);
+    let (mut program, mut stdin) = start(&lab, &["--backend", "nft", "--ports", "probed"]);
     block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 60);
-    let (mut other, mut its_stdin) = start(&lab, &flags);
-    // TCP and UDP of a hundred ports are more than go into one message.
     let many: Vec<u16> = (22..142).collect();
-    block_ports(&mut other, &mut its_stdin, &many, Proto::Tcp, 600);
-    block_ports(&mut other, &mut its_stdin, &many, Proto::Udp, 600);
-    for n in 1..20 {
-        say(&mut its_stdin, Action::Block, &format!("198.18.0.{n}"), Some(600));
-    }
-    assert_eq!(result(&mut other, "198.18.0.19/32"), OutcomeResult::Applied);
-    other.terminate();
+    block_ports(&mut program, &mut stdin, &many, Proto::Tcp, 600);
+    block_ports(&mut program, &mut stdin, &many, Proto::Udp, 600);
     lab.guard.sh("nft flush ruleset");
-    program.complaint("put back within");
+    put_back(&mut program, SCOPE);
     let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
     let Ok(Record::Outcome(outcome)) = Record::parse(list.lines().next().unwrap()) else { panic!("{list}") };
     assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() > 500, "{list}");
@@ -212,21 +201,6 @@ fn thousands_are_shut_out_of_ports_at_once() {
     assert_eq!(set.matches(" . tcp . 22 ").count(), COUNT as usize);
 }
 
-/// Who opens one port of several chose to, whatever others damage later and whatever verdicts say of other ports.
-#[test]
-fn a_port_that_somebody_opens_stays_open() {
-    let lab = Lab::new();
-    let _services = services(&lab);
-    let (mut program, mut stdin) = start(&lab, &["--backend", "nft", "--ports", "probed"]);
-    block_ports(&mut program, &mut stdin, &[21, 22], Proto::Tcp, 600);
-    lab.guard.sh("nft 'delete element inet psentry v4_32_ports { 203.0.113.7 . tcp . 21 }'");
-    block_ports(&mut program, &mut stdin, &[23], Proto::Tcp, 600);
-    assert_eq!(seen(&lab), [true, false, false, true]);
-    lab.guard.sh("nft flush ruleset");
-    program.complaint("put back within");
-    assert_eq!(seen(&lab), [true, false, false, true]);
-}
-
 /// Of whom everything is shut, no port is left over.
 #[test]
 fn a_block_of_ports_that_becomes_one_of_all_leaves_no_port() {
@@ -236,6 +210,6 @@ fn a_block_of_ports_that_becomes_one_of_all_leaves_no_port() {
     block_ports(&mut program, &mut stdin, &[], Proto::Tcp, 60);
     let set = lab.guard.sh("nft list set inet psentry v4_32_ports");
     assert!(!set.contains("203.0.113.7"), "{set}");
-    lab.guard.sh("nft 'delete element inet psentry v4_32 { 203.0.113.7 }'");
-    assert_eq!(result(&mut program, SCOPE), OutcomeResult::Released);
+    unblock(&mut program, &mut stdin);
+    assert!(!lab.guard.sh("nft list table inet psentry").contains("203.0.113.7"));
 }

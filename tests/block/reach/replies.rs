@@ -1,9 +1,9 @@
-//! What a source that is shut out is answered.
+//! What a blocked source is answered.
 
 use super::*;
 
 #[test]
-fn who_is_rejected_hears_it_at_once_and_who_is_dropped_nothing() {
+fn who_is_rejected_is_answered_at_once_and_who_is_dropped_never() {
     for backend in FILTERS {
         let lab = Lab::new();
         let (_behind, _own, _echo) = (router(&lab), service(&lab.guard, 8087), echo(&lab.guard, 9053));
@@ -45,14 +45,16 @@ fn a_route_that_rejects_tells_who_sends() {
         [("drop", "blackhole", "Invalid argument"), ("reject", "prohibit", "Permission denied")]
     {
         let (mut program, mut stdin) = start(&lab, &["--backend", "route", "--answer", answer]);
-        block(&mut program, &mut stdin);
+        say(&mut stdin, Action::Block, SCOPE, Some(600));
+        let first = if answer == "drop" { OutcomeResult::Applied } else { OutcomeResult::Already };
+        assert_eq!(result(&mut program, SCOPE), first);
         let routes = lab.guard.sh("ip route show proto 158");
         assert!(routes.starts_with(&format!("{kind} 203.0.113.7 ")), "{routes}");
         let (_, error) = asked(&lab.guard, SCANNER[0], 9053);
         assert!(error.contains(said), "{error}");
         let (_, error) = asked(&lab.innocent, SCANNER[0], 9053);
         assert_eq!(error.contains("No route to host"), answer == "reject", "{error}");
-        // Killed, so that the next one finds it, and gives it its own kind.
+        // Killed, so that the next one finds the route and gives it its own kind.
         program.signal(Signal::SIGKILL);
         program.end();
     }

@@ -1,5 +1,5 @@
-//! A hundred thousand verdicts at once, and kill -9 in their midst: nothing is lost that was told to be applied, and
-//! nothing stands that nobody asked for; neither where the kernel still has it nor after a reboot.
+//! A hundred thousand verdicts at once, and kill -9 in their midst: nothing is lost whose outcome was applied, and nothing is
+//! blocked for which nobody asked; neither where the kernel still has it nor after a reboot.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -37,8 +37,8 @@ fn feed(mut stdin: ChildStdin) -> JoinHandle<ChildStdin> {
     })
 }
 
-/// The scope of an outcome that says that it stands now.
-fn stands(line: &str) -> Option<String> {
+/// The scope of an outcome that says that it is blocked now.
+fn blocked(line: &str) -> Option<String> {
     let well = ["\"result\":\"applied\"", "\"result\":\"already\""].iter().any(|well| line.contains(well));
     let (_, rest) = line.split_once("\"scope\":\"").filter(|_| well)?;
     Some(rest.split_once('"')?.0.to_owned())
@@ -46,7 +46,7 @@ fn stands(line: &str) -> Option<String> {
 
 fn scopes(lab: &Lab) -> HashSet<String> {
     let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
-    let scopes: HashSet<String> = list.lines().filter_map(stands).collect();
+    let scopes: HashSet<String> = list.lines().filter_map(blocked).collect();
     assert_eq!(scopes.len(), list.lines().count());
     scopes
 }
@@ -62,21 +62,21 @@ fn of_a_hundred_thousand_at_once_a_kill_loses_nothing_that_was_told() {
         let feeder = feed(stdin);
         let mut told = HashSet::new();
         while told.len() < until {
-            told.extend(stands(&block.line("outcome", |line| stands(line).is_some())));
+            told.extend(blocked(&block.line("outcome", |line| blocked(line).is_some())));
         }
         block.signal(Signal::SIGKILL);
-        told.extend(block.end().1.iter().filter_map(|line| stands(line)));
+        told.extend(block.end().1.iter().filter_map(|line| blocked(line)));
         feeder.join().unwrap();
-        let standing = scopes(&lab);
-        println!("{:>7.0?} {} told, {} stand", began.elapsed(), told.len(), standing.len());
-        assert!(told.is_subset(&standing), "told, and does not stand");
-        assert!(standing.is_subset(&asked), "stands, and nobody asked");
+        let there = scopes(&lab);
+        println!("{:>7.0?} {} told, {} there", began.elapsed(), told.len(), there.len());
+        assert!(told.is_subset(&there), "an outcome said so, and it is not there");
+        assert!(there.is_subset(&asked), "it is there, and nobody asked");
     }
     // What was killed the second time had told all of it.
     let (_block, lab) = (lab, Lab::new());
     let (mut block, _stdin) = start(&lab, &flags);
     // A build without optimization spends its time on itself.
-    let said = block.complaint_within(2 * WAIT, "put back");
+    let said = block.complaint_within(2 * WAIT, "put back 100000 blocks from before");
     println!("{:>7.0?} {said}", began.elapsed());
     assert!(scopes(&lab) == asked);
 }

@@ -207,7 +207,7 @@ fn every_backend_has_the_rights_that_it_takes() {
     site.verdicts();
     let failed = "grep -c '\"backend\":\"exec\",\"result\":\"failed\"' /var/log/psentry/records.jsonl";
     wait_until("both have failed", || {
-        site.guard.run(failed).stdout.trim_ascii().len() > 0 && site.guard.sh(failed).trim() != "1"
+        !site.guard.run(failed).stdout.trim_ascii().is_empty() && site.guard.sh(failed).trim() != "1"
     });
     let red = site.guard.run("psentry-block status");
     assert!(

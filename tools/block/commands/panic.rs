@@ -36,6 +36,10 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
     };
     // How to undo what a command did, only the engine knows.
     let real = Which::REAL.into_iter().filter(|which| *which != Which::Exec);
+    if declared.is_err() {
+        // Else it would put back what is purged.
+        let _ = ask_running(flags, &Question::Flush, WAKING);
+    }
     let mut errors = purge_all(real.map(purge).collect(), PURGING);
     // It looks at the file once it is asked anything.
     match ask_running(flags, &Question::Status, WAKING) {
@@ -68,7 +72,7 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
 /// That commands still block somebody, and what ends that: the engine alone knows how to undo what they did.
 fn left_by_commands(flags: &Flags) -> Option<String> {
     let place = Place::of_command(flags.state.as_deref(), flags.exec_roll.as_deref());
-    let count = place.read().ok().map_or(0, |recorded| recorded.by_command.len());
+    let count = place.read().map_or(0, |recorded| recorded.by_command.len());
     let (stay, them) =
         if count == 1 { ("block of a command stays", "it") } else { ("blocks of commands stay", "them") };
     (count > 0).then(|| format!("exec: {count} {stay} until a psentry-block runs, which undoes {them}"))
@@ -153,7 +157,8 @@ pub(super) fn resume(
         Err(_) => {}
         Ok(_) if judge.is_read() => {}
         Ok(_) => say(&format!(
-            "the judge is not told, for none reads {EVENTS}: whom it convicted before it convicts again once that has ended"
+            "the judge is not told, for none reads {EVENTS}: it says nothing more of whom it convicted until that block would \
+             have ended"
         )),
     }
     Ok(())

@@ -81,9 +81,7 @@ fn sentence(body: &OutcomeBody) -> String {
         // The command ends with why.
         (_, result) => return format!("{scope}{place}: {}", result.name()),
     };
-    // What else is to be known of it, such as how long the judge is silent on whom it released.
-    let released = body.reason.as_ref().filter(|_| body.result == OutcomeResult::Released);
-    match body.error.as_ref().or(released) {
+    match &body.error {
         Some(more) => format!("{is}: {}", printable(more)),
         None => is,
     }
@@ -139,8 +137,8 @@ pub(super) mod tests {
             (of(block, Released), "192.0.2.7/32 is released on nft"),
             (of(unblock, Released), "192.0.2.7/32 is released on nft"),
             (
-                with(unblock, Released, |body| body.reason = Some("the judge is silent".to_owned())),
-                "192.0.2.7/32 is released on nft: the judge is silent",
+                with(unblock, Released, |body| body.error = Some("it was never applied".to_owned())),
+                "192.0.2.7/32 is released on nft: it was never applied",
             ),
             (of(unblock, Already), "192.0.2.7/32 was not blocked on nft"),
             (with(unblock, Already, |body| body.backend = None), "192.0.2.7/32 was not blocked"),

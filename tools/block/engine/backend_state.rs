@@ -83,6 +83,8 @@ pub(super) struct Sync {
     pub(super) wanted: bool,
     /// It is being listed since then.
     pub(super) running: Option<Instant>,
+    /// The wall clock was set since it was last listed: what differs from then was changed by nobody.
+    pub(super) clock_was_set: bool,
     /// How often it was begun, and ended.
     pub(super) begun: u64,
     pub(super) ended: u64,
@@ -237,6 +239,12 @@ impl BackendState {
 
     pub(super) fn want_sync(&mut self) {
         self.sync.wanted |= self.caps.lists && self.sync.done;
+    }
+
+    /// The wall clock was set: what is there is to be read by the new one.
+    pub(super) fn clock_was_set(&mut self) {
+        self.sync.clock_was_set = true;
+        self.want_sync();
     }
 
     pub(super) fn has_enough(&self) -> bool {

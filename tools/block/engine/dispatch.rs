@@ -79,15 +79,13 @@ impl Engine {
     }
 
     pub(super) fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
+        let ops: Vec<Op> = ops.into_iter().map(|op| self.with_all_known(op)).collect();
         // What is confirmed is in the journal by then, and what a command may have done is before it is run.
         let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());
-        if is_journaled {
-            for op in &ops {
-                if let Op::Put { scope, block, .. } = op {
-                    let block = self.lasting(block);
-                    self.note(Noted::Unsure(*scope, block));
-                }
-            }
+        for op in ops.iter().filter(|_| is_journaled) {
+            let (Op::Put { block, .. } | Op::Delete { was: block, .. }) = op;
+            let block = self.lasting(block);
+            self.note(Noted::Unsure(op.scope(), block));
         }
         self.commit();
         let wall_ops = ops.iter().map(|op| self.op_by_wall(op)).collect();
@@ -194,15 +192,18 @@ impl Engine {
                 block: self.by_wall(block),
                 was: was.as_ref().map(|entry| self.entry_by_wall(entry)),
             },
+            Op::Delete { scope, was } => Op::Delete { scope: *scope, was: self.by_wall(was) },
+        }
+    }
+
+    /// A deletion with all that is known of what was wanted: a command is told for whom it was.
+    fn with_all_known(&self, op: Op) -> Op {
+        match op {
             Op::Delete { scope, was } => {
-                // With all that is known of it: a command is told for whom it was.
-                let known = self.ending_block(*scope).unwrap_or(was);
-                let ports = was.ports.clone();
-                Op::Delete {
-                    scope: *scope,
-                    was: self.by_wall(&Block { ports, unproven: was.unproven, ..known.clone() }),
-                }
+                let known = self.ending_block(scope).cloned().unwrap_or_else(|| was.clone());
+                Op::Delete { scope, was: Block { ports: was.ports, unproven: was.unproven, ..known } }
             }
+            op @ Op::Put { .. } => op,
         }
     }
 

@@ -15,8 +15,9 @@ use crate::note::moment;
 const LAST_TRIES: u32 = 3;
 /// The pause between those.
 const LAST_PAUSE: Duration = Duration::from_millis(300);
-/// How long a backend that does nothing any more is waited for at the end.
+/// How long a backend that does nothing any more is waited for at the end, and how often it is looked.
 const PATIENCE: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// The input has ended: what failed is tried once more, and then no longer.
@@ -112,29 +113,31 @@ impl Engine {
         state.actual.entries.values().filter(|entry| entry.until.is_some()).count()
     }
 
-    /// Gives a backend operations, in pieces, and waits for them.
+    /// Gives a backend operations, in pieces, and waits for them; but not for a thread that hung before.
     fn give_all(&mut self, index: usize, ops: Vec<Op>) {
         let mut ops = ops.into_iter().peekable();
-        while ops.peek().is_some() {
+        let began = Instant::now();
+        let mut last = began;
+        loop {
             let Some(state) = self.backends.get(index) else { return };
-            let (batch, free) =
-                (state.caps.batch, state.workers.iter().position(|worker| worker.busy.is_none()));
-            match free {
-                Some(lane) => {
-                    let some = ops.by_ref().take(batch).collect();
-                    self.give(index, lane, some);
-                }
-                None if !self.wait_for_events() => return,
-                None => {}
+            let (batch, patience) = (state.caps.batch, state.caps.patience);
+            let free = state.workers.iter().position(|worker| worker.busy.is_none());
+            if let Some(lane) = free.filter(|_| ops.peek().is_some()) {
+                let some = ops.by_ref().take(batch).collect();
+                self.give(index, lane, some);
+                continue;
+            }
+            let works = |since: Instant| since >= began || since.elapsed() < patience;
+            if last.elapsed() >= PATIENCE
+                || !state.workers.iter().any(|worker| worker.busy.is_some_and(works))
+            {
+                return;
+            }
+            self.wait(TICK);
+            if self.take_events() {
+                last = Instant::now();
             }
         }
-        let busy = |engine: &Engine| {
-            engine
-                .backends
-                .get(index)
-                .is_some_and(|state| state.workers.iter().any(|worker| worker.busy.is_some()))
-        };
-        while busy(self) && self.wait_for_events() {}
     }
 
     /// Takes every trace away.
@@ -149,29 +152,18 @@ impl Engine {
 
     /// Works until nothing is under way any more.
     pub(super) fn settle(&mut self) {
-        self.step();
         // A backend that hangs is not waited for.
         let works =
             |state: &super::BackendState| !state.bypassed && (!state.is_settled() || state.sync.purge);
-        while self.backends.iter().any(works) {
-            if !self.wait_for_events() {
-                return;
+        let mut last = Instant::now();
+        self.step();
+        while self.backends.iter().any(works) && last.elapsed() < PATIENCE {
+            self.wait(self.idle_for().min(TICK));
+            if self.take_events() {
+                last = Instant::now();
             }
             self.step();
         }
-    }
-
-    /// Waits for the next event; `false`: none came for too long.
-    fn wait_for_events(&mut self) -> bool {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            self.wait(Duration::from_secs(1));
-            if self.take_events() {
-                return true;
-            }
-            self.dispatch();
-        }
-        false
     }
 
     /// What was given up, as the error that the program ends with.

@@ -254,6 +254,6 @@ impl Engine {
         if let Some(journal) = &self.journal {
             journal.shorten();
         }
-        self.backends.iter_mut().for_each(BackendState::want_sync);
+        self.backends.iter_mut().for_each(BackendState::clock_was_set);
     }
 }

@@ -14,8 +14,9 @@ use crate::judge_fifo::PANIC_OVER;
 use crate::outcomes::common_of;
 use crate::worker::Task;
 
-/// Why all are released by a flush.
+/// Why all are released.
 const FLUSHED: &str = "everybody was released by 'psentry-block flush'";
+const ENDED: &str = "psentry-block ended with --release";
 
 impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
@@ -59,10 +60,10 @@ impl Engine {
 
     /// Releases whom the administrator has just said never to block.
     pub(super) fn heed_allow_list(&mut self) {
-        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
         for sentence in self.guard.news() {
             self.outcomes.report(&sentence);
         }
+        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
         let why = "--allow names it from now on";
         let released =
             self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
@@ -81,9 +82,8 @@ impl Engine {
         let order = self.panic_file.last();
         let held = self.panic.is_some();
         self.panic = order.clone().filter(|order| order.over.is_none());
-        let Some(order) = order else { return };
-        let holds = order.over.is_none();
-        let released = self.release_before(&order);
+        let holds = self.panic.is_some();
+        let released = order.map_or(0, |order| self.release_before(&order));
         if holds {
             // Nothing is left of psentry, as the command does it, too: then that is no drift.
             self.purge_everywhere();
@@ -149,7 +149,8 @@ impl Engine {
     /// Releases everybody and has every trace deleted.
     pub(super) fn flush(&mut self, reply: Option<&Reply>) {
         let latest = self.latest_judged();
-        self.release_those(|_, _| true, &End::Released(Some(FLUSHED.to_owned())));
+        let why = if reply.is_some() { FLUSHED } else { ENDED };
+        self.release_those(|_, _| true, &End::Released(Some(why.to_owned())));
         // At the end of psentry-block nobody asks, and no judge goes on.
         if reply.is_some() {
             self.tell_judge_of_all(FLUSHED, latest.as_ref(), reply);
@@ -218,7 +219,8 @@ impl Engine {
     /// Every trace of psentry is deleted, or not.
     pub(super) fn purged(&mut self, index: usize, result: Result<(), crate::Error>) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let scopes: Vec<Prefix> = state.actual.scopes().collect();
+        let mut scopes: Vec<Prefix> = state.actual.scopes().collect();
+        scopes.sort_unstable();
         match result {
             Ok(()) => {
                 scopes.into_iter().for_each(|scope| self.deleted(index, scope));

@@ -246,8 +246,9 @@ impl Engine {
         block: Option<&Block>,
         why: Option<String>,
     ) {
-        let error = why.or_else(|| ask.remark.clone());
-        let outcome = OutcomeBody { error, ..self.outcome(index, ask.action, scope, result, block) };
+        let reason = ask.remark.clone();
+        let outcome =
+            OutcomeBody { error: why, reason, ..self.outcome(index, ask.action, scope, result, block) };
         let record = self.outcomes.outcome(&ask.common, outcome);
         send(ask.reply.as_ref(), &record);
     }

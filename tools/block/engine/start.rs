@@ -180,10 +180,15 @@ impl Engine {
         }
         if let Some(order) = self.panic_file.last() {
             let released = self.release_before(&order);
-            if order.over.is_none() {
-                report(&order.sentence());
-            } else if released > 0 {
-                report(&format!("there was a panic: {released} blocks are not put back"));
+            let said = match order.over {
+                None => Some(order.sentence()),
+                Some(_) => {
+                    (released > 0).then(|| format!("there was a panic: {released} blocks are not put back"))
+                }
+            };
+            // Whoever asks one question hears of it where it matters for the answer.
+            said.filter(|_| !self.once).iter().for_each(|sentence| report(sentence));
+            if order.over.is_some() && released > 0 {
                 self.tell_judge_of_all(PANIC_OVER, None, None);
             }
         }

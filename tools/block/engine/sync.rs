@@ -201,7 +201,10 @@ impl Engine {
             .filter(|scope| first || state.backoff.get(*scope).is_none())
             .collect();
         again.into_iter().for_each(|scope| state.queue.push(scope));
-        if first {
+        let by_clock = state.sync.clock_was_set;
+        // A list that was begun before the clock was set is followed by another one.
+        state.sync.clock_was_set &= state.sync.wanted;
+        if first || by_clock {
             return;
         }
         if lost.is_empty() && !made {

@@ -21,6 +21,7 @@ const TIME: Duration = Duration::from_secs(10);
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
     pub(crate) fn verdict(&mut self, verdict: &Verdict, reply: Option<Reply>) {
+        // Its time is one of the wall clock as it is now.
         self.look_at_clock();
         // What is over is no part of what is wanted now.
         self.expire();

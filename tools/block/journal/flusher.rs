@@ -23,10 +23,13 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A journal shorter than this is never written anew.
 pub(super) const SHORT: u64 = 64 * 1024;
 
+/// Where messages go.
+type Say = Box<dyn Fn(&str) + Send>;
+
 /// What the engine and the thread share.
 pub(super) struct Shared {
     path: PathBuf,
-    say: Mutex<Box<dyn Fn(&str) + Send>>,
+    say: Mutex<Say>,
     inner: Signalled<State>,
 }
 

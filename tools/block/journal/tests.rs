@@ -196,7 +196,8 @@ fn a_torn_line_costs_no_other() {
 /// Whoever owns the directory, such as a blocker that was taken over, leads root neither to another file nor into a pipe.
 #[test]
 fn only_a_regular_file_is_a_journal() {
-    let makers: [(&str, fn(&Path, &Path)); 3] = [
+    type Make = fn(&Path, &Path);
+    let makers: [(&str, Make); 3] = [
         ("a pipe", |path, _| mkfifo(path, Mode::S_IRWXU).unwrap()),
         ("a link", |path, other| symlink(other, path).unwrap()),
         ("a socket", |path, _| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),

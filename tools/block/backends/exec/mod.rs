@@ -26,6 +26,9 @@ const NAME: &str = "exec";
 /// How many commands run at a time, unless somebody knows better.
 const JOBS: u8 = 4;
 
+/// How long the backends after it wait for a command at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The backend.
 pub(super) struct Exec {
     block: Option<Template>,
@@ -121,7 +124,8 @@ impl Backend for Exec {
             lanes: self.jobs,
             // A command may take seconds, and its outcome is wanted soon.
             batch: 1,
-            patience: self.timeout,
+            // A long time-out is for the command, and nobody else is to wait so long.
+            patience: self.timeout.min(PATIENCE),
             ..Caps::of(NAME)
         }
     }
