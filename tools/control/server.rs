@@ -221,17 +221,20 @@ impl Acceptor {
             Err(TrySendError::Disconnected(_)) => return out.write(&is_ending(owner)),
         }
         let _ = bell.write(1);
-        let asked = Instant::now();
+        let (asked, mut answered) = (Instant::now(), false);
         loop {
             match lines.recv_timeout(limits.waiting.saturating_sub(asked.elapsed())) {
-                Ok(lines) => out.write(&lines)?,
+                Ok(lines) => {
+                    answered = true;
+                    out.write(&lines)?;
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let seconds = limits.waiting.as_secs();
                     let why = format!("{owner} hangs: it has not answered within {seconds} s");
                     return out.write(&refusal::line(&why, Some(Kind::Hangs)));
                 }
                 // Whoever ends may have left it unanswered.
-                Err(RecvTimeoutError::Disconnected) if ending.load(Ordering::Acquire) => {
+                Err(RecvTimeoutError::Disconnected) if !answered && ending.load(Ordering::Acquire) => {
                     return out.write(&is_ending(owner));
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -245,7 +248,7 @@ fn busy() -> Vec<u8> {
 }
 
 fn is_ending(owner: &str) -> Vec<u8> {
-    refusal::line(&format!("{owner} is ending"), None)
+    refusal::line(&format!("{owner} is ending"), Some(Kind::Ending))
 }
 
 /// A connection that is served; whatever ends it, the next one may come.

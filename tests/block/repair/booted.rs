@@ -16,7 +16,7 @@ fn bans_outlive_a_reload_of_the_firewall() {
     let guard = Booted::boot();
     // Whoever tried it by hand before leaves what is root's.
     guard.sh("/opt/psentry/bin/psentry-block --backend iptables < /dev/null; mkdir -p /run/psentry-block
-              touch /run/psentry-block/xtables.lock; /opt/psentry/units/install --programs /opt/psentry/bin
+              /opt/psentry/units/install --programs /opt/psentry/bin
               sed -i 's|^BLOCK=.*|& --brake 10000/min|' /etc/psentry/psentry.conf; systemctl restart psentry-block");
     wait_until("the blocker stands", || guard.ok("systemctl is-active psentry-block"));
     guard.sh("nft -f /etc/nftables.conf; systemctl start nftables");
@@ -37,9 +37,10 @@ fn bans_outlive_a_reload_of_the_firewall() {
         String::from_utf8_lossy(&list).matches(" drop").count()
     };
     wait_until("all bans stand", || elements() == BANS && rules() > 0);
-    // The lock is the service's from now on, and nobody else's, and so is what it remembers.
-    guard.sh("test $(stat -c %u /run/psentry-block/xtables.lock) != 0; test $(stat -Lc %a /var/lib/psentry-block) = 700
-              test $(stat -c %a /var/lib/psentry-block/nft.jsonl) = 600; test $(stat -c %u /var/lib/psentry-block/nft.jsonl) != 0");
+    // What is remembered is the service's, and nobody else's.
+    guard.sh("test $(stat -Lc %a /var/lib/psentry-block) = 700
+              test $(stat -c %a /var/lib/psentry-block/journal.jsonl) = 600
+              test $(stat -c %u /var/lib/psentry-block/journal.jsonl) != 0");
     // What it and the programs that it ran took of the processor, in hundredths of a second (proc_pid_stat(5)).
     let ticks = || -> u32 {
         let pid = guard.sh("systemctl show -P MainPID psentry-block");
