@@ -82,7 +82,8 @@ pub(super) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let answer = ask(flags, host, &Question::Flush)?;
     render::show(&answer.outcomes, host)?;
     answer.notes.iter().for_each(|note| say(note));
-    succeeded(&answer, &[Is::Released, Is::Already])
+    // What ended a moment before it was released is gone as well.
+    succeeded(&answer, &[Is::Released, Is::Already, Is::Expired])
 }
 
 fn verdict(body: VerdictBody) -> Question {
