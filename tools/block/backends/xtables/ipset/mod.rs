@@ -16,7 +16,9 @@ mod message;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use psentry_records::Timestamp;
@@ -26,9 +28,9 @@ use self::expected::Expected;
 pub(super) use self::match_rules::is_match;
 use self::match_rules::rules_of;
 use self::message::Key;
-use self::sets::{Sets, Step};
+use self::sets::{Sets, Step, saved_rules_warning};
 use super::jump_rules::{BUILTIN, deletions, place};
-use super::tables::Tables;
+use super::tables::{Tables, retried};
 use super::{FAMILIES, POLL, by_family, shadowing, unless_absent};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::backends::installed;
@@ -55,6 +57,8 @@ pub(crate) struct Ipset {
     expected: BTreeMap<&'static str, Expected>,
     /// When the sets were last counted.
     counted: Option<Instant>,
+    /// It was looked whether saved rules would be loaded.
+    warned: bool,
 }
 
 impl Ipset {
@@ -69,6 +73,7 @@ impl Ipset {
             ready: [false; 2],
             expected: BTreeMap::new(),
             counted: None,
+            warned: false,
         })
     }
 
@@ -129,7 +134,7 @@ impl Ipset {
         }
         // A set that no rule matches blocks nobody.
         if blocks && !(*self.ready(ipv4) && self.tables.is_current(ipv4)?) {
-            self.set_up(ipv4)?;
+            retried(|| self.set_up(ipv4))?;
         }
         // The kernel counts from now, and what was made before took its time.
         let now = now.plus(started.elapsed());
@@ -172,11 +177,16 @@ impl Backend for Ipset {
 
     fn ensure(&mut self) -> Result<bool, Error> {
         self.find_programs()?;
+        if !std::mem::replace(&mut self.warned, true)
+            && let Some(warning) = saved_rules_warning(Path::new("/"))
+        {
+            let _ = writeln!(io::stderr(), "psentry-block: {NAME}: {warning}");
+        }
         self.tables.subscribe()?;
         self.tables.expire_polled();
         let mut made = false;
         for ipv4 in FAMILIES {
-            made |= unless_absent(ipv4, self.set_up(ipv4), false)?;
+            made |= unless_absent(ipv4, retried(|| self.set_up(ipv4)), false)?;
         }
         Ok(made)
     }
