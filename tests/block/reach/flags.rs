@@ -195,6 +195,7 @@ fn a_flag_that_a_backend_cannot_heed_is_refused() {
             "--answer reject is not for --backend hosts-deny",
         ),
         ("--answer reject --egress yes", "contradict each other"),
+        ("--backend iptables --backend route --answer reject", "the route leads it nowhere"),
     ] {
         for check in [None, Some("--check")] {
             let mut command = Command::new(bin("psentry-block"));
