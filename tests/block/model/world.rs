@@ -184,6 +184,8 @@ impl<'a> Run<'a> {
         let drift = match step {
             Step::Damage(number, way) => drift::damage(on(number), *way),
             Step::Delete(number, scopes) => drift::delete(on(number), scopes, &self.known),
+            // Before there is a journal, what is there is taken over.
+            Step::Add(..) if !self.state.path().join("journal.jsonl").exists() => None,
             Step::Retime(number, scope, seconds) => drift::retime(
                 on(number),
                 scope.parse().unwrap(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use psentry_records::{Action, Common, Prefix, Timestamp};
 
 use super::Reply;
+use super::repair::Repair;
 use crate::backend::{Caps, Op, Op::Put};
 use crate::backoff::Backoff;
 use crate::block::Block;
@@ -42,8 +43,8 @@ pub(crate) struct BackendState {
     /// Why nothing can be blocked this way, and when it is tried again.
     pub(super) broken: Option<Broken>,
     pub(super) shadowed: Vec<String>,
-    /// How many scopes were put into the queue by the start.
-    pub(super) restores: u64,
+    /// What the start has put into the queue, and is not done yet.
+    pub(super) restoring: HashSet<Prefix>,
     /// When something that is wanted was last missing, and what was last put back when, by the wall clock.
     pub(super) short: Timestamp,
     pub(super) repaired: Option<(Timestamp, String)>,
@@ -81,8 +82,9 @@ pub(super) struct Sync {
     pub(super) drifted: Option<Option<String>>,
     /// It is to be listed for another reason.
     pub(super) wanted: bool,
-    /// It is being listed since then.
+    /// It is being listed since then; what differs is put right, or is to wait.
     pub(super) running: Option<Instant>,
+    pub(super) repairs: bool,
     /// The wall clock was set since it was last listed: what differs from then was changed by nobody.
     pub(super) clock_was_set: bool,
     /// How often it was begun, and ended.
@@ -92,19 +94,12 @@ pub(super) struct Sync {
     pub(super) rate: RepairRate,
     /// Why it could not be listed, once that was told.
     pub(super) unread: Option<String>,
+    /// What others changed, and is not put right yet.
     pub(super) repair: Option<Repair>,
     /// Everything is to be deleted.
     pub(super) purge: bool,
-}
-
-/// Something is being put back.
-pub(super) struct Repair {
-    pub(super) who: String,
-    pub(super) began: Instant,
-    /// What is in which blocks are was made again.
-    pub(super) made: bool,
-    pub(super) scopes: HashSet<Prefix>,
-    pub(super) waits: HashSet<Prefix>,
+    /// Everything was deleted, and nothing has been blocked since: nothing is made for what others change.
+    pub(super) purged: bool,
 }
 
 /// That a backend cannot work.
@@ -139,24 +134,8 @@ impl Queue {
         Some(scope)
     }
 
-    /// Takes all of them out, in their order.
-    pub(super) fn take_all(&mut self) -> Vec<Prefix> {
-        self.places.clear();
-        std::mem::take(&mut self.order).into_values().collect()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.places.len()
-    }
-
-    /// How many were put in so far.
-    pub(super) fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Whether all of the first `count` that were put in were taken out.
-    pub(super) fn is_past(&self, count: u64) -> bool {
-        self.order.first_key_value().is_none_or(|(place, _)| *place > count)
     }
 
     pub(super) fn contains(&self, scope: Prefix) -> bool {
@@ -194,7 +173,7 @@ impl BackendState {
             sync: Sync::default(),
             broken: None,
             shadowed: Vec::new(),
-            restores: 0,
+            restoring: HashSet::new(),
             short: now,
             repaired: None,
         }
@@ -254,11 +233,6 @@ impl BackendState {
     /// Whether nothing is under way or waits for its turn.
     pub(super) fn is_settled(&self) -> bool {
         self.queue.len() == 0 && self.workers.iter().all(|worker| worker.busy.is_none())
-    }
-
-    /// Whether what was to be done at the start is done, however much more has come since.
-    pub(super) fn is_restored(&self) -> bool {
-        self.queue.is_past(self.restores) && (self.queue.len() > 0 || self.is_settled())
     }
 
     /// Whether something that is wanted is missing, as far as is known without listing.

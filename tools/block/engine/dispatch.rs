@@ -50,31 +50,16 @@ impl Engine {
             {
                 match self.next_op(index, scope) {
                     Some(op) => ops.push(op),
-                    None => self.enqueue(index + 1, scope),
+                    None => {
+                        self.is_right(index, scope);
+                        self.enqueue(index + 1, scope);
+                    }
                 }
             }
             if ops.is_empty() {
                 return;
             }
             self.give(index, lane, ops);
-        }
-    }
-
-    /// After everything was deleted, nothing is made again for scopes that need nothing.
-    pub(super) fn settle_what_needs_nothing(&mut self, index: usize) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        if state.sync.done || state.sync.begun == 0 || state.sync.running.is_some() || state.broken.is_some()
-        {
-            return;
-        }
-        for scope in state.queue.take_all() {
-            let Some(state) = self.backends.get_mut(index) else { return };
-            if plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now()).is_some() {
-                state.queue.push(scope);
-            } else {
-                self.settled(index, scope);
-                self.enqueue(index + 1, scope);
-            }
         }
     }
 
@@ -90,6 +75,7 @@ impl Engine {
         self.commit();
         let wall_ops = ops.iter().map(|op| self.op_by_wall(op)).collect();
         let Some(state) = self.backends.get_mut(index) else { return };
+        state.sync.purged &= ops.iter().all(|op| op.block().is_none());
         for op in &ops {
             let asks = state.asks.remove(&op.scope()).unwrap_or_default();
             state.given_asks.insert(op.scope(), asks);

@@ -18,6 +18,7 @@
 //! | `dispatch.rs` | what backends are given to do |
 //! | `results.rs` | what came of it |
 //! | `sync.rs` | what is there: at the start, after drift, for a question |
+//! | `repair.rs` | what others changed is put right, and reported |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
 //! | `questions.rs` | what people ask |
 //! | `judge.rs` | what the judge is told |
@@ -32,6 +33,7 @@ mod judge;
 mod once;
 mod questions;
 mod release;
+mod repair;
 mod results;
 mod service;
 mod start;
@@ -139,6 +141,8 @@ impl Engine {
         self.expire();
         self.retry();
         self.bypass_late_backends();
+        // What is answered without an operation is in the journal by then, too.
+        self.commit();
         self.dispatch();
         self.answer_questions();
         self.tell_judge_the_rest();
@@ -208,7 +212,9 @@ impl Engine {
     /// start of the machine waits for that.
     fn is_restored(&self) -> bool {
         let waited_for = self.backends.iter().filter(|state| state.caps.lists);
-        waited_for.into_iter().all(|state| state.bypassed || state.broken.is_some() || state.is_restored())
+        waited_for
+            .into_iter()
+            .all(|state| state.bypassed || state.broken.is_some() || state.restoring.is_empty())
     }
 
     /// How many blocks are wanted.

@@ -208,8 +208,7 @@ impl Engine {
             return false;
         }
         state.sync.purge = false;
-        // From here on nothing is there that others could change.
-        (state.sync.done, state.sync.drifted, state.sync.repair) = (false, None, None);
+        (state.sync.purged, state.sync.drifted, state.sync.repair) = (true, None, None);
         if let Some(worker) = state.workers.first_mut() {
             worker.give(Task::Purge);
         }
@@ -230,7 +229,6 @@ impl Engine {
                 self.outcomes.report(&format!("{name}: not every trace could be deleted: {error}"));
                 // What is still there is deleted one by one.
                 state.sync.wanted = true;
-                state.sync.done = true;
                 scopes.into_iter().for_each(|scope| state.queue.push(scope));
             }
         }

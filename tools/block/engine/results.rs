@@ -93,7 +93,7 @@ impl Engine {
             }
             (Op::Delete { .. }, Err(error)) => self.failed(index, op, &error.to_string()),
         }
-        self.put_back(index, scope);
+        self.is_right(index, scope);
         let Some(state) = self.backends.get_mut(index) else { return };
         // Whatever changed meanwhile is done next.
         let more = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now());

@@ -174,8 +174,11 @@ impl Service {
     /// The input has ended: what failed is tried once more, and whatever only this program ends is waited for.
     fn linger(&mut self) -> Result<(), Error> {
         self.engine.last_try();
-        while self.engine.is_needed() && self.engine.outcomes.broken().is_none() {
+        loop {
             self.step();
+            if !self.engine.is_needed() || self.engine.outcomes.broken().is_some() {
+                break;
+            }
             match self.intake.linger(Some(self.idle_for())) {
                 Ok(Next::Nothing) => {}
                 Ok(Next::ReaderGone) => self.engine.outcomes.reader_gone(),

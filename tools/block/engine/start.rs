@@ -145,7 +145,7 @@ impl Engine {
             }
         }
         self.backends.push(state);
-        self.begin_sync(index);
+        self.begin_sync(index, true);
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl Engine {
         }
         self.adopts = false;
         for state in &mut self.backends {
-            state.restores = state.queue.count();
+            state.restoring = state.queue.iter().collect();
         }
         self.started = true;
         if self.once {

@@ -1,24 +1,19 @@
 //! What is there: listed at the start, after somebody changed something, and for a question. The truth is the list; what
-//! differs from what is wanted is put back or deleted, and reported once.
+//! differs from what is wanted is put right (`repair.rs`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+use psentry_records::Prefix;
 
 use super::Engine;
-use super::backend_state::{Broken, Repair};
+use super::backend_state::Broken;
+use super::repair::Repair;
 use crate::backend::Listing;
 use crate::block::{Block, Entry};
 use crate::error::Error;
-use crate::outcomes::common_of;
-use crate::reconcile::{SLACK, reconcile, wanted_there};
+use crate::reconcile::reconcile;
 use crate::worker::Task;
-
-/// Who it is of whom nothing was told.
-const SOMEBODY: &str = "somebody";
-/// Up to how many blocks that are put back have an outcome each.
-const NAMED: usize = 20;
 
 impl Engine {
     /// Has a backend listed, where that is due and it is free.
@@ -26,7 +21,6 @@ impl Engine {
         if self.purge_if_wanted(index) {
             return;
         }
-        self.settle_what_needs_nothing(index);
         let now = Instant::now();
         let Some(state) = self.backends.get_mut(index) else { return };
         let idle = state.workers.iter().all(|worker| worker.busy.is_none());
@@ -35,24 +29,27 @@ impl Engine {
         }
         let aged =
             state.caps.list_every.zip(state.sync.last).is_some_and(|(every, last)| now >= last + every);
-        let drifted = state.sync.drifted.is_some() && state.sync.rate.not_before(now).is_none();
+        let may_repair = state.sync.rate.not_before(now).is_none();
+        let drifted = state.sync.drifted.is_some() && may_repair;
         let due = match &state.broken {
             Some(broken) => now >= broken.retry,
-            None => state.sync.wanted || drifted || aged || (!state.sync.done && state.queue.len() > 0),
+            None => state.sync.wanted || drifted || aged,
         };
         if due {
-            self.begin_sync(index);
+            self.begin_sync(index, may_repair);
         }
     }
 
-    /// Has a backend listed now, which is free.
-    pub(super) fn begin_sync(&mut self, index: usize) {
+    /// Has a backend listed now, which is free; `repairs`: what differs is put right.
+    pub(super) fn begin_sync(&mut self, index: usize, repairs: bool) {
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.wanted = false;
+        state.sync.repairs = repairs;
         state.sync.running = Some(Instant::now());
         state.sync.begun += 1;
         // For a question it is no matter whether a command is there that blocks.
-        let ensure = self.ensures && !(self.once && state.caps.is_journaled());
+        let ensure =
+            self.ensures && repairs && !state.sync.purged && !(self.once && state.caps.is_journaled());
         if let Some(worker) = state.workers.first_mut() {
             worker.give(Task::Sync { ensure });
         }
@@ -73,7 +70,10 @@ impl Engine {
         let who = state.sync.drifted.take();
         let made = match made {
             Ok(made) => made,
-            Err(error) => return self.cannot_work(index, &error),
+            Err(error) => {
+                state.sync.drifted = who;
+                return self.cannot_work(index, &error);
+            }
         };
         self.works(index);
         match listing {
@@ -150,7 +150,6 @@ impl Engine {
         who: Option<Option<String>>,
         began: Instant,
     ) {
-        let now = self.clock.now();
         let entries: HashMap<Prefix, Entry> =
             listing.entries.into_iter().map(|entry| (entry.scope, self.entry_of_wall(entry))).collect();
         let Some(state) = self.backends.get_mut(index) else { return };
@@ -175,46 +174,13 @@ impl Engine {
             wanted.into_iter().filter(|_| !self.once).for_each(|scope| state.queue.push(scope));
             return;
         }
-        // What was there as it is wanted, and is not any more.
-        let is_there = |entries: &HashMap<Prefix, Entry>, scope: Prefix, block: &Block| {
-            entries.get(&scope).is_some_and(|entry| entry.is(block, SLACK))
-        };
-        let before = std::mem::take(&mut state.actual.entries);
-        let lost: HashSet<Prefix> = before
-            .keys()
-            .copied()
-            .filter(|scope| {
-                let block = wanted_there(*scope, &self.desired, &state.caps, now);
-                block.is_some_and(|block| {
-                    is_there(&before, *scope, block) && !is_there(&entries, *scope, block)
-                })
-            })
-            .collect();
-        state.actual.entries = entries;
-        if self.once {
-            return;
+        let before = std::mem::replace(&mut state.actual.entries, entries);
+        if first && !self.once {
+            let ops = reconcile(&self.desired, &state.actual, &state.caps, self.clock.now());
+            ops.iter().for_each(|op| state.queue.push(op.scope()));
+        } else if !self.once {
+            self.put_right(index, &before, who, Repair::new(began, made));
         }
-        let ops = reconcile(&self.desired, &state.actual, &state.caps, now);
-        let again: Vec<Prefix> = ops
-            .iter()
-            .map(crate::backend::Op::scope)
-            .filter(|scope| first || state.backoff.get(*scope).is_none())
-            .collect();
-        again.into_iter().for_each(|scope| state.queue.push(scope));
-        let by_clock = state.sync.clock_was_set;
-        // A list that was begun before the clock was set is followed by another one.
-        state.sync.clock_was_set &= state.sync.wanted;
-        if first || by_clock {
-            return;
-        }
-        if lost.is_empty() && !made {
-            state.sync.rate.looked(Instant::now());
-            return;
-        }
-        let who = who.flatten().unwrap_or_else(|| SOMEBODY.to_owned());
-        let waits = lost.clone();
-        state.sync.repair = Some(Repair { who, began, made, scopes: lost, waits });
-        self.repaired_if_done(index);
     }
 
     /// Without a journal what an earlier run left is wanted, unless its own note says that it is over.
@@ -237,58 +203,9 @@ impl Engine {
         }
     }
 
-    /// Something about a scope was done: perhaps it was the last one that was to be put back.
-    pub(super) fn put_back(&mut self, index: usize, scope: Prefix) {
-        let Some(repair) = self.backends.get_mut(index).and_then(|state| state.sync.repair.as_mut()) else {
-            return;
-        };
-        if repair.waits.remove(&scope) {
-            self.repaired_if_done(index);
-        }
-    }
-
-    fn repaired_if_done(&mut self, index: usize) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        let Some(repair) = state.sync.repair.take_if(|repair| repair.waits.is_empty()) else { return };
-        let back: Vec<Prefix> =
-            repair.scopes.iter().copied().filter(|scope| state.actual.entries.contains_key(scope)).collect();
-        let what = match (back.len(), repair.made) {
-            (0, _) => "the ruleset of psentry".to_owned(),
-            (count, true) => format!("the ruleset of psentry and {}", blocks(count)),
-            (count, false) => blocks(count),
-        };
-        let (name, who) = (state.caps.name, repair.who);
-        let took = repair.began.elapsed().as_millis();
-        state.repaired = Some((self.clock.wall(self.clock.now()), format!("{what}, which {who} deleted")));
-        let fight = state.sync.rate.repaired(Instant::now());
-        self.outcomes.counters().repairs.add();
-        self.outcomes.report(&format!(
-            "{name}: {who} deleted {what}; put back within {took} ms; to release somebody there is 'psentry-block unblock CIDR'"
-        ));
-        if let Some(wait) = fight {
-            self.outcomes.report(&format!(
-                "somebody deletes psentry's blocks on {name} again and again; from now on they are put back only every \
-                 {} s, and less often, until a minute passes in peace: find out who it is",
-                wait.as_secs()
-            ));
-        }
-        for scope in back.iter().filter(|_| back.len() <= NAMED) {
-            let Some(block) = self.desired.get(*scope).cloned() else { continue };
-            let outcome = self.outcome(index, Action::Block, *scope, OutcomeResult::Applied, Some(&block));
-            let why = format!(
-                "put back, for {who} had deleted it; to release it there is 'psentry-block unblock {scope}'"
-            );
-            self.outcomes.outcome(&common_of(&block), OutcomeBody { reason: Some(why), ..outcome });
-        }
-    }
-
     fn entry_of_wall(&self, entry: Entry) -> Entry {
         let until = entry.until.map(|until| self.clock.of_wall(until));
         let since = entry.since.map(|since| self.clock.of_wall(since));
         Entry { until, since, ..entry }
     }
-}
-
-fn blocks(count: usize) -> String {
-    format!("{count} block{}", if count == 1 { "" } else { "s" })
 }

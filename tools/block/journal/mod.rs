@@ -78,11 +78,15 @@ impl Place {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn read(&self) -> Result<Recorded, Error> {
+        self.read_as(false)
+    }
+
+    /// An empty file says that nothing is wanted, and one that `is_new`, for it was just made, says nothing.
+    fn read_as(&self, is_new: bool) -> Result<Recorded, Error> {
         let path = self.path();
         let mut recorded = self.old_files().read()?;
         if let Some(file) = open_to_read(&path)? {
-            // One that was just made says nothing.
-            recorded.known |= file.metadata().is_ok_and(|meta| meta.len() > 0);
+            recorded.known |= !is_new;
             recorded.add(&path, file)?;
         }
         Ok(recorded)
@@ -103,12 +107,13 @@ impl Journal {
         say: impl Fn(&str) + Send + 'static,
     ) -> Result<(Self, Recorded), Error> {
         let path = place.path();
+        let is_new = !path.exists();
         let opened = match JournalFile::open(&path) {
             Err(error @ Error::Kept { .. }) => return Err(error),
             opened => opened,
         };
         let old = place.old_files();
-        let read = place.read();
+        let read = place.read_as(is_new);
         if let Err(error) = &read {
             say(&format!("what was blocked before is not known: {error}"));
         }

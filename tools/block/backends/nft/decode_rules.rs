@@ -33,7 +33,7 @@ pub(super) fn rule(message: &[u8]) -> Option<FoundRule> {
     let body = body(message);
     let chain = Chain::from_name(text(attribute(body, NFTA_RULE_CHAIN)?))?;
     let handle = u64::from_be_bytes(*attribute(body, NFTA_RULE_HANDLE)?.first_chunk()?);
-    Some(FoundRule { chain, handle, action: action(body), passes: passes(body) })
+    Some(FoundRule { chain, handle, action: action(body) })
 }
 
 /// What a rule of ours does; `None`: it is none of ours.
@@ -63,11 +63,6 @@ fn action(body: &[u8]) -> Option<Action> {
         (None, None) if accepts && comment().as_deref() == Some(SPARE_TCP) => Some(Action::SpareTcp),
         _ => None,
     }
-}
-
-/// Whether a rule may let a packet pass, and end its way through the chain.
-fn passes(body: &[u8]) -> bool {
-    expressions(body).filter_map(verdict).any(|verdict| [NF_ACCEPT, NFT_GOTO, NFT_RETURN].contains(&verdict))
 }
 
 fn expressions(body: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -1,4 +1,4 @@
-//! The blocks that are in our sets, and the rules of others that keep ours from blocking.
+//! The blocks that are in our sets.
 
 use std::collections::HashSet;
 use std::thread;
@@ -7,8 +7,6 @@ use std::time::Duration;
 use psentry_linux::Error as SystemError;
 use psentry_records::Timestamp;
 
-use super::ruleset_plan::FoundRule;
-use super::ruleset_text::TABLE;
 use super::set_id::{self, Key, SetId};
 use super::uapi::NFT_MSG_GETSETELEM;
 use super::{Nft, decode, encode};
@@ -30,8 +28,7 @@ impl Nft {
         }
         found.sort_by_key(|(_, entry)| entry.scope);
         let entries = found.chunk_by(|(_, a), (_, b)| a.scope == b.scope).filter_map(joined).collect();
-        let shadowed = self.find_rules()?.shadowing().into_iter().map(shadowed).collect();
-        Ok(Listing { entries, shadowed })
+        Ok(Listing { entries, ..Listing::default() })
     }
 
     /// The elements of a set, each with the block that it says alone; none where there is no such set.
@@ -65,13 +62,4 @@ fn joined(found: &[(SetId, Entry)]) -> Option<Entry> {
     let is_part = |(other, part): &(SetId, Entry)| *other == set && part.until == entry.until;
     entry.damaged |= keys.len() != found.len() || !found.iter().all(is_part);
     Some(entry)
-}
-
-fn shadowed(rule: FoundRule) -> String {
-    let (chain, handle) = (rule.chain.name(), rule.handle);
-    format!(
-        "the rule with handle {handle} in chain {chain} of table inet {TABLE} is not psentry's, and lets packets pass before \
-         psentry's rules drop them: 'nft -a list chain inet {TABLE} {chain}' shows it, 'nft delete rule inet {TABLE} {chain} handle \
-         {handle}' deletes it"
-    )
 }

@@ -1,5 +1,5 @@
 //! Which chains and rules the flags ask for, and what has to be changed in a ruleset until it is so. Rules that others wrote
-//! into a chain of ours are kept, unless the chain itself has to be deleted. Pure: `ensure_ruleset.rs` reads and changes.
+//! into a chain of ours are deleted: one that accepts would come before a block. Pure: `ensure_ruleset.rs` reads and changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,8 +63,6 @@ pub(super) struct FoundRule {
     pub(super) handle: u64,
     /// What it does, if it is ours.
     pub(super) action: Option<Action>,
-    /// Whether it may let a packet pass before the rules behind it are asked.
-    pub(super) passes: bool,
 }
 
 /// What there is of our table besides its sets.
@@ -170,26 +168,6 @@ impl FoundRule {
     fn ours(&self) -> Option<Rule> {
         self.action.map(|action| Rule { chain: self.chain, action })
     }
-
-    fn blocks(&self) -> bool {
-        matches!(self.action, Some(Action::Drop(_) | Action::Reset(_) | Action::Refuse(_)))
-    }
-}
-
-impl Ruleset {
-    /// The rules of others that may let a packet pass before a rule of ours blocks it.
-    pub(super) fn shadowing(&self) -> Vec<FoundRule> {
-        let mut blocking = BTreeSet::new();
-        let mut shadowing = Vec::new();
-        for rule in self.rules.iter().rev() {
-            if rule.blocks() {
-                blocking.insert(rule.chain);
-            } else if rule.passes && rule.action.is_none() && blocking.contains(&rule.chain) {
-                shadowing.push(*rule);
-            }
-        }
-        shadowing
-    }
 }
 
 impl Plan {
@@ -212,11 +190,14 @@ impl Plan {
         };
         let delete_chains: Vec<Chain> = Chain::all().filter(is_wrong).collect();
         let rules = Rule::of(reach, sets);
-        let found = ruleset.rules.iter().filter(|rule| !delete_chains.contains(&rule.chain));
-        let found: Vec<(Rule, u64)> = found.filter_map(|rule| Some((rule.ours()?, rule.handle))).collect();
-        let wrong = found.iter().filter(|(rule, _)| !rules.contains(rule));
-        let delete_rules = wrong.map(|(rule, handle)| (rule.chain, *handle)).collect();
-        let found: BTreeSet<Rule> = found.iter().map(|(rule, _)| *rule).collect();
+        let found: Vec<&FoundRule> =
+            ruleset.rules.iter().filter(|rule| !delete_chains.contains(&rule.chain)).collect();
+        let is_wrong = |rule: &&&FoundRule| match rule.ours() {
+            Some(ours) => !rules.contains(&ours),
+            None => chains.contains(&rule.chain),
+        };
+        let delete_rules = found.iter().filter(is_wrong).map(|rule| (rule.chain, rule.handle)).collect();
+        let found: BTreeSet<Rule> = found.iter().filter_map(|rule| rule.ours()).collect();
         let add_rules = rules.difference(&found).copied().collect();
         let add_chains = chains.iter().copied().filter(|chain| !is_right(chain)).collect();
         Plan { delete_rules, delete_chains, add_chains, add_sets: missing.clone(), add_rules }

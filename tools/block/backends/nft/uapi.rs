@@ -43,11 +43,9 @@ pub(super) const NFTA_VERDICT_CODE: u16 = 1;
 pub(super) const NFTA_REJECT_TYPE: u16 = 1;
 pub(super) const NFT_REJECT_TCP_RST: u32 = 1;
 
-/// Verdicts: drop, accept, and those that leave a chain for another one or for its policy, which in ours accepts.
+/// Verdicts: drop and accept.
 pub(super) const NF_DROP: u32 = 0;
 pub(super) const NF_ACCEPT: u32 = 1;
-pub(super) const NFT_GOTO: u32 = (-4i32).cast_unsigned();
-pub(super) const NFT_RETURN: u32 = (-5i32).cast_unsigned();
 
 /// NFTA_SET_NAME, NFTA_SET_ELEM_LIST_SET.
 pub(super) const NFTA_SET: u16 = 2;

@@ -30,7 +30,7 @@ const NFPROTO: [u8; 2] = [2, 10];
 /// How often the monitor is read on until its queue is empty. It reads some hundred datagrams each time.
 const READS: usize = 64;
 
-/// How often rules are deleted again when somebody else changed them meanwhile.
+/// How often it is tried again when somebody else changed the rules meanwhile.
 const TRIES: usize = 5;
 
 /// Both tables.
@@ -170,15 +170,11 @@ impl Tables {
         ipv4: bool,
         commands: impl Fn(&Rules) -> Vec<String>,
     ) -> Result<(), Error> {
-        let mut tries = 1..TRIES;
-        loop {
-            self.expire_polled();
+        self.expire_polled();
+        retried(|| {
             let commands = commands(self.rules(ipv4)?);
-            match self.change(ipv4, &commands) {
-                Err(error) if is_objection(&error) && tries.next().is_some() => {}
-                result => return result,
-            }
-        }
+            self.change(ipv4, &commands)
+        })
     }
 
     /// Whether somebody else has changed a chain that concerns us since this was last asked.
@@ -226,6 +222,18 @@ impl Tables {
     fn family(&mut self, ipv4: bool) -> &mut Family {
         let [v4, v6] = &mut self.families;
         if ipv4 { v4 } else { v6 }
+    }
+}
+
+/// Tries something that reads the rules and changes them, and tries it again as long as iptables-restore objects: somebody else may
+/// have changed meanwhile what was read. A change that fails has the rules read again.
+pub(super) fn retried<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut tries = 1..TRIES;
+    loop {
+        match attempt() {
+            Err(error) if is_objection(&error) && tries.next().is_some() => {}
+            result => return result,
+        }
     }
 }
 

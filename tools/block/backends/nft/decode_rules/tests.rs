@@ -63,22 +63,19 @@ fn a_rule_is_recognised_by_its_set_and_what_becomes_of_it() {
         (verdict(NF_DROP), "", Some(Action::Drop(set))),
         (verdict(NF_ACCEPT), "", None),
         (verdict(NF_ACCEPT), SPARE, None),
-        (verdict(NFT_GOTO), "", None),
-        (verdict(NFT_RETURN), "", None),
         (reject(1), "", Some(Action::Reset(set))),
         (reject(2), "", Some(Action::Refuse(set))),
     ] {
-        let passes = [NF_ACCEPT, NFT_GOTO, NFT_RETURN].map(verdict).contains(&end);
         let message = message(&[payload(), lookup(b"v4_32\0"), end], says);
-        let want = FoundRule { chain: chain_at(Hook::Prerouting), handle: 258, action: want, passes };
+        let want = FoundRule { chain: chain_at(Hook::Prerouting), handle: 258, action: want };
         assert_eq!(rule(&message), Some(want));
     }
     let others = rule(&message(&[lookup(b"mine\0"), verdict(NF_DROP)], "")).unwrap();
-    assert_eq!((others.action, others.passes), (None, false));
+    assert_eq!(others.action, None);
     assert_eq!(rule(&[1, 0, 0]), None);
 }
 
-/// A rule of an administrator that accepts some packets is kept.
+/// One of an administrator that accepts some packets is not.
 #[test]
 fn a_rule_that_accepts_is_ours_by_its_comment() {
     let ct = || (&b"ct\0"[..], Vec::new());

@@ -7,7 +7,7 @@ const SET: SetId = SetId::FIRST[0];
 const UNPROVEN: SetId = SetId { unproven: true, ..SET };
 
 fn found((rule, handle): (Rule, u64)) -> FoundRule {
-    FoundRule { chain: rule.chain, handle, action: Some(rule.action), passes: false }
+    FoundRule { chain: rule.chain, handle, action: Some(rule.action) }
 }
 
 fn ours(rule: &FoundRule) -> Rule {
@@ -71,7 +71,9 @@ fn what_other_flags_made_becomes_what_these_flags_say() {
 #[test]
 fn what_others_made_beside_it_stays() {
     let mut ruleset = made(Reach::default());
-    ruleset.chains.insert(Chain { hook: Hook::Input, tracked: false }, false);
+    let chain = Chain { hook: Hook::Input, tracked: false };
+    ruleset.chains.insert(chain, false);
+    ruleset.rules.push(FoundRule { chain, handle: 8, action: None });
     assert!(after(Reach::default(), &ruleset).is_empty());
     // A rule twice is no reason to take one away.
     ruleset.rules.push(FoundRule { handle: 9, ..ruleset.rules[0] });
@@ -79,24 +81,15 @@ fn what_others_made_beside_it_stays() {
 }
 
 #[test]
-fn a_rule_of_others_shadows_ours_where_it_accepts_before_them() {
-    let ruleset = made_for(Reach::default(), &[SET, UNPROVEN].into());
-    assert_eq!(ruleset.shadowing(), []);
-    let others = |index: usize, passes: bool| {
-        let chain = ruleset.rules[index].chain;
+fn a_rule_of_others_in_a_chain_of_ours_is_deleted() {
+    let ruleset = made(Reach::default());
+    for before in 0..=ruleset.rules.len() {
+        let chain = ruleset.rules[0].chain;
         let mut ruleset = ruleset.clone();
-        ruleset.rules.insert(index, FoundRule { chain, handle: 9, action: None, passes });
-        ruleset.shadowing().into_iter().map(|rule| rule.handle).collect::<Vec<_>>()
-    };
-    // First the rule of the whole, then two that spare, then that of what is unproven.
-    assert_eq!(ruleset.rules.len(), 4);
-    for before in 0..4 {
-        assert_eq!(others(before, true), [9], "{before}");
-        assert!(others(before, false).is_empty(), "a rule that only counts: {before}");
+        ruleset.rules.insert(before, FoundRule { chain, handle: 9, action: None });
+        let want = Plan { delete_rules: vec![(chain, 9)], ..Plan::default() };
+        assert_eq!(after(Reach::default(), &ruleset), want);
     }
-    let mut behind = ruleset.clone();
-    behind.rules.push(FoundRule { handle: 9, action: None, passes: true, ..ruleset.rules[3] });
-    assert_eq!(behind.shadowing(), []);
 }
 
 #[test]

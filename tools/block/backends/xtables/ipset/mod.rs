@@ -30,7 +30,7 @@ use self::match_rules::rules_of;
 use self::message::Key;
 use self::sets::{Sets, Step, saved_rules_warning};
 use super::jump_rules::{BUILTIN, deletions, place};
-use super::tables::Tables;
+use super::tables::{Tables, retried};
 use super::{FAMILIES, POLL, by_family, shadowing, unless_absent};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::backends::installed;
@@ -134,7 +134,7 @@ impl Ipset {
         }
         // A set that no rule matches blocks nobody.
         if blocks && !(*self.ready(ipv4) && self.tables.is_current(ipv4)?) {
-            self.set_up(ipv4)?;
+            retried(|| self.set_up(ipv4))?;
         }
         // The kernel counts from now, and what was made before took its time.
         let now = now.plus(started.elapsed());
@@ -186,7 +186,7 @@ impl Backend for Ipset {
         self.tables.expire_polled();
         let mut made = false;
         for ipv4 in FAMILIES {
-            made |= unless_absent(ipv4, self.set_up(ipv4), false)?;
+            made |= unless_absent(ipv4, retried(|| self.set_up(ipv4)), false)?;
         }
         Ok(made)
     }

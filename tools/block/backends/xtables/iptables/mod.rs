@@ -21,7 +21,7 @@ use psentry_records::Timestamp;
 pub(super) use self::chains::is_jump;
 use self::chains::{CONCERNING, setup};
 use self::rule_diff::{by_scope, commands, entries};
-use super::tables::Tables;
+use super::tables::{Tables, is_objection, retried};
 use super::{FAMILIES, by_family, shadowing, unless_absent};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::error::Error;
@@ -48,15 +48,29 @@ impl Iptables {
         Ok(!commands.is_empty())
     }
 
-    fn apply_family(&mut self, ipv4: bool, ops: &[&Op]) -> Result<Vec<Result<(), Error>>, Error> {
+    /// The commands of each operation, in chains that are there.
+    fn commands(&mut self, ipv4: bool, ops: &[&Op]) -> Result<Vec<Vec<String>>, Error> {
         let mut blocks = ops.iter().filter_map(|op| op.block()).peekable();
         // Who only deletes makes nothing.
         if blocks.peek().is_some() {
             self.set_up(ipv4, blocks.any(|block| block.unproven))?;
         }
         let rules = by_scope(self.tables.rules(ipv4)?);
-        let commands: Vec<_> = ops.iter().map(|op| commands(self.reach, &rules, op)).collect();
-        Ok(bisect::change(&commands, &mut |commands| self.tables.change(ipv4, commands)))
+        Ok(ops.iter().map(|op| commands(self.reach, &rules, op)).collect())
+    }
+
+    fn apply_family(&mut self, ipv4: bool, ops: &[&Op]) -> Result<Vec<Result<(), Error>>, Error> {
+        let together = retried(|| {
+            let commands = self.commands(ipv4, ops)?;
+            self.tables.change(ipv4, &commands.concat())
+        });
+        match together {
+            Err(error) if is_objection(&error) && ops.len() > 1 => {
+                let commands = self.commands(ipv4, ops)?;
+                Ok(bisect::change(&commands, &mut |commands| self.tables.change(ipv4, commands)))
+            }
+            result => result.map(|()| vec![Ok(()); ops.len()]),
+        }
     }
 }
 
@@ -71,7 +85,7 @@ impl Backend for Iptables {
         self.tables.expire_polled();
         let mut made = false;
         for ipv4 in FAMILIES {
-            made |= unless_absent(ipv4, self.set_up(ipv4, false), false)?;
+            made |= unless_absent(ipv4, retried(|| self.set_up(ipv4, false)), false)?;
         }
         Ok(made)
     }

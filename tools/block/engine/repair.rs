@@ -1,0 +1,209 @@
+//! What others changed is put right: what they deleted or changed is put back, what they added is deleted. How soon, `repair_rate.rs`
+//! says; what it was, and by whom, is reported once it is done.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Instant;
+
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
+
+use super::Engine;
+use super::backend_state::BackendState;
+use crate::backend::Op;
+use crate::block::{Block, Entry};
+use crate::desired::Desired;
+use crate::outcomes::common_of;
+use crate::reconcile::{SLACK, reconcile, wanted_there};
+
+/// Up to how many blocks that are put back have an outcome each.
+const NAMED: usize = 20;
+/// How many that are deleted are named in the sentence about them.
+const SHOWN: usize = 3;
+
+/// What others changed, until it is put right.
+pub(super) struct Repair {
+    /// Who did it; `None`: nothing reported it, it was only found.
+    by: Option<String>,
+    began: Instant,
+    /// What blocks are in was made again.
+    made: bool,
+    /// What is put back, and whether it was deleted or changed.
+    lost: BTreeMap<Prefix, &'static str>,
+    /// What is deleted, for it was added.
+    added: BTreeSet<Prefix>,
+    /// What of both is not done yet.
+    waits: HashSet<Prefix>,
+}
+
+impl Repair {
+    pub(super) fn new(began: Instant, made: bool) -> Self {
+        let (lost, added, waits) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
+        Repair { by: None, began, made, lost, added, waits }
+    }
+
+    /// Takes in how what is there on a backend differs from what was there before.
+    fn compare<'a>(
+        &mut self,
+        (before, is): (&HashMap<Prefix, Entry>, &HashMap<Prefix, Entry>),
+        wanted: impl Fn(Prefix) -> Option<&'a Block>,
+        now: Timestamp,
+    ) {
+        let fits = |there: &HashMap<Prefix, Entry>, scope: &Prefix, block: &Block| {
+            there.get(scope).is_some_and(|entry| entry.is(block, SLACK))
+        };
+        // What is about to end has ended in the kernel perhaps, and may be there a moment longer.
+        let ends = |until: Option<Timestamp>| until.is_some_and(|until| until <= now.plus(SLACK));
+        for scope in before.keys() {
+            let Some(block) = wanted(*scope).filter(|block| !ends(block.until)) else { continue };
+            if fits(before, scope, block) && !fits(is, scope, block) {
+                self.lost.insert(*scope, if is.contains_key(scope) { "changed" } else { "deleted" });
+                self.waits.insert(*scope);
+            }
+        }
+        for (scope, entry) in is {
+            if !before.contains_key(scope) && wanted(*scope).is_none() && !ends(entry.until) {
+                self.added.insert(*scope);
+                self.waits.insert(*scope);
+            }
+        }
+    }
+
+    /// What was done to blocks, in a word or three.
+    fn what_was_done(&self) -> &'static str {
+        let mut each = self.lost.values();
+        match each.next() {
+            Some(first) if !self.made && each.all(|other| other == first) => first,
+            _ => "deleted or changed",
+        }
+    }
+}
+
+impl Engine {
+    /// A backend was listed again: what differs from what is wanted is put right, or as soon as it may.
+    pub(super) fn put_right(
+        &mut self,
+        index: usize,
+        before: &HashMap<Prefix, Entry>,
+        who: Option<Option<String>>,
+        repair: Repair,
+    ) {
+        let now = self.clock.now();
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let mut repair = match state.sync.repair.take() {
+            Some(earlier) => Repair { made: earlier.made || repair.made, ..earlier },
+            None => repair,
+        };
+        let by_clock = state.sync.clock_was_set;
+        // A list that was begun before the clock was set is followed by another one.
+        state.sync.clock_was_set &= state.sync.wanted;
+        if !by_clock {
+            let wanted = |scope| wanted_there(scope, &self.desired, &state.caps, now);
+            repair.compare((before, &state.actual.entries), wanted, now);
+        }
+        repair.by = repair.by.or_else(|| who.clone().map(|who| who.unwrap_or_else(|| "somebody".to_owned())));
+        let differing: Vec<Prefix> = differing(state, &self.desired, now).collect();
+        if !state.sync.repairs {
+            if !differing.is_empty() {
+                state.sync.drifted = Some(who.flatten());
+            }
+            state.sync.repair = Some(repair).filter(|repair| !repair.waits.is_empty());
+            return;
+        }
+        differing.into_iter().chain(repair.waits.iter().copied()).for_each(|scope| state.queue.push(scope));
+        if repair.made || !repair.waits.is_empty() {
+            state.sync.repair = Some(repair);
+            self.repaired_if_done(index);
+        } else {
+            state.sync.rate.looked(Instant::now());
+        }
+    }
+
+    /// There is nothing more to do about a scope, or it failed: perhaps it was the last one that was to be put right.
+    pub(super) fn is_right(&mut self, index: usize, scope: Prefix) {
+        let Some(state) = self.backends.get_mut(index).filter(|state| !state.is_in_flight(scope)) else {
+            return;
+        };
+        state.restoring.remove(&scope);
+        if let Some(repair) = &mut state.sync.repair
+            && repair.waits.remove(&scope)
+        {
+            self.repaired_if_done(index);
+        }
+    }
+
+    fn repaired_if_done(&mut self, index: usize) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let Some(repair) = state.sync.repair.take_if(|repair| repair.waits.is_empty()) else { return };
+        let is_there = |scope: &Prefix| state.actual.entries.contains_key(scope);
+        let back: Vec<Prefix> = repair.lost.keys().copied().filter(is_there).collect();
+        let gone: Vec<Prefix> = repair.added.iter().copied().filter(|scope| !is_there(scope)).collect();
+        let (name, took) = (state.caps.name, repair.began.elapsed().as_millis());
+        let fight = state.sync.rate.repaired(Instant::now());
+        self.outcomes.counters().repairs.add();
+        let mut repaired = Vec::new();
+        if repair.made || !back.is_empty() {
+            let (what, done) = (what(back.len(), repair.made), repair.what_was_done());
+            let said = match &repair.by {
+                Some(by) => format!("{by} {done} {what}"),
+                None => format!("{what} had been {done}"),
+            };
+            self.outcomes.report(&format!(
+                "{name}: {said}; put back within {took} ms; to release somebody there is 'psentry-block unblock CIDR'"
+            ));
+            repaired.push(said);
+        }
+        if !gone.is_empty() {
+            let list = list(&gone);
+            let said = match &repair.by {
+                Some(by) => format!("{by} added {list}"),
+                None => format!("{list} had been added"),
+            };
+            self.outcomes.report(&format!(
+                "{name}: {said}; deleted within {took} ms, for nobody asked psentry-block for it; to block somebody there is \
+                 'psentry-block block CIDR'"
+            ));
+            repaired.push(said);
+        }
+        if let Some(state) = self.backends.get_mut(index).filter(|_| !repaired.is_empty()) {
+            state.repaired = Some((self.clock.wall(self.clock.now()), repaired.join("; ")));
+        }
+        if let Some(wait) = fight {
+            self.outcomes.report(&format!(
+                "somebody changes psentry's blocks on {name} again and again; from now on that is put right only every {} s, \
+                 and less often, until a minute passes in peace: find out who it is",
+                wait.as_secs()
+            ));
+        }
+        for scope in back.iter().filter(|_| back.len() <= NAMED) {
+            let Some(block) = self.desired.get(*scope).cloned() else { continue };
+            let outcome = self.outcome(index, Action::Block, *scope, OutcomeResult::Applied, Some(&block));
+            let done = repair.lost.get(scope).copied().unwrap_or_default();
+            let by = repair.by.as_deref().unwrap_or("somebody");
+            let why = format!(
+                "put back, for {by} had {done} it; to release it there is 'psentry-block unblock {scope}'"
+            );
+            self.outcomes.outcome(&common_of(&block), OutcomeBody { reason: Some(why), ..outcome });
+        }
+    }
+}
+
+/// The scopes of which something else is there than is wanted, and about which nothing is going to be done yet.
+fn differing(state: &BackendState, desired: &Desired, now: Timestamp) -> impl Iterator<Item = Prefix> {
+    let ops = reconcile(desired, &state.actual, &state.caps, now);
+    let scopes = ops.into_iter().map(|op: Op| op.scope());
+    scopes.filter(|scope| state.backoff.get(*scope).is_none() && !state.queue.contains(*scope))
+}
+
+fn what(blocks: usize, made: bool) -> String {
+    let count = format!("{blocks} block{}", if blocks == 1 { "" } else { "s" });
+    match (blocks, made) {
+        (0, _) => "the ruleset of psentry".to_owned(),
+        (_, true) => format!("the ruleset of psentry and {count}"),
+        (_, false) => count,
+    }
+}
+
+fn list(scopes: &[Prefix]) -> String {
+    let shown: Vec<String> = scopes.iter().take(SHOWN).map(Prefix::to_string).collect();
+    let more = scopes.len().saturating_sub(SHOWN);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
