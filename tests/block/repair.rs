@@ -71,7 +71,11 @@ fn damaged(program: &Program, guard: &Host, vandal: &str, whole: impl Fn() -> bo
 /// Waits until psentry-block says that a block that others deleted or changed is put back.
 fn put_back(program: &mut Program, scope: &str) {
     let told = outcome(program, scope).body;
-    assert_eq!((told.action, told.result, told.error), (Action::Block, OutcomeResult::Applied, None), "{scope}");
+    assert_eq!(
+        (told.action, told.result, told.error),
+        (Action::Block, OutcomeResult::Applied, None),
+        "{scope}"
+    );
     let why = told.reason.unwrap();
     assert!(why.starts_with("put back, for "), "{why}");
     assert!(why.ends_with(&format!("'psentry-block unblock {scope}'")), "{why}");
@@ -84,7 +88,8 @@ fn whatever_others_delete_is_back_within_a_second() {
     let guard = &lab.guard;
     let whole = || {
         let sets = [("v4_32", 2), ("v4_24", 1), ("v6_64", 1)];
-        let wrong = guard.ok(&["sh", "-c", "nft list table inet psentry | grep -Eq 'dormant|^ *accept|saddr 192'"]);
+        let wrong =
+            guard.ok(&["sh", "-c", "nft list table inet psentry | grep -Eq 'dormant|^ *accept|saddr 192'"]);
         sets.iter().all(|(set, want)| count(guard, set) == *want) && rules(guard) == 3 && !wrong
     };
     let vandals = [

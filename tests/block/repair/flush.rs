@@ -46,7 +46,8 @@ fn a_flush_of_psentry_block_ends_a_repair_that_waits() {
     lab.guard.sh(&flush());
     let mut released: Vec<_> = (0..3).map(|_| release(&mut program)).collect();
     released.sort_unstable();
-    let want = [SCANNER, "203.0.113.8/32", "203.0.113.9/32"].map(|scope| ("nft".to_owned(), scope.to_owned()));
+    let want =
+        [SCANNER, "203.0.113.8/32", "203.0.113.9/32"].map(|scope| ("nft".to_owned(), scope.to_owned()));
     assert_eq!(released, want);
     assert_eq!(lab.guard.sh("nft list ruleset"), "");
     // What is blocked anew is put back at once again, for nobody fights any more about what was before.
@@ -86,9 +87,7 @@ fn a_flush_of_iptables_and_ipset_together_leaves_nothing() {
 
 /// The next release: on which backend, and whose. What is put back meanwhile is passed over.
 fn release(program: &mut Program) -> (String, String) {
-    let is_release = |record: &Record| {
-        matches!(record, Record::Outcome(outcome) if outcome.body.result == OutcomeResult::Released)
-    };
+    let is_release = |record: &Record| matches!(record, Record::Outcome(outcome) if outcome.body.result == OutcomeResult::Released);
     let Record::Outcome(told) = program.record("a release", is_release) else { panic!() };
     (told.body.backend.unwrap(), told.body.scope.to_string())
 }

@@ -34,7 +34,14 @@ fn set(scopes: &[&str]) -> BTreeSet<String> {
 fn what_was_saved_and_is_loaded_later_brings_nobody_back() {
     for (backend, save, load) in COMMANDS {
         let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
-        let flags = ["--backend", backend, "--hosts-deny", "/run/hosts.deny", "--state", state.path().to_str().unwrap()];
+        let flags = [
+            "--backend",
+            backend,
+            "--hosts-deny",
+            "/run/hosts.deny",
+            "--state",
+            state.path().to_str().unwrap(),
+        ];
         let there = || there(&lab, backend);
         let (mut program, mut stdin) = start(&lab, &flags);
         block(&mut program, &mut stdin, &[SCANNER, RELEASED]);
@@ -63,7 +70,11 @@ fn what_was_saved_and_is_loaded_later_brings_nobody_back() {
         assert_eq!(there(), set(&[SCANNER]), "{backend}");
         let is_right = match backend {
             "nft" => left(&lab.guard, "203.0.113.7") <= 600,
-            "ipset" => lab.guard.ok(&["sh", "-c", "ipset save psentry4 | grep -q ' 203.0.113.7 timeout [0-9][0-9][0-9] '"]),
+            "ipset" => lab.guard.ok(&[
+                "sh",
+                "-c",
+                "ipset save psentry4 | grep -q ' 203.0.113.7 timeout [0-9][0-9][0-9] '",
+            ]),
             _ => true,
         };
         assert!(is_right, "{backend}: it ends as it was to");

@@ -49,7 +49,10 @@ fn whoever_deletes_or_adds_a_single_block_is_told_what_to_do_instead() {
             put_back(&mut program, SCANNER);
             lab.guard.sh(add);
             let said = program.complaint("203.0.113.99/32");
-            assert!(said.contains("added") && said.contains("'psentry-block block CIDR'"), "{backend}: {said}");
+            assert!(
+                said.contains("added") && said.contains("'psentry-block block CIDR'"),
+                "{backend}: {said}"
+            );
             wait_until("it is gone", || there() == before);
             // Whoever psentry-block releases stays so, whatever is put back meanwhile.
             lab.guard.sh(&format!("{psentry} unblock 203.0.113.7"));
@@ -67,7 +70,10 @@ fn whoever_deletes_or_adds_a_single_block_is_told_what_to_do_instead() {
             let left = lab.guard.sh(
                 "nft list ruleset; ipset save; ip route show proto 158; cat /run/hosts.deny 2>/dev/null || true",
             );
-            assert!(!left.to_lowercase().contains("psentry"), "{backend}: flushed, it is not made again: {left}");
+            assert!(
+                !left.to_lowercase().contains("psentry"),
+                "{backend}: flushed, it is not made again: {left}"
+            );
         }
     }
 }

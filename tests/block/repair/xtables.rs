@@ -101,7 +101,8 @@ fn whatever_others_delete_of_iptables_and_ipset_is_back_within_a_second() {
             assert!(lab.innocent.reaches(GUARD[0], 8088));
             let (status, output, errors) = program.terminate();
             assert!(status.success(), "{errors:?}");
-            let wrong = output.iter().find(|line| line.contains("failed") || line.contains("released\",\"error"));
+            let wrong =
+                output.iter().find(|line| line.contains("failed") || line.contains("released\",\"error"));
             assert_eq!(wrong, None, "{backend} ({variant})");
         }
     }
@@ -155,7 +156,11 @@ fn a_thousand_on_ipset_are_back_and_no_old_times_with_them() {
     wait_until("none of them lasts longer", || {
         guard.sh(longest).trim().parse::<u64>().is_ok_and(|longest| longest <= 600)
     });
-    assert_eq!(guard.sh("ipset save psentry4 | grep -c 2026-11-22 || true").trim(), "0", "nor has an old note");
+    assert_eq!(
+        guard.sh("ipset save psentry4 | grep -c 2026-11-22 || true").trim(),
+        "0",
+        "nor has an old note"
+    );
 }
 
 /// Somebody who deletes rules again and again is told of, and not fought, there as well.
