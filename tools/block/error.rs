@@ -184,6 +184,9 @@ fn plain(why: io::Error) -> io::Error {
 fn remedy(why: &io::Error) -> &'static str {
     match why.kind() {
         io::ErrorKind::PermissionDenied => "; run this as root, or give this user the right",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; a service is given the right as psentry-block(8) says under 'What each backend may'"
+        }
         _ => "",
     }
 }

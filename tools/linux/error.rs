@@ -82,7 +82,7 @@ impl Error {
     pub fn is_permission(&self) -> bool {
         match self {
             Error::Refused { errno, .. } => matches!(errno, Errno::EPERM | Errno::EACCES),
-            Error::System { why, .. } => why.kind() == io::ErrorKind::PermissionDenied,
+            Error::System { why, .. } => why.kind() == std::io::ErrorKind::PermissionDenied,
             _ => false,
         }
     }

@@ -1,7 +1,9 @@
-//! The same on a really booted systemd: the service's sandbox has room for the socket, root reaches it without a flag,
-//! nobody else does, and a panic outlives the service.
+//! The same on a really booted systemd: root commands the service without a flag, the group psentry asks it, nobody else does
+//! either; a panic is root's and outlives the service; and whom somebody released the judge convicts anew.
 
 use crate::lab::{Booted, wait_until};
+
+const BLOCK: &str = "/usr/local/bin/psentry-block";
 
 /// Stops all of it, and waits for that. With its sockets: the trap's last record would start the blocker again.
 fn stop(guard: &Booted) {
@@ -11,50 +13,140 @@ fn stop(guard: &Booted) {
     });
 }
 
+/// Waits until the service answers.
+fn answers(guard: &Booted) {
+    wait_until("it answers", || guard.ok(&format!("{BLOCK} status 2>&1 | grep -q '\"daemon\":\"answers\"'")));
+}
+
+/// A command in the name of a user: its exit code, and what it says.
+fn as_user(guard: &Booted, user: &str, command: &str) -> (Option<i32>, String) {
+    let output = guard.run(&format!("exec setpriv --reuid {user} --init-groups {BLOCK} {command}"));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn is_blocked(guard: &Booted, address: &str) -> bool {
+    guard.ok(&format!("nft list table inet psentry | grep -q {address}"))
+}
+
+/// What anybody in the group writes at a scan.
+fn touch_decoy(guard: &Booted, address: &str) {
+    guard.sh(&format!(
+        "printf '{{\"timestamp\":\"%s\",\"event_type\":\"probe\",\"src_ip\":\"{address}\",\"dest_port\":23,\"proto\":\"TCP\",\
+         \"probe\":{{\"handshake\":true}}}}\\n' $(date -u +%FT%T.%6NZ) > /run/psentry/events"
+    ));
+}
+
 #[test]
-fn the_service_is_asked_without_a_flag_and_keeps_a_panic() {
+fn root_commands_the_service_and_the_group_asks_it() {
+    if !Booted::possible() {
+        return;
+    }
+    let guard = Booted::boot();
+    guard.sh("ip link set lo up; ip address add 198.51.100.1 dev lo
+              env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin
+              sed -i 's/^OBSERVE=.*/OBSERVE=/; s/^JUDGE=.*/JUDGE=--trigger 1/' /etc/psentry/psentry.conf; systemctl restart psentry.target
+              useradd --no-create-home --groups psentry member; useradd --no-create-home stranger");
+    answers(&guard);
+    guard.sh(&format!("{BLOCK} block 203.0.113.7 --for 1h --reason 'by hand' | grep -q applied"));
+    guard.sh(&format!("{BLOCK} status | grep -q '\"wanted\":1,\"standing\":1'"));
+    guard.sh(&format!("{BLOCK} why 203.0.113.7 | grep -q '\"reason\":\"by hand\"'"));
+    guard.sh("grep -q 203.0.113.7 /var/lib/psentry-block/journal.jsonl; grep -q applied /var/log/psentry/records.jsonl");
+
+    // The group may ask, and change nothing.
+    let modes = guard.sh("stat -c '%a %U %G' /run/psentry-block /run/psentry-block/control");
+    assert_eq!(modes, "755 psentry-block psentry\n660 psentry-block psentry\n");
+    for command in ["list", "why 203.0.113.7", "status"] {
+        let (code, said) = as_user(&guard, "member", command);
+        assert!(
+            code == Some(0) && (said.contains("203.0.113.7") || command == "status"),
+            "{command}: {said}"
+        );
+    }
+    for command in ["unblock 203.0.113.7", "block 203.0.113.9", "flush", "panic"] {
+        let (code, said) = as_user(&guard, "member", command);
+        assert_eq!(code, Some(77), "{command}: {said}");
+    }
+    for command in ["status", "list", "unblock 203.0.113.7", "panic"] {
+        let (code, said) = as_user(&guard, "stranger", command);
+        assert_eq!(code, Some(77), "{command}: {said}");
+    }
+    assert!(is_blocked(&guard, "203.0.113.7") && !is_blocked(&guard, "203.0.113.9"));
+    // The user of the service may do what it may do itself.
+    let (code, said) = as_user(&guard, "psentry-block", "unblock 203.0.113.7");
+    assert!(code == Some(0) && said.contains("released"), "{said}");
+
+    // Whom somebody released is convicted again by what he does from then on.
+    touch_decoy(&guard, "203.0.113.20");
+    wait_until("he is convicted", || is_blocked(&guard, "203.0.113.20"));
+    guard.sh(&format!("{BLOCK} unblock 203.0.113.20 | grep -q released"));
+    assert!(!is_blocked(&guard, "203.0.113.20"));
+    wait_until("he is convicted again", || {
+        touch_decoy(&guard, "203.0.113.20");
+        is_blocked(&guard, "203.0.113.20")
+    });
+
+    // A panic is a file of root's, which everybody may read.
+    assert_eq!(guard.sh("stat -c '%a %U %G' /var/lib/psentry"), "755 root root\n");
+    guard.sh(&format!("umask 077; {BLOCK} panic --reason test"));
+    assert_eq!(guard.sh("stat -c '%a %U %G' /var/lib/psentry/panic"), "644 root root\n");
+    assert!(!guard.ok("nft list tables | grep -q 'inet psentry$'"));
+    assert_eq!(as_user(&guard, "member", "resume").0, Some(77));
+    assert!(!guard.ok("setpriv --reuid psentry-block --init-groups rm -f /var/lib/psentry/panic"));
+    touch_decoy(&guard, "203.0.113.21");
+    let refused =
+        "grep '\"scope\":\"203.0.113.21/32\".*\"result\":\"refused\".*panic' /var/log/psentry/records.jsonl";
+    wait_until("the conviction is refused", || guard.ok(refused));
+    // Beyond a stop, which takes the runtime directory away; declared again, while nobody runs.
+    stop(&guard);
+    guard.sh(&format!("{BLOCK} panic; systemctl start psentry.target"));
+    answers(&guard);
+    let refused = guard.run(&format!("{BLOCK} block 203.0.113.7 --for 1h"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("panic"));
+    guard.sh(&format!(
+        "! {BLOCK} status; {BLOCK} resume; {BLOCK} block 203.0.113.8 --for 1h | grep -q applied; {BLOCK} status"
+    ));
+    assert!(!is_blocked(&guard, "203.0.113.7"));
+    // A restart loses neither.
+    guard.sh("systemctl restart psentry-block");
+    answers(&guard);
+    guard.sh(&format!("{BLOCK} status | grep -q '\"wanted\":1,\"standing\":1'"));
+    // No command of root's left anything that the service cannot write.
+    assert_eq!(guard.sh("find /run/psentry-block /var/lib/psentry-block ! -user psentry-block"), "");
+    // Gone, it leaves no socket behind, and its commands work without it.
+    stop(&guard);
+    guard.sh(&format!(
+        "{BLOCK} status | grep -q '\"standing\":1'; {BLOCK} unblock 203.0.113.8 | grep -q released"
+    ));
+    assert_eq!(guard.sh("find /var/lib/psentry-block ! -user psentry-block"), "");
+}
+
+/// The judge of the service is told by the service, and has who scans again blocked again.
+#[test]
+fn the_judge_of_the_service_knows_who_was_released() {
     if !Booted::possible() {
         return;
     }
     let guard = Booted::boot();
     guard.sh("ip link set lo up; ip address add 198.51.100.1 dev lo
               env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin");
-    let block = "/usr/local/bin/psentry-block";
-    wait_until("it answers", || guard.ok(&format!("{block} status | grep -q '\"daemon\":\"answers\"'")));
-    guard.sh(&format!("{block} block 203.0.113.7 --for 1h --reason 'by hand' | grep -q applied"));
-    guard.sh(&format!("{block} status | grep -q '\"wanted\":1,\"standing\":1'"));
-    guard.sh(&format!("{block} why 203.0.113.7 | grep -q '\"reason\":\"by hand\"'"));
-    guard.sh(
-        "grep -q '\"rule\"' /var/lib/psentry-block/nft.jsonl; grep -q applied /var/log/psentry/records.jsonl",
-    );
-    // The runtime directory is closed to others, whatever the socket's mode.
-    assert_eq!(guard.sh("stat -c %a /run/psentry-block/control"), "600\n");
-    let other =
-        format!("setpriv --reuid 65534 --clear-groups {block} status --control /run/psentry-block/control");
-    assert_eq!(guard.run(&other).status.code(), Some(77));
-    guard.sh(&format!("{block} panic --reason test"));
-    assert!(!guard.ok("nft list ruleset | grep -q 203.0.113.7"));
-    // Beyond a stop, which takes the runtime directory away; declared again, while nobody runs.
-    stop(&guard);
-    guard.sh(&format!(
-        "test -e /var/lib/psentry-block/panic; {block} panic; test -e /run/psentry-block/panic"
-    ));
-    guard.sh("systemctl start psentry.target");
-    wait_until("it answers", || guard.ok(&format!("{block} status 2>&1 | grep -q '\"daemon\":\"answers\"'")));
-    let refused = guard.run(&format!("{block} block 203.0.113.7 --for 1h"));
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("panic"));
-    guard
-        .sh(&format!("{block} resume; {block} block 203.0.113.8 --for 1h | grep -q applied; {block} status"));
-    assert!(!guard.ok("nft list ruleset | grep -q 203.0.113.7"));
-    // A restart loses neither.
-    guard.sh("systemctl restart psentry-block");
-    wait_until("it answers again", || {
-        guard.ok(&format!("{block} status | grep -q '\"daemon\":\"answers\"'"))
-    });
-    // Gone, it leaves no socket behind, and its commands work without it.
-    stop(&guard);
-    guard.sh(&format!(
-        "{block} status | grep -q '\"standing\":1'; {block} unblock 203.0.113.8 | grep -q released"
-    ));
+    answers(&guard);
+    guard.sh("sed -i 's/^OBSERVE=.*/OBSERVE=/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
+    answers(&guard);
+    let scan = r#"for port in 23 445; do
+        printf '{"timestamp":"%s","event_type":"probe","src_ip":"192.0.2.98","dest_port":%d,"proto":"TCP","probe":{"handshake":true}}\n' \
+            "$(date -u +%FT%TZ)" $port; done > /run/psentry/events"#;
+    let is_blocked = || guard.ok("nft list ruleset | grep -q 192.0.2.98");
+    guard.sh(scan);
+    wait_until("it is blocked", is_blocked);
+    for release in ["unblock 192.0.2.98", "flush", "panic && /usr/local/bin/psentry-block resume"] {
+        let output = guard.run(&format!("{BLOCK} {release}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("judge"), "{release}: {said}");
+        assert!(!is_blocked(), "{release}");
+        guard.sh(scan);
+        wait_until("it is blocked again", is_blocked);
+    }
+    assert!(!guard.ok("journalctl -u psentry-judge -o cat | grep 'not passed on'"));
 }

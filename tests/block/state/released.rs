@@ -45,11 +45,7 @@ fn who_was_released_is_not_blocked_by_a_reboot() {
         drop(stdin);
         let (status, output, errors) = block.end();
         assert!(status.success() && output.is_empty(), "{name}: {output:?} {errors:?}");
-        let said = complaints(&errors);
-        assert!(
-            matches!(&*said, [asked] if asked.ends_with("psentry-block may be asked here")),
-            "{name}: {said:?}"
-        );
+        assert_eq!(complaints(&errors), [""; 0], "{name}");
     }
 }
 
@@ -91,10 +87,9 @@ fn commands_find_the_journal_in_the_runtime_directory() {
     for _ in 0..2 {
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
     }
-    kill(&mut block);
-    // Where none runs, too: both blocks in nft, and what only the journal knows.
-    let scopes: Vec<(String, String)> =
-        listed(&lab, &[]).into_iter().map(|(scope, backend, _)| (scope, backend)).collect();
+    let list = || -> Vec<(String, String)> {
+        listed(&lab, &[]).into_iter().map(|(scope, backend, _)| (scope, backend)).collect()
+    };
     let is = |scope: &str, backend: &str| (scope.to_owned(), backend.to_owned());
     let wanted = [
         is("203.0.113.6/32", "exec"),
@@ -102,5 +97,8 @@ fn commands_find_the_journal_in_the_runtime_directory() {
         is("203.0.113.7/32", "exec"),
         is("203.0.113.7/32", "nft"),
     ];
-    assert_eq!(scopes, wanted);
+    wait_until("the command has run for both", || list() == wanted);
+    kill(&mut block);
+    // Where none runs, too: what is in nft, and what only the journal knows.
+    assert_eq!(list(), wanted);
 }

@@ -85,13 +85,17 @@ impl Site {
         String::from_utf8_lossy(&said) == "hello\n"
     }
 
-    /// With these flags, systemd has psentry-block anew.
-    pub fn start(&self, block: &str, exec_network: &str) {
+    /// With these flags, psentry-block is started anew.
+    fn start(&self, block: &str, exec_network: &str) {
+        self.set(block, exec_network);
+        self.restart();
+    }
+
+    fn set(&self, block: &str, exec_network: &str) {
         let settings = format!(
             "OBSERVE=--observe\nJUDGE=\nBLOCK={block}\nEXEC_NETWORK={exec_network}\nTRAP=\nLISTEN=\n"
         );
         fs::write(self.guard.path("/etc/psentry/psentry.conf"), settings).unwrap();
-        self.restart();
     }
 
     /// The same with the units that there are now.
@@ -110,21 +114,28 @@ impl Site {
     }
 
     /// Verdicts of both families.
-    pub fn verdicts(&self) {
+    fn verdicts(&self) {
         self.verdict(SCOPES[0], SCANNER);
         self.verdict(SCOPES[1], SCANNER6);
     }
 
     /// Waits until the scanner is blocked over both, and nobody else is.
-    pub fn is_blocked(&self, backend: &str) {
+    fn is_blocked(&self, backend: &str) {
         wait_until(&format!("{backend} blocks"), || {
             ![SCANNER, SCANNER6].iter().any(|host| self.is_greeted(host))
         });
         assert!(INNOCENT.iter().all(|host| self.is_greeted(host)), "{backend} blocks somebody else");
     }
 
+    /// Status is not green, and says this on standard error.
+    fn is_red(&self, why: &[&str]) {
+        let status = self.guard.run("psentry-block status");
+        let said = String::from_utf8_lossy(&status.stderr);
+        assert!(status.status.code() == Some(1) && why.iter().all(|why| said.contains(why)), "{status:?}");
+    }
+
     /// Waits until all that is wanted is there.
-    pub fn is_green(&self, backend: &str) {
+    fn is_green(&self, backend: &str) {
         wait_until(&format!("{backend} is well"), || self.guard.ok("psentry-block status"));
     }
 
@@ -175,6 +186,7 @@ fn every_backend_has_the_rights_that_it_takes() {
         site.enforces(name);
     }
     saved_rules_are_loaded(&site);
+    one_that_cannot_work_fails_alone(&site);
 
     // The legacy variant, beside which no rules of the other one are left.
     if site.guard.ok("iptables-legacy -S && ip6tables-legacy -S") {
@@ -230,13 +242,51 @@ fn saved_rules_are_loaded(site: &Site) {
               systemctl stop psentry.target; until ! systemctl is-active psentry-block; do sleep 0.1; done; psentry-block flush
               printf '%s\\n' '[Unit]' DefaultDependencies=no Before=network-pre.target '[Service]' Type=oneshot RemainAfterExit=yes \
                   'ExecStart=iptables-restore /etc/iptables/rules.v4' 'ExecStart=ip6tables-restore /etc/iptables/rules.v6' \
-                  > /etc/systemd/system/netfilter-persistent.service; systemctl daemon-reload");
+                  > /etc/systemd/system/netfilter-persistent.service
+              printf '%s\\n' '[Unit]' 'Wants=netfilter-persistent.service psentry-ipset-sets.service' After=netfilter-persistent.service \
+                  > /etc/systemd/system/boot.target
+              systemctl daemon-reload");
     assert_eq!(guard.sh("ipset list -n"), "");
     assert!(!guard.ok("iptables-restore /etc/iptables/rules.v4"), "without the sets nothing of it is loaded");
     assert_eq!(guard.sh("systemctl show -P WantedBy psentry-ipset-sets"), "sysinit.target\n");
-    guard.sh("systemctl start netfilter-persistent psentry-ipset-sets; iptables -S | grep -e '--match-set psentry4 '; ip6tables -S | grep -e '--match-set psentry6 '");
+    // Both in one go, as at boot.
+    guard.sh("systemctl start boot.target; systemctl is-active netfilter-persistent
+         iptables -S | grep -e '--match-set psentry4 '; ip6tables -S | grep -e '--match-set psentry6 '");
     guard.sh("systemctl start psentry.target");
     site.is_green("ipset");
     site.enforces("ipset, after saved rules were loaded");
-    guard.sh("rm -r /etc/iptables /etc/systemd/system/netfilter-persistent.service");
+    guard.sh("rm -r /etc/iptables /etc/systemd/system/netfilter-persistent.service /etc/systemd/system/boot.target");
+}
+
+/// The others work on. It is reported, named by status, and tried again.
+fn one_that_cannot_work_fails_alone(site: &Site) {
+    let guard = &site.guard;
+    // Without its program, until that is installed.
+    guard.sh("mv /usr/sbin/ipset /usr/sbin/ipset-away");
+    site.start("--backend ipset --backend nft", "no");
+    site.verdicts();
+    site.is_blocked("nft");
+    site.is_red(&["ipset ? of 2", "the program 'ipset', which is not installed"]);
+    guard.sh("mv /usr/sbin/ipset-away /usr/sbin/ipset");
+    site.is_green("ipset");
+    guard.sh("ipset list psentry4 | grep 203.0.113.7; ipset list psentry6 | grep 2001:db8:7::/64
+              journalctl -u psentry-block -o cat | grep 'ipset cannot work, and is tried again'
+              journalctl -u psentry-block -o cat | grep 'ipset works again'");
+    site.runs_on("ipset");
+    guard.sh("psentry-block flush");
+    // Without its rights, until systemd has read the settings.
+    site.start("--backend nft", "no");
+    site.set("--backend hosts-deny --backend nft", "no");
+    guard.sh("systemctl restart psentry-block");
+    site.verdicts();
+    site.is_blocked("nft");
+    site.is_red(&[
+        "hosts-deny ? of 2",
+        "/etc/hosts.deny: cannot write a new one beside it",
+        "What each backend may",
+    ]);
+    site.runs_on("hosts-deny");
+    site.restart();
+    site.is_green("hosts-deny");
+    guard.sh("grep 203.0.113.7 /etc/hosts.deny; psentry-block flush; ! grep psentry /etc/hosts.deny");
 }

@@ -43,7 +43,7 @@ pub(super) fn block(
 pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Result<(), Error> {
     let mut answer = ask(flags, host, &verdict(VerdictBody::new(Action::Unblock, scope)))?;
     let was_blocked = |outcome: &Outcome| outcome.body.result != Is::Already;
-    if answer.outcomes.iter().any(was_blocked) {
+    if answer.outcomes.iter().any(was_blocked) || answer.trouble.is_some() {
         // Of all backends that this machine has, only those count that blocked it.
         answer.outcomes.retain(|outcome| answer.running || was_blocked(outcome));
     } else if !io::stdout().is_terminal() && answer.complete().is_ok() {

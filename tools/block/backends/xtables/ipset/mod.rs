@@ -16,7 +16,9 @@ mod message;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use psentry_records::Timestamp;
@@ -26,7 +28,7 @@ use self::expected::Expected;
 pub(super) use self::match_rules::is_match;
 use self::match_rules::rules_of;
 use self::message::Key;
-use self::sets::{Sets, Step};
+use self::sets::{Sets, Step, saved_rules_warning};
 use super::jump_rules::{BUILTIN, deletions, place};
 use super::tables::{Tables, retried};
 use super::{FAMILIES, POLL, by_family, shadowing, unless_absent};
@@ -55,6 +57,8 @@ pub(crate) struct Ipset {
     expected: BTreeMap<&'static str, Expected>,
     /// When the sets were last counted.
     counted: Option<Instant>,
+    /// It was looked whether saved rules would be loaded.
+    warned: bool,
 }
 
 impl Ipset {
@@ -69,6 +73,7 @@ impl Ipset {
             ready: [false; 2],
             expected: BTreeMap::new(),
             counted: None,
+            warned: false,
         })
     }
 
@@ -172,6 +177,11 @@ impl Backend for Ipset {
 
     fn ensure(&mut self) -> Result<bool, Error> {
         self.find_programs()?;
+        if !std::mem::replace(&mut self.warned, true)
+            && let Some(warning) = saved_rules_warning(Path::new("/"))
+        {
+            let _ = writeln!(io::stderr(), "psentry-block: {NAME}: {warning}");
+        }
         self.tables.subscribe()?;
         self.tables.expire_polled();
         let mut made = false;

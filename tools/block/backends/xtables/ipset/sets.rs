@@ -1,6 +1,7 @@
 //! The sets in the kernel. What is in them is listed and changed over netlink, in microseconds; the program ipset, which
 //! knows what each kernel can, makes and destroys them.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -159,9 +160,36 @@ fn refused(doing: &'static str, errno: Errno) -> Error {
     }
 }
 
+/// Where netfilter-persistent and the like keep rules. Only root may read most of them, so that it counts that they are there.
+const SAVED: [&str; 5] = [
+    "etc/iptables/rules.v4",
+    "etc/iptables/rules.v6",
+    "etc/iptables/iptables.rules",
+    "etc/sysconfig/iptables",
+    "etc/sysconfig/ip6tables",
+];
+
+/// What has the unit started at boot: enabled, or by psentry-generator.
+const WANTED: [&str; 3] = ["etc/systemd/system", "run/systemd/generator", "usr/lib/systemd/system"];
+
+/// Whether rules that somebody saves now would not be loaded at boot, because they match sets that are not there by then: what to
+/// do about it, as a sentence.
+pub(super) fn saved_rules_warning(root: &Path) -> Option<String> {
+    let saved = SAVED.into_iter().find(|file| root.join(file).exists())?;
+    let link = "sysinit.target.wants/psentry-ipset-sets.service";
+    let made_before = WANTED.into_iter().any(|directory| root.join(directory).join(link).is_symlink());
+    (!made_before).then(|| {
+        format!(
+            "/{saved} is there: if rules are saved while psentry runs, they match its sets, and no rule is loaded at boot without \
+             these; enable psentry-ipset-sets.service, or delete psentry's lines from what is saved"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::super::super::FAMILIES;
     use super::super::elements::sets;
@@ -171,10 +199,27 @@ mod tests {
     #[test]
     fn the_unit_makes_the_same_sets_before_saved_rules_are_loaded() {
         let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../units/psentry-ipset-sets.service");
-        let unit = std::fs::read_to_string(unit).unwrap();
+        let unit = fs::read_to_string(unit).unwrap();
         let started: Vec<&str> =
             unit.lines().filter_map(|line| line.strip_prefix("ExecStart=ipset ")).collect();
         let all = FAMILIES.iter().flat_map(|ipv4| sets(*ipv4).map(|name| creation(name, *ipv4)));
         assert_eq!(started, all.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn only_who_saves_rules_and_makes_no_sets_before_is_warned() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(saved_rules_warning(root.path()), None);
+        let file = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        fs::write(file("etc/iptables/rules.v6"), "").unwrap();
+        let said = saved_rules_warning(root.path()).unwrap();
+        assert!(said.starts_with("/etc/iptables/rules.v6 is there"), "{said}");
+        let link = file("run/systemd/generator/sysinit.target.wants/psentry-ipset-sets.service");
+        symlink("/usr/local/lib/systemd/system/psentry-ipset-sets.service", link).unwrap();
+        assert_eq!(saved_rules_warning(root.path()), None);
     }
 }
