@@ -97,21 +97,12 @@ impl Tables {
     /// From now on the kernel reports changes, where it can.
     pub(super) fn subscribe(&mut self) -> Result<(), Error> {
         if self.link.is_some() && self.monitor.is_none() {
-<<<<<<< HEAD
-            let backend = self.backend;
-            let monitor = NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]);
-            self.monitor = Some(monitor.map_err(|error| match error {
-                error if error.is_permission() => Error::NotPermitted { backend },
-                error => error.into(),
-            })?);
-=======
             let opened = NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]);
             let backend = self.backend;
             let explained = opened.map_err(|error| {
                 if error.is_permission() { Error::NotPermitted { backend } } else { error.into() }
             });
             self.monitor = Some(explained?);
->>>>>>> engine
         }
         Ok(())
     }
