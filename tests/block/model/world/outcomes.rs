@@ -50,8 +50,8 @@ impl Run<'_> {
             (Action::Block, OutcomeResult::Applied | OutcomeResult::Already) => {
                 side.holds.insert(asked.scope, told.until);
             }
-            (_, OutcomeResult::Released | OutcomeResult::Expired) => _ = side.holds.remove(&asked.scope),
-            _ => {}
+            (Action::Block, OutcomeResult::Refused | OutcomeResult::Failed) => {}
+            _ => _ = side.holds.remove(&asked.scope),
         }
         Ok(())
     }

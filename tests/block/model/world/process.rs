@@ -29,7 +29,7 @@ impl Run<'_> {
         self.daemon = Some(Daemon { program, stdin, told, repairs: 0 });
         let listed = self.listed()?;
         let now = Timestamp::now();
-        self.find(&listed, now)?;
+        let doubtful = self.find(&listed, now)?;
         for side in &mut self.sides {
             side.ending.clear();
             side.damaged.clear();
@@ -42,6 +42,10 @@ impl Run<'_> {
                 let held = side.holds.remove(&scope);
                 side.ending.extend(held.filter(|_| until.plus(EARLY) > started).map(|until| (scope, until)));
             }
+        }
+        // What no backend has, or perhaps has, is wanted or not: from here on it is not.
+        for scope in doubtful {
+            self.release(scope)?;
         }
         self.compare(Duration::ZERO)
     }
@@ -66,8 +70,8 @@ impl Run<'_> {
         }
     }
 
-    /// What is there after a start decides what a kill left open, as far as it may be.
-    fn find(&mut self, listed: &[Listed], now: Timestamp) -> Result<(), String> {
+    /// What is there after a start decides what a kill left open, as far as it may be; what that does not decide.
+    fn find(&mut self, listed: &[Listed], now: Timestamp) -> Result<Vec<Prefix>, String> {
         let sides: Vec<(&str, &Listed)> = self.sides.iter().map(|side| side.backend).zip(listed).collect();
         let mut doubtful = Vec::new();
         for (scope, may) in std::mem::take(&mut self.open) {
@@ -102,12 +106,6 @@ impl Run<'_> {
             let known = known.map(|block| Block { until: found.map_or(block.until, |is| is.until), ..block });
             self.known.blocks.extend(known.map(|block| (scope, block)));
         }
-        // What no backend has, or perhaps has, is wanted or not: from here on it is not.
-        for scope in doubtful {
-            self.open.remove(&scope);
-            self.known.blocks.remove(&scope);
-            self.release(scope)?;
-        }
-        Ok(())
+        Ok(doubtful)
     }
 }
