@@ -280,7 +280,7 @@ fn busy() -> Vec<u8> {
 }
 
 fn is_ending(owner: &str) -> Vec<u8> {
-    refusal::line(&format!("{owner} is ending"), None)
+    refusal::line(&format!("{owner} is ending"), Some(Kind::Ending))
 }
 
 /// A connection that is served; whatever ends it, the next one may come.
