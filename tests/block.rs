@@ -7,9 +7,9 @@
 //! | `reach.rs`, `reach/` | how far a block reaches: what real clients see of each flag on each backend |
 //! | `repair.rs`, `repair/` | what others take away is put back; on a booted systemd, too |
 //! | `commands.rs`, `commands/` | block, unblock, flush, status, why, panic, and the control socket |
-//! | `state.rs`, `state/` | what outlives a kill and a reboot, and what becomes of a broken disk |
+//! | `state.rs`, `state/` | what outlives a kill, a reboot, a clock that is wrong, a broken disk, and an earlier version |
 //! | `faults.rs` | full sets, held locks, read-only files, floods and signals |
-//! | `exec.rs` | the backend exec: what a command is given, and what becomes of one that fails or hangs |
+//! | `exec.rs` | the backend exec: what a command is given, what becomes of one that fails or hangs, and what is known after a restart |
 //! | `expiry.rs` | how blocks end, and how psentry-block stops |
 //! | `leftovers.rs` | what is made again where it is gone, and left as it was found |
 //! | `messages.rs` | what is said to people and programs, with rights and without |

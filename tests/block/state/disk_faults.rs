@@ -51,7 +51,7 @@ fn a_full_disk_is_told_once_and_blocking_goes_on() {
 }
 
 #[test]
-fn a_read_only_memory_is_still_read() {
+fn a_read_only_journal_is_still_read() {
     let state = State::new();
     remembering(&state, &["203.0.113.7/32"]);
     let lab = Lab::new();

@@ -99,29 +99,38 @@ fn the_state_directory_of_an_earlier_version_is_taken_over() {
     assert_eq!(ran().iter().filter(|line| !line.contains(".12")).count(), 3, "{:?}", ran());
 }
 
-/// Without `--state` only what commands had done was written down, and what was in the kernel was wanted.
+/// Without `--state` only what commands had done was written down, in the runtime directory or where `--exec-roll` said, and what
+/// was in the kernel was wanted.
 #[test]
 fn what_commands_did_for_an_earlier_version_is_taken_over() {
-    let (state, ran) = (State::new(), tempfile::NamedTempFile::new().unwrap());
-    copy("runtime", state.0.path());
-    let path = ran.path().to_str().unwrap();
-    let (blocks, undoes) = (command(path, "block"), command(path, "unblock"));
-    let lab = Lab::new();
-    lab.guard.sh(&format!("mkdir /run/psentry-block; cp {}/exec.jsonl /run/psentry-block", state.path()));
-    let exec = ["--backend", "exec", "--exec", &blocks, "--exec-undo", &undoes, "--backend", "nft"];
-    lab.guard.sh("nft 'add table inet psentry; add set inet psentry v4_32 { type ipv4_addr; flags timeout; size 1000; timeout 1h; }
-                  add element inet psentry v4_32 { 203.0.113.20 timeout 1h }'");
-    let (mut block, _stdin) = start(&lab, &exec);
-    restored(&mut block);
-    let scopes = |backend| -> Vec<String> {
-        listed(&lab, &["--backend", backend]).into_iter().map(|(scope, ..)| scope).collect()
-    };
-    assert_eq!(scopes("nft"), ["203.0.113.7/32", "203.0.113.20/32"]);
-    wait_until("the command has run", || scopes("exec") == ["203.0.113.7/32", "203.0.113.20/32"]);
-    // Nobody wants the third one, for whom the command had failed, and may have blocked him nevertheless.
-    wait_until("the other one has run", || {
-        std::fs::read_to_string(path).unwrap().contains("unblock 203.0.113.12")
-    });
-    assert!(!std::fs::read_to_string(path).unwrap().contains("block 203.0.113.7"));
-    assert_eq!(lab.guard.sh("ls /run/psentry-block | grep -v control"), "journal.jsonl\n");
+    for place in ["/run/psentry-block/exec.jsonl", "/run/elsewhere"] {
+        let (state, ran) = (State::new(), tempfile::NamedTempFile::new().unwrap());
+        copy("runtime", state.0.path());
+        let path = ran.path().to_str().unwrap();
+        let (blocks, undoes) = (command(path, "block"), command(path, "unblock"));
+        let lab = Lab::new();
+        lab.guard.sh(&format!("mkdir /run/psentry-block; cp {}/exec.jsonl {place}", state.path()));
+        lab.guard.sh("nft 'add table inet psentry
+             add set inet psentry v4_32 { type ipv4_addr; flags timeout; size 1000; timeout 1h; }
+             add element inet psentry v4_32 { 203.0.113.20 timeout 1h }'");
+        let exec = ["--backend", "exec", "--exec", &blocks, "--exec-undo", &undoes, "--backend", "nft"];
+        let roll = ["--exec-roll", place];
+        let more = if place == "/run/elsewhere" { &roll[..] } else { &[] };
+        let (mut block, _stdin) = start(&lab, &[&exec[..], more].concat());
+        if !more.is_empty() {
+            block.complaint("--exec-roll has no effect any more");
+        }
+        restored(&mut block);
+        let scopes = |backend| -> Vec<String> {
+            listed(&lab, &["--backend", backend]).into_iter().map(|(scope, ..)| scope).collect()
+        };
+        assert_eq!(scopes("nft"), ["203.0.113.7/32", "203.0.113.20/32"]);
+        wait_until("the command has run", || scopes("exec") == ["203.0.113.7/32", "203.0.113.20/32"]);
+        // Nobody wants the third one, for whom the command had failed, and may have blocked him nevertheless.
+        let ran = || std::fs::read_to_string(path).unwrap();
+        wait_until("the other one has run", || ran().contains("unblock 203.0.113.12"));
+        assert!(!ran().contains("block 203.0.113.7"), "{}", ran());
+        assert!(!lab.guard.ok(&["test", "-e", place]));
+        assert_eq!(lab.guard.sh("ls /run/psentry-block | grep -v control"), "journal.jsonl\n");
+    }
 }

@@ -56,6 +56,11 @@ impl Service {
             chosen.push(Which::Nft);
         }
         backends::fit(&chosen, flags)?;
+        if flags.exec_roll.is_some() {
+            report(
+                "--exec-roll has no effect any more: what commands have blocked is in the journal; see --state",
+            );
+        }
         // Before the first thread, so that every thread leaves signals to this one.
         let signals =
             Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
