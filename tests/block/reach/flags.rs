@@ -175,9 +175,9 @@ fn what_an_older_psentry_block_left_is_adopted() {
     let (mut program, _stdin) = start(&lab, &[]);
     wait_until("the table is there", || lab.guard.ok(&["nft", "list", "set", "inet", "psentry", "v4_32"]));
     program.terminate();
-    lab.guard.sh(
-        "nft 'add element inet psentry v4_32 { 203.0.113.7 timeout 600s comment \"fan until unblocked\" }'",
-    );
+    // It had no journal.
+    lab.guard.sh("rm -r /run/psentry-block
+        nft 'add element inet psentry v4_32 { 203.0.113.7 timeout 600s comment \"fan until unblocked\" }'");
     let (mut program, mut stdin) = start(&lab, &["--answer", "reject"]);
     say(&mut stdin, Action::Block, SCOPE, Some(60));
     assert_eq!(result(&mut program, SCOPE), OutcomeResult::Already);
@@ -195,6 +195,7 @@ fn a_flag_that_a_backend_cannot_heed_is_refused() {
             "--answer reject is not for --backend hosts-deny",
         ),
         ("--answer reject --egress yes", "contradict each other"),
+        ("--backend iptables --backend route --answer reject", "the route leads it nowhere"),
     ] {
         for check in [None, Some("--check")] {
             let mut command = Command::new(bin("psentry-block"));
