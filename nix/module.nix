@@ -1,5 +1,5 @@
 # The NixOS module of psentry: the services of units/, with options in place of /etc/psentry/psentry.conf. What differs
-# from units/, and why, stands in tests/nix/cases/default.differs.
+# from units/, and why, is in tests/nix/cases/default.differs.
 {
   config,
   lib,
@@ -40,7 +40,7 @@ in
     };
 
     systemd.targets.psentry = {
-      description = "psentry: shuts out hosts that probe ports";
+      description = "psentry: blocks hosts that probe ports";
       documentation = [ "man:psentry(7)" ];
       wantedBy = [ "multi-user.target" ];
       wants = lib.optional cfg.selftest.enable "psentry-selftest.timer";

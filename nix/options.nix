@@ -52,7 +52,7 @@ in
       example = [ 161 ];
       description = ''
         UDP ports that are decoys.
-        The source of a datagram can be forged, so what is seen there shuts out for a minute only.
+        The source of a datagram can be forged, so what is seen there blocks for a minute only.
       '';
     };
     openFirewall = mkOption {
@@ -85,8 +85,8 @@ in
       type = types.bool;
       default = true;
       description = ''
-        Whether to observe only, the judge and the trap: {file}`/var/log/psentry/records.jsonl` says who would be shut
-        out, and nobody is.
+        Whether to observe only, the judge and the trap: {file}`/var/log/psentry/records.jsonl` says who would be
+        blocked, and nobody is.
         It is so at first, so that you see whom it would hit; set it to `false` to have psentry block.
       '';
     };
@@ -110,7 +110,7 @@ in
         type = types.bool;
         default = true;
         description = ''
-          Whether to run {command}`psentry-trap`, which shuts out for seconds, in the kernel, whoever sends a packet to a
+          Whether to run {command}`psentry-trap`, which blocks for seconds, in the kernel, whoever sends a packet to a
           port that no service uses. With {option}`services.psentry.observe` it only tells of them.
         '';
       };
@@ -119,7 +119,7 @@ in
         default = null;
         example = "1m";
         description = ''
-          How long a source is shut out after its last probe, at most an hour. With `null` it is the program's default:
+          How long a source is blocked after its last probe, at most an hour. With `null` it is the program's default:
           `30s`.
         '';
       };
@@ -151,7 +151,7 @@ in
         description = ''
           Whether {command}`psentry-listen` answers at every port that no service uses, so that all ports look open, the
           real ones among them, and each connection proves its address. It does so by one socket, on port 61999, or on
-          the port that stands here.
+          the port that is given here.
         '';
       };
     };
@@ -177,7 +177,7 @@ in
         default = true;
         description = ''
           Whether verdicts are carried out. Without it {command}`psentry-block` only keeps the log, and says in it what
-          it would do, as its backend `dry-run`: nobody is shut out but for seconds, by
+          it would do, as its backend `dry-run`: nobody is blocked but for seconds, by
           {option}`services.psentry.trap.enable`.
         '';
       };
@@ -212,7 +212,7 @@ in
         ];
         default = "drop";
         description = ''
-          What a source that is shut out is answered: nothing, or that it is refused. See {manpage}`psentry-block(8)` on
+          What a source that is blocked is answered: nothing, or that it is refused. See {manpage}`psentry-block(8)` on
           how far a block reaches, and on what each backend can do.
         '';
       };
@@ -222,12 +222,12 @@ in
           "probed"
         ];
         default = "all";
-        description = "Which ports are shut to the source: all of them, or those that it probed.";
+        description = "Which ports are blocked for the source: all of them, or those that it probed.";
       };
       forward = mkOption {
         type = types.bool;
         default = true;
-        description = "Whether what this machine only forwards, to containers or to networks behind it, is shut out, too.";
+        description = "Whether what this machine only forwards, to containers or to networks behind it, is blocked, too.";
       };
       egress = mkOption {
         type = types.bool;
@@ -242,21 +242,21 @@ in
         ];
         default = "starve";
         description = ''
-          What becomes of connections that stand when their source is shut out and handshakes prove who it is: nothing of
+          What becomes of established connections when their source is blocked and handshakes prove who it is: nothing of
           them arrives any more, they go on, or they are ended at once. Those of other sources always go on.
         '';
       };
       maxBlocks = mkOption {
         type = types.nullOr types.ints.positive;
         default = null;
-        description = "The most blocks that stand at a time. With `null` it is the program's default: `100000`.";
+        description = "The most blocks at a time. With `null` it is the program's default: `100000`.";
       };
       brake = mkOption {
         type = types.nullOr types.str;
         default = "600/min";
         description = ''
           In at most so many new networks (a /24 of IPv4, a /48 of IPv6) a minute are blocks made that no handshake proves;
-          more are refused, so that whoever forges packets from everywhere shuts out no more than that. Proven blocks are
+          more are refused, so that whoever forges packets from everywhere blocks no more than that. Proven blocks are
           never held up: their limit is {option}`services.psentry.block.maxBlocks`. The judge has a brake of its own,
           `brake.unproven` in {option}`services.psentry.policy`, which is lower and holds first; this one holds where
           verdicts come from elsewhere. With `null` there is no limit.

@@ -37,18 +37,18 @@ def probe(how, ports, host):
 
 
 def blocked(*scopes):
-    """Whether these are shut out, by the kernel's own account, as a command."""
+    """Whether these are blocked, by the kernel's own account, as a command."""
     listed = "nft list table inet psentry"
     return " && ".join(f"{listed} | grep -F '{scope.split('/')[0]}' >/dev/null" for scope in scopes)
 
 
-def bans(guard):
+def blocks(guard):
     """What is blocked on which backend, and until when."""
     outcomes = [json.loads(line)["outcome"] for line in guard.succeed("psentry-block list").splitlines()]
     return [((each["scope"], each["backend"]), datetime.fromisoformat(each["until"])) for each in outcomes]
 
 
-def stands(guard):
+def runs(guard):
     for stage in STAGES:
         guard.wait_for_unit(f"psentry-{stage}.service")
     for unit in ["psentry.target", "psentry-tcp@23.socket"]:
@@ -75,17 +75,17 @@ def told(kind, address):
 
 start_all()
 for each in [guard, observer, elder, mirage]:
-    stands(each)
+    runs(each)
 for host in GUARD + OBSERVER + MIRAGE + ELDER:
     for machine in [scanner, innocent, prober]:
         machine.wait_until_succeeds(ssh(host))
 
-with subtest("whoever touches one decoy is seen, and not shut out"):
+with subtest("whoever touches one decoy is seen, and not blocked"):
     innocent.succeed(touch(GUARD[0], 23))
     guard.wait_until_succeeds(sent("probe") + " | grep -F 192.0.2.8")
     innocent.succeed(ssh(GUARD[0]))
 
-with subtest("whoever touches a closed port is shut out at once, for seconds, and nobody else"):
+with subtest("whoever touches a closed port is blocked at once, for seconds, and nobody else"):
     for host, address in zip(GUARD, PROBER):
         prober.succeed(probe("-sS", "8000", host))
         guard.succeed(trapped(address))
@@ -96,7 +96,7 @@ with subtest("whoever touches a closed port is shut out at once, for seconds, an
         guard.fail(blocked(address))
         prober.wait_until_succeeds(ssh(host))
 
-with subtest("nmap is shut out, over IPv4 and over IPv6, and nobody else"):
+with subtest("nmap is blocked, over IPv4 and over IPv6, and nobody else"):
     for host, scope in zip(GUARD, SCOPES):
         scanner.succeed(scan(host))
         guard.wait_until_succeeds(blocked(scope))
@@ -113,7 +113,7 @@ def ticks():
     stat = "/proc/$(systemctl show -P MainPID psentry-block)/stat"
     return int(guard.succeed(f"awk '{{ print $14 + $15 + $16 + $17 }}' {stat}"))
 
-with subtest("bans are back at once when the firewall is flushed, reloaded and restarted"):
+with subtest("blocks are back at once when the firewall is flushed, reloaded and restarted"):
     for trouble in [
         "nft flush ruleset",
         "systemctl reload nftables.service",
@@ -125,12 +125,12 @@ with subtest("bans are back at once when the firewall is flushed, reloaded and r
         guard.succeed(trouble)
         guard.wait_until_succeeds(blocked(*SCOPES), timeout=14)
         took = ticks() - before
-        print(f"after '{trouble}' the bans are back with {took * 10} ms of the processor")
+        print(f"after '{trouble}' the blocks are back with {took * 10} ms of the processor")
         assert took < 100, f"after '{trouble}' it took {took * 10} ms of the processor"
         scanner.fail(ssh(GUARD[0]))
         innocent.succeed(ssh(GUARD[0]))
 
-with subtest("every stage comes back when it is killed, the bans stand, and a new scan is shut out"):
+with subtest("every stage comes back when it is killed, the blocks are there, and a new scan is blocked"):
     for stage in STAGES:
         before = guard.succeed(f"systemctl show -P MainPID psentry-{stage}").strip()
         guard.succeed(f"systemctl kill --signal=KILL psentry-{stage}.service")
@@ -146,7 +146,7 @@ with subtest("every stage comes back when it is killed, the bans stand, and a ne
     guard.succeed(f"psentry-block unblock {PROBER[0]}")
     prober.succeed(ssh(GUARD[0]))
 
-with subtest("the self-test finds the guard alive, and shuts nobody out"):
+with subtest("the self-test finds the guard alive, and blocks nobody"):
     guard.succeed("systemctl start psentry-selftest.service")
     guard.succeed("journalctl -u psentry-selftest -o cat | grep -F 'psentry is well'")
     guard.fail("nft list table inet psentry | grep -F 169.254.")
@@ -173,27 +173,27 @@ with subtest("where the firewall is iptables, its backends have what they need, 
         innocent.succeed(ssh(host))
     elder.succeed("psentry-block status")
 
-with subtest("bans survive a reboot with the time they had left, and whom somebody let in stays in"):
+with subtest("blocks survive a reboot with the time they had left, and who was released stays so"):
     guard.succeed(f"psentry-block unblock {SCOPES[0]}")
     scanner.succeed(ssh(GUARD[0]))
     rebooted = [guard, elder]
-    before = [bans(machine) for machine in rebooted]
+    before = [blocks(machine) for machine in rebooted]
     assert len(before[0]) == 1 and len(before[1]) == 6, before
     for machine in rebooted:
         machine.shutdown()
     for machine in rebooted:
         machine.start()
-        stands(machine)
-    # Nobody scans; that the scanner is shut out again is all the memory there is.
+        runs(machine)
+    # Nobody scans; that the scanner is blocked again is all the memory there is.
     guard.wait_until_succeeds(blocked(SCOPES[1]))
     elder.wait_until_succeeds("ipset list psentry4 | grep -F 192.0.2.7")
     elder.wait_until_succeeds("systemctl is-active psentry-ipset-sets.service")
     for machine, was in zip(rebooted, before):
         machine.wait_until_succeeds(f"psentry-block list | wc -l | grep -x {len(was)}")
-        for (ban, until), (same, then) in zip(bans(machine), was):
-            assert ban == same, f"{ban} is no {same}"
+        for (block, until), (same, then) in zip(blocks(machine), was):
+            assert block == same, f"{block} is no {same}"
             # ipset knows whole seconds that are left.
-            assert abs(until - then).total_seconds() <= 2, f"{ban} ended at {then}, and now at {until}"
+            assert abs(until - then).total_seconds() <= 2, f"{block} ended at {then}, and now at {until}"
     innocent.wait_until_succeeds(ssh(GUARD[1]))
     innocent.wait_until_succeeds(ssh(ELDER[0]))
     for host in [GUARD[1], *ELDER]:
@@ -201,8 +201,8 @@ with subtest("bans survive a reboot with the time they had left, and whom somebo
     scanner.succeed(ssh(GUARD[0]))
     guard.fail(blocked(SCOPES[0]))
 
-with subtest("after a reboot the guard stands again, and shuts out whoever scans it, also whom somebody let in"):
-    # The judge has forgotten why the scanner was shut out, since that was undone; what he does now counts.
+with subtest("after a reboot the guard runs again, and blocks whoever scans it, also who was released before"):
+    # The judge has forgotten why the scanner was blocked, since that was undone; what it does now counts.
     scanner.succeed(scan(GUARD[0]))
     prober.succeed(scan(GUARD[1]))
     guard.wait_until_succeeds(blocked(SCOPES[0], PROBER[1]))
@@ -215,7 +215,7 @@ with subtest("after a reboot the guard stands again, and shuts out whoever scans
     elder.wait_until_succeeds(told("fin", PROBER[0]))
     innocent.succeed(ssh(ELDER[0]))
 
-with subtest("as it comes, psentry observes, and shuts nobody out"):
+with subtest("as it comes, psentry observes, and blocks nobody"):
     for host, scope in zip(OBSERVER, SCOPES):
         scanner.succeed(scan(host))
         observer.wait_until_succeeds(sent("verdict") + f" | grep -F '\"watch\"' | grep -F '{scope}'")

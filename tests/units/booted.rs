@@ -63,7 +63,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
         SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
     assert!(said.contains("It observes, and blocks nobody"), "{said}");
-    assert!(said.contains("psentry stands: 29 decoy ports"), "{said}");
+    assert!(said.contains("psentry runs with 29 decoy ports"), "{said}");
     for address in ["192.0.2.44", "192.0.2.53"] {
         assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
     }
@@ -90,10 +90,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
         guard.ok("grep -q '\"sensor\":\"trap\"' /var/log/psentry/records.jsonl"),
         "the trap has seen it, too"
     );
-    assert!(
-        !guard.sh("nft list set inet psentry_trap quarantine4").contains(SCANNER),
-        "nor does it shut out"
-    );
+    assert!(!guard.sh("nft list set inet psentry_trap quarantine4").contains(SCANNER), "nor does it block");
     assert!(scanner.reaches(GUARD, 8080));
     // It stands before the network, and has said so.
     assert!(guard.sh("systemctl show -P Before psentry-trap").contains("network.target"));
@@ -141,7 +138,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     for change in ["", "echo '# another' >> /opt/psentry/units/psentry-tcp@.socket"] {
         let (before, decoy) = (guard.sh(processes), guard.sh("ss -Hltne 'sport = :2222'"));
         let said = guard.sh(&format!("{change}\n/opt/psentry/units/install --programs /opt/psentry/bin"));
-        assert!(said.contains("psentry stands: 30 decoy ports") && !said.contains("observes"), "{said}");
+        assert!(said.contains("psentry runs with 30 decoy ports") && !said.contains("observes"), "{said}");
         let after = guard.sh(processes);
         assert!(
             before.lines().all(|process| process.is_empty() || !after.contains(process)),

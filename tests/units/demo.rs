@@ -31,7 +31,7 @@ fn the_demo_shows_the_scan_and_the_block() {
         "nmap found open: nothing",
         "table inet psentry",
         "once more with psentry-trap",
-        "before the kernel shut it out",
+        "before the kernel blocked it",
         "had it blocked again",
     ] {
         assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");

@@ -28,7 +28,7 @@ fn in_hand() -> u32 {
     u32::try_from(4096 / Load::probe(0).len()).unwrap() + 2
 }
 
-/// A guard on which psentry stands and convicts at the first touch, however many come, except those who visit its
+/// A guard on which psentry runs and convicts at the first touch, however many come, except those who visit its
 /// decoys.
 fn standing() -> (Booted, Host, Load) {
     let (guard, scanner) = guard_and_scanner();
@@ -97,7 +97,7 @@ struct Lost {
     visits: u32,
     /// Sources whose probe was written into the FIFO and about whom the log has no verdict.
     verdicts: u32,
-    /// Such sources who are not shut out, whatever the log says.
+    /// Such sources who are not blocked, whatever the log says.
     blocks: u32,
 }
 
