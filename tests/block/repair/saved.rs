@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use psentry_records::Timestamp;
+
 use super::*;
 use crate::lab::blocker::there;
 
@@ -46,7 +48,7 @@ fn what_was_saved_and_is_loaded_later_brings_nobody_back() {
         let (mut program, mut stdin) = start(&lab, &flags);
         block(&mut program, &mut stdin, &[SCANNER, RELEASED]);
         say(&mut stdin, Action::Block, ENDED, Some(2));
-        assert_eq!(result(&mut program, ENDED), OutcomeResult::Applied);
+        let until = outcome(&mut program, ENDED).body.until.unwrap();
         lab.guard.sh(save);
         say(&mut stdin, Action::Unblock, RELEASED, None);
         assert_eq!(result(&mut program, RELEASED), OutcomeResult::Released);
@@ -83,6 +85,8 @@ fn what_was_saved_and_is_loaded_later_brings_nobody_back() {
         program.signal(nix::sys::signal::Signal::SIGKILL);
         drop((program.end(), stdin));
         std::fs::remove_file(state.path().join("journal.jsonl")).unwrap();
+        // Notes have whole seconds, rounded up.
+        wait_until("its note says so", || Timestamp::now() > until.plus(SECOND));
         lab.guard.sh(load);
         let (mut program, _stdin) = start(&lab, &flags);
         program.complaint(": ready: ");

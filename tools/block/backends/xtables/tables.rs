@@ -242,9 +242,16 @@ pub(super) fn retried<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Resul
     }
 }
 
-/// Whether iptables-restore objected to what it was given, and not to its lock or its rights.
+/// Whether iptables-restore objected to what it was given, and not to its lock or its rights. Where nf_tables keeps the rules, a rule
+/// or chain that is gone by then is exit status 4, as is a lock of the legacy variant.
 pub(super) fn is_objection(error: &Error) -> bool {
-    matches!(error, Error::System(psentry_linux::Error::Program { code: Some(1 | 2), .. }))
+    match error {
+        Error::System(psentry_linux::Error::Program { code: Some(1 | 2), .. }) => true,
+        Error::System(psentry_linux::Error::Program { code: Some(4), stderr, .. }) => {
+            !stderr.contains("lock")
+        }
+        _ => false,
+    }
 }
 
 /// Whether a notification is of a change of a table, chain or rule of iptables or ip6tables.
