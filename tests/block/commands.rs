@@ -221,7 +221,7 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
     block.complaint("put back within");
     let (code, text) = status();
     assert!(
-        code == Some(0) && text.contains("\"repair\":\"the ruleset of psentry and 2 blocks, which 'nft'"),
+        code == Some(0) && text.contains("deleted or changed the ruleset of psentry and 2 blocks\""),
         "{text}"
     );
     let table = lab.guard.sh(&format!(

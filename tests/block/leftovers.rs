@@ -1,4 +1,5 @@
-//! The pieces of the system that blocks stand in: made again where they are gone, and left as they were found.
+//! What blocks are in (tables, chains, sets, routes, a file): made again before an outcome says that something is blocked, and left
+//! as it was found. What is put back without a verdict is in `repair.rs`.
 
 use std::io::Write;
 
@@ -7,22 +8,9 @@ use psentry_records::{Action, OutcomeResult, Record};
 use crate::lab::blocker::{outcome, result, say, start};
 use crate::lab::{GUARD, Lab, Program, bin};
 
-/// Whoever flushes the ruleset takes the table with it: the next verdict makes it again.
+/// Somebody's table that is dormant and empty is made to work, and then filled.
 #[test]
-fn a_flushed_ruleset_is_made_again() {
-    let lab = Lab::new();
-    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
-    say(&mut stdin, Action::Block, "203.0.113.8", Some(600));
-    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied);
-    lab.guard.sh("nft flush ruleset");
-    say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
-    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
-    assert!(lab.guard.sh("nft list ruleset").contains("203.0.113.7"));
-}
-
-/// Somebody's table that sleeps and holds nothing yet is woken, and then filled.
-#[test]
-fn an_empty_table_that_sleeps_is_no_obstacle() {
+fn an_empty_dormant_table_is_no_obstacle() {
     let lab = Lab::new();
     lab.guard.sh("nft add table inet psentry '{ flags dormant; }'");
     let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
@@ -31,7 +19,7 @@ fn an_empty_table_that_sleeps_is_no_obstacle() {
     assert!(!lab.guard.sh("nft list ruleset").contains("dormant"));
 }
 
-/// However somebody takes the rules away, what is told to be applied is dropped.
+/// However somebody deleted the rules, whoever is blocked by an outcome is dropped.
 #[test]
 fn a_set_without_its_rule_gets_it_again() {
     let lab = Lab::new();
@@ -62,7 +50,7 @@ fn a_set_without_its_rule_gets_it_again() {
     }
 }
 
-/// A blackhole that another route stands before has no effect, and is not left standing.
+/// A blackhole behind another route has no effect, and is not left there.
 #[test]
 fn a_network_that_another_route_leads_to_is_no_block() {
     let lab = Lab::new();

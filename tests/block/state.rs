@@ -5,6 +5,7 @@
 mod backpressure;
 mod clocks;
 mod disk_faults;
+mod kills;
 mod load;
 mod old_files;
 mod released;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use psentry_records::{Action, OutcomeResult, Record, Timestamp};
+use psentry_records::{Action, Common, OutcomeResult, Record, Timestamp, Verdict, VerdictBody, Writer};
 
 use crate::lab::blocker::{block_many, outcome, result, say, start};
 use crate::lab::{GUARD, Lab, Notified, Program, bin, complaints, wait_until};

@@ -1,5 +1,6 @@
 //! psentry-block on a host of the lab: verdicts into it, outcomes out of it.
 
+use std::collections::BTreeSet;
 use std::process::ChildStdin;
 
 use psentry_records::{
@@ -62,4 +63,15 @@ pub fn block_many(program: &mut Program, mut stdin: ChildStdin, count: u32) -> C
         program.record("applied", applied);
     }
     feeder.join().unwrap()
+}
+
+/// Whom a backend blocks, read by a process that asks no psentry-block which runs.
+pub fn there(lab: &Lab, backend: &str) -> BTreeSet<String> {
+    let words = ["list", "--control", "/run/nobody", "--backend", backend, "--hosts-deny", "/run/hosts.deny"];
+    let list = lab.guard.read(&[&[bin("psentry-block")][..], &words].concat());
+    let scope = |line: &str| match Record::parse(line) {
+        Ok(Record::Outcome(outcome)) => outcome.body.scope.to_string(),
+        _ => panic!("no outcome: {line}"),
+    };
+    list.lines().map(scope).collect()
 }

@@ -57,7 +57,7 @@ pub trait Backend: Send {
     fn purge(&mut self) -> Result<(), Error>;
 }
 
-/// What a backend can do; the same for as long as it lives.
+/// What a backend can do; but for `poll_every` the same for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// Its name on the command line and in outcomes.

@@ -94,13 +94,15 @@ impl Entry {
         Entry { scope, until, rule, since, ports, proto, unproven: false, damaged: false }
     }
 
-    /// Whether this is what a backend has that was told `block`: the same end, give or take `slack`, the same ports, the same
-    /// regard for established connections.
+    /// Whether this is what a backend has that was given `block`: the same end, or one that is later by `slack` at most, the same
+    /// ports, the same regard for established connections.
     #[must_use]
     pub fn is(&self, block: &Block, slack: Duration) -> bool {
         let transports = |proto| Block { proto, ..Block::default() }.transports();
         !self.damaged
             && alike(self.until, block.until, slack)
+            // What ends too early is not what was asked for.
+            && self.until.zip(block.until).is_none_or(|(until, wanted)| until >= wanted)
             && self.unproven == block.unproven
             && self.ports == block.ports
             && (self.ports.is_empty() || transports(self.proto) == block.transports())

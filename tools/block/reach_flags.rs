@@ -33,6 +33,17 @@ pub(crate) fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
             "--answer reject and --egress yes contradict each other: the answer is a packet to the source";
         return Err(Error::Usage(why.to_owned()));
     }
+    let filters = [Which::Nft, Which::Iptables, Which::Ipset];
+    let filter = chosen.iter().find(|which| filters.contains(which));
+    if let Some(filter) =
+        filter.filter(|_| flags.answer == Some(Answer::Reject) && chosen.contains(&Which::Route))
+    {
+        return Err(Error::Usage(format!(
+            "--answer reject and --backend route beside --backend {} contradict each other: the answer is a packet to the \
+             source, and the route leads it nowhere",
+            filter.name()
+        )));
+    }
     for which in chosen {
         let given = given(flags).into_iter().find_map(|flag| Some((flag, unheeded(*which, flag)?)));
         if let Some((flag, why)) = given {
@@ -116,10 +127,20 @@ mod tests {
             "x --backend route --forward yes --egress yes --cut",
             "x --backend hosts-deny --forward no --egress no --spare-established",
             "x --backend dry-run --ports probed",
+            "x --backend route --answer reject",
+            "x --backend iptables --backend route",
+            "x --backend iptables --backend route --answer drop",
         ] {
             assert_eq!(said(fine), Ok(()), "{fine}");
         }
         assert!(said("x --answer reject --egress yes").is_err());
+        for filter in ["nft", "iptables", "ipset"] {
+            let line = format!("x --backend route --backend {filter} --answer reject");
+            assert!(
+                said(&line).unwrap_err().contains(&format!("beside --backend {filter} contradict")),
+                "{line}"
+            );
+        }
         assert!(Flags::try_parse_from("x --cut --spare-established".split(' ')).is_err());
     }
 

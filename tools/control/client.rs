@@ -59,6 +59,7 @@ pub fn ask(path: &Path, line: &[u8], limit: Duration) -> Result<Vec<String>, Sil
         match refusal {
             Some((_, Some(Kind::Busy))) if since.elapsed() + AGAIN < limit => thread::sleep(AGAIN),
             Some((_, Some(Kind::Hangs))) => return Err(Silence::Hangs),
+            Some((_, Some(Kind::Ending))) => return Err(Silence::Dead),
             Some((_, Some(Kind::Forbidden))) => return Err(Silence::Forbidden),
             Some((error, _)) => return Err(Silence::Refused(error)),
             None if complete => return Ok(lines),

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 pub use client::{Silence, ask};
 pub use refusal::error_in;
-pub use server::{Answer, Peer, Request, Server};
+pub use server::{Answer, Closing, Peer, Request, Server};
 
 /// The longest question in bytes, with its newline.
 pub const LONGEST_LINE: usize = 4096;

@@ -13,11 +13,17 @@ pub(crate) enum Kind {
     Forbidden,
     /// Whoever should answer hangs.
     Hangs,
+    /// Whoever should answer is about to be gone.
+    Ending,
 }
 
 impl Kind {
-    const ALL: [(Kind, &str); 3] =
-        [(Kind::Busy, "busy"), (Kind::Forbidden, "forbidden"), (Kind::Hangs, "hangs")];
+    const ALL: [(Kind, &str); 4] = [
+        (Kind::Busy, "busy"),
+        (Kind::Forbidden, "forbidden"),
+        (Kind::Hangs, "hangs"),
+        (Kind::Ending, "ending"),
+    ];
 
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
@@ -59,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_nothing_else_is_one() {
-        for kind in [None, Some(Kind::Busy), Some(Kind::Forbidden), Some(Kind::Hangs)] {
+        for kind in [None, Some(Kind::Busy), Some(Kind::Forbidden), Some(Kind::Hangs), Some(Kind::Ending)] {
             let line = String::from_utf8(line("it \"fails\"", kind)).unwrap();
             assert_eq!(parse(&line), Some(("it \"fails\"".to_owned(), kind)), "{line}");
         }

@@ -26,6 +26,9 @@ const MOST: usize = 8;
 /// How long nothing is accepted when no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is looked at the end whether everybody has his answer.
+const TICK: Duration = Duration::from_millis(5);
+
 /// How long whoever is slow is waited for.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
@@ -76,9 +79,17 @@ pub struct Peer {
     pub pid: i32,
 }
 
-/// Where lines of an answer go. The answer ends when this is dropped. Nobody waits here for the client.
+/// Where lines of an answer go. The answer ends when this is dropped; after the end of the [`Server`] it ends with that nobody
+/// answers any more. Nobody waits here for the client.
 #[derive(Debug)]
-pub struct Answer(Sender<Vec<u8>>);
+pub struct Answer {
+    lines: Sender<Vec<u8>>,
+    shared: Arc<Shared>,
+}
+
+/// A server that takes no more questions, but brings what was answered to whoever asked.
+#[derive(Debug)]
+pub struct Closing(Arc<Shared>);
 
 /// What the threads share.
 #[derive(Debug)]
@@ -95,7 +106,7 @@ impl Answer {
     /// Sends lines, each with its newline.
     pub fn send(&self, lines: Vec<u8>) {
         // Whoever asked may have left.
-        let _ = self.0.send(lines);
+        let _ = self.lines.send(lines);
     }
 
     /// Ends the answer with why it is none, or not all of it, in a sentence.
@@ -107,6 +118,25 @@ impl Answer {
     pub fn forbid(self) {
         let why = "only root and the user of the service may ask this";
         self.send(refusal::line(why, Some(Kind::Forbidden)));
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // Whoever ends may have left it unanswered.
+        if self.shared.ending.load(Ordering::Acquire) {
+            self.send(is_ending(&self.shared.owner));
+        }
+    }
+}
+
+impl Closing {
+    /// Waits until whoever asked has his answer; nobody longer than a client may take to read.
+    pub fn wait(&self) {
+        let began = Instant::now();
+        while self.0.busy.load(Ordering::Acquire) > 0 && began.elapsed() < self.0.limits.writing {
+            thread::sleep(TICK);
+        }
     }
 }
 
@@ -157,6 +187,14 @@ impl Server {
         // The bell first: it is rung after a question is there.
         let _ = self.shared.bell.read();
         self.requests.try_iter().collect()
+    }
+}
+
+impl Server {
+    /// Takes no more questions. What was answered by now is brought to whoever asked, which [`Closing::wait`] waits for.
+    #[must_use]
+    pub fn close(self) -> Closing {
+        Closing(Arc::clone(&self.shared))
     }
 }
 
@@ -212,10 +250,11 @@ impl Acceptor {
 
     /// Has a question answered.
     fn answer(&self, line: String, peer: Peer, out: &mut Out<'_>) -> io::Result<()> {
-        let Shared { owner, limits, ending, bell, .. } = &*self.shared;
+        let Shared { owner, limits, bell, .. } = &*self.shared;
         let (sender, lines) = channel();
         let may_change = peer.uid == 0 || peer.uid == geteuid().as_raw();
-        match self.requests.try_send(Request { line, peer, may_change, answer: Answer(sender) }) {
+        let answer = Answer { lines: sender, shared: Arc::clone(&self.shared) };
+        match self.requests.try_send(Request { line, peer, may_change, answer }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return out.write(&busy()),
             Err(TrySendError::Disconnected(_)) => return out.write(&is_ending(owner)),
@@ -230,10 +269,6 @@ impl Acceptor {
                     let why = format!("{owner} hangs: it has not answered within {seconds} s");
                     return out.write(&refusal::line(&why, Some(Kind::Hangs)));
                 }
-                // Whoever ends may have left it unanswered.
-                Err(RecvTimeoutError::Disconnected) if ending.load(Ordering::Acquire) => {
-                    return out.write(&is_ending(owner));
-                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
@@ -245,7 +280,7 @@ fn busy() -> Vec<u8> {
 }
 
 fn is_ending(owner: &str) -> Vec<u8> {
-    refusal::line(&format!("{owner} is ending"), None)
+    refusal::line(&format!("{owner} is ending"), Some(Kind::Ending))
 }
 
 /// A connection that is served; whatever ends it, the next one may come.

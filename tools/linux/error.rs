@@ -80,7 +80,11 @@ impl Error {
     /// Whether the caller lacks a right, nearly always CAP_NET_ADMIN.
     #[must_use]
     pub fn is_permission(&self) -> bool {
-        matches!(self, Error::Refused { errno: Errno::EPERM | Errno::EACCES, .. })
+        match self {
+            Error::Refused { errno, .. } => matches!(errno, Errno::EPERM | Errno::EACCES),
+            Error::System { why, .. } => why.kind() == std::io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
     }
 
     /// Whether this machine lacks the feature that was asked for, so there can be no rule, set or entry of it either. A

@@ -1,22 +1,9 @@
-//! The same on a really booted systemd: the service's sandbox has room for the socket and for the judge's FIFO, root reaches it
-//! without a flag, the group psentry only asks, and a panic outlives the service.
+//! The same on a really booted systemd: root commands the service without a flag, the group psentry asks it, nobody else does
+//! either; a panic is root's and outlives the service; and the judge is told of whom somebody released.
 
 use crate::lab::{Booted, wait_until};
 
 const BLOCK: &str = "/usr/local/bin/psentry-block";
-
-fn boot() -> Booted {
-    let guard = Booted::boot();
-    guard.sh("ip link set lo up; ip address add 198.51.100.1 dev lo
-              env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin");
-    answers(&guard);
-    guard
-}
-
-fn answers(guard: &Booted) {
-    let status = format!("{BLOCK} status 2>&1 | grep -q '\"daemon\":\"answers\"'");
-    wait_until("it answers", || guard.ok(&status));
-}
 
 /// Stops all of it, and waits for that. With its sockets: the trap's last record would start the blocker again.
 fn stop(guard: &Booted) {
@@ -26,32 +13,81 @@ fn stop(guard: &Booted) {
     });
 }
 
+/// Waits until the service answers.
+fn answers(guard: &Booted) {
+    wait_until("it answers", || guard.ok(&format!("{BLOCK} status 2>&1 | grep -q '\"daemon\":\"answers\"'")));
+}
+
+/// A command in the name of a user: its exit code, and what it says.
+fn as_user(guard: &Booted, user: &str, command: &str) -> (Option<i32>, String) {
+    let output = guard.run(&format!("exec setpriv --reuid {user} --init-groups {BLOCK} {command}"));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn is_blocked(guard: &Booted, address: &str) -> bool {
+    guard.ok(&format!("nft list table inet psentry | grep -q {address}"))
+}
+
+fn boot() -> Booted {
+    let guard = Booted::boot();
+    guard.sh("ip link set lo up; ip address add 198.51.100.1 dev lo
+              env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin");
+    answers(&guard);
+    guard
+}
+
 #[test]
-fn the_service_is_asked_without_a_flag_and_keeps_a_panic() {
+fn root_commands_the_service_and_the_group_asks_it() {
     if !Booted::possible() {
         return;
     }
     let guard = boot();
+    guard.sh("useradd --no-create-home --groups psentry member; useradd --no-create-home stranger");
     guard.sh(&format!("{BLOCK} block 203.0.113.7 --for 1h --reason 'by hand' | grep -q applied"));
     guard.sh(&format!("{BLOCK} status | grep -q '\"wanted\":1,\"standing\":1'"));
     guard.sh(&format!("{BLOCK} why 203.0.113.7 | grep -q '\"reason\":\"by hand\"'"));
-    guard.sh("grep -q '\"rule\"' /var/lib/psentry-block/journal.jsonl
-         grep -q applied /var/log/psentry/records.jsonl");
-    // Whoever is in the group may ask, and nobody but root and the service's own user may change anything.
-    assert_eq!(guard.sh("stat -c '%a %U %G' /run/psentry-block/control"), "660 psentry-block psentry\n");
-    let as_user = |who: &str, line: &str| {
-        guard.run(&format!("setpriv --reuid 65534 {who} --clear-groups {BLOCK} {line}")).status.code()
-    };
-    assert_eq!(as_user("--regid 65534", "status"), Some(77));
-    for line in ["status", "list", "why 203.0.113.7"] {
-        assert_eq!(as_user("--regid psentry", line), Some(0), "{line}");
+    guard.sh("grep -q 203.0.113.7 /var/lib/psentry-block/journal.jsonl; grep -q applied /var/log/psentry/records.jsonl");
+
+    // The group may ask, and change nothing.
+    let modes = guard.sh("stat -c '%a %U %G' /run/psentry-block /run/psentry-block/control");
+    assert_eq!(modes, "755 psentry-block psentry\n660 psentry-block psentry\n");
+    for command in ["list", "why 203.0.113.7", "status"] {
+        let (code, said) = as_user(&guard, "member", command);
+        assert!(
+            code == Some(0) && (said.contains("203.0.113.7") || command == "status"),
+            "{command}: {said}"
+        );
     }
-    for line in ["unblock 203.0.113.7", "block 203.0.113.8", "flush", "panic"] {
-        assert_eq!(as_user("--regid psentry", line), Some(77), "{line}");
+    for command in ["unblock 203.0.113.7", "block 203.0.113.9", "flush", "panic"] {
+        let (code, said) = as_user(&guard, "member", command);
+        assert_eq!(code, Some(77), "{command}: {said}");
     }
-    guard.sh(&format!("{BLOCK} panic --reason test"));
-    assert!(!guard.ok("nft list ruleset | grep -q 203.0.113.7"));
-    assert_eq!(guard.sh("stat -c '%a %U' /var/lib/psentry /var/lib/psentry/panic"), "755 root\n644 root\n");
+    for command in ["status", "list", "unblock 203.0.113.7", "panic"] {
+        let (code, said) = as_user(&guard, "stranger", command);
+        assert_eq!(code, Some(77), "{command}: {said}");
+    }
+    assert!(is_blocked(&guard, "203.0.113.7") && !is_blocked(&guard, "203.0.113.9"));
+    // The user of the service may do what it may do itself.
+    let (code, said) = as_user(&guard, "psentry-block", "unblock 203.0.113.7");
+    assert!(code == Some(0) && said.contains("released"), "{said}");
+
+    guard.sh(&format!("{BLOCK} block 203.0.113.7 --for 1h"));
+
+    // A panic is a file of root's, which everybody may read.
+    assert_eq!(guard.sh("stat -c '%a %U %G' /var/lib/psentry"), "755 root root\n");
+    guard.sh(&format!("umask 077; {BLOCK} panic --reason test"));
+    assert_eq!(guard.sh("stat -c '%a %U %G' /var/lib/psentry/panic"), "644 root root\n");
+    assert!(!guard.ok("nft list tables | grep -q 'inet psentry$'"));
+    assert_eq!(as_user(&guard, "member", "resume").0, Some(77));
+    assert!(!guard.ok("setpriv --reuid psentry-block --init-groups rm -f /var/lib/psentry/panic"));
+    guard.sh(
+        "printf '{\"timestamp\":\"%s\",\"event_type\":\"verdict\",\"verdict\":{\"action\":\"block\",\"scope\":\"203.0.113.21\",\
+         \"duration\":600}}\\n' $(date -u +%FT%TZ) > /run/psentry/verdicts",
+    );
+    let refused =
+        "grep '\"scope\":\"203.0.113.21/32\".*\"result\":\"refused\".*panic' /var/log/psentry/records.jsonl";
+    wait_until("the verdict is refused", || guard.ok(refused));
     // Beyond a stop, which takes the runtime directory away; declared again, while nobody runs.
     stop(&guard);
     guard.sh(&format!("{BLOCK} panic; systemctl start psentry.target"));
@@ -59,17 +95,22 @@ fn the_service_is_asked_without_a_flag_and_keeps_a_panic() {
     let refused = guard.run(&format!("{BLOCK} block 203.0.113.7 --for 1h"));
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("panic"));
-    guard
-        .sh(&format!("{BLOCK} resume; {BLOCK} block 203.0.113.8 --for 1h | grep -q applied; {BLOCK} status"));
-    assert!(!guard.ok("nft list ruleset | grep -q 203.0.113.7"));
+    guard.sh(&format!(
+        "! {BLOCK} status; {BLOCK} resume; {BLOCK} block 203.0.113.8 --for 1h | grep -q applied; {BLOCK} status"
+    ));
+    assert!(!is_blocked(&guard, "203.0.113.7"));
     // A restart loses neither.
     guard.sh("systemctl restart psentry-block");
     answers(&guard);
+    guard.sh(&format!("{BLOCK} status | grep -q '\"wanted\":1,\"standing\":1'"));
+    // No command of root's left anything that the service cannot write.
+    assert_eq!(guard.sh("find /run/psentry-block /var/lib/psentry-block ! -user psentry-block"), "");
     // Gone, it leaves no socket behind, and its commands work without it.
     stop(&guard);
     guard.sh(&format!(
         "{BLOCK} status | grep -q '\"standing\":1'; {BLOCK} unblock 203.0.113.8 | grep -q released"
     ));
+    assert_eq!(guard.sh("find /var/lib/psentry-block ! -user psentry-block"), "");
 }
 
 /// The judge of the service is told by the service, and has who scans again blocked again.

@@ -97,7 +97,8 @@ impl Known {
             let lately = end.is_some_and(|end| end <= at && at.since(end) < SLACK);
             return match there {
                 Some(_) => vec![OutcomeResult::Released],
-                None if lately => vec![OutcomeResult::Already, OutcomeResult::Released],
+                // Where no backend has it, all are answered for at once.
+                None if lately || wanted.is_some() => vec![OutcomeResult::Already, OutcomeResult::Released],
                 None => vec![OutcomeResult::Already],
             };
         };
@@ -106,6 +107,7 @@ impl Known {
             _ if block.is_over(at) => vec![OutcomeResult::Expired],
             _ if asked.refused || !both.fits(backend) => vec![OutcomeResult::Refused],
             Some(there) if there == both => vec![OutcomeResult::Already],
+            // What was listed since ends with a whole second.
             Some(there) if there.unproven == both.unproven && alike(there.until, both.until) => {
                 vec![OutcomeResult::Already, OutcomeResult::Applied]
             }

@@ -1,4 +1,4 @@
-//! hosts.deny: a line that goes, a link and a directory that are replaced, a watch that cannot be had.
+//! hosts.deny: a file, a link and a directory that are replaced, a watch that cannot be had.
 
 use super::*;
 
@@ -13,19 +13,8 @@ fn holds(guard: &Host, file: &str) -> bool {
     guard.ok(&["grep", "-q", "ALL: 203.0.113.7", file])
 }
 
-/// The one line of a section is not the section.
 #[test]
-fn whose_line_is_taken_out_is_let_in_even_if_it_was_the_only_one() {
-    let lab = Lab::new();
-    let file = "/run/hosts.deny";
-    let (mut program, _stdin) = blocker(&lab, file);
-    lab.guard.sh(&format!("sed -i '/203.0.113.7$/d' {file}"));
-    assert_eq!(result(&mut program, SCANNER), OutcomeResult::Released);
-    assert!(!holds(&lab.guard, file));
-}
-
-#[test]
-fn a_link_or_a_directory_that_is_replaced_is_noticed() {
+fn a_file_a_link_or_a_directory_that_is_replaced_is_seen() {
     let lab = Lab::new();
     let file = "/run/etc/hosts.deny";
     lab.guard
@@ -33,6 +22,8 @@ fn a_link_or_a_directory_that_is_replaced_is_noticed() {
         ln -s /run/one/hosts.deny /run/etc/hosts.deny");
     let (mut program, _stdin) = blocker(&lab, file);
     for vandal in [
+        "echo '# mine' > /run/one/hosts.deny",
+        "rm /run/one/hosts.deny; echo '# mine' > /run/one/hosts.deny",
         "ln -s /run/two/hosts.deny /run/etc/new; mv -T /run/etc/new /run/etc/hosts.deny",
         // What it leads to now is watched.
         "echo '# mine' > /run/two/hosts.deny",
@@ -50,13 +41,14 @@ fn a_link_or_a_directory_that_is_replaced_is_noticed() {
     assert_eq!(released, 1, "only at the end: {output:?} {errors:?}");
 }
 
-/// Who cannot hear of changes blocks nevertheless, and says that he is deaf.
+/// Where the kernel cannot report changes they are looked for.
 #[test]
-fn without_a_watch_it_blocks_and_says_so() {
+fn without_a_watch_it_blocks_says_so_and_looks() {
     let lab = Lab::new();
     lab.guard.sh("echo 0 > /proc/sys/user/max_inotify_instances");
     let (mut program, _stdin) = blocker(&lab, "/run/hosts.deny");
     assert!(holds(&lab.guard, "/run/hosts.deny"));
-    let said = program.complaint("does not hear of changes");
-    assert!(said.contains("hosts-deny"), "{said}");
+    let said = program.complaint("once a second");
+    assert!(said.contains("hosts-deny: cannot watch hosts.deny: "), "{said}");
+    damaged(&program, &lab.guard, "rm /run/hosts.deny", || holds(&lab.guard, "/run/hosts.deny"));
 }

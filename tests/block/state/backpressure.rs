@@ -5,8 +5,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use psentry_records::{Common, Verdict, VerdictBody, Writer};
-
 use super::*;
 
 const MANY: u32 = 5000;

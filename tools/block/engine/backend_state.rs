@@ -100,6 +100,8 @@ pub(super) struct Sync {
     pub(super) purge: bool,
     /// Everything was deleted, and nothing has been blocked since: nothing is made for what others change.
     pub(super) purged: bool,
+    /// What blocks are in has been made since for some of them alone: the rest is made anew, and is no repair.
+    pub(super) made_anew: bool,
 }
 
 /// That a backend cannot work.

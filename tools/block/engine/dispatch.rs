@@ -75,7 +75,9 @@ impl Engine {
         self.commit();
         let wall_ops = ops.iter().map(|op| self.op_by_wall(op)).collect();
         let Some(state) = self.backends.get_mut(index) else { return };
-        state.sync.purged &= ops.iter().all(|op| op.block().is_none());
+        if state.sync.purged && ops.iter().any(|op| op.block().is_some()) {
+            (state.sync.purged, state.sync.made_anew) = (false, true);
+        }
         for op in &ops {
             let asks = state.asks.remove(&op.scope()).unwrap_or_default();
             state.given_asks.insert(op.scope(), asks);

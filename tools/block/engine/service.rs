@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use psentry_control::{Request, Server};
+use psentry_control::{Closing, Request, Server};
 use psentry_records::Record;
 use psentry_stage::{Intake, Next, Patience, Signals, StatsTimer, counted};
 
@@ -111,14 +111,18 @@ impl Service {
         // Whatever ended the reading, backends end in good order before it is told.
         let mut result = if matches!(came, Ok(true)) && !release { self.linger() } else { Ok(()) };
         // Whoever asks from here on finds nobody, and knows it.
-        self.control = None;
+        let closing = self.control.take().map(Server::close);
         self.pulse.wait();
         self.engine.outcomes.stop_waiting();
         let ended = if release { self.engine.purge_all() } else { self.engine.stop() };
         result = came.map(|_| ()).and(result).and(ended);
         let broken = self.engine.outcomes.broken();
         self.engine.finish();
-        match broken.or_else(|| self.engine.outcomes.broken()) {
+        let broken = broken.or_else(|| self.engine.outcomes.broken());
+        // What it left unanswered is refused.
+        drop(self.engine);
+        closing.iter().for_each(Closing::wait);
+        match broken {
             Some(error) => Err(error),
             None => result,
         }

@@ -69,7 +69,7 @@ impl Engine {
         let first = !state.sync.done;
         let who = state.sync.drifted.take();
         let made = match made {
-            Ok(made) => made,
+            Ok(made) => made && !(state.sync.repairs && std::mem::take(&mut state.sync.made_anew)),
             Err(error) => {
                 state.sync.drifted = who;
                 return self.cannot_work(index, &error);

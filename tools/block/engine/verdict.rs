@@ -52,6 +52,7 @@ impl Engine {
                 None => self.backends.iter().map(|backend| Some(backend.caps.name.to_owned())).collect(),
             };
             let result = if released.is_some() { OutcomeResult::Released } else { OutcomeResult::Already };
+            self.commit();
             for backend in names {
                 let outcome = OutcomeBody { backend, ..body(Action::Unblock, scope, None, result) };
                 self.tell(verdict, outcome, reply.as_ref());

@@ -164,6 +164,18 @@ fn more_than_a_few_are_asked_to_come_again_and_do() {
     assert_eq!(client.join().unwrap(), Ok(Vec::new()));
 }
 
+/// However soon the program ends after its answer.
+#[test]
+fn what_was_answered_before_the_end_arrives_whole() {
+    for _ in 0..50 {
+        let (_directory, path, server) = server(long());
+        let client = asking(&path, "x");
+        next(&server).answer.send(b"{\"answer\":1}\n".to_vec());
+        server.close().wait();
+        assert_eq!(client.join().unwrap(), Ok(vec!["{\"answer\":1}".to_owned()]));
+    }
+}
+
 #[test]
 fn what_is_unanswered_at_the_end_is_refused() {
     let (_directory, path, server) = server(long());
@@ -171,6 +183,6 @@ fn what_is_unanswered_at_the_end_is_refused() {
     let request = next(&server);
     drop(server);
     drop(request);
-    assert_eq!(client.join().unwrap(), Err(Silence::Refused("psentry-test is ending".to_owned())));
+    assert_eq!(client.join().unwrap(), Err(Silence::Dead));
     assert_eq!(ask(&path, b"x\n", LONG), Err(Silence::Absent), "the file goes with its process");
 }

@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// Whether an answer says that its verdict changed what is wanted: what is refused or over before it concerns a backend did not.
+pub(super) fn is_heeded(told: &OutcomeBody) -> bool {
+    told.backend.is_some() || told.result == OutcomeResult::Released
+}
+
 impl Run<'_> {
     /// Awaits the answers to these verdicts, in whatever order they come, or so many of them. What is answered counts from
     /// then on: what it blocks may end while other answers are awaited.
@@ -36,10 +41,10 @@ impl Run<'_> {
         if told.result == OutcomeResult::Failed {
             return Err(format!("{told:?}"));
         }
-        let Some(backend) = told.backend.as_deref() else { return Ok(()) };
-        if first {
+        if first && is_heeded(told) {
             self.known.take(&asked.ending(told.until));
         }
+        let Some(backend) = told.backend.as_deref() else { return Ok(()) };
         let side = self.side(Some(backend))?;
         match (told.action, told.result) {
             (Action::Block, OutcomeResult::Applied | OutcomeResult::Already) => {

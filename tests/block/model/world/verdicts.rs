@@ -1,6 +1,7 @@
 //! Verdicts, one by one or together: each backend answers each of them, as far as the model says; one that concerns no backend,
 //! since it is over or refused, is answered once.
 
+use super::outcomes::is_heeded;
 use super::*;
 
 impl Run<'_> {
@@ -73,8 +74,7 @@ impl Run<'_> {
         self.write(&lines)?;
         let mut told = self.answers(&all, after)?;
         told.extend(self.end(Signal::SIGKILL)?);
-        // What is refused or over without a backend was never wanted, and does not tell that anything before it was.
-        let confirmed = told.iter().filter(|told| told.body.backend.is_some());
+        let confirmed = told.iter().filter(|told| is_heeded(&told.body));
         let confirmed: BTreeSet<u16> = confirmed.filter_map(|told| told.common.dest_port).collect();
         for (number, asked) in &all {
             let before = known.blocks.get(&asked.scope).copied();

@@ -32,6 +32,9 @@ use crate::lock::lock_directory;
 
 const NAME: &str = "hosts-deny";
 
+/// How often the file is read where it cannot be watched.
+const POLL: Duration = Duration::from_secs(1);
+
 /// How long another process of psentry may hold the lock. It does so for as long as it takes to write the file.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -41,8 +44,9 @@ pub(super) struct HostsDeny {
     watch: Option<Watch>,
     /// The file as it was read or written last; `None`: there was none.
     last: Option<Vec<u8>>,
-    /// It has been said that the file is written in place.
+    /// It has been said that the file is written in place; and that it cannot be watched.
     warned: bool,
+    unwatched: bool,
 }
 
 /// Where the file really is.
@@ -56,7 +60,7 @@ struct Place {
 
 impl HostsDeny {
     pub(super) fn new(path: &Path) -> Self {
-        HostsDeny { path: path.to_owned(), watch: None, last: None, warned: false }
+        HostsDeny { path: path.to_owned(), watch: None, last: None, warned: false, unwatched: false }
     }
 
     /// Whether the file can be found and its section read.
@@ -90,6 +94,12 @@ impl HostsDeny {
             self.watch = Some(Watch::open(&paths, mounted)?);
         }
         Ok(())
+    }
+
+    /// Whether somebody else changed the file.
+    fn compare(&self) -> Result<Option<Drift>, Error> {
+        let is = contents(&self.place()?.path)?;
+        Ok((is != self.last).then(Drift::default))
     }
 
     /// Whether a new file can be made in the directory: it is better known now than at the first block.
@@ -130,8 +140,9 @@ impl HostsDeny {
 
 impl Backend for HostsDeny {
     fn caps(&self) -> Caps {
+        let poll_every = self.watch.is_none().then_some(POLL);
         // Each batch writes the whole file.
-        Caps { expires: false, batch: 20_000, ..Caps::of(NAME) }
+        Caps { expires: false, batch: 20_000, poll_every, ..Caps::of(NAME) }
     }
 
     fn ensure(&mut self) -> Result<bool, Error> {
@@ -140,14 +151,16 @@ impl Backend for HostsDeny {
         if place.mounted && !self.warned {
             self.warned = true;
             let (path, backup) = (place.path.display(), replace::backup_of(&place.path));
-            let _ = writeln!(
-                io::stderr(),
-                "psentry-block: {NAME}: {path} is a mount of its own, which cannot be replaced in one step: it is written in \
-                 place, after a backup to {}",
+            say(&format!(
+                "{path} is a mount of its own, which cannot be replaced in one step: it is written in place, after a backup to {}",
                 backup.display()
-            );
+            ));
         }
-        self.watch()?;
+        if let Err(error) = self.watch()
+            && !std::mem::replace(&mut self.unwatched, true)
+        {
+            say(&format!("{error}; so changes by others are looked for once a second"));
+        }
         Ok(false)
     }
 
@@ -168,7 +181,7 @@ impl Backend for HostsDeny {
     }
 
     fn drift(&mut self) -> Result<Option<Drift>, Error> {
-        let Some(watch) = &mut self.watch else { return Ok(None) };
+        let Some(watch) = &mut self.watch else { return self.compare() };
         let seen = watch.read().inspect_err(|_| self.watch = None)?;
         if !seen.changed {
             return Ok(None);
@@ -178,8 +191,7 @@ impl Backend for HostsDeny {
         }
         // A link may lead elsewhere now. From here on that is watched; what happened before is read below.
         self.watch().inspect_err(|_| self.watch = None)?;
-        let is = contents(&self.place()?.path)?;
-        Ok((is != self.last).then(Drift::default))
+        self.compare()
     }
 
     fn purge(&mut self) -> Result<(), Error> {
@@ -195,6 +207,10 @@ impl Backend for HostsDeny {
             _ => Ok(()),
         }
     }
+}
+
+fn say(sentence: &str) {
+    let _ = writeln!(io::stderr(), "psentry-block: {NAME}: {sentence}");
 }
 
 /// The file as it is; `None`: there is none.

@@ -97,7 +97,12 @@ impl Tables {
     /// From now on the kernel reports changes, where it can.
     pub(super) fn subscribe(&mut self) -> Result<(), Error> {
         if self.link.is_some() && self.monitor.is_none() {
-            self.monitor = Some(NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])?);
+            let opened = NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]);
+            let backend = self.backend;
+            let explained = opened.map_err(|error| {
+                if error.is_permission() { Error::NotPermitted { backend } } else { error.into() }
+            });
+            self.monitor = Some(explained?);
         }
         Ok(())
     }
