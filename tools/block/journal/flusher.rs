@@ -83,12 +83,16 @@ impl Shared {
     pub(super) fn write(&self, entries: Vec<Entry>, now: Timestamp) {
         let mut state = self.inner.lock();
         state.now = now;
+        // While it is dirty the thread looks again by itself: no need to wake it for each entry.
+        let waits = !state.dirty;
         let written = if state.backlog.is_empty() { state.append(&self.path, &entries) } else { Err(None) };
         if let Err(error) = written {
             state.backlog.extend(entries.into_iter().map(|entry| (key(&entry), entry)));
             error.iter().for_each(|error| self.fails(&mut state, error));
         }
-        self.inner.changed.notify_one();
+        if waits {
+            self.inner.changed.notify_one();
+        }
     }
 
     /// Has all that was written on the disk when this returns.
