@@ -1,5 +1,6 @@
 //! The NixOS half of the suite, without NixOS: the module is evaluated, what it makes is compared with units/, its
-//! build-time check is run with the real programs, and the script of nix/test.nix is run on containers.
+//! build-time check is run with the real programs, every backend in the service that it makes, and the script of nix/test.nix on
+//! containers.
 //!
 //! `nix/cases/NAME.nix` is a configuration. It is accepted, and `NAME.differs` says how what comes of it differs from the
 //! default, or for the default itself from units/. If the name begins with `refused-` it does not evaluate, with

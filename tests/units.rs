@@ -3,7 +3,7 @@
 //! | file | what it shows |
 //! |---|---|
 //! | `files.rs` | systemd understands each unit, and each sandbox is as tight as it was meant to be |
-//! | `booted.rs`, `booted/` | installed, observed, switched on, killed, restarted and uninstalled on a booted systemd |
+//! | `booted.rs`, `booted/` | installed, observed, switched on, killed, restarted and uninstalled on a booted systemd; every backend there |
 //! | `demo.rs` | `units/try` as a newcomer runs it |
 
 pub mod booted;
