@@ -45,9 +45,11 @@ fn a_route_that_rejects_tells_who_sends() {
         [("drop", "blackhole", "Invalid argument"), ("reject", "prohibit", "Permission denied")]
     {
         let (mut program, mut stdin) = start(&lab, &["--backend", "route", "--answer", answer]);
-        say(&mut stdin, Action::Block, SCOPE, Some(600));
-        let first = if answer == "drop" { OutcomeResult::Applied } else { OutcomeResult::Already };
-        assert_eq!(result(&mut program, SCOPE), first);
+        // What the first one blocked lasts for longer than the second one is asked for.
+        let (seconds, want) =
+            if answer == "drop" { (600, OutcomeResult::Applied) } else { (60, OutcomeResult::Already) };
+        say(&mut stdin, Action::Block, SCOPE, Some(seconds));
+        assert_eq!(result(&mut program, SCOPE), want);
         let routes = lab.guard.sh("ip route show proto 158");
         assert!(routes.starts_with(&format!("{kind} 203.0.113.7 ")), "{routes}");
         let (_, error) = asked(&lab.guard, SCANNER[0], 9053);
