@@ -141,6 +141,8 @@ fn one_connection_after_the_other_protects_nobody() {
     let lab = Lab::new();
     let _sshd = sshd(&lab);
     let (mut block, mut stdin) = ready(&lab, &["--backend", "nft"]);
+    // For so long, at most, the list of who is connected counts.
+    std::thread::sleep(Duration::from_secs(1));
     let first = ssh(&lab, &lab.scanner, 0);
     let why = refused(&mut block, &mut stdin, SCOPE);
     assert!(why.contains("which may be logging in on port 22"), "{why}");

@@ -34,7 +34,7 @@ use crate::guard::refusal;
 use crate::guard::sessions::{Sessions, Use};
 use crate::guard::translators::Translators;
 
-/// How long the list of connections counts for those who may be logged in: for so many times as long as the processor took to
+/// How long the list of connections counts where no login is on record: for so many times as long as the processor took to
 /// list them, so that listing takes no more than a fiftieth of the time, and no longer than this.
 const WORTH: u32 = 50;
 const FRESH: Duration = Duration::from_secs(1);
@@ -153,8 +153,13 @@ impl Guard {
     /// # Errors
     /// When the kernel does not answer: then nothing may be blocked.
     pub(crate) fn not_yet(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
-        let fresh = |looked: &Looked| looked.when.elapsed() < (looked.took * WORTH).min(FRESH);
-        let known = self.looked.filter(|looked| fresh(looked) || !self.sessions.may_refuse(scope));
+        let known = self.looked.filter(|looked| {
+            if self.sessions.has_record() {
+                !self.sessions.may_refuse(scope)
+            } else {
+                looked.when.elapsed() < (looked.took * WORTH).min(FRESH)
+            }
+        });
         let when = match known {
             Some(looked) => looked.when,
             None => self.look()?,

@@ -56,6 +56,11 @@ impl Sessions {
         self.record = record;
     }
 
+    /// Whether the machine keeps a record of logins.
+    pub(crate) fn has_record(&self) -> bool {
+        self.record.is_some()
+    }
+
     /// Whether what stands has to be known as it is at this moment to answer for `scope`. Otherwise nobody is connected from
     /// there whom [`refusal`](Self::refusal) would spare: who was not connected when it was looked last has come since.
     pub(crate) fn may_refuse(&self, scope: Prefix) -> bool {
