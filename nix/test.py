@@ -201,13 +201,13 @@ with subtest("bans survive a reboot with the time they had left, and whom somebo
     scanner.succeed(ssh(GUARD[0]))
     guard.fail(blocked(SCOPES[0]))
 
-with subtest("after a reboot the guard stands again, and shuts out whoever scans it"):
-    # The judge remembers the scanner, and that its block is not over: that somebody let it in is not undone.
+with subtest("after a reboot the guard stands again, and shuts out whoever scans it, also whom somebody let in"):
+    # The judge has forgotten why the scanner was shut out, since that was undone; what he does now counts.
     scanner.succeed(scan(GUARD[0]))
     prober.succeed(scan(GUARD[1]))
-    guard.wait_until_succeeds(blocked(PROBER[1]))
+    guard.wait_until_succeeds(blocked(SCOPES[0], PROBER[1]))
     prober.fail(ssh(GUARD[1]))
-    scanner.succeed(ssh(GUARD[0]))
+    scanner.fail(ssh(GUARD[0]))
     innocent.succeed(ssh(GUARD[0]))
     # A bare FIN may be a former peer's, but not to four ports.
     prober.succeed(probe("-sF", "8000-8007", ELDER[0]))
