@@ -56,6 +56,14 @@ impl Run<'_> {
 
     /// Sets and chains that no rule leads to block nobody, nor do those that come after a rule that accepts.
     fn ineffective(&self, backend: &str, listed: &Listed) -> Option<String> {
+        if backend == "exec" {
+            let ran = self.sandbox.sh("ls /run/exec").stdout;
+            let ran: BTreeSet<String> =
+                String::from_utf8_lossy(&ran).lines().map(|name| name.replace('_', "/")).collect();
+            let listed: BTreeSet<String> = listed.keys().map(Prefix::to_string).collect();
+            return (ran != listed)
+                .then(|| format!("commands have blocked {ran:?}, and {listed:?} are listed"));
+        }
         let set = |(scope, block): (&Prefix, &Block)| set(backend, *scope, block.unproven);
         let sets: BTreeSet<String> = listed.iter().map(set).collect();
         if sets.is_empty() {
