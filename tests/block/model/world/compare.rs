@@ -61,8 +61,15 @@ impl Run<'_> {
             let ran: BTreeSet<String> =
                 String::from_utf8_lossy(&ran).lines().map(|name| name.replace('_', "/")).collect();
             let listed: BTreeSet<String> = listed.keys().map(Prefix::to_string).collect();
-            return (ran != listed)
-                .then(|| format!("commands have blocked {ran:?}, and {listed:?} are listed"));
+            // What ends in between is in one of them.
+            let lasts = |scope: &&String| {
+                let scope = scope.parse().unwrap();
+                let soon = Timestamp::now().plus(SLACK);
+                !self.known.ended_lately(scope)
+                    && self.known.blocks.get(&scope).is_none_or(|block| !block.is_over(soon))
+            };
+            let wrong = ran.symmetric_difference(&listed).find(lasts)?;
+            return Some(format!("of {wrong}: commands have blocked {ran:?}, and {listed:?} are listed"));
         }
         let set = |(scope, block): (&Prefix, &Block)| set(backend, *scope, block.unproven);
         let sets: BTreeSet<String> = listed.iter().map(set).collect();
