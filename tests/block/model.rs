@@ -5,7 +5,7 @@
 //! A sequence that fails is made shorter, and printed as lines, with the seed. `PSENTRY_MODEL_SEED` repeats a run,
 //! `PSENTRY_MODEL_TIMES` makes it so many times as long. What is not in it: ends that somebody changes on another backend than
 //! nft while psentry-block runs, for nobody reports it and the manual promises nothing; more damage within a minute than is
-//! repaired without a pause, which `repair.rs` shows; and ports, commands of the backend exec and panics.
+//! repaired without a pause, which `repair.rs` shows; what others do to what commands of exec made; and ports and panics.
 //!
 //! | | |
 //! |---|---|
@@ -29,8 +29,8 @@ use self::drift::Setting;
 use self::world::{Run, Sandbox};
 
 /// How many pieces of how many sequences on which backends.
-const PIECES: [(Setting, usize); 9] = [
-    (Setting::on(&["nft"]), 8),
+const PIECES: [(Setting, usize); 10] = [
+    (Setting::on(&["nft"]), 7),
     (Setting::on(&["route"]), 2),
     (Setting::on(&["hosts-deny"]), 1),
     (Setting::on(&["ipset"]), 2),
@@ -39,6 +39,7 @@ const PIECES: [(Setting, usize); 9] = [
     (Setting::legacy(&["iptables"]), 1),
     (Setting::on(&["nft", "route", "hosts-deny"]), 2),
     (Setting::on(&["nft", "ipset", "iptables"]), 1),
+    (Setting::on(&["exec", "route"]), 1),
 ];
 const PIECE: u32 = 10;
 

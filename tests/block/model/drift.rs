@@ -147,6 +147,9 @@ pub fn damage(backend: &str, way: usize) -> Option<Drift> {
 
 /// The end of such of these as are blocked, in one line; `None`: none is.
 pub fn delete(backend: &str, scopes: &[&str], known: &Known) -> Option<Drift> {
+    if backend == "exec" {
+        return None;
+    }
     let mut chosen: Vec<(Prefix, Block)> = known.on(backend).collect();
     chosen.retain(|(scope, _)| scopes.iter().any(|text| text.parse() == Ok(*scope)));
     let place = |(scope, block): &(Prefix, Block)| set(backend, *scope, block.unproven);
@@ -230,7 +233,7 @@ fn lasts((_, block): &(Prefix, Block)) -> bool {
 
 /// A block that nobody asked psentry-block for, in one line; `None`: somebody did, or this is another block.
 pub fn add(backend: &str, scope: Prefix, unproven: bool, known: &Known) -> Option<Drift> {
-    if known.blocks.contains_key(&scope) || known.ended_lately(scope) {
+    if backend == "exec" || known.blocks.contains_key(&scope) || known.ended_lately(scope) {
         return None;
     }
     let set = set(backend, scope, unproven);

@@ -119,6 +119,7 @@ impl Known {
     pub fn take(&mut self, asked: &Asked) {
         let Asked { scope, block, refused, sent, .. } = *asked;
         match block {
+            None if self.blocks.get(&scope).is_some_and(|block| block.is_over(sent)) => self.end(scope),
             None => _ = self.blocks.remove(&scope),
             Some(_) if refused => {}
             Some(block) => {

@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
     pub fn new(sandbox: &'a Sandbox) -> Self {
         let legacy = "iptables -F; iptables -X; ip6tables -F; ip6tables -X";
         let clean = "nft flush ruleset; ipset destroy; ip route flush proto 158; ip -6 route flush proto 158;
-             rm -f /run/hosts.deny";
+             rm -rf /run/hosts.deny /run/exec; mkdir /run/exec";
         sandbox.sh(&format!("{}\n{clean}", if sandbox.setting.legacy { legacy } else { "" }));
         let side = |backend: &&'static str| Side {
             backend,
@@ -168,6 +168,11 @@ impl<'a> Run<'a> {
         self.story.push("the end".to_owned());
         self.running()?;
         self.compare(Duration::ZERO)?;
+        self.enforced()
+    }
+
+    /// psentry-block says that all is there that is wanted.
+    fn enforced(&self) -> Result<(), String> {
         let status = self.psentry(&["status"], &self.flags());
         let (told, error) =
             (String::from_utf8_lossy(&status.stdout), String::from_utf8_lossy(&status.stderr));

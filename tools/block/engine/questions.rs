@@ -223,8 +223,10 @@ impl Engine {
         let wanted: Vec<(Prefix, &Block)> = wanted
             .filter_map(|scope| Some((scope, wanted_there(scope, &self.desired, &state.caps, clock)?)))
             .collect();
+        // What is about to end may have ended in the kernel a moment before.
+        let ends = |block: &Block| state.caps.expires && block.is_over(clock.plus(SLACK));
         let is_there = |(scope, block): &&(Prefix, &Block)| {
-            state.actual.entries.get(scope).is_some_and(|entry| entry.is(block, SLACK))
+            ends(block) || state.actual.entries.get(scope).is_some_and(|entry| entry.is(block, SLACK))
         };
         let missing = wanted.iter().filter(|pair| !is_there(pair));
         let queued =

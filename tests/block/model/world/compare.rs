@@ -56,6 +56,21 @@ impl Run<'_> {
 
     /// Sets and chains that no rule leads to block nobody, nor do those that come after a rule that accepts.
     fn ineffective(&self, backend: &str, listed: &Listed) -> Option<String> {
+        if backend == "exec" {
+            let ran = self.sandbox.sh("ls /run/exec").stdout;
+            let ran: BTreeSet<String> =
+                String::from_utf8_lossy(&ran).lines().map(|name| name.replace('_', "/")).collect();
+            let listed: BTreeSet<String> = listed.keys().map(Prefix::to_string).collect();
+            // What ends in between is in one of them.
+            let lasts = |scope: &&String| {
+                let scope = scope.parse().unwrap();
+                let soon = Timestamp::now().plus(SLACK);
+                !self.known.ended_lately(scope)
+                    && self.known.blocks.get(&scope).is_none_or(|block| !block.is_over(soon))
+            };
+            let wrong = ran.symmetric_difference(&listed).find(lasts)?;
+            return Some(format!("of {wrong}: commands have blocked {ran:?}, and {listed:?} are listed"));
+        }
         let set = |(scope, block): (&Prefix, &Block)| set(backend, *scope, block.unproven);
         let sets: BTreeSet<String> = listed.iter().map(set).collect();
         if sets.is_empty() {

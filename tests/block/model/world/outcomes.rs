@@ -94,6 +94,12 @@ impl Run<'_> {
                 Ok(())
             }
             OutcomeResult::Expired if over && is(side.ending.get(&scope)) => Ok(()),
+            // A command that was confirmed is undone by the next start, if it was released or over by then.
+            OutcomeResult::Expired | OutcomeResult::Released
+                if side.backend == "exec" && wanted.is_none() =>
+            {
+                Ok(())
+            }
             OutcomeResult::Applied
                 if side.damaged.contains(&scope)
                     && is(side.holds.get(&scope))

@@ -5,11 +5,21 @@ use super::*;
 /// How much sooner the kernel may end a block.
 const EARLY: Duration = Duration::from_millis(100);
 
+/// What the backend exec runs: a file for each block, with its name.
+const EXEC: [&str; 4] = [
+    "--exec",
+    "sh -c 'touch /run/exec/$(echo $0 | tr / _)' {scope}",
+    "--exec-undo",
+    "sh -c 'rm -f /run/exec/$(echo $0 | tr / _)' {scope}",
+];
+
 impl Run<'_> {
     pub(super) fn flags(&self) -> Vec<String> {
         let state = self.state.path().to_str().unwrap();
         let backends = self.sides.iter().flat_map(|side| ["--backend", side.backend]);
-        backends.chain(["--state", state, "--hosts-deny", "/run/hosts.deny"]).map(str::to_owned).collect()
+        let exec = self.sides.iter().filter(|side| side.backend == "exec").flat_map(|_| EXEC);
+        let others = ["--state", state, "--hosts-deny", "/run/hosts.deny"];
+        backends.chain(exec).chain(others).map(str::to_owned).collect()
     }
 
     /// It runs; and what is remembered has been put back.
@@ -27,6 +37,14 @@ impl Run<'_> {
         });
         program.complaint(": ready: ");
         self.daemon = Some(Daemon { program, stdin, told, repairs: 0 });
+        // No start waits for commands.
+        let began = Instant::now();
+        while self.sides.iter().any(|side| side.backend == "exec") && self.enforced().is_err() {
+            if began.elapsed() > PATIENCE {
+                return self.enforced();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
         let listed = self.listed()?;
         let now = Timestamp::now();
         let doubtful = self.find(&listed, now)?;
