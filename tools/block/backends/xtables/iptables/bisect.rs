@@ -38,20 +38,19 @@ fn halve(
 mod tests {
     use super::*;
 
-    fn failure(code: i32) -> Error {
-        let text = || "x".to_owned();
-        psentry_linux::Error::Program { program: text(), status: text(), code: Some(code), stderr: text() }
-            .into()
+    fn failure(code: i32, stderr: &str) -> Error {
+        let (text, stderr) = (|| "x".to_owned(), stderr.to_owned());
+        psentry_linux::Error::Program { program: text(), status: text(), code: Some(code), stderr }.into()
     }
 
     /// How often the program is run, and how many operations succeed, when those that are `bad` fail their batch.
-    fn run(count: usize, code: i32, bad: impl Fn(usize) -> bool) -> (u32, usize) {
+    fn run(count: usize, code: i32, stderr: &str, bad: impl Fn(usize) -> bool) -> (u32, usize) {
         let commands: Vec<_> = (0..count).map(|n| vec![n.to_string()]).collect();
         let mut runs = 0;
         let results = change(&commands, &mut |commands| {
             runs += 1;
             if commands.iter().any(|command| bad(command.parse().unwrap())) {
-                Err(failure(code))
+                Err(failure(code, stderr))
             } else {
                 Ok(())
             }
@@ -62,9 +61,11 @@ mod tests {
 
     #[test]
     fn one_bad_operation_is_found_and_a_held_lock_is_left_alone() {
-        assert_eq!(run(512, 2, |n| n == 511), (19, 511));
-        assert_eq!(run(512, 4, |n| n == 511), (1, 0));
-        let (runs, _) = run(2000, 1, |_| true);
+        assert_eq!(run(512, 2, "Bad argument", |n| n == 511), (19, 511));
+        assert_eq!(run(512, 4, "RULE_DELETE failed: No such file or directory", |n| n == 511), (19, 511));
+        let held = "Another app is currently holding the xtables lock";
+        assert_eq!(run(512, 4, held, |n| n == 511), (1, 0));
+        let (runs, _) = run(2000, 1, "", |_| true);
         assert!(runs <= 2 * PATIENCE + 1, "{runs}");
     }
 }
