@@ -241,6 +241,40 @@ fn strays_are_evidence_until_they_are_a_scan() {
     assert_eq!(kinds, [Kind::Fin, Kind::Ack].into());
 }
 
+/// A SYN, and two ACKs that acknowledge nothing that was sent: one of them is before the number of the SYN-ACK, and one behind
+/// it, whatever that is. Arguments: from, to, port.
+const FORGED_ACK: &str = r#"
+import socket, struct, sys
+me, to, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+def checksum(data):
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+for flags, seq, ack in ((2, 1, 0), (16, 2, 0x12345678), (16, 2, 0x92345678)):
+    tcp = struct.pack('!HHIIBBHHH', 40000, port, seq, ack, 5 << 4, flags, 1024, 0, 0)
+    pseudo = socket.inet_aton(me) + socket.inet_aton(to) + struct.pack('!BBH', 0, 6, len(tcp))
+    tcp = tcp[:16] + struct.pack('!H', checksum(pseudo + tcp)) + tcp[18:]
+    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 40, 1, 0, 64, 6, 0, socket.inet_aton(me), socket.inet_aton(to))
+    raw.sendto(ip + tcp, (to, 0))
+"#;
+
+/// An ACK that ends no handshake does not hide a half-open scan.
+#[test]
+fn an_ack_that_acknowledges_nothing_ends_no_handshake() {
+    let lab = Lab::new();
+    let _listen = Program::start(lab.guard.command(bin("psentry-listen")).args(["--tcp", "2324"]));
+    wait_until("the decoy listens", || lab.guard.read(&["ss", "-Hltn"]).contains(":2324 "));
+    let mut trap = trap(&lab, &[]);
+    // Its own kernel would answer the SYN-ACK with a RST, which tells the same.
+    lab.scanner.sh("nft 'add table ip own; add chain ip own out { type filter hook output priority 0; };
+        add rule ip own out tcp flags rst drop'");
+    python(&lab.scanner, FORGED_ACK, &[SCANNER[0], GUARD[0], "2324"]);
+    let found = probe(&mut trap, "the half-open scan", |probe| probe.common.dest_port == Some(2324));
+    assert_eq!(found.body.kind, Kind::Syn);
+    assert!(!found.body.handshake);
+}
+
 /// A decoy's own socket never hears of a SYN that no handshake follows. In quarantine decoys still answer: there a
 /// source can prove its address, and learns nothing.
 #[test]
