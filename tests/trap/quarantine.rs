@@ -4,7 +4,7 @@ use std::io::Write;
 
 use psentry_records::Kind;
 
-use super::{probe, probes, python, quarantined, release, trap, version};
+use super::{counter, probe, probes, python, quarantined, release, trap, version};
 use crate::lab::{GUARD, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SERVICE: u16 = 8088;
@@ -114,6 +114,39 @@ fn whom_the_file_names_is_left_alone() {
     let probes = probes(&trap.terminate().1);
     let sources = probes.iter().map(|probe| probe.common.src_ip.unwrap().to_string());
     assert_eq!(sources.collect::<std::collections::BTreeSet<_>>(), SCANNER.map(str::to_owned).into());
+}
+
+/// Whoever shut himself out adds himself to the file, and is in; nothing has to be restarted.
+#[test]
+fn a_change_of_the_file_takes_effect_at_once() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ignore");
+    // Another file in its place each time, as editors write it.
+    let write = |text: &str| {
+        let next = folder.path().join("next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, &path).unwrap();
+    };
+    write("# nobody yet\n");
+    let mut trap = trap(&lab, &["--quarantine", "10m", "--allow", path.to_str().unwrap()]);
+    for guard in GUARD {
+        lab.scanner.is_shut_out(guard, 9);
+        assert!(lab.scanner.is_shut_out(guard, SERVICE));
+    }
+    write(&format!("{}\n2001:db8:7::/48 # the whole site\n", SCANNER[0]));
+    for guard in GUARD {
+        wait_until("the file is heeded", || lab.scanner.reaches(guard, SERVICE));
+    }
+
+    write(&format!("{}\n2001:db8:7::/129\n", SCANNER[0]));
+    trap.complaint("line 2: ");
+    assert!(lab.scanner.reaches(GUARD[0], SERVICE), "what it said before still holds");
+
+    write("# nobody any more\n");
+    wait_until("the file is heeded", || lab.scanner.is_shut_out(GUARD[0], SERVICE));
+    assert_eq!(counter(&trap.terminate().1, "repairs"), 0);
 }
 
 #[test]
@@ -236,9 +269,15 @@ fn strays_are_evidence_until_they_are_a_scan() {
         of("303-310");
         assert_eq!(quarantined(&lab), [true, false], "{scan}");
     }
+    // A port of TCP and one of UDP are two.
+    release(&lab);
+    lab.scanner.read(&["nmap", "-n", "-Pn", "--max-retries", "0", "-sA", "-p", "300-302", GUARD[0]]);
+    assert_eq!(quarantined(&lab), [false, false]);
+    lab.scanner.read(&["nmap", "-n", "-Pn", "--max-retries", "0", "-sU", "-g", "53", "-p", "300", GUARD[0]]);
+    assert_eq!(quarantined(&lab), [true, false]);
     let kinds: std::collections::BTreeSet<Kind> =
         probes(&trap.terminate().1).iter().map(|probe| probe.body.kind).collect();
-    assert_eq!(kinds, [Kind::Fin, Kind::Ack].into());
+    assert_eq!(kinds, [Kind::Fin, Kind::Ack, Kind::Udp].into());
 }
 
 /// A SYN, and two ACKs that acknowledge nothing that was sent: one of them is before the number of the SYN-ACK, and one behind

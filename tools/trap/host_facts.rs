@@ -1,5 +1,5 @@
 //! What the rules must know of this host: gateways and resolvers, the networks near it, the ports that it gives its own
-//! clients, where something listens, and what `/etc/psentry/ports` says. Which networks are near is in `machine.rs`.
+//! clients, where something listens, and what the administrator's files say. Which networks are near is in `machine.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use psentry_ports::{PortTable, Service};
 use psentry_records::{Prefix, canonical};
 
+use crate::config_files::ConfigFiles;
 use crate::machine::machine;
 use crate::rtnetlink;
 use crate::sockets::Listening;
@@ -45,6 +46,8 @@ pub(crate) struct HostFacts {
     pub(crate) served: Listening,
     /// What `/etc/psentry/ports` says.
     pub(crate) ports: PortTable,
+    /// What the files of `--allow` say.
+    pub(crate) allow: Vec<Prefix>,
 }
 
 impl HostFacts {
@@ -55,7 +58,7 @@ impl HostFacts {
     pub(crate) fn read(
         listening: Listening,
         served: Listening,
-        ports: PortTable,
+        files: &ConfigFiles,
     ) -> Result<Self, psentry_linux::Error> {
         let addresses = psentry_linux::host_addresses()?;
         let infrastructure = addresses.gateways.iter().chain(&addresses.resolvers);
@@ -67,7 +70,8 @@ impl HostFacts {
         let inside: BTreeSet<Prefix> = machine.inside_networks.into_iter().take(MOST_NETWORKS).collect();
         let own_networks = machine.own_networks.into_iter().take(MOST_NETWORKS);
         let near = own_networks.chain(inside.iter().copied()).collect();
-        Ok(HostFacts { own, infrastructure, near, inside, client_ports, listening, served, ports })
+        let (ports, allow) = (files.ports().clone(), files.allow().to_vec());
+        Ok(HostFacts { own, infrastructure, near, inside, client_ports, listening, served, ports, allow })
     }
 
     /// Networks of IPv6 in which a source is one address, not a whole /64.
@@ -150,6 +154,7 @@ mod tests {
             listening: Listening::default(),
             served: Listening::default(),
             ports: PortTable::builtin(),
+            allow: Vec::new(),
         }
     }
 

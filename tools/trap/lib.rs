@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `cli.rs`, `settings.rs`, `ports.rs` | flags, what they mean, lists of ports |
 //! | `ruleset.nft`, `quarantine.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
-//! | `host_facts.rs`, `sockets.rs`, `ports_file.rs` | what the rules must know of this host |
+//! | `host_facts.rs`, `sockets.rs`, `config_files.rs` | what the rules must know of this host |
 //! | `served_file.rs` | which ports were served, across restarts |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
@@ -28,6 +28,7 @@
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod cli;
+mod config_files;
 mod counters;
 mod drift;
 mod error;
@@ -40,7 +41,6 @@ mod nflog;
 mod nflog_message;
 mod panic_watch;
 mod ports;
-mod ports_file;
 mod privdrop;
 mod probes;
 mod report;

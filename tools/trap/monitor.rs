@@ -12,15 +12,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_linux::{NetlinkMonitor, netlink_monitor};
 use psentry_records::StatsBody;
 use psentry_stage::panic_file::PanicFile;
-use psentry_stage::{Complaints, Request, Signals, StatsTimer};
+use psentry_stage::{Complaints, FileWatch, Request, Signals, StatsTimer};
 
+use crate::config_files::ConfigFiles;
 use crate::counters::KernelCounters;
 use crate::drift::{DriftReader, RepairPace};
 use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::panic_watch::PanicWatch;
-use crate::ports_file::PortsFile;
 use crate::served_file::ServedFile;
 use crate::service_manager::{ServiceManager, ready_sentence, report_status};
 use crate::settings::Settings;
@@ -42,7 +42,9 @@ pub(crate) struct Monitor {
     table: Table,
     settings: Settings,
     recent_ports: RecentPorts,
-    ports: PortsFile,
+    files: ConfigFiles,
+    /// What tells that they have changed; without it they are polled.
+    file_changes: Option<FileWatch>,
     served_file: Option<ServedFile>,
     facts: HostFacts,
     route_changes: NetlinkMonitor,
@@ -69,7 +71,7 @@ enum Event {
     /// SIGUSR1 asks for a `stats` record.
     StatsAsked,
     WorkerEnded(Ended),
-    /// Somebody changed addresses or routes.
+    /// Somebody changed addresses, routes, or a file.
     Changed,
     /// Somebody else changed the rules.
     Drifted,
@@ -84,8 +86,9 @@ impl Monitor {
     ///
     /// # Errors
     /// nft is missing, or the kernel does not take them.
-    pub(crate) fn new(settings: Settings, ports: PortsFile) -> Result<Self, TrapError> {
+    pub(crate) fn new(settings: Settings, files: ConfigFiles) -> Result<Self, TrapError> {
         let table = Table::new()?;
+        let file_changes = files.watch();
         // First the subscriptions, so that no change falls between them and the facts.
         let groups = [
             netlink_monitor::RTNLGRP_IPV4_IFADDR,
@@ -107,13 +110,14 @@ impl Monitor {
             file
         });
         let listening = recent_ports.update(now, &sockets::look()?);
-        let facts = HostFacts::read(listening, Listening::default(), ports.table().clone())?;
+        let facts = HostFacts::read(listening, Listening::default(), &files)?;
         let panic = PanicWatch::open(PanicFile::default(), now);
         let mut monitor = Monitor {
             table,
             settings,
             recent_ports,
-            ports,
+            files,
+            file_changes: file_changes.ok(),
             served_file,
             drift: DriftReader::new(ruleset::filled_sets(&facts)),
             pace: RepairPace::default(),
@@ -228,7 +232,9 @@ impl Monitor {
             }
             let fds =
                 [signals.as_fd(), worker.as_fd(), self.route_changes.as_fd(), self.table_changes.as_fd()];
-            let fds = fds.into_iter().chain(self.panic.as_fd());
+            let files = self.file_changes.as_ref().map(AsFd::as_fd);
+            let watched = files.is_some();
+            let fds = fds.into_iter().chain(files).chain(self.panic.as_fd());
             let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             // Rounded up, so that waiting for a moment never spins just before it.
             let millis = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
@@ -237,8 +243,9 @@ impl Monitor {
                 Err(errno) => return Err(TrapError::System("wait", errno.into())),
             }
             let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
-            let [signal, ended, routes, tables, panic] =
-                std::array::from_fn(|_| ready.next().unwrap_or(false));
+            let [signal, ended, routes, tables] = std::array::from_fn(|_| ready.next().unwrap_or(false));
+            let files = watched && ready.next().unwrap_or(false);
+            let panic = ready.next().unwrap_or(false);
             match signal.then(|| signals.request()).flatten() {
                 Some(Request::Stop(_)) => return Ok(Event::Stop),
                 Some(Request::Report) => return Ok(Event::StatsAsked),
@@ -250,7 +257,7 @@ impl Monitor {
             if panic {
                 return Ok(Event::Panic);
             }
-            let mut changed = false;
+            let mut changed = files && self.file_changes.as_mut().is_some_and(FileWatch::changed);
             if routes {
                 let heard = self.route_changes.receive(|_, _| changed = true)?;
                 changed |= heard.lost;
@@ -282,7 +289,7 @@ impl Monitor {
 
     /// Updates the rules to the host's facts.
     fn poll_host(&mut self) -> Result<(), TrapError> {
-        if let Err(error) = self.ports.follow() {
+        for error in self.files.follow() {
             self.complaints.say(&format!("{error}; what it said before still holds"));
         }
         let there = self.read_counters();
@@ -293,7 +300,7 @@ impl Monitor {
         }
         let served = self.table.served()?;
         let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
-        let facts = HostFacts::read(listening, served, self.ports.table().clone())?;
+        let facts = HostFacts::read(listening, served, &self.files)?;
         self.apply(&ruleset::update(&self.facts, &facts))?;
         self.facts = facts;
         self.save_served(|file, served| file.save(Instant::now(), served));

@@ -34,7 +34,7 @@ const BURST: u32 = 2;
 const QUARANTINING: [&str; 2] = ["probe", "stray"];
 
 /// The sets that are filled from flags; the others are in [`HostFacts::sets`].
-const FLAG_SETS: [&str; 6] = ["allow4", "allow48", "allow6", "excepted_tcp", "excepted_udp", "grace"];
+const FLAG_SETS: [&str; 3] = ["excepted_tcp", "excepted_udp", "grace"];
 
 /// The sets that hold sources and what is remembered of them: who is in quarantine, and what puts him there or keeps him out of it.
 const SOURCE_SETS: [&str; 23] = [
@@ -128,7 +128,6 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
         ("prerouting", !settings.observe || settings.mirage.is_some()),
     ]
     .into();
-    let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = settings.allow.iter().partition(|prefix| prefix.is_ipv4());
     let mut values: Vec<(&str, String)> = vec![
         ("begin", begin.to_owned()),
         ("log_chains", log_chains(settings)),
@@ -155,9 +154,6 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
         ("excepted_udp", ranges(&settings.excepted_udp)),
         ("interfaces", join(settings.interfaces.iter().map(|name| format!("\"{name}\"")))),
         ("copied", COPIED.to_string()),
-        ("allow4", members(&v4)),
-        ("allow6", members(&v6)),
-        ("allow48", members(around48(&v6))),
     ];
     values.extend(facts.sets().into_iter().map(|(name, elements)| (name, members(elements))));
     let mut text = String::new();
@@ -234,7 +230,7 @@ pub(crate) fn delete() -> String {
 
 impl HostFacts {
     /// The sets that follow the host's facts, with their elements.
-    fn sets(&self) -> [(&'static str, BTreeSet<String>); 17] {
+    fn sets(&self) -> [(&'static str, BTreeSet<String>); 20] {
         let hosts6 = self.infrastructure.iter().filter(|addr| addr.is_ipv6());
         let own6 = hosts6.map(|addr| Prefix::around(*addr, 128)).chain(self.by_address6());
         let addresses =
@@ -245,6 +241,8 @@ impl HostFacts {
         let pair = |(from, to): &(Service, Service)| {
             format!("{} . {} . {}", protocol(from.proto), from.port, to.port)
         };
+        let (allow4, allow6): (Vec<Prefix>, Vec<Prefix>) =
+            self.allow.iter().partition(|prefix| prefix.is_ipv4());
         [
             ("own4", addresses(&self.own, true)),
             ("own6", addresses(&self.own, false)),
@@ -262,6 +260,9 @@ impl HostFacts {
             ("stray_from", services(&self.ports.stray_from)),
             ("worms", services(&self.ports.worms)),
             ("siblings", ports(&self.siblings())),
+            ("allow4", strings(&allow4)),
+            ("allow6", strings(&allow6)),
+            ("allow48", strings(around48(&allow6))),
             ("client_ports", [format!("{first}-{last}")].into()),
         ]
     }

@@ -10,10 +10,10 @@ use netlink_sys::Socket;
 use psentry_ports::PORTS_FILE;
 use psentry_stage::{Signals, host_name};
 
+use crate::config_files::ConfigFiles;
 use crate::host_facts::HostFacts;
 use crate::monitor::Monitor;
 use crate::nflog::{self, Log};
-use crate::ports_file::PortsFile;
 use crate::report::{ReportReceiver, ReportSender};
 use crate::settings::Settings;
 use crate::sockets::Listening;
@@ -31,23 +31,23 @@ pub fn run(flags: Flags) -> Result<(), TrapError> {
     }
     let (check, print) = (flags.check, flags.print);
     let settings = Settings::from_flags(flags)?;
-    let ports = PortsFile::open(Path::new(PORTS_FILE))?;
+    let files = ConfigFiles::open(Path::new(PORTS_FILE), &settings.allow)?;
     if check {
         return Ok(());
     }
     if print {
-        let facts = HostFacts::read(sockets::look()?, Listening::default(), ports.table().clone())?;
+        let facts = HostFacts::read(sockets::look()?, Listening::default(), &files)?;
         io::stdout().write_all(ruleset::full(&settings, &facts, settings.grace_left()).as_bytes())?;
         return Ok(());
     }
-    run_monitor(settings, ports)
+    run_monitor(settings, files)
 }
 
-fn run_monitor(settings: Settings, ports: PortsFile) -> Result<(), TrapError> {
+fn run_monitor(settings: Settings, files: ConfigFiles) -> Result<(), TrapError> {
     let signals = catch_signals()?;
     // Before the rules, so that nothing is logged while nobody reads; and so that a second psentry-trap ends here.
     let socket = nflog::open(settings.group)?;
-    let monitor = Monitor::new(settings, ports)?;
+    let monitor = Monitor::new(settings, files)?;
     let worker = start_worker(socket)?;
     monitor.run(worker, &signals)
 }

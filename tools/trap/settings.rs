@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use psentry_records::{Ignore, Prefix};
 
 use crate::TrapError;
 use crate::cli::{Answer, Flags};
@@ -24,7 +23,7 @@ pub(crate) struct Settings {
     /// What becomes of a packet that does not pass.
     pub(crate) answer: Answer,
     /// Sources that are never put into quarantine or refused.
-    pub(crate) allow: Vec<Prefix>,
+    pub(crate) allow: Vec<PathBuf>,
     /// TCP ports that are no trap: those of `--except`, and all beyond `--tcp-ports`.
     pub(crate) excepted_tcp: Ranges,
     /// The same of UDP.
@@ -88,7 +87,7 @@ impl Settings {
             quarantine: flags.quarantine,
             observe: flags.observe,
             answer: flags.answer,
-            allow: Ignore::read_prefixes(&flags.allow).map_err(TrapError::Allow)?,
+            allow: flags.allow,
             excepted_tcp,
             excepted_udp,
             interfaces: flags.interface,
@@ -157,7 +156,6 @@ mod tests {
             &["--except", "1-65535"],
             &["--tcp-ports", "22", "--udp-ports", "none", "--except", "22"],
             &["--quarantine", "1d"],
-            &["--allow", "/nonexistent"],
         ] {
             let error = settings(flags).unwrap_err();
             assert_eq!(error.exit(), Exit::Config, "{flags:?}: {error}");

@@ -23,6 +23,7 @@ fn facts() -> HostFacts {
         listening,
         served: Listening::default(),
         ports: PortTable::builtin(),
+        allow: Vec::new(),
     }
 }
 
