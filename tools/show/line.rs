@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use psentry_records::{
-    Action, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Timestamp, Verdict, Vouch,
+    Action, Class, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Timestamp, Verdict, Vouch,
 };
 use psentry_stage::printable;
 
@@ -72,6 +72,15 @@ fn probe_text(probe: &Probe) -> (&'static str, Tone, String) {
     }
     if probe.body.handshake && probe.body.cookie {
         text.push_str(" (proven by a SYN cookie only)");
+    }
+    if probe.body.class == Some(Class::Stray) {
+        text.push_str(", a stray");
+    }
+    if let Some(secs) = probe.body.quarantine {
+        text.push_str(&format!(
+            " and is shut out for {}",
+            humantime::format_duration(Duration::from_secs(secs.into()))
+        ));
     }
     if let Some(payload) = &probe.body.payload {
         text.push_str(&format!(" and said \"{payload}\""));
@@ -197,6 +206,14 @@ mod tests {
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","handshake":true,"cookie":true,"signature":"raw"}}"#,
                 "15:04:05 probe 192.0.2.7 touched 23/tcp with packets of its own making (proven by a SYN cookie only)",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":445,"proto":"TCP","probe":{"kind":"syn","class":"probe","quarantine":90}}"#,
+                "15:04:05 probe 192.0.2.7 touched 445/tcp (syn) and is shut out for 1m 30s",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":443,"proto":"TCP","probe":{"kind":"syn","class":"stray"}}"#,
+                "15:04:05 probe 192.0.2.7 touched 443/tcp (syn), a stray",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","verdict":{"action":"block","scope":"192.0.2.7/32","duration":5400,"reason":"It scanned."}}"#,
