@@ -2,13 +2,12 @@
 //! and read from the oldest on, in whichever order their names are.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use psentry_follow::decompressed;
 use psentry_records::{Outcome, Probe, Reader, Record, Stats, Timestamp, Verdict, Vouch};
-use ruzstd::decoding::StreamingDecoder;
 
 use crate::JudgeError;
 
@@ -76,40 +75,5 @@ pub(crate) fn records_of(source: impl Read, mut each: impl FnMut(&Record)) -> io
 }
 
 fn open(path: &Path, bar: &ProgressBar) -> io::Result<Box<dyn Read>> {
-    let mut file = BufReader::with_capacity(1 << 16, bar.wrap_read(File::open(path)?));
-    let start = file.fill_buf()?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(MultiGzDecoder::new(file)));
-    }
-    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(Frames { file: Some(file), frame: None }));
-    }
-    Ok(Box::new(file))
-}
-
-/// The frames of a zstd file, one after another: what was appended to it is a frame of its own.
-struct Frames<R: BufRead> {
-    file: Option<R>,
-    frame: Option<StreamingDecoder<R, ruzstd::decoding::FrameDecoder>>,
-}
-
-impl<R: BufRead> Read for Frames<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(frame) = &mut self.frame {
-                let got = frame.read(into)?;
-                if got > 0 {
-                    return Ok(got);
-                }
-                self.file = self.frame.take().map(StreamingDecoder::into_inner);
-            }
-            let Some(mut file) = self.file.take() else { return Ok(0) };
-            if file.fill_buf()?.is_empty() {
-                return Ok(0);
-            }
-            let frame = StreamingDecoder::new(file);
-            self.frame =
-                Some(frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?);
-        }
-    }
+    decompressed(BufReader::with_capacity(1 << 16, bar.wrap_read(File::open(path)?)))
 }
