@@ -46,6 +46,7 @@ use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use psentry_guard::Guard;
 use psentry_records::{Prefix, Timestamp};
 use psentry_stage::FileWatch;
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
@@ -59,7 +60,6 @@ use crate::capacity::Capacity;
 use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
-use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal};
 use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
@@ -89,8 +89,6 @@ pub(crate) struct Engine {
     guard: Guard,
     /// What tells that a file has changed on which the guard depends, or that there is a panic.
     files: Option<FileWatch>,
-    /// Which version of the allow list is heeded.
-    allowed: u64,
     brake: Option<Brake>,
     capacity: Capacity,
     panic_file: PanicFile,

@@ -63,7 +63,7 @@ impl Engine {
         for sentence in self.guard.news() {
             self.outcomes.report(&sentence);
         }
-        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
+        let Some(allowed) = self.guard.allowed_anew() else { return };
         let why = "--allow names it from now on";
         let released =
             self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
