@@ -85,8 +85,8 @@ pub(super) struct Sync {
     /// It is being listed since then; what differs is put right, or is to wait.
     pub(super) running: Option<Instant>,
     pub(super) repairs: bool,
-    /// The wall clock was set since it was last listed: what differs from then was changed by nobody.
-    pub(super) clock_was_set: bool,
+    /// Since it was last listed the wall clock was set, or a purge failed: what differs from then is no drift.
+    pub(super) no_drift: bool,
     /// How often it was begun, and ended.
     pub(super) begun: u64,
     pub(super) ended: u64,
@@ -98,6 +98,8 @@ pub(super) struct Sync {
     pub(super) repair: Option<Repair>,
     /// Everything is to be deleted.
     pub(super) purge: bool,
+    /// Who waits for that, and until when.
+    pub(super) purge_asked: Vec<(Instant, Reply)>,
     /// Everything was deleted, and nothing has been blocked since: nothing is made for what others change.
     pub(super) purged: bool,
     /// What blocks are in has been made since for some of them alone: the rest is made anew, and is no repair.
@@ -224,7 +226,7 @@ impl BackendState {
 
     /// The wall clock was set: what is there is to be read by the new one.
     pub(super) fn clock_was_set(&mut self) {
-        self.sync.clock_was_set = true;
+        self.sync.no_drift = true;
         self.want_sync();
     }
 
@@ -254,6 +256,7 @@ impl BackendState {
         let idle = self.sync.running.is_none();
         let list = self.caps.list_every.zip(self.sync.last).map(|(every, last)| last + every);
         let due = [drifted, broken, list].into_iter().flatten().filter(move |_| idle);
-        patience.map(|busy| busy + self.caps.patience).into_iter().chain(due)
+        let asked = self.sync.purge_asked.first().map(|(deadline, _)| *deadline);
+        patience.map(|busy| busy + self.caps.patience).into_iter().chain(asked).chain(due)
     }
 }

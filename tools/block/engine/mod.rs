@@ -40,7 +40,7 @@ mod start;
 mod sync;
 mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
@@ -96,8 +96,8 @@ pub(crate) struct Engine {
     /// The panic that holds.
     panic: Option<Order>,
     questions: Vec<Pending>,
-    /// Verdicts from the control socket, and until when each backend has time to answer.
-    asked: Vec<(Instant, Prefix)>,
+    /// The scopes of what was asked on the control socket, and until when each backend has time to answer; in that order.
+    asked: VecDeque<(Instant, Prefix)>,
     /// What commands have blocked, by the journal, until their backend is there.
     by_command: HashMap<Prefix, CommandState>,
     /// Only the scopes of a question are applied, for no engine runs that would keep the rest.
@@ -187,7 +187,7 @@ impl Engine {
         let clock = Instant::now();
         let instants = self.backends.iter().flat_map(|backend| backend.next_moments(clock));
         let instants = instants.chain(self.questions.iter().map(|pending| pending.deadline));
-        let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
+        let instants = instants.chain(self.asked.front().map(|(deadline, _)| *deadline));
         let instants = instants.chain(self.next_telling(clock));
         let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
         let brake = self.brake.as_ref().and_then(|brake| brake.patience(clock));

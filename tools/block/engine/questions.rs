@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use psentry_control::error_line;
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use super::{Engine, Reply};
@@ -23,12 +24,6 @@ pub(super) struct Pending {
     pub(super) deadline: Instant,
     /// How often each backend has to have been listed.
     lists: Vec<u64>,
-}
-
-/// A line that says why there is no answer, or not all of it.
-#[derive(serde::Serialize)]
-struct Refusal {
-    error: String,
 }
 
 impl Engine {
@@ -79,7 +74,7 @@ impl Engine {
             };
             reply.send(answer);
             if let (true, Some(error)) = (lists, self.not_listed(&late)) {
-                reply.send(line(&Refusal { error }));
+                reply.send(error_line(&error));
             }
         }
     }
@@ -101,19 +96,21 @@ impl Engine {
 
     /// A backend that has not done what was asked on the control socket is named, and may still do it.
     fn answer_late(&mut self, now: Instant) {
-        let (over, rest) =
-            std::mem::take(&mut self.asked).into_iter().partition(|(deadline, _)| *deadline <= now);
-        self.asked = rest;
-        let over: Vec<(Instant, Prefix)> = over;
-        for (_, scope) in over {
+        for state in &mut self.backends {
+            let why = late(state.caps.name);
+            for (_, reply) in state.sync.purge_asked.extract_if(.., |(deadline, _)| *deadline <= now) {
+                reply.send(error_line(&why));
+            }
+        }
+        while let Some((_, scope)) = self.asked.front().filter(|(deadline, _)| *deadline <= now).copied() {
+            self.asked.pop_front();
             for state in &mut self.backends {
                 let name = state.caps.name;
                 let waiting = state.asks.get_mut(&scope).into_iter().flatten();
                 for ask in waiting.chain(state.given_asks.get_mut(&scope).into_iter().flatten()) {
                     let Some(reply) = ask.reply.take() else { continue };
-                    let why = format!("{name} has not answered within 10 s, and may still do it");
                     let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);
-                    let outcome = OutcomeBody { error: Some(why), ..outcome };
+                    let outcome = OutcomeBody { error: Some(late(name)), ..outcome };
                     let common = ask.common.clone();
                     let record = Record::Outcome(psentry_records::Outcome { common, body: outcome });
                     super::results::send(Some(&reply), &record);
@@ -268,4 +265,9 @@ impl Engine {
     fn memory_trouble(&self) -> Option<String> {
         self.journal.as_ref().and_then(crate::journal::Journal::trouble)
     }
+}
+
+/// That a backend has not done what was asked on the control socket.
+fn late(name: &str) -> String {
+    format!("{name} has not answered within {} s, and may still do it", super::verdict::TIME.as_secs())
 }

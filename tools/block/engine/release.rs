@@ -2,11 +2,14 @@
 //! because somebody flushed.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
+use psentry_control::error_line;
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
 use psentry_stage::panic_file::Order;
 
 use super::backend_state::{Ask, End};
+use super::verdict::TIME;
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::journal::Entry;
@@ -151,6 +154,7 @@ impl Engine {
         let latest = self.latest_judged();
         let why = if reply.is_some() { FLUSHED } else { ENDED };
         self.release_those(|_, _| true, &End::Released(Some(why.to_owned())));
+        let deadline = Instant::now() + TIME;
         // At the end of psentry-block nobody asks, and no judge goes on.
         if reply.is_some() {
             self.tell_judge_of_all(FLUSHED, latest.as_ref(), reply);
@@ -165,6 +169,10 @@ impl Engine {
                 let (already, remark) = (false, None);
                 let ask = Ask { common, action: Action::Block, already, remark, reply: reply.cloned() };
                 state.ask(*scope, ask);
+                self.asked.push_back((deadline, *scope));
+            }
+            if state.caps.lists {
+                state.sync.purge_asked.extend(reply.map(|reply| (deadline, reply.clone())));
             }
         }
         self.purge_everywhere();
@@ -218,6 +226,7 @@ impl Engine {
     /// Every trace of psentry is deleted, or not.
     pub(super) fn purged(&mut self, index: usize, result: Result<(), crate::Error>) {
         let Some(state) = self.backends.get_mut(index) else { return };
+        let asked = std::mem::take(&mut state.sync.purge_asked);
         let mut scopes: Vec<Prefix> = state.actual.scopes().collect();
         scopes.sort_unstable();
         match result {
@@ -226,9 +235,11 @@ impl Engine {
             }
             Err(error) => {
                 let name = state.caps.name;
-                self.outcomes.report(&format!("{name}: not every trace could be deleted: {error}"));
-                // What is still there is deleted one by one.
-                state.sync.wanted = true;
+                let why = format!("{name}: not every trace could be deleted: {error}");
+                asked.iter().for_each(|(_, reply)| reply.send(error_line(&why)));
+                self.outcomes.report(&why);
+                // What is still there is deleted one by one, and what is gone nobody else deleted.
+                (state.sync.wanted, state.sync.no_drift) = (true, true);
                 scopes.into_iter().for_each(|scope| state.queue.push(scope));
             }
         }

@@ -1,7 +1,7 @@
 //! How an engine comes about: the journal is read, every backend gets its thread and says what is there, and what is wanted
 //! and missing is put back before the first verdict is applied.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -99,7 +99,7 @@ impl Engine {
             panic_file,
             panic_mark,
             questions: Vec::new(),
-            asked: Vec::new(),
+            asked: VecDeque::new(),
             once,
             ensures: matches!(purpose, Purpose::Serve | Purpose::Block),
             started: false,

@@ -16,7 +16,7 @@ use crate::ports::probed;
 use crate::reach::Ports;
 
 /// How long a backend has time to answer who asks on the control socket.
-const TIME: Duration = Duration::from_secs(10);
+pub(super) const TIME: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
@@ -195,7 +195,7 @@ impl Engine {
         reply: Option<Reply>,
     ) {
         if reply.is_some() {
-            self.asked.push((Instant::now() + TIME, scope));
+            self.asked.push_back((Instant::now() + TIME, scope));
         }
         let (common, action) = (verdict.common.clone(), verdict.body.action);
         let ask = Ask { common, action, already, remark, reply };
