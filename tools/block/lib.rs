@@ -15,7 +15,6 @@ mod counters;
 mod desired;
 mod engine;
 mod error;
-mod help;
 mod journal;
 mod judge_fifo;
 mod kill_on_block;
@@ -33,8 +32,8 @@ mod sink;
 mod watchdog;
 mod worker;
 
+pub use cli::Line;
 pub use error::Error;
-pub use help::Line;
 
 use psentry_stage::host_name;
 

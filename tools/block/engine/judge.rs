@@ -3,13 +3,14 @@
 
 use std::time::Instant;
 
+use psentry_control::note_line;
 use psentry_records::{Common, Prefix, Timestamp};
 
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::judge_fifo::{EVENTS, JudgeFifo, everybody, outcome, released};
 use crate::note::moment;
-use crate::protocol::{BY_HAND, note};
+use crate::protocol::BY_HAND;
 
 impl Engine {
     /// A block was released.
@@ -43,7 +44,7 @@ impl Engine {
         let Some(reply) = reply.filter(|_| !self.once) else { return };
         let until =
             until.map_or_else(String::new, |until| format!(" until {}", moment(self.clock.wall(until))));
-        reply.send(note(&format!("the judge is not told, for none reads {EVENTS}: {so}{until}")));
+        reply.send(note_line(&format!("the judge is not told, for none reads {EVENTS}: {so}{until}")));
     }
 
     /// The block of the judge's that ends last.
