@@ -141,7 +141,7 @@ mod tests {
 
     fn said(line: &str) -> Result<(), String> {
         let flags = Flags::try_parse_from(line.split(' ')).unwrap();
-        fit(&flags.chosen(), &flags).map_err(|error| error.to_string())
+        fit_reach(&flags.chosen(), &flags).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn a_line_has_its_size_and_is_text() {
     let longest = "x".repeat(LONGEST_LINE - 1);
     let client = asking(&path, &longest);
     assert_eq!(next(&server).line, longest);
-    assert_eq!(client.join().unwrap(), Ok(Vec::new()));
+    assert_eq!(client.join().unwrap(), Ok(Reply::default()));
     for bytes in [format!("{longest}x\n"), format!("{longest}x"), "y".repeat(1 << 20)] {
         let answer = exchange(&path, bytes.as_bytes());
         // Of what was not read the kernel may reset the connection before the answer is read.
@@ -161,7 +161,7 @@ fn more_than_a_few_are_asked_to_come_again_and_do() {
     }
     lines.retain(|line| !line.is_empty());
     assert_eq!(lines, ["patient"]);
-    assert_eq!(client.join().unwrap(), Ok(Vec::new()));
+    assert_eq!(client.join().unwrap(), Ok(Reply::default()));
 }
 
 /// However soon the program ends after its answer.
