@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_and_errors_are_told_from_the_tool_s_own_lines() {
+    fn notes_and_errors_are_apart_from_the_tool_s_own_lines() {
         let line = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let own = ["{\"note\":\"x\",\"more\":1}", "{\"error\":\"x\",\"backend\":\"nft\"}", "well", ""];
         let given = own.map(str::to_owned).into_iter();

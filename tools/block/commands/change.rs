@@ -108,7 +108,7 @@ fn verdict(body: VerdictBody) -> Question {
 
 /// Prints what came of it.
 fn show(client: Client<'_>, answer: &Answer) -> Result<(), Error> {
-    print(|| print::sentences(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
+    print(|| print::text(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
     answer.notes.iter().for_each(|note| say(note));
     Ok(())
 }

@@ -74,7 +74,7 @@ pub(super) fn trouble(body: &OutcomeBody) -> String {
 }
 
 /// A sentence for each outcome, but not thousands of them.
-pub(super) fn sentences(outcomes: &[Outcome]) -> String {
+pub(super) fn text(outcomes: &[Outcome]) -> String {
     let (mut text, mut count): (String, BTreeMap<&str, usize>) = Default::default();
     for Outcome { body, .. } in outcomes {
         if body.result == OutcomeResult::Released {
@@ -283,7 +283,7 @@ pub(super) mod tests {
         let on = |backend: &'static str| {
             (0..100).map(move |n| outcome(Action::Block, n, Some(backend), OutcomeResult::Released))
         };
-        let text = sentences(&on("nft").chain(on("route").take(NAMED)).collect::<Vec<_>>());
+        let text = text(&on("nft").chain(on("route").take(NAMED)).collect::<Vec<_>>());
         assert_eq!(text.lines().count(), 2 * NAMED + 1);
         assert!(text.ends_with("80 more are released on nft\n"), "{text}");
     }
