@@ -6,13 +6,13 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use psentry_ports::named_ports_shortly;
 use psentry_records::{Action, Outcome, OutcomeBody, OutcomeResult, Record, Timestamp};
 use psentry_stage::printable;
 use terminal_size::{Width, terminal_size};
 
 use crate::error::Error;
 use crate::note::moment;
-use crate::ports::named_shortly;
 
 /// How many released blocks of one backend are named one by one.
 const NAMED: usize = 20;
@@ -137,7 +137,11 @@ fn blocks_within(outcomes: &[Outcome], now: Timestamp, columns: usize) -> String
         [
             body.scope.to_string(),
             printable(body.backend.as_deref().unwrap_or("-")),
-            if body.ports.is_empty() { "all".to_owned() } else { named_shortly(&body.ports, common.proto) },
+            if body.ports.is_empty() {
+                "all".to_owned()
+            } else {
+                named_ports_shortly(&body.ports, common.proto)
+            },
             body.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
             body.until.map_or_else(|| "unblocked".to_owned(), moment),
             rule(body),

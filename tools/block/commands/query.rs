@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
+use psentry_ports::named_ports;
 use psentry_records::{Outcome, OutcomeResult, Prefix, Timestamp};
 use psentry_stage::{printable, second};
 
@@ -10,7 +11,6 @@ use super::client::{Answer, Client};
 use super::print::{self, print};
 use crate::error::Error;
 use crate::note::moment;
-use crate::ports::named;
 use crate::protocol::{Prospect, Question};
 
 /// Shows what is blocked.
@@ -81,7 +81,7 @@ fn description(Outcome { common, body }: &Outcome, asked: Prefix, now: Timestamp
     };
     let ports = match &*body.ports {
         [] => String::new(),
-        ports => format!("  ports   {}\n", named(ports, common.proto)),
+        ports => format!("  ports   {}\n", named_ports(ports, common.proto)),
     };
     let until = body.until.map_or_else(
         || "it is unblocked".to_owned(),
