@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
@@ -13,7 +14,7 @@ use psentry_stage::parse_duration;
 
 use crate::brake::Rate;
 use crate::lock::runtime_directory;
-use crate::reach::{Answer, Established, Ports, Reach, Whether};
+use crate::reach::{Answer, Established, Ports, Reach};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]
@@ -50,11 +51,11 @@ pub struct Flags {
     #[arg(long, value_enum, value_name = "PORTS")]
     pub ports: Option<Ports>,
     /// Whether what is only forwarded is blocked, too [default: yes]
-    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
-    pub forward: Option<Whether>,
+    #[arg(long, value_name = "YES|NO", hide_possible_values = true, value_parser = yes_or_no())]
+    pub forward: Option<bool>,
     /// Whether packets to the source are dropped, too [default: no]
-    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
-    pub egress: Option<Whether>,
+    #[arg(long, value_name = "YES|NO", hide_possible_values = true, value_parser = yes_or_no())]
+    pub egress: Option<bool>,
     /// Let established connections go on, also of a proven source
     #[arg(long, conflicts_with = "cut")]
     pub spare_established: bool,
@@ -173,6 +174,11 @@ fn blocks(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| "write a number of blocks, 1 at least".to_owned())
 }
 
+/// Reads yes or no. For clap's `value_parser`.
+fn yes_or_no() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["yes", "no"]).map(|word| word == "yes")
+}
+
 /// Reads the mode of a file as chmod(1) does. For clap's `value_parser`.
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -218,6 +224,12 @@ impl Flags {
         chosen
     }
 
+    /// The same, or where none is given the default.
+    #[must_use]
+    pub fn chosen_or_nft(&self) -> Vec<Which> {
+        if self.backend.is_empty() { vec![Which::Nft] } else { self.chosen() }
+    }
+
     /// How far blocks reach.
     #[must_use]
     pub fn reach(&self) -> Reach {
@@ -225,8 +237,8 @@ impl Flags {
         Reach {
             answer: self.answer.unwrap_or_default(),
             ports: self.ports.unwrap_or_default(),
-            forward: self.forward.map_or(default.forward, |forward| forward == Whether::Yes),
-            egress: self.egress.map_or(default.egress, |egress| egress == Whether::Yes),
+            forward: self.forward.unwrap_or(default.forward),
+            egress: self.egress.unwrap_or(default.egress),
             established: match (self.spare_established, self.cut) {
                 (true, _) => Established::Spared,
                 (false, true) => Established::Cut,
