@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use psentry_records::{Prefix, Proto, Timestamp};
 
+/// The transports that have ports, by their numbers (IANA).
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+
 /// A block: its end, and what is told about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
@@ -75,6 +79,16 @@ impl Block {
     pub fn seconds_left(&self, now: Timestamp) -> Option<u64> {
         self.until
             .map(|until| until.since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX))
+    }
+
+    /// The transports of the ports that are shut, by their numbers.
+    #[must_use]
+    pub fn transports(&self) -> &'static [u8] {
+        match self.proto {
+            Some(Proto::Tcp) => &[TCP],
+            Some(Proto::Udp) => &[UDP],
+            _ => &[TCP, UDP],
+        }
     }
 
     /// What a backend that was told this lists of it.

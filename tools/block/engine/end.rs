@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use psentry_records::{Prefix, Timestamp};
 
 use super::Engine;
-use super::backend_state::End;
+use super::backend_state::{BackendState, End, Ruleset};
 use crate::backend::Op;
 use crate::block::Block;
 use crate::error::Error;
@@ -21,40 +21,46 @@ const TICK: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// The input has ended: what failed is tried once more, and then no longer.
-    pub(super) fn last_try(&mut self) {
+    ///
+    /// # Errors
+    /// That something was given up.
+    pub(super) fn last_try(&mut self) -> Result<(), Error> {
         self.settle();
         for state in &mut self.backends {
             state.backoff.take_all().into_iter().for_each(|scope| state.queue.push(scope));
         }
         self.settle();
-        for index in 0..self.backends.len() {
-            self.give_up(index);
+        let given_up = self.give_up();
+        if let Some(latest) = self.needed_until() {
+            let own = self.backends.iter().filter(|state| !state.caps.expires);
+            let names: Vec<&str> = own.map(|state| state.caps.name).collect();
+            self.outcomes.report(&format!(
+                "the input has ended; staying until {}, when the last block ends on {}",
+                moment(self.clock.wall(latest)),
+                names.join(", ")
+            ));
         }
-        let Some(latest) = self.needed_until() else { return };
-        let names: Vec<&str> =
-            self.backends.iter().filter(|state| !state.caps.expires).map(|state| state.caps.name).collect();
-        self.outcomes.report(&format!(
-            "the input has ended; staying until {}, when the last block ends on {}",
-            moment(self.clock.wall(latest)),
-            names.join(", ")
-        ));
+        finished(given_up, "applied or deleted")
     }
 
     /// What failed is not tried any more, unless a block would outlive its end. Where nothing is known to be there, nothing is left.
-    fn give_up(&mut self, index: usize) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        let failed: Vec<(Prefix, bool)> =
-            state.backoff.iter().map(|(scope, failure)| (scope, failure.held)).collect();
-        for (scope, held) in failed {
-            let Some(state) = self.backends.get_mut(index) else { return };
-            let ends = state.actual.entries.get(&scope).is_some_and(|entry| entry.until.is_some());
-            if !state.caps.expires && ends && self.desired.get(scope).is_none() {
-                continue;
+    /// How many blocks were not made or not deleted.
+    fn give_up(&mut self) -> usize {
+        let mut given_up = 0;
+        for state in &mut self.backends {
+            let outlives = |scope: Prefix| {
+                let ends = state.actual.entries.get(&scope).is_some_and(|entry| entry.until.is_some());
+                !state.caps.expires && ends && self.desired.get(scope).is_none()
+            };
+            let failed = state.backoff.iter().map(|(scope, failure)| (scope, failure.held));
+            let failed: Vec<(Prefix, bool)> = failed.filter(|(scope, _)| !outlives(*scope)).collect();
+            for (scope, held) in failed {
+                state.backoff.remove(scope);
+                // Whom it must not block it has not failed to block.
+                given_up += usize::from(!held);
             }
-            state.backoff.remove(scope);
-            // Whom it must not block it has not failed to block.
-            self.given_up += usize::from(!held);
         }
+        given_up
     }
 
     /// When the last block ends that only this program ends.
@@ -82,12 +88,9 @@ impl Engine {
                 }
             }
         }
-        let ends = |state: &&super::BackendState| !state.caps.expires;
+        let ends = |state: &&BackendState| !state.caps.expires;
         let left = self.backends.iter().filter(ends).flat_map(|state| state.actual.entries.values());
-        match left.filter(|entry| entry.until.is_some()).count() {
-            0 => Ok(()),
-            left => Err(unfinished(left, "deleted")),
-        }
+        finished(left.filter(|entry| entry.until.is_some()).count(), "deleted")
     }
 
     /// Has a backend that ends nothing by itself delete what has an end; how much of it is left.
@@ -121,16 +124,14 @@ impl Engine {
         loop {
             let Some(state) = self.backends.get(index) else { return };
             let (batch, patience) = (state.caps.batch, state.caps.patience);
-            let free = state.workers.iter().position(|worker| worker.busy.is_none());
-            if let Some(lane) = free.filter(|_| ops.peek().is_some()) {
+            if let Some(lane) = state.free_lane().filter(|_| ops.peek().is_some()) {
                 let some = ops.by_ref().take(batch).collect();
                 self.give(index, lane, some);
                 continue;
             }
             let works = |since: Instant| since >= began || since.elapsed() < patience;
-            if last.elapsed() >= PATIENCE
-                || !state.workers.iter().any(|worker| worker.busy.is_some_and(works))
-            {
+            let mut busy = state.lanes.iter().filter_map(|lane| lane.job.as_ref());
+            if last.elapsed() >= PATIENCE || !busy.any(|job| works(job.since)) {
                 return;
             }
             self.wait(TICK);
@@ -147,14 +148,15 @@ impl Engine {
         self.settle();
         self.commit();
         let left: usize = self.backends.iter().map(|state| state.actual.scopes().count()).sum();
-        if left == 0 { Ok(()) } else { Err(unfinished(left, "deleted")) }
+        finished(left, "deleted")
     }
 
     /// Works until nothing is under way any more.
     pub(super) fn settle(&mut self) {
         // A backend that hangs is not waited for.
-        let works =
-            |state: &super::BackendState| !state.bypassed && (!state.is_settled() || state.sync.purge);
+        let works = |state: &BackendState| {
+            !state.bypassed && (!state.is_settled() || state.sync.ruleset == Ruleset::Purge)
+        };
         let mut last = Instant::now();
         self.step();
         while self.backends.iter().any(works) && last.elapsed() < PATIENCE {
@@ -164,11 +166,6 @@ impl Engine {
             }
             self.step();
         }
-    }
-
-    /// What was given up, as the error that the program ends with.
-    pub(super) fn result(&self) -> Result<(), Error> {
-        if self.given_up == 0 { Ok(()) } else { Err(unfinished(self.given_up, "applied or deleted")) }
     }
 
     /// Writes what is left to be written.
@@ -181,7 +178,12 @@ impl Engine {
     }
 }
 
-fn unfinished(count: usize, what: &str) -> Error {
-    let blocks = if count == 1 { "block" } else { "blocks" };
-    Error::Unfinished(format!("{count} {blocks} could not be {what}; the outcomes 'failed' say why"))
+fn finished(left: usize, what: &str) -> Result<(), Error> {
+    let blocks = if left == 1 { "block" } else { "blocks" };
+    match left {
+        0 => Ok(()),
+        _ => Err(Error::Unfinished(format!(
+            "{left} {blocks} could not be {what}; the outcomes 'failed' say why"
+        ))),
+    }
 }

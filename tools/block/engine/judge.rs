@@ -40,7 +40,7 @@ impl Engine {
 
     fn not_heard(&self, so: &str, until: Option<Timestamp>, reply: Option<&Reply>) {
         // Where no engine runs, no judge waits for one either.
-        let Some(reply) = reply.filter(|_| !self.once) else { return };
+        let Some(reply) = reply.filter(|_| !self.is_once()) else { return };
         let until =
             until.map_or_else(String::new, |until| format!(" until {}", moment(self.clock.wall(until))));
         reply.send(note(&format!("the judge is not told, for none reads {EVENTS}: {so}{until}")));

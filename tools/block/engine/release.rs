@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
 use psentry_stage::panic_file::Order;
 
-use super::backend_state::{Ask, End};
+use super::backend_state::{Ask, End, Ruleset, Work};
 use super::{Engine, Reply};
 use crate::block::Block;
+use crate::error::Error;
 use crate::journal::Entry;
 use crate::judge_fifo::PANIC_OVER;
 use crate::outcomes::common_of;
@@ -49,7 +50,7 @@ impl Engine {
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
             if state.ending.contains_key(&scope) {
-                self.deleted(index, scope);
+                self.deleted(index, scope, &[]);
             } else {
                 state.actual.forget(scope);
             }
@@ -178,7 +179,7 @@ impl Engine {
     /// Every trace is to be deleted on every backend that can; what commands did is undone one by one.
     fn purge_everywhere(&mut self) {
         for state in self.backends.iter_mut().filter(|state| state.caps.lists) {
-            state.sync.purge = true;
+            state.sync.ruleset = Ruleset::Purge;
         }
     }
 
@@ -200,37 +201,32 @@ impl Engine {
         entries.into_iter().for_each(|entry| self.note(entry));
     }
 
-    /// Has a backend delete everything, once it is free.
-    pub(super) fn purge_if_wanted(&mut self, index: usize) -> bool {
-        let Some(state) = self.backends.get_mut(index) else { return false };
-        let idle = state.workers.iter().all(|worker| worker.busy.is_none());
-        if !state.sync.purge || !idle {
-            return false;
+    /// Has a backend delete everything, which is idle.
+    pub(super) fn begin_purge(&mut self, index: usize) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        (state.sync.ruleset, state.sync.drifted, state.sync.repair) = (Ruleset::Purged, None, None);
+        if let Some(lane) = state.lanes.first_mut() {
+            lane.give(Task::Purge, Work::Purge);
         }
-        state.sync.purge = false;
-        (state.sync.purged, state.sync.drifted, state.sync.repair) = (true, None, None);
-        if let Some(worker) = state.workers.first_mut() {
-            worker.give(Task::Purge);
-        }
-        true
     }
 
     /// Every trace of psentry is deleted, or not.
-    pub(super) fn purged(&mut self, index: usize, result: Result<(), crate::Error>) {
+    pub(super) fn purged(&mut self, index: usize, result: Result<(), Error>) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let mut scopes: Vec<Prefix> = state.actual.scopes().collect();
         scopes.sort_unstable();
-        match result {
-            Ok(()) => {
-                scopes.into_iter().for_each(|scope| self.deleted(index, scope));
-            }
-            Err(error) => {
-                let name = state.caps.name;
-                self.outcomes.report(&format!("{name}: not every trace could be deleted: {error}"));
-                // What is still there is deleted one by one.
-                state.sync.wanted = true;
-                scopes.into_iter().for_each(|scope| state.queue.push(scope));
-            }
+        if let Err(error) = result {
+            let name = state.caps.name;
+            self.outcomes.report(&format!("{name}: not every trace could be deleted: {error}"));
+            // What is still there is deleted one by one.
+            state.sync.wanted = true;
+            scopes.into_iter().for_each(|scope| state.queue.push(scope));
+            return;
+        }
+        for scope in scopes {
+            let state = self.backends.get_mut(index);
+            let asks = state.and_then(|state| state.asks.remove(&scope)).unwrap_or_default();
+            self.deleted(index, scope, &asks);
         }
     }
 }

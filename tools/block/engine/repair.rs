@@ -8,7 +8,7 @@ use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 
 use super::Engine;
 use super::backend_state::BackendState;
-use crate::backend::Op;
+use crate::backend::{Drift, Op};
 use crate::block::{Block, Entry};
 use crate::desired::Desired;
 use crate::outcomes::common_of;
@@ -19,10 +19,13 @@ const NAMED: usize = 20;
 /// How many that are deleted are named in the sentence about them.
 const SHOWN: usize = 3;
 
+/// Who did what nobody is known to have done.
+const SOMEBODY: &str = "somebody";
+
 /// What others changed, until it is put right.
 pub(super) struct Repair {
-    /// Who did it; `None`: nothing reported it, it was only found.
-    by: Option<String>,
+    /// That it was reported; `None`: it was only found.
+    drift: Option<Drift>,
     began: Instant,
     /// What blocks are in was made again.
     made: bool,
@@ -35,9 +38,10 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    pub(super) fn new(began: Instant, made: bool) -> Self {
+    /// Of what was listed since `began`, after a `drift` that was reported, if it was; `made`: what blocks are in was made.
+    pub(super) fn new(drift: Option<Drift>, began: Instant, made: bool) -> Self {
         let (lost, added, waits) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
-        Repair { by: None, began, made, lost, added, waits }
+        Repair { drift, began, made, lost, added, waits }
     }
 
     /// Takes in how what is there on a backend differs from what was there before.
@@ -67,6 +71,11 @@ impl Repair {
         }
     }
 
+    /// Who did it, if anything reported it.
+    fn by(&self) -> Option<&str> {
+        self.drift.as_ref().map(|drift| drift.who.as_deref().unwrap_or(SOMEBODY))
+    }
+
     /// What was done to blocks, in a word or three.
     fn what_was_done(&self) -> &'static str {
         let mut each = self.lost.values();
@@ -78,18 +87,21 @@ impl Repair {
 }
 
 impl Engine {
-    /// A backend was listed again: what differs from what is wanted is put right, or as soon as it may.
+    /// A backend was listed again: what differs from what is wanted is put right if it `repairs`, or as soon as it may.
     pub(super) fn put_right(
         &mut self,
         index: usize,
         before: &HashMap<Prefix, Entry>,
-        who: Option<Option<String>>,
+        repairs: bool,
         repair: Repair,
     ) {
         let now = self.clock.now();
         let Some(state) = self.backends.get_mut(index) else { return };
+        let drift = repair.drift.clone();
         let mut repair = match state.sync.repair.take() {
-            Some(earlier) => Repair { made: earlier.made || repair.made, ..earlier },
+            Some(earlier) => {
+                Repair { made: earlier.made || repair.made, drift: earlier.drift.or(repair.drift), ..earlier }
+            }
             None => repair,
         };
         let by_clock = state.sync.clock_was_set;
@@ -99,11 +111,10 @@ impl Engine {
             let wanted = |scope| wanted_there(scope, &self.desired, &state.caps, now);
             repair.compare((before, &state.actual.entries), wanted, now);
         }
-        repair.by = repair.by.or_else(|| who.clone().map(|who| who.unwrap_or_else(|| "somebody".to_owned())));
         let differing: Vec<Prefix> = differing(state, &self.desired, now).collect();
-        if !state.sync.repairs {
+        if !repairs {
             if !differing.is_empty() {
-                state.sync.drifted = Some(who.flatten());
+                state.sync.drifted = Some(drift.unwrap_or_default());
             }
             state.sync.repair = Some(repair).filter(|repair| !repair.waits.is_empty());
             return;
@@ -142,7 +153,7 @@ impl Engine {
         let mut repaired = Vec::new();
         if repair.made || !back.is_empty() {
             let (what, done) = (what(back.len(), repair.made), repair.what_was_done());
-            let said = match &repair.by {
+            let said = match repair.by() {
                 Some(by) => format!("{by} {done} {what}"),
                 None => format!("{what} had been {done}"),
             };
@@ -153,7 +164,7 @@ impl Engine {
         }
         if !gone.is_empty() {
             let list = list(&gone);
-            let said = match &repair.by {
+            let said = match repair.by() {
                 Some(by) => format!("{by} added {list}"),
                 None => format!("{list} had been added"),
             };
@@ -177,7 +188,7 @@ impl Engine {
             let Some(block) = self.desired.get(*scope).cloned() else { continue };
             let outcome = self.outcome(index, Action::Block, *scope, OutcomeResult::Applied, Some(&block));
             let done = repair.lost.get(scope).copied().unwrap_or_default();
-            let by = repair.by.as_deref().unwrap_or("somebody");
+            let by = repair.by().unwrap_or(SOMEBODY);
             let why = format!(
                 "put back, for {by} had {done} it; to release it there is 'psentry-block unblock {scope}'"
             );

@@ -15,9 +15,6 @@ use crate::outcomes::body;
 use crate::ports::probed;
 use crate::reach::Ports;
 
-/// How long a backend has time to answer who asks on the control socket.
-const TIME: Duration = Duration::from_secs(10);
-
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
     pub(crate) fn verdict(&mut self, verdict: &Verdict, reply: Option<Reply>) {
@@ -194,9 +191,6 @@ impl Engine {
         remark: Option<String>,
         reply: Option<Reply>,
     ) {
-        if reply.is_some() {
-            self.asked.push((Instant::now() + TIME, scope));
-        }
         let (common, action) = (verdict.common.clone(), verdict.body.action);
         let ask = Ask { common, action, already, remark, reply };
         for backend in &mut self.backends {
