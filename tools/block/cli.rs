@@ -10,7 +10,7 @@ use psentry_stage::parse_duration;
 
 use crate::brake::Rate;
 use crate::lock::runtime_directory;
-use crate::reach::{Answer, Ports, Whether};
+use crate::reach::{Answer, Established, Ports, Reach, Whether};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]
@@ -213,5 +213,22 @@ impl Flags {
             }
         }
         chosen
+    }
+
+    /// How far blocks reach.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        let default = Reach::default();
+        Reach {
+            answer: self.answer.unwrap_or_default(),
+            ports: self.ports.unwrap_or_default(),
+            forward: self.forward.map_or(default.forward, |forward| forward == Whether::Yes),
+            egress: self.egress.map_or(default.egress, |egress| egress == Whether::Yes),
+            established: match (self.spare_established, self.cut) {
+                (true, _) => Established::Spared,
+                (false, true) => Established::Cut,
+                (false, false) => Established::Starved,
+            },
+        }
     }
 }

@@ -12,11 +12,9 @@ pub mod cli;
 mod clock;
 mod commands;
 mod counters;
-mod cpu_time;
 mod desired;
 mod engine;
 mod error;
-pub mod guard;
 mod help;
 mod journal;
 mod judge_fifo;
@@ -27,10 +25,10 @@ mod outcomes;
 pub mod ports;
 mod protocol;
 pub mod reach;
-mod reach_flags;
 mod readiness;
 mod reconcile;
 mod repair_rate;
+mod settings;
 mod sink;
 mod watchdog;
 mod worker;
@@ -48,7 +46,7 @@ pub fn run(flags: cli::Flags) -> Result<(), Error> {
     let mut flags = flags;
     let host = flags.host.take().or_else(host_name);
     if flags.check {
-        return commands::check(&flags);
+        return settings::check(&flags);
     }
     match &flags.command {
         Some(command) => commands::run(&flags, command, host.as_deref()),

@@ -26,7 +26,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use client::{Silence, ask};
-pub use refusal::error_in;
+pub use refusal::{error_in, error_line};
 pub use server::{Answer, Closing, Peer, Request, Server};
 
 /// The longest question in bytes, with its newline.

@@ -39,6 +39,12 @@ pub(crate) fn line(error: &str, kind: Option<Kind>) -> Vec<u8> {
     format!("{value}\n").into_bytes()
 }
 
+/// The line that says in a sentence why something of an answer is missing.
+#[must_use]
+pub fn error_line(error: &str) -> Vec<u8> {
+    line(error, None)
+}
+
 /// Reads one; `None`: this line is something else.
 pub(crate) fn parse(line: &str) -> Option<(String, Option<Kind>)> {
     let Value::Object(fields) = serde_json::from_str(line).ok()? else { return None };

@@ -101,6 +101,52 @@ fn a_flush_gives_up_what_waits_and_what_fails() {
     assert!(until <= psentry_records::Timestamp::now().plus(Duration::from_secs(60)));
 }
 
+/// Whoever flushes hears what could not be deleted, though nobody was blocked; and what stays is nobody else's doing.
+#[test]
+fn a_flush_says_what_it_could_not_delete() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "ipset", "--backend", "nft"]);
+    block.complaint("ready:");
+    // A set that somebody else's rule matches cannot be destroyed, and psentry deletes no rule outside of the filter table.
+    lab.guard.sh("iptables -t mangle -A INPUT -m set --match-set psentry4 src -j RETURN");
+    for blocked in [0, 2] {
+        for host in 0..blocked {
+            let scope = format!("198.18.0.{host}/32");
+            say(&mut stdin, Action::Block, &scope, Some(600));
+            let is = [outcome(&mut block, &scope).body, outcome(&mut block, &scope).body];
+            assert!(is.iter().all(|body| body.result == OutcomeResult::Applied), "{is:?}");
+        }
+        let output = run(&lab, &state, &["flush"]);
+        assert_eq!(output.status.code(), Some(71), "{}", said(&output));
+        let text = said(&output);
+        assert!(
+            text.contains("ipset: not every trace could be deleted: ") && !text.contains("nft"),
+            "{text}"
+        );
+        assert_eq!(outcomes(&output).len(), 2 * blocked);
+        assert!(!lab.guard.sh("nft list tables").contains("inet psentry"));
+    }
+    // Whom a verdict blocks meanwhile is blocked, and nobody had deleted him.
+    let scope = "2001:db8:7::7/128";
+    say(&mut stdin, Action::Block, scope, None);
+    let is = [outcome(&mut block, scope).body, outcome(&mut block, scope).body];
+    assert!(is.iter().all(|body| body.result == OutcomeResult::Applied), "{is:?}");
+    std::thread::scope(|threads| {
+        let flush = threads.spawn(|| run(&lab, &state, &["flush"]));
+        wait_until("nft has nothing", || !lab.guard.sh("nft list tables").contains("inet psentry"));
+        say(&mut stdin, Action::Block, scope, None);
+        assert_eq!(flush.join().unwrap().status.code(), Some(71));
+    });
+    wait_until("it is blocked", || lab.guard.sh("ipset list").contains("2001:db8:7::7"));
+    lab.guard.sh("iptables -t mangle -F INPUT");
+    let (code, text) = told(&run(&lab, &state, &["flush"]));
+    assert!(code == Some(0) && !text.contains("could not"), "{text}");
+    assert_eq!(lab.guard.sh("ipset list -n"), "");
+    let (_, _, errors) = block.terminate();
+    let said: Vec<&String> = block.said().iter().chain(&errors).collect();
+    assert!(said.iter().all(|line| !line.contains("put back")), "{said:?}");
+}
+
 /// A command makes nothing to release somebody, and leaves nothing behind.
 #[test]
 fn without_a_running_one_what_is_not_blocked_takes_nothing_to_release() {

@@ -82,8 +82,8 @@ pub(super) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
     let answer = ask(flags, host, &Question::Flush)?;
     render::show(&answer.outcomes, host)?;
     answer.notes.iter().for_each(|note| say(note));
-    // What ended a moment before it was released is gone as well.
-    succeeded(&answer, &[Is::Released, Is::Already, Is::Expired])
+    // What ended a moment before it was released is gone as well, and a verdict may have blocked somebody anew meanwhile.
+    succeeded(&answer, &[Is::Released, Is::Already, Is::Expired, Is::Applied])
 }
 
 fn verdict(body: VerdictBody) -> Question {

@@ -8,11 +8,9 @@
 //! | `query.rs` | `list`, `why` |
 //! | `status.rs` | `status` |
 //! | `panic.rs` | `panic`, `resume` |
-//! | `check.rs` | `--check` |
 //! | `render.rs`, `table.rs` | answers as sentences, tables and lines of JSON |
 
 mod change;
-mod check;
 mod panic;
 mod query;
 mod render;
@@ -26,8 +24,6 @@ use psentry_control::{Silence, error_in};
 use psentry_records::{Outcome, Record};
 use psentry_stage::panic_file::PanicFile;
 use psentry_stage::printable;
-
-pub(crate) use check::check;
 
 use crate::cli::{Command, Flags};
 use crate::engine;

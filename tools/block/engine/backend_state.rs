@@ -105,14 +105,16 @@ pub(super) struct Sync {
     pub(super) drifted: Option<Drift>,
     /// It is to be listed for another reason.
     pub(super) wanted: bool,
-    /// The wall clock was set since it was last listed: what differs from then was changed by nobody.
-    pub(super) clock_was_set: bool,
+    /// Since it was last listed the wall clock was set, or a purge failed: what differs from then is no drift.
+    pub(super) no_drift: bool,
     pub(super) rate: RepairRate,
     /// Why it could not be listed, once that was told.
     pub(super) unread: Option<Error>,
     /// What others changed, and is not put right yet.
     pub(super) repair: Option<Repair>,
     pub(super) ruleset: Ruleset,
+    /// Who waits until everything is deleted.
+    pub(super) purge_asked: Vec<Reply>,
 }
 
 /// What is to become of that which blocks are in.
@@ -299,7 +301,7 @@ impl BackendState {
 
     /// The wall clock was set: what is there is to be read by the new one.
     pub(super) fn clock_was_set(&mut self) {
-        self.sync.clock_was_set = true;
+        self.sync.no_drift = true;
         self.want_sync();
     }
 

@@ -44,6 +44,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use psentry_guard::Guard;
 use psentry_records::{Prefix, Timestamp};
 use psentry_stage::FileWatch;
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
@@ -58,7 +59,6 @@ use crate::capacity::Capacity;
 use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
-use crate::guard::guard_cache::Guard;
 use crate::journal::Journal;
 use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
@@ -87,8 +87,6 @@ pub(crate) struct Engine {
     guard: Guard,
     /// What tells that a file has changed on which the guard depends, or that there is a panic.
     files: Option<FileWatch>,
-    /// Which version of the allow list is heeded.
-    allowed: u64,
     brake: Option<Brake>,
     capacity: Capacity,
     panic_file: PanicFile,

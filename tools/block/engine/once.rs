@@ -18,6 +18,7 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::outcomes::report;
 use crate::protocol::Question;
+use crate::settings;
 use crate::sink::Sink;
 
 /// How long it may take.
@@ -36,7 +37,7 @@ pub(crate) fn answer_once(
     let blocks = matches!(question, Question::Verdict(verdict) if verdict.body.action == psentry_records::Action::Block);
     match (blocks, chosen.is_empty()) {
         (true, true) => chosen.push(Which::Nft),
-        (true, false) => backends::fit(&chosen, flags)?,
+        (true, false) => settings::fit(&chosen, flags)?,
         // All that this machine has.
         (false, _) => chosen = available(flags, &chosen)?,
     }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use psentry_control::error_line;
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use super::backend_state::BackendState;
@@ -16,9 +17,9 @@ use crate::outcomes::{body, listed};
 use crate::protocol::{Prospect, Question, Report, line};
 use crate::reconcile::{SLACK, wanted_there};
 
-/// How long backends have time to say what is there, and to do what a verdict asks for.
+/// How long backends have time to say what is there, and to do what is asked of them.
 const TIME: Duration = Duration::from_secs(3);
-const TIME_OF_VERDICT: Duration = Duration::from_secs(10);
+const TIME_OF_CHANGE: Duration = Duration::from_secs(10);
 
 /// A question that waits for backends.
 pub(super) struct Pending {
@@ -30,14 +31,8 @@ pub(super) struct Pending {
 impl Pending {
     /// Until when it waits for them.
     pub(super) fn deadline(&self) -> Instant {
-        self.asked + if self.question.changes() { TIME_OF_VERDICT } else { TIME }
+        self.asked + if self.question.changes() { TIME_OF_CHANGE } else { TIME }
     }
-}
-
-/// A line that says why there is no answer, or not all of it.
-#[derive(serde::Serialize)]
-struct Refusal {
-    error: String,
 }
 
 impl Engine {
@@ -45,7 +40,7 @@ impl Engine {
     pub(crate) fn ask(&mut self, question: Question, reply: Reply) {
         match &question {
             Question::Verdict(verdict) => self.verdict(verdict, Some(reply.clone())),
-            Question::Flush => return self.flush(Some(&reply)),
+            Question::Flush => self.flush(Some(&reply)),
             // One that is there for this question alone has just listed.
             _ if self.is_once() => {}
             Question::List | Question::Why(_) | Question::Status => {
@@ -61,7 +56,7 @@ impl Engine {
         for pending in std::mem::take(&mut self.questions) {
             let is_over = now >= pending.deadline();
             let Pending { question, reply, asked } = &pending;
-            if let Question::Verdict(_) = question {
+            if question.changes() {
                 if is_over {
                     self.answer_late(reply);
                 } else if reply.is_awaited() {
@@ -87,7 +82,7 @@ impl Engine {
             if *question != Question::Status
                 && let Some(error) = self.not_listed(&late)
             {
-                reply.send(line(&Refusal { error }));
+                reply.send(error_line(&error));
             }
         }
     }
@@ -110,13 +105,16 @@ impl Engine {
     fn answer_late(&mut self, reply: &Reply) {
         for state in &mut self.backends {
             let name = state.caps.name;
+            let why = late(name);
+            if state.sync.purge_asked.extract_if(.., |other| other.is_same(reply)).count() > 0 {
+                reply.send(error_line(&why));
+            }
             for (scope, ask) in state.all_asks() {
                 if ask.reply.take_if(|other| other.is_same(reply)).is_none() {
                     continue;
                 }
-                let why = format!("{name} has not answered within 10 s, and may still do it");
                 let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);
-                let outcome = OutcomeBody { error: Some(why), ..outcome };
+                let outcome = OutcomeBody { error: Some(why.clone()), ..outcome };
                 let common = ask.common.clone();
                 let record = Record::Outcome(psentry_records::Outcome { common, body: outcome });
                 super::results::send(Some(reply), &record);
@@ -268,4 +266,9 @@ impl Engine {
     fn memory_trouble(&self) -> Option<String> {
         self.journal.as_ref().and_then(crate::journal::Journal::trouble)
     }
+}
+
+/// That a backend has not done what was asked on the control socket.
+fn late(name: &str) -> String {
+    format!("{name} has not answered within {} s, and may still do it", TIME_OF_CHANGE.as_secs())
 }

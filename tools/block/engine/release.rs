@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use psentry_control::error_line;
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
 use psentry_stage::panic_file::Order;
 
@@ -64,7 +65,7 @@ impl Engine {
         for sentence in self.guard.news() {
             self.outcomes.report(&sentence);
         }
-        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
+        let Some(allowed) = self.guard.allowed_anew() else { return };
         let why = "--allow names it from now on";
         let released =
             self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
@@ -167,6 +168,9 @@ impl Engine {
                 let ask = Ask { common, action: Action::Block, already, remark, reply: reply.cloned() };
                 state.ask(*scope, ask);
             }
+            if state.caps.lists {
+                state.sync.purge_asked.extend(reply.cloned());
+            }
         }
         self.purge_everywhere();
         if let Some(journal) = &mut self.journal {
@@ -213,13 +217,15 @@ impl Engine {
     /// Every trace of psentry is deleted, or not.
     pub(super) fn purged(&mut self, index: usize, result: Result<(), Error>) {
         let Some(state) = self.backends.get_mut(index) else { return };
+        let asked = std::mem::take(&mut state.sync.purge_asked);
         let mut scopes: Vec<Prefix> = state.actual.scopes().collect();
         scopes.sort_unstable();
         if let Err(error) = result {
-            let name = state.caps.name;
-            self.outcomes.report(&format!("{name}: not every trace could be deleted: {error}"));
-            // What is still there is deleted one by one.
-            state.sync.wanted = true;
+            let why = format!("{}: not every trace could be deleted: {error}", state.caps.name);
+            asked.iter().for_each(|reply| reply.send(error_line(&why)));
+            self.outcomes.report(&why);
+            // What is still there is deleted one by one, and what is gone nobody else deleted.
+            (state.sync.wanted, state.sync.no_drift) = (true, true);
             scopes.into_iter().for_each(|scope| state.queue.push(scope));
             return;
         }

@@ -104,10 +104,10 @@ impl Engine {
             }
             None => repair,
         };
-        let by_clock = state.sync.clock_was_set;
-        // A list that was begun before the clock was set is followed by another one.
-        state.sync.clock_was_set &= state.sync.wanted;
-        if !by_clock {
+        let no_drift = state.sync.no_drift;
+        // A list that was begun before that is followed by another one.
+        state.sync.no_drift &= state.sync.wanted;
+        if !no_drift {
             let wanted = |scope| wanted_there(scope, &self.desired, &state.caps, now);
             repair.compare((before, &state.actual.entries), wanted, now);
         }

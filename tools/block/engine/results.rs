@@ -84,14 +84,15 @@ impl Engine {
                 self.not_done(index, &op, &asks, &error.to_string(), OutcomeResult::Failed);
             }
         }
-        self.is_right(index, scope);
         let Some(state) = self.backends.get_mut(index) else { return };
         // Whatever changed meanwhile is done next.
-        let more = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now());
+        let more = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now()).is_some();
         let (asked, failing) = (state.asks.contains_key(&scope), state.backoff.get(scope).is_some());
-        let is_due = if more.is_some() { !failing } else { state.ending.contains_key(&scope) };
-        if asked || is_due {
+        if asked || if more { !failing } else { state.ending.contains_key(&scope) } {
             state.queue.push(scope);
+        }
+        if !more || failing {
+            self.is_right(index, scope);
         }
         self.enqueue(index + 1, scope);
     }

@@ -17,7 +17,7 @@ use crate::outcomes::report;
 use crate::protocol::Question;
 use crate::sink::Sink;
 use crate::watchdog::{self, Pulse};
-use crate::{backends, readiness};
+use crate::{readiness, settings};
 
 /// How many verdicts are taken before it is looked what else there is to do.
 const TOGETHER: u32 = 64;
@@ -55,7 +55,7 @@ impl Service {
         if chosen.is_empty() {
             chosen.push(Which::Nft);
         }
-        backends::fit(&chosen, flags)?;
+        settings::fit(&chosen, flags)?;
         if flags.exec_roll.is_some() {
             report(
                 "--exec-roll has no effect any more: what commands have blocked is in the journal; see --state",

@@ -21,12 +21,12 @@ use crate::cli::{Flags, Which};
 use crate::clock::Clock;
 use crate::desired::Desired;
 use crate::error::Error;
-use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
 use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
 use crate::reach::Reach;
+use crate::settings;
 use crate::sink::Sink;
 use crate::worker::{Bell, Worker};
 
@@ -63,7 +63,7 @@ impl Engine {
     pub(super) fn start(parts: Parts<'_>) -> Result<Self, Error> {
         let Parts { flags, host, chosen, sink, asked, purpose } = parts;
         let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
-        let mut guard = Guard::of(flags)?;
+        let mut guard = settings::guard(flags)?;
         let panic_file = PanicFile::default();
         let files = watch([guard.files(), vec![panic_file.path().to_owned()]].concat());
         // Whoever is connected by now may have been for long.
@@ -77,7 +77,7 @@ impl Engine {
         let clock = Clock::start(recorded.newest);
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
-        let reach = Reach::of(flags);
+        let reach = flags.reach();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
             // What is remembered is no affair of a command that asks one question.
@@ -91,7 +91,6 @@ impl Engine {
             judge,
             guard,
             files,
-            allowed: 0,
             brake: flags.brake.map(Brake::new),
             capacity: Capacity::default(),
             panic: panic_file.holds(),

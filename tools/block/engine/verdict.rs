@@ -145,7 +145,7 @@ impl Engine {
     /// sentence that says so. Without knowing who must not be blocked, nobody is.
     fn guarded(&mut self, verdict: &Verdict) -> Result<(Prefix, Option<String>), (OutcomeResult, String)> {
         let scope = verdict.body.scope;
-        let failed = |error: crate::Error| (OutcomeResult::Failed, error.to_string());
+        let failed = |error: psentry_linux::Error| (OutcomeResult::Failed, error.to_string());
         let Some(why) = self.guard.refusal(scope).map_err(failed)? else { return Ok((scope, None)) };
         let source = verdict.common.src_ip.map(Prefix::host);
         let source = source.filter(|source| *source != scope && scope.contains(source.addr()));
