@@ -91,6 +91,12 @@ impl Block {
         }
     }
 
+    /// The same, with its moments as another clock has them.
+    #[must_use]
+    pub fn with_moments(&self, moment: impl Fn(Timestamp) -> Timestamp) -> Block {
+        Block { until: self.until.map(&moment), since: self.since.map(&moment), ..self.clone() }
+    }
+
     /// What a backend that was told this lists of it.
     #[must_use]
     pub fn entry(&self, scope: Prefix) -> Entry {
@@ -106,6 +112,12 @@ impl Entry {
     pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
         let (since, ports, proto) = (None, Vec::new(), None);
         Entry { scope, until, rule, since, ports, proto, unproven: false, damaged: false }
+    }
+
+    /// The same, with its moments as another clock has them.
+    #[must_use]
+    pub fn with_moments(&self, moment: impl Fn(Timestamp) -> Timestamp) -> Entry {
+        Entry { until: self.until.map(&moment), since: self.since.map(&moment), ..self.clone() }
     }
 
     /// Whether this is what a backend has that was given `block`: the same end, or one that is later by `slack` at most, the same

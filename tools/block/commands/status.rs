@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::{Answer, HANGS, TELLING, ask_once, ask_running, read_beside, render, say, table, unanswered};
 use crate::brake::Holding;
-use crate::capacity::Full;
 use crate::cli::Flags;
+use crate::desired::Full;
 use crate::error::Error;
 use crate::protocol::{Question, Report, line};
 

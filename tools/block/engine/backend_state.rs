@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use psentry_records::{Action, Common, Prefix, Timestamp};
 
 use super::Reply;
-use super::repair::Repair;
+use super::repair::{Repair, RepairRate};
 use crate::backend::{Caps, Drift, Op, Op::Put};
 use crate::backoff::Backoff;
 use crate::block::Block;
 use crate::error::Error;
 use crate::reconcile::Actual;
-use crate::repair_rate::RepairRate;
 use crate::worker::{Event, Task, Worker};
 
 /// How many scopes may wait before no more verdicts are taken.

@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use psentry_records::{OutcomeResult, Prefix, Timestamp};
+use psentry_records::{OutcomeResult, Prefix};
 
 use super::Engine;
 use super::backend_state::{Given, Ruleset, Work};
 use crate::backend::Op;
-use crate::block::{Block, Entry};
+use crate::block::Block;
 use crate::error::Error;
 use crate::journal::Entry as Noted;
 use crate::reconcile::plan;
@@ -173,7 +173,7 @@ impl Engine {
             Op::Put { scope, block, was } => Op::Put {
                 scope: *scope,
                 block: self.by_wall(block),
-                was: was.as_ref().map(|entry| self.entry_by_wall(entry)),
+                was: was.as_ref().map(|entry| entry.with_moments(|moment| self.clock.wall(moment))),
             },
             Op::Delete { scope, was } => Op::Delete { scope: *scope, was: self.by_wall(was) },
         }
@@ -193,10 +193,5 @@ impl Engine {
     fn ending_block(&self, scope: Prefix) -> Option<&Block> {
         let mut ending = self.backends.iter().filter_map(|state| state.ending.get(&scope));
         ending.next().map(|(block, _)| block)
-    }
-
-    fn entry_by_wall(&self, entry: &Entry) -> Entry {
-        let moment = |moment: Option<Timestamp>| moment.map(|moment| self.clock.wall(moment));
-        Entry { until: moment(entry.until), since: moment(entry.since), ..entry.clone() }
     }
 }

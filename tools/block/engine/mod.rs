@@ -19,9 +19,8 @@
 //! | `results.rs` | what came of it |
 //! | `sync.rs` | what is there: at the start, after drift, for a question |
 //! | `repair.rs` | what others changed is put right, and reported |
-//! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
+//! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic; what the judge is told of it |
 //! | `questions.rs` | what people ask |
-//! | `judge.rs` | what the judge is told |
 //! | `backend_state.rs` | what the engine knows of one backend |
 //! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
 //! | `once.rs` | one question, where no engine runs |
@@ -29,7 +28,6 @@
 mod backend_state;
 mod dispatch;
 mod end;
-mod judge;
 mod once;
 mod questions;
 mod release;
@@ -55,9 +53,8 @@ use self::questions::Pending;
 pub(crate) use self::service::serve;
 use self::start::Purpose;
 use crate::brake::Brake;
-use crate::capacity::Capacity;
 use crate::clock::Clock;
-use crate::desired::Desired;
+use crate::desired::{Capacity, Desired};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::judge_fifo::JudgeFifo;

@@ -11,7 +11,7 @@ use super::dispatch::Refused;
 use super::{Engine, Reply};
 use crate::block::{Block, Entry};
 use crate::brake::Holding;
-use crate::capacity::Full;
+use crate::desired::Full;
 use crate::error::Error;
 use crate::outcomes::{body, listed};
 use crate::protocol::{Prospect, Question, Report, line};

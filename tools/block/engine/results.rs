@@ -113,8 +113,7 @@ impl Engine {
         }
         // Nobody asks, but what had failed is told like what was asked for.
         if asks.is_empty() && failed {
-            let outcome = self.outcome(index, Action::Block, scope, OutcomeResult::Applied, Some(block));
-            self.outcomes.outcome(&common_of(block), outcome);
+            self.tell_unasked(index, Action::Block, scope, OutcomeResult::Applied, block, None);
         }
     }
 
@@ -142,8 +141,7 @@ impl Engine {
             End::Released(why) => (OutcomeResult::Released, why.or(never)),
             End::Refused(why) => (OutcomeResult::Refused, Some(why)),
         };
-        let outcome = self.outcome(index, Action::Block, scope, result, Some(&block));
-        self.outcomes.outcome(&common_of(&block), OutcomeBody { error: why, ..outcome });
+        self.tell_unasked(index, Action::Block, scope, result, &block, why);
     }
 
     /// There is nothing to do about a scope.
@@ -190,8 +188,7 @@ impl Engine {
                 Op::Put { block, .. } => (Action::Block, block),
                 Op::Delete { was, .. } => (Action::Unblock, was),
             };
-            let outcome = self.outcome(index, action, scope, result, Some(block));
-            self.outcomes.outcome(&common_of(block), OutcomeBody { error: Some(why.to_owned()), ..outcome });
+            self.tell_unasked(index, action, scope, result, block, Some(why.to_owned()));
         }
     }
 
@@ -210,6 +207,20 @@ impl Engine {
             OutcomeBody { error: why, reason, ..self.outcome(index, ask.action, scope, result, block) };
         let record = self.outcomes.outcome(&ask.common, outcome);
         send(ask.reply.as_ref(), &record);
+    }
+
+    /// An outcome for which no verdict asked.
+    pub(super) fn tell_unasked(
+        &mut self,
+        index: usize,
+        action: Action,
+        scope: Prefix,
+        result: OutcomeResult,
+        block: &Block,
+        why: Option<String>,
+    ) {
+        let outcome = self.outcome(index, action, scope, result, Some(block));
+        self.outcomes.outcome(&common_of(block), OutcomeBody { error: why, ..outcome });
     }
 
     pub(super) fn outcome(

@@ -124,8 +124,9 @@ impl Engine {
     }
 
     fn listed(&mut self, index: usize, listing: Listing, first: bool, repairs: bool, repair: Repair) {
-        let entries: HashMap<Prefix, Entry> =
-            listing.entries.into_iter().map(|entry| (entry.scope, self.entry_of_wall(entry))).collect();
+        let entries = listing.entries.iter();
+        let entries = entries.map(|entry| entry.with_moments(|moment| self.clock.of_wall(moment)));
+        let entries: HashMap<Prefix, Entry> = entries.map(|entry| (entry.scope, entry)).collect();
         let is_once = self.is_once();
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.unread = None;
@@ -174,11 +175,5 @@ impl Engine {
                 Err(error) => self.outcomes.complain(&error.to_string()),
             }
         }
-    }
-
-    fn entry_of_wall(&self, entry: Entry) -> Entry {
-        let until = entry.until.map(|until| self.clock.of_wall(until));
-        let since = entry.since.map(|since| self.clock.of_wall(since));
-        Entry { until, since, ..entry }
     }
 }
