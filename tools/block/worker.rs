@@ -94,11 +94,11 @@ impl Worker {
         kill: Option<KillOnBlock>,
         engine: Bell,
     ) -> Result<Self, Error> {
-        let ((tasks, waiting), (told, events)) = (channel(), channel());
+        let ((tasks, waiting), (sender, events)) = (channel(), channel());
         let (bell, pulse) = (Bell::new()?, Pulse::default());
         let mut thread = Thread { backend, kill, waiting, bell: bell.clone(), pulse: pulse.clone() };
         let tell = move |event| {
-            let _ = told.send(event);
+            let _ = sender.send(event);
             engine.ring();
         };
         let name = thread.backend.caps().name;

@@ -136,7 +136,7 @@ pub(super) struct Broken {
     pub(super) retry: Instant,
     pub(super) wait: Duration,
     /// Whether that was reported.
-    pub(super) told: bool,
+    pub(super) reported: bool,
 }
 
 /// The scopes about which something may have to be done, each once, in the order in which they came.
@@ -179,8 +179,8 @@ impl Broken {
     pub(super) fn again(before: Option<&Broken>, error: &Error) -> Self {
         let (first, longest) = BROKEN_WAITS;
         let wait = before.map_or(first, |before| (before.wait * 2).min(longest));
-        let told = before.is_some_and(|before| before.told && before.error.to_string() == error.to_string());
-        Broken { error: error.clone(), retry: Instant::now() + wait, wait, told }
+        let reported = before.is_some_and(|before| before.reported && before.error.to_string() == error.to_string());
+        Broken { error: error.clone(), retry: Instant::now() + wait, wait, reported }
     }
 }
 
@@ -189,13 +189,6 @@ impl Lane {
     pub(super) fn give(&mut self, task: Task, work: Work) {
         self.job = Some(Job { since: Instant::now(), work });
         self.worker.give(task);
-    }
-
-    fn given(&self) -> &[Given] {
-        match &self.job {
-            Some(Job { work: Work::Apply(given), .. }) => given,
-            _ => &[],
-        }
     }
 }
 
@@ -247,7 +240,11 @@ impl BackendState {
 
     /// The operations that are under way.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = &Op> {
-        self.lanes.iter().flat_map(Lane::given).map(|given| &given.op)
+        let given = self.jobs().filter_map(|job| match &job.work {
+            Work::Apply(given) => Some(given),
+            _ => None,
+        });
+        given.flatten().map(|given| &given.op)
     }
 
     /// Whether one of this scope is.
@@ -273,9 +270,14 @@ impl BackendState {
         self.lanes.iter().position(|lane| lane.job.is_none())
     }
 
+    /// What its lanes have to do.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.lanes.iter().filter_map(|lane| lane.job.as_ref())
+    }
+
     /// Since when the first of its lanes that are busy is.
     pub(super) fn busy_since(&self) -> Option<Instant> {
-        self.lanes.iter().filter_map(|lane| Some(lane.job.as_ref()?.since)).min()
+        self.jobs().map(|job| job.since).min()
     }
 
     /// Whether it was listed once and can be given operations.
@@ -337,5 +339,35 @@ impl BackendState {
     pub(super) fn next_moments(&self, now: Instant) -> impl Iterator<Item = Instant> {
         let patience = self.busy_since().filter(|_| !self.bypassed).map(|since| since + self.caps.patience);
         patience.into_iter().chain(self.next_list(now).filter(|_| self.is_idle()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_awaited_until_it_is_tried_again_though_others_change_something() {
+        let now = Instant::now();
+        let mut state = BackendState::new(Caps::of("nft"), Vec::new(), Timestamp::now());
+        assert_eq!(state.next_moments(now).next(), None, "nothing is to be done");
+        state.sync.drifted = Some(Drift::default());
+        assert_eq!(state.next_moments(now).next(), Some(now));
+        let error = Error::NotPermitted { backend: "nft" };
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            state.broken = Some(Broken::again(state.broken.as_ref(), &error));
+            let next = state.next_moments(now).min().unwrap();
+            assert!(next.saturating_duration_since(now) >= Duration::from_secs(wait), "after {wait} s");
+        }
+    }
+
+    #[test]
+    fn each_scope_waits_once_in_the_order_in_which_it_came() {
+        let mut queue = Queue::default();
+        let [a, b] = ["192.0.2.7", "192.0.2.8"].map(|scope| scope.parse().unwrap());
+        [a, b, a].into_iter().for_each(|scope| queue.push(scope));
+        assert_eq!((queue.len(), queue.pop()), (2, Some(a)));
+        queue.push(a);
+        assert_eq!(queue.iter().collect::<Vec<Prefix>>(), [b, a]);
     }
 }

@@ -71,7 +71,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
+    fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
         let ops: Vec<Op> = ops.into_iter().map(|op| self.with_all_known(op)).collect();
         // What is confirmed is in the journal by then, and what a command may have done is before it is run.
         let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());

@@ -1,15 +1,15 @@
 //! How the work ends: with the input, when somebody asks to stop, or by deleting every trace.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
 
 use super::Engine;
 use super::backend_state::{BackendState, End, Ruleset};
-use crate::backend::Op;
-use crate::block::Block;
 use crate::error::Error;
 use crate::note::moment;
+use crate::reconcile::Actual;
 
 /// How often a block that only we could end is deleted again when the program stops and it would not go.
 const LAST_TRIES: u32 = 3;
@@ -25,11 +25,9 @@ impl Engine {
     /// # Errors
     /// That something was given up.
     pub(super) fn last_try(&mut self) -> Result<(), Error> {
-        self.settle();
-        for state in &mut self.backends {
-            state.backoff.take_all().into_iter().for_each(|scope| state.queue.push(scope));
-        }
-        self.settle();
+        self.settle(None);
+        self.retry_all();
+        self.settle(None);
         let given_up = self.give_up();
         if let Some(latest) = self.needed_until() {
             let own = self.backends.iter().filter(|state| !state.caps.expires);
@@ -75,87 +73,65 @@ impl Engine {
         !self.is_settled() || self.needed_until().is_some()
     }
 
-    /// Stops: what nobody would end once this program is gone is deleted. It is still wanted, and put back by the next start.
+    /// Stops: what nobody would end once this program is gone is deleted. It is still wanted, and put back by the next start: that
+    /// it is released is not in the journal.
     pub(super) fn stop(&mut self) -> Result<(), Error> {
-        self.settle();
-        for index in 0..self.backends.len() {
-            for tried in 0..=LAST_TRIES {
-                if tried > 0 {
-                    self.wait(LAST_PAUSE);
-                }
-                if self.delete_what_ends(index) == 0 {
-                    break;
-                }
-            }
-        }
-        let ends = |state: &&BackendState| !state.caps.expires;
-        let left = self.backends.iter().filter(ends).flat_map(|state| state.actual.entries.values());
-        finished(left.filter(|entry| entry.until.is_some()).count(), "deleted")
-    }
-
-    /// Has a backend that ends nothing by itself delete what has an end; how much of it is left.
-    fn delete_what_ends(&mut self, index: usize) -> usize {
-        let Some(state) = self.backends.get_mut(index).filter(|state| !state.caps.expires) else { return 0 };
-        if state.broken.is_some() {
-            return 0;
-        }
-        let timed = state.actual.entries.iter().filter(|(_, entry)| entry.until.is_some());
-        let mut ops: Vec<Op> =
-            timed.map(|(scope, entry)| Op::Delete { scope: *scope, was: Block::from(entry) }).collect();
-        ops.extend(
-            state.actual.unsure.iter().map(|scope| Op::Delete { scope: *scope, was: Block::default() }),
-        );
-        ops.sort_unstable_by_key(Op::scope);
-        for op in &ops {
-            let Some(state) = self.backends.get_mut(index) else { return 0 };
-            let block = self.desired.get(op.scope()).cloned().unwrap_or_default();
-            state.ending.insert(op.scope(), (block, End::Released(None)));
-        }
-        self.give_all(index, ops);
-        let Some(state) = self.backends.get(index) else { return 0 };
-        state.actual.entries.values().filter(|entry| entry.until.is_some()).count()
-    }
-
-    /// Gives a backend operations, in pieces, and waits for them; but not for a thread that hung before.
-    fn give_all(&mut self, index: usize, ops: Vec<Op>) {
-        let mut ops = ops.into_iter().peekable();
+        self.settle(None);
+        // What is not answered by now is refused, and what the kernel ends goes on.
+        self.questions.clear();
+        self.backends.retain(|state| !state.caps.expires);
         let began = Instant::now();
-        let mut last = began;
-        loop {
-            let Some(state) = self.backends.get(index) else { return };
-            let (batch, patience) = (state.caps.batch, state.caps.patience);
-            if let Some(lane) = state.free_lane().filter(|_| ops.peek().is_some()) {
-                let some = ops.by_ref().take(batch).collect();
-                self.give(index, lane, some);
-                continue;
+        let all = self.backends.iter().map(|state| &state.actual);
+        let all = all.flat_map(|actual| ending(actual).chain(actual.unsure.iter().copied()));
+        for scope in all.collect::<BTreeSet<Prefix>>() {
+            if let Some(block) = self.desired.release(scope) {
+                self.end(scope, &block, &End::Released(None));
             }
-            let works = |since: Instant| since >= began || since.elapsed() < patience;
-            let mut busy = state.lanes.iter().filter_map(|lane| lane.job.as_ref());
-            if last.elapsed() >= PATIENCE || !busy.any(|job| works(job.since)) {
-                return;
+            self.enqueue_everywhere(scope);
+        }
+        let mut left = self.settle_ends(began);
+        for _ in 0..LAST_TRIES {
+            if left == 0 {
+                break;
             }
-            self.wait(TICK);
-            if self.take_events() {
-                last = Instant::now();
-            }
+            self.wait(LAST_PAUSE);
+            self.retry_all();
+            left = self.settle_ends(began);
+        }
+        finished(left, "deleted")
+    }
+
+    /// Works until nothing is under way any more; how many blocks with an end are left.
+    fn settle_ends(&mut self, began: Instant) -> usize {
+        self.settle(Some(began));
+        self.backends.iter().map(|state| ending(&state.actual).count()).sum()
+    }
+
+    /// All that failed is tried again now.
+    fn retry_all(&mut self) {
+        for state in &mut self.backends {
+            state.backoff.take_all().into_iter().for_each(|scope| state.queue.push(scope));
         }
     }
 
     /// Takes every trace away.
     pub(super) fn purge_all(&mut self) -> Result<(), Error> {
-        self.settle();
+        self.settle(None);
         self.flush(None);
-        self.settle();
+        self.settle(None);
         self.commit();
         let left: usize = self.backends.iter().map(|state| state.actual.scopes().count()).sum();
         finished(left, "deleted")
     }
 
-    /// Works until nothing is under way any more.
-    pub(super) fn settle(&mut self) {
-        // A backend that hangs is not waited for.
+    /// Works until nothing is under way any more. A backend that hangs is not waited for, unless it took what it has since the
+    /// moment `began`.
+    pub(super) fn settle(&mut self, began: Option<Instant>) {
+        let is_new =
+            |state: &BackendState| began.is_some_and(|began| state.jobs().any(|job| job.since >= began));
         let works = |state: &BackendState| {
-            !state.bypassed && (!state.is_settled() || state.sync.ruleset == Ruleset::Purge)
+            (!state.bypassed || is_new(state))
+                && (!state.is_settled() || state.sync.ruleset == Ruleset::Purge)
         };
         let mut last = Instant::now();
         self.step();
@@ -176,6 +152,11 @@ impl Engine {
         self.outcomes.finish();
         self.outcomes.report(&summary);
     }
+}
+
+/// The scopes of what is there and has an end.
+fn ending(actual: &Actual) -> impl Iterator<Item = Prefix> {
+    actual.entries.values().filter(|entry| entry.until.is_some()).map(|entry| entry.scope)
 }
 
 fn finished(left: usize, what: &str) -> Result<(), Error> {

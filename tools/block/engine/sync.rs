@@ -68,7 +68,7 @@ impl Engine {
         let first = state.sync.listed.replace(began).is_none();
         let drift = state.sync.drifted.take();
         if let Some(broken) = state.broken.take()
-            && broken.told
+            && broken.reported
         {
             self.outcomes.report(&format!("{} works again", state.caps.name));
         }
@@ -85,8 +85,8 @@ impl Engine {
     pub(super) fn report_broken(&mut self) {
         for state in &mut self.backends {
             let name = state.caps.name;
-            if let Some(broken) = state.broken.as_mut().filter(|broken| !broken.told) {
-                broken.told = true;
+            if let Some(broken) = state.broken.as_mut().filter(|broken| !broken.reported) {
+                broken.reported = true;
                 let error = &broken.error;
                 self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
             }
@@ -100,7 +100,7 @@ impl Engine {
         let why = "its thread broke; this is a bug of psentry";
         let error = Error::Unfinished(why.to_owned());
         self.outcomes.report(&format!("{}: {why}", state.caps.name));
-        state.broken = Some(Broken { error, retry: Instant::now() + never, wait: never, told: true });
+        state.broken = Some(Broken { error, retry: Instant::now() + never, wait: never, reported: true });
         let Some(Job { work: Work::Apply(given), .. }) = job else { return };
         for given in given {
             let scope = given.op.scope();
