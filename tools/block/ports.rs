@@ -4,14 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use psentry_records::{Prefix, Proto};
 
-use crate::block::{Block, Entry};
+use crate::block::{Block, Entry, TCP, UDP};
 
 /// How many ports are shut one by one: eight rules of iptables. Beyond that the source is shut out as a whole.
 pub const MOST_PORTS: usize = 120;
-
-/// The transports that have ports, by their numbers.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 impl Block {
     /// Whether all that `other` shuts is shut, for at least as long.
@@ -45,16 +41,6 @@ impl Block {
             joined.proto = None;
         }
         joined
-    }
-
-    /// The transports of the ports that are shut, by their numbers (IANA).
-    #[must_use]
-    pub fn transports(&self) -> &'static [u8] {
-        match self.proto {
-            Some(Proto::Tcp) => &[TCP],
-            Some(Proto::Udp) => &[UDP],
-            _ => &[TCP, UDP],
-        }
     }
 }
 

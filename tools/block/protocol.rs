@@ -17,7 +17,7 @@ use psentry_stage::panic_file::Order;
 use serde::{Deserialize, Serialize};
 
 use crate::brake::Holding;
-use crate::capacity::Full;
+use crate::desired::Full;
 
 /// The rule of a verdict that a person gives by a command.
 pub(crate) const BY_HAND: &str = "by-hand";

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::client::{Answer, Client, TELLING};
 use super::print::{first, lined_up, print};
 use crate::brake::Holding;
-use crate::capacity::Full;
+use crate::desired::Full;
 use crate::error::Error;
 use crate::protocol::{Question, Report};
 

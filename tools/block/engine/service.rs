@@ -81,8 +81,7 @@ impl Service {
             asked: std::os::fd::AsFd::as_fd(&asked),
             purpose: Purpose::Serve,
         };
-        let mut engine = Engine::new(parts)?;
-        engine.await_first_lists()?;
+        let engine = Engine::start(parts)?;
         engine.descriptors()?.into_iter().for_each(|descriptor| intake.heed_bell(descriptor));
         if let Some(control) = &control {
             intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
@@ -179,7 +178,7 @@ impl Service {
 
     /// The input has ended: what failed is tried once more, and whatever only this program ends is waited for.
     fn linger(&mut self) -> Result<(), Error> {
-        self.engine.last_try();
+        let result = self.engine.last_try();
         loop {
             self.step();
             if !self.engine.is_needed() || self.engine.outcomes.broken().is_some() {
@@ -191,7 +190,7 @@ impl Service {
                 _ => break,
             }
         }
-        self.engine.result()
+        result
     }
 
     fn idle_for(&self) -> Duration {
