@@ -6,10 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
-use psentry_stage::parse_duration;
+use psentry_stage::{parse_duration, runtime_directory};
 
 use crate::brake::Rate;
-use crate::lock::runtime_directory;
 use crate::reach::{Answer, Ports, Whether};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
@@ -200,7 +199,7 @@ impl Flags {
     /// Where an engine listens, and where commands ask it.
     #[must_use]
     pub fn control_path(&self) -> PathBuf {
-        self.control.clone().unwrap_or_else(|| runtime_directory().join("control"))
+        self.control.clone().unwrap_or_else(|| runtime_directory("psentry-block").join("control"))
     }
 
     /// The chosen backends, each once, in the order given.

@@ -47,8 +47,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
-use psentry_stage::FileWatch;
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
+use psentry_stage::{FileWatch, Pulse};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
@@ -64,7 +64,6 @@ use crate::journal::{CommandState, Journal};
 use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
-use crate::watchdog::Pulse;
 use crate::worker::{Bell, Event, Mailbox};
 
 /// How long nothing is looked at at most: files and clocks of which no event tells, and who is logged in.

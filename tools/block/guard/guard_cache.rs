@@ -23,10 +23,9 @@ use psentry_linux::{
 };
 use psentry_ports::PORTS_FILE;
 use psentry_records::{Ignore, Prefix};
-use psentry_stage::parse_ports;
+use psentry_stage::{parse_ports, spent};
 
 use crate::cli::Flags;
-use crate::cpu_time::spent;
 use crate::error::Error;
 use crate::guard::allow::Allow;
 use crate::guard::logind;
