@@ -10,10 +10,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
-use psentry_stage::parse_duration;
+use psentry_stage::{parse_duration, runtime_directory};
 
 use crate::brake::Rate;
-use crate::lock::runtime_directory;
 use crate::reach::{Answer, Established, Ports, Reach};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
@@ -209,7 +208,7 @@ impl Flags {
     /// Where an engine listens, and where commands ask it.
     #[must_use]
     pub fn control_path(&self) -> PathBuf {
-        self.control.clone().unwrap_or_else(|| runtime_directory().join("control"))
+        self.control.clone().unwrap_or_else(|| runtime_directory("psentry-block").join("control"))
     }
 
     /// The chosen backends, each once, in the order given.

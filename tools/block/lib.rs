@@ -17,17 +17,14 @@ mod error;
 mod journal;
 mod judge_fifo;
 mod kill_on_block;
-mod lock;
 mod note;
 mod outcomes;
 pub mod ports;
 mod protocol;
 pub mod reach;
-mod readiness;
 mod reconcile;
 mod settings;
 mod sink;
-mod watchdog;
 mod worker;
 
 pub use cli::Line;

@@ -11,11 +11,11 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::Timestamp;
+use psentry_stage::Pulse;
 
 use crate::backend::{Backend, Drift, Listing, Op};
 use crate::error::Error;
 use crate::kill_on_block::KillOnBlock;
-use crate::watchdog::Pulse;
 
 /// What a worker is to do.
 #[derive(Debug)]

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use psentry_linux::{Error, HostAddresses, HostMonitor, RESOLVER_FILES, host_addresses};
 use psentry_ports::PORTS_FILE;
 use psentry_records::{Ignore, IgnoreError, Prefix};
+use psentry_stage::spent;
 
 use crate::allow::Allow;
 use crate::connections::in_use;
-use crate::cpu_time::spent;
 use crate::logind;
 use crate::never_blocked;
 use crate::sessions::Sessions;

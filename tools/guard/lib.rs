@@ -17,13 +17,11 @@
 //! | `translators.rs` | prefixes in which each address stands for one of IPv4 |
 //! | `sessions.rs`, `logind.rs` | who is logged in |
 //! | `connections.rs` | the connections that are of use to this machine, as the kernel lists them |
-//! | `cpu_time.rs` | what a listing costs |
 
 #![forbid(unsafe_code)]
 
 mod allow;
 mod connections;
-mod cpu_time;
 mod guard;
 mod logind;
 mod never_blocked;

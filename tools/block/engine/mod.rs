@@ -44,8 +44,8 @@ use std::time::{Duration, Instant};
 
 use psentry_guard::Guard;
 use psentry_records::{Prefix, Timestamp};
-use psentry_stage::FileWatch;
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
+use psentry_stage::{FileWatch, Pulse};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
@@ -60,7 +60,6 @@ use crate::journal::Journal;
 use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
-use crate::watchdog::Pulse;
 use crate::worker::Bell;
 
 /// How long nothing is looked at at most: files and clocks of which no event tells, and who is logged in.

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use psentry_control::{Closing, Request, Server};
 use psentry_records::Record;
-use psentry_stage::{Intake, Next, Patience, Signals, StatsTimer, counted};
+use psentry_stage::{
+    Intake, Next, Patience, Pulse, Signals, StatsTimer, Watchdog, counted, report_ready, runtime_directory,
+};
 
 use super::start::{Parts, Purpose};
 use super::{Engine, Reply};
 use crate::cli::Flags;
 use crate::error::Error;
-use crate::lock::runtime_directory;
 use crate::outcomes::report;
 use crate::protocol::Question;
+use crate::settings;
 use crate::sink::Sink;
-use crate::watchdog::{self, Pulse};
-use crate::{readiness, settings};
 
 /// How many verdicts are taken before it is looked what else there is to do.
 const TOGETHER: u32 = 64;
@@ -88,7 +88,8 @@ impl Service {
         }
         let pulse = Pulse::default();
         let pulses = engine.pulses().chain([pulse.clone()]).collect();
-        watchdog::start(pulses, engine.outcomes.awaits_reader())?;
+        let watched = Watchdog::of_service().follow(pulses, engine.outcomes.awaits_reader());
+        watched.map_err(Error::system("start a thread"))?;
         let restored = engine.wanted();
         let (pass, stats) = (flags.pass, StatsTimer::start(Instant::now()));
         Ok(Service {
@@ -221,7 +222,8 @@ impl Service {
                 ));
             }
             report(&format!("ready: {backends} {}", names.join(", ")));
-            readiness::tell();
+            // Whoever is ordered after psentry-block.service starts with everybody blocked who was.
+            report_ready("psentry-block", None).unwrap_or_else(|why| report(&why));
         }
         self.pulse.wait();
     }
@@ -241,7 +243,7 @@ impl Service {
 
 /// The control socket. One at the default place that another psentry-block has is done without.
 fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
-    let path = flags.control.clone().unwrap_or_else(|| runtime_directory().join("control"));
+    let path = flags.control.clone().unwrap_or_else(|| runtime_directory("psentry-block").join("control"));
     match Server::listen(&path, flags.control_mode, "psentry-block") {
         Ok(server) => {
             // At its default place it is always.
