@@ -12,6 +12,7 @@
 //! | `units.rs`, `units/` | the unit files, read by systemd-analyze and on a really booted systemd; `units/try` |
 //! | `nix.rs`, `nix/` | the NixOS module without NixOS: evaluated, refused, run on containers |
 //! | `surface.rs` | help and manual agree, exit codes, --check, completions |
+//! | `modules.rs` | the modules of psentry-block use each other in no circle |
 
 #![allow(
     clippy::unwrap_used,
@@ -27,6 +28,7 @@ mod lab;
 mod block;
 mod judge;
 mod listen;
+mod modules;
 mod nix;
 mod pipeline;
 mod surface;

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use psentry_records::{Prefix, Proto, Timestamp};
 
+/// The transports that have ports, by their numbers (IANA).
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+
 /// A block: its end, and what is told about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
@@ -77,6 +81,22 @@ impl Block {
             .map(|until| until.since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX))
     }
 
+    /// The transports of the ports that are shut, by their numbers.
+    #[must_use]
+    pub fn transports(&self) -> &'static [u8] {
+        match self.proto {
+            Some(Proto::Tcp) => &[TCP],
+            Some(Proto::Udp) => &[UDP],
+            _ => &[TCP, UDP],
+        }
+    }
+
+    /// The same, with its moments as another clock has them.
+    #[must_use]
+    pub fn with_moments(&self, moment: impl Fn(Timestamp) -> Timestamp) -> Block {
+        Block { until: self.until.map(&moment), since: self.since.map(&moment), ..self.clone() }
+    }
+
     /// What a backend that was told this lists of it.
     #[must_use]
     pub fn entry(&self, scope: Prefix) -> Entry {
@@ -92,6 +112,12 @@ impl Entry {
     pub fn new(scope: Prefix, until: Option<Timestamp>, rule: Option<String>) -> Self {
         let (since, ports, proto) = (None, Vec::new(), None);
         Entry { scope, until, rule, since, ports, proto, unproven: false, damaged: false }
+    }
+
+    /// The same, with its moments as another clock has them.
+    #[must_use]
+    pub fn with_moments(&self, moment: impl Fn(Timestamp) -> Timestamp) -> Entry {
+        Entry { until: self.until.map(&moment), since: self.since.map(&moment), ..self.clone() }
     }
 
     /// Whether this is what a backend has that was given `block`: the same end, or one that is later by `slack` at most, the same

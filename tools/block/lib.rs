@@ -7,36 +7,28 @@ pub mod backends;
 mod backoff;
 pub mod block;
 mod brake;
-mod capacity;
 pub mod cli;
 mod clock;
 mod commands;
 mod counters;
-mod cpu_time;
 mod desired;
 mod engine;
 mod error;
-pub mod guard;
-mod help;
 mod journal;
 mod judge_fifo;
 mod kill_on_block;
-mod lock;
 mod note;
 mod outcomes;
 pub mod ports;
 mod protocol;
 pub mod reach;
-mod reach_flags;
-mod readiness;
 mod reconcile;
-mod repair_rate;
+mod settings;
 mod sink;
-mod watchdog;
 mod worker;
 
+pub use cli::Line;
 pub use error::Error;
-pub use help::Line;
 
 use psentry_stage::host_name;
 
@@ -48,7 +40,7 @@ pub fn run(flags: cli::Flags) -> Result<(), Error> {
     let mut flags = flags;
     let host = flags.host.take().or_else(host_name);
     if flags.check {
-        return commands::check(&flags);
+        return settings::check(&flags);
     }
     match &flags.command {
         Some(command) => commands::run(&flags, command, host.as_deref()),

@@ -4,14 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use psentry_records::{Prefix, Proto};
 
-use crate::block::{Block, Entry};
+use crate::block::{Block, Entry, TCP, UDP};
 
 /// How many ports are shut one by one: eight rules of iptables. Beyond that the source is shut out as a whole.
 pub const MOST_PORTS: usize = 120;
-
-/// The transports that have ports, by their numbers.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 impl Block {
     /// Whether all that `other` shuts is shut, for at least as long.
@@ -46,16 +42,6 @@ impl Block {
         }
         joined
     }
-
-    /// The transports of the ports that are shut, by their numbers (IANA).
-    #[must_use]
-    pub fn transports(&self) -> &'static [u8] {
-        match self.proto {
-            Some(Proto::Tcp) => &[TCP],
-            Some(Proto::Udp) => &[UDP],
-            _ => &[TCP, UDP],
-        }
-    }
 }
 
 impl Entry {
@@ -88,41 +74,6 @@ impl Entry {
 pub fn probed(ports: impl Iterator<Item = u16>) -> Vec<u16> {
     let ports: BTreeSet<u16> = ports.collect();
     if ports.len() > MOST_PORTS { Vec::new() } else { ports.into_iter().collect() }
-}
-
-/// Ports in words: "22,53/tcp"; where no transport is named, TCP and UDP are meant.
-#[must_use]
-pub fn named(ports: &[u16], proto: Option<Proto>) -> String {
-    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    format!("{}{}", ports.join(","), transport_named(proto))
-}
-
-/// The same in some 24 letters at most: of more ports, how many more.
-#[must_use]
-pub fn named_shortly(ports: &[u16], proto: Option<Proto>) -> String {
-    const MOST: usize = 24;
-    let whole = named(ports, proto);
-    if whole.len() <= MOST {
-        return whole;
-    }
-    let rest = |shown: usize| format!(",+{}{}", ports.len().saturating_sub(shown), transport_named(proto));
-    let mut text = String::new();
-    for (shown, port) in ports.iter().enumerate() {
-        let next = if shown == 0 { port.to_string() } else { format!("{text},{port}") };
-        if next.len() + rest(shown + 1).len() > MOST {
-            return text + &rest(shown);
-        }
-        text = next;
-    }
-    whole
-}
-
-fn transport_named(proto: Option<Proto>) -> &'static str {
-    match proto {
-        Some(Proto::Tcp) => "/tcp",
-        Some(Proto::Udp) => "/udp",
-        _ => "",
-    }
 }
 
 /// The transport with this number; `None`: it has no ports.
@@ -187,24 +138,6 @@ mod tests {
         // Never back while it lasts.
         assert_eq!(proven.joined(&longer), block(&[], None, 90));
         assert_eq!(unproven.joined(&longer), longer);
-    }
-
-    #[test]
-    fn ports_are_named_and_many_of_them_shortly() {
-        let (tcp, udp) = (Some(Proto::Tcp), Some(Proto::Udp));
-        for (ports, proto, text) in
-            [(&[22][..], tcp, "22/tcp"), (&[22, 53], udp, "22,53/udp"), (&[22, 53], None, "22,53")]
-        {
-            assert_eq!(
-                (named(ports, proto), named_shortly(ports, proto)),
-                (text.to_owned(), text.to_owned())
-            );
-        }
-        let many: Vec<u16> = (21..141).collect();
-        assert_eq!(named_shortly(&many, tcp), "21,22,23,24,25,+115/tcp");
-        let high: Vec<u16> = (60_001..60_005).collect();
-        assert_eq!(named_shortly(&high, udp), "60001,60002,60003,+1/udp");
-        assert_eq!(named_shortly(&high, None), "60001,60002,60003,60004");
     }
 
     #[test]

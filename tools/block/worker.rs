@@ -11,11 +11,11 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use psentry_records::Timestamp;
+use psentry_stage::Pulse;
 
 use crate::backend::{Backend, Drift, Listing, Op};
 use crate::error::Error;
 use crate::kill_on_block::KillOnBlock;
-use crate::watchdog::Pulse;
 
 /// What a worker is to do.
 #[derive(Debug)]
@@ -47,18 +47,11 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Bell(Arc<EventFd>);
 
-/// The engine's end.
-pub(crate) struct Mailbox {
-    events: Sender<(usize, usize, Event)>,
-    bell: Bell,
-}
-
 /// A worker, as the engine sees it. Dropping it ends the thread, as soon as the backend returns.
 pub(crate) struct Worker {
     tasks: Sender<Task>,
     bell: Bell,
-    /// Since when it works at a task.
-    pub(crate) busy: Option<Instant>,
+    events: Receiver<Event>,
     pub(crate) pulse: Pulse,
 }
 
@@ -91,31 +84,21 @@ impl AsFd for Bell {
     }
 }
 
-impl Mailbox {
-    /// A mailbox that rings `bell`, and what arrives in it: from which backend, and which lane of it.
-    pub(crate) fn new(bell: Bell) -> (Self, Receiver<(usize, usize, Event)>) {
-        let (events, arriving) = channel();
-        (Mailbox { events, bell }, arriving)
-    }
-}
-
 impl Worker {
-    /// Starts a thread for lane `lane` of the backend number `index`.
+    /// Starts a thread that works with `backend`, and rings `engine` whenever it tells something.
     ///
     /// # Errors
     /// When no thread is to be had.
     pub(crate) fn start(
         backend: Box<dyn Backend>,
         kill: Option<KillOnBlock>,
-        (index, lane): (usize, usize),
-        mailbox: &Mailbox,
+        engine: Bell,
     ) -> Result<Self, Error> {
-        let (tasks, waiting) = channel();
+        let ((tasks, waiting), (sender, events)) = (channel(), channel());
         let (bell, pulse) = (Bell::new()?, Pulse::default());
-        let (events, engine) = (mailbox.events.clone(), mailbox.bell.clone());
         let mut thread = Thread { backend, kill, waiting, bell: bell.clone(), pulse: pulse.clone() };
         let tell = move |event| {
-            let _ = events.send((index, lane, event));
+            let _ = sender.send(event);
             engine.ring();
         };
         let name = thread.backend.caps().name;
@@ -127,14 +110,18 @@ impl Worker {
             pulse.wait();
         };
         thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::system("start a thread"))?;
-        Ok(Worker { tasks, bell, busy: None, pulse })
+        Ok(Worker { tasks, bell, events, pulse })
     }
 
-    /// Gives it a task; it is busy from now on.
-    pub(crate) fn give(&mut self, task: Task) {
-        self.busy = Some(Instant::now());
+    /// Gives it a task.
+    pub(crate) fn give(&self, task: Task) {
         let _ = self.tasks.send(task);
         self.bell.ring();
+    }
+
+    /// What it has told next, if anything.
+    pub(crate) fn event(&self) -> Option<Event> {
+        self.events.try_recv().ok()
     }
 }
 

@@ -9,14 +9,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use psentry_records::Record;
-use psentry_stage::{Signals, StatsTimer};
+use psentry_stage::{Signals, StatsTimer, Watchdog, report_stopping};
 
 use crate::ListenError;
 use crate::accept_errors::{AcceptError, PAUSE};
 use crate::decoy::Decoy;
 use crate::handler::Handler;
 use crate::poller::{Poller, Token};
-use crate::systemd::Systemd;
 
 /// How long a stopping program goes on to accept what waits already. In a flood there is always more.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -71,15 +70,15 @@ impl<W: FnMut(&Record) -> io::Result<u64>> EventLoop<W> {
     ///
     /// # Errors
     /// When a probe cannot be written, no decoy is left, or epoll_wait(2) fails.
-    pub(crate) fn run(&mut self, systemd: &Systemd, signals: &Signals) -> Result<(), ListenError> {
+    pub(crate) fn run(&mut self, watchdog: &Watchdog, signals: &Signals) -> Result<(), ListenError> {
         let mut stats = StatsTimer::start(Instant::now());
         loop {
             let now = Instant::now();
-            systemd.keep_alive(now);
+            watchdog.keep_alive(now);
             if stats.is_due(now) {
                 self.handler.write_stats()?;
             }
-            let next = systemd.next_keep_alive().map_or(stats.next(), |next| next.min(stats.next()));
+            let next = watchdog.next().map_or(stats.next(), |next| next.min(stats.next()));
             match self.turn(Some(next))? {
                 Turn::Quiet | Turn::Busy => {}
                 Turn::Report => {
@@ -87,7 +86,7 @@ impl<W: FnMut(&Record) -> io::Result<u64>> EventLoop<W> {
                     self.handler.write_stats()?;
                 }
                 Turn::Stop => {
-                    systemd.stopping();
+                    report_stopping();
                     // The signal is left where it is: a write that waits for a slow reader has to see it too.
                     let _ = self.poller.remove(signals.stop());
                     let _ = signals.requests().map(|requests| self.poller.remove(requests));

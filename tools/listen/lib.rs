@@ -17,7 +17,7 @@
 //! | `recorder.rs`, `rate_limit.rs` | which contacts become records: alike ones are one, and so many a second |
 //! | `handler.rs` | what happens to a connection and to a datagram |
 //! | `event_loop.rs`, `poller.rs` | the one loop, and epoll(7) |
-//! | `ready.rs`, `systemd.rs` | what is said once the decoys are open; sd_notify(3) |
+//! | `ready.rs` | what is said once the decoys are open |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod accept_errors;
@@ -42,7 +42,6 @@ mod recorder;
 mod run;
 mod settings;
 mod socket_activation;
-mod systemd;
 mod tcp;
 mod udp;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use psentry_stage::{Complaints, Output, Signals, host_name, speak};
+use psentry_stage::{Complaints, Output, Signals, Watchdog, host_name, report_ready, speak};
 
 use crate::bind::{self, Opened};
 use crate::event_loop::EventLoop;
@@ -12,7 +12,6 @@ use crate::handler::Handler;
 use crate::poller::{Poller, Token};
 use crate::recorder::Recorder;
 use crate::settings::Settings;
-use crate::systemd::Systemd;
 use crate::{Flags, ListenError, ready, socket_activation};
 
 /// How many descriptors are left for connections when there are more ports than descriptors.
@@ -56,22 +55,20 @@ pub fn run(flags: Flags) -> Result<(), ListenError> {
     }
 
     let ready = ready::sentence(&decoys);
-    let systemd = Systemd::ready(&format!("Listening: {ready}")).unwrap_or_else(|error| {
-        complaints.say(&format!(
-            "systemd cannot be told that the decoys stand: {error}; allow AF_UNIX in RestrictAddressFamilies=, or use Type=exec"
-        ));
-        Systemd::unreachable()
-    });
+    if let Err(why) = report_ready("psentry-listen", Some(&format!("Listening: {ready}"))) {
+        complaints.say(&why);
+    }
+    let watchdog = Watchdog::of_service();
     speak(&format!("psentry-listen: ready: {ready}"));
     let host = settings.host.or_else(host_name);
     let recorder = Recorder::new(host, settings.rate, settings.source_rate, |record: &_| {
-        systemd.await_reader(io::stdout().as_fd(), signals.stop())?;
+        watchdog.await_reader(io::stdout().as_fd(), signals.stop())?;
         output.write_unless(signals.stop(), record)?;
         Ok(output.lost())
     });
     let handler = Handler::new(settings.handling, &decoys, recorder, complaints);
     let mut event_loop = EventLoop::new(poller, decoys, handler)?;
-    let result = event_loop.run(&systemd, &signals);
+    let result = event_loop.run(&watchdog, &signals);
     speak(&format!("psentry-listen: {}", event_loop.summary()));
     result
 }

@@ -3,14 +3,14 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::Flock;
 use nix::unistd::{AccessFlags, access};
-use psentry_stage::{LineFile, is_survivable};
+use psentry_stage::{LineFile, is_survivable, lock_file, open_regular};
 
 use crate::rotation;
 use crate::settings::LogSettings;
@@ -142,29 +142,21 @@ impl LogFile {
 /// Opens a regular file for appending, or makes it.
 fn open(path: &Path) -> io::Result<(File, Open)> {
     let mut options = File::options();
-    options.read(true).append(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
-    let file = match options.clone().create_new(true).open(path) {
+    options.read(true).append(true);
+    let file = match open_regular(path, options.clone().create_new(true)) {
         Ok(file) => {
             // Whatever the umask is.
             file.set_permissions(Permissions::from_mode(MODE))?;
             file
         }
-        Err(why) if why.kind() == ErrorKind::AlreadyExists => options.open(path).map_err(link)?,
+        Err(why) if why.kind() == ErrorKind::AlreadyExists => {
+            open_regular(path, options.create_new(false)).map_err(link)?
+        }
         Err(why) => return Err(why),
     };
     let there = file.metadata()?;
-    if !there.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let lock =
-        Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock).map_err(
-            |(_, errno)| match errno {
-                Errno::EWOULDBLOCK => {
-                    io::Error::other("another psentry-block writes it; give this one another --log")
-                }
-                errno => errno.into(),
-            },
-        )?;
+    let taken = || io::Error::other("another psentry-block writes it; give this one another --log");
+    let lock = lock_file(file.try_clone()?, Duration::ZERO)?.ok_or_else(taken)?;
     Ok((file, Open { length: there.len(), identity: identity(&there), _lock: lock }))
 }
 

@@ -1,8 +1,8 @@
-//! Directories that are made when they are needed.
+//! The directories of a service: made when they are needed, and where systemd has them.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Makes a directory and those above it, where they are missing. Of a service of systemd with `DynamicUser=` that has
 /// stopped, a link to nowhere is left: the directory that it points to is made.
@@ -14,6 +14,15 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
         let (Ok(target), Some(parent)) = (fs::read_link(path), path.parent()) else { return Err(why) };
         fs::create_dir_all(parent.join(target))
     })
+}
+
+/// Where a program keeps what lasts as long as the machine is up: what systemd says, or where the service of the program has it,
+/// so that commands look into the same place.
+#[must_use]
+pub fn runtime_directory(program: &str) -> PathBuf {
+    let given = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+    let given = std::env::split_paths(&given).find(|path| path.is_absolute());
+    given.unwrap_or_else(|| Path::new("/run").join(program))
 }
 
 #[cfg(test)]

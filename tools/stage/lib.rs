@@ -2,12 +2,14 @@
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
 //! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
 //! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step
-//! ([`Replacement`]), configuration that changes ([`FileWatch`]), whether a panic holds ([`panic_file`]), durations and ports on the
+//! ([`Replacement`]), configuration that changes ([`FileWatch`]), what the service manager is told ([`report_ready`], [`Watchdog`]), locks between
+//! processes ([`lock_file`]), files of a user with less rights ([`open_regular`]), whether a panic holds ([`panic_file`]), durations and ports on the
 //! command line.
 //!
-//! It knows nothing of probes' or verdicts' meaning, and opens no socket.
+//! It knows nothing of probes' or verdicts' meaning, and opens no socket but to tell the service manager something.
 
 mod complaints;
+mod cpu_time;
 mod dedup;
 mod directory;
 mod durations;
@@ -16,26 +18,33 @@ mod file_stamp;
 mod file_watch;
 mod intake;
 mod line_file;
+mod lock;
 mod output;
 pub mod panic_file;
 mod ports;
 mod replace_file;
+mod safe_open;
+mod service_manager;
 mod signals;
 mod stats_timer;
 mod text;
 
 pub use complaints::Complaints;
+pub use cpu_time::spent;
 pub use dedup::Dedup;
-pub use directory::make_directory;
+pub use directory::{make_directory, runtime_directory};
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
 pub use file_stamp::{FileStamp, file_stamp};
 pub use file_watch::FileWatch;
 pub use intake::{Intake, Next, Requests};
 pub use line_file::{LineFile, is_survivable};
+pub use lock::lock_file;
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};
 pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
+pub use safe_open::{open_regular, own_like_directory};
+pub use service_manager::{Pulse, Watchdog, report_ready, report_status, report_stopping};
 pub use signals::{Request, Signals, Stop};
 pub use stats_timer::StatsTimer;
 pub use text::{clean, counted, printable, second, speak};

@@ -7,14 +7,13 @@
 //! `touch` is enough.
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use psentry_records::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{clean, printable, replace_file, second};
+use crate::{clean, open_regular, printable, replace_file, second};
 
 /// Where the file is.
 const DIRECTORY: &str = "/var/lib/psentry";
@@ -135,8 +134,7 @@ impl Order {
 fn read(file: &Path) -> Order {
     let mut text = Vec::new();
     // A pipe of that name must hold up nobody, nor a file without an end fill the memory.
-    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(file);
+    let opened = open_regular(file, OpenOptions::new().read(true));
     let _ = opened.and_then(|file| file.take(LONGEST).read_to_end(&mut text));
     let order = serde_json::from_slice::<Order>(&text).map(|order| Order {
         by: clean(&order.by).unwrap_or_else(|| "somebody".to_owned()),

@@ -24,7 +24,7 @@
 //! | `privdrop.rs` | how the worker drops every privilege |
 //! | `half_open.rs` | SYNs to decoys that no handshake follows |
 //! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
-//! | `service_manager.rs` | what psentry-trap says when it is ready, and to systemd |
+//! | `ready.rs` | what psentry-trap says when it is ready |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod cli;
@@ -43,12 +43,12 @@ mod panic_watch;
 mod ports;
 mod privdrop;
 mod probes;
+mod ready;
 mod report;
 mod rtnetlink;
 mod ruleset;
 mod run;
 mod served_file;
-mod service_manager;
 mod settings;
 mod sockets;
 mod table;

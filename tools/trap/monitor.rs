@@ -12,7 +12,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_linux::{NetlinkMonitor, netlink_monitor};
 use psentry_records::StatsBody;
 use psentry_stage::panic_file::PanicFile;
-use psentry_stage::{Complaints, FileWatch, Request, Signals, StatsTimer};
+use psentry_stage::{
+    Complaints, FileWatch, Request, Signals, StatsTimer, Watchdog, report_ready, report_status,
+};
 
 use crate::config_files::ConfigFiles;
 use crate::counters::KernelCounters;
@@ -21,8 +23,8 @@ use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::panic_watch::PanicWatch;
+use crate::ready::ready_sentence;
 use crate::served_file::ServedFile;
-use crate::service_manager::{ServiceManager, ready_sentence, report_status};
 use crate::settings::Settings;
 use crate::sockets::Listening;
 use crate::table::Table;
@@ -148,16 +150,16 @@ impl Monitor {
         self.heed_panic();
         let sentence = self.status();
         self.complaints.say(&sentence);
-        let mut manager = ServiceManager::ready(&sentence, Instant::now()).unwrap_or_else(|error| {
-            self.complaints.say(&error);
-            ServiceManager::unreachable()
-        });
+        if let Err(why) = report_ready("psentry-trap", Some(&sentence)) {
+            self.complaints.say(&why);
+        }
+        let watchdog = Watchdog::of_service();
         // The judge is to know the networks of this machine before it judges anybody near.
         let stats = self.stats();
         worker.report(stats);
         let ended = loop {
-            manager.keep_alive(Instant::now());
-            let others = [self.repair_at, manager.next_keep_alive()].into_iter().flatten();
+            watchdog.keep_alive(Instant::now());
+            let others = [self.repair_at, watchdog.next()].into_iter().flatten();
             let due = others.fold(next_poll.min(timer.next()), Instant::min);
             match self.wait(due, &mut worker, signals)? {
                 Event::Stop => break None,

@@ -50,6 +50,34 @@ fn what_waits_is_unblocked() {
     assert!(said(&again).contains("203.0.113.7/32 was not blocked"), "{}", said(&again));
 }
 
+/// Whoever releases an address hears that another block still holds it: it is no success, and says what would be one.
+#[test]
+fn who_is_unblocked_and_still_in_a_wider_block_is_not_released() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft", "--backend", "ipset"]);
+    for scope in ["198.18.0.7/32", "198.18.0.0/24"] {
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!([result(&mut block, scope), result(&mut block, scope)], [OutcomeResult::Applied; 2]);
+    }
+    let wider = "198.18.0.7/32 is still blocked by the block of 198.18.0.0/24 on nft, ipset; to release it: psentry-block \
+                 unblock 198.18.0.0/24";
+    // Once it is released, and once it was not blocked by itself.
+    for result in [OutcomeResult::Released, OutcomeResult::Already] {
+        let output = run(&lab, &state, &["unblock", "198.18.0.7"]);
+        assert!(outcomes(&output).iter().all(|body| body.result == result), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).ends_with(&format!("psentry-block: {wider}\n")), "{}", said(&output));
+    }
+    // What blocks only a part is named.
+    assert_eq!(run(&lab, &state, &["block", "198.18.0.7", "--for", "10m"]).status.code(), Some(0));
+    let (code, text) = told(&run(&lab, &state, &["unblock", "198.18.0.0/24"]));
+    assert!(
+        code == Some(0) && text.contains("198.18.0.7/32, a part of 198.18.0.0/24, is still blocked"),
+        "{text}"
+    );
+    assert_eq!(told(&run(&lab, &state, &["unblock", "198.18.0.7"])).0, Some(0));
+}
+
 /// The same of all blocks at once.
 #[test]
 fn a_flush_gives_up_what_waits_and_what_fails() {
@@ -99,6 +127,52 @@ fn a_flush_gives_up_what_waits_and_what_fails() {
         }
     };
     assert!(until <= psentry_records::Timestamp::now().plus(Duration::from_secs(60)));
+}
+
+/// Whoever flushes hears what could not be deleted, though nobody was blocked; and what stays is nobody else's doing.
+#[test]
+fn a_flush_says_what_it_could_not_delete() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "ipset", "--backend", "nft"]);
+    block.complaint("ready:");
+    // A set that somebody else's rule matches cannot be destroyed, and psentry deletes no rule outside of the filter table.
+    lab.guard.sh("iptables -t mangle -A INPUT -m set --match-set psentry4 src -j RETURN");
+    for blocked in [0, 2] {
+        for host in 0..blocked {
+            let scope = format!("198.18.0.{host}/32");
+            say(&mut stdin, Action::Block, &scope, Some(600));
+            let is = [outcome(&mut block, &scope).body, outcome(&mut block, &scope).body];
+            assert!(is.iter().all(|body| body.result == OutcomeResult::Applied), "{is:?}");
+        }
+        let output = run(&lab, &state, &["flush"]);
+        assert_eq!(output.status.code(), Some(71), "{}", said(&output));
+        let text = said(&output);
+        assert!(
+            text.contains("ipset: not every trace could be deleted: ") && !text.contains("nft"),
+            "{text}"
+        );
+        assert_eq!(outcomes(&output).len(), 2 * blocked);
+        assert!(!lab.guard.sh("nft list tables").contains("inet psentry"));
+    }
+    // Whom a verdict blocks meanwhile is blocked, and nobody had deleted him.
+    let scope = "2001:db8:7::7/128";
+    say(&mut stdin, Action::Block, scope, None);
+    let is = [outcome(&mut block, scope).body, outcome(&mut block, scope).body];
+    assert!(is.iter().all(|body| body.result == OutcomeResult::Applied), "{is:?}");
+    std::thread::scope(|threads| {
+        let flush = threads.spawn(|| run(&lab, &state, &["flush"]));
+        wait_until("nft has nothing", || !lab.guard.sh("nft list tables").contains("inet psentry"));
+        say(&mut stdin, Action::Block, scope, None);
+        assert_eq!(flush.join().unwrap().status.code(), Some(71));
+    });
+    wait_until("it is blocked", || lab.guard.sh("ipset list").contains("2001:db8:7::7"));
+    lab.guard.sh("iptables -t mangle -F INPUT");
+    let (code, text) = told(&run(&lab, &state, &["flush"]));
+    assert!(code == Some(0) && !text.contains("could not"), "{text}");
+    assert_eq!(lab.guard.sh("ipset list -n"), "");
+    let (_, _, errors) = block.terminate();
+    let said: Vec<&String> = block.said().iter().chain(&errors).collect();
+    assert!(said.iter().all(|line| !line.contains("put back")), "{said:?}");
 }
 
 /// A command makes nothing to release somebody, and leaves nothing behind.

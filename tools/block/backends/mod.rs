@@ -16,8 +16,6 @@ use psentry_linux::Program;
 use crate::backend::Backend;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::reach::Reach;
-use crate::reach_flags;
 
 /// The backend of that name, set up as the flags say; nothing of the system is touched yet. Whether its programs are there it says
 /// when it is used, so that it fails alone.
@@ -25,7 +23,7 @@ use crate::reach_flags;
 /// # Errors
 /// When the flags do not fit, or the kernel has no netlink.
 pub fn open(which: Which, flags: &Flags) -> Result<Box<dyn Backend>, Error> {
-    let reach = Reach::of(flags);
+    let reach = flags.reach();
     Ok(match which {
         Which::Nft => Box::new(nft::Nft::open(reach)?),
         Which::Iptables => Box::new(xtables::Iptables::new(reach)),
@@ -61,24 +59,4 @@ pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
 /// The program that a backend needs.
 fn installed(backend: &'static str, program: &str) -> Result<Program, Error> {
     Program::find(program).ok_or_else(|| Error::Missing { backend, program: program.to_owned() })
-}
-
-/// Flags of a backend that is not chosen are a mistake: `--exec` alone would block with nft.
-///
-/// # Errors
-/// Which flag lacks its backend, or which backend its flag.
-pub fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
-    let exec_flags = [
-        ("--exec", flags.exec.is_some()),
-        ("--exec-undo", flags.exec_undo.is_some()),
-        ("--exec-jobs", flags.exec_jobs.is_some()),
-    ];
-    let stray = exec_flags.iter().find(|(_, given)| *given).filter(|_| !chosen.contains(&Which::Exec));
-    if let Some((flag, _)) = stray {
-        return Err(Error::Usage(format!("{flag} says nothing without --backend exec")));
-    }
-    if chosen.contains(&Which::Exec) && flags.exec.is_none() {
-        return Err(Error::Usage("--backend exec needs --exec COMMAND".to_owned()));
-    }
-    reach_flags::fit(chosen, flags)
 }

@@ -1,18 +1,18 @@
 //! What the engine knows of one backend: what is there, what is to be done, what is under way, what failed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, Common, Prefix, Timestamp};
 
 use super::Reply;
-use super::repair::Repair;
-use crate::backend::{Caps, Op, Op::Put};
+use super::repair::{Repair, RepairRate};
+use crate::backend::{Caps, Drift, Op, Op::Put};
 use crate::backoff::Backoff;
 use crate::block::Block;
+use crate::error::Error;
 use crate::reconcile::Actual;
-use crate::repair_rate::RepairRate;
-use crate::worker::Worker;
+use crate::worker::{Event, Task, Worker};
 
 /// How many scopes may wait before no more verdicts are taken.
 const AHEAD: usize = 256;
@@ -23,17 +23,12 @@ const BROKEN_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// One backend, as the engine sees it.
 pub(crate) struct BackendState {
-    /// What its workers call it. Its place among the backends may change.
-    pub(super) number: usize,
     pub(crate) caps: Caps,
-    pub(crate) workers: Vec<Worker>,
-    /// The operations that each worker has, by the engine's clock.
-    pub(super) given: Vec<Vec<Op>>,
+    pub(super) lanes: Vec<Lane>,
     pub(super) actual: Actual,
     pub(super) queue: Queue,
-    /// The verdicts that wait for an outcome, of each scope; and those whose operation is under way.
+    /// The verdicts about each scope that wait for an operation, or for it to be seen that there is nothing to do.
     pub(super) asks: HashMap<Prefix, Vec<Ask>>,
-    pub(super) given_asks: HashMap<Prefix, Vec<Ask>>,
     pub(super) backoff: Backoff,
     /// What is not wanted any more and is still to be deleted: as it was wanted, and how its end is reported.
     pub(super) ending: HashMap<Prefix, (Block, End)>,
@@ -48,6 +43,33 @@ pub(crate) struct BackendState {
     /// When something that is wanted was last missing, and what was last put back when, by the wall clock.
     pub(super) short: Timestamp,
     pub(super) repaired: Option<(Timestamp, String)>,
+}
+
+/// A thread of a backend, and what it was given until it tells what came of that.
+pub(super) struct Lane {
+    pub(super) worker: Worker,
+    pub(super) job: Option<Job>,
+}
+
+/// What a lane has to do, and since when.
+pub(super) struct Job {
+    pub(super) since: Instant,
+    pub(super) work: Work,
+}
+
+pub(super) enum Work {
+    /// `repairs`: what differs is put right; else it is to wait.
+    List {
+        repairs: bool,
+    },
+    Apply(Vec<Given>),
+    Purge,
+}
+
+/// An operation that is under way, by the engine's clock, and the verdicts that get its outcome.
+pub(super) struct Given {
+    pub(super) op: Op,
+    pub(super) asks: Vec<Ask>,
 }
 
 /// A verdict that waits for its outcome.
@@ -73,102 +95,112 @@ pub(super) enum End {
     Refused(String),
 }
 
-/// Whether what is there is known.
+/// What is known of what is there, and what is to be done to know it.
 #[derive(Default)]
 pub(super) struct Sync {
-    /// It was listed, and nothing since makes that doubtful: only then operations are given.
-    pub(super) done: bool,
-    /// It is to be listed: somebody changed something, who, as far as that is known.
-    pub(super) drifted: Option<Option<String>>,
+    /// When it was last begun to list it; `None`: it never was. Before that no operation is given.
+    pub(super) listed: Option<Instant>,
+    /// It is to be listed: somebody changed something.
+    pub(super) drifted: Option<Drift>,
     /// It is to be listed for another reason.
     pub(super) wanted: bool,
-    /// It is being listed since then; what differs is put right, or is to wait.
-    pub(super) running: Option<Instant>,
-    pub(super) repairs: bool,
-    /// The wall clock was set since it was last listed: what differs from then was changed by nobody.
-    pub(super) clock_was_set: bool,
-    /// How often it was begun, and ended.
-    pub(super) begun: u64,
-    pub(super) ended: u64,
-    pub(super) last: Option<Instant>,
+    /// Since it was last listed the wall clock was set, or a purge failed: what differs from then is no drift.
+    pub(super) no_drift: bool,
     pub(super) rate: RepairRate,
     /// Why it could not be listed, once that was told.
-    pub(super) unread: Option<String>,
+    pub(super) unread: Option<Error>,
     /// What others changed, and is not put right yet.
     pub(super) repair: Option<Repair>,
-    /// Everything is to be deleted.
-    pub(super) purge: bool,
-    /// Everything was deleted, and nothing has been blocked since: nothing is made for what others change.
-    pub(super) purged: bool,
-    /// What blocks are in has been made since for some of them alone: the rest is made anew, and is no repair.
-    pub(super) made_anew: bool,
+    pub(super) ruleset: Ruleset,
+    /// Who waits until everything is deleted.
+    pub(super) purge_asked: Vec<Reply>,
+}
+
+/// What is to become of that which blocks are in.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Ruleset {
+    /// It is there, and made again where it is not.
+    #[default]
+    Kept,
+    /// Every trace is to be deleted.
+    Purge,
+    /// It was deleted, and nothing has been blocked since: nothing is made for what others change.
+    Purged,
+    /// It has been made since for some blocks alone: that the rest is made is no repair.
+    MadeAnew,
 }
 
 /// That a backend cannot work.
 pub(super) struct Broken {
-    pub(super) why: String,
+    pub(super) error: Error,
     pub(super) retry: Instant,
     pub(super) wait: Duration,
+    /// Whether that was reported.
+    pub(super) reported: bool,
 }
 
 /// The scopes about which something may have to be done, each once, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Queue {
-    order: BTreeMap<u64, Prefix>,
-    places: HashMap<Prefix, u64>,
-    count: u64,
+    order: VecDeque<Prefix>,
+    waiting: HashSet<Prefix>,
 }
 
 impl Queue {
     /// Puts a scope at the end, unless it waits already.
     pub(super) fn push(&mut self, scope: Prefix) {
-        if !self.places.contains_key(&scope) {
-            self.count += 1;
-            self.places.insert(scope, self.count);
-            self.order.insert(self.count, scope);
+        if self.waiting.insert(scope) {
+            self.order.push_back(scope);
         }
     }
 
     /// Takes the first one out.
     pub(super) fn pop(&mut self) -> Option<Prefix> {
-        let (_, scope) = self.order.pop_first()?;
-        self.places.remove(&scope);
+        let scope = self.order.pop_front()?;
+        self.waiting.remove(&scope);
         Some(scope)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.order.len()
     }
 
     pub(super) fn contains(&self, scope: Prefix) -> bool {
-        self.places.contains_key(&scope)
+        self.waiting.contains(&scope)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Prefix> {
-        self.order.values().copied()
+        self.order.iter().copied()
     }
 }
 
 impl Broken {
     /// One more failure.
-    pub(super) fn again(before: Option<&Broken>, why: String) -> Self {
+    pub(super) fn again(before: Option<&Broken>, error: &Error) -> Self {
         let (first, longest) = BROKEN_WAITS;
         let wait = before.map_or(first, |before| (before.wait * 2).min(longest));
-        Broken { why, retry: Instant::now() + wait, wait }
+        let reported =
+            before.is_some_and(|before| before.reported && before.error.to_string() == error.to_string());
+        Broken { error: error.clone(), retry: Instant::now() + wait, wait, reported }
+    }
+}
+
+impl Lane {
+    /// Gives it a task, which is `work` for the engine.
+    pub(super) fn give(&mut self, task: Task, work: Work) {
+        self.job = Some(Job { since: Instant::now(), work });
+        self.worker.give(task);
     }
 }
 
 impl BackendState {
-    pub(super) fn new(number: usize, caps: Caps, workers: Vec<Worker>, now: Timestamp) -> Self {
+    pub(super) fn new(caps: Caps, workers: Vec<Worker>, now: Timestamp) -> Self {
         BackendState {
-            number,
             caps,
-            given: workers.iter().map(|_| Vec::new()).collect(),
-            workers,
+            lanes: workers.into_iter().map(|worker| Lane { worker, job: None }).collect(),
             actual: Actual::default(),
             queue: Queue::default(),
             asks: HashMap::new(),
-            given_asks: HashMap::new(),
             backoff: Backoff::default(),
             ending: HashMap::new(),
             bypassed: false,
@@ -190,14 +222,30 @@ impl BackendState {
         asks.push(ask);
     }
 
-    /// The verdicts that get their outcome now: those of the operation that is over, or else those that wait.
-    pub(super) fn take_asks(&mut self, scope: Prefix) -> Vec<Ask> {
-        self.given_asks.remove(&scope).or_else(|| self.asks.remove(&scope)).unwrap_or_default()
+    /// The verdicts that wait, of operations under way, too.
+    pub(super) fn all_asks(&mut self) -> impl Iterator<Item = (Prefix, &mut Ask)> {
+        let waiting = self.asks.iter_mut().map(|(scope, asks)| (*scope, asks));
+        let works = self.lanes.iter_mut().filter_map(|lane| lane.job.as_mut());
+        let given = works.flat_map(|job| match &mut job.work {
+            Work::Apply(given) => given.as_mut_slice(),
+            _ => &mut [],
+        });
+        let under_way = given.map(|given| (given.op.scope(), &mut given.asks));
+        waiting.chain(under_way).flat_map(|(scope, asks)| asks.iter_mut().map(move |ask| (scope, ask)))
+    }
+
+    /// The next thing that one of its workers has told, and which.
+    pub(super) fn event(&self) -> Option<(usize, Event)> {
+        self.lanes.iter().enumerate().find_map(|(lane, state)| Some((lane, state.worker.event()?)))
     }
 
     /// The operations that are under way.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = &Op> {
-        self.given.iter().flatten()
+        let given = self.jobs().filter_map(|job| match &job.work {
+            Work::Apply(given) => Some(given),
+            _ => None,
+        });
+        given.flatten().map(|given| &given.op)
     }
 
     /// Whether one of this scope is.
@@ -213,18 +261,49 @@ impl BackendState {
             || self.is_in_flight(scope)
     }
 
+    /// Whether no lane has anything to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.job.is_none())
+    }
+
+    /// A lane that has nothing to do.
+    pub(super) fn free_lane(&self) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.job.is_none())
+    }
+
+    /// What its lanes have to do.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.lanes.iter().filter_map(|lane| lane.job.as_ref())
+    }
+
+    /// Since when the first of its lanes that are busy is.
+    pub(super) fn busy_since(&self) -> Option<Instant> {
+        self.jobs().map(|job| job.since).min()
+    }
+
     /// Whether it was listed once and can be given operations.
     pub(super) fn is_ready(&self) -> bool {
-        self.sync.done && self.sync.running.is_none()
+        let lists = |lane: &Lane| lane.job.as_ref().is_some_and(|job| matches!(job.work, Work::List { .. }));
+        self.sync.listed.is_some() && !self.lanes.iter().any(lists)
+    }
+
+    /// Whether it was listed, or is known not to work.
+    pub(super) fn has_answered(&self) -> bool {
+        self.sync.listed.is_some() || self.broken.is_some()
+    }
+
+    /// Why it is not known what is there, if it is not.
+    pub(super) fn trouble(&self) -> Option<&Error> {
+        self.broken.as_ref().map(|broken| &broken.error).or(self.sync.unread.as_ref())
     }
 
     pub(super) fn want_sync(&mut self) {
-        self.sync.wanted |= self.caps.lists && self.sync.done;
+        self.sync.wanted |= self.caps.lists;
     }
 
     /// The wall clock was set: what is there is to be read by the new one.
     pub(super) fn clock_was_set(&mut self) {
-        self.sync.clock_was_set = true;
+        self.sync.no_drift = true;
         self.want_sync();
     }
 
@@ -234,7 +313,7 @@ impl BackendState {
 
     /// Whether nothing is under way or waits for its turn.
     pub(super) fn is_settled(&self) -> bool {
-        self.queue.len() == 0 && self.workers.iter().all(|worker| worker.busy.is_none())
+        self.queue.len() == 0 && self.is_idle()
     }
 
     /// Whether something that is wanted is missing, as far as is known without listing.
@@ -246,14 +325,50 @@ impl BackendState {
             || self.in_flight().any(|op| matches!(op, Put { .. }))
     }
 
+    /// When it is to be listed next, if it is; then, or once it is idle.
+    pub(super) fn next_list(&self, now: Instant) -> Option<Instant> {
+        if let Some(broken) = &self.broken {
+            return Some(broken.retry);
+        }
+        let wanted = self.sync.wanted.then_some(now);
+        let drifted = self.sync.drifted.as_ref().map(|_| self.sync.rate.not_before(now).unwrap_or(now));
+        let aged = self.caps.list_every.zip(self.sync.listed).map(|(every, last)| last + every);
+        [wanted, drifted, aged].into_iter().flatten().min()
+    }
+
     /// When something is to be done about it.
     pub(super) fn next_moments(&self, now: Instant) -> impl Iterator<Item = Instant> {
-        let patience = self.workers.iter().filter_map(|worker| worker.busy).min().filter(|_| !self.bypassed);
-        let drifted = self.sync.drifted.as_ref().map(|_| self.sync.rate.not_before(now).unwrap_or(now));
-        let broken = self.broken.as_ref().map(|broken| broken.retry);
-        let idle = self.sync.running.is_none();
-        let list = self.caps.list_every.zip(self.sync.last).map(|(every, last)| last + every);
-        let due = [drifted, broken, list].into_iter().flatten().filter(move |_| idle);
-        patience.map(|busy| busy + self.caps.patience).into_iter().chain(due)
+        let patience = self.busy_since().filter(|_| !self.bypassed).map(|since| since + self.caps.patience);
+        patience.into_iter().chain(self.next_list(now).filter(|_| self.is_idle()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_awaited_until_it_is_tried_again_though_others_change_something() {
+        let now = Instant::now();
+        let mut state = BackendState::new(Caps::of("nft"), Vec::new(), Timestamp::now());
+        assert_eq!(state.next_moments(now).next(), None, "nothing is to be done");
+        state.sync.drifted = Some(Drift::default());
+        assert_eq!(state.next_moments(now).next(), Some(now));
+        let error = Error::NotPermitted { backend: "nft" };
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            state.broken = Some(Broken::again(state.broken.as_ref(), &error));
+            let next = state.next_moments(now).min().unwrap();
+            assert!(next.saturating_duration_since(now) >= Duration::from_secs(wait), "after {wait} s");
+        }
+    }
+
+    #[test]
+    fn each_scope_waits_once_in_the_order_in_which_it_came() {
+        let mut queue = Queue::default();
+        let [a, b] = ["192.0.2.7", "192.0.2.8"].map(|scope| scope.parse().unwrap());
+        [a, b, a].into_iter().for_each(|scope| queue.push(scope));
+        assert_eq!((queue.len(), queue.pop()), (2, Some(a)));
+        queue.push(a);
+        assert_eq!(queue.iter().collect::<Vec<Prefix>>(), [b, a]);
     }
 }

@@ -3,14 +3,23 @@
 
 use std::time::Instant;
 
-use psentry_records::{Prefix, Timestamp};
+use psentry_records::{OutcomeResult, Prefix};
 
 use super::Engine;
+use super::backend_state::{Given, Ruleset, Work};
 use crate::backend::Op;
-use crate::block::{Block, Entry};
+use crate::block::Block;
+use crate::error::Error;
 use crate::journal::Entry as Noted;
 use crate::reconcile::plan;
 use crate::worker::Task;
+
+/// Why a block must not be made, as a sentence.
+pub(super) enum Refused {
+    Never(String),
+    /// It is tried again: somebody is logged in there.
+    NotYet(String),
+}
 
 impl Engine {
     /// Something may have to be done about a scope on a backend, and then on those after it.
@@ -38,12 +47,11 @@ impl Engine {
 
     fn dispatch_to(&mut self, index: usize) {
         loop {
-            let Some(state) = self.backends.get_mut(index) else { return };
+            let Some(state) = self.backends.get(index) else { return };
             if state.queue.len() == 0 || (!state.is_ready() && state.broken.is_none()) {
                 return;
             }
-            let Some(lane) = state.workers.iter().position(|worker| worker.busy.is_none()) else { return };
-            let most = state.caps.batch;
+            let (Some(lane), most) = (state.free_lane(), state.caps.batch) else { return };
             let mut ops = Vec::new();
             while ops.len() < most
                 && let Some(scope) = self.backends.get_mut(index).and_then(|state| state.queue.pop())
@@ -63,7 +71,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
+    fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
         let ops: Vec<Op> = ops.into_iter().map(|op| self.with_all_known(op)).collect();
         // What is confirmed is in the journal by then, and what a command may have done is before it is run.
         let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());
@@ -73,20 +81,17 @@ impl Engine {
             self.note(Noted::Unsure(op.scope(), block));
         }
         self.commit();
-        let wall_ops = ops.iter().map(|op| self.op_by_wall(op)).collect();
+        let task = Task::Apply(ops.iter().map(|op| self.op_by_wall(op)).collect());
         let Some(state) = self.backends.get_mut(index) else { return };
-        if state.sync.purged && ops.iter().any(|op| op.block().is_some()) {
-            (state.sync.purged, state.sync.made_anew) = (false, true);
+        if state.sync.ruleset == Ruleset::Purged && ops.iter().any(|op| op.block().is_some()) {
+            state.sync.ruleset = Ruleset::MadeAnew;
         }
-        for op in &ops {
-            let asks = state.asks.remove(&op.scope()).unwrap_or_default();
-            state.given_asks.insert(op.scope(), asks);
-        }
-        if let Some(given) = state.given.get_mut(lane) {
-            *given = ops;
-        }
-        if let Some(worker) = state.workers.get_mut(lane) {
-            worker.give(Task::Apply(wall_ops));
+        let asks = &mut state.asks;
+        let given =
+            ops.into_iter().map(|op| Given { asks: asks.remove(&op.scope()).unwrap_or_default(), op });
+        let given = given.collect();
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.give(task, Work::Apply(given));
         }
     }
 
@@ -102,44 +107,33 @@ impl Engine {
             self.settled(index, scope);
             return None;
         };
-        if let Some(broken) = &state.broken {
-            let why = broken.why.clone();
-            self.failed(index, &op, &why);
-            return None;
-        }
         let new = matches!(&op, Op::Put { was: None, .. });
-        if new && !self.may_block(index, &op) {
-            return None;
-        }
-        Some(op)
+        let refusal = match &state.broken {
+            Some(broken) => Err(broken.error.clone()),
+            None if new => self.refusal(scope),
+            None => Ok(None),
+        };
+        let (why, result) = match refusal {
+            Ok(None) => return Some(op),
+            Ok(Some(Refused::Never(why))) => {
+                self.refuse(scope, &why);
+                return None;
+            }
+            Ok(Some(Refused::NotYet(why))) => (why, OutcomeResult::Refused),
+            Err(error) => (error.to_string(), OutcomeResult::Failed),
+        };
+        let asks = self.backends.get_mut(index).and_then(|state| state.asks.remove(&scope));
+        self.not_done(index, &op, &asks.unwrap_or_default(), &why, result);
+        None
     }
 
-    /// Whether a block may be made now: whom to block is asked anew each time, for the machine may have got that address
+    /// Why a block must not be made now: whom to block is asked anew each time, for the machine may have got that address
     /// meanwhile, or somebody may have logged in from there.
-    fn may_block(&mut self, index: usize, op: &Op) -> bool {
-        let scope = op.scope();
-        match self.guard.refusal(scope) {
-            Ok(None) => {}
-            Ok(Some(why)) => {
-                self.refuse(scope, &why);
-                return false;
-            }
-            Err(error) => {
-                self.failed(index, op, &error.to_string());
-                return false;
-            }
+    pub(super) fn refusal(&mut self, scope: Prefix) -> Result<Option<Refused>, Error> {
+        if let Some(why) = self.guard.refusal(scope)? {
+            return Ok(Some(Refused::Never(why)));
         }
-        match self.guard.not_yet(scope) {
-            Ok(None) => true,
-            Ok(Some(why)) => {
-                self.held(index, op, &why);
-                false
-            }
-            Err(error) => {
-                self.failed(index, op, &error.to_string());
-                false
-            }
-        }
+        Ok(self.guard.not_yet(scope)?.map(Refused::NotYet))
     }
 
     /// Tries again what failed, where it is time.
@@ -160,8 +154,9 @@ impl Engine {
         let now = Instant::now();
         for index in 0..self.backends.len() {
             let Some(state) = self.backends.get_mut(index) else { return };
-            let since = state.workers.iter().filter_map(|worker| worker.busy).min();
-            let late = since.is_some_and(|since| now.saturating_duration_since(since) >= state.caps.patience);
+            let late = state
+                .busy_since()
+                .is_some_and(|since| now.saturating_duration_since(since) >= state.caps.patience);
             if late && !state.bypassed {
                 state.bypassed = true;
                 let scopes: Vec<Prefix> =
@@ -178,7 +173,7 @@ impl Engine {
             Op::Put { scope, block, was } => Op::Put {
                 scope: *scope,
                 block: self.by_wall(block),
-                was: was.as_ref().map(|entry| self.entry_by_wall(entry)),
+                was: was.as_ref().map(|entry| entry.with_moments(|moment| self.clock.wall(moment))),
             },
             Op::Delete { scope, was } => Op::Delete { scope: *scope, was: self.by_wall(was) },
         }
@@ -198,10 +193,5 @@ impl Engine {
     fn ending_block(&self, scope: Prefix) -> Option<&Block> {
         let mut ending = self.backends.iter().filter_map(|state| state.ending.get(&scope));
         ending.next().map(|(block, _)| block)
-    }
-
-    fn entry_by_wall(&self, entry: &Entry) -> Entry {
-        let moment = |moment: Option<Timestamp>| moment.map(|moment| self.clock.wall(moment));
-        Entry { until: moment(entry.until), since: moment(entry.since), ..entry.clone() }
     }
 }

@@ -1,15 +1,15 @@
 //! How the work ends: with the input, when somebody asks to stop, or by deleting every trace.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use psentry_records::{Prefix, Timestamp};
 
 use super::Engine;
-use super::backend_state::End;
-use crate::backend::Op;
-use crate::block::Block;
+use super::backend_state::{BackendState, End, Ruleset};
 use crate::error::Error;
 use crate::note::moment;
+use crate::reconcile::Actual;
 
 /// How often a block that only we could end is deleted again when the program stops and it would not go.
 const LAST_TRIES: u32 = 3;
@@ -21,40 +21,44 @@ const TICK: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// The input has ended: what failed is tried once more, and then no longer.
-    pub(super) fn last_try(&mut self) {
-        self.settle();
-        for state in &mut self.backends {
-            state.backoff.take_all().into_iter().for_each(|scope| state.queue.push(scope));
+    ///
+    /// # Errors
+    /// That something was given up.
+    pub(super) fn last_try(&mut self) -> Result<(), Error> {
+        self.settle(None);
+        self.retry_all();
+        self.settle(None);
+        let given_up = self.give_up();
+        if let Some(latest) = self.needed_until() {
+            let own = self.backends.iter().filter(|state| !state.caps.expires);
+            let names: Vec<&str> = own.map(|state| state.caps.name).collect();
+            self.outcomes.report(&format!(
+                "the input has ended; staying until {}, when the last block ends on {}",
+                moment(self.clock.wall(latest)),
+                names.join(", ")
+            ));
         }
-        self.settle();
-        for index in 0..self.backends.len() {
-            self.give_up(index);
-        }
-        let Some(latest) = self.needed_until() else { return };
-        let names: Vec<&str> =
-            self.backends.iter().filter(|state| !state.caps.expires).map(|state| state.caps.name).collect();
-        self.outcomes.report(&format!(
-            "the input has ended; staying until {}, when the last block ends on {}",
-            moment(self.clock.wall(latest)),
-            names.join(", ")
-        ));
+        finished(given_up, "applied or deleted")
     }
 
     /// What failed is not tried any more, unless a block would outlive its end. Where nothing is known to be there, nothing is left.
-    fn give_up(&mut self, index: usize) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        let failed: Vec<(Prefix, bool)> =
-            state.backoff.iter().map(|(scope, failure)| (scope, failure.held)).collect();
-        for (scope, held) in failed {
-            let Some(state) = self.backends.get_mut(index) else { return };
-            let ends = state.actual.entries.get(&scope).is_some_and(|entry| entry.until.is_some());
-            if !state.caps.expires && ends && self.desired.get(scope).is_none() {
-                continue;
+    /// How many blocks were not made or not deleted.
+    fn give_up(&mut self) -> usize {
+        let mut given_up = 0;
+        for state in &mut self.backends {
+            let outlives = |scope: Prefix| {
+                let ends = state.actual.entries.get(&scope).is_some_and(|entry| entry.until.is_some());
+                !state.caps.expires && ends && self.desired.get(scope).is_none()
+            };
+            let failed = state.backoff.iter().map(|(scope, failure)| (scope, failure.held));
+            let failed: Vec<(Prefix, bool)> = failed.filter(|(scope, _)| !outlives(*scope)).collect();
+            for (scope, held) in failed {
+                state.backoff.remove(scope);
+                // Whom it must not block it has not failed to block.
+                given_up += usize::from(!held);
             }
-            state.backoff.remove(scope);
-            // Whom it must not block it has not failed to block.
-            self.given_up += usize::from(!held);
         }
+        given_up
     }
 
     /// When the last block ends that only this program ends.
@@ -69,92 +73,66 @@ impl Engine {
         !self.is_settled() || self.needed_until().is_some()
     }
 
-    /// Stops: what nobody would end once this program is gone is deleted. It is still wanted, and put back by the next start.
+    /// Stops: what nobody would end once this program is gone is deleted. It is still wanted, and put back by the next start: that
+    /// it is released is not in the journal.
     pub(super) fn stop(&mut self) -> Result<(), Error> {
-        self.settle();
-        for index in 0..self.backends.len() {
-            for tried in 0..=LAST_TRIES {
-                if tried > 0 {
-                    self.wait(LAST_PAUSE);
-                }
-                if self.delete_what_ends(index) == 0 {
-                    break;
-                }
-            }
-        }
-        let ends = |state: &&super::BackendState| !state.caps.expires;
-        let left = self.backends.iter().filter(ends).flat_map(|state| state.actual.entries.values());
-        match left.filter(|entry| entry.until.is_some()).count() {
-            0 => Ok(()),
-            left => Err(unfinished(left, "deleted")),
-        }
-    }
-
-    /// Has a backend that ends nothing by itself delete what has an end; how much of it is left.
-    fn delete_what_ends(&mut self, index: usize) -> usize {
-        let Some(state) = self.backends.get_mut(index).filter(|state| !state.caps.expires) else { return 0 };
-        if state.broken.is_some() {
-            return 0;
-        }
-        let timed = state.actual.entries.iter().filter(|(_, entry)| entry.until.is_some());
-        let mut ops: Vec<Op> =
-            timed.map(|(scope, entry)| Op::Delete { scope: *scope, was: Block::from(entry) }).collect();
-        ops.extend(
-            state.actual.unsure.iter().map(|scope| Op::Delete { scope: *scope, was: Block::default() }),
-        );
-        ops.sort_unstable_by_key(Op::scope);
-        for op in &ops {
-            let Some(state) = self.backends.get_mut(index) else { return 0 };
-            let block = self.desired.get(op.scope()).cloned().unwrap_or_default();
-            state.ending.insert(op.scope(), (block, End::Released(None)));
-        }
-        self.give_all(index, ops);
-        let Some(state) = self.backends.get(index) else { return 0 };
-        state.actual.entries.values().filter(|entry| entry.until.is_some()).count()
-    }
-
-    /// Gives a backend operations, in pieces, and waits for them; but not for a thread that hung before.
-    fn give_all(&mut self, index: usize, ops: Vec<Op>) {
-        let mut ops = ops.into_iter().peekable();
+        self.settle(None);
+        // What is not answered by now is refused, and what the kernel ends goes on.
+        self.questions.clear();
+        self.backends.retain(|state| !state.caps.expires);
         let began = Instant::now();
-        let mut last = began;
-        loop {
-            let Some(state) = self.backends.get(index) else { return };
-            let (batch, patience) = (state.caps.batch, state.caps.patience);
-            let free = state.workers.iter().position(|worker| worker.busy.is_none());
-            if let Some(lane) = free.filter(|_| ops.peek().is_some()) {
-                let some = ops.by_ref().take(batch).collect();
-                self.give(index, lane, some);
-                continue;
+        let all = self.backends.iter().map(|state| &state.actual);
+        let all = all.flat_map(|actual| ending(actual).chain(actual.unsure.iter().copied()));
+        for scope in all.collect::<BTreeSet<Prefix>>() {
+            if let Some(block) = self.desired.release(scope) {
+                self.end(scope, &block, &End::Released(None));
             }
-            let works = |since: Instant| since >= began || since.elapsed() < patience;
-            if last.elapsed() >= PATIENCE
-                || !state.workers.iter().any(|worker| worker.busy.is_some_and(works))
-            {
-                return;
+            self.enqueue_everywhere(scope);
+        }
+        let mut left = self.settle_ends(began);
+        for _ in 0..LAST_TRIES {
+            if left == 0 {
+                break;
             }
-            self.wait(TICK);
-            if self.take_events() {
-                last = Instant::now();
-            }
+            self.wait(LAST_PAUSE);
+            self.retry_all();
+            left = self.settle_ends(began);
+        }
+        finished(left, "deleted")
+    }
+
+    /// Works until nothing is under way any more; how many blocks with an end are left.
+    fn settle_ends(&mut self, began: Instant) -> usize {
+        self.settle(Some(began));
+        self.backends.iter().map(|state| ending(&state.actual).count()).sum()
+    }
+
+    /// All that failed is tried again now.
+    fn retry_all(&mut self) {
+        for state in &mut self.backends {
+            state.backoff.take_all().into_iter().for_each(|scope| state.queue.push(scope));
         }
     }
 
     /// Takes every trace away.
     pub(super) fn purge_all(&mut self) -> Result<(), Error> {
-        self.settle();
+        self.settle(None);
         self.flush(None);
-        self.settle();
+        self.settle(None);
         self.commit();
         let left: usize = self.backends.iter().map(|state| state.actual.scopes().count()).sum();
-        if left == 0 { Ok(()) } else { Err(unfinished(left, "deleted")) }
+        finished(left, "deleted")
     }
 
-    /// Works until nothing is under way any more.
-    pub(super) fn settle(&mut self) {
-        // A backend that hangs is not waited for.
-        let works =
-            |state: &super::BackendState| !state.bypassed && (!state.is_settled() || state.sync.purge);
+    /// Works until nothing is under way any more. A backend that hangs is not waited for, unless it took what it has since the
+    /// moment `began`.
+    pub(super) fn settle(&mut self, began: Option<Instant>) {
+        let is_new =
+            |state: &BackendState| began.is_some_and(|began| state.jobs().any(|job| job.since >= began));
+        let works = |state: &BackendState| {
+            (!state.bypassed || is_new(state))
+                && (!state.is_settled() || state.sync.ruleset == Ruleset::Purge)
+        };
         let mut last = Instant::now();
         self.step();
         while self.backends.iter().any(works) && last.elapsed() < PATIENCE {
@@ -164,11 +142,6 @@ impl Engine {
             }
             self.step();
         }
-    }
-
-    /// What was given up, as the error that the program ends with.
-    pub(super) fn result(&self) -> Result<(), Error> {
-        if self.given_up == 0 { Ok(()) } else { Err(unfinished(self.given_up, "applied or deleted")) }
     }
 
     /// Writes what is left to be written.
@@ -181,7 +154,17 @@ impl Engine {
     }
 }
 
-fn unfinished(count: usize, what: &str) -> Error {
-    let blocks = if count == 1 { "block" } else { "blocks" };
-    Error::Unfinished(format!("{count} {blocks} could not be {what}; the outcomes 'failed' say why"))
+/// The scopes of what is there and has an end.
+fn ending(actual: &Actual) -> impl Iterator<Item = Prefix> {
+    actual.entries.values().filter(|entry| entry.until.is_some()).map(|entry| entry.scope)
+}
+
+fn finished(left: usize, what: &str) -> Result<(), Error> {
+    let blocks = if left == 1 { "block" } else { "blocks" };
+    match left {
+        0 => Ok(()),
+        _ => Err(Error::Unfinished(format!(
+            "{left} {blocks} could not be {what}; the outcomes 'failed' say why"
+        ))),
+    }
 }

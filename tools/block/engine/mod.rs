@@ -19,9 +19,8 @@
 //! | `results.rs` | what came of it |
 //! | `sync.rs` | what is there: at the start, after drift, for a question |
 //! | `repair.rs` | what others changed is put right, and reported |
-//! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic |
+//! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic; what the judge is told of it |
 //! | `questions.rs` | what people ask |
-//! | `judge.rs` | what the judge is told |
 //! | `backend_state.rs` | what the engine knows of one backend |
 //! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
 //! | `once.rs` | one question, where no engine runs |
@@ -29,7 +28,6 @@
 mod backend_state;
 mod dispatch;
 mod end;
-mod judge;
 mod once;
 mod questions;
 mod release;
@@ -40,32 +38,29 @@ mod start;
 mod sync;
 mod verdict;
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use psentry_guard::Guard;
 use psentry_records::{Prefix, Timestamp};
-use psentry_stage::FileWatch;
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
+use psentry_stage::{FileWatch, Pulse};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
 use self::questions::Pending;
 pub(crate) use self::service::serve;
+use self::start::Purpose;
 use crate::brake::Brake;
-use crate::capacity::Capacity;
 use crate::clock::Clock;
-use crate::desired::Desired;
+use crate::desired::{Capacity, Desired};
 use crate::error::Error;
-use crate::guard::guard_cache::Guard;
-use crate::journal::{CommandState, Journal};
+use crate::journal::Journal;
 use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
-use crate::watchdog::Pulse;
-use crate::worker::{Bell, Event, Mailbox};
+use crate::worker::Bell;
 
 /// How long nothing is looked at at most: files and clocks of which no event tells, and who is logged in.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -79,8 +74,7 @@ pub(crate) struct Engine {
     ports: Ports,
     /// In the order in which they are applied.
     backends: Vec<BackendState>,
-    mailbox: Mailbox,
-    arriving: Receiver<(usize, usize, Event)>,
+    /// Rung by their workers.
     bell: Bell,
     journal: Option<Journal>,
     pub(crate) outcomes: Outcomes,
@@ -89,8 +83,6 @@ pub(crate) struct Engine {
     guard: Guard,
     /// What tells that a file has changed on which the guard depends, or that there is a panic.
     files: Option<FileWatch>,
-    /// Which version of the allow list is heeded.
-    allowed: u64,
     brake: Option<Brake>,
     capacity: Capacity,
     panic_file: PanicFile,
@@ -98,21 +90,7 @@ pub(crate) struct Engine {
     /// The panic that holds.
     panic: Option<Order>,
     questions: Vec<Pending>,
-    /// Verdicts from the control socket, and until when each backend has time to answer.
-    asked: Vec<(Instant, Prefix)>,
-    /// What commands have blocked, by the journal, until their backend is there.
-    by_command: HashMap<Prefix, CommandState>,
-    /// Only the scopes of a question are applied, for no engine runs that would keep the rest.
-    once: bool,
-    /// What blocks are in is made where it is missing. Whoever only reads or releases makes nothing.
-    ensures: bool,
-    /// What is there is wanted, for there was no journal; until all backends were listed.
-    adopts: bool,
-    /// Whether they were, and why some of them cannot work.
-    started: bool,
-    errors: Vec<(usize, Error)>,
-    /// How many blocks were given up when the input ended.
-    given_up: usize,
+    purpose: Purpose,
 }
 
 /// Where an answer goes, line by line. It ends when the last copy is dropped.
@@ -126,6 +104,16 @@ impl Reply {
 
     fn send(&self, lines: Vec<u8>) {
         (self.0)(lines);
+    }
+
+    /// Whether anybody else holds it, who is going to answer.
+    fn is_awaited(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+
+    /// Whether both go to the same.
+    fn is_same(&self, other: &Reply) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -145,6 +133,9 @@ impl Engine {
         self.commit();
         self.dispatch();
         self.answer_questions();
+        if !self.is_once() {
+            self.report_broken();
+        }
         self.tell_judge_the_rest();
         self.commit();
         let now = self.clock.wall(self.clock.now());
@@ -162,14 +153,18 @@ impl Engine {
     fn take_events(&mut self) -> bool {
         self.bell.silence();
         let mut any = false;
-        while let Ok((number, lane, event)) = self.arriving.try_recv() {
-            any = true;
-            // One that was dropped may still have told something.
-            if let Some(index) = self.backends.iter().position(|state| state.number == number) {
+        for index in 0..self.backends.len() {
+            while let Some((lane, event)) = self.backends.get(index).and_then(BackendState::event) {
+                any = true;
                 self.take_event(index, lane, event);
             }
         }
         any
+    }
+
+    /// Whether it is there for one question. Only the scopes of that are applied, for no engine runs that would keep the rest.
+    fn is_once(&self) -> bool {
+        self.purpose != Purpose::Serve
     }
 
     /// Heeds what the kernel reports of files and addresses on which the guard depends.
@@ -188,8 +183,7 @@ impl Engine {
         let spans = moments.map(|moment: Timestamp| moment.since(now));
         let clock = Instant::now();
         let instants = self.backends.iter().flat_map(|backend| backend.next_moments(clock));
-        let instants = instants.chain(self.questions.iter().map(|pending| pending.deadline));
-        let instants = instants.chain(self.asked.iter().map(|(deadline, _)| *deadline));
+        let instants = instants.chain(self.questions.iter().map(Pending::deadline));
         let instants = instants.chain(self.next_telling(clock));
         let spans = spans.chain(instants.map(|moment| moment.saturating_duration_since(clock)));
         let brake = self.brake.as_ref().and_then(|brake| brake.patience(clock));
@@ -229,7 +223,7 @@ impl Engine {
 
     /// What the watchdog is to see of the workers.
     fn pulses(&self) -> impl Iterator<Item = Pulse> {
-        self.backends.iter().flat_map(|state| &state.workers).map(|worker| worker.pulse.clone())
+        self.backends.iter().flat_map(|state| &state.lanes).map(|lane| lane.worker.pulse.clone())
     }
 
     /// Readable when a worker told something, or a file has changed.

@@ -18,6 +18,7 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::outcomes::report;
 use crate::protocol::Question;
+use crate::settings;
 use crate::sink::Sink;
 
 /// How long it may take.
@@ -36,7 +37,7 @@ pub(crate) fn answer_once(
     let blocks = matches!(question, Question::Verdict(verdict) if verdict.body.action == psentry_records::Action::Block);
     match (blocks, chosen.is_empty()) {
         (true, true) => chosen.push(Which::Nft),
-        (true, false) => backends::fit(&chosen, flags)?,
+        (true, false) => settings::fit(&chosen, flags)?,
         // All that this machine has.
         (false, _) => chosen = available(flags, &chosen)?,
     }
@@ -54,8 +55,7 @@ pub(crate) fn answer_once(
         asked: asked.as_fd(),
         purpose,
     };
-    let mut engine = Engine::new(parts)?;
-    engine.await_first_lists()?;
+    let mut engine = Engine::start(parts)?;
     let trouble = engine.select(question, flags.backend.is_empty())?;
     if engine.backends.is_empty() && trouble.is_some() {
         return Ok((Vec::new(), trouble));
@@ -89,38 +89,29 @@ impl Engine {
     /// Leaves only the backends that have something to do with a question; why others could not be asked. `everywhere`: nobody
     /// says which ones are meant.
     fn select(&mut self, question: &Question, everywhere: bool) -> Result<Option<Error>, Error> {
-        if let Some(late) = self.backends.iter().find(|state| !state.sync.done && state.broken.is_none()) {
+        if let Some(late) = self.backends.iter().find(|state| !state.has_answered()) {
             return Err(Error::Unfinished(format!(
                 "{} does not say what is there; does it hang?",
                 late.caps.name
             )));
         }
-        let name = |index: usize| self.backends.get(index).map_or("", |state| state.caps.name);
-        let errors = std::mem::take(&mut self.errors).into_iter();
-        let errors: Vec<(usize, &str, Error)> =
-            errors.map(|(index, error)| (index, name(index), error)).collect();
-        let error_of =
-            |index: usize| errors.iter().find(|(place, ..)| *place == index).map(|(.., error)| error);
-        let answers = |(index, _): &(usize, &BackendState)| error_of(*index).is_none();
         let is_used = |state: &BackendState| state.actual.scopes().next().is_some();
         // Nobody says on which backends the journal is to be applied: on those that have something, or else on the first one. A
         // backend that has nothing is not one that lacks it.
         let only_used = everywhere && !question.changes();
-        let mut answering = self.backends.iter().enumerate().filter(answers);
-        let first = answering.clone().next().map(|(index, _)| index).filter(|_| self.desired.len() > 0);
-        let first = first.filter(|_| !answering.any(|(_, state)| is_used(state)));
-        let meant = |index: usize, state: &BackendState| match error_of(index) {
-            // Of what nothing is known, that is said where somebody asks how it is.
-            Some(error) => *question == Question::Status && !(everywhere && error.is_unsupported()),
-            None => !only_used || is_used(state) || first == Some(index),
-        };
-        let kept: Vec<bool> =
-            self.backends.iter().enumerate().map(|(index, state)| meant(index, state)).collect();
+        let mut answering = self.backends.iter().filter(|state| state.trouble().is_none());
+        let first = answering.clone().next().map(|state| state.caps.name);
+        let first = first.filter(|_| self.desired.len() > 0 && !answering.any(is_used));
         // What this machine lacks, holds nothing.
-        let errors = errors.into_iter().filter(|(.., error)| !(everywhere && error.is_unsupported()));
-        let trouble = summary(errors.map(|(_, name, error)| (name, error)).collect());
-        let mut kept = kept.into_iter();
-        self.backends.retain(|_| kept.next() == Some(true));
+        let lacks = |error: &Error| everywhere && error.is_unsupported();
+        let errors = self.backends.iter().filter_map(|state| Some((state.caps.name, state.trouble()?)));
+        let errors = errors.filter(|(_, error)| !lacks(error)).map(|(name, error)| (name, error.clone()));
+        let trouble = summary(errors.collect());
+        self.backends.retain(|state| match state.trouble() {
+            // Of what nothing is known, that is said where somebody asks how it is.
+            Some(error) => *question == Question::Status && !lacks(error),
+            None => !only_used || is_used(state) || first == Some(state.caps.name),
+        });
         Ok(trouble)
     }
 }

@@ -3,83 +3,86 @@
 
 use std::time::{Duration, Instant};
 
+use psentry_control::{error_line, json_line};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
+use super::backend_state::BackendState;
+use super::dispatch::Refused;
 use super::{Engine, Reply};
 use crate::block::{Block, Entry};
 use crate::brake::Holding;
-use crate::capacity::Full;
+use crate::desired::Full;
+use crate::error::Error;
 use crate::outcomes::{body, listed};
-use crate::protocol::{Prospect, Question, Report, line};
+use crate::protocol::{Prospect, Question, Report};
 use crate::reconcile::{SLACK, wanted_there};
 
-/// How long backends have time to say what is there.
+/// How long backends have time to say what is there, and to do what is asked of them.
 const TIME: Duration = Duration::from_secs(3);
+const TIME_OF_CHANGE: Duration = Duration::from_secs(10);
 
-/// A question that waits for lists.
+/// A question that waits for backends.
 pub(super) struct Pending {
     question: Question,
     reply: Reply,
-    pub(super) deadline: Instant,
-    /// How often each backend has to have been listed.
-    lists: Vec<u64>,
+    asked: Instant,
 }
 
-/// A line that says why there is no answer, or not all of it.
-#[derive(serde::Serialize)]
-struct Refusal {
-    error: String,
+impl Pending {
+    /// Until when it waits for them.
+    pub(super) fn deadline(&self) -> Instant {
+        self.asked + if self.question.changes() { TIME_OF_CHANGE } else { TIME }
+    }
 }
 
 impl Engine {
-    /// Answers a question, at once or when backends have said what is there.
+    /// Answers a question, at once or when backends have done what that takes.
     pub(crate) fn ask(&mut self, question: Question, reply: Reply) {
-        match question {
-            Question::Verdict(verdict) => self.verdict(&verdict, Some(reply)),
+        match &question {
+            Question::Verdict(verdict) => self.verdict(verdict, Some(reply.clone())),
             Question::Flush => self.flush(Some(&reply)),
+            // One that is there for this question alone has just listed.
+            _ if self.is_once() => {}
             Question::List | Question::Why(_) | Question::Status => {
-                let once = self.once;
-                let lists = self.backends.iter_mut().map(|state| {
-                    // One that is there for this question alone has just listed.
-                    if !once {
-                        state.want_sync();
-                    }
-                    state.sync.begun + u64::from(state.sync.wanted)
-                });
-                let lists = lists.collect();
-                let deadline = Instant::now() + TIME;
-                self.questions.push(Pending { question, reply, deadline, lists });
+                self.backends.iter_mut().for_each(BackendState::want_sync);
             }
         }
+        self.questions.push(Pending { question, reply, asked: Instant::now() });
     }
 
     /// Answers what can be answered by now.
     pub(super) fn answer_questions(&mut self) {
         let now = Instant::now();
-        self.answer_late(now);
-        let is_listed = |pending: &Pending, index: usize| {
-            let needed = pending.lists.get(index).copied().unwrap_or(0);
-            self.backends.get(index).is_none_or(|state| state.sync.ended >= needed || state.broken.is_some())
-        };
-        let (ready, waiting): (Vec<Pending>, Vec<Pending>) =
-            std::mem::take(&mut self.questions).into_iter().partition(|pending| {
-                now >= pending.deadline || (0..self.backends.len()).all(|at| is_listed(pending, at))
-            });
-        let late: Vec<Vec<bool>> = ready
-            .iter()
-            .map(|pending| (0..self.backends.len()).map(|at| !is_listed(pending, at)).collect())
-            .collect();
-        self.questions = waiting;
-        for (Pending { question, reply, .. }, late) in ready.into_iter().zip(late) {
-            let lists = question != Question::Status;
+        for pending in std::mem::take(&mut self.questions) {
+            let is_over = now >= pending.deadline();
+            let Pending { question, reply, asked } = &pending;
+            if question.changes() {
+                if is_over {
+                    self.answer_late(reply);
+                } else if reply.is_awaited() {
+                    self.questions.push(pending);
+                }
+                continue;
+            }
+            let is_late = |state: &BackendState| {
+                let listed = state.sync.listed.is_some_and(|listed| listed >= *asked);
+                state.caps.lists && !listed && state.broken.is_none() && !self.is_once()
+            };
+            let late: Vec<bool> = self.backends.iter().map(is_late).collect();
+            if !is_over && late.contains(&true) {
+                self.questions.push(pending);
+                continue;
+            }
             let answer = match question {
                 Question::Status => self.status(&late),
-                Question::Why(scope) => self.why(scope),
+                Question::Why(scope) => self.why(*scope),
                 _ => self.list(None),
             };
             reply.send(answer);
-            if let (true, Some(error)) = (lists, self.not_listed(&late)) {
-                reply.send(line(&Refusal { error }));
+            if *question != Question::Status
+                && let Some(error) = self.not_listed(&late)
+            {
+                reply.send(error_line(&error));
             }
         }
     }
@@ -88,8 +91,7 @@ impl Engine {
     fn not_listed(&self, late: &[bool]) -> Option<String> {
         let why = self.backends.iter().zip(late).filter_map(|(state, late)| {
             let name = state.caps.name;
-            let broken = state.broken.as_ref().map(|broken| &broken.why).or(state.sync.unread.as_ref());
-            match (late, broken) {
+            match (late, state.trouble()) {
                 (_, Some(why)) => Some(format!("{name}: {why}")),
                 (true, None) => Some(format!("{name} has not answered within {} s", TIME.as_secs())),
                 (false, None) => None,
@@ -100,24 +102,22 @@ impl Engine {
     }
 
     /// A backend that has not done what was asked on the control socket is named, and may still do it.
-    fn answer_late(&mut self, now: Instant) {
-        let (over, rest) =
-            std::mem::take(&mut self.asked).into_iter().partition(|(deadline, _)| *deadline <= now);
-        self.asked = rest;
-        let over: Vec<(Instant, Prefix)> = over;
-        for (_, scope) in over {
-            for state in &mut self.backends {
-                let name = state.caps.name;
-                let waiting = state.asks.get_mut(&scope).into_iter().flatten();
-                for ask in waiting.chain(state.given_asks.get_mut(&scope).into_iter().flatten()) {
-                    let Some(reply) = ask.reply.take() else { continue };
-                    let why = format!("{name} has not answered within 10 s, and may still do it");
-                    let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);
-                    let outcome = OutcomeBody { error: Some(why), ..outcome };
-                    let common = ask.common.clone();
-                    let record = Record::Outcome(psentry_records::Outcome { common, body: outcome });
-                    super::results::send(Some(&reply), &record);
+    fn answer_late(&mut self, reply: &Reply) {
+        for state in &mut self.backends {
+            let name = state.caps.name;
+            let why = late(name);
+            if state.sync.purge_asked.extract_if(.., |other| other.is_same(reply)).count() > 0 {
+                reply.send(error_line(&why));
+            }
+            for (scope, ask) in state.all_asks() {
+                if ask.reply.take_if(|other| other.is_same(reply)).is_none() {
+                    continue;
                 }
+                let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);
+                let outcome = OutcomeBody { error: Some(why.clone()), ..outcome };
+                let common = ask.common.clone();
+                let record = Record::Outcome(psentry_records::Outcome { common, body: outcome });
+                super::results::send(Some(reply), &record);
             }
         }
     }
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     fn why(&mut self, scope: Prefix) -> Vec<u8> {
-        let mut text = line(&self.prospect(scope));
+        let mut text = json_line(&self.prospect(scope));
         text.extend(self.list(Some(scope)));
         text
     }
@@ -183,10 +183,9 @@ impl Engine {
         if let Some(order) = &self.panic {
             return keeps(order.sentence());
         }
-        let refusal = self.guard.refusal(scope);
-        match refusal.and_then(|why| why.map_or_else(|| self.guard.not_yet(scope), |why| Ok(Some(why)))) {
+        match self.refusal(scope) {
             Ok(None) => {}
-            Ok(Some(why)) => return keeps(why),
+            Ok(Some(Refused::Never(why) | Refused::NotYet(why))) => return keeps(why),
             Err(error) => return keeps(error.to_string()),
         }
         if self.desired.is_full() {
@@ -211,7 +210,7 @@ impl Engine {
     fn status(&self, late: &[bool]) -> Vec<u8> {
         let reports = self.backends.iter().enumerate();
         let reports = reports.map(|(index, _)| self.report(index, late.get(index) == Some(&true)));
-        reports.flat_map(|report| line(&report)).collect()
+        reports.flat_map(|report| json_line(&report)).collect()
     }
 
     fn report(&self, index: usize, late: bool) -> Report {
@@ -233,8 +232,7 @@ impl Engine {
             missing.filter(|(scope, _)| state.queue.contains(*scope) || state.is_in_flight(*scope)).count();
         let name = state.caps.name;
         let trouble = late.then(|| format!("{name} has not answered within {} s", TIME.as_secs()));
-        let trouble = trouble.or_else(|| state.broken.as_ref().map(|broken| broken.why.clone()));
-        let trouble = trouble.or_else(|| state.sync.unread.clone());
+        let trouble = trouble.or_else(|| state.trouble().map(Error::to_string));
         let unread = trouble.is_some();
         let wall = |moment: Timestamp| self.clock.wall(moment);
         let latest = trouble.map(|why| (wall(clock), why));
@@ -268,4 +266,9 @@ impl Engine {
     fn memory_trouble(&self) -> Option<String> {
         self.journal.as_ref().and_then(crate::journal::Journal::trouble)
     }
+}
+
+/// That a backend has not done what was asked on the control socket.
+fn late(name: &str) -> String {
+    format!("{name} has not answered within {} s, and may still do it", TIME_OF_CHANGE.as_secs())
 }

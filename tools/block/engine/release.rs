@@ -1,17 +1,23 @@
 //! Who is not wanted any more without a verdict: because his time is over, in a panic, because the allow list names him now, or
-//! because somebody flushed.
+//! because somebody flushed. And what the judge is told: that somebody was released before his time, so that new evidence
+//! counts at once. In a bare pipe nobody can tell it; then whoever asked hears until when the judge says nothing more of him.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix};
+use psentry_control::{error_line, note_line};
+use psentry_records::{Action, Common, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 use psentry_stage::panic_file::Order;
 
-use super::backend_state::{Ask, End};
+use super::backend_state::{Ask, End, Ruleset, Work};
 use super::{Engine, Reply};
 use crate::block::Block;
+use crate::error::Error;
 use crate::journal::Entry;
-use crate::judge_fifo::PANIC_OVER;
+use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome, released};
+use crate::note::moment;
 use crate::outcomes::common_of;
+use crate::protocol::BY_HAND;
 use crate::worker::Task;
 
 /// Why all are released.
@@ -49,7 +55,7 @@ impl Engine {
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
             if state.ending.contains_key(&scope) {
-                self.deleted(index, scope);
+                self.deleted(index, scope, &[]);
             } else {
                 state.actual.forget(scope);
             }
@@ -63,7 +69,7 @@ impl Engine {
         for sentence in self.guard.news() {
             self.outcomes.report(&sentence);
         }
-        let Some(allowed) = self.guard.allowed_anew(&mut self.allowed) else { return };
+        let Some(allowed) = self.guard.allowed_anew() else { return };
         let why = "--allow names it from now on";
         let released =
             self.release_those(|scope, _| allowed.touches(scope), &End::Released(Some(why.to_owned())));
@@ -161,10 +167,13 @@ impl Engine {
             let scopes: BTreeSet<Prefix> =
                 state.actual.scopes().chain(state.ending.keys().copied()).collect();
             for scope in scopes.iter().filter(|_| reply.is_some()) {
-                let common = psentry_records::Common::at(psentry_records::Timestamp::now());
+                let common = Common::at(Timestamp::now());
                 let (already, remark) = (false, None);
                 let ask = Ask { common, action: Action::Block, already, remark, reply: reply.cloned() };
                 state.ask(*scope, ask);
+            }
+            if state.caps.lists {
+                state.sync.purge_asked.extend(reply.cloned());
             }
         }
         self.purge_everywhere();
@@ -178,7 +187,7 @@ impl Engine {
     /// Every trace is to be deleted on every backend that can; what commands did is undone one by one.
     fn purge_everywhere(&mut self) {
         for state in self.backends.iter_mut().filter(|state| state.caps.lists) {
-            state.sync.purge = true;
+            state.sync.ruleset = Ruleset::Purge;
         }
     }
 
@@ -200,37 +209,104 @@ impl Engine {
         entries.into_iter().for_each(|entry| self.note(entry));
     }
 
-    /// Has a backend delete everything, once it is free.
-    pub(super) fn purge_if_wanted(&mut self, index: usize) -> bool {
-        let Some(state) = self.backends.get_mut(index) else { return false };
-        let idle = state.workers.iter().all(|worker| worker.busy.is_none());
-        if !state.sync.purge || !idle {
-            return false;
+    /// Has a backend delete everything, which is idle.
+    pub(super) fn begin_purge(&mut self, index: usize) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        (state.sync.ruleset, state.sync.drifted, state.sync.repair) = (Ruleset::Purged, None, None);
+        if let Some(lane) = state.lanes.first_mut() {
+            lane.give(Task::Purge, Work::Purge);
         }
-        state.sync.purge = false;
-        (state.sync.purged, state.sync.drifted, state.sync.repair) = (true, None, None);
-        if let Some(worker) = state.workers.first_mut() {
-            worker.give(Task::Purge);
-        }
-        true
     }
 
     /// Every trace of psentry is deleted, or not.
-    pub(super) fn purged(&mut self, index: usize, result: Result<(), crate::Error>) {
+    pub(super) fn purged(&mut self, index: usize, result: Result<(), Error>) {
         let Some(state) = self.backends.get_mut(index) else { return };
+        let asked = std::mem::take(&mut state.sync.purge_asked);
         let mut scopes: Vec<Prefix> = state.actual.scopes().collect();
         scopes.sort_unstable();
-        match result {
-            Ok(()) => {
-                scopes.into_iter().for_each(|scope| self.deleted(index, scope));
-            }
-            Err(error) => {
-                let name = state.caps.name;
-                self.outcomes.report(&format!("{name}: not every trace could be deleted: {error}"));
-                // What is still there is deleted one by one.
-                state.sync.wanted = true;
-                scopes.into_iter().for_each(|scope| state.queue.push(scope));
-            }
+        if let Err(error) = result {
+            let why = format!("{}: not every trace could be deleted: {error}", state.caps.name);
+            asked.iter().for_each(|reply| reply.send(error_line(&why)));
+            self.outcomes.report(&why);
+            // What is still there is deleted one by one, and what is gone nobody else deleted.
+            (state.sync.wanted, state.sync.no_drift) = (true, true);
+            scopes.into_iter().for_each(|scope| state.queue.push(scope));
+            return;
+        }
+        for scope in scopes {
+            let state = self.backends.get_mut(index);
+            let asks = state.and_then(|state| state.asks.remove(&scope)).unwrap_or_default();
+            self.deleted(index, scope, &asks);
         }
     }
+
+    /// A block was released.
+    pub(super) fn tell_judge(&mut self, scope: Prefix, block: &Block, reply: Option<&Reply>) {
+        let record = outcome(released(scope), self.outcomes.host());
+        let Some(judge) = &mut self.judge else { return };
+        if !judge.tell(&record) && is_judged(block) {
+            self.not_heard(&format!("it says nothing more of {scope}"), block.until, reply);
+        }
+    }
+
+    /// Everybody was released; why.
+    pub(super) fn tell_judge_of_all(&mut self, why: &str, latest: Option<&Block>, reply: Option<&Reply>) {
+        let Some(judge) = &mut self.judge else { return };
+        if judge.is_read() {
+            for body in everybody(why) {
+                let record = self.outcomes.outcome(&Common::at(Timestamp::now()), body);
+                judge.tell(&record);
+            }
+        } else if let Some(latest) = latest {
+            self.not_heard(
+                "it says nothing more of whom it had blocked, of the last one",
+                latest.until,
+                reply,
+            );
+        }
+    }
+
+    fn not_heard(&self, so: &str, until: Option<Timestamp>, reply: Option<&Reply>) {
+        // Where no engine runs, no judge waits for one either.
+        let Some(reply) = reply.filter(|_| !self.is_once()) else { return };
+        let until =
+            until.map_or_else(String::new, |until| format!(" until {}", moment(self.clock.wall(until))));
+        reply.send(note_line(&format!("the judge is not told, for none reads {EVENTS}: {so}{until}")));
+    }
+
+    /// The block of the judge's that ends last.
+    pub(super) fn latest_judged(&self) -> Option<Block> {
+        let judged = self.desired.iter().map(|(_, block)| block).filter(|block| is_judged(block));
+        judged.max_by_key(|block| block.until.map_or((true, None), |until| (false, Some(until)))).cloned()
+    }
+
+    /// Tells what waited for room.
+    pub(super) fn tell_judge_the_rest(&mut self) {
+        let Some(judge) = &mut self.judge else { return };
+        if judge.waits() {
+            judge.write();
+        }
+        let given_up = judge.given_up();
+        if given_up > 0 {
+            self.outcomes.complain(&format!(
+                "{EVENTS}: the judge does not read, and does not know of {given_up} releases: it says nothing more of \
+                 those sources until their blocks would have ended"
+            ));
+        }
+    }
+
+    /// Whether something waits to be told.
+    pub(super) fn has_to_tell(&self) -> bool {
+        self.judge.as_ref().is_some_and(JudgeFifo::waits)
+    }
+
+    /// When that is tried again.
+    pub(super) fn next_telling(&self, now: Instant) -> Option<Instant> {
+        self.judge.as_ref().and_then(|judge| judge.next(now))
+    }
+}
+
+/// Whether the judge may have convicted somebody for it: a person's block it knows nothing of.
+fn is_judged(block: &Block) -> bool {
+    block.rule.as_deref() != Some(BY_HAND)
 }

@@ -1,14 +1,15 @@
-//! What others changed is put right: what they deleted or changed is put back, what they added is deleted. How soon, `repair_rate.rs`
-//! says; what it was, and by whom, is reported once it is done.
+//! What others changed is put right: what they deleted or changed is put back, what they added is deleted; what it was, and by
+//! whom, is reported once it is done. That is done at once, but for a burst of changes only every tenth of a second, and whoever
+//! changes it again and again is reported and not fought ([`RepairRate`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
 
 use super::Engine;
 use super::backend_state::BackendState;
-use crate::backend::Op;
+use crate::backend::{Drift, Op};
 use crate::block::{Block, Entry};
 use crate::desired::Desired;
 use crate::outcomes::common_of;
@@ -19,10 +20,31 @@ const NAMED: usize = 20;
 /// How many that are deleted are named in the sentence about them.
 const SHOWN: usize = 3;
 
+/// The pause between two looks. A reload of the firewall is a hundred changes within less.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause before what could not be looked at is looked at again.
+const UNREAD: Duration = Duration::from_secs(1);
+
+/// So many repairs within a minute are a fight.
+const MOST: usize = 10;
+
+/// The minute in which repairs are counted, and which has to be quiet until a fight is over.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long a repair waits in a fight; the wait doubles with each.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+
+/// How long it waits at most.
+const LONGEST_WAIT: Duration = MINUTE;
+
+/// Who did what nobody is known to have done.
+const SOMEBODY: &str = "somebody";
+
 /// What others changed, until it is put right.
 pub(super) struct Repair {
-    /// Who did it; `None`: nothing reported it, it was only found.
-    by: Option<String>,
+    /// That it was reported; `None`: it was only found.
+    drift: Option<Drift>,
     began: Instant,
     /// What blocks are in was made again.
     made: bool,
@@ -34,10 +56,68 @@ pub(super) struct Repair {
     waits: HashSet<Prefix>,
 }
 
+/// When to look, and to repair.
+#[derive(Default)]
+pub(super) struct RepairRate {
+    /// The latest repairs, at most `MOST` of them.
+    repairs: VecDeque<Instant>,
+    /// The wait between repairs while there is a fight.
+    wait: Option<Duration>,
+    /// Before that moment nothing is looked at.
+    not_before: Option<Instant>,
+    /// When somebody last changed something, or it was repaired.
+    unquiet: Option<Instant>,
+}
+
+impl RepairRate {
+    /// Somebody changed something.
+    pub(super) fn disturbed(&mut self, now: Instant) {
+        if self.unquiet.is_some_and(|last| now.saturating_duration_since(last) >= MINUTE) {
+            *self = RepairRate::default();
+        }
+        self.unquiet = Some(now);
+    }
+
+    /// When it may be looked at next; `None`: at once.
+    pub(super) fn not_before(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|moment| *moment > now)
+    }
+
+    /// It was looked at, and nothing was missing.
+    pub(super) fn looked(&mut self, now: Instant) {
+        let next = now + PAUSE;
+        self.not_before = Some(self.not_before.map_or(next, |before| before.max(next)));
+    }
+
+    /// It could not be looked at.
+    pub(super) fn unread(&mut self, now: Instant) {
+        self.not_before = Some(now + UNREAD);
+    }
+
+    /// Something was put back, or could not be. If that begins a fight, how long the next repair waits.
+    pub(super) fn repaired(&mut self, now: Instant) -> Option<Duration> {
+        self.unquiet = Some(now);
+        self.repairs.push_back(now);
+        if self.repairs.len() > MOST {
+            self.repairs.pop_front();
+        }
+        let lately =
+            self.repairs.iter().filter(|then| now.saturating_duration_since(**then) < MINUTE).count();
+        let before = self.wait;
+        self.wait = match before {
+            Some(wait) => Some((wait * 2).min(LONGEST_WAIT)),
+            None => (lately >= MOST).then_some(FIRST_WAIT),
+        };
+        self.not_before = Some(now + self.wait.unwrap_or(PAUSE));
+        self.wait.filter(|_| before.is_none())
+    }
+}
+
 impl Repair {
-    pub(super) fn new(began: Instant, made: bool) -> Self {
+    /// Of what was listed since `began`, after a `drift` that was reported, if it was; `made`: what blocks are in was made.
+    pub(super) fn new(drift: Option<Drift>, began: Instant, made: bool) -> Self {
         let (lost, added, waits) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
-        Repair { by: None, began, made, lost, added, waits }
+        Repair { drift, began, made, lost, added, waits }
     }
 
     /// Takes in how what is there on a backend differs from what was there before.
@@ -67,6 +147,11 @@ impl Repair {
         }
     }
 
+    /// Who did it, if anything reported it.
+    fn by(&self) -> Option<&str> {
+        self.drift.as_ref().map(|drift| drift.who.as_deref().unwrap_or(SOMEBODY))
+    }
+
     /// What was done to blocks, in a word or three.
     fn what_was_done(&self) -> &'static str {
         let mut each = self.lost.values();
@@ -78,32 +163,34 @@ impl Repair {
 }
 
 impl Engine {
-    /// A backend was listed again: what differs from what is wanted is put right, or as soon as it may.
+    /// A backend was listed again: what differs from what is wanted is put right if it `repairs`, or as soon as it may.
     pub(super) fn put_right(
         &mut self,
         index: usize,
         before: &HashMap<Prefix, Entry>,
-        who: Option<Option<String>>,
+        repairs: bool,
         repair: Repair,
     ) {
         let now = self.clock.now();
         let Some(state) = self.backends.get_mut(index) else { return };
+        let drift = repair.drift.clone();
         let mut repair = match state.sync.repair.take() {
-            Some(earlier) => Repair { made: earlier.made || repair.made, ..earlier },
+            Some(earlier) => {
+                Repair { made: earlier.made || repair.made, drift: earlier.drift.or(repair.drift), ..earlier }
+            }
             None => repair,
         };
-        let by_clock = state.sync.clock_was_set;
-        // A list that was begun before the clock was set is followed by another one.
-        state.sync.clock_was_set &= state.sync.wanted;
-        if !by_clock {
+        let no_drift = state.sync.no_drift;
+        // A list that was begun before that is followed by another one.
+        state.sync.no_drift &= state.sync.wanted;
+        if !no_drift {
             let wanted = |scope| wanted_there(scope, &self.desired, &state.caps, now);
             repair.compare((before, &state.actual.entries), wanted, now);
         }
-        repair.by = repair.by.or_else(|| who.clone().map(|who| who.unwrap_or_else(|| "somebody".to_owned())));
         let differing: Vec<Prefix> = differing(state, &self.desired, now).collect();
-        if !state.sync.repairs {
+        if !repairs {
             if !differing.is_empty() {
-                state.sync.drifted = Some(who.flatten());
+                state.sync.drifted = Some(drift.unwrap_or_default());
             }
             state.sync.repair = Some(repair).filter(|repair| !repair.waits.is_empty());
             return;
@@ -142,7 +229,7 @@ impl Engine {
         let mut repaired = Vec::new();
         if repair.made || !back.is_empty() {
             let (what, done) = (what(back.len(), repair.made), repair.what_was_done());
-            let said = match &repair.by {
+            let said = match repair.by() {
                 Some(by) => format!("{by} {done} {what}"),
                 None => format!("{what} had been {done}"),
             };
@@ -153,7 +240,7 @@ impl Engine {
         }
         if !gone.is_empty() {
             let list = list(&gone);
-            let said = match &repair.by {
+            let said = match repair.by() {
                 Some(by) => format!("{by} added {list}"),
                 None => format!("{list} had been added"),
             };
@@ -177,7 +264,7 @@ impl Engine {
             let Some(block) = self.desired.get(*scope).cloned() else { continue };
             let outcome = self.outcome(index, Action::Block, *scope, OutcomeResult::Applied, Some(&block));
             let done = repair.lost.get(scope).copied().unwrap_or_default();
-            let by = repair.by.as_deref().unwrap_or("somebody");
+            let by = repair.by().unwrap_or(SOMEBODY);
             let why = format!(
                 "put back, for {by} had {done} it; to release it there is 'psentry-block unblock {scope}'"
             );
@@ -206,4 +293,83 @@ fn list(scopes: &[Prefix]) -> String {
     let shown: Vec<String> = scopes.iter().take(SHOWN).map(Prefix::to_string).collect();
     let more = scopes.len().saturating_sub(SHOWN);
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody who takes everything away right after each repair: the seconds at which it is repaired.
+    fn fight(rate: &mut RepairRate, start: Instant, until: Duration) -> (Vec<Duration>, Vec<Duration>) {
+        let (mut repairs, mut said) = (Vec::new(), Vec::new());
+        let mut now = start;
+        while now < start + until {
+            rate.disturbed(now);
+            now = rate.not_before(now).unwrap_or(now);
+            repairs.push(now - start);
+            if let Some(wait) = rate.repaired(now) {
+                said.push(wait);
+            }
+            now += Duration::from_millis(50);
+        }
+        (repairs, said)
+    }
+
+    #[test]
+    fn the_first_change_is_repaired_at_once_and_a_burst_every_tenth_of_a_second() {
+        let (mut rate, start) = (RepairRate::default(), Instant::now());
+        rate.disturbed(start);
+        assert_eq!(rate.not_before(start), None);
+        assert_eq!(rate.repaired(start), None);
+        rate.disturbed(start);
+        assert_eq!(rate.not_before(start), Some(start + PAUSE));
+        assert_eq!(rate.not_before(start + PAUSE), None);
+        rate.looked(start + PAUSE);
+        assert_eq!(rate.not_before(start + PAUSE), Some(start + 2 * PAUSE));
+    }
+
+    #[test]
+    fn looks_that_find_nothing_are_no_fight() {
+        let (mut rate, start) = (RepairRate::default(), Instant::now());
+        let mut now = start;
+        for _ in 0..1000 {
+            rate.disturbed(now);
+            now = rate.not_before(now).unwrap_or(now);
+            rate.looked(now);
+        }
+        assert_eq!(rate.not_before(now), Some(now + PAUSE));
+    }
+
+    #[test]
+    fn a_fight_is_reported_once_and_slows_down_to_once_a_minute() {
+        let (mut rate, start) = (RepairRate::default(), Instant::now());
+        let (repairs, said) = fight(&mut rate, start, Duration::from_secs(600));
+        assert_eq!(said, [FIRST_WAIT]);
+        assert!(repairs[MOST - 1] < Duration::from_secs(2), "{repairs:?}");
+        let waits: Vec<u64> =
+            repairs.windows(2).skip(MOST - 1).map(|two| (two[1] - two[0]).as_secs()).collect();
+        assert_eq!(waits[..5], [10, 20, 40, 60, 60]);
+        assert!(waits[5..].iter().all(|wait| *wait == 60));
+    }
+
+    #[test]
+    fn after_a_quiet_minute_a_fight_is_over() {
+        let (mut rate, start) = (RepairRate::default(), Instant::now());
+        let (repairs, _) = fight(&mut rate, start, Duration::from_secs(100));
+        let last = start + *repairs.last().unwrap();
+        let later = last + Duration::from_millis(50) + MINUTE;
+        rate.disturbed(later);
+        assert_eq!(rate.not_before(later), None);
+        assert_eq!(rate.repaired(later), None);
+    }
+
+    #[test]
+    fn ten_repairs_in_a_long_time_are_no_fight() {
+        let (mut rate, start) = (RepairRate::default(), Instant::now());
+        for n in 0..100 {
+            let now = start + n * Duration::from_secs(7);
+            rate.disturbed(now);
+            assert_eq!((rate.not_before(now), rate.repaired(now)), (None, None));
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! What came of operations: what is there from now on, and the outcomes.
 
+use std::time::Instant;
+
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Record};
 
-use super::backend_state::{Ask, End};
+use super::backend_state::{Ask, End, Given, Job, Work};
 use super::{Engine, Reply};
 use crate::backend::{Drift, Op};
 use crate::block::Block;
@@ -15,56 +17,44 @@ use crate::worker::Event;
 impl Engine {
     /// Takes in what a worker tells.
     pub(super) fn take_event(&mut self, index: usize, lane: usize, event: Event) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        if !matches!(event, Event::Drifted(_))
-            && let Some(worker) = state.workers.get_mut(lane)
-        {
-            worker.busy = None;
+        if let Event::Drifted(drift) = event {
+            return self.drifted(index, drift);
         }
-        match event {
-            Event::Applied(results) => {
-                let ops = state.given.get_mut(lane).map(std::mem::take).unwrap_or_default();
-                for (op, result) in ops.iter().zip(results) {
-                    self.applied(index, op, result);
+        let lane = self.backends.get_mut(index).and_then(|state| state.lanes.get_mut(lane));
+        match (event, lane.and_then(|lane| lane.job.take())) {
+            (Event::Applied(results), Some(Job { work: Work::Apply(given), .. })) => {
+                for (given, result) in given.into_iter().zip(results) {
+                    self.applied(index, given, result);
                 }
             }
-            Event::Synced { made, listing } => self.synced(index, made, listing),
-            Event::Purged(result) => self.purged(index, result),
-            Event::Drifted(drift) => self.drifted(index, drift),
-            Event::Broke => {
-                let why = "its thread broke; this is a bug of psentry".to_owned();
-                self.broke(index, lane, &why);
+            (Event::Synced { made, listing }, Some(Job { since, work: Work::List { repairs } })) => {
+                self.synced(index, (since, repairs), made, listing);
             }
+            (Event::Purged(result), _) => self.purged(index, result),
+            (_, job) => self.broke(index, job),
         }
     }
 
     fn drifted(&mut self, index: usize, drift: Result<Drift, Error>) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        if !state.sync.done {
+        let Some(state) = self.backends.get_mut(index).filter(|state| state.sync.listed.is_some()) else {
             return;
-        }
-        let who = match drift {
-            Ok(Drift { who }) => who,
-            Err(error) => {
-                let name = state.caps.name;
-                self.outcomes
-                    .complain(&format!("{name}: changes by others are not reported any more: {error}"));
-                None
-            }
         };
-        state.sync.rate.disturbed(std::time::Instant::now());
-        match &mut state.sync.drifted {
-            Some(known) => *known = known.take().or(who),
-            none => *none = Some(who),
-        }
+        let drift = drift.unwrap_or_else(|error| {
+            let name = state.caps.name;
+            self.outcomes.complain(&format!("{name}: changes by others are not reported any more: {error}"));
+            Drift::default()
+        });
+        state.sync.rate.disturbed(Instant::now());
+        let before = state.sync.drifted.take().and_then(|before| before.who);
+        state.sync.drifted = Some(Drift { who: before.or(drift.who) });
     }
 
     /// An operation is over.
-    fn applied(&mut self, index: usize, op: &Op, result: Result<(), Error>) {
+    fn applied(&mut self, index: usize, Given { op, asks }: Given, result: Result<(), Error>) {
         let scope = op.scope();
         let Some(state) = self.backends.get_mut(index) else { return };
         let is_journaled = state.caps.is_journaled();
-        match (op, result) {
+        match (&op, result) {
             (Op::Put { block, .. }, Ok(())) => {
                 state.actual.entries.insert(scope, block.entry(scope));
                 state.actual.unsure.remove(&scope);
@@ -73,74 +63,71 @@ impl Engine {
                     self.note(Noted::Done(scope, block));
                 }
                 self.commit();
-                self.put(index, scope, block);
+                self.blocked(index, scope, block, &asks, true);
             }
             (Op::Delete { .. }, Ok(())) => {
                 if is_journaled {
                     self.note(Noted::Undone(scope));
                 }
                 self.commit();
-                self.deleted(index, scope);
+                self.deleted(index, scope, &asks);
             }
-            (Op::Put { .. }, Err(error)) => {
-                // A command that failed half-way may have blocked; one that was never run did nothing.
-                if !state.caps.lists && !error.never_ran() {
-                    state.actual.unsure.insert(scope);
-                } else if is_journaled && !state.actual.may_have(scope) {
-                    self.note(Noted::Undone(scope));
+            (_, Err(error)) => {
+                if op.block().is_some() && is_journaled {
+                    // A command that failed half-way may have blocked; one that was never run did nothing.
+                    if !error.never_ran() {
+                        state.actual.unsure.insert(scope);
+                    } else if !state.actual.may_have(scope) {
+                        self.note(Noted::Undone(scope));
+                    }
                 }
-                self.failed(index, op, &error.to_string());
+                self.not_done(index, &op, &asks, &error.to_string(), OutcomeResult::Failed);
             }
-            (Op::Delete { .. }, Err(error)) => self.failed(index, op, &error.to_string()),
         }
-        self.is_right(index, scope);
         let Some(state) = self.backends.get_mut(index) else { return };
         // Whatever changed meanwhile is done next.
-        let more = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now());
+        let more = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now()).is_some();
         let (asked, failing) = (state.asks.contains_key(&scope), state.backoff.get(scope).is_some());
-        let is_due = if more.is_some() { !failing } else { state.ending.contains_key(&scope) };
-        if asked || is_due {
+        if asked || if more { !failing } else { state.ending.contains_key(&scope) } {
             state.queue.push(scope);
+        }
+        if !more || failing {
+            self.is_right(index, scope);
         }
         self.enqueue(index + 1, scope);
     }
 
-    /// A block is confirmed.
-    fn put(&mut self, index: usize, scope: Prefix, block: &Block) {
+    /// A block is there as it is wanted: it was `put`, or it was there.
+    fn blocked(&mut self, index: usize, scope: Prefix, block: &Block, asks: &[Ask], put: bool) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let failed = state.backoff.remove(scope).is_some();
-        let asks = state.take_asks(scope);
-        let (mut blocked, common) = (false, common_of(block));
-        for ask in &asks {
+        let mut first = put;
+        for ask in asks {
             let result = match ask.action {
                 Action::Unblock => OutcomeResult::Released,
-                Action::Block | Action::Watch => {
-                    let already = std::mem::replace(&mut blocked, true) && ask.already;
-                    if already { OutcomeResult::Already } else { OutcomeResult::Applied }
-                }
+                Action::Block | Action::Watch if std::mem::take(&mut first) => OutcomeResult::Applied,
+                _ if put && !ask.already => OutcomeResult::Applied,
+                _ => OutcomeResult::Already,
             };
             self.answer(index, scope, ask, result, Some(block), None);
         }
         // Nobody asks, but what had failed is told like what was asked for.
         if asks.is_empty() && failed {
-            let outcome = self.outcome(index, Action::Block, scope, OutcomeResult::Applied, Some(block));
-            self.outcomes.outcome(&common, outcome);
+            self.tell_unasked(index, Action::Block, scope, OutcomeResult::Applied, block, None);
         }
     }
 
     /// A block is deleted, or ended by itself.
-    pub(super) fn deleted(&mut self, index: usize, scope: Prefix) {
+    pub(super) fn deleted(&mut self, index: usize, scope: Prefix, asks: &[Ask]) {
         let now = self.clock.now();
         let Some(state) = self.backends.get_mut(index) else { return };
         let failure = state.backoff.remove(scope);
         let was_there = state.actual.forget(scope);
         let never =
             failure.filter(|_| !was_there).map(|failure| format!("it was never applied: {}", failure.why));
-        let asks = state.take_asks(scope);
         let ending = state.ending.remove(&scope);
         let over = ending.as_ref().is_some_and(|(block, _)| block.is_over(now));
-        let asked = asks.iter().any(|ask| ask.action == Action::Unblock);
-        for ask in &asks {
+        for ask in asks {
             let result = match ask.action {
                 Action::Block if over => OutcomeResult::Expired,
                 _ => OutcomeResult::Released,
@@ -148,37 +135,22 @@ impl Engine {
             let block = ending.as_ref().map(|(block, _)| block).filter(|_| ask.action == Action::Block);
             self.answer(index, scope, ask, result, block, never.clone());
         }
-        let Some((block, end)) = ending.filter(|_| !asked) else { return };
+        let Some((block, end)) = ending.filter(|_| asks.is_empty()) else { return };
         let (result, why) = match end {
             End::Expired => (OutcomeResult::Expired, never),
             End::Released(why) => (OutcomeResult::Released, why.or(never)),
             End::Refused(why) => (OutcomeResult::Refused, Some(why)),
         };
-        if asks.is_empty() {
-            let outcome = self.outcome(index, Action::Block, scope, result, Some(&block));
-            self.outcomes.outcome(&common_of(&block), OutcomeBody { error: why, ..outcome });
-        }
+        self.tell_unasked(index, Action::Block, scope, result, &block, why);
     }
 
     /// There is nothing to do about a scope.
     pub(super) fn settled(&mut self, index: usize, scope: Prefix) {
         let now = self.clock.now();
-        let Some(state) = self.backends.get(index) else { return };
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let asks = state.asks.remove(&scope).unwrap_or_default();
         if let Some(block) = wanted_there(scope, &self.desired, &state.caps, now).cloned() {
-            let failed = self.backends.get_mut(index).and_then(|state| state.backoff.remove(scope)).is_some();
-            let asks = self.take_asks(index, scope);
-            for ask in &asks {
-                let result = match ask.action {
-                    Action::Unblock => OutcomeResult::Released,
-                    Action::Block | Action::Watch => OutcomeResult::Already,
-                };
-                self.answer(index, scope, ask, result, Some(&block), None);
-            }
-            if failed && asks.is_empty() {
-                let outcome = self.outcome(index, Action::Block, scope, OutcomeResult::Applied, Some(&block));
-                self.outcomes.outcome(&common_of(&block), outcome);
-            }
-            return;
+            return self.blocked(index, scope, &block, &asks, false);
         }
         // What is not proven is wanted, but not from this one.
         let refused = self.desired.get(scope).filter(|block| !block.is_over(now)).map(|_| {
@@ -186,42 +158,27 @@ impl Engine {
             format!("no handshake proves {scope}, and {name} cannot leave alone what is established")
         });
         if refused.is_none() && state.ending.contains_key(&scope) {
-            return self.deleted(index, scope);
+            return self.deleted(index, scope, &asks);
         }
-        for ask in self.take_asks(index, scope) {
-            let result = match (ask.action, &refused) {
-                (Action::Unblock, _) => OutcomeResult::Already,
-                (_, Some(_)) => OutcomeResult::Refused,
-                (_, None) => OutcomeResult::Released,
+        for ask in asks {
+            let (result, why) = match (ask.action, &refused) {
+                (Action::Unblock, _) => (OutcomeResult::Already, None),
+                (_, Some(why)) => (OutcomeResult::Refused, Some(why.clone())),
+                (_, None) => (OutcomeResult::Released, None),
             };
-            let why = refused.clone().filter(|_| result == OutcomeResult::Refused);
             self.answer(index, scope, &ask, result, None, why);
         }
     }
 
-    fn take_asks(&mut self, index: usize, scope: Prefix) -> Vec<Ask> {
-        self.backends.get_mut(index).map(|state| state.take_asks(scope)).unwrap_or_default()
-    }
-
-    /// Something could not be done; it is tried again.
-    pub(super) fn failed(&mut self, index: usize, op: &Op, why: &str) {
-        self.not_done(index, op, why, OutcomeResult::Failed);
-    }
-
-    /// A block must not be made yet; it is tried again in a second.
-    pub(super) fn held(&mut self, index: usize, op: &Op, why: &str) {
-        self.not_done(index, op, why, OutcomeResult::Refused);
-    }
-
-    fn not_done(&mut self, index: usize, op: &Op, why: &str, result: OutcomeResult) {
+    /// Something could not be done, or, if it is `Refused`, must not be done yet: it is tried again in a second.
+    pub(super) fn not_done(&mut self, index: usize, op: &Op, asks: &[Ask], why: &str, result: OutcomeResult) {
         let (scope, now, held) = (op.scope(), self.clock.now(), result == OutcomeResult::Refused);
         let Some(state) = self.backends.get_mut(index) else { return };
         let news = state.backoff.failed(scope, why, held, now);
-        let asks = state.take_asks(scope);
         if held && (news || !asks.is_empty()) {
             self.outcomes.complain(&format!("refused: {why}"));
         }
-        for ask in &asks {
+        for ask in asks {
             // Whoever is to be unblocked is not blocked, nor is going to be.
             let result = if held && ask.action == Action::Unblock { OutcomeResult::Already } else { result };
             self.answer(index, scope, ask, result, op.block(), Some(why.to_owned()));
@@ -231,8 +188,7 @@ impl Engine {
                 Op::Put { block, .. } => (Action::Block, block),
                 Op::Delete { was, .. } => (Action::Unblock, was),
             };
-            let outcome = self.outcome(index, action, scope, result, Some(block));
-            self.outcomes.outcome(&common_of(block), OutcomeBody { error: Some(why.to_owned()), ..outcome });
+            self.tell_unasked(index, action, scope, result, block, Some(why.to_owned()));
         }
     }
 
@@ -251,6 +207,20 @@ impl Engine {
             OutcomeBody { error: why, reason, ..self.outcome(index, ask.action, scope, result, block) };
         let record = self.outcomes.outcome(&ask.common, outcome);
         send(ask.reply.as_ref(), &record);
+    }
+
+    /// An outcome for which no verdict asked.
+    pub(super) fn tell_unasked(
+        &mut self,
+        index: usize,
+        action: Action,
+        scope: Prefix,
+        result: OutcomeResult,
+        block: &Block,
+        why: Option<String>,
+    ) {
+        let outcome = self.outcome(index, action, scope, result, Some(block));
+        self.outcomes.outcome(&common_of(block), OutcomeBody { error: why, ..outcome });
     }
 
     pub(super) fn outcome(

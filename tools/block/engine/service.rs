@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use psentry_control::{Closing, Request, Server};
 use psentry_records::Record;
-use psentry_stage::{Intake, Next, Patience, Signals, StatsTimer, counted};
+use psentry_stage::{
+    Intake, Next, Patience, Pulse, Signals, StatsTimer, Watchdog, counted, report_ready, runtime_directory,
+};
 
 use super::start::{Parts, Purpose};
 use super::{Engine, Reply};
-use crate::cli::{Flags, Which};
+use crate::cli::Flags;
 use crate::error::Error;
-use crate::lock::runtime_directory;
 use crate::outcomes::report;
 use crate::protocol::Question;
+use crate::settings;
 use crate::sink::Sink;
-use crate::watchdog::{self, Pulse};
-use crate::{backends, readiness};
 
 /// How many verdicts are taken before it is looked what else there is to do.
 const TOGETHER: u32 = 64;
@@ -51,11 +51,8 @@ pub(crate) fn serve(flags: &Flags, host: Option<String>) -> Result<(), Error> {
 impl Service {
     fn start(flags: &Flags, host: Option<String>) -> Result<Self, Error> {
         let started = Instant::now();
-        let mut chosen = flags.chosen();
-        if chosen.is_empty() {
-            chosen.push(Which::Nft);
-        }
-        backends::fit(&chosen, flags)?;
+        let chosen = flags.chosen_or_nft();
+        settings::fit(&chosen, flags)?;
         if flags.exec_roll.is_some() {
             report(
                 "--exec-roll has no effect any more: what commands have blocked is in the journal; see --state",
@@ -84,15 +81,15 @@ impl Service {
             asked: std::os::fd::AsFd::as_fd(&asked),
             purpose: Purpose::Serve,
         };
-        let mut engine = Engine::new(parts)?;
-        engine.await_first_lists()?;
+        let engine = Engine::start(parts)?;
         engine.descriptors()?.into_iter().for_each(|descriptor| intake.heed_bell(descriptor));
         if let Some(control) = &control {
             intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
         }
         let pulse = Pulse::default();
         let pulses = engine.pulses().chain([pulse.clone()]).collect();
-        watchdog::start(pulses, engine.outcomes.awaits_reader())?;
+        let watched = Watchdog::of_service().follow(pulses, engine.outcomes.awaits_reader());
+        watched.map_err(Error::system("start a thread"))?;
         let restored = engine.wanted();
         let (pass, stats) = (flags.pass, StatsTimer::start(Instant::now()));
         Ok(Service {
@@ -182,7 +179,7 @@ impl Service {
 
     /// The input has ended: what failed is tried once more, and whatever only this program ends is waited for.
     fn linger(&mut self) -> Result<(), Error> {
-        self.engine.last_try();
+        let result = self.engine.last_try();
         loop {
             self.step();
             if !self.engine.is_needed() || self.engine.outcomes.broken().is_some() {
@@ -194,7 +191,7 @@ impl Service {
                 _ => break,
             }
         }
-        self.engine.result()
+        result
     }
 
     fn idle_for(&self) -> Duration {
@@ -225,7 +222,8 @@ impl Service {
                 ));
             }
             report(&format!("ready: {backends} {}", names.join(", ")));
-            readiness::tell();
+            // Whoever is ordered after psentry-block.service starts with everybody blocked who was.
+            report_ready("psentry-block", None).unwrap_or_else(|why| report(&why));
         }
         self.pulse.wait();
     }
@@ -245,7 +243,7 @@ impl Service {
 
 /// The control socket. One at the default place that another psentry-block has is done without.
 fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
-    let path = flags.control.clone().unwrap_or_else(|| runtime_directory().join("control"));
+    let path = flags.control.clone().unwrap_or_else(|| runtime_directory("psentry-block").join("control"));
     match Server::listen(&path, flags.control_mode, "psentry-block") {
         Ok(server) => {
             // At its default place it is always.

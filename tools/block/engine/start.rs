@@ -16,19 +16,18 @@ use super::backend_state::{BackendState, End};
 use crate::backends;
 use crate::block::Block;
 use crate::brake::Brake;
-use crate::capacity::Capacity;
 use crate::cli::{Flags, Which};
 use crate::clock::Clock;
-use crate::desired::Desired;
+use crate::desired::{Capacity, Desired};
 use crate::error::Error;
-use crate::guard::guard_cache::Guard;
 use crate::journal::{CommandState, Journal, Place, Recorded};
 use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
 use crate::reach::Reach;
+use crate::settings;
 use crate::sink::Sink;
-use crate::worker::{Bell, Mailbox, Worker};
+use crate::worker::{Bell, Worker};
 
 /// How long backends have time to say at the start what is there.
 const FIRST_LIST: Duration = Duration::from_secs(10);
@@ -56,11 +55,14 @@ pub(super) enum Purpose {
 }
 
 impl Engine {
-    /// An engine whose backends are being listed.
-    pub(super) fn new(parts: Parts<'_>) -> Result<Self, Error> {
+    /// An engine whose backends have said what is there, or have had time to.
+    ///
+    /// # Errors
+    /// When none of them can work: why the first one cannot.
+    pub(super) fn start(parts: Parts<'_>) -> Result<Self, Error> {
         let Parts { flags, host, chosen, sink, asked, purpose } = parts;
         let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
-        let mut guard = Guard::of(flags)?;
+        let mut guard = settings::guard(flags)?;
         let panic_file = PanicFile::default();
         let files = watch([guard.files(), vec![panic_file.path().to_owned()]].concat());
         // Whoever is connected by now may have been for long.
@@ -69,13 +71,12 @@ impl Engine {
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
         let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
-        let (journal, recorded) =
+        let (journal, mut recorded) =
             if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.newest);
         let bell = Bell::new()?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
-        let (mailbox, arriving) = Mailbox::new(bell.clone());
-        let reach = Reach::of(flags);
+        let reach = flags.reach();
         let panic_mark = panic_file.mark();
         let mut engine = Engine {
             // What is remembered is no affair of a command that asks one question.
@@ -83,41 +84,50 @@ impl Engine {
             max_blocks: flags.max_blocks,
             ports: reach.ports,
             backends: Vec::new(),
-            mailbox,
-            arriving,
             bell,
-            // Where no journal says what is wanted, what is there is all that is known.
-            adopts: !recorded.known && !read_only,
             journal,
             outcomes,
             judge,
             guard,
             files,
-            allowed: 0,
             brake: flags.brake.map(Brake::new),
             capacity: Capacity::default(),
             panic: panic_file.holds(),
             panic_file,
             panic_mark,
             questions: Vec::new(),
-            asked: Vec::new(),
-            once,
-            ensures: matches!(purpose, Purpose::Serve | Purpose::Block),
-            started: false,
-            errors: Vec::new(),
-            given_up: 0,
-            by_command: HashMap::new(),
+            purpose,
             clock,
         };
+        // Where no journal says what is wanted, what is there is all that is known.
+        let adopts = !recorded.known && !read_only;
+        let by_command = std::mem::take(&mut recorded.by_command);
         engine.restore(recorded);
         for which in chosen {
-            engine.hire(flags, which, reach)?;
+            engine.hire(flags, which, reach, &by_command)?;
         }
-        Ok(engine)
+        engine.await_first_lists();
+        if adopts {
+            engine.adopt();
+        }
+        for state in &mut engine.backends {
+            state.restoring = state.queue.iter().collect();
+        }
+        let broken = engine.backends.iter().map(|state| Some(state.broken.as_ref()?.error.clone()));
+        match broken.collect::<Option<Vec<Error>>>().and_then(|errors| errors.into_iter().next()) {
+            Some(error) if !once => Err(error),
+            _ => Ok(engine),
+        }
     }
 
     /// A thread for each lane of a backend. What it has to open is opened here; whether it can work it says later.
-    fn hire(&mut self, flags: &Flags, which: Which, reach: Reach) -> Result<(), Error> {
+    fn hire(
+        &mut self,
+        flags: &Flags,
+        which: Which,
+        reach: Reach,
+        by_command: &HashMap<Prefix, CommandState>,
+    ) -> Result<(), Error> {
         let first = backends::open(which, flags)?;
         let caps = first.caps();
         let index = self.backends.len();
@@ -126,19 +136,21 @@ impl Engine {
         for _ in 1..caps.lanes {
             lanes.push(backends::open(which, flags)?);
         }
-        for (lane, backend) in lanes.into_iter().enumerate() {
+        for backend in lanes {
             let kill = if which == Which::DryRun { None } else { KillOnBlock::open(reach)? };
-            workers.push(Worker::start(backend, kill, (index, lane), &self.mailbox)?);
+            workers.push(Worker::start(backend, kill, self.bell.clone())?);
         }
-        let mut state = BackendState::new(index, caps, workers, self.clock.now());
+        let mut state = BackendState::new(caps, workers, self.clock.now());
         if caps.is_journaled() {
             let now = self.clock.now();
-            for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
+            for (scope, CommandState { confirmed, unsure }) in by_command {
+                let scope = *scope;
                 state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
                 state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
                 // What is not wanted any more is undone for whom it was done.
-                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
-                state.ending.extend(block.map(|block| {
+                let block = confirmed.as_ref().or(unsure.as_ref());
+                let block = block.filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.cloned().map(|block| {
                     let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
                     (scope, (block, end))
                 }));
@@ -155,12 +167,11 @@ impl Engine {
         let mut blocks: Vec<(Prefix, Block)> =
             recorded.blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
         blocks.sort_unstable_by_key(|(scope, _)| *scope);
-        self.by_command = recorded.by_command;
         let total = blocks.len();
         let mut over = 0;
         for (scope, block) in blocks {
             if let Ok(Some(why)) = self.guard.refusal(scope)
-                && !self.once
+                && !self.is_once()
             {
                 let outcome = body(psentry_records::Action::Block, scope, None, OutcomeResult::Refused);
                 self.outcomes.complain(&format!("refused: {why}"));
@@ -187,7 +198,7 @@ impl Engine {
                 }
             };
             // Whoever asks one question hears of it where it matters for the answer.
-            said.filter(|_| !self.once).iter().for_each(|sentence| report(sentence));
+            said.filter(|_| !self.is_once()).iter().for_each(|sentence| report(sentence));
             if order.over.is_some() && released > 0 {
                 self.tell_judge_of_all(PANIC_OVER, None, None);
             }
@@ -195,37 +206,12 @@ impl Engine {
     }
 
     /// Waits until every backend has said what is there, or has had time to.
-    ///
-    /// # Errors
-    /// When none of them can work: why the first one cannot.
-    pub(super) fn await_first_lists(&mut self) -> Result<(), Error> {
+    fn await_first_lists(&mut self) {
         let deadline = Instant::now() + FIRST_LIST;
-        while self.backends.iter().any(|state| !state.sync.done && state.broken.is_none()) {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
-            self.wait(rest);
+        while !self.backends.iter().all(BackendState::has_answered) && Instant::now() < deadline {
+            self.wait(deadline.saturating_duration_since(Instant::now()));
             self.take_events();
         }
-        self.adopts = false;
-        for state in &mut self.backends {
-            state.restoring = state.queue.iter().collect();
-        }
-        self.started = true;
-        if self.once {
-            return Ok(());
-        }
-        let errors = std::mem::take(&mut self.errors);
-        let first = errors.first().map(|(_, error)| error.clone());
-        if let Some(error) = first.filter(|_| errors.len() >= self.backends.len()) {
-            return Err(error);
-        }
-        for (index, error) in errors {
-            let name = self.backends.get(index).map_or("", |state| state.caps.name);
-            self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
-        }
-        Ok(())
     }
 
     /// Waits until something happens, or for so long.

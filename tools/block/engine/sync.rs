@@ -4,208 +4,176 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use psentry_records::Prefix;
+use psentry_records::{OutcomeResult, Prefix};
 
 use super::Engine;
-use super::backend_state::Broken;
+use super::backend_state::{Broken, Job, Ruleset, Work};
 use super::repair::Repair;
-use crate::backend::Listing;
+use super::start::Purpose;
+use crate::backend::{Drift, Listing};
 use crate::block::{Block, Entry};
 use crate::error::Error;
 use crate::reconcile::reconcile;
 use crate::worker::Task;
 
 impl Engine {
-    /// Has a backend listed, where that is due and it is free.
+    /// Has a backend listed, or all that it keeps deleted, where that is due and it is idle.
     pub(super) fn sync_if_due(&mut self, index: usize) {
-        if self.purge_if_wanted(index) {
-            return;
-        }
         let now = Instant::now();
-        let Some(state) = self.backends.get_mut(index) else { return };
-        let idle = state.workers.iter().all(|worker| worker.busy.is_none());
-        if !idle || state.sync.running.is_some() {
-            return;
-        }
-        let aged =
-            state.caps.list_every.zip(state.sync.last).is_some_and(|(every, last)| now >= last + every);
-        let may_repair = state.sync.rate.not_before(now).is_none();
-        let drifted = state.sync.drifted.is_some() && may_repair;
-        let due = match &state.broken {
-            Some(broken) => now >= broken.retry,
-            None => state.sync.wanted || drifted || aged,
-        };
-        if due {
+        let Some(state) = self.backends.get_mut(index).filter(|state| state.is_idle()) else { return };
+        if state.sync.ruleset == Ruleset::Purge {
+            self.begin_purge(index);
+        } else if state.next_list(now).is_some_and(|moment| moment <= now) {
+            let may_repair = state.sync.rate.not_before(now).is_none();
             self.begin_sync(index, may_repair);
         }
     }
 
-    /// Has a backend listed now, which is free; `repairs`: what differs is put right.
+    /// Has a backend listed now, which is idle; `repairs`: what differs is put right.
     pub(super) fn begin_sync(&mut self, index: usize, repairs: bool) {
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.wanted = false;
-        state.sync.repairs = repairs;
-        state.sync.running = Some(Instant::now());
-        state.sync.begun += 1;
-        // For a question it is no matter whether a command is there that blocks.
-        let ensure =
-            self.ensures && repairs && !state.sync.purged && !(self.once && state.caps.is_journaled());
-        if let Some(worker) = state.workers.first_mut() {
-            worker.give(Task::Sync { ensure });
+        let ensure = match self.purpose {
+            Purpose::Serve => repairs && state.sync.ruleset != Ruleset::Purged,
+            // For a question it is no matter whether a command is there that blocks.
+            Purpose::Block => !state.caps.is_journaled(),
+            Purpose::Release | Purpose::Read => false,
+        };
+        if let Some(lane) = state.lanes.first_mut() {
+            lane.give(Task::Sync { ensure }, Work::List { repairs });
         }
     }
 
-    /// A backend was listed, or could not be.
+    /// A backend was listed, which began at the moment `began`, or could not be.
     pub(super) fn synced(
         &mut self,
         index: usize,
+        (began, repairs): (Instant, bool),
         made: Result<bool, Error>,
         listing: Result<Listing, Error>,
     ) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let began = state.sync.running.take().unwrap_or_else(Instant::now);
-        state.sync.ended += 1;
-        state.sync.last = Some(Instant::now());
-        let first = !state.sync.done;
-        let who = state.sync.drifted.take();
         let made = match made {
-            Ok(made) => made && !(state.sync.repairs && std::mem::take(&mut state.sync.made_anew)),
+            Ok(made) => made,
             Err(error) => {
-                state.sync.drifted = who;
-                return self.cannot_work(index, &error);
+                // It fails alone, and is tried again.
+                state.broken = Some(Broken::again(state.broken.as_ref(), &error));
+                return;
             }
         };
-        self.works(index);
+        let again = made && repairs && state.sync.ruleset == Ruleset::MadeAnew;
+        if again {
+            state.sync.ruleset = Ruleset::Kept;
+        }
+        let first = state.sync.listed.replace(began).is_none();
+        let drift = state.sync.drifted.take();
+        if let Some(broken) = state.broken.take()
+            && broken.reported
+        {
+            self.outcomes.report(&format!("{} works again", state.caps.name));
+        }
         match listing {
-            Ok(listing) => self.listed(index, listing, first, made, who, began),
-            Err(error) => self.unread(index, &error, who),
+            Ok(listing) => {
+                let repair = Repair::new(drift, began, made && !again);
+                self.listed(index, listing, first, repairs, repair);
+            }
+            Err(error) => self.unread(index, error, drift),
         }
     }
 
-    /// A backend cannot work at all. It fails alone, and is tried again.
-    fn cannot_work(&mut self, index: usize, error: &Error) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        let (name, why) = (state.caps.name, error.to_string());
-        let news = state.broken.as_ref().is_none_or(|broken| broken.why != why);
-        state.broken = Some(Broken::again(state.broken.as_ref(), why.clone()));
-        if news && self.started {
-            self.outcomes.report(&format!("{name} cannot work, and is tried again: {why}"));
-        }
-        if news && !self.started {
-            self.errors.push((index, error.clone()));
-        }
-    }
-
-    fn works(&mut self, index: usize) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        if state.broken.take().is_some() {
+    /// Reports which backends cannot work, each reason once.
+    pub(super) fn report_broken(&mut self) {
+        for state in &mut self.backends {
             let name = state.caps.name;
-            // What it failed to do is done by what is planned from the list.
-            state.sync.done = false;
-            self.outcomes.report(&format!("{name} works again"));
+            if let Some(broken) = state.broken.as_mut().filter(|broken| !broken.reported) {
+                broken.reported = true;
+                let error = &broken.error;
+                self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
+            }
         }
     }
 
-    /// A thread of a backend is gone.
-    pub(super) fn broke(&mut self, index: usize, lane: usize, why: &str) {
+    /// A thread of a backend is gone, with what it was given.
+    pub(super) fn broke(&mut self, index: usize, job: Option<Job>) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let ops = state.given.get_mut(lane).map(std::mem::take).unwrap_or_default();
-        state.sync.running = None;
         let never = Duration::from_secs(u32::MAX.into());
-        state.broken = Some(Broken { why: why.to_owned(), retry: Instant::now() + never, wait: never });
-        let name = state.caps.name;
-        self.outcomes.report(&format!("{name}: {why}"));
-        for op in ops {
-            self.failed(index, &op, why);
-            self.enqueue(index + 1, op.scope());
+        let why = "its thread broke; this is a bug of psentry";
+        let error = Error::Unfinished(why.to_owned());
+        self.outcomes.report(&format!("{}: {why}", state.caps.name));
+        state.broken = Some(Broken { error, retry: Instant::now() + never, wait: never, reported: true });
+        let Some(Job { work: Work::Apply(given), .. }) = job else { return };
+        for given in given {
+            let scope = given.op.scope();
+            self.not_done(index, &given.op, &given.asks, why, OutcomeResult::Failed);
+            self.enqueue(index + 1, scope);
         }
     }
 
     /// What is there cannot be read. Each reason is told once.
-    fn unread(&mut self, index: usize, error: &Error, who: Option<Option<String>>) {
+    fn unread(&mut self, index: usize, error: Error, drift: Option<Drift>) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let (name, why) = (state.caps.name, error.to_string());
         state.sync.rate.unread(Instant::now());
-        state.sync.drifted = Some(who.flatten());
-        state.sync.done = true;
-        if self.once && !self.started {
-            // Whoever asked is told, and it is not tried again.
-            state.sync.unread = Some(why);
-            self.errors.push((index, error.clone()));
-            return;
-        }
-        if state.sync.unread.as_ref() != Some(&why) {
-            self.outcomes.report(&format!("{name}: what is blocked cannot be read: {why}"));
-            let Some(state) = self.backends.get_mut(index) else { return };
-            state.sync.unread = Some(why);
+        state.sync.drifted = Some(drift.unwrap_or_default());
+        let before = state.sync.unread.replace(error.clone());
+        let news = before.is_none_or(|before| before.to_string() != error.to_string());
+        // Whoever asks one question is told in the answer.
+        if news && self.purpose == Purpose::Serve {
+            let name = state.caps.name;
+            self.outcomes.report(&format!("{name}: what is blocked cannot be read: {error}"));
         }
     }
 
-    fn listed(
-        &mut self,
-        index: usize,
-        listing: Listing,
-        first: bool,
-        made: bool,
-        who: Option<Option<String>>,
-        began: Instant,
-    ) {
-        let entries: HashMap<Prefix, Entry> =
-            listing.entries.into_iter().map(|entry| (entry.scope, self.entry_of_wall(entry))).collect();
+    fn listed(&mut self, index: usize, listing: Listing, first: bool, repairs: bool, repair: Repair) {
+        let entries = listing.entries.iter();
+        let entries = entries.map(|entry| entry.with_moments(|moment| self.clock.of_wall(moment)));
+        let entries: HashMap<Prefix, Entry> = entries.map(|entry| (entry.scope, entry)).collect();
+        let is_once = self.is_once();
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.unread = None;
-        state.sync.done = true;
-        if listing.shadowed != state.shadowed {
-            let new: Vec<&String> =
-                listing.shadowed.iter().filter(|sentence| !state.shadowed.contains(sentence)).collect();
-            let name = state.caps.name;
-            new.iter().for_each(|sentence| self.outcomes.report(&format!("{name}: {sentence}")));
-            state.shadowed = listing.shadowed;
+        for sentence in listing.shadowed.iter().filter(|sentence| !state.shadowed.contains(sentence)) {
+            self.outcomes.report(&format!("{}: {sentence}", state.caps.name));
         }
-        if first && self.adopts {
-            self.adopt(&entries);
-        }
-        let Some(state) = self.backends.get_mut(index) else { return };
+        state.shadowed = listing.shadowed;
         if !state.caps.lists {
             // What it has is known by the journal, and put in place when that is read.
-            let scopes: Vec<Prefix> = state.actual.scopes().collect();
+            let scopes = state.actual.scopes();
+            let wanted = self.desired.iter().map(|(scope, _)| scope).filter(|_| !is_once);
+            let scopes: Vec<Prefix> = scopes.chain(wanted).collect();
             scopes.into_iter().for_each(|scope| state.queue.push(scope));
-            let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
-            wanted.into_iter().filter(|_| !self.once).for_each(|scope| state.queue.push(scope));
             return;
         }
         let before = std::mem::replace(&mut state.actual.entries, entries);
-        if first && !self.once {
+        if is_once {
+            return;
+        }
+        if first {
             let ops = reconcile(&self.desired, &state.actual, &state.caps, self.clock.now());
             ops.iter().for_each(|op| state.queue.push(op.scope()));
-        } else if !self.once {
-            self.put_right(index, &before, who, Repair::new(began, made));
+        } else {
+            self.put_right(index, &before, repairs, repair);
         }
     }
 
     /// Without a journal what an earlier run left is wanted, unless its own note says that it is over.
-    fn adopt(&mut self, entries: &HashMap<Prefix, Entry>) {
-        for (scope, entry) in entries {
-            let block = Block::from(entry);
-            if block.is_over(self.clock.now()) {
-                continue;
-            }
-            match self.guard.refusal(*scope) {
+    pub(super) fn adopt(&mut self) {
+        let there: Vec<(Prefix, Block)> = self
+            .backends
+            .iter()
+            .flat_map(|state| state.actual.entries.iter())
+            .map(|(scope, entry)| (*scope, Block::from(entry)))
+            .filter(|(_, block)| !block.is_over(self.clock.now()))
+            .collect();
+        for (scope, block) in there {
+            match self.guard.refusal(scope) {
                 Ok(None) => {
-                    if self.desired.restore(*scope, block) {
-                        self.note_wanted(*scope);
-                        self.enqueue_everywhere(*scope);
+                    if self.desired.restore(scope, block) {
+                        self.note_wanted(scope);
+                        self.enqueue_everywhere(scope);
                     }
                 }
                 Ok(Some(why)) => self.outcomes.complain(&format!("refused: {why}")),
                 Err(error) => self.outcomes.complain(&error.to_string()),
             }
         }
-    }
-
-    fn entry_of_wall(&self, entry: Entry) -> Entry {
-        let until = entry.until.map(|until| self.clock.of_wall(until));
-        let since = entry.since.map(|since| self.clock.of_wall(since));
-        Entry { until, since, ..entry }
     }
 }

@@ -15,8 +15,12 @@ use crate::outcomes::body;
 use crate::ports::probed;
 use crate::reach::Ports;
 
-/// How long a backend has time to answer who asks on the control socket.
-const TIME: Duration = Duration::from_secs(10);
+/// That a verdict blocks nobody, and why.
+struct Unwanted {
+    result: OutcomeResult,
+    until: Option<Timestamp>,
+    why: Option<String>,
+}
 
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
@@ -63,62 +67,59 @@ impl Engine {
     }
 
     fn block(&mut self, verdict: &Verdict, reply: Option<Reply>) {
-        let refused = |result, why: Option<String>| OutcomeBody {
-            error: why,
-            ..body(Action::Block, verdict.body.scope, None, result)
-        };
+        match self.want(verdict) {
+            Ok((scope, already, remark)) => self.ask_backends(verdict, scope, already, remark, reply),
+            Err(Unwanted { result, until, why }) => {
+                let outcome = body(Action::Block, verdict.body.scope, None, result);
+                self.tell(verdict, OutcomeBody { until, error: why, ..outcome }, reply.as_ref());
+            }
+        }
+    }
+
+    /// What a verdict blocks is wanted from now on: whom that is, whether it was already, and a remark on it.
+    fn want(&mut self, verdict: &Verdict) -> Result<(Prefix, bool, Option<String>), Unwanted> {
+        let without = |result, why: String| Unwanted { result, until: None, why: Some(why) };
+        let refused = |why: String| without(OutcomeResult::Refused, why);
         self.heed_changes();
         self.heed_panic();
         if let Some(order) = &self.panic {
-            let outcome = refused(OutcomeResult::Refused, Some(order.sentence()));
-            return self.tell(verdict, outcome, reply.as_ref());
+            return Err(refused(order.sentence()));
         }
         let block = self.wanted_by(verdict);
         if block.is_over(self.clock.now()) {
             let until = block.until.map(|until| self.clock.wall(until));
-            let outcome = OutcomeBody { until, ..refused(OutcomeResult::Expired, None) };
-            return self.tell(verdict, outcome, reply.as_ref());
+            return Err(Unwanted { result: OutcomeResult::Expired, until, why: None });
         }
-        let (scope, remark) = match self.guarded(verdict) {
-            Ok(guarded) => guarded,
-            Err((result, why)) => {
-                if result == OutcomeResult::Refused {
-                    self.outcomes.counters().guarded.add();
-                    self.outcomes.complain(&format!("refused: {why}"));
-                }
-                return self.tell(verdict, refused(result, Some(why)), reply.as_ref());
+        let (scope, remark) = self.guarded(verdict).map_err(|(result, why)| {
+            if result == OutcomeResult::Refused {
+                self.outcomes.counters().guarded.add();
+                self.outcomes.complain(&format!("refused: {why}"));
             }
-        };
+            without(result, why)
+        })?;
         let new = self.desired.get(scope).is_none();
         if new
             && !self.desired.is_full()
             && block.unproven
             && let Some(why) = self.braked(scope)
         {
-            return self.tell(verdict, refused(OutcomeResult::Refused, Some(why)), reply.as_ref());
+            return Err(refused(why));
         }
-        let change = self.desired.block(scope, block);
-        match &change {
+        match self.desired.block(scope, block) {
             Change::Wanted => {
                 self.capacity.had_room(Instant::now());
                 self.note_wanted(scope);
-                for backend in &mut self.backends {
-                    backend.ending.remove(&scope);
-                }
+                self.backends.iter_mut().for_each(|state| _ = state.ending.remove(&scope));
+                Ok((scope, false, remark))
             }
-            Change::Already => {}
+            Change::Already => Ok((scope, true, remark)),
             Change::Full(why) => {
                 self.capacity.refused(1, Instant::now());
                 self.outcomes.counters().no_room.add();
                 self.outcomes.complain(&format!("refused: {why}"));
-                return self.tell(
-                    verdict,
-                    refused(OutcomeResult::Refused, Some(why.clone())),
-                    reply.as_ref(),
-                );
+                Err(refused(why))
             }
         }
-        self.ask_backends(verdict, scope, change == Change::Already, remark, reply);
     }
 
     /// The block that a verdict asks for, by the engine's clock. A time in the future counts as now: no verdict lasts longer than
@@ -148,7 +149,7 @@ impl Engine {
     /// sentence that says so. Without knowing who must not be blocked, nobody is.
     fn guarded(&mut self, verdict: &Verdict) -> Result<(Prefix, Option<String>), (OutcomeResult, String)> {
         let scope = verdict.body.scope;
-        let failed = |error: crate::Error| (OutcomeResult::Failed, error.to_string());
+        let failed = |error: psentry_linux::Error| (OutcomeResult::Failed, error.to_string());
         let Some(why) = self.guard.refusal(scope).map_err(failed)? else { return Ok((scope, None)) };
         let source = verdict.common.src_ip.map(Prefix::host);
         let source = source.filter(|source| *source != scope && scope.contains(source.addr()));
@@ -194,9 +195,6 @@ impl Engine {
         remark: Option<String>,
         reply: Option<Reply>,
     ) {
-        if reply.is_some() {
-            self.asked.push((Instant::now() + TIME, scope));
-        }
         let (common, action) = (verdict.common.clone(), verdict.body.action);
         let ask = Ask { common, action, already, remark, reply };
         for backend in &mut self.backends {
@@ -227,13 +225,11 @@ impl Engine {
 
     /// A block as it is written into the journal.
     pub(super) fn lasting(&self, block: &Block) -> Block {
-        let moment = |moment: Option<Timestamp>| moment.map(|moment| self.clock.lasting(moment));
-        Block { until: moment(block.until), since: moment(block.since), ..block.clone() }
+        block.with_moments(|moment| self.clock.lasting(moment))
     }
 
     /// A block as backends, records and people have it.
     pub(super) fn by_wall(&self, block: &Block) -> Block {
-        let moment = |moment: Option<Timestamp>| moment.map(|moment| self.clock.wall(moment));
-        Block { until: moment(block.until), since: moment(block.since), ..block.clone() }
+        block.with_moments(|moment| self.clock.wall(moment))
     }
 }

@@ -6,20 +6,17 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, OFlag};
+use nix::fcntl::Flock;
 use psentry_records::Timestamp;
-use psentry_stage::{DraftName, Replacement, make_directory};
+use psentry_stage::{
+    DraftName, Replacement, lock_file, make_directory, open_regular, own_like_directory, runtime_directory,
+};
 
 use super::format::Recorded;
 use crate::error::Error;
-use crate::lock::{lock, own_like_directory, runtime_directory};
 
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
-
-/// For open(2) of a file of the service: a service that somebody took over must not lead root, who runs a command, to another
-/// file, nor to a pipe on which it waits for ever.
-const SAFELY: i32 = OFlag::O_NOFOLLOW.bits() | OFlag::O_NONBLOCK.bits();
 
 /// The file, ours to write to.
 pub(super) struct JournalFile {
@@ -31,17 +28,11 @@ pub(super) struct JournalFile {
 
 /// Opens a file of the service to be read; `None`: there is none.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<File>, Error> {
-    match OpenOptions::new().read(true).custom_flags(SAFELY).open(path) {
-        Ok(file) => regular(file, path).map(Some),
+    match open_regular(path, OpenOptions::new().read(true)) {
+        Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file(path, "open it")(error)),
     }
-}
-
-fn regular(file: File, path: &Path) -> Result<File, Error> {
-    let is_file = file.metadata().map_err(Error::file(path, "look at it"))?.is_file();
-    let strange = || io::Error::other("this is no regular file");
-    if is_file { Ok(file) } else { Err(Error::file(path, "use it")(strange())) }
 }
 
 impl JournalFile {
@@ -53,20 +44,17 @@ impl JournalFile {
         let directory = path.parent().unwrap_or(Path::new("."));
         if !directory.is_dir() {
             // Whoever may ask has to reach the socket beside it; the journal itself is closed.
-            let mode = if directory == runtime_directory() { 0o755 } else { 0o700 };
+            let mode = if directory == runtime_directory("psentry-block") { 0o755 } else { 0o700 };
             let made = DirBuilder::new().recursive(true).mode(mode).create(directory);
             // Of a service of systemd that has stopped a link to nowhere is left.
             let made = made.or_else(|_| make_directory(directory));
             made.map_err(Error::file(directory, "make the directory"))?;
         }
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600).custom_flags(SAFELY);
-        let file = regular(options.open(path).map_err(Error::file(path, "open it"))?, path)?;
+        options.read(true).append(true).create(true).mode(0o600);
+        let file = open_regular(path, &options).map_err(Error::file(path, "open it"))?;
         own_like_directory(&file, directory);
-        let file = lock(file, path, GONE).map_err(|error| match error {
-            Error::Locked { path, .. } => Error::Kept { path },
-            error => error,
-        })?;
+        let file = lock(file, path)?;
         let torn = is_torn(&file).map_err(Error::file(path, "read it"))?;
         Ok(JournalFile { file, path: path.to_owned(), torn })
     }
@@ -149,10 +137,16 @@ impl Anew {
         };
         let (replacement, file) = write().map_err(Error::file(journal, "write it anew"))?;
         own_like_directory(&file, journal.parent().unwrap_or(Path::new(".")));
-        let file = lock(file, replacement.draft(), GONE)?;
+        let file = lock(file, replacement.draft())?;
         let useful = file.metadata().map_or(0, |meta| meta.len());
         Ok(Anew { file, replacement, useful })
     }
+}
+
+/// Locks a journal; another psentry-block may keep it.
+fn lock(file: File, path: &Path) -> Result<Flock<File>, Error> {
+    let locked = lock_file(file, GONE).map_err(Error::file(path, "lock it"))?;
+    locked.ok_or_else(|| Error::Kept { path: path.to_owned() })
 }
 
 /// Removes a file; that it is not there is no error.

@@ -24,13 +24,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use psentry_records::Timestamp;
+use psentry_stage::runtime_directory;
 
 use self::file::{JournalFile, open_to_read};
 use self::flusher::Shared;
 pub(crate) use self::format::{CommandState, Entry, Recorded};
 use self::old_format::OldFiles;
 use crate::error::Error;
-use crate::lock::runtime_directory;
 
 /// What the file is called.
 const NAME: &str = "journal.jsonl";
@@ -56,7 +56,8 @@ pub(crate) struct Place {
 impl Place {
     /// Of an engine that reads verdicts.
     pub(crate) fn of_engine(state: Option<&Path>, exec_roll: Option<&Path>) -> Self {
-        let (directory, given) = (state.map_or_else(runtime_directory, Path::to_owned), state.is_some());
+        let (directory, given) =
+            (state.map_or_else(|| runtime_directory("psentry-block"), Path::to_owned), state.is_some());
         Place { directory, given, exec_roll: exec_roll.map(Path::to_owned) }
     }
 
@@ -93,7 +94,7 @@ impl Place {
     }
 
     fn old_files(&self) -> OldFiles {
-        OldFiles::of(&self.directory, self.exec_roll.as_deref(), &runtime_directory())
+        OldFiles::of(&self.directory, self.exec_roll.as_deref(), &runtime_directory("psentry-block"))
     }
 }
 

@@ -12,9 +12,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use psentry_stage::{DraftName, Replacement, is_survivable};
+use nix::fcntl::Flock;
+use psentry_stage::{DraftName, Replacement, is_survivable, lock_file};
 
 pub(crate) use self::restore::read_about;
 pub use self::restore::{Damage, restore};
@@ -63,10 +62,8 @@ impl Journal {
         made.map_err(failed("cannot make the folder", folder))?;
         // The folder itself is locked: that takes no file, for which a full disk may have no room.
         let lock = File::open(folder).map_err(failed("cannot open", folder))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => JudgeError::Locked(folder.to_owned()),
-            errno => failed("cannot lock", folder)(errno.into()),
-        })?;
+        let lock = lock_file(lock, Duration::ZERO).map_err(failed("cannot lock", folder))?;
+        let lock = lock.ok_or_else(|| JudgeError::Locked(folder.to_owned()))?;
         let path = folder.join(FILE);
         let damage = match File::open(&path).and_then(|file| restore(file, state)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Damage::default(),

@@ -15,20 +15,20 @@ pub mod section;
 mod watch;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
+use psentry_stage::lock_file;
 
 use self::section::Parts;
 use self::watch::Watch;
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::block::Entry;
 use crate::error::Error;
-use crate::lock::lock_directory;
 
 const NAME: &str = "hosts-deny";
 
@@ -118,7 +118,9 @@ impl HostsDeny {
     /// Reads the file, has its entries changed, and writes it back, all under the lock.
     fn rewrite(&mut self, change: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Result<(), Error> {
         let Place { path, directory, mounted } = self.place()?;
-        let _lock = lock_directory(&directory, LOCK_TIMEOUT)?;
+        let opened = File::open(&directory).map_err(Error::file(&directory, "open it"))?;
+        let lock = lock_file(opened, LOCK_TIMEOUT).map_err(Error::file(&directory, "lock it"))?;
+        let _lock = lock.ok_or(Error::Locked { path: directory, limit: LOCK_TIMEOUT })?;
         let before = contents(&path)?;
         let mut parts = Parts::read(&path, before.as_deref())?;
         parts.entries = change(parts.entries);

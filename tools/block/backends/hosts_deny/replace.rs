@@ -9,10 +9,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use psentry_stage::{replace_file, sync_folder};
+use psentry_stage::{own_like_directory, replace_file, sync_folder};
 
 use crate::error::Error;
-use crate::lock::own_like_directory;
 
 /// The mode of a file that is made: every service has to read it.
 pub(super) const MODE: u32 = 0o644;

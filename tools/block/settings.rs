@@ -1,34 +1,71 @@
-//! How far blocks reach by the flags, and which flags each backend can heed.
+//! What the flags mean, and all that `--check` checks: whether they go together, which of them each backend can heed, and whom
+//! the guard leaves alone.
 
+use psentry_guard::Guard;
+use psentry_stage::parse_ports;
+
+use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::reach::{Answer, Established, Ports, Reach, Whether};
+use crate::reach::{Answer, Ports};
 
-impl Reach {
-    /// As the flags say.
-    #[must_use]
-    pub fn of(flags: &Flags) -> Self {
-        let default = Reach::default();
-        Reach {
-            answer: flags.answer.unwrap_or_default(),
-            ports: flags.ports.unwrap_or_default(),
-            forward: flags.forward.map_or(default.forward, |forward| forward == Whether::Yes),
-            egress: flags.egress.map_or(default.egress, |egress| egress == Whether::Yes),
-            established: match (flags.spare_established, flags.cut) {
-                (true, _) => Established::Spared,
-                (false, true) => Established::Cut,
-                (false, false) => Established::Starved,
-            },
-        }
+/// Checks the flags, and that the programs and files that they need are there, without touching anything.
+///
+/// # Errors
+/// What is missing or wrong: a mistake of the configuration.
+pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
+    let chosen = flags.chosen_or_nft();
+    let wrong = |error: Error| Error::Config(error.to_string());
+    fit(&chosen, flags).map_err(wrong)?;
+    for which in chosen {
+        backends::check(which, flags).map_err(wrong)?;
     }
+    guard(flags).map_err(wrong)?;
+    match &flags.state {
+        Some(state) if state.exists() && !state.is_dir() => {
+            Err(Error::Config(format!("--state {}: this is no directory", state.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whom nobody is to shut out, by the flags.
+///
+/// # Errors
+/// Which flag, or which line of its file, cannot be used.
+pub(crate) fn guard(flags: &Flags) -> Result<Guard, Error> {
+    let logins =
+        parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
+    Guard::new(logins, flags.login_grace, &flags.allow)
+        .map_err(|why| Error::Config(format!("--allow: {why}")))
+}
+
+/// Flags of a backend that is not chosen are a mistake: `--exec` alone would block with nft.
+///
+/// # Errors
+/// Which flag lacks its backend, or which backend its flag.
+pub(crate) fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
+    let exec_flags = [
+        ("--exec", flags.exec.is_some()),
+        ("--exec-undo", flags.exec_undo.is_some()),
+        ("--exec-jobs", flags.exec_jobs.is_some()),
+    ];
+    let stray = exec_flags.iter().find(|(_, given)| *given).filter(|_| !chosen.contains(&Which::Exec));
+    if let Some((flag, _)) = stray {
+        return Err(Error::Usage(format!("{flag} says nothing without --backend exec")));
+    }
+    if chosen.contains(&Which::Exec) && flags.exec.is_none() {
+        return Err(Error::Usage("--backend exec needs --exec COMMAND".to_owned()));
+    }
+    fit_reach(chosen, flags)
 }
 
 /// Flags that a chosen backend cannot heed are a mistake: nobody is to believe in a block that is not there.
 ///
 /// # Errors
 /// Which flag, and what that backend does instead.
-pub(crate) fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
-    if flags.answer == Some(Answer::Reject) && flags.egress == Some(Whether::Yes) {
+fn fit_reach(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
+    if flags.answer == Some(Answer::Reject) && flags.egress == Some(true) {
         let why =
             "--answer reject and --egress yes contradict each other: the answer is a packet to the source";
         return Err(Error::Usage(why.to_owned()));
@@ -65,8 +102,8 @@ fn given(flags: &Flags) -> Vec<&'static str> {
     let words = [
         flags.answer.map(|answer| if answer == Answer::Drop { "--answer drop" } else { "--answer reject" }),
         flags.ports.filter(|ports| *ports == Ports::Probed).map(|_| "--ports probed"),
-        flags.forward.map(|is| if is == Whether::Yes { "--forward yes" } else { "--forward no" }),
-        flags.egress.map(|is| if is == Whether::Yes { "--egress yes" } else { "--egress no" }),
+        flags.forward.map(|is| if is { "--forward yes" } else { "--forward no" }),
+        flags.egress.map(|is| if is { "--egress yes" } else { "--egress no" }),
         flags.spare_established.then_some("--spare-established"),
         flags.cut.then_some("--cut"),
     ];
@@ -94,12 +131,14 @@ fn unheeded(which: Which, flag: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::Parser;
+
+    use super::*;
+    use crate::reach::{Established, Reach};
 
     fn said(line: &str) -> Result<(), String> {
         let flags = Flags::try_parse_from(line.split(' ')).unwrap();
-        fit(&flags.chosen(), &flags).map_err(|error| error.to_string())
+        fit_reach(&flags.chosen(), &flags).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -147,9 +186,9 @@ mod tests {
     #[test]
     fn without_flags_all_that_comes_from_the_source_is_dropped() {
         let flags = Flags::try_parse_from(["x"]).unwrap();
-        assert_eq!(Reach::of(&flags), Reach::default());
+        assert_eq!(flags.reach(), Reach::default());
         let flags = Flags::try_parse_from("x --forward no --egress yes --cut".split(' ')).unwrap();
-        let reach = Reach::of(&flags);
+        let reach = flags.reach();
         assert_eq!((reach.forward, reach.egress, reach.established), (false, true, Established::Cut));
     }
 }

@@ -1,19 +1,5 @@
 //! Whom nobody can make you shut out, whatever a verdict says: this machine itself, its way out, those that it asks for
-//! names, and addresses that are nobody's. A pure decision; what the machine's own addresses are, `guard_cache.rs`
-//! finds out, and who is logged in `sessions.rs` decides.
-//!
-//! | file | what it holds |
-//! |---|---|
-//! | `guard_cache.rs` | the guard that runs: what was seen last of this machine, and when it is looked at anew |
-//! | `sessions.rs`, `logind.rs` | who is logged in |
-//! | `translators.rs` | prefixes in which each address stands for one of IPv4 |
-//! | `allow.rs` | whom an administrator said never to block |
-
-pub(crate) mod allow;
-pub(crate) mod guard_cache;
-mod logind;
-mod sessions;
-mod translators;
+//! names, and addresses that are nobody's. A pure decision; what the machine's own addresses are, `guard.rs` finds out.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -22,7 +8,7 @@ use psentry_linux::HostAddresses;
 use psentry_records::Prefix;
 
 /// The widest prefix that may be blocked: a /8 is a 256th of all addresses.
-const WIDEST_V4: u8 = 8;
+pub(crate) const WIDEST_V4: u8 = 8;
 
 /// For IPv6, where a provider's whole allocation is a /32 or longer.
 const WIDEST_V6: u8 = 16;
@@ -41,8 +27,7 @@ const SPECIAL: [(&str, &str); 9] = [
 ];
 
 /// Why `scope` must not be blocked, as a sentence; `None`: it may.
-#[must_use]
-pub fn refusal(scope: Prefix, around: &HostAddresses) -> Option<String> {
+pub(crate) fn refusal(scope: Prefix, around: &HostAddresses) -> Option<String> {
     let widest = if scope.is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
     if scope.len() < widest {
         return Some(format!("{scope} is wider than /{widest}, which is more than one verdict may block"));

@@ -7,7 +7,7 @@ use psentry_ports::{PortTable, PortsFileError};
 use psentry_records::Prefix;
 use psentry_stage::{FileStamp, file_stamp};
 
-use super::WIDEST_V4;
+use crate::never_blocked::WIDEST_V4;
 
 /// How many bits come before the IPv4 address.
 const TRANSLATOR_LEN: u8 = 96;

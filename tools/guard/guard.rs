@@ -1,4 +1,4 @@
-//! The guard, and what it saw of this machine last. The kernel is asked for what is new, not for everything each time:
+//! The guard, and what it last listed of this machine. The kernel is asked for what is new, not for everything each time:
 //!
 //! - Addresses and gateways are listed again when rtnetlink reports a change, and files (`--allow`, resolvers, translators, the
 //!   record of logins) are read again when inotify does.
@@ -11,28 +11,22 @@
 //! What it gives up: a question to a resolver or a time server that is neither in resolv.conf nor allowed is seen if it
 //! lasts for a minute, and how long a connection has stood is known to a minute.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use psentry_linux::{
-    HostAddresses, HostMonitor, Ports, RESOLVER_FILES, Socket, Transport, connections, host_addresses,
-    listening_sockets,
-};
+use psentry_linux::{Error, HostAddresses, HostMonitor, RESOLVER_FILES, host_addresses};
 use psentry_ports::PORTS_FILE;
-use psentry_records::{Ignore, Prefix};
-use psentry_stage::parse_ports;
+use psentry_records::{Ignore, IgnoreError, Prefix};
+use psentry_stage::spent;
 
-use crate::cli::Flags;
-use crate::cpu_time::spent;
-use crate::error::Error;
-use crate::guard::allow::Allow;
-use crate::guard::logind;
-use crate::guard::refusal;
-use crate::guard::sessions::{Sessions, Use};
-use crate::guard::translators::Translators;
+use crate::allow::Allow;
+use crate::connections::in_use;
+use crate::logind;
+use crate::never_blocked;
+use crate::sessions::Sessions;
+use crate::translators::Translators;
 
 /// How long the list of connections counts where no login is on record: for so many times as long as the processor took to
 /// list them, so that listing takes no more than a fiftieth of the time, and no longer than this.
@@ -43,14 +37,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// files on a file system that does not report changes. The engine wakes every minute anyway, for its counters.
 const LOOK: Duration = Duration::from_secs(50);
 
-/// The ports of resolvers: plain, and over TLS or QUIC.
-const NAMES: [u16; 2] = [53, 853];
-
-/// The port of time servers.
-const TIME: u16 = 123;
-
 /// The guard, with what it saw last.
-pub(crate) struct Guard {
+pub struct Guard {
     /// What tells that addresses and gateways may have changed; `None`: they were not listed yet.
     monitor: Option<HostMonitor>,
     /// `None`: they are to be listed.
@@ -74,22 +62,24 @@ struct Looked {
 }
 
 impl Guard {
-    /// The guard that these flags describe.
+    /// A guard for people who log in at the ports `logins`, where nobody stays connected for longer than `grace` without
+    /// logging in, and for whom the files `allow` name.
     ///
     /// # Errors
-    /// Which flag, or which line of its file, cannot be used.
-    pub(crate) fn of(flags: &Flags) -> Result<Self, Error> {
-        let logins =
-            parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
-        let allow = Allow::read(&flags.allow).map_err(|why| Error::Config(format!("--allow: {why}")))?;
+    /// Which file of `allow`, or which line of it, cannot be used.
+    pub fn new(
+        logins: Vec<RangeInclusive<u16>>,
+        grace: Duration,
+        allow: &[PathBuf],
+    ) -> Result<Self, IgnoreError> {
         let mut guard = Guard {
             monitor: None,
             around: None,
             logins,
-            sessions: Sessions::new(flags.login_grace),
+            sessions: Sessions::new(grace),
             looked: None,
             blind: None,
-            allow,
+            allow: Allow::read(allow)?,
             translators: Translators::of(PathBuf::from(PORTS_FILE)),
             news: Vec::new(),
         };
@@ -98,7 +88,7 @@ impl Guard {
     }
 
     /// The files, and the directory, on which it depends.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
+    pub fn files(&self) -> Vec<PathBuf> {
         let mut files = self.allow.files().to_vec();
         files.extend(RESOLVER_FILES.map(PathBuf::from));
         files.push(PathBuf::from(PORTS_FILE));
@@ -107,7 +97,7 @@ impl Guard {
     }
 
     /// Reads again what has changed of those files.
-    pub(crate) fn read_files(&mut self) {
+    pub fn read_files(&mut self) {
         self.around = None;
         if let Err(error) = self.allow.renew() {
             self.news.push(format!("--allow: {error}; what was read before stays"));
@@ -122,7 +112,7 @@ impl Guard {
     ///
     /// # Errors
     /// When the kernel does not answer: then nothing may be blocked.
-    pub(crate) fn refusal(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
+    pub fn refusal(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
         let around = match &mut self.around {
             Some(around) => around,
             none => {
@@ -133,12 +123,12 @@ impl Guard {
                 none.insert(host_addresses()?)
             }
         };
-        let why = refusal(scope, around);
+        let why = never_blocked::refusal(scope, around);
         Ok(why.or_else(|| self.translators.refusal(scope)).or_else(|| self.allow.refusal(scope)))
     }
 
     /// Heeds what the kernel reported of addresses and gateways.
-    pub(crate) fn heed_changes(&mut self) {
+    pub fn heed_changes(&mut self) {
         let Some(monitor) = &mut self.monitor else { return };
         match monitor.changed() {
             Ok(false) => {}
@@ -152,7 +142,7 @@ impl Guard {
     ///
     /// # Errors
     /// When the kernel does not answer: then nothing may be blocked.
-    pub(crate) fn not_yet(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
+    pub fn not_yet(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
         let known = self.looked.filter(|looked| {
             if self.sessions.has_record() {
                 !self.sessions.may_refuse(scope)
@@ -168,7 +158,7 @@ impl Guard {
     }
 
     /// Looks at everything anew if it is time.
-    pub(crate) fn glance(&mut self) {
+    pub fn glance(&mut self) {
         if self.looked.is_none_or(|looked| looked.when.elapsed() >= LOOK) {
             self.read_files();
             // Whoever asks next looks himself, and is told.
@@ -176,14 +166,13 @@ impl Guard {
         }
     }
 
-    /// Whom never to block, if that has changed since the version that the caller `knows`.
-    pub(crate) fn allowed_anew(&self, knows: &mut u64) -> Option<Arc<Ignore>> {
-        let version = self.allow.version();
-        (std::mem::replace(knows, version) != version).then(|| Arc::clone(self.allow.list()))
+    /// Whom `--allow` names, if that has changed since this was last asked.
+    pub fn allowed_anew(&mut self) -> Option<Arc<Ignore>> {
+        self.allow.changed()
     }
 
     /// What is to be told.
-    pub(crate) fn news(&mut self) -> Vec<String> {
+    pub fn news(&mut self) -> Vec<String> {
         std::mem::take(&mut self.news)
     }
 
@@ -204,39 +193,4 @@ impl Guard {
         self.sessions.note(when, seen.unwrap_or_default());
         Ok(when)
     }
-}
-
-/// The connections that are of use to this machine. The inner error: this kernel cannot tell.
-fn in_use(logins: &[RangeInclusive<u16>]) -> Result<Result<Vec<(Use, Socket)>, String>, Error> {
-    let mut all = Vec::new();
-    let mut asked: Vec<RangeInclusive<u16>> = NAMES.map(|port| port..=port).to_vec();
-    for (transport, local) in [(Transport::Tcp, logins), (Transport::Udp, &[])] {
-        if transport == Transport::Udp {
-            asked.push(TIME..=TIME);
-        }
-        let found = match connections(transport, &Ports { local: local.to_vec(), remote: asked.clone() })? {
-            Ok(found) => found,
-            Err(errno) if transport == Transport::Tcp => return Ok(Err(errno.desc().to_owned())),
-            // Without these nobody is cut off.
-            Err(_) => continue,
-        };
-        let (logins, others): (Vec<_>, Vec<_>) = found
-            .into_iter()
-            // At a mirage nobody logs in, and none of our questions comes from one, whatever its ports.
-            .filter(|connection| !connection.transparent)
-            .partition(|connection| local.iter().any(|ports| ports.contains(&connection.local_port)));
-        all.extend(logins.into_iter().map(|connection| (Use::Login, connection)));
-        if others.is_empty() {
-            continue;
-        }
-        // Who comes to a service of ours from a resolver's port is no resolver.
-        let services = listening_sockets(transport)?.unwrap_or_default();
-        let services: BTreeSet<u16> = services.iter().map(|service| service.local_port).collect();
-        let asked = others.into_iter().filter(|connection| !services.contains(&connection.local_port));
-        all.extend(asked.map(|connection| {
-            let what = if connection.remote_port == TIME { Use::Time } else { Use::Names };
-            (what, connection)
-        }));
-    }
-    Ok(Ok(all))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 /// Does it, and says how much time of the processor this thread spent on it.
-pub(crate) fn spent<T>(on: impl FnOnce() -> T) -> (T, Duration) {
+#[must_use]
+pub fn spent<T>(on: impl FnOnce() -> T) -> (T, Duration) {
     let before = of_this_thread();
     let done = on();
     (done, of_this_thread().saturating_sub(before))

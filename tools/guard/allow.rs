@@ -13,8 +13,7 @@ pub(crate) struct Allow {
     files: Vec<PathBuf>,
     stamps: Vec<FileStamp>,
     list: Arc<Ignore>,
-    /// How often it has changed.
-    version: u64,
+    changed: bool,
 }
 
 impl Allow {
@@ -26,7 +25,7 @@ impl Allow {
         // From before they are read, so that a file that changes meanwhile is read once more.
         let stamps = stamps(files);
         let list = Arc::new(Ignore::read_prefixes(files)?.into_iter().collect());
-        Ok(Allow { files: files.to_vec(), stamps, list, version: 0 })
+        Ok(Allow { files: files.to_vec(), stamps, list, changed: false })
     }
 
     /// Reads the files again if they have changed.
@@ -40,7 +39,7 @@ impl Allow {
         }
         self.stamps = stamps;
         self.list = Arc::new(Ignore::read_prefixes(&self.files)?.into_iter().collect());
-        self.version += 1;
+        self.changed = true;
         Ok(())
     }
 
@@ -50,14 +49,9 @@ impl Allow {
         self.list.touches(scope).then(|| format!("{scope} {verb} an address that --allow names"))
     }
 
-    /// Whom never to block.
-    pub(crate) fn list(&self) -> &Arc<Ignore> {
-        &self.list
-    }
-
-    /// How often it has changed since the start.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
+    /// Whom never to block, if that has changed since this was last asked.
+    pub(crate) fn changed(&mut self) -> Option<Arc<Ignore>> {
+        std::mem::take(&mut self.changed).then(|| Arc::clone(&self.list))
     }
 
     /// The files.
@@ -86,14 +80,14 @@ mod tests {
         };
         write("192.0.2.7 # office\n");
         let mut allow = Allow::read(std::slice::from_ref(&file)).unwrap();
-        let held = |allow: &Allow, addr: &str| allow.list().holds(addr.parse().unwrap());
+        let held = |allow: &Allow, addr: &str| allow.list.holds(addr.parse().unwrap());
         assert!(held(&allow, "192.0.2.7") && !held(&allow, "192.0.2.8"));
         allow.renew().unwrap();
-        assert_eq!(allow.version(), 0);
+        assert!(allow.changed().is_none());
         write("192.0.2.8\n");
         allow.renew().unwrap();
         assert!(held(&allow, "192.0.2.8") && !held(&allow, "192.0.2.7"));
-        assert_eq!(allow.version(), 1);
+        assert!(allow.changed().is_some_and(|list| list.holds("192.0.2.8".parse().unwrap())));
         write("192.0.2.9\nexample.org\n");
         let said = allow.renew().unwrap_err().to_string();
         assert!(said.contains("line 2"), "{said}");
@@ -101,6 +95,6 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(allow.renew().unwrap_err().to_string().contains("cannot read"));
         assert!(held(&allow, "192.0.2.8"));
-        assert_eq!(allow.version(), 1);
+        assert!(allow.changed().is_none());
     }
 }

@@ -1,5 +1,5 @@
 //! Who is logged in on this machine, or is asked something by it, at this moment: whoever is, is not shut out as long as
-//! that lasts. A pure decision over what was seen and when; the seeing is in `guard_cache.rs`.
+//! that lasts. A pure decision over what was listed and when; `connections.rs` lists it.
 //!
 //! An established connection is no login: a scanner may open one to sshd and keep it. But sshd ends it when nobody has
 //! logged in for a while, and a login has a record. So a connection counts once it has stood for longer than sshd bears
