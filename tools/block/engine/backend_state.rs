@@ -179,7 +179,8 @@ impl Broken {
     pub(super) fn again(before: Option<&Broken>, error: &Error) -> Self {
         let (first, longest) = BROKEN_WAITS;
         let wait = before.map_or(first, |before| (before.wait * 2).min(longest));
-        let reported = before.is_some_and(|before| before.reported && before.error.to_string() == error.to_string());
+        let reported =
+            before.is_some_and(|before| before.reported && before.error.to_string() == error.to_string());
         Broken { error: error.clone(), retry: Instant::now() + wait, wait, reported }
     }
 }
