@@ -1,16 +1,20 @@
-//! The flags, and nothing else: what they mean for a run is decided in `run.rs` and `backends/`.
+//! The flags, and nothing else: what they mean for a run is decided in `settings.rs` and `backends/`.
+//!
+//! The help of each command offers the flags that it heeds, with the defaults that they have there. Any flag is taken with any
+//! command, for scripts give all of them the same ones; the rest says nothing, and is not shown.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
 use psentry_stage::parse_duration;
 
 use crate::brake::Rate;
 use crate::lock::runtime_directory;
-use crate::reach::{Answer, Established, Ports, Reach, Whether};
+use crate::reach::{Answer, Established, Ports, Reach};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
 #[derive(Debug, Parser)]
@@ -47,11 +51,11 @@ pub struct Flags {
     #[arg(long, value_enum, value_name = "PORTS")]
     pub ports: Option<Ports>,
     /// Whether what is only forwarded is blocked, too [default: yes]
-    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
-    pub forward: Option<Whether>,
+    #[arg(long, value_name = "YES|NO", hide_possible_values = true, value_parser = yes_or_no())]
+    pub forward: Option<bool>,
     /// Whether packets to the source are dropped, too [default: no]
-    #[arg(long, value_enum, value_name = "YES|NO", hide_possible_values = true)]
-    pub egress: Option<Whether>,
+    #[arg(long, value_name = "YES|NO", hide_possible_values = true, value_parser = yes_or_no())]
+    pub egress: Option<bool>,
     /// Let established connections go on, also of a proven source
     #[arg(long, conflicts_with = "cut")]
     pub spare_established: bool,
@@ -170,6 +174,11 @@ fn blocks(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| "write a number of blocks, 1 at least".to_owned())
 }
 
+/// Reads yes or no. For clap's `value_parser`.
+fn yes_or_no() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["yes", "no"]).map(|word| word == "yes")
+}
+
 /// Reads the mode of a file as chmod(1) does. For clap's `value_parser`.
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -215,6 +224,12 @@ impl Flags {
         chosen
     }
 
+    /// The same, or where none is given the default.
+    #[must_use]
+    pub fn chosen_or_nft(&self) -> Vec<Which> {
+        if self.backend.is_empty() { vec![Which::Nft] } else { self.chosen() }
+    }
+
     /// How far blocks reach.
     #[must_use]
     pub fn reach(&self) -> Reach {
@@ -222,13 +237,118 @@ impl Flags {
         Reach {
             answer: self.answer.unwrap_or_default(),
             ports: self.ports.unwrap_or_default(),
-            forward: self.forward.map_or(default.forward, |forward| forward == Whether::Yes),
-            egress: self.egress.map_or(default.egress, |egress| egress == Whether::Yes),
+            forward: self.forward.unwrap_or(default.forward),
+            egress: self.egress.unwrap_or(default.egress),
             established: match (self.spare_established, self.cut) {
                 (true, _) => Established::Spared,
                 (false, true) => Established::Cut,
                 (false, false) => Established::Starved,
             },
+        }
+    }
+}
+
+/// A flag, and what it says of itself.
+type Said = (&'static str, &'static str);
+
+const FILE: Said = ("hosts_deny", "The file of hosts-deny");
+const STATE: Said =
+    ("state", "Memory, if no psentry-block answers [default: /var/lib/psentry-block, if there]");
+const CONTROL: Said = ("control", "Its socket [default: /run/psentry-block/control]");
+const HOST: Said = ("host", "Field 'host' [default: this machine's name]");
+const UNDO: Said = ("exec_undo", "The command that ends what exec blocked, if no psentry-block answers");
+const TIMEOUT: Said = ("exec_timeout", "How long a command may take");
+
+/// Which backends are shown.
+const ONLY: Said = ("backend", "Only there; repeatable [default: every backend in use]");
+
+/// Which backends are changed where no psentry-block runs.
+const WHERE: Said = (
+    "backend",
+    "Where, if no psentry-block answers; repeatable [default: every backend that this machine has]",
+);
+
+/// Those that say how to block where no psentry-block runs.
+const BLOCKING: [Said; 5] = [
+    ("backend", "How, if no psentry-block answers; repeatable [default: nft]"),
+    FILE,
+    ("exec", "The command that blocks, for exec"),
+    UNDO,
+    TIMEOUT,
+];
+
+/// The command line of the program.
+#[derive(Debug)]
+pub struct Line(pub Flags);
+
+/// What a command heeds.
+fn heeded(command: &str) -> Vec<Said> {
+    match command {
+        "list" | "why" => vec![ONLY, FILE, STATE, CONTROL, HOST],
+        "status" => vec![ONLY, FILE, STATE, CONTROL],
+        "block" => [&BLOCKING[..], &[STATE, CONTROL, HOST]].concat(),
+        "unblock" | "flush" => vec![WHERE, FILE, UNDO, TIMEOUT, STATE, CONTROL, HOST],
+        "panic" => vec![FILE, STATE, CONTROL],
+        "resume" => vec![CONTROL, HOST],
+        _ => Vec::new(),
+    }
+}
+
+impl CommandFactory for Line {
+    fn command() -> clap::Command {
+        let command = Flags::command();
+        let shared: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        names.into_iter().fold(command, |command, name| {
+            let heeded = heeded(&name);
+            let said = |arg: &Arg| heeded.iter().find(|(id, _)| arg.get_id() == id).map(|(_, said)| *said);
+            let args = shared.iter().map(|arg| match said(arg) {
+                Some(said) => arg.clone().help(said),
+                None => arg.clone().hide(true),
+            });
+            let args: Vec<Arg> = args.collect();
+            command.mut_subcommand(name, |sub| sub.args(args))
+        })
+    }
+
+    fn command_for_update() -> clap::Command {
+        Self::command()
+    }
+}
+
+impl FromArgMatches for Line {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Flags::from_arg_matches(matches).map(Line)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Parser for Line {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_that_a_command_heeds_is_one() {
+        let command = Line::command();
+        for sub in command.get_subcommands() {
+            for (id, _) in heeded(sub.get_name()) {
+                let arg = sub.get_arguments().find(|arg| arg.get_id() == id);
+                assert!(arg.is_some_and(|arg| arg.is_global_set() && !arg.is_hide_set()), "{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_count_wherever_they_stand_and_whoever_heeds_them() {
+        for line in ["x --state /s --max-blocks 7 status", "x status --state /s --max-blocks 7"] {
+            let Line(flags) = Line::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!((flags.state.as_deref(), flags.max_blocks), (Some("/s".as_ref()), 7), "{line}");
+            assert_eq!(flags.hosts_deny, std::path::Path::new("/etc/hosts.deny"));
         }
     }
 }

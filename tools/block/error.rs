@@ -77,15 +77,6 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// Another psentry-block listens on the control socket.
-    #[error(
-        "--control {}: another psentry-block listens there; end it, or give this one another --control",
-        path.display()
-    )]
-    Listened {
-        /// The socket.
-        path: PathBuf,
-    },
     /// It is done, and has no effect.
     #[error("{0}")]
     NoEffect(String),
@@ -143,7 +134,9 @@ impl Error {
 impl From<ControlError> for Error {
     fn from(error: ControlError) -> Self {
         match error {
-            ControlError::Taken { path, .. } => Error::Listened { path },
+            ControlError::Taken { .. } => {
+                Error::Unfinished(format!("--control {error}; end it, or give this one another --control"))
+            }
             ControlError::NotASocket { .. } => Error::Usage(format!("--control {error}")),
             ControlError::File { path, doing, why } => Error::file(&path, doing)(why),
         }
@@ -162,7 +155,6 @@ impl Failure for Error {
             | Error::Full { .. }
             | Error::Locked { .. }
             | Error::Kept { .. }
-            | Error::Listened { .. }
             | Error::NoEffect(_)
             | Error::Unfinished(_) => Exit::Os,
             Error::File { .. } | Error::Input(_) | Error::Output(_) => Exit::Io,

@@ -14,7 +14,6 @@ mod counters;
 mod desired;
 mod engine;
 mod error;
-mod help;
 mod journal;
 mod judge_fifo;
 mod kill_on_block;
@@ -31,8 +30,8 @@ mod sink;
 mod watchdog;
 mod worker;
 
+pub use cli::Line;
 pub use error::Error;
-pub use help::Line;
 
 use psentry_stage::host_name;
 

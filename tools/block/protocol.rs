@@ -9,8 +9,9 @@
 //! | `{"ask":"why","addr":"192.0.2.7"}` | a [`Prospect`], and an outcome record for each block of it, there or not |
 //! | `{"ask":"status"}` | a [`Report`] for each backend |
 //!
-//! Instead of all that, or after it, `{"error":"..."}`; and what else whoever asked should know, `{"note":"..."}`.
+//! Notes and errors beside them are those of [`psentry_control::Reply`].
 
+use psentry_control::json_line;
 use psentry_records::{Action, Prefix, Record, Timestamp, Verdict};
 use psentry_stage::panic_file::Order;
 use serde::{Deserialize, Serialize};
@@ -20,13 +21,6 @@ use crate::desired::Full;
 
 /// The rule of a verdict that a person gives by a command.
 pub(crate) const BY_HAND: &str = "by-hand";
-
-/// What whoever asked should know besides.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Note {
-    note: String,
-}
 
 /// A question.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,13 +146,13 @@ impl Question {
                 let _ = Record::Verdict((**verdict).clone()).encode(&mut text);
                 text
             }
-            Question::Flush => line(&Ask::Flush),
-            Question::List => line(&Ask::List),
+            Question::Flush => json_line(&Ask::Flush),
+            Question::List => json_line(&Ask::List),
             Question::Why(scope) => {
                 let addr = if scope.is_host() { scope.addr().to_string() } else { scope.to_string() };
-                line(&Ask::Why { addr })
+                json_line(&Ask::Why { addr })
             }
-            Question::Status => line(&Ask::Status),
+            Question::Status => json_line(&Ask::Status),
         }
     }
 
@@ -166,23 +160,6 @@ impl Question {
     pub(crate) fn changes(&self) -> bool {
         matches!(self, Question::Verdict(_) | Question::Flush)
     }
-}
-
-/// A sentence for whoever asked, as a line.
-pub(crate) fn note(sentence: &str) -> Vec<u8> {
-    line(&Note { note: sentence.to_owned() })
-}
-
-/// The sentence of such a line.
-pub(crate) fn note_in(line: &str) -> Option<String> {
-    serde_json::from_str(line).ok().map(|Note { note }| note)
-}
-
-/// Anything as a line.
-pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
-    let mut text = serde_json::to_vec(value).unwrap_or_default();
-    text.push(b'\n');
-    text
 }
 
 #[cfg(test)]

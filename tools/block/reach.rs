@@ -36,15 +36,6 @@ pub enum Established {
     Cut,
 }
 
-/// Yes or no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Whether {
-    /// It is so.
-    Yes,
-    /// It is not.
-    No,
-}
-
 /// How far the blocks of a run reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {

@@ -7,17 +7,14 @@ use psentry_stage::parse_ports;
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
-use crate::reach::{Answer, Ports, Whether};
+use crate::reach::{Answer, Ports};
 
 /// Checks the flags, and that the programs and files that they need are there, without touching anything.
 ///
 /// # Errors
 /// What is missing or wrong: a mistake of the configuration.
 pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
-    let mut chosen = flags.chosen();
-    if chosen.is_empty() {
-        chosen.push(Which::Nft);
-    }
+    let chosen = flags.chosen_or_nft();
     let wrong = |error: Error| Error::Config(error.to_string());
     fit(&chosen, flags).map_err(wrong)?;
     for which in chosen {
@@ -68,7 +65,7 @@ pub(crate) fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
 /// # Errors
 /// Which flag, and what that backend does instead.
 fn fit_reach(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
-    if flags.answer == Some(Answer::Reject) && flags.egress == Some(Whether::Yes) {
+    if flags.answer == Some(Answer::Reject) && flags.egress == Some(true) {
         let why =
             "--answer reject and --egress yes contradict each other: the answer is a packet to the source";
         return Err(Error::Usage(why.to_owned()));
@@ -105,8 +102,8 @@ fn given(flags: &Flags) -> Vec<&'static str> {
     let words = [
         flags.answer.map(|answer| if answer == Answer::Drop { "--answer drop" } else { "--answer reject" }),
         flags.ports.filter(|ports| *ports == Ports::Probed).map(|_| "--ports probed"),
-        flags.forward.map(|is| if is == Whether::Yes { "--forward yes" } else { "--forward no" }),
-        flags.egress.map(|is| if is == Whether::Yes { "--egress yes" } else { "--egress no" }),
+        flags.forward.map(|is| if is { "--forward yes" } else { "--forward no" }),
+        flags.egress.map(|is| if is { "--egress yes" } else { "--egress no" }),
         flags.spare_established.then_some("--spare-established"),
         flags.cut.then_some("--cut"),
     ];
@@ -141,7 +138,7 @@ mod tests {
 
     fn said(line: &str) -> Result<(), String> {
         let flags = Flags::try_parse_from(line.split(' ')).unwrap();
-        fit(&flags.chosen(), &flags).map_err(|error| error.to_string())
+        fit_reach(&flags.chosen(), &flags).map_err(|error| error.to_string())
     }
 
     #[test]

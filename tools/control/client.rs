@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::refusal::{self, Kind};
+use crate::reply::Reply;
 use crate::socket::{left, open};
 
 /// The pause before asking again where too many ask at once.
@@ -30,12 +31,25 @@ pub enum Silence {
     Refused(String),
 }
 
-/// Asks with one line, and gives the lines of the answer, all of them. The last one may say that something is missing
-/// nevertheless (see [`error_in`](crate::error_in)).
+impl Silence {
+    /// Why nothing was answered, as a sentence; `owner` is the program that should listen at `path`.
+    #[must_use]
+    pub fn sentence(&self, path: &Path, owner: &str) -> String {
+        let why = match self {
+            Silence::Forbidden => "you may not ask this here; run this as root".to_owned(),
+            Silence::Refused(why) => why.clone(),
+            Silence::Absent | Silence::Dead => format!("no {owner} answers"),
+            Silence::Hangs => format!("{owner} hangs, and does not answer"),
+        };
+        format!("{}: {why}", path.display())
+    }
+}
+
+/// Asks with one line, and gives the answer, all of it; it may say itself that something is missing.
 ///
 /// # Errors
 /// Why there is no answer within `limit`.
-pub fn ask(path: &Path, line: &[u8], limit: Duration) -> Result<Vec<String>, Silence> {
+pub fn ask(path: &Path, line: &[u8], limit: Duration) -> Result<Reply, Silence> {
     let since = Instant::now();
     loop {
         let text = exchange(path, line, limit, since).map_err(|why| match why.kind() {
@@ -62,7 +76,7 @@ pub fn ask(path: &Path, line: &[u8], limit: Duration) -> Result<Vec<String>, Sil
             Some((_, Some(Kind::Ending))) => return Err(Silence::Dead),
             Some((_, Some(Kind::Forbidden))) => return Err(Silence::Forbidden),
             Some((error, _)) => return Err(Silence::Refused(error)),
-            None if complete => return Ok(lines),
+            None if complete => return Ok(Reply::of(lines)),
             None => return Err(Silence::Dead),
         }
     }
@@ -103,7 +117,7 @@ mod tests {
     use super::*;
 
     /// What becomes of a question whose answer are these bytes.
-    fn answered(bytes: &'static [u8]) -> Result<Vec<String>, Silence> {
+    fn answered(bytes: &'static [u8]) -> Result<Reply, Silence> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control");
         let listener = UnixListener::bind(&path).unwrap();
@@ -121,16 +135,16 @@ mod tests {
 
     #[test]
     fn only_a_complete_answer_is_one() {
-        assert_eq!(answered(b"a\nb\n\n"), Ok(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(answered(b"\n"), Ok(Vec::new()));
+        assert_eq!(answered(b"a\nb\n\n").unwrap().lines, ["a", "b"]);
+        assert_eq!(answered(b"\n"), Ok(Reply::default()));
         for cut_short in [&b""[..], b"a", b"a\n", b"a\nb"] {
             assert_eq!(answered(cut_short), Err(Silence::Dead), "{cut_short:?}");
         }
         assert_eq!(answered(b"{\"error\":\"no\\u0007\"}\n\n"), Err(Silence::Refused("no\\u{7}".to_owned())));
         assert_eq!(answered(b"{\"error\":\"x\",\"kind\":\"hangs\"}\n\n"), Err(Silence::Hangs));
         assert_eq!(answered(b"{\"error\":\"x\",\"kind\":\"forbidden\"}\n\n"), Err(Silence::Forbidden));
-        // After a part of the answer it is one of its lines.
-        assert_eq!(answered(b"a\n{\"error\":\"x\"}\n\n").unwrap().len(), 2);
+        // After a part of the answer it is a part of it.
+        assert_eq!(answered(b"a\n{\"error\":\"x\"}\n\n").unwrap().errors, ["x"]);
     }
 
     #[test]

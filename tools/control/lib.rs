@@ -3,7 +3,7 @@
 //!
 //! A client connects, writes one line of at most [`LONGEST_LINE`] bytes, and reads lines until an empty one, which says that
 //! the answer is complete: a server that dies meanwhile closes the connection without it. Instead of an answer, or after a
-//! part of it, comes `{"error":"..."}` (see [`error_in`]).
+//! part of it, comes `{"error":"..."}`; and what else whoever asked should know, `{"note":"..."}` (see [`Reply`]).
 //!
 //! Who may connect is a matter of the file's mode and group; whether somebody may change something the server decides by
 //! the credentials that the kernel has of the connection ([`Request::may_change`]).
@@ -13,12 +13,14 @@
 //! | `socket.rs` | the file: made, taken over from a dead process, removed |
 //! | `server.rs` | the threads that read questions and write answers, and never wait for anybody for long |
 //! | `client.rs` | the other end |
+//! | `reply.rs` | what a client has of an answer: lines, notes, errors |
 //! | `refusal.rs` | the line that says why there is no answer |
 
 #![forbid(unsafe_code)]
 
 mod client;
 mod refusal;
+mod reply;
 mod server;
 mod socket;
 
@@ -26,7 +28,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use client::{Silence, ask};
-pub use refusal::{error_in, error_line};
+pub use reply::{Reply, error_line, json_line, note_line};
 pub use server::{Answer, Closing, Peer, Request, Server};
 
 /// The longest question in bytes, with its newline.

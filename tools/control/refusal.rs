@@ -39,12 +39,6 @@ pub(crate) fn line(error: &str, kind: Option<Kind>) -> Vec<u8> {
     format!("{value}\n").into_bytes()
 }
 
-/// The line that says in a sentence why something of an answer is missing.
-#[must_use]
-pub fn error_line(error: &str) -> Vec<u8> {
-    line(error, None)
-}
-
 /// Reads one; `None`: this line is something else.
 pub(crate) fn parse(line: &str) -> Option<(String, Option<Kind>)> {
     let Value::Object(fields) = serde_json::from_str(line).ok()? else { return None };
@@ -58,13 +52,6 @@ pub(crate) fn parse(line: &str) -> Option<(String, Option<Kind>)> {
     Some((printable(error), kind))
 }
 
-/// The sentence of a line that says why there is no answer, or no more of it; `None`: the line is something else. It is fit
-/// for a terminal.
-#[must_use]
-pub fn error_in(line: &str) -> Option<String> {
-    parse(line).map(|(error, _)| error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +62,7 @@ mod tests {
             let line = String::from_utf8(line("it \"fails\"", kind)).unwrap();
             assert_eq!(parse(&line), Some(("it \"fails\"".to_owned(), kind)), "{line}");
         }
-        assert_eq!(error_in("{\"error\":\"\\u001b[2J\"}").as_deref(), Some("\\u{1b}[2J"));
+        assert_eq!(parse("{\"error\":\"\\u001b[2J\"}"), Some(("\\u{1b}[2J".to_owned(), None)));
         assert_eq!(parse("{\"error\":\"x\",\"kind\":\"of a later version\"}"), Some(("x".to_owned(), None)));
         for line in ["", "error", "[]", "{}", "{\"error\":1}", "{\"backend\":\"nft\",\"error\":\"x\"}"] {
             assert_eq!(parse(line), None, "{line}");

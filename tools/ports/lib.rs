@@ -8,15 +8,18 @@
 //! |---|---|
 //! | `table.rs` | [`PortTable`]: the statements, and the questions about them |
 //! | `parse.rs` | the file: a statement a line |
+//! | `names.rs` | ports in words, for people |
 //! | `service.rs` | [`Service`], [`Services`]: a protocol and its ports |
 
 /// Where the file is. No flag names another one, because every program that reads it has to agree with the others.
 pub const PORTS_FILE: &str = "/etc/psentry/ports";
 
+mod names;
 mod parse;
 mod service;
 mod table;
 
+pub use names::{named_ports, named_ports_shortly};
 pub use parse::PortsFileError;
 pub use service::{Service, ServiceError, Services};
 pub use table::{Family, PortTable};

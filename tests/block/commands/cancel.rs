@@ -50,6 +50,34 @@ fn what_waits_is_unblocked() {
     assert!(said(&again).contains("203.0.113.7/32 was not blocked"), "{}", said(&again));
 }
 
+/// Whoever releases an address hears that another block still holds it: it is no success, and says what would be one.
+#[test]
+fn who_is_unblocked_and_still_in_a_wider_block_is_not_released() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft", "--backend", "ipset"]);
+    for scope in ["198.18.0.7/32", "198.18.0.0/24"] {
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!([result(&mut block, scope), result(&mut block, scope)], [OutcomeResult::Applied; 2]);
+    }
+    let wider = "198.18.0.7/32 is still blocked by the block of 198.18.0.0/24 on nft, ipset; to release it: psentry-block \
+                 unblock 198.18.0.0/24";
+    // Once it is released, and once it was not blocked by itself.
+    for result in [OutcomeResult::Released, OutcomeResult::Already] {
+        let output = run(&lab, &state, &["unblock", "198.18.0.7"]);
+        assert!(outcomes(&output).iter().all(|body| body.result == result), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).ends_with(&format!("psentry-block: {wider}\n")), "{}", said(&output));
+    }
+    // What blocks only a part is named.
+    assert_eq!(run(&lab, &state, &["block", "198.18.0.7", "--for", "10m"]).status.code(), Some(0));
+    let (code, text) = told(&run(&lab, &state, &["unblock", "198.18.0.0/24"]));
+    assert!(
+        code == Some(0) && text.contains("198.18.0.7/32, a part of 198.18.0.0/24, is still blocked"),
+        "{text}"
+    );
+    assert_eq!(told(&run(&lab, &state, &["unblock", "198.18.0.7"])).0, Some(0));
+}
+
 /// The same of all blocks at once.
 #[test]
 fn a_flush_gives_up_what_waits_and_what_fails() {

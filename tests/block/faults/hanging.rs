@@ -164,6 +164,33 @@ fn delays_nobody_else(hang: &Hang, order: [&str; 2]) {
     assert!(status.success(), "{errors:?}");
 }
 
+/// A flush waits for a backend that hangs for as long as any command, and says that it may still come.
+#[test]
+fn a_flush_names_the_backend_that_hangs() {
+    let lab = Lab::new();
+    let hang = &PROGRAM;
+    lab.guard.sh(hang.prepare);
+    let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
+    let mut command = lab.guard.command(bin("psentry-block"));
+    let mut block =
+        Program::start_fed(command.args(["--backend", "nft", "--backend", "iptables"]).env("PATH", path));
+    let mut stdin = block.stdin();
+    block.complaint(": ready: ");
+    lab.guard.sh(hang.hang);
+    say(&mut stdin, Action::Block, SCANNER, Some(600));
+    assert_eq!(result(&mut block, SCANNER), OutcomeResult::Applied);
+    let flush = lab.guard.run(&[bin("psentry-block"), "flush"]);
+    let said = String::from_utf8_lossy(&flush.stderr);
+    let late = "iptables has not answered within 10 s, and may still do it";
+    assert!(flush.status.code() == Some(71) && said.contains(late) && !said.contains("nft"), "{said}");
+    assert!(!lab.guard.sh("nft list tables").contains("inet psentry"));
+    // And so it does.
+    lab.guard.sh(hang.go_on);
+    wait_until("iptables has nothing", || {
+        !lab.guard.sh(&format!("PATH={}:$PATH; iptables -S", hang.path)).contains("PSENTRY")
+    });
+}
+
 /// One that hangs does not keep psentry-block from stopping.
 #[test]
 fn a_stop_waits_for_no_backend_that_hangs() {

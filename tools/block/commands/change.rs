@@ -1,5 +1,6 @@
 //! `block`, `unblock` and `flush`: what the engine has to change, and whether it did.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
@@ -8,15 +9,14 @@ use psentry_records::{
 };
 use psentry_stage::{clean, printable};
 
-use super::{Answer, ask, render, say};
-use crate::cli::Flags;
+use super::client::{Answer, Client};
+use super::print::{self, first, print, say};
 use crate::error::Error;
 use crate::protocol::{BY_HAND, Question};
 
 /// Blocks a scope. It is no success before every backend has confirmed it.
 pub(super) fn block(
-    flags: &Flags,
-    host: Option<&str>,
+    client: Client<'_>,
     scope: Prefix,
     span: Option<Duration>,
     reason: Option<&str>,
@@ -28,20 +28,20 @@ pub(super) fn block(
         reason: reason.and_then(clean),
         ..VerdictBody::new(Action::Block, scope)
     };
-    let answer = ask(flags, host, &verdict(body))?;
+    let answer = client.ask(&verdict(body))?;
     if !answer.running && answer.outcomes.iter().any(|outcome| outcome.body.result == Is::Applied) {
         say(&format!(
             "{}: no psentry-block answers here, so none was asked whom its --allow leaves alone",
-            flags.control_path().display()
+            client.path().display()
         ));
     }
-    render::show(&answer.outcomes, host)?;
+    show(client, &answer)?;
     confirmed(&answer, scope, &[Is::Applied, Is::Already])
 }
 
-/// Unblocks a scope, and names what else blocks a part of it.
-pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Result<(), Error> {
-    let mut answer = ask(flags, host, &verdict(VerdictBody::new(Action::Unblock, scope)))?;
+/// Unblocks a scope. That another block still blocks all of it is an error; one that blocks a part of it is named.
+pub(super) fn unblock(client: Client<'_>, scope: Prefix) -> Result<(), Error> {
+    let mut answer = client.ask(&verdict(VerdictBody::new(Action::Unblock, scope)))?;
     let was_blocked = |outcome: &Outcome| outcome.body.result != Is::Already;
     if answer.outcomes.iter().any(was_blocked) || answer.trouble.is_some() {
         // Of all backends that this machine has, only those count that blocked it.
@@ -50,44 +50,67 @@ pub(super) fn unblock(flags: &Flags, host: Option<&str>, scope: Prefix) -> Resul
         // On a terminal the outcomes say so.
         say(&format!("{scope} was not blocked"));
     }
-    render::show(&answer.outcomes, host)?;
-    answer.notes.iter().for_each(|note| say(note));
-    if answer.trouble.is_none() {
-        name_others(flags, host, scope);
-    }
-    confirmed(&answer, scope, &[Is::Released, Is::Already])
+    show(client, &answer)?;
+    let still = if answer.trouble.is_none() { others(client, scope) } else { Vec::new() };
+    let (covering, parts): (Vec<_>, Vec<_>) = still.into_iter().partition(|(other, _)| holds(*other, scope));
+    parts.iter().for_each(|(_, sentence)| say(sentence));
+    let mut errors: Vec<Error> =
+        confirmed(&answer, scope, &[Is::Released, Is::Already]).err().into_iter().collect();
+    errors.extend(covering.into_iter().map(|(_, sentence)| Error::No(sentence)));
+    first(errors)
 }
 
-/// Names the blocks that overlap `scope` and stay.
-fn name_others(flags: &Flags, host: Option<&str>, scope: Prefix) {
-    match ask(flags, host, &Question::Why(scope)) {
-        Ok(why) => {
-            for other in why.outcomes.iter().filter_map(|outcome| still_blocks(outcome, scope)) {
-                say(&other);
-            }
+/// The other blocks that are there and overlap `scope`, each with a sentence that says how to end it.
+fn others(client: Client<'_>, scope: Prefix) -> Vec<(Prefix, String)> {
+    match client.ask(&Question::Why(scope)) {
+        Ok(why) => still_blocking(&why.outcomes, scope),
+        Err(error) => {
+            say(&format!("whether other blocks overlap {scope} is not known: {error}"));
+            Vec::new()
         }
-        Err(error) => say(&format!("whether other blocks overlap {scope} is not known: {error}")),
     }
 }
 
-/// That a block of something else overlaps `scope`, and stays.
-fn still_blocks(outcome: &Outcome, scope: Prefix) -> Option<String> {
-    let body = &outcome.body;
-    let backend = body.backend.as_ref().filter(|_| body.scope != scope && body.result == Is::Already)?;
-    Some(format!("{} still blocks {}, which {scope} overlaps", printable(backend), body.scope))
+fn still_blocking(outcomes: &[Outcome], scope: Prefix) -> Vec<(Prefix, String)> {
+    let mut backends: BTreeMap<Prefix, Vec<String>> = BTreeMap::new();
+    for Outcome { body, .. } in outcomes {
+        if body.scope != scope && body.result == Is::Already {
+            backends.entry(body.scope).or_default().extend(body.backend.as_deref().map(printable));
+        }
+    }
+    let sentence = |(other, backends): (Prefix, Vec<String>)| {
+        let is = if holds(other, scope) {
+            format!("{scope} is still blocked by the block of {other}")
+        } else {
+            format!("{other}, a part of {scope}, is still blocked")
+        };
+        (other, format!("{is} on {}; to release it: psentry-block unblock {other}", backends.join(", ")))
+    };
+    backends.into_iter().map(sentence).collect()
+}
+
+/// Whether the block of another scope that overlaps `scope` blocks all of it.
+fn holds(other: Prefix, scope: Prefix) -> bool {
+    other.len() < scope.len()
 }
 
 /// Releases everybody, and deletes every trace.
-pub(super) fn flush(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let answer = ask(flags, host, &Question::Flush)?;
-    render::show(&answer.outcomes, host)?;
-    answer.notes.iter().for_each(|note| say(note));
+pub(super) fn flush(client: Client<'_>) -> Result<(), Error> {
+    let answer = client.ask(&Question::Flush)?;
+    show(client, &answer)?;
     // What ended a moment before it was released is gone as well, and a verdict may have blocked somebody anew meanwhile.
     succeeded(&answer, &[Is::Released, Is::Already, Is::Expired, Is::Applied])
 }
 
 fn verdict(body: VerdictBody) -> Question {
     Question::Verdict(Box::new(Verdict { common: Common::at(Timestamp::now()), body }))
+}
+
+/// Prints what came of it.
+fn show(client: Client<'_>, answer: &Answer) -> Result<(), Error> {
+    print(|| print::text(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
+    answer.notes.iter().for_each(|note| say(note));
+    Ok(())
 }
 
 /// Whether something came of a verdict, and nothing else than these.
@@ -99,23 +122,20 @@ fn confirmed(answer: &Answer, scope: Prefix, good: &[Is]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether nothing else came of it than these. Of several troubles the first is the error, and the others are reported.
+/// Whether nothing else came of it than these.
 fn succeeded(answer: &Answer, good: &[Is]) -> Result<(), Error> {
-    let mut bad =
-        answer.outcomes.iter().map(|outcome| &outcome.body).filter(|body| !good.contains(&body.result));
-    let Some(first) = bad.next() else { return answer.complete() };
-    let incomplete = answer.complete().err().map(|error| error.to_string());
-    for more in bad.map(render::trouble).chain(incomplete) {
-        say(&more);
-    }
-    let why = render::trouble(first);
-    Err(if first.result == Is::Failed { Error::Unfinished(why) } else { Error::No(why) })
+    let bad = answer.outcomes.iter().map(|outcome| &outcome.body).filter(|body| !good.contains(&body.result));
+    let error = |body| {
+        let why = print::trouble(body);
+        if body.result == Is::Failed { Error::Unfinished(why) } else { Error::No(why) }
+    };
+    first(bad.map(error).chain(answer.complete().err()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::render::tests::outcome;
+    use crate::commands::print::tests::outcome;
 
     #[test]
     fn it_is_done_when_every_backend_says_so() {
@@ -143,20 +163,25 @@ mod tests {
             };
             assert_eq!(is, exit);
         }
-        let late = Answer { error: Some("nft is late".to_owned()), ..answer(&[(route, Is::Applied)]) };
+        let late = Answer { errors: vec!["nft is late".to_owned()], ..answer(&[(route, Is::Applied)]) };
         assert_eq!(succeeded(&late, &[Is::Applied]).unwrap_err().to_string(), "nft is late");
         assert!(succeeded(&answer(&[]), &[Is::Released]).is_ok(), "nobody was blocked");
     }
 
     #[test]
     fn only_other_blocks_that_are_there_are_named() {
+        let there = |n, backend| outcome(Action::Block, n, Some(backend), Is::Already);
+        let outcomes =
+            [there(7, "nft"), there(7, "route"), outcome(Action::Block, 8, Some("nft"), Is::Failed)];
         let scope: Prefix = "192.0.2.0/24".parse().unwrap();
-        let there = outcome(Action::Block, 7, Some("nft"), Is::Already);
-        assert_eq!(
-            still_blocks(&there, scope).unwrap(),
-            "nft still blocks 192.0.2.7/32, which 192.0.2.0/24 overlaps"
-        );
-        assert_eq!(still_blocks(&there, "192.0.2.7".parse().unwrap()), None);
-        assert_eq!(still_blocks(&outcome(Action::Block, 7, Some("nft"), Is::Failed), scope), None);
+        let part = "192.0.2.7/32, a part of 192.0.2.0/24, is still blocked on nft, route; to release it: psentry-block \
+                    unblock 192.0.2.7/32";
+        assert_eq!(still_blocking(&outcomes, scope), [("192.0.2.7/32".parse().unwrap(), part.to_owned())]);
+        assert_eq!(still_blocking(&outcomes, "192.0.2.7".parse().unwrap()), []);
+        let mut wider = there(7, "nft");
+        wider.body.scope = scope;
+        let all = "192.0.2.7/32 is still blocked by the block of 192.0.2.0/24 on nft; to release it: psentry-block unblock \
+                   192.0.2.0/24";
+        assert_eq!(still_blocking(&[wider], "192.0.2.7".parse().unwrap()), [(scope, all.to_owned())]);
     }
 }

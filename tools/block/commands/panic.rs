@@ -10,7 +10,8 @@ use psentry_records::Timestamp;
 use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, Failure};
 
-use super::{ask_running, say};
+use super::client::Client;
+use super::print::{first, say};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
@@ -28,21 +29,21 @@ const WAKING: Duration = Duration::from_secs(1);
 type Purge = (Which, Box<dyn FnOnce() -> Result<(), Error> + Send>);
 
 /// Releases everybody, and blocks nobody until [`resume`].
-pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Result<(), Error> {
+pub(super) fn panic(client: Client<'_>, file: &PanicFile, reason: Option<&str>) -> Result<(), Error> {
     let declared = write(file, &Order::now(reason));
     let purge = |which: Which| -> Purge {
-        let backend = backends::open(which, flags);
+        let backend = backends::open(which, client.flags);
         (which, Box::new(move || backend?.purge()))
     };
     // How to undo what a command did, only the engine knows.
     let real = Which::REAL.into_iter().filter(|which| *which != Which::Exec);
     if declared.is_err() {
         // Else it would put back what is purged.
-        let _ = ask_running(flags, &Question::Flush, WAKING);
+        let _ = client.ask_running(&Question::Flush, WAKING);
     }
     let mut errors = purge_all(real.map(purge).collect(), PURGING);
     // It looks at the file once it is asked anything.
-    match ask_running(flags, &Question::Status, WAKING) {
+    match client.ask_running(&Question::Status, WAKING) {
         Ok(answer) if answer.reports.iter().any(blocks_by_command) => {
             say("exec: the psentry-block that runs releases whom its command blocked");
         }
@@ -51,14 +52,13 @@ pub(super) fn panic(file: &PanicFile, flags: &Flags, reason: Option<&str>) -> Re
             if silence == Silence::Hangs {
                 say(&format!(
                     "{}: psentry-block hangs; should it go on, it sees the panic before it blocks anybody",
-                    flags.control_path().display()
+                    client.path().display()
                 ));
             }
-            errors.extend(left_by_commands(flags).map(Error::Unfinished));
+            errors.extend(left_by_commands(client.flags).map(Error::Unfinished));
         }
     }
-    let purged = if errors.is_empty() { Ok(()) } else { Err(errors.remove(0)) };
-    errors.iter().for_each(|error| say(&error.to_string()));
+    let purged = first(errors);
     match (file.holds(), &purged) {
         (None, _) => say("the panic does not hold: whoever is convicted next is blocked"),
         (Some(_), Ok(())) => say("everybody is released, and nobody is blocked until 'psentry-block resume'"),
@@ -83,57 +83,35 @@ fn blocks_by_command(report: &Report) -> bool {
     report.backend == Which::Exec.name() && report.standing != Some(0)
 }
 
-/// Purges all of them beside each other; why some could not be, and that a right is missing only once. What this machine does not have, holds nothing.
+/// Purges all of them beside each other; why some could not be, and that a right is missing only once. What this machine does
+/// not have, holds nothing.
 fn purge_all(purges: Vec<Purge>, limit: Duration) -> Vec<Error> {
     let since = Instant::now();
-    let mut waiting: Vec<Which> = purges.iter().map(|(which, _)| *which).collect();
-    let (sender, results) = channel();
-    let mut errors: Vec<(Which, Error)> = Vec::new();
-    for (which, purge) in purges {
-        let sender = sender.clone();
-        let started = thread::Builder::new().name(which.name().to_owned()).spawn(move || {
-            let _ = sender.send((which, purge()));
-        });
-        if let Err(why) = started {
-            errors.push((which, Error::system("start a thread")(why)));
-            waiting.retain(|other| *other != which);
-        }
-    }
-    drop(sender);
-    while !waiting.is_empty() {
-        match results.recv_timeout(limit.saturating_sub(since.elapsed())) {
-            Ok((which, result)) => {
-                waiting.retain(|other| *other != which);
-                errors
-                    .extend(result.err().filter(|error| !error.is_unsupported()).map(|error| (which, error)));
-            }
-            Err(error) => {
-                let why = match error {
-                    RecvTimeoutError::Timeout => format!("it is not done within {} s", limit.as_secs()),
-                    RecvTimeoutError::Disconnected => "it failed".to_owned(),
-                };
-                let late = |which: Which| (which, Error::Unfinished(format!("{}: {why}", which.name())));
-                errors.extend(waiting.drain(..).map(late));
-            }
-        }
-    }
-    errors.sort_by_key(|(which, _)| *which);
-    let mut errors: Vec<Error> = errors.into_iter().map(|(_, error)| error).collect();
-    let mut forbidden = 0;
-    errors.retain(|error| {
-        forbidden += usize::from(error.exit() == Exit::NoPermission);
-        error.exit() != Exit::NoPermission || forbidden == 1
+    let started = purges.into_iter().map(|(which, purge)| {
+        let (sender, result) = channel();
+        let thread = thread::Builder::new().name(which.name().to_owned()).spawn(move || sender.send(purge()));
+        (which, thread.map(|_| result).map_err(Error::system("start a thread")))
     });
+    let started: Vec<_> = started.collect();
+    let late = |which: Which, why: &str| Err(Error::Unfinished(format!("{}: {why}", which.name())));
+    let results = started.into_iter().map(|(which, result)| {
+        match result?.recv_timeout(limit.saturating_sub(since.elapsed())) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => {
+                late(which, &format!("it is not done within {} s", limit.as_secs()))
+            }
+            Err(RecvTimeoutError::Disconnected) => late(which, "it failed"),
+        }
+    });
+    let mut errors: Vec<Error> =
+        results.filter_map(Result::err).filter(|error| !error.is_unsupported()).collect();
+    let mut forbidden = false;
+    errors.retain(|error| error.exit() != Exit::NoPermission || !std::mem::replace(&mut forbidden, true));
     errors
 }
 
 /// Ends a panic. Who was released by it stays so: nothing is put back.
-pub(super) fn resume(
-    file: &PanicFile,
-    mut judge: JudgeFifo,
-    flags: &Flags,
-    host: Option<&str>,
-) -> Result<(), Error> {
+pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: JudgeFifo) -> Result<(), Error> {
     let Some(order) = file.holds() else {
         if let Some(why) = file.unknown() {
             return Err(Error::file(file.path(), "tell whether a panic holds")(why));
@@ -147,11 +125,10 @@ pub(super) fn resume(
     }
     say("the panic is over: verdicts from now on are applied; who was released stays released");
     // It looks at the file once it is asked anything, and tells the judge.
-    let running = ask_running(flags, &Question::Status, WAKING);
-    match running {
+    match client.ask_running(&Question::Status, WAKING) {
         Err(Silence::Absent | Silence::Dead) => {
             for body in everybody(PANIC_OVER) {
-                judge.tell(&outcome(body, host));
+                judge.tell(&outcome(body, client.host));
             }
         }
         Err(_) => {}
@@ -181,13 +158,6 @@ mod tests {
         let missing = || Error::Missing { backend: "ipset", program: "ipset".to_owned() };
         let purges: Vec<Purge> = vec![
             (
-                Which::HostsDeny,
-                Box::new(move || {
-                    let _ = hang.recv();
-                    Ok(())
-                }),
-            ),
-            (
                 Which::Nft,
                 Box::new(move || {
                     sender.send(Which::Nft).unwrap();
@@ -197,6 +167,13 @@ mod tests {
             (Which::Route, Box::new(|| Err(Error::NotPermitted { backend: "route" }))),
             (Which::Ipset, Box::new(move || Err(missing()))),
             (Which::Iptables, Box::new(|| std::panic::panic_any("a bug"))),
+            (
+                Which::HostsDeny,
+                Box::new(move || {
+                    let _ = hang.recv();
+                    Ok(())
+                }),
+            ),
         ];
         let errors: Vec<String> =
             purge_all(purges, Duration::from_secs(2)).iter().map(ToString::to_string).collect();
@@ -205,7 +182,7 @@ mod tests {
             errors,
             [
                 "--backend nft needs CAP_NET_ADMIN; run psentry-block as root",
-                "iptables: it is not done within 2 s",
+                "iptables: it failed",
                 "hosts-deny: it is not done within 2 s"
             ]
         );
@@ -219,7 +196,8 @@ mod tests {
         let control = directory.path().join("control");
         let flags = Flags::try_parse_from(["x", "--control", control.to_str().unwrap()]).unwrap();
         let judge = || JudgeFifo::at(directory.path().join("events"));
-        let resume = |file| resume(file, judge(), &flags, None);
+        let client = Client { flags: &flags, host: None };
+        let resume = |file| resume(client, file, judge());
         resume(&file).unwrap();
         assert_eq!(file.last(), None, "there was none");
         std::fs::write(file.path(), "").unwrap();

@@ -1,46 +1,36 @@
 //! `list` and `why`: which blocks there are, and what would become of a verdict.
 
 use std::cmp::Ordering;
-use std::io::{self, IsTerminal};
 use std::path::Path;
 
+use psentry_ports::named_ports;
 use psentry_records::{Outcome, OutcomeResult, Prefix, Timestamp};
 use psentry_stage::{printable, second};
 
-use super::{Answer, ask, render, table};
-use crate::cli::Flags;
+use super::client::{Answer, Client};
+use super::print::{self, print};
 use crate::error::Error;
 use crate::note::moment;
-use crate::ports::named;
 use crate::protocol::{Prospect, Question};
 
 /// Shows what is blocked.
-pub(super) fn list(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let answer = ask(flags, host, &Question::List)?.selected(flags);
-    let text = if io::stdout().is_terminal() && !answer.outcomes.is_empty() {
-        table::blocks(&answer.outcomes, Timestamp::now(), table::columns()).into_bytes()
-    } else {
-        render::lines(&answer.outcomes, host)
-    };
-    render::print(&text)?;
+pub(super) fn list(client: Client<'_>) -> Result<(), Error> {
+    let answer = client.ask(&Question::List)?.selected(client.flags);
+    print(|| print::blocks(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
     answer.complete()
 }
 
 /// Says which blocks overlap `asked`: for an address those that hold it.
-pub(super) fn why(flags: &Flags, host: Option<&str>, asked: Prefix) -> Result<(), Error> {
-    let answer = ask(flags, host, &Question::Why(asked))?.selected(flags);
+pub(super) fn why(client: Client<'_>, asked: Prefix) -> Result<(), Error> {
+    let answer = client.ask(&Question::Why(asked))?.selected(client.flags);
     if answer.outcomes.is_empty() {
         // What could not be read may well block it.
         answer.complete()?;
-        return Err(Error::No(not_blocked(asked, &answer, &flags.control_path())));
+        return Err(Error::No(not_blocked(asked, &answer, &client.path())));
     }
-    if io::stdout().is_terminal() {
-        let now = Timestamp::now();
-        let text: String = answer.outcomes.iter().map(|outcome| description(outcome, asked, now)).collect();
-        render::print(text.as_bytes())?;
-    } else {
-        render::print(&render::lines(&answer.outcomes, host))?;
-    }
+    let now = Timestamp::now();
+    let people = || answer.outcomes.iter().map(|outcome| description(outcome, asked, now)).collect();
+    print(people, || print::lines(&answer.outcomes, client.host))?;
     answer.complete()
 }
 
@@ -91,11 +81,11 @@ fn description(Outcome { common, body }: &Outcome, asked: Prefix, now: Timestamp
     };
     let ports = match &*body.ports {
         [] => String::new(),
-        ports => format!("  ports   {}\n", named(ports, common.proto)),
+        ports => format!("  ports   {}\n", named_ports(ports, common.proto)),
     };
     let until = body.until.map_or_else(
         || "it is unblocked".to_owned(),
-        |until| format!("{} ({} left)", moment(until), table::left(until.since(now))),
+        |until| format!("{} ({} left)", moment(until), print::left(until.since(now))),
     );
     let spares = if body.handshake == Some(false) {
         "  spares  established connections, for no handshake proves the source\n"
@@ -119,7 +109,7 @@ mod tests {
     use psentry_records::{Action, Proto};
 
     use super::*;
-    use crate::commands::render::tests::outcome;
+    use crate::commands::print::tests::outcome;
 
     #[test]
     fn all_that_is_known_of_a_block_is_described() {

@@ -1,21 +1,20 @@
 //! `status`: whether everything that is wanted is enforced. A line for each backend, then all of it in one line; and on
 //! standard error each reason why it is not so.
 
-use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use psentry_control::Silence;
+use psentry_control::{Silence, json_line};
 use psentry_records::Timestamp;
 use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{printable, second};
 use serde::Serialize;
 
-use super::{Answer, HANGS, TELLING, ask_once, ask_running, read_beside, render, say, table, unanswered};
+use super::client::{Answer, Client, TELLING};
+use super::print::{first, lined_up, print};
 use crate::brake::Holding;
-use crate::cli::Flags;
 use crate::desired::Full;
 use crate::error::Error;
-use crate::protocol::{Question, Report, line};
+use crate::protocol::{Question, Report};
 
 /// The last line: all of it.
 #[derive(Debug, Serialize)]
@@ -49,42 +48,29 @@ enum Daemon {
 }
 
 /// Says how it is. It is an error when anything is not as it should be.
-pub(super) fn status(flags: &Flags, host: Option<&str>) -> Result<(), Error> {
-    let path = flags.control_path();
-    let (daemon, answer) = match ask_running(flags, &Question::Status, TELLING) {
-        Ok(answer) => (Daemon::Answers, Some(answer)),
-        Err(Silence::Forbidden) => return Err(unanswered(flags, Silence::Forbidden)),
-        Err(Silence::Hangs) => (Daemon::Hangs, None),
-        Err(Silence::Refused(why)) => {
-            say(&format!("{}: {why}", path.display()));
-            (Daemon::Hangs, None)
+pub(super) fn status(client: Client<'_>) -> Result<(), Error> {
+    let (daemon, answer) = match client.ask_running(&Question::Status, TELLING) {
+        Ok(answer) => (Daemon::Answers, Ok(answer)),
+        Err(silence @ Silence::Forbidden) => return Err(client.unanswered(&silence)),
+        Err(silence) => {
+            let daemon = match silence {
+                Silence::Absent => Daemon::Absent,
+                Silence::Dead => Daemon::Dead,
+                _ => Daemon::Hangs,
+            };
+            (daemon, client.read_beside(&silence, &Question::Status))
         }
-        Err(Silence::Dead) => (Daemon::Dead, None),
-        Err(Silence::Absent) => (Daemon::Absent, None),
     };
-    let answer = answer.map_or_else(
-        || {
-            let why = if daemon == Daemon::Hangs { HANGS } else { "no psentry-block answers" };
-            say(&format!("{}: {}", path.display(), read_beside(why)));
-            ask_once(flags, host, &Question::Status)
-        },
-        Ok,
-    );
-    let (answer, trouble) = match answer {
-        Ok(mut answer) => {
-            let trouble = answer.trouble.take();
-            (answer.selected(flags), trouble)
-        }
-        Err(error) => (Answer::default(), Some(error)),
-    };
-    let (summary, reasons) = judge(&answer, daemon, &path, PanicFile::default().holds());
-    let summary = Summary { enforced: summary.enforced && trouble.is_none(), ..summary };
-    render::print(&shown(&answer.reports, &summary, io::stdout().is_terminal()))?;
-    let mut reasons =
-        trouble.into_iter().chain(reasons.into_iter().map(|reason| Error::No(printable(&reason))));
-    let first = reasons.next();
-    reasons.for_each(|reason| say(&reason.to_string()));
-    first.map_or(Ok(()), Err)
+    let failed = |error| Answer { trouble: Some(error), ..Answer::default() };
+    let mut answer = answer.unwrap_or_else(failed).selected(client.flags);
+    let trouble = answer.trouble.take();
+    let (mut summary, reasons) = judge(&answer, daemon, &client.path(), PanicFile::default().holds());
+    summary.enforced &= trouble.is_none();
+    print(
+        || table(&answer.reports),
+        || answer.reports.iter().map(json_line).chain([json_line(&summary)]).flatten().collect(),
+    )?;
+    first(trouble.into_iter().chain(reasons.into_iter().map(|reason| Error::No(printable(&reason)))))
 }
 
 /// All of it in one, and why it is not as it should be, each reason as a sentence. `panic` is what the file says: whoever may ask
@@ -103,7 +89,7 @@ fn judge(answer: &Answer, daemon: Daemon, path: &Path, panic: Option<Order>) -> 
     for report in reports {
         reasons.extend(report.shadowed.iter().map(|why| format!("{} does not block: {why}", report.backend)));
     }
-    reasons.extend(answer.error.clone());
+    reasons.extend(answer.errors.iter().cloned());
     reasons.extend(match daemon {
         Daemon::Hangs => Some(format!("{}: psentry-block hangs, and applies no verdict", path.display())),
         Daemon::Dead => {
@@ -125,15 +111,11 @@ fn judge(answer: &Answer, daemon: Daemon, path: &Path, panic: Option<Order>) -> 
     (Summary { enforced, remembered, recorded, daemon, panic, brake, full }, reasons)
 }
 
-/// What is printed: a table on a terminal, else lines of JSON.
-fn shown(reports: &[Report], summary: &Summary, terminal: bool) -> Vec<u8> {
-    if !terminal {
-        return reports.iter().map(line).chain([line(summary)]).flatten().collect();
-    }
+fn table(reports: &[Report]) -> String {
     let head = ["BACKEND", "ENFORCED", "FAILING", "WAITING", "SINCE", "LAST REPAIR", "LATEST ERROR"];
     let rows: Vec<Vec<String>> =
         std::iter::once(head.map(str::to_owned).to_vec()).chain(reports.iter().map(row)).collect();
-    table::lined_up(&rows).into_bytes()
+    lined_up(&rows)
 }
 
 fn row(report: &Report) -> Vec<String> {
@@ -257,16 +239,15 @@ mod tests {
             ..nft(Some(3), Some(2))
         };
         let (summary, _) = judged(vec![report.clone()], Daemon::Answers);
-        let text =
-            |terminal| String::from_utf8(shown(std::slice::from_ref(&report), &summary, terminal)).unwrap();
+        let lines = [json_line(&report), json_line(&summary)].concat();
         assert_eq!(
-            text(false),
+            String::from_utf8(lines).unwrap(),
             "{\"backend\":\"nft\",\"wanted\":3,\"standing\":2,\"failing\":0,\"waiting\":0,\"queued\":0,\
              \"error\":\"no\\u001b\",\"error_at\":\"2026-11-22T15:04:05.000000Z\"}\n\
              {\"enforced\":false,\"remembered\":true,\"recorded\":true,\"daemon\":\"answers\"}\n"
         );
         assert_eq!(
-            text(true),
+            table(&[report]),
             "BACKEND  ENFORCED  FAILING  WAITING  SINCE  LAST REPAIR  LATEST ERROR\n\
              nft      2 of 3    0        0        -      -            2026-11-22T15:04:05Z no\\u{1b}\n"
         );

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use psentry_control::error_line;
+use psentry_control::{error_line, json_line};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use super::backend_state::BackendState;
@@ -14,7 +14,7 @@ use crate::brake::Holding;
 use crate::desired::Full;
 use crate::error::Error;
 use crate::outcomes::{body, listed};
-use crate::protocol::{Prospect, Question, Report, line};
+use crate::protocol::{Prospect, Question, Report};
 use crate::reconcile::{SLACK, wanted_there};
 
 /// How long backends have time to say what is there, and to do what is asked of them.
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     fn why(&mut self, scope: Prefix) -> Vec<u8> {
-        let mut text = line(&self.prospect(scope));
+        let mut text = json_line(&self.prospect(scope));
         text.extend(self.list(Some(scope)));
         text
     }
@@ -210,7 +210,7 @@ impl Engine {
     fn status(&self, late: &[bool]) -> Vec<u8> {
         let reports = self.backends.iter().enumerate();
         let reports = reports.map(|(index, _)| self.report(index, late.get(index) == Some(&true)));
-        reports.flat_map(|report| line(&report)).collect()
+        reports.flat_map(|report| json_line(&report)).collect()
     }
 
     fn report(&self, index: usize, late: bool) -> Report {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use psentry_control::error_line;
+use psentry_control::{error_line, note_line};
 use psentry_records::{Action, Common, Prefix, Timestamp};
 use psentry_stage::panic_file::Order;
 
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::journal::Entry;
 use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome, released};
 use crate::note::moment;
-use crate::protocol::{BY_HAND, note};
+use crate::protocol::BY_HAND;
 use crate::worker::Task;
 
 /// Why all are released.
@@ -257,7 +257,7 @@ impl Engine {
         let Some(reply) = reply.filter(|_| !self.is_once()) else { return };
         let until =
             until.map_or_else(String::new, |until| format!(" until {}", moment(self.clock.wall(until))));
-        reply.send(note(&format!("the judge is not told, for none reads {EVENTS}: {so}{until}")));
+        reply.send(note_line(&format!("the judge is not told, for none reads {EVENTS}: {so}{until}")));
     }
 
     /// The block of the judge's that ends last.

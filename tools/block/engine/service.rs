@@ -10,7 +10,7 @@ use psentry_stage::{Intake, Next, Patience, Signals, StatsTimer, counted};
 
 use super::start::{Parts, Purpose};
 use super::{Engine, Reply};
-use crate::cli::{Flags, Which};
+use crate::cli::Flags;
 use crate::error::Error;
 use crate::lock::runtime_directory;
 use crate::outcomes::report;
@@ -51,10 +51,7 @@ pub(crate) fn serve(flags: &Flags, host: Option<String>) -> Result<(), Error> {
 impl Service {
     fn start(flags: &Flags, host: Option<String>) -> Result<Self, Error> {
         let started = Instant::now();
-        let mut chosen = flags.chosen();
-        if chosen.is_empty() {
-            chosen.push(Which::Nft);
-        }
+        let chosen = flags.chosen_or_nft();
         settings::fit(&chosen, flags)?;
         if flags.exec_roll.is_some() {
             report(

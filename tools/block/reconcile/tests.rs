@@ -115,7 +115,7 @@ fn words(op: &Op) -> String {
             let ports = if block.ports.is_empty() {
                 String::new()
             } else {
-                format!(" ports {}", crate::ports::named(&block.ports, block.proto))
+                format!(" ports {}", psentry_ports::named_ports(&block.ports, block.proto))
             };
             format!("    put {scope}{unproven}{ports} until {}{was}\n", end(block.until))
         }

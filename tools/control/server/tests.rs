@@ -1,7 +1,7 @@
 //! Real sockets in a directory of the test, and a main loop that the test plays.
 
 use super::*;
-use crate::{Silence, ask};
+use crate::{Reply, Silence, ask};
 
 /// Long enough for whatever does come.
 const LONG: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ fn next(server: &Server) -> Request {
 }
 
 /// Asks in a thread of its own.
-fn asking(path: &Path, line: &str) -> thread::JoinHandle<Result<Vec<String>, Silence>> {
+fn asking(path: &Path, line: &str) -> thread::JoinHandle<Result<Reply, Silence>> {
     let (path, line) = (path.to_owned(), format!("{line}\n"));
     thread::spawn(move || ask(&path, line.as_bytes(), LONG))
 }
@@ -57,11 +57,11 @@ fn a_question_is_answered_in_pieces_until_the_answer_is_dropped() {
     answer.send(b"well\n".to_vec());
     answer.send(b"and\nyou?\n".to_vec());
     drop(answer);
-    assert_eq!(client.join().unwrap().unwrap(), ["well", "and", "you?"]);
+    assert_eq!(client.join().unwrap().unwrap().lines, ["well", "and", "you?"]);
     // An answer of no lines is one as well.
     let client = asking(&path, "what?");
     drop(next(&server));
-    assert_eq!(client.join().unwrap(), Ok(Vec::new()));
+    assert_eq!(client.join().unwrap(), Ok(Reply::default()));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_line_has_its_size_and_is_text() {
     let longest = "x".repeat(LONGEST_LINE - 1);
     let client = asking(&path, &longest);
     assert_eq!(next(&server).line, longest);
-    assert_eq!(client.join().unwrap(), Ok(Vec::new()));
+    assert_eq!(client.join().unwrap(), Ok(Reply::default()));
     for bytes in [format!("{longest}x\n"), format!("{longest}x"), "y".repeat(1 << 20)] {
         let answer = exchange(&path, bytes.as_bytes());
         // Of what was not read the kernel may reset the connection before the answer is read.
@@ -161,7 +161,7 @@ fn more_than_a_few_are_asked_to_come_again_and_do() {
     }
     lines.retain(|line| !line.is_empty());
     assert_eq!(lines, ["patient"]);
-    assert_eq!(client.join().unwrap(), Ok(Vec::new()));
+    assert_eq!(client.join().unwrap(), Ok(Reply::default()));
 }
 
 /// However soon the program ends after its answer.
@@ -172,7 +172,7 @@ fn what_was_answered_before_the_end_arrives_whole() {
         let client = asking(&path, "x");
         next(&server).answer.send(b"{\"answer\":1}\n".to_vec());
         server.close().wait();
-        assert_eq!(client.join().unwrap(), Ok(vec!["{\"answer\":1}".to_owned()]));
+        assert_eq!(client.join().unwrap().unwrap().lines, ["{\"answer\":1}"]);
     }
 }
 

@@ -1,0 +1,358 @@
+//! How answers are printed: on a terminal sentences and tables for people, otherwise lines of JSON for programs. Text that came
+//! from outside is escaped for people.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use psentry_ports::named_ports_shortly;
+use psentry_records::{Action, Outcome, OutcomeBody, OutcomeResult, Record, Timestamp};
+use psentry_stage::printable;
+use terminal_size::{Width, terminal_size};
+
+use crate::error::Error;
+use crate::note::moment;
+
+/// How many released blocks of one backend are named one by one.
+const NAMED: usize = 20;
+
+/// How wide a terminal is that does not say so.
+const COLUMNS: usize = 100;
+
+/// A reason of fewer letters says nothing.
+const SHORTEST: usize = 16;
+
+/// Which columns of a table of blocks hold the ports, and the end.
+const PORTS: usize = 2;
+const UNTIL: usize = 4;
+
+/// Prints to standard output what is for people, or what is for programs. A reader that has seen enough is no error.
+pub(super) fn print(
+    people: impl FnOnce() -> String,
+    programs: impl FnOnce() -> Vec<u8>,
+) -> Result<(), Error> {
+    let text = if io::stdout().is_terminal() { people().into_bytes() } else { programs() };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(&text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(Arc::new(error))),
+        _ => Ok(()),
+    }
+}
+
+/// Says something on standard error.
+pub(super) fn say(sentence: &str) {
+    let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
+}
+
+/// Of several errors the first is that of the program, and the others are reported.
+pub(super) fn first(errors: impl IntoIterator<Item = Error>) -> Result<(), Error> {
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else { return Ok(()) };
+    errors.for_each(|error| say(&error.to_string()));
+    Err(first)
+}
+
+/// Outcomes as lines of JSON, in the name of `host`.
+pub(super) fn lines(outcomes: &[Outcome], host: Option<&str>) -> Vec<u8> {
+    let (mut text, mut line) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        let mut outcome = outcome.clone();
+        outcome.common.host = host.map(str::to_owned);
+        if Record::Outcome(outcome).encode(&mut line).is_ok() {
+            text.extend_from_slice(&line);
+        }
+    }
+    text
+}
+
+/// Why an outcome is not what was asked for.
+pub(super) fn trouble(body: &OutcomeBody) -> String {
+    let backend =
+        body.backend.as_ref().map_or_else(String::new, |backend| format!("{}: ", printable(backend)));
+    format!("{backend}{}", printable(body.error.as_deref().unwrap_or("it is not known why")))
+}
+
+/// A sentence for each outcome, but not thousands of them.
+pub(super) fn text(outcomes: &[Outcome]) -> String {
+    let (mut text, mut count): (String, BTreeMap<&str, usize>) = Default::default();
+    for Outcome { body, .. } in outcomes {
+        if body.result == OutcomeResult::Released {
+            let count = count.entry(body.backend.as_deref().unwrap_or_default()).or_default();
+            *count += 1;
+            if *count > NAMED {
+                continue;
+            }
+        }
+        text.push_str(&sentence(body));
+        text.push('\n');
+    }
+    for (backend, count) in count.into_iter().filter(|(_, count)| *count > NAMED) {
+        text.push_str(&format!("{} more are released on {}\n", count - NAMED, printable(backend)));
+    }
+    text
+}
+
+fn sentence(body: &OutcomeBody) -> String {
+    let scope = body.scope;
+    let place =
+        body.backend.as_ref().map_or_else(String::new, |backend| format!(" on {}", printable(backend)));
+    let end = body.until.map_or_else(|| "it is unblocked".to_owned(), moment);
+    let is = match (body.action, body.result) {
+        (_, OutcomeResult::Released) => format!("{scope} is released{place}"),
+        (Action::Unblock, OutcomeResult::Already) => format!("{scope} was not blocked{place}"),
+        (Action::Unblock, OutcomeResult::Failed) => return format!("{scope} could not be unblocked{place}"),
+        (_, OutcomeResult::Applied) => format!("{scope} is blocked{place} until {end}"),
+        (_, OutcomeResult::Already) => format!("{scope} was blocked{place} already, until {end}"),
+        // The command ends with why.
+        (_, result) => return format!("{scope}{place}: {}", result.name()),
+    };
+    match &body.error {
+        Some(more) => format!("{is}: {}", printable(more)),
+        None => is,
+    }
+}
+
+/// How wide the terminal is: as somebody says who exports it, or as the terminal does.
+fn columns() -> usize {
+    let exported = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let asked =
+        || terminal_size().map(|(Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0);
+    exported.or_else(asked).unwrap_or(COLUMNS)
+}
+
+/// A table of blocks for this terminal.
+pub(super) fn blocks(outcomes: &[Outcome]) -> String {
+    blocks_within(outcomes, Timestamp::now(), columns())
+}
+
+/// A table of blocks, with the reason if it has room in so many `columns`. For it the end goes: how much time is left is there
+/// anyway.
+fn blocks_within(outcomes: &[Outcome], now: Timestamp, columns: usize) -> String {
+    if outcomes.is_empty() {
+        return String::new();
+    }
+    let head = ["SCOPE", "BACKEND", "PORTS", "LEFT", "UNTIL", "RULE"].map(str::to_owned);
+    let row = |Outcome { common, body }: &Outcome| {
+        [
+            body.scope.to_string(),
+            printable(body.backend.as_deref().unwrap_or("-")),
+            if body.ports.is_empty() {
+                "all".to_owned()
+            } else {
+                named_ports_shortly(&body.ports, common.proto)
+            },
+            body.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
+            body.until.map_or_else(|| "unblocked".to_owned(), moment),
+            rule(body),
+        ]
+    };
+    let all: Vec<[String; 6]> = std::iter::once(head).chain(outcomes.iter().map(row)).collect();
+    // The rows without some columns, and the room that is left for a reason.
+    let without = |hidden: &[usize]| {
+        let shown = |row: &[String; 6]| -> Vec<String> {
+            let cells = row.iter().enumerate().filter(|(place, _)| !hidden.contains(place));
+            cells.map(|(_, cell)| cell.clone()).collect()
+        };
+        let rows: Vec<Vec<String>> = all.iter().map(shown).collect();
+        let used: usize = widths(&rows).iter().map(|width| width + 2).sum();
+        (rows, columns.saturating_sub(used))
+    };
+    // Where nobody is blocked on single ports the column says nothing.
+    let of_ports = outcomes.iter().any(|outcome| !outcome.body.ports.is_empty());
+    let nothing: &[usize] = if of_ports { &[] } else { &[PORTS] };
+    let has_reasons = outcomes.iter().any(|outcome| outcome.body.reason.is_some());
+    let layouts = [without(nothing), without(&[nothing, &[UNTIL]].concat())];
+    let fits = |(_, room): &(Vec<_>, usize)| has_reasons && *room >= SHORTEST;
+    let Some((mut rows, room)) = layouts.into_iter().find(fits) else { return lined_up(&without(nothing).0) };
+    let reasons = outcomes.iter().map(|outcome| outcome.body.reason.as_deref().unwrap_or_default());
+    for (row, reason) in rows.iter_mut().zip(std::iter::once("REASON").chain(reasons)) {
+        row.push(shortened(&printable(reason), room));
+    }
+    lined_up(&rows)
+}
+
+/// The rule, and whether no handshake proves it: in the words of a note.
+fn rule(body: &OutcomeBody) -> String {
+    let rule = printable(body.rule.as_deref().unwrap_or("-"));
+    if body.handshake == Some(false) { format!("{rule} (unproven)") } else { rule }
+}
+
+/// Rows with their columns lined up; the first one is the head.
+pub(super) fn lined_up(rows: &[Vec<String>]) -> String {
+    let widths = widths(rows);
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    (0..columns).map(width).collect()
+}
+
+/// At most so many letters of a text.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(3)).chain("...".chars()).collect()
+}
+
+/// A span in its two largest units.
+pub(super) fn left(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use psentry_records::{Common, Proto};
+
+    use super::*;
+
+    /// An outcome on 192.0.2.N.
+    pub(crate) fn outcome(action: Action, n: u8, backend: Option<&str>, result: OutcomeResult) -> Outcome {
+        let body = OutcomeBody {
+            action,
+            scope: format!("192.0.2.{n}").parse().unwrap(),
+            backend: backend.map(str::to_owned),
+            result,
+            until: None,
+            error: None,
+            rule: None,
+            reason: None,
+            since: None,
+            ports: Vec::new(),
+            handshake: None,
+        };
+        Outcome { common: Common::at("2026-11-22T15:04:05Z".parse().unwrap()), body }
+    }
+
+    #[test]
+    fn on_a_terminal_outcomes_are_text() {
+        use OutcomeResult::*;
+        let (block, unblock) = (Action::Block, Action::Unblock);
+        let with = |action, result, change: fn(&mut OutcomeBody)| {
+            let mut outcome = outcome(action, 7, Some("nft"), result);
+            change(&mut outcome.body);
+            sentence(&outcome.body)
+        };
+        let of = |action, result| with(action, result, |_| {});
+        for (is, text) in [
+            (of(block, Applied), "192.0.2.7/32 is blocked on nft until it is unblocked"),
+            (
+                with(block, Applied, |body| body.until = Some("2026-11-22T16:04:05Z".parse().unwrap())),
+                "192.0.2.7/32 is blocked on nft until 2026-11-22T16:04:05Z",
+            ),
+            (
+                with(block, Applied, |body| body.error = Some("it alone\u{1b}".to_owned())),
+                "192.0.2.7/32 is blocked on nft until it is unblocked: it alone\\u{1b}",
+            ),
+            (of(block, Already), "192.0.2.7/32 was blocked on nft already, until it is unblocked"),
+            (with(block, Refused, |body| body.backend = None), "192.0.2.7/32: refused"),
+            (with(block, Failed, |body| body.error = Some("no".to_owned())), "192.0.2.7/32 on nft: failed"),
+            (of(block, Released), "192.0.2.7/32 is released on nft"),
+            (of(unblock, Released), "192.0.2.7/32 is released on nft"),
+            (
+                with(unblock, Released, |body| body.error = Some("it was never applied".to_owned())),
+                "192.0.2.7/32 is released on nft: it was never applied",
+            ),
+            (of(unblock, Already), "192.0.2.7/32 was not blocked on nft"),
+            (with(unblock, Already, |body| body.backend = None), "192.0.2.7/32 was not blocked"),
+            (of(unblock, Failed), "192.0.2.7/32 could not be unblocked on nft"),
+            (
+                with(block, Released, |body| body.backend = Some("\u{202e}".to_owned())),
+                "192.0.2.7/32 is released on \\u{202e}",
+            ),
+        ] {
+            assert_eq!(is, text);
+        }
+    }
+
+    #[test]
+    fn nobody_reads_thousands_of_them() {
+        let on = |backend: &'static str| {
+            (0..100).map(move |n| outcome(Action::Block, n, Some(backend), OutcomeResult::Released))
+        };
+        let text = text(&on("nft").chain(on("route").take(NAMED)).collect::<Vec<_>>());
+        assert_eq!(text.lines().count(), 2 * NAMED + 1);
+        assert!(text.ends_with("80 more are released on nft\n"), "{text}");
+    }
+
+    #[test]
+    fn programs_read_records_of_this_host() {
+        let mut outcome = outcome(Action::Unblock, 7, Some("nft"), OutcomeResult::Released);
+        outcome.common.host = Some("another".to_owned());
+        assert_eq!(
+            String::from_utf8(lines(&[outcome], Some("here"))).unwrap(),
+            "{\"timestamp\":\"2026-11-22T15:04:05.000000Z\",\"event_type\":\"outcome\",\"host\":\"here\",\"outcome\":\
+             {\"action\":\"unblock\",\"scope\":\"192.0.2.7/32\",\"backend\":\"nft\",\"result\":\"released\"}}\n"
+        );
+    }
+
+    #[test]
+    fn a_table_lines_up_and_has_the_reason_where_there_is_room() {
+        let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
+        let mut first = outcome(Action::Block, 7, Some("nft"), OutcomeResult::Already);
+        first.body.until = Some(now.plus(Duration::from_secs(3725)));
+        first.body.rule = Some("fan".to_owned());
+        first.body.reason = Some("7 ports within two seconds".to_owned());
+        let mut second = outcome(Action::Block, 8, Some("route"), OutcomeResult::Already);
+        second.body.scope = "2001:db8::/64".parse().unwrap();
+        let mut rows = [first, second];
+        assert_eq!(
+            blocks_within(&rows, now, 48),
+            "SCOPE          BACKEND  LEFT   UNTIL                 RULE\n\
+             192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan\n\
+             2001:db8::/64  route    -      unblocked             -\n"
+        );
+        assert_eq!(
+            blocks_within(&rows, now, 60),
+            "SCOPE          BACKEND  LEFT   RULE  REASON\n\
+             192.0.2.7/32   nft      1h 2m  fan   7 ports within two s...\n\
+             2001:db8::/64  route    -      -\n"
+        );
+        assert_eq!(
+            blocks_within(&rows, now, 80),
+            "SCOPE          BACKEND  LEFT   UNTIL                 RULE  REASON\n\
+             192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan   7 ports within two...\n\
+             2001:db8::/64  route    -      unblocked             -\n"
+        );
+        assert_eq!(
+            blocks_within(&rows[1..], now, 80).lines().next(),
+            Some("SCOPE          BACKEND  LEFT  UNTIL      RULE")
+        );
+        rows[0].body.handshake = Some(false);
+        assert!(blocks_within(&rows[..1], now, 48).contains("Z  fan (unproven)\n"));
+        rows[0].body.handshake = None;
+        (rows[0].body.ports, rows[0].common.proto) = (vec![22, 53], Some(Proto::Tcp));
+        assert_eq!(
+            blocks_within(&rows, now, 60),
+            "SCOPE          BACKEND  PORTS      LEFT   UNTIL                 RULE\n\
+             192.0.2.7/32   nft      22,53/tcp  1h 2m  2026-11-22T16:06:10Z  fan\n\
+             2001:db8::/64  route    all        -      unblocked             -\n"
+        );
+        rows[1].body.rule = Some("\u{1b}[2J".to_owned());
+        assert!(blocks_within(&rows, now, 60).contains("\\u{1b}[2J"));
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        for (seconds, text) in [(5, "5s"), (65, "1m 5s"), (7260, "2h 1m"), (90_000, "1d 1h")] {
+            assert_eq!(left(Duration::from_secs(seconds)), text);
+        }
+    }
+}
