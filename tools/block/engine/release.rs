@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use psentry_control::{error_line, note_line};
-use psentry_records::{Action, Common, OutcomeBody, OutcomeResult, Prefix, Timestamp};
+use psentry_records::{Action, Common, Prefix, Timestamp};
 use psentry_stage::panic_file::Order;
 
 use super::backend_state::{Ask, End, Ruleset, Work};
@@ -16,7 +16,6 @@ use crate::error::Error;
 use crate::journal::Entry;
 use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome, released};
 use crate::note::moment;
-use crate::outcomes::common_of;
 use crate::protocol::BY_HAND;
 use crate::worker::Task;
 
@@ -28,8 +27,7 @@ impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
     pub(super) fn end(&mut self, scope: Prefix, block: &Block, end: &End) {
         for state in &mut self.backends {
-            let tried = state.knows(scope) && (state.caps.spares || !block.unproven);
-            if tried {
+            if state.knows(scope) && (state.caps.spares || !block.unproven) {
                 state.ending.insert(scope, (block.clone(), end.clone()));
             }
         }
@@ -134,20 +132,8 @@ impl Engine {
         let Some(block) = self.desired.release(scope) else { return };
         self.note(Entry::Released(scope));
         self.outcomes.complain(&format!("refused: {why}"));
-        for index in 0..self.backends.len() {
-            let Some(state) = self.backends.get_mut(index) else { continue };
-            let asks = state.asks.remove(&scope).unwrap_or_default();
-            state.backoff.remove(scope);
-            if state.actual.may_have(scope) || state.is_in_flight(scope) {
-                state.ending.insert(scope, (block.clone(), End::Refused(why.to_owned())));
-            } else if asks.is_empty() {
-                let outcome = self.outcome(index, Action::Block, scope, OutcomeResult::Refused, None);
-                let outcome = OutcomeBody { error: Some(why.to_owned()), ..outcome };
-                self.outcomes.outcome(&common_of(&block), outcome);
-            }
-            for ask in asks {
-                self.answer(index, scope, &ask, OutcomeResult::Refused, None, Some(why.to_owned()));
-            }
+        for state in &mut self.backends {
+            state.ending.insert(scope, (block.clone(), End::Refused(why.to_owned())));
         }
         self.enqueue_everywhere(scope);
     }

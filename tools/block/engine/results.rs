@@ -128,20 +128,24 @@ impl Engine {
         let ending = state.ending.remove(&scope);
         let over = ending.as_ref().is_some_and(|(block, _)| block.is_over(now));
         for ask in asks {
-            let result = match ask.action {
-                Action::Block if over => OutcomeResult::Expired,
-                _ => OutcomeResult::Released,
-            };
             let block = ending.as_ref().map(|(block, _)| block).filter(|_| ask.action == Action::Block);
-            self.answer(index, scope, ask, result, block, never.clone());
+            match (ask.action, &ending) {
+                (Action::Block, Some((_, End::Refused(why)))) => {
+                    self.answer(index, scope, ask, OutcomeResult::Refused, None, Some(why.clone()));
+                }
+                (Action::Block, _) if over => {
+                    self.answer(index, scope, ask, OutcomeResult::Expired, block, never.clone());
+                }
+                _ => self.answer(index, scope, ask, OutcomeResult::Released, block, never.clone()),
+            }
         }
         let Some((block, end)) = ending.filter(|_| asks.is_empty()) else { return };
-        let (result, why) = match end {
-            End::Expired => (OutcomeResult::Expired, never),
-            End::Released(why) => (OutcomeResult::Released, why.or(never)),
-            End::Refused(why) => (OutcomeResult::Refused, Some(why)),
+        let (result, until, why) = match end {
+            End::Expired => (OutcomeResult::Expired, block.until, never),
+            End::Released(why) => (OutcomeResult::Released, block.until, why.or(never)),
+            End::Refused(why) => (OutcomeResult::Refused, None, Some(why)),
         };
-        self.tell_unasked(index, Action::Block, scope, result, &block, why);
+        self.tell_unasked(index, Action::Block, scope, result, &Block { until, ..block }, why);
     }
 
     /// There is nothing to do about a scope.
