@@ -171,4 +171,4 @@ fn refused(doing: &'static str, errno: Errno) -> Error {
 }
 
 #[cfg(test)]
-mod kernel_tests;
+mod tests;

@@ -76,4 +76,4 @@ fn absent(ipv4: bool, error: Error) -> Error {
 }
 
 #[cfg(test)]
-mod kernel_tests;
+mod tests;

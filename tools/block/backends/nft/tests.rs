@@ -1,4 +1,4 @@
-//! The backend against the kernel: `unshare -Urn cargo test -p psentry-block --lib nft::kernel -- --ignored --test-threads 1`.
+//! The backend against the kernel: `unshare -Urn cargo test -p psentry-block --lib nft::tests -- --ignored --test-threads 1`.
 //! The tests of the whole program, in tests/block, run in namespaces that they make themselves.
 
 use std::process::{Command, Stdio};
