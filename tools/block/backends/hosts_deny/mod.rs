@@ -140,7 +140,9 @@ impl Backend for HostsDeny {
             match FileWatch::open(std::slice::from_ref(&self.path)) {
                 Ok(watch) => self.watch = Some(watch),
                 Err(why) if !std::mem::replace(&mut self.unwatched, true) => {
-                    say(&format!("cannot watch hosts.deny: {why}; so changes by others are looked for once a second"));
+                    say(&format!(
+                        "cannot watch hosts.deny: {why}; so changes by others are looked for once a second"
+                    ));
                 }
                 Err(_) => {}
             }

@@ -43,6 +43,20 @@ pub(super) fn elements(scope: Prefix, block: &Block) -> (SetId, Vec<Key>) {
     (set, keys.collect())
 }
 
+/// A key as the kernel compares it.
+pub(super) fn encode_key((scope, port): Key) -> Vec<u8> {
+    let mut bytes = match scope.addr() {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    if let Some((transport, port)) = port {
+        let [high, low] = port.to_be_bytes();
+        // Each part of a key begins at a multiple of four bytes.
+        bytes.extend([transport, 0, 0, 0, high, low, 0, 0]);
+    }
+    bytes
+}
+
 impl SetId {
     /// The sets that are made at the start: for single IPv4 hosts, and for the /64 of a network that one IPv6 host uses.
     pub(super) const FIRST: [SetId; 2] = [SetId::proven(true, 32), SetId::proven(false, 64)];
@@ -94,7 +108,6 @@ impl SetId {
             (Ipv6Addr::from(*addr).into(), rest)
         };
         let scope = Prefix::around(addr, self.len);
-        // Each part of a key begins at a multiple of four bytes.
         let port = match (self.ports, rest) {
             (false, _) => None,
             (true, [transport, _, _, _, high, low, ..]) => {
@@ -126,12 +139,8 @@ mod tests {
             let scope: Prefix = scope.parse().unwrap();
             for (set, port) in SetId::all(scope).into_iter().zip([None, Some((17, 53))].into_iter().cycle()) {
                 assert_eq!(SetId::from_name(&set.name()), Some(set));
-                let mut key = match scope.addr() {
-                    IpAddr::V4(v4) => v4.octets().to_vec(),
-                    IpAddr::V6(v6) => v6.octets().to_vec(),
-                };
-                assert_eq!(set.decode_key(&key).is_some(), port.is_none());
-                key.extend([17, 0, 0, 0, 0, 53, 0, 0]);
+                assert_eq!(set.decode_key(&encode_key((scope, None))).is_some(), port.is_none());
+                let key = encode_key((scope, Some((17, 53))));
                 assert_eq!(set.decode_key(&key), Some((scope, port)));
             }
         }

@@ -6,29 +6,16 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use netlink_packet_core::NetlinkHeader;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use psentry_linux::NetlinkSocket;
 use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
+use psentry_nftables::{Family as TableFamily, Notification, Object};
 
 use super::filter::{Filter, PROGRAMS};
 use super::rule_text::Rules;
 use super::{FAMILIES, POLL, unless_absent};
-use crate::backends::nft_generation;
+use crate::backends::failed;
 use crate::error::Error;
-use psentry_linux::netlink_attributes::{attribute, text};
-
-// From linux/netfilter/nfnetlink.h and nf_tables.h: the messages about tables, chains and rules, in all of which the first
-// attribute names the table.
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSGS: [u16; 6] = [0, 2, 3, 5, 6, 8];
-const NFTA_TABLE: u16 = 1;
-/// The length of `struct nfgenmsg`, which begins with the family; here ip or ip6.
-const NFGENMSG_LEN: usize = 4;
-const NFPROTO: [u8; 2] = [2, 10];
-
-/// How often the monitor is read on until its queue is empty. It reads some hundred datagrams each time.
-const READS: usize = 64;
 
 /// How often it is tried again when somebody else changed the rules meanwhile.
 const TRIES: usize = 5;
@@ -98,11 +85,7 @@ impl Tables {
     pub(super) fn subscribe(&mut self) -> Result<(), Error> {
         if self.link.is_some() && self.monitor.is_none() {
             let opened = NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]);
-            let backend = self.backend;
-            let explained = opened.map_err(|error| {
-                if error.is_permission() { Error::NotPermitted { backend } } else { error.into() }
-            });
-            self.monitor = Some(explained?);
+            self.monitor = Some(opened.map_err(failed(self.backend))?);
         }
         Ok(())
     }
@@ -186,8 +169,8 @@ impl Tables {
     pub(super) fn changed(&mut self) -> Result<bool, Error> {
         self.expire_polled();
         // Asked before the notifications are read: what others changed up to it is among them, or will wake us again.
-        let generation =
-            self.link.as_mut().map(|link| nft_generation::read(link, self.backend)).transpose()?;
+        let generation = self.link.as_mut().map(psentry_nftables::generation).transpose();
+        let generation = generation.map_err(failed(self.backend))?;
         let touched = self.read_monitor()?;
         for family in self.families.iter_mut().filter(|family| family.is_nft()) {
             family.read_at = family.read_at.and(generation).filter(|_| !touched);
@@ -203,23 +186,18 @@ impl Tables {
     fn read_monitor(&mut self) -> Result<bool, Error> {
         let Some(monitor) = &mut self.monitor else { return Ok(true) };
         let mut touched = false;
-        for _ in 0..READS {
-            let received = monitor.receive(|header, message| {
-                touched |= concerns(header, message) && !self.own_ports.contains(&header.port_number);
-            })?;
-            touched |= received.lost;
-            if !received.more {
-                self.own_ports.clear();
-                return Ok(touched);
-            }
-        }
-        Ok(true)
+        let lost = monitor.receive_all(|header, message| {
+            let concerns = Notification::read(header, message).is_some_and(|change| concerns(&change));
+            touched |= concerns && !self.own_ports.contains(&header.port_number);
+        })?;
+        self.own_ports.clear();
+        Ok(touched || lost)
     }
 
     fn generation_of(&mut self, ipv4: bool) -> Result<u32, Error> {
         let is_nft = self.family(ipv4).is_nft();
         match &mut self.link {
-            Some(link) if is_nft => nft_generation::read(link, self.backend),
+            Some(link) if is_nft => psentry_nftables::generation(link).map_err(failed(self.backend)),
             _ => Ok(0),
         }
     }
@@ -255,32 +233,13 @@ pub(super) fn is_objection(error: &Error) -> bool {
 }
 
 /// Whether a notification is of a change of a table, chain or rule of iptables or ip6tables.
-fn concerns(header: &NetlinkHeader, message: &[u8]) -> bool {
-    let [subsystem, number] = header.message_type.to_be_bytes().map(u16::from);
-    let table = || attribute(message.get(NFGENMSG_LEN..)?, NFTA_TABLE).map(text);
-    subsystem == NFNL_SUBSYS_NFTABLES
-        && NFT_MSGS.contains(&number)
-        && message.first().is_some_and(|family| NFPROTO.contains(family))
-        && table() == Some(b"filter")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use psentry_linux::netlink_attributes::put;
-
-    #[test]
-    fn only_changes_of_the_filter_tables_concern_us() {
-        let concern = |subsystem: u16, number: u16, family: u8, table: &[u8]| {
-            let mut header = NetlinkHeader::default();
-            header.message_type = subsystem << 8 | number;
-            let mut message = vec![family, 0, 0, 0];
-            put(&mut message, NFTA_TABLE, table);
-            concerns(&header, &message)
-        };
-        assert!(concern(10, 8, 2, b"filter\0") && concern(10, 0, 10, b"filter\0"));
-        assert!(!concern(10, 12, 2, b"filter\0"), "an element");
-        assert!(!concern(10, 8, 1, b"filter\0"), "a table of nft's own");
-        assert!(!concern(10, 8, 2, b"nat\0") && !concern(1, 8, 2, b"filter\0"));
-    }
+fn concerns(notification: &Notification<'_>) -> bool {
+    matches!(
+        notification,
+        Notification::Changed {
+            family: Some(TableFamily::Ipv4 | TableFamily::Ipv6),
+            table: "filter",
+            object: Object::Table { .. } | Object::Chain | Object::Rule,
+        }
+    )
 }
