@@ -8,6 +8,7 @@ mod exec;
 pub mod hosts_deny;
 pub mod nft;
 mod route;
+mod set_elements;
 mod xtables;
 
 use psentry_linux::Program;

@@ -9,8 +9,9 @@ use psentry_linux::Error as SystemError;
 use psentry_records::{Prefix, Timestamp};
 
 use super::super::failed;
+use super::super::set_elements::{self, Key};
 use super::elements::{self, BYTES, Keys, Put};
-use super::set_id::{self, Key, SIZE, SetId};
+use super::set_id::{SIZE, SetId};
 use super::{BATCH, NAME, Nft, refused};
 use crate::backend::{Listing, Op};
 use crate::block::{Block, Entry};
@@ -61,7 +62,7 @@ impl Nft {
         for set in self.find_sets()? {
             found.extend(self.elements(set)?.into_iter().map(|(_, entry)| (set, entry)));
         }
-        Ok(Listing { entries: elements::blocks(found), ..Listing::default() })
+        Ok(Listing { entries: set_elements::blocks(found, SetId::of), ..Listing::default() })
     }
 
     /// The elements of a set, each with the block that it says alone.
@@ -84,8 +85,10 @@ impl Nft {
             }
             for (key, _) in self.elements(set)? {
                 let Some(stays) = scopes.get(&key.0) else { continue };
-                let stays = stays.map(|block| set_id::elements(key.0, block));
-                if !stays.is_some_and(|(of, keys)| of == set && keys.contains(&key)) {
+                let is_part = |block: &Block| {
+                    SetId::of(key.0, block) == set && set_elements::keys(key.0, block).contains(&key)
+                };
+                if !stays.is_some_and(is_part) {
                     strays.push((set, key));
                 }
             }

@@ -1,17 +1,18 @@
 //! Blocks as elements of our sets: which ones a transaction adds and deletes, how much goes into one transaction, and what the
 //! elements that are there say. Pure: `apply.rs` asks and changes.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use psentry_nftables::{Element, NewElement, Transaction};
 use psentry_records::{Prefix, Timestamp};
 
+use super::super::set_elements::{self, Key};
 use super::ruleset_text::TABLE;
-use super::set_id::{self, Key, SetId, encode_key};
+use super::set_id::{SetId, encode_key};
 use crate::block::{Block, Entry};
 use crate::note;
-use crate::ports::transport;
 
 /// How many bytes an element takes at most: 190 to add it, two bare ones where it replaces another, and where it is the
 /// only one of its set, three messages around it.
@@ -48,8 +49,8 @@ impl<'a> Put<'a> {
     pub(super) fn added(puts: &[Put<'a>]) -> Added<'a> {
         let mut added = Added::new();
         for Put { scope, block, .. } in puts {
-            let (set, keys) = set_id::elements(*scope, block);
-            added.entry(set).or_default().extend(keys.into_iter().map(|key| (key, *block)));
+            let keys = set_elements::keys(*scope, block).into_iter();
+            added.entry(SetId::of(*scope, block)).or_default().extend(keys.map(|key| (key, *block)));
         }
         added
     }
@@ -62,11 +63,11 @@ impl<'a> Put<'a> {
 }
 
 /// The elements of blocks.
-pub(super) fn keys(blocks: impl IntoIterator<Item = (Prefix, impl std::borrow::Borrow<Block>)>) -> Keys {
+pub(super) fn keys(blocks: impl IntoIterator<Item = (Prefix, impl Borrow<Block>)>) -> Keys {
     let mut keys = Keys::new();
     for (scope, block) in blocks {
-        let (set, elements) = set_id::elements(scope, block.borrow());
-        keys.entry(set).or_default().extend(elements);
+        let block = block.borrow();
+        keys.entry(SetId::of(scope, block)).or_default().extend(set_elements::keys(scope, block));
     }
     keys
 }
@@ -142,37 +143,10 @@ fn new_element((key, block): (Key, &Block), now: Timestamp) -> NewElement {
 /// What an element of a set says alone; `None`: it is none of ours.
 pub(super) fn entry(set: SetId, element: &Element<'_>, now: Timestamp) -> Option<(Key, Entry)> {
     let key = set.decode_key(element.key)?;
-    let (scope, port) = key;
     let expires = element.left.map(|left| now.plus(left));
-    let noted = element.comment.as_deref().and_then(note::read);
+    let entry = set_elements::entry(key, expires, element.comment.as_deref(), now, LONGEST)?;
     // The set decides what the element does, whatever its note says.
-    let entry = note::reconcile(scope, expires, noted, now, LONGEST);
-    let mut entry = Entry { unproven: set.unproven, ..entry };
-    if let Some((number, port)) = port {
-        // An element of another transport is none of ours.
-        entry.proto = Some(transport(number)?);
-        entry.ports.push(port);
-    }
-    Some((key, entry))
-}
-
-/// The blocks that elements are, one for each scope.
-pub(super) fn blocks(mut elements: Vec<(SetId, Entry)>) -> Vec<Entry> {
-    elements.sort_by_key(|(_, entry)| entry.scope);
-    elements.chunk_by(|(_, a), (_, b)| a.scope == b.scope).filter_map(joined).collect()
-}
-
-/// What the elements of one scope are together. It is damaged unless they are just those that such a block consists of.
-fn joined(found: &[(SetId, Entry)]) -> Option<Entry> {
-    let ((_, first), rest) = found.split_first()?;
-    if rest.is_empty() && first.ports.is_empty() {
-        return Some(first.clone());
-    }
-    let mut entry = rest.iter().fold(first.clone(), |joined, (_, entry)| joined.joined(entry));
-    let (set, keys) = set_id::elements(entry.scope, &Block::from(&entry));
-    let is_part = |(other, part): &(SetId, Entry)| *other == set && part.until == entry.until;
-    entry.damaged |= keys.len() != found.len() || !found.iter().all(is_part);
-    Some(entry)
+    Some((key, Entry { unproven: set.unproven, ..entry }))
 }
 
 #[cfg(test)]

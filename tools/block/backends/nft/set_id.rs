@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use psentry_records::Prefix;
 
+use super::super::set_elements::Key;
 use crate::block::Block;
 
 /// How many elements a set holds: some 50 MB of kernel memory. `--max-blocks` is reached long before.
@@ -25,22 +26,6 @@ pub(super) struct SetId {
     pub(super) ports: bool,
     /// Whether it holds blocks that no handshake proves.
     pub(super) unproven: bool,
-}
-
-/// The key of an element: a prefix, and in a set of ports the number of the transport and the port.
-pub(super) type Key = (Prefix, Option<(u8, u16)>);
-
-/// The elements that a block consists of, and their set.
-pub(super) fn elements(scope: Prefix, block: &Block) -> (SetId, Vec<Key>) {
-    let set = SetId::of(scope, block);
-    if block.ports.is_empty() {
-        return (set, vec![(scope, None)]);
-    }
-    let key = |port: &u16, transport: &u8| (scope, Some((*transport, *port)));
-    let transports = block.transports();
-    let keys =
-        block.ports.iter().flat_map(|port| transports.iter().map(move |transport| key(port, transport)));
-    (set, keys.collect())
 }
 
 /// A key as the kernel compares it.

@@ -12,8 +12,8 @@ fn bytes(message: NetfilterMessage) -> Vec<u8> {
     bytes.split_off(16)
 }
 
-fn key(scope: &str, port: Option<(u8, u16)>) -> Key {
-    Key { scope: scope.parse().unwrap(), port }
+fn key(scope: &str, port: Option<(u8, u16)>) -> SetKey {
+    (scope.parse().unwrap(), port)
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn the_numbers_of_a_header_are_read() {
         put(data, SIZE | NET_BYTEORDER, &65536u32.to_be_bytes());
         put(data, ELEMENTS | NET_BYTEORDER, &7u32.to_be_bytes());
     });
-    assert_eq!(header(&message), Some(Header { entries: 7, size: 65536 }));
+    assert_eq!(header(&message), Some(SetHeader { entries: 7, size: 65536 }));
     assert_eq!(header(&[2, 0]), None);
 }
 
@@ -61,8 +61,8 @@ fn elements_are_read_back_and_exceptions_are_known() {
             put(data, ITS_FLAGS | NET_BYTEORDER, &NO_MATCH.to_be_bytes());
         });
     });
-    let kept = |key| Kept { key, seconds: 60, comment: Some("fan".to_owned()), exception: false };
-    let exception = Kept { key: keys[0], seconds: 0, comment: None, exception: true };
+    let kept = |key| SetElement { key, seconds: 60, comment: Some("fan".to_owned()), exception: false };
+    let exception = SetElement { key: keys[0], seconds: 0, comment: None, exception: true };
     assert_eq!(elements(&message), [&keys.map(kept)[..], &[exception]].concat());
     assert_eq!(elements(&message[..20]), []);
 }

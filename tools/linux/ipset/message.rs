@@ -9,7 +9,7 @@ use netlink_packet_netfilter::{
 };
 use psentry_records::Prefix;
 
-use psentry_linux::netlink_attributes::{attribute, attributes, nest, put, text};
+use crate::netlink_attributes::{attribute, attributes, nest, put, text};
 
 // Numbers from linux/netfilter/ipset/ip_set.h.
 const SUBSYSTEM: u8 = 6;
@@ -57,44 +57,41 @@ const LONGEST_COMMENT: usize = 255;
 
 /// What the kernel says of a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct SetHeader {
     /// How many entries it has that are not over.
-    pub(super) entries: u32,
+    pub entries: u32,
     /// How many entries it may have.
-    pub(super) size: u32,
+    pub size: u32,
 }
 
-/// By what ipset knows an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) scope: Prefix,
-    /// The number of a transport, and a port of it; `None`: all.
-    pub(super) port: Option<(u8, u16)>,
-}
+/// By what ipset knows an element: an address or a network, and the number of a transport with a port of it; `None`: all.
+pub type SetKey = (Prefix, Option<(u8, u16)>);
 
 /// What ipset keeps of an element.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kept {
-    pub(super) key: Key,
+pub struct SetElement {
+    /// By what it is known.
+    pub key: SetKey,
     /// The seconds that are left; 0: for ever.
-    pub(super) seconds: u32,
-    pub(super) comment: Option<String>,
+    pub seconds: u32,
+    /// Its comment.
+    pub comment: Option<String>,
     /// It is an exception ("nomatch"), which blocks nobody.
-    pub(super) exception: bool,
+    pub exception: bool,
 }
 
 /// The question what the kernel says of a set.
-pub(super) fn header_of(set: &str) -> NetfilterMessage {
+pub(crate) fn header_of(set: &str) -> NetfilterMessage {
     message(LIST, set, Some(number(FLAGS, HEADER_ONLY)))
 }
 
 /// The question what is in a set.
-pub(super) fn list(set: &str) -> NetfilterMessage {
+pub(crate) fn list(set: &str) -> NetfilterMessage {
     message(LIST, set, None)
 }
 
 /// Adds an element, or gives the one that is there another time and comment.
-pub(super) fn add(set: &str, key: Key, seconds: u32, comment: &str) -> NetfilterMessage {
+pub(crate) fn add(set: &str, key: SetKey, seconds: u32, comment: &str) -> NetfilterMessage {
     let mut data = words(key, Some(seconds));
     let mut comment: Vec<u8> = comment.bytes().take(LONGEST_COMMENT).collect();
     comment.push(0);
@@ -103,12 +100,12 @@ pub(super) fn add(set: &str, key: Key, seconds: u32, comment: &str) -> Netfilter
 }
 
 /// Deletes an element; without NLM_F_EXCL it need not be there.
-pub(super) fn delete(set: &str, key: Key) -> NetfilterMessage {
+pub(crate) fn delete(set: &str, key: SetKey) -> NetfilterMessage {
     message(DELETE, set, Some(DefaultNla::new(DATA | NLA_F_NESTED, words(key, None))))
 }
 
 /// In ipset's own order.
-fn words(Key { scope, port }: Key, seconds: Option<u32>) -> Vec<u8> {
+fn words((scope, port): SetKey, seconds: Option<u32>) -> Vec<u8> {
     let mut data = Vec::new();
     nest(&mut data, ADDRESS, |data| match scope.addr() {
         IpAddr::V4(v4) => put(data, IPV4 | NET_BYTEORDER, &v4.octets()),
@@ -143,9 +140,9 @@ fn number(kind: u16, number: u32) -> DefaultNla {
 }
 
 /// What a message says of its set; `None`: it is not the first of a list.
-pub(super) fn header(message: &[u8]) -> Option<Header> {
+pub(crate) fn header(message: &[u8]) -> Option<SetHeader> {
     let data = attribute(message.get(BEFORE..)?, DATA)?;
-    let mut header = Header::default();
+    let mut header = SetHeader::default();
     for (kind, value) in attributes(data) {
         let number = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
         match (kind, number) {
@@ -158,13 +155,13 @@ pub(super) fn header(message: &[u8]) -> Option<Header> {
 }
 
 /// The elements that a message of a list tells of.
-pub(super) fn elements(message: &[u8]) -> Vec<Kept> {
+pub(crate) fn elements(message: &[u8]) -> Vec<SetElement> {
     let of = message.get(BEFORE..).and_then(|body| attribute(body, ELEMENTS_OF)).unwrap_or_default();
     attributes(of).filter(|(kind, _)| *kind == DATA).filter_map(|(_, data)| element(data)).collect()
 }
 
 /// One of them; `None`: it has no address.
-fn element(data: &[u8]) -> Option<Kept> {
+fn element(data: &[u8]) -> Option<SetElement> {
     let (mut addr, mut length, mut port, mut transport) = (None, None, None, None);
     let (mut seconds, mut comment, mut exception) = (0, None, false);
     for (kind, value) in attributes(data) {
@@ -184,7 +181,7 @@ fn element(data: &[u8]) -> Option<Kept> {
         Some(length) => format!("{}/{length}", addr?).parse().ok()?,
         None => Prefix::host(addr?),
     };
-    Some(Kept { key: Key { scope, port: transport.zip(port) }, seconds, comment, exception })
+    Some(SetElement { key: (scope, transport.zip(port)), seconds, comment, exception })
 }
 
 fn address(value: &[u8]) -> Option<IpAddr> {

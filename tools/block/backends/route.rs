@@ -5,25 +5,18 @@
 //!
 //! Another route may stand before ours: a more specific one, or one with a lower metric. `apply` refuses such a block, and
 //! `list` reports it where the other route came later. A rule of policy routing (ip-rule(8)) that came later is not seen.
-//!
-//! | file | what it holds |
-//! |---|---|
-//! | `requests.rs` | our routes in the kernel: dumped, added, deleted, looked up |
-//! | `message.rs` | routes as messages and back, and notifications |
-
-mod message;
-mod requests;
 
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
-use psentry_linux::NetlinkMonitor;
 use psentry_linux::netlink_monitor::{RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE};
+use psentry_linux::{
+    Blackhole, BlackholeRoutes, NetlinkMonitor, RouteNotification, decode_notification, metric,
+};
 use psentry_records::{Prefix, Timestamp};
 
-use self::message::{Blackhole, Notification, decode_notification, end, metric};
-use self::requests::RoutingTable;
+use super::failed;
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::block::Entry;
 use crate::error::Error;
@@ -33,7 +26,7 @@ const NAME: &str = "route";
 
 /// The backend.
 pub(super) struct Route {
-    table: RoutingTable,
+    table: BlackholeRoutes,
     monitor: Option<NetlinkMonitor>,
     /// Whether the routes are to give an answer.
     reject: bool,
@@ -46,31 +39,42 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn open(reach: Reach) -> Result<Self, Error> {
-        let (table, reject) = (RoutingTable::open()?, reach.answer == Answer::Reject);
+        let (table, reject) = (BlackholeRoutes::open()?, reach.answer == Answer::Reject);
         Ok(Route { table, monitor: None, reject, ours: BTreeSet::new(), suspects: None })
     }
 
     /// The new route first, then the old ones go: a source that is blocked already is so at every moment.
     fn put(&mut self, new: Blackhole, was: Option<&Entry>) -> Result<(), Error> {
-        self.table.add(new)?;
-        if let Err(error) = self.table.confirm(new.scope) {
+        self.table.add(new).map_err(failed(NAME))?;
+        let beaten = self.beaten(new.scope);
+        if !matches!(beaten, Ok(None)) {
             // What blocks nobody must not look like a block.
-            self.table.delete(new.scope, Some(new.metric))?;
-            return Err(error);
+            self.table.delete(new.scope, Some(new.metric)).map_err(failed(NAME))?;
+        }
+        if let Some(why) = beaten? {
+            return Err(Error::NoEffect(why));
         }
         let listed = self.of(new.scope).map(|old| old.metric);
         let old: BTreeSet<u32> = listed.chain(was.map(|was| metric(was.until))).collect();
         for metric in old.into_iter().filter(|metric| *metric != new.metric) {
-            self.table.delete(new.scope, Some(metric))?;
+            self.table.delete(new.scope, Some(metric)).map_err(failed(NAME))?;
         }
         self.forget(new.scope);
         self.ours.insert(new);
         Ok(())
     }
 
+    /// Why our route to a scope has no effect, if another one stands before it.
+    fn beaten(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
+        let reachable = self.table.find_reachable(scope).map_err(failed(NAME))?;
+        Ok(reachable.map(|addr| {
+            format!("another route to {addr} stands before the blackhole; 'ip route get {addr}' shows it")
+        }))
+    }
+
     fn delete(&mut self, scope: Prefix) -> Result<(), Error> {
         // A request deletes one route, and there may be two.
-        while self.table.delete(scope, None)? {}
+        while self.table.delete(scope, None).map_err(failed(NAME))? {}
         self.forget(scope);
         Ok(())
     }
@@ -102,7 +106,7 @@ impl Backend for Route {
 
     fn ensure(&mut self) -> Result<bool, Error> {
         // To delete what cannot be there changes nothing, and shows whether changing is allowed.
-        self.table.delete(Prefix::around([0, 0, 0, 0].into(), 32), Some(1))?;
+        self.table.delete(Prefix::around([0, 0, 0, 0].into(), 32), Some(1)).map_err(failed(NAME))?;
         if self.monitor.is_none() {
             let groups = [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
             self.monitor = Some(NetlinkMonitor::open(NETLINK_ROUTE, &groups)?);
@@ -112,20 +116,16 @@ impl Backend for Route {
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
-        self.ours = self.table.dump()?.into_iter().collect();
+        self.ours = self.table.dump().map_err(failed(NAME))?.into_iter().collect();
         let entries = entries(&self.ours, self.reject);
         let (mut beaten, mut shadowed) = (HashSet::new(), Vec::new());
         for Entry { scope, .. } in &entries {
             if self.suspects.as_ref().is_some_and(|suspects| !suspects.contains(scope)) {
                 continue;
             }
-            match self.table.confirm(*scope) {
-                Ok(()) => {}
-                Err(Error::NoEffect(why)) => {
-                    shadowed.push(format!("{scope} is not blocked: {why}"));
-                    beaten.insert(*scope);
-                }
-                Err(error) => return Err(error),
+            if let Some(why) = self.beaten(*scope)? {
+                shadowed.push(format!("{scope} is not blocked: {why}"));
+                beaten.insert(*scope);
             }
         }
         if self.monitor.is_some() {
@@ -137,8 +137,7 @@ impl Backend for Route {
     fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {
         let apply = |op: &Op| match op {
             Op::Put { scope, block, was } => {
-                let (metric, reject) = (metric(block.until), self.reject);
-                self.put(Blackhole { scope: *scope, metric, reject }, was.as_ref())
+                self.put(Blackhole::new(*scope, block.until, self.reject), was.as_ref())
             }
             Op::Delete { scope, .. } => self.delete(*scope),
         };
@@ -155,8 +154,8 @@ impl Backend for Route {
         let (mut drifted, mut others) = (false, Vec::new());
         let received = monitor.receive(|header, body| match decode_notification(header, body) {
             _ if header.port_number == own => {}
-            Some(Notification::Ours) => drifted = true,
-            Some(Notification::Others(to)) => others.push(to),
+            Some(RouteNotification::Ours) => drifted = true,
+            Some(RouteNotification::Others(to)) => others.push(to),
             None => {}
         });
         let received = received.inspect_err(|_| self.monitor = None)?;
@@ -170,7 +169,8 @@ impl Backend for Route {
     }
 
     fn purge(&mut self) -> Result<(), Error> {
-        let scopes: BTreeSet<Prefix> = self.table.dump()?.into_iter().map(|route| route.scope).collect();
+        let scopes: BTreeSet<Prefix> =
+            self.table.dump().map_err(failed(NAME))?.into_iter().map(|route| route.scope).collect();
         // All are tried, whatever becomes of the first.
         let results: Vec<_> = scopes.into_iter().map(|scope| self.delete(scope)).collect();
         results.into_iter().collect()
@@ -182,7 +182,7 @@ impl Backend for Route {
 fn entries(routes: &BTreeSet<Blackhole>, reject: bool) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::with_capacity(routes.len());
     for route in routes {
-        let until = end(route.metric);
+        let until = route.until();
         match entries.last_mut().filter(|last| last.scope == route.scope) {
             // They are in the order of their ends.
             Some(last) => (last.until, last.damaged) = (until, true),

@@ -1,9 +1,26 @@
-//! The rules of a table as `iptables -S` prints them, and what commands of iptables-restore make of them. Reads text, runs
-//! nothing.
+//! Rules as `iptables -S` prints them: what is wanted is compared with what is there as text. What commands of iptables-restore make of
+//! rules, which commands keep our rules first, and which rules before ours accept. Reads text, runs nothing.
 
 use std::cell::OnceCell;
 
 use psentry_records::Prefix;
+
+use super::is_psentry;
+use crate::reach::{Answer, Reach};
+
+/// The builtin chains that rules of ours may be in: those of other flags are found there, too, and deleted.
+pub(super) const BUILTIN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+
+/// How deep chains are followed.
+const DEEP: u32 = 8;
+
+/// What makes a rule one for TCP, or for all else.
+pub(super) const TCP_ONLY: &str = "-p tcp ";
+pub(super) const NOT_TCP: &str = "! -p tcp ";
+
+/// The targets that drop a packet, and that reset its connection.
+pub(super) const DROP: &str = "-j DROP";
+const RESET: &str = "-j REJECT --reject-with tcp-reset";
 
 /// Rules in their order, and the chains of users.
 #[derive(Default)]
@@ -22,14 +39,65 @@ impl Rules {
         Rules(listed.lines().map(Rule::new).collect())
     }
 
-    /// The rules of all chains.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.0.iter().filter(|rule| rule.line.starts_with("-A "))
-    }
-
     /// The rules of a chain.
     pub(super) fn chain<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Rule> {
         self.0.iter().filter(move |rule| rule.is_in(name))
+    }
+
+    /// The commands that make `wanted` all that is `ours` in a chain, before the rules of everybody but psentry: what another rule
+    /// accepts before ours never comes to a block.
+    pub(super) fn place(
+        &self,
+        chain: &str,
+        wanted: &[impl AsRef<str>],
+        ours: impl Fn(&Rule) -> bool,
+    ) -> Vec<String> {
+        let present: Vec<&Rule> = self.chain(chain).filter(|rule| ours(rule)).collect();
+        let first = self.chain(chain).take_while(|rule| ours(rule) || is_psentry(rule));
+        let as_wanted = present.len() == wanted.len()
+            && first.filter(|rule| ours(rule)).count() == wanted.len()
+            && present.iter().zip(wanted).all(|(rule, wanted)| rule.is(wanted.as_ref()));
+        if as_wanted {
+            return Vec::new();
+        }
+        let insertions =
+            wanted.iter().zip(1..).map(|(rule, place)| format!("-I {chain} {place} {}", rule.as_ref()));
+        present.into_iter().map(Rule::deletion).chain(insertions).collect()
+    }
+
+    /// The commands that delete all that is `ours`, in chains of others, too.
+    pub(super) fn deletions(&self, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
+        let all = self.0.iter().filter(|rule| rule.line.starts_with("-A "));
+        all.filter(|rule| ours(rule)).map(Rule::deletion).collect()
+    }
+
+    /// Why blocks that are there have no effect: each rule before `ours` that may accept a packet, as a sentence; or that nothing in
+    /// INPUT is `ours`.
+    pub(super) fn shadowing(&self, ipv4: bool, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
+        let program = if ipv4 { "iptables" } else { "ip6tables" };
+        if !self.chain("INPUT").any(&ours) {
+            return vec![format!("'{program} -S INPUT' has no rule of psentry: its blocks have no effect")];
+        }
+        let chains = BUILTIN.into_iter().filter(|chain| self.chain(chain).any(&ours));
+        let before = chains.flat_map(|chain| self.chain(chain).take_while(|rule| !is_psentry(rule)));
+        let accepting = before.filter(|rule| self.accepts(rule, DEEP));
+        let sentence = |Rule { line, .. }: &Rule| {
+            format!("'{program} {line}' comes before psentry's rule: what it accepts is not blocked")
+        };
+        accepting.map(sentence).collect()
+    }
+
+    /// Whether a rule, or a rule in the chain that it leads to, accepts packets. What goes over loopback is accepted by
+    /// everybody, and no stranger's.
+    fn accepts(&self, rule: &Rule, deep: u32) -> bool {
+        if rule.value("-i") == Some("lo") {
+            return false;
+        }
+        match rule.target() {
+            Some("ACCEPT") => true,
+            Some(chain) if deep > 0 => self.chain(chain).any(|rule| self.accepts(rule, deep - 1)),
+            _ => false,
+        }
     }
 
     /// Whether the chain of a user is there.
@@ -88,11 +156,6 @@ impl Rule {
         self.words.get_or_init(|| shlex::split(&self.line).unwrap_or_default())
     }
 
-    /// As it is listed.
-    pub(super) fn line(&self) -> &str {
-        &self.line
-    }
-
     /// The command that deletes exactly this rule.
     pub(super) fn deletion(&self) -> String {
         self.line.replacen("-A", "-D", 1)
@@ -126,54 +189,18 @@ impl Rule {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LISTED: &str = "-P INPUT ACCEPT\n-N PSENTRY\n-N DOCKER-USER\n\
-         -A INPUT -j PSENTRY\n\
-         -A INPUT -s 10.0.0.0/8 -j ACCEPT\n\
-         -A PSENTRY -s 192.0.2.7/32 -m comment --comment \"fan until 2026-11-22T15:04:05Z\" -j DROP\n";
-
-    #[test]
-    fn a_list_is_read_as_iptables_prints_it() {
-        let rules = Rules::read(LISTED);
-        assert!(rules.has_chain("PSENTRY") && !rules.has_chain("INPUT") && !rules.has_chain("PSEN"));
-        assert_eq!((rules.chain("INPUT").count(), rules.chain("INP").count()), (2, 0));
-        let rule = rules.chain("PSENTRY").next().unwrap();
-        assert_eq!(rule.scope(), Some("192.0.2.7".parse().unwrap()));
-        assert!(rule.is("-s 192.0.2.7/32 -m comment --comment \"fan until 2026-11-22T15:04:05Z\" -j DROP"));
-        assert!(!rule.is("-s 192.0.2.7/32 -j DROP"));
-        assert_eq!(rule.comment(), Some("fan until 2026-11-22T15:04:05Z"));
-        assert_eq!(rule.target(), Some("DROP"));
-        assert_eq!(
-            rule.deletion(),
-            "-D PSENTRY -s 192.0.2.7/32 -m comment --comment \"fan until 2026-11-22T15:04:05Z\" -j DROP"
-        );
-    }
-
-    #[test]
-    fn commands_make_of_rules_what_iptables_lists_afterwards() {
-        let mut rules = Rules::read(LISTED);
-        let commands = [
-            ":PSENTRY-OUT - [0:0]",
-            "-I INPUT 1 -j PSENTRY-OUT",
-            "-I INPUT 3 -j LOG",
-            "-I OUTPUT 1 -j PSENTRY-OUT",
-            "-D INPUT -s 10.0.0.0/8 -j ACCEPT",
-            "-A PSENTRY-OUT -d 192.0.2.7/32 -j DROP",
-            "-F PSENTRY",
-            "-X PSENTRY",
-        ];
-        rules.run(&commands.map(str::to_owned));
-        let after = Rules::read(
-            "-N DOCKER-USER\n-N PSENTRY-OUT\n-A INPUT -j PSENTRY-OUT\n-A INPUT -j PSENTRY\n-A INPUT -j LOG\n\
-             -A OUTPUT -j PSENTRY-OUT\n-A PSENTRY-OUT -d \"192.0.2.7/32\" -j DROP\n",
-        );
-        for chain in ["INPUT", "OUTPUT", "PSENTRY", "PSENTRY-OUT", "DOCKER-USER"] {
-            assert!(rules.agrees(&after, chain), "{chain}");
+/// What becomes of packets from a source: for each answer what restricts it to a protocol, and the target.
+pub(super) fn answers(reach: Reach, ipv4: bool) -> Vec<(&'static str, &'static str)> {
+    match (reach.answer, ipv4) {
+        (Answer::Drop, _) => vec![("", DROP)],
+        (Answer::Reject, true) => {
+            vec![(TCP_ONLY, RESET), ("", "-j REJECT --reject-with icmp-admin-prohibited")]
         }
-        rules.run(&["-D PSENTRY-OUT -d 192.0.2.7/32 -j DROP".to_owned()]);
-        assert!(!rules.agrees(&after, "PSENTRY-OUT"));
+        (Answer::Reject, false) => {
+            vec![(TCP_ONLY, RESET), ("", "-j REJECT --reject-with icmp6-adm-prohibited")]
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use psentry_records::{Prefix, Timestamp};
 
-use psentry_linux::netlink_attributes::attribute;
+use crate::netlink_attributes::attribute;
 
 /// The routing protocol of our routes, in the range that is nobody's (rtnetlink(7), `/etc/iproute2/rt_protos`).
 const PROTOCOL: u8 = 158;
@@ -32,16 +32,18 @@ const NO_END: u32 = u32::MAX;
 
 /// One of our routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Blackhole {
-    pub(super) scope: Prefix,
-    pub(super) metric: u32,
+pub struct Blackhole {
+    /// Where to.
+    pub scope: Prefix,
+    /// Its metric, which says when it ends.
+    pub metric: u32,
     /// Whoever sends there gets the answer that it is prohibited.
-    pub(super) reject: bool,
+    pub reject: bool,
 }
 
 /// Which routes a notification is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Notification {
+pub enum RouteNotification {
     /// One of ours.
     Ours,
     /// One of others to this destination, whether it came or went.
@@ -49,18 +51,30 @@ pub(super) enum Notification {
 }
 
 impl Blackhole {
+    /// A route that ends then; `None`: it does not end.
+    #[must_use]
+    pub fn new(scope: Prefix, until: Option<Timestamp>, reject: bool) -> Self {
+        Blackhole { scope, metric: metric(until), reject }
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub fn until(self) -> Option<Timestamp> {
+        if self.metric == NO_END { None } else { Timestamp::from_secs(self.metric.into()) }
+    }
+
     fn kind(self) -> RouteType {
         if self.reject { RouteType::Prohibit } else { RouteType::BlackHole }
     }
 }
 
 /// Whether packets on routes of this kind go nowhere, with or without an answer.
-pub(super) fn is_dead_end(kind: RouteType) -> bool {
+pub(crate) fn is_dead_end(kind: RouteType) -> bool {
     matches!(kind, RouteType::BlackHole | RouteType::Prohibit | RouteType::Unreachable)
 }
 
 /// The first and the last host of a scope, of a network those that are no broadcast address.
-pub(super) fn hosts(scope: Prefix) -> Vec<IpAddr> {
+pub(crate) fn hosts(scope: Prefix) -> Vec<IpAddr> {
     let (first, last) = (scope.addr(), scope.last());
     match (first, last) {
         _ if scope.is_host() => vec![first],
@@ -72,7 +86,7 @@ pub(super) fn hosts(scope: Prefix) -> Vec<IpAddr> {
 }
 
 /// The request for all routes of one family; the kernel filters by these fields, see `NetlinkSocket::set_strict_check`.
-pub(super) fn dump(family: AddressFamily) -> RouteMessage {
+pub(crate) fn dump(family: AddressFamily) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = header(family);
     message.header.kind = RouteType::Unspec;
@@ -80,7 +94,7 @@ pub(super) fn dump(family: AddressFamily) -> RouteMessage {
 }
 
 /// The request for the route by which a packet to this address would leave.
-pub(super) fn lookup(addr: IpAddr) -> RouteMessage {
+pub(crate) fn lookup(addr: IpAddr) -> RouteMessage {
     let host = Prefix::host(addr);
     let mut message = RouteMessage::default();
     message.header.address_family = family(host);
@@ -90,7 +104,7 @@ pub(super) fn lookup(addr: IpAddr) -> RouteMessage {
 }
 
 /// One of our routes, to be added.
-pub(super) fn encode(route: Blackhole) -> RouteMessage {
+pub(crate) fn encode(route: Blackhole) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = header(family(route.scope));
     message.header.kind = route.kind();
@@ -101,7 +115,7 @@ pub(super) fn encode(route: Blackhole) -> RouteMessage {
 }
 
 /// One of our routes to a scope, to be deleted: the one with this metric, or `None`: any of them.
-pub(super) fn encode_deletion(scope: Prefix, metric: Option<u32>) -> RouteMessage {
+pub(crate) fn encode_deletion(scope: Prefix, metric: Option<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = header(family(scope));
     // To a deletion these two mean "whichever".
@@ -125,7 +139,7 @@ fn header(family: AddressFamily) -> RouteHeader {
 }
 
 /// The route that a message describes, if it is ours.
-pub(super) fn decode(message: RouteNetlinkMessage) -> Option<Blackhole> {
+pub(crate) fn decode(message: RouteNetlinkMessage) -> Option<Blackhole> {
     let RouteNetlinkMessage::NewRoute(route) = message else { return None };
     let ours = route.header.protocol == RouteProtocol::Other(PROTOCOL)
         && matches!(route.header.kind, RouteType::BlackHole | RouteType::Prohibit)
@@ -146,13 +160,14 @@ pub(super) fn decode(message: RouteNetlinkMessage) -> Option<Blackhole> {
     Some(Blackhole { scope, metric, reject: route.header.kind == RouteType::Prohibit })
 }
 
-/// What a notification is about; `None`: no route, or a default route, than which every block is more specific.
-pub(super) fn decode_notification(header: &NetlinkHeader, body: &[u8]) -> Option<Notification> {
+/// What a notification is about, by its header and its body; `None`: no route, or a default route, than which every block is more specific.
+#[must_use]
+pub fn decode_notification(header: &NetlinkHeader, body: &[u8]) -> Option<RouteNotification> {
     if ![RTM_NEWROUTE, RTM_DELROUTE].contains(&header.message_type) {
         return None;
     }
     if body.get(RTM_PROTOCOL) == Some(&PROTOCOL) {
-        return Some(Notification::Ours);
+        return Some(RouteNotification::Ours);
     }
     let to = attribute(body.get(RTMSG_LEN..)?, RTA_DST)?;
     let addr: IpAddr = match (*body.first()?, to.len()) {
@@ -160,7 +175,7 @@ pub(super) fn decode_notification(header: &NetlinkHeader, body: &[u8]) -> Option
         (AF_INET6, 16) => Ipv6Addr::from(*to.first_chunk::<16>()?).into(),
         _ => return None,
     };
-    Some(Notification::Others(Prefix::around(addr, *body.get(RTM_DST_LEN)?)))
+    Some(RouteNotification::Others(Prefix::around(addr, *body.get(RTM_DST_LEN)?)))
 }
 
 fn family(scope: Prefix) -> AddressFamily {
@@ -168,12 +183,9 @@ fn family(scope: Prefix) -> AddressFamily {
 }
 
 /// The second at which a block ends, as a metric. From 2106 on there is none, and a block has no end here.
-pub(super) fn metric(until: Option<Timestamp>) -> u32 {
+#[must_use]
+pub fn metric(until: Option<Timestamp>) -> u32 {
     until.and_then(|until| u32::try_from(until.secs_ceil()).ok()).unwrap_or(NO_END)
-}
-
-pub(super) fn end(metric: u32) -> Option<Timestamp> {
-    if metric == NO_END { None } else { Timestamp::from_secs(metric.into()) }
 }
 
 #[cfg(test)]
@@ -187,13 +199,14 @@ mod tests {
         for scope in ["192.0.2.7/32", "198.51.96.0/20", "2001:db8::/64"] {
             for until in [Some(until), None] {
                 let reject = scope.starts_with('2');
-                let sent = Blackhole { scope: scope.parse().unwrap(), metric: metric(until), reject };
+                let sent = Blackhole::new(scope.parse().unwrap(), until, reject);
                 let read = decode(RouteNetlinkMessage::NewRoute(encode(sent)));
                 assert_eq!(read, Some(sent));
             }
         }
-        assert_eq!(end(metric(Some(until))).unwrap().to_string(), "2026-11-22T15:04:06.000000Z");
-        assert_eq!(end(metric(None)), None);
+        let ends = |until| Blackhole::new("192.0.2.7".parse().unwrap(), until, false).until();
+        assert_eq!(ends(Some(until)).unwrap().to_string(), "2026-11-22T15:04:06.000000Z");
+        assert_eq!(ends(None), None);
     }
 
     #[test]
@@ -209,11 +222,11 @@ mod tests {
             let scope: Prefix = scope.parse().unwrap();
             let mut route = encode(Blackhole { scope, metric: 5, reject: false });
             for kind in [RTM_NEWROUTE, RTM_DELROUTE] {
-                assert_eq!(read(kind, &route), Some(Notification::Ours));
+                assert_eq!(read(kind, &route), Some(RouteNotification::Ours));
             }
             route.header.protocol = RouteProtocol::Static;
             for kind in [RTM_NEWROUTE, RTM_DELROUTE] {
-                assert_eq!(read(kind, &route), Some(Notification::Others(scope)));
+                assert_eq!(read(kind, &route), Some(RouteNotification::Others(scope)));
             }
             assert_eq!(read(RTM_NEWROUTE - 1, &route), None);
             route.attributes.clear();
