@@ -96,7 +96,7 @@ impl IpSets {
             };
             match self.link.batch_codes("change a set", changes.iter().map(request).collect()) {
                 Ok(codes) => {
-                    made.extend(changes.iter().zip(codes).map(|(change, code)| confirm(change, code)))
+                    made.extend(changes.iter().zip(codes).map(|(change, code)| confirm(change, code)));
                 }
                 Err(error) => made.extend(changes.iter().map(|_| Err(SetError::Other(error.clone())))),
             }

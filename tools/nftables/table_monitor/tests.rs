@@ -34,7 +34,7 @@ fn by_nft(deleted: bool) -> Option<TableChange> {
 }
 
 #[test]
-fn whatever_others_change_is_told_once_the_transaction_is_over() {
+fn whatever_others_change_is_reported_once_the_transaction_is_over() {
     for (changes, deleted) in [
         (&[(NFT_MSG_DELRULE, "")][..], false),
         (&[(NFT_MSG_NEWRULE, "")], false),
@@ -55,7 +55,7 @@ fn whatever_others_change_is_told_once_the_transaction_is_over() {
 }
 
 #[test]
-fn our_own_changes_other_tables_and_what_does_not_count_are_not_told() {
+fn our_own_changes_other_tables_and_what_does_not_count_are_not_reported() {
     let mut read = transactions();
     transaction(&mut read, OWN, &[(NFT_MSG_DELRULE, "")]);
     transaction(&mut read, NFT, &[(NFT_MSG_DELSETELEM, "blocked"), (9, "mine")]);

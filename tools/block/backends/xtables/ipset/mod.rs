@@ -132,10 +132,11 @@ impl Ipset {
         // The kernel counts from now, and what was made before took its time.
         let now = now.plus(started.elapsed());
         let changes: Vec<Vec<SetChange>> = ops.iter().map(|op| changes(op, now)).collect();
-        let mut done = self.change(&changes.concat()).into_iter();
+        let counts: Vec<usize> = changes.iter().map(Vec::len).collect();
+        let mut done = self.change(&changes.into_iter().flatten().collect::<Vec<_>>()).into_iter();
         let mut results = Vec::new();
-        for (op, changes) in ops.iter().zip(&changes) {
-            let result = done.by_ref().take(changes.len()).fold(Ok(()), Result::and);
+        for (op, count) in ops.iter().zip(counts) {
+            let result = done.by_ref().take(count).fold(Ok(()), Result::and);
             // Should a set be gone, the next one makes it again.
             *self.ready(ipv4) &= result.is_ok();
             let mut count = |by: i64, block: Option<&Block>| {

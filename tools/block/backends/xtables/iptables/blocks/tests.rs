@@ -8,7 +8,7 @@ use crate::reach::Answer;
 fn blocks_of(chain: &str, rules: &[String]) -> Vec<Block> {
     let listed: String = rules.iter().map(|rule| format!("-A {chain} {rule}\n")).collect();
     let rules = Rules::read(&listed);
-    let entries = Entry::gather(rules.chain(chain).filter_map(|rule| entry(chain, rule)));
+    let entries = rules.chain(chain).filter_map(|rule| entry(chain, rule)).reduce(|a, b| a.joined(&b));
     entries.iter().map(Block::from).collect()
 }
 
