@@ -4,14 +4,11 @@
 //!
 //! A block is in place whether or not connections could be killed, and its outcome says so; what went wrong is said once.
 
-use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 
-use psentry_linux::{ConnectionKiller, Error as LinuxError, Flow};
-use psentry_records::Prefix;
+use psentry_linux::{ConnectionKiller, Error as LinuxError, Targets};
 
 use crate::backend::Op;
-use crate::block::Block;
 use crate::error::Error;
 use crate::reach::{Established, Reach};
 
@@ -48,16 +45,17 @@ impl KillOnBlock {
 
     /// Kills the connections of those whom these operations of a backend have blocked.
     pub(crate) fn after(&mut self, backend: &str, ops: &[Op], results: &[Result<(), Error>]) {
-        let done = ops.iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(op, _)| op);
-        let blocks: HashMap<Prefix, &Block> = done
-            .filter_map(|op| Some((op.scope(), op.block()?)))
+        let mut targets = Targets::default();
+        for (op, _) in ops.iter().zip(results).filter(|(_, result)| result.is_ok()) {
             // Anybody may have forged what convicts an unproven source.
-            .filter(|(_, block)| !block.unproven)
-            .collect();
-        if blocks.is_empty() {
+            if let Some(block) = op.block().filter(|block| !block.unproven) {
+                targets.insert(op.scope(), &block.ports, block.transports());
+            }
+        }
+        if targets.is_empty() {
             return;
         }
-        match self.kill(&blocks) {
+        match self.kill(&targets) {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
@@ -67,27 +65,12 @@ impl KillOnBlock {
         }
     }
 
-    fn kill(&mut self, blocks: &HashMap<Prefix, &Block>) -> Result<(), LinuxError> {
-        let scopes: Vec<Prefix> = blocks.keys().copied().collect();
-        let lengths: BTreeSet<(bool, u8)> =
-            scopes.iter().map(|scope| (scope.is_ipv4(), scope.len())).collect();
-        let chosen = |flow: Flow| is_blocked(blocks, &lengths, flow);
-        let sockets = if self.sockets { self.killer.destroy_sockets(&scopes, chosen) } else { Ok(0) };
+    fn kill(&mut self, targets: &Targets<'_>) -> Result<(), LinuxError> {
+        let sockets = if self.sockets { self.killer.destroy_sockets(targets) } else { Ok(()) };
         // If one kind fails, the other one is killed nevertheless.
-        let tracked =
-            if self.forward { self.killer.delete_conntrack_entries(&scopes, chosen) } else { Ok(0) };
-        sockets.and(tracked).map(drop)
+        let tracked = if self.forward { self.killer.delete_conntrack_entries(targets) } else { Ok(()) };
+        sockets.and(tracked)
     }
-}
-
-/// Whether the blocks apply to this flow. `lengths` are those of their scopes, by family.
-fn is_blocked(blocks: &HashMap<Prefix, &Block>, lengths: &BTreeSet<(bool, u8)>, flow: Flow) -> bool {
-    let of_family = lengths.iter().filter(|(ipv4, _)| *ipv4 == flow.remote_addr.is_ipv4());
-    let mut around = of_family.filter_map(|(_, len)| blocks.get(&Prefix::around(flow.remote_addr, *len)));
-    around.any(|block| {
-        let port = block.ports.contains(&flow.local_port) && block.transports().contains(&flow.protocol);
-        block.ports.is_empty() || port
-    })
 }
 
 fn say(sentence: &str) {
@@ -97,31 +80,6 @@ fn say(sentence: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use psentry_records::Proto;
-
-    #[test]
-    fn who_is_blocked_at_a_port_keeps_the_others() {
-        let some = Block { ports: vec![22], proto: Some(Proto::Tcp), ..Block::default() };
-        let whole = Block::default();
-        let blocks = HashMap::from([
-            ("192.0.2.7".parse().unwrap(), &some),
-            ("198.51.96.0/20".parse().unwrap(), &whole),
-            ("2001:db8::/64".parse().unwrap(), &whole),
-        ]);
-        let lengths = [(true, 32), (true, 20), (false, 64)].into();
-        for (remote, port, transport, blocked) in [
-            ("192.0.2.7", 22, 6, true),
-            ("192.0.2.7", 80, 6, false),
-            ("192.0.2.7", 22, 17, false),
-            ("192.0.2.8", 22, 6, false),
-            ("198.51.111.9", 80, 17, true),
-            ("2001:db8::9", 443, 6, true),
-            ("2001:db8:1::9", 443, 6, false),
-        ] {
-            let flow = Flow { remote_addr: remote.parse().unwrap(), local_port: port, protocol: transport };
-            assert_eq!(is_blocked(&blocks, &lengths, flow), blocked, "{flow:?}");
-        }
-    }
 
     #[test]
     fn without_the_flag_nothing_is_opened() {

@@ -1,8 +1,8 @@
 //! Which of two blocks shuts more, by their ports and whether they spare what is established, and what they are together. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::BTreeSet;
 
-use psentry_records::{Prefix, Proto};
+use psentry_records::Proto;
 
 use crate::block::{Block, Entry, TCP, UDP};
 
@@ -45,22 +45,6 @@ impl Block {
 }
 
 impl Entry {
-    /// The entries of each scope as one: backends may keep one for each port.
-    #[must_use]
-    pub fn gather(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
-        let mut gathered: BTreeMap<Prefix, Entry> = BTreeMap::new();
-        for entry in entries {
-            match gathered.entry(entry.scope) {
-                btree_map::Entry::Vacant(vacant) => _ = vacant.insert(entry),
-                btree_map::Entry::Occupied(mut occupied) => {
-                    let joined = occupied.get().joined(&entry);
-                    occupied.insert(joined);
-                }
-            }
-        }
-        gathered.into_values().collect()
-    }
-
     /// Both as one.
     #[must_use]
     pub fn joined(&self, other: &Entry) -> Entry {
@@ -148,12 +132,9 @@ mod tests {
             ..Entry::new(scope.parse().unwrap(), None, None)
         };
         let (tcp, udp) = (Some(Proto::Tcp), Some(Proto::Udp));
-        let found = [
-            entry("192.0.2.7", &[22], tcp),
-            entry("192.0.2.8", &[23], tcp),
-            entry("192.0.2.7", &[53], udp),
-            entry("192.0.2.8", &[], None),
-        ];
-        assert_eq!(Entry::gather(found), [entry("192.0.2.7", &[22, 53], None), entry("192.0.2.8", &[], tcp)]);
+        let (one, other) = (entry("192.0.2.7", &[22], tcp), entry("192.0.2.7", &[53], udp));
+        assert_eq!(one.joined(&other), entry("192.0.2.7", &[22, 53], None));
+        let whole = entry("192.0.2.7", &[], None);
+        assert_eq!(one.joined(&whole), entry("192.0.2.7", &[], tcp));
     }
 }

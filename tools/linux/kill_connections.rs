@@ -1,6 +1,8 @@
 //! Ends connections whose remote end has been blocked: sockets of this machine by SOCK_DESTROY of sock_diag(7), and
 //! connections that pass through it by deleting their entries of connection tracking. Each family and protocol is
-//! listed once, however many remote ends are asked for. Which connections are to end is the caller's decision.
+//! listed once, however many remote ends are asked for. Whose connections are to end is the caller's decision.
+
+use std::collections::{BTreeSet, HashMap};
 
 use netlink_packet_core::NetlinkSerializable;
 use netlink_packet_sock_diag::inet::StateFlags;
@@ -34,6 +36,42 @@ const LIVE_STATES: StateFlags = StateFlags::ESTABLISHED
     .union(StateFlags::CLOSING)
     .union(NEW_SYN_RECV);
 
+/// Whose connections are to end: by their prefixes, each with the ports of this machine, or of one behind it, and the numbers of
+/// their transports (IANA: 6 is TCP, 17 UDP); without ports all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Targets<'a> {
+    ports: HashMap<Prefix, (&'a [u16], &'a [u8])>,
+    /// The lengths of the prefixes, by family.
+    lengths: BTreeSet<(bool, u8)>,
+}
+
+impl<'a> Targets<'a> {
+    /// Adds a prefix.
+    pub fn insert(&mut self, scope: Prefix, ports: &'a [u16], transports: &'a [u8]) {
+        self.ports.insert(scope, (ports, transports));
+        self.lengths.insert((scope.is_ipv4(), scope.len()));
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    fn scopes(&self) -> Vec<Prefix> {
+        self.ports.keys().copied().collect()
+    }
+
+    fn contain(&self, flow: Flow) -> bool {
+        let of_family = self.lengths.iter().filter(|(ipv4, _)| *ipv4 == flow.remote_addr.is_ipv4());
+        let mut around =
+            of_family.filter_map(|(_, len)| self.ports.get(&Prefix::around(flow.remote_addr, *len)));
+        around.any(|(ports, transports)| {
+            ports.is_empty() || ports.contains(&flow.local_port) && transports.contains(&flow.protocol)
+        })
+    }
+}
+
 /// Ends connections.
 pub struct ConnectionKiller {
     sock_diag: NetlinkSocket,
@@ -66,26 +104,21 @@ impl ConnectionKiller {
         }
     }
 
-    /// Destroys the connected TCP and UDP sockets of this machine whose remote addresses lie in `scopes` and which
-    /// `chosen` accepts, and returns how many. Their owners see an error at once (ECONNABORTED); the other end of a TCP
-    /// connection is sent a reset.
+    /// Destroys the connected TCP and UDP sockets of this machine whose remote ends are targets. Their owners see an error at
+    /// once (ECONNABORTED); the other end of a TCP connection is sent a reset.
     ///
     /// # Errors
     /// When they cannot be listed, or one of them cannot be destroyed; the others are destroyed all the same.
-    pub fn destroy_sockets(
-        &mut self,
-        scopes: &[Prefix],
-        chosen: impl Fn(Flow) -> bool,
-    ) -> Result<usize, Error> {
+    pub fn destroy_sockets(&mut self, targets: &Targets<'_>) -> Result<(), Error> {
         let doing = "list sockets";
         let mut requests = Vec::new();
-        for dump in socket_dumps(scopes) {
+        for dump in socket_dumps(&targets.scopes()) {
             let protocol = dump.protocol();
             let request = |_: &_, body: &[u8]| {
                 let socket = message::header(body)?;
                 let remote_addr = canonical(socket.socket_id.destination_address);
                 let flow = Flow { remote_addr, local_port: socket.socket_id.source_port, protocol };
-                Ok(chosen(flow).then(|| message::destroy(protocol, LIVE_STATES, socket)))
+                Ok(targets.contain(flow).then(|| message::destroy(protocol, LIVE_STATES, socket)))
             };
             match self.sock_diag.dump_with(doing, &dump, request)? {
                 Ok(chosen) => requests.extend(chosen.into_iter().flatten()),
@@ -97,24 +130,20 @@ impl ConnectionKiller {
         send_all(&mut self.sock_diag, "end a socket", requests)
     }
 
-    /// Deletes the entries of connection tracking in which one of both ends lies in `scopes` and is accepted by
-    /// `chosen`, and returns how many. What lets a known connection bypass the rules, such as a flow table or address
-    /// translation, then does not know it any more.
+    /// Deletes the entries of connection tracking one end of which is a target. What lets a known connection bypass the rules,
+    /// such as a flow table or address translation, then does not know it any more.
     ///
     /// # Errors
     /// When they cannot be listed, or one of them cannot be deleted; the others are deleted all the same.
-    pub fn delete_conntrack_entries(
-        &mut self,
-        scopes: &[Prefix],
-        chosen: impl Fn(Flow) -> bool,
-    ) -> Result<usize, Error> {
+    pub fn delete_conntrack_entries(&mut self, targets: &Targets<'_>) -> Result<(), Error> {
         let doing = "list tracked connections";
         let mut requests = Vec::new();
-        for (ipv4, dump) in conntrack::dumps(scopes) {
+        for (ipv4, dump) in conntrack::dumps(&targets.scopes()) {
             // Only the chosen entries are kept: the table may have a million.
             let request = |_: &_, body: &[u8]| {
                 let entry = ConntrackEntry::read(ipv4, body);
-                let chosen = entry.filter(|entry| entry.flows.into_iter().flatten().any(&chosen));
+                let is_target = |flow| targets.contain(flow);
+                let chosen = entry.filter(|entry| entry.flows.into_iter().flatten().any(is_target));
                 Ok(chosen.map(ConntrackEntry::delete))
             };
             match self.netfilter.dump_with(doing, &dump, request)? {
@@ -140,24 +169,22 @@ fn socket_dumps(scopes: &[Prefix]) -> Vec<SocketDump> {
     pairs.map(dump).collect()
 }
 
-/// Sends requests that each end something, and returns how many were carried out. What is gone meanwhile (ENOENT) is no
-/// error.
+/// Sends requests that each end something. What is gone meanwhile (ENOENT) is no error.
 fn send_all<M: NetlinkSerializable>(
     netlink: &mut NetlinkSocket,
     doing: &'static str,
     requests: Vec<M>,
-) -> Result<usize, Error> {
-    let (mut ended, mut failure) = (0, None);
+) -> Result<(), Error> {
+    let mut failure = None;
     let mut requests = requests.into_iter().map(|message| Request { message, flags: 0, acked: true });
     loop {
         let batch: Vec<_> = requests.by_ref().take(BATCH).collect();
         if batch.is_empty() {
-            return failure.map_or(Ok(ended), Err);
+            return failure.map_or(Ok(()), Err);
         }
         for answer in netlink.batch(doing, batch)? {
             match answer {
-                Ok(()) => ended += 1,
-                Err(Errno::ENOENT) => {}
+                Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => failure = Some(Error::Refused { doing, errno }),
             }
         }
@@ -168,6 +195,26 @@ fn send_all<M: NetlinkSerializable>(
 mod tests {
     use super::*;
     use crate::netlink::serialized;
+
+    #[test]
+    fn who_is_a_target_at_a_port_keeps_the_others() {
+        let mut targets = Targets::default();
+        targets.insert("192.0.2.7".parse().unwrap(), &[22], &[6]);
+        targets.insert("198.51.96.0/20".parse().unwrap(), &[], &[6, 17]);
+        targets.insert("2001:db8::/64".parse().unwrap(), &[], &[6, 17]);
+        for (remote, port, transport, is_target) in [
+            ("192.0.2.7", 22, 6, true),
+            ("192.0.2.7", 80, 6, false),
+            ("192.0.2.7", 22, 17, false),
+            ("192.0.2.8", 22, 6, false),
+            ("198.51.111.9", 80, 17, true),
+            ("2001:db8::9", 443, 6, true),
+            ("2001:db8:1::9", 443, 6, false),
+        ] {
+            let flow = Flow { remote_addr: remote.parse().unwrap(), local_port: port, protocol: transport };
+            assert_eq!(targets.contain(flow), is_target, "{flow:?}");
+        }
+    }
 
     #[test]
     fn sockets_of_ipv6_are_listed_for_addresses_of_ipv4_too() {

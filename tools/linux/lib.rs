@@ -13,11 +13,14 @@
 //! | `diag_bytecode.rs` | bytecode with which the kernel selects sockets, by ports or by prefixes |
 //! | `conntrack.rs` | requests to connection tracking, and its entries |
 //! | `kill_connections.rs`, `flow.rs` | ends connections of blocked addresses |
+//! | `ipset.rs`, `ipset/` | sets of ipset: counted, listed, changed |
+//! | `blackhole_routes.rs`, `blackhole_routes/` | blackhole routes of psentry, and notifications of routes |
 //! | `command.rs` | nft, iptables and other programs, run without a shell and with a time limit |
 //! | `error.rs` | errors, as sentences |
 
 #![forbid(unsafe_code)]
 
+mod blackhole_routes;
 mod command;
 mod conntrack;
 mod diag_bytecode;
@@ -25,6 +28,7 @@ mod error;
 mod flow;
 mod host_addresses;
 mod host_monitor;
+mod ipset;
 mod kill_connections;
 mod netlink;
 pub mod netlink_attributes;
@@ -33,12 +37,15 @@ mod netlink_portid;
 mod resolvers;
 mod sock_diag;
 
+pub use blackhole_routes::BlackholeRoutes;
+pub use blackhole_routes::message::{Blackhole, RouteNotification, decode_notification, metric};
 pub use command::{CommandOutput, Program, locate, run};
 pub use error::Error;
-pub use flow::Flow;
 pub use host_addresses::{HostAddresses, host_addresses};
 pub use host_monitor::HostMonitor;
-pub use kill_connections::ConnectionKiller;
+pub use ipset::message::{SetElement, SetHeader, SetKey};
+pub use ipset::{IpSets, SetChange, SetError};
+pub use kill_connections::{ConnectionKiller, Targets};
 pub use netlink::{NetlinkSocket, Request};
 pub use netlink_monitor::NetlinkMonitor;
 pub use netlink_portid::is_psentry_portid;

@@ -36,6 +36,9 @@ const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// The most datagrams that one call reads, so that it returns even under a flood of them.
 const MAX_DATAGRAMS: usize = 256;
 
+/// How often so many are read until nothing is left: more than have room in the buffer.
+const MAX_ROUNDS: usize = 64;
+
 /// A subscription. Its descriptor is readable while notifications wait.
 pub struct NetlinkMonitor {
     socket: Socket,
@@ -87,6 +90,23 @@ impl NetlinkMonitor {
         let lost = self.overrun;
         self.overrun &= more;
         Ok(Received { lost, more })
+    }
+
+    /// As [`receive`](Self::receive), until nothing is left of what had room in the buffer; whether notifications were lost, or
+    /// come faster than they can be read.
+    ///
+    /// # Errors
+    /// As those of `receive`.
+    pub fn receive_all(&mut self, mut each: impl FnMut(&NetlinkHeader, &[u8])) -> Result<bool, Error> {
+        let mut lost = false;
+        for _ in 0..MAX_ROUNDS {
+            let received = self.receive(&mut each)?;
+            lost |= received.lost;
+            if !received.more {
+                return Ok(lost);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether there may be more, because `MAX_DATAGRAMS` were read.

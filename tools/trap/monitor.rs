@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_linux::{NetlinkMonitor, netlink_monitor};
@@ -18,7 +18,7 @@ use psentry_stage::{
 
 use crate::config_files::ConfigFiles;
 use crate::counters::KernelCounters;
-use crate::drift::{DriftReader, RepairPace};
+use crate::drift::{self, RepairPace, RuleMonitor};
 use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
@@ -50,8 +50,7 @@ pub(crate) struct Monitor {
     served_file: Option<ServedFile>,
     facts: HostFacts,
     route_changes: NetlinkMonitor,
-    table_changes: NetlinkMonitor,
-    drift: DriftReader,
+    rule_changes: RuleMonitor,
     pace: RepairPace,
     /// When the rules are to be loaded again, because somebody changed them.
     repair_at: Option<Instant>,
@@ -91,7 +90,7 @@ impl Monitor {
     pub(crate) fn new(settings: Settings, files: ConfigFiles) -> Result<Self, TrapError> {
         let table = Table::new()?;
         let file_changes = files.watch();
-        // First the subscriptions, so that no change falls between them and the facts.
+        // First the subscription, so that no change falls between it and the facts.
         let groups = [
             netlink_monitor::RTNLGRP_IPV4_IFADDR,
             netlink_monitor::RTNLGRP_IPV6_IFADDR,
@@ -99,7 +98,6 @@ impl Monitor {
             netlink_monitor::RTNLGRP_IPV6_ROUTE,
         ];
         let route_changes = NetlinkMonitor::open(NETLINK_ROUTE, &groups)?;
-        let table_changes = NetlinkMonitor::open(NETLINK_NETFILTER, &[netlink_monitor::NFNLGRP_NFTABLES])?;
         let mut complaints = Complaints::new("psentry-trap");
         let now = Instant::now();
         let mut recent_ports = RecentPorts::new(settings.served);
@@ -113,6 +111,7 @@ impl Monitor {
         });
         let listening = recent_ports.update(now, &sockets::look()?);
         let facts = HostFacts::read(listening, Listening::default(), &files)?;
+        let rule_changes = drift::watch(ruleset::filled_sets(&facts))?;
         let panic = PanicWatch::open(PanicFile::default(), now);
         let mut monitor = Monitor {
             table,
@@ -121,7 +120,6 @@ impl Monitor {
             files,
             file_changes: file_changes.ok(),
             served_file,
-            drift: DriftReader::new(ruleset::filled_sets(&facts)),
             pace: RepairPace::default(),
             repair_at: None,
             repairs: 0,
@@ -129,7 +127,7 @@ impl Monitor {
             panic,
             facts,
             route_changes,
-            table_changes,
+            rule_changes,
             counters: KernelCounters::default(),
             full_quarantine: FullQuarantine::default(),
             complaints,
@@ -220,7 +218,7 @@ impl Monitor {
     ) -> Result<Event, TrapError> {
         loop {
             // What was read now, or while rules were loaded.
-            if self.drift.is_pending() && self.repair_at.is_none() {
+            if self.rule_changes.is_pending() && self.repair_at.is_none() {
                 return Ok(Event::Drifted);
             }
             let now = Instant::now();
@@ -233,7 +231,7 @@ impl Monitor {
                 return Ok(Event::Due);
             }
             let fds =
-                [signals.as_fd(), worker.as_fd(), self.route_changes.as_fd(), self.table_changes.as_fd()];
+                [signals.as_fd(), worker.as_fd(), self.route_changes.as_fd(), self.rule_changes.as_fd()];
             let files = self.file_changes.as_ref().map(AsFd::as_fd);
             let watched = files.is_some();
             let fds = fds.into_iter().chain(files).chain(self.panic.as_fd());
@@ -268,7 +266,7 @@ impl Monitor {
                 return Ok(Event::Changed);
             }
             if tables {
-                self.read_drift()?;
+                self.rule_changes.read()?;
             }
         }
     }

@@ -7,8 +7,8 @@ mod dry_run;
 mod exec;
 pub mod hosts_deny;
 pub mod nft;
-mod nft_generation;
 mod route;
+mod set_elements;
 mod xtables;
 
 use psentry_linux::Program;
@@ -54,6 +54,11 @@ pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// For `map_err`: why the kernel did not do what a backend asked.
+fn failed(backend: &'static str) -> impl Fn(psentry_linux::Error) -> Error {
+    move |error| if error.is_permission() { Error::NotPermitted { backend } } else { error.into() }
 }
 
 /// The program that a backend needs.

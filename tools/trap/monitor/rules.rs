@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use psentry_nftables::TableChange;
 use psentry_stage::panic_file::Order;
 
 use super::{Monitor, POLL_INTERVAL};
-use crate::drift::{Drift, RepairPace, SOMEBODY};
+use crate::drift::RepairPace;
 use crate::host_facts::HostFacts;
 use crate::panic_watch::Change;
 use crate::settings::Settings;
@@ -32,26 +33,9 @@ impl Monitor {
         if text.is_empty() {
             return Ok(());
         }
-        self.read_drift()?;
+        self.rule_changes.read()?;
         self.table.apply(text)?;
-        self.drift.expect_own(1);
-        let read = self.read_drift();
-        self.drift.expect_own(0);
-        read
-    }
-
-    /// Reads what the kernel notifies of the table.
-    pub(super) fn read_drift(&mut self) -> Result<(), TrapError> {
-        loop {
-            let drift = &mut self.drift;
-            let received = self.table_changes.receive(|header, message| drift.read(header, message))?;
-            if received.lost {
-                drift.lost();
-            }
-            if !received.more {
-                return Ok(());
-            }
-        }
+        Ok(self.rule_changes.read_own()?)
     }
 
     /// Loads the rules again into the table that is there; whether that could be done. In two steps, since the kernel does
@@ -66,8 +50,8 @@ impl Monitor {
         let now = Instant::now();
         // In case that it does not go well.
         self.repair_at = Some(now + POLL_INTERVAL);
-        let drift = self.drift.take();
-        let gone = matches!(drift, None | Some(Drift::Deleted(_)));
+        let change = self.rule_changes.take();
+        let gone = matches!(change, None | Some(TableChange::Transaction { deleted: true, .. }));
         let kept = !gone && self.reload(ruleset::repair);
         if !kept {
             self.load()?;
@@ -75,11 +59,16 @@ impl Monitor {
         self.repair_at = None;
         self.repairs = self.repairs.saturating_add(1);
         self.pace.repaired(now);
-        let what = match drift {
-            None => format!("{SOMEBODY} took the rules away"),
-            Some(Drift::Deleted(author)) => format!("{author} took the rules away"),
-            Some(Drift::Changed(author)) => format!("{author} changed the rules"),
-            Some(Drift::Unknown) => "the kernel had more changes than it could notify of".to_owned(),
+        let somebody = |author: Option<String>| author.unwrap_or_else(|| "somebody".to_owned());
+        let what = match change {
+            None => "somebody took the rules away".to_owned(),
+            Some(TableChange::Transaction { author, deleted: true }) => {
+                format!("{} took the rules away", somebody(author))
+            }
+            Some(TableChange::Transaction { author, .. }) => {
+                format!("{} changed the rules", somebody(author))
+            }
+            Some(TableChange::Unknown) => "the kernel had more changes than it could notify of".to_owned(),
         };
         let quarantine = match kept {
             _ if self.in_force().observe => "",

@@ -8,11 +8,9 @@
 //! |---|---|
 //! | `section.rs` | the section of psentry in the file, as bytes |
 //! | `replace.rs` | how the file gets new contents |
-//! | `watch.rs` | that it may have changed |
 
 mod replace;
 pub mod section;
-mod watch;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -22,18 +20,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
-use psentry_stage::lock_file;
+use psentry_stage::{FileWatch, lock_file};
 
 use self::section::Parts;
-use self::watch::Watch;
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::block::Entry;
 use crate::error::Error;
 
 const NAME: &str = "hosts-deny";
 
-/// How often the file is read where it cannot be watched.
-const POLL: Duration = Duration::from_secs(1);
+/// How often the file is read although nothing is known to have happened to it: a mount over it is not reported, nor what
+/// another machine writes. More often where there is no watch.
+const POLL: Duration = Duration::from_secs(60);
+const POLL_UNWATCHED: Duration = Duration::from_secs(1);
 
 /// How long another process of psentry may hold the lock. It does so for as long as it takes to write the file.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -41,7 +40,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The backend.
 pub(super) struct HostsDeny {
     path: PathBuf,
-    watch: Option<Watch>,
+    watch: Option<FileWatch>,
     /// The file as it was read or written last; `None`: there was none.
     last: Option<Vec<u8>>,
     /// It has been said that the file is written in place; and that it cannot be watched.
@@ -71,7 +70,7 @@ impl HostsDeny {
     }
 
     fn place(&self) -> Result<Place, Error> {
-        let given = self.given()?;
+        let given = std::path::absolute(&self.path).map_err(Error::file(&self.path, "find it"))?;
         let path = match given.canonicalize() {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !given.is_symlink() => given,
@@ -80,26 +79,6 @@ impl HostsDeny {
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let mounted = replace::is_mount(&path, &directory);
         Ok(Place { path, directory, mounted })
-    }
-
-    fn given(&self) -> Result<PathBuf, Error> {
-        std::path::absolute(&self.path).map_err(Error::file(&self.path, "find it"))
-    }
-
-    /// Watches the file, and the symbolic link that leads to it, unless it is watched there already.
-    fn watch(&mut self) -> Result<(), Error> {
-        let (Place { path, mounted, .. }, given) = (self.place()?, self.given()?);
-        let paths = if given == path { vec![path] } else { vec![path, given] };
-        if !self.watch.as_ref().is_some_and(|watch| watch.covers(&paths)) {
-            self.watch = Some(Watch::open(&paths, mounted)?);
-        }
-        Ok(())
-    }
-
-    /// Whether somebody else changed the file.
-    fn compare(&self) -> Result<Option<Drift>, Error> {
-        let is = contents(&self.place()?.path)?;
-        Ok((is != self.last).then(Drift::default))
     }
 
     /// Whether a new file can be made in the directory: it is better known now than at the first block.
@@ -142,9 +121,9 @@ impl HostsDeny {
 
 impl Backend for HostsDeny {
     fn caps(&self) -> Caps {
-        let poll_every = self.watch.is_none().then_some(POLL);
+        let poll_every = if self.watch.is_some() { POLL } else { POLL_UNWATCHED };
         // Each batch writes the whole file.
-        Caps { expires: false, batch: 20_000, poll_every, ..Caps::of(NAME) }
+        Caps { expires: false, batch: 20_000, poll_every: Some(poll_every), ..Caps::of(NAME) }
     }
 
     fn ensure(&mut self) -> Result<bool, Error> {
@@ -158,10 +137,16 @@ impl Backend for HostsDeny {
                 backup.display()
             ));
         }
-        if let Err(error) = self.watch()
-            && !std::mem::replace(&mut self.unwatched, true)
-        {
-            say(&format!("{error}; so changes by others are looked for once a second"));
+        if self.watch.is_none() {
+            match FileWatch::open(std::slice::from_ref(&self.path)) {
+                Ok(watch) => self.watch = Some(watch),
+                Err(why) if !std::mem::replace(&mut self.unwatched, true) => {
+                    say(&format!(
+                        "cannot watch hosts.deny: {why}; so changes by others are looked for once a second"
+                    ));
+                }
+                Err(_) => {}
+            }
         }
         Ok(false)
     }
@@ -179,21 +164,16 @@ impl Backend for HostsDeny {
     }
 
     fn events(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(Watch::as_fd)
+        self.watch.as_ref().map(FileWatch::as_fd)
     }
 
     fn drift(&mut self) -> Result<Option<Drift>, Error> {
-        let Some(watch) = &mut self.watch else { return self.compare() };
-        let seen = watch.read().inspect_err(|_| self.watch = None)?;
-        if !seen.changed {
-            return Ok(None);
+        // What happened is not asked: what counts is what the file holds now.
+        if let Some(watch) = &mut self.watch {
+            watch.changed();
         }
-        if seen.lost {
-            self.watch = None;
-        }
-        // A link may lead elsewhere now. From here on that is watched; what happened before is read below.
-        self.watch().inspect_err(|_| self.watch = None)?;
-        self.compare()
+        let is = contents(&self.place()?.path)?;
+        Ok((is != self.last).then(Drift::default))
     }
 
     fn purge(&mut self) -> Result<(), Error> {

@@ -2,7 +2,6 @@
 //! text or not. No file is opened here.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -62,20 +61,14 @@ impl Parts {
                     (Some(comment), _) => noted = Some(comment),
                     (None, Some(scope)) => {
                         let Noted { rule, since, until, unproven } = noted.take().unwrap_or_default();
-                        match index.entry(scope) {
-                            Slot::Vacant(slot) => {
-                                slot.insert(parts.entries.len());
-                                parts.entries.push(Entry {
-                                    since,
-                                    unproven,
-                                    ..Entry::new(scope, until, rule)
-                                });
-                            }
-                            Slot::Occupied(first) => {
-                                if let Some(first) = parts.entries.get_mut(*first.get()) {
-                                    first.damaged = true;
-                                }
-                            }
+                        let at = *index.entry(scope).or_insert(parts.entries.len());
+                        match parts.entries.get_mut(at) {
+                            Some(first) => first.damaged = true,
+                            None => parts.entries.push(Entry {
+                                since,
+                                unproven,
+                                ..Entry::new(scope, until, rule)
+                            }),
                         }
                     }
                     (None, None) => {

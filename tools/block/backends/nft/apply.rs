@@ -1,24 +1,24 @@
-//! Operations applied: blocks put into their sets and deleted, a transaction for as many as fit. What a transaction says is
-//! built in `transaction.rs`.
+//! Blocks put into their sets and deleted, a transaction for as many as fit, and listed. What a transaction does is in
+//! `elements.rs`.
 
 use std::collections::HashMap;
 use std::slice;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 use psentry_linux::Error as SystemError;
 use psentry_records::{Prefix, Timestamp};
 
-use super::set_id::{self, SIZE, SetId};
-use super::transaction::{self, BYTES, Keys, Put};
-use super::{BATCH, Nft, refused};
-use crate::backend::Op;
-use crate::block::Block;
+use super::super::failed;
+use super::super::set_elements::{self, Key};
+use super::elements::{self, BYTES, Keys, Put};
+use super::set_id::{SIZE, SetId};
+use super::{BATCH, NAME, Nft, refused};
+use crate::backend::{Listing, Op};
+use crate::block::{Block, Entry};
 use crate::error::Error;
 
-/// How many messages of a sweep go into one transaction, an even number: each deletion comes after the message that makes
-/// sure of its elements.
-const SWEPT: usize = 8;
+/// How many elements are swept in one transaction.
+const SWEPT: usize = 1000;
 
 impl Nft {
     /// Applies operations, and says of each how it went.
@@ -30,13 +30,13 @@ impl Nft {
                 Op::Put { scope, block, was } => puts.push(Put { scope: *scope, block, was: was.as_ref() }),
             }
         }
-        let most = (self.link.send_capacity() / BYTES).clamp(1, BATCH);
+        let most = (self.table.capacity() / BYTES).clamp(1, BATCH);
         let (mut deleted, mut put) = (Vec::new(), Vec::new());
         // Deletions first: they make room.
-        for batch in transaction::batches(&deletes, most, |(_, was)| transaction::weight(was)) {
+        for batch in elements::batches(&deletes, most, |(_, was)| elements::weight(was)) {
             deleted.extend(vec![self.delete(batch); batch.len()]);
         }
-        for batch in transaction::batches(&puts, most, Put::weight) {
+        for batch in elements::batches(&puts, most, Put::weight) {
             put.extend(self.put_batch(batch));
         }
         let (mut deleted, mut put) = (deleted.into_iter(), put.into_iter());
@@ -48,7 +48,7 @@ impl Nft {
     /// Deletes blocks, where they are known to be, or else wherever they are.
     fn delete(&mut self, batch: &[(Prefix, &Block)]) -> Result<(), Error> {
         let doing = "unblock";
-        match self.commit(doing, transaction::delete(&transaction::keys(batch.iter().copied())), 0)? {
+        match self.commit(doing, elements::delete(&elements::keys(batch.iter().copied())))? {
             Ok(()) => Ok(()),
             // Some of them have ended, or are in other sets. None was deleted.
             Err(Errno::ENOENT) => self.sweep(&batch.iter().map(|(scope, _)| (*scope, None)).collect()),
@@ -56,9 +56,24 @@ impl Nft {
         }
     }
 
+    /// All blocks, one for each scope.
+    pub(super) fn list_blocks(&mut self) -> Result<Listing, Error> {
+        let mut found = Vec::new();
+        for set in self.find_sets()? {
+            found.extend(self.elements(set)?.into_iter().map(|(_, entry)| (set, entry)));
+        }
+        Ok(Listing { entries: set_elements::blocks(found, SetId::of), ..Listing::default() })
+    }
+
+    /// The elements of a set, each with the block that it says alone.
+    fn elements(&mut self, set: SetId) -> Result<Vec<(Key, Entry)>, Error> {
+        let read = |element: psentry_nftables::Element<'_>| elements::entry(set, &element, Timestamp::now());
+        self.table.elements(&set.name(), read).map_err(failed(NAME))
+    }
+
     /// Deletes whatever is there of these scopes, but for the block that is to stay.
     fn sweep(&mut self, scopes: &HashMap<Prefix, Option<&Block>>) -> Result<(), Error> {
-        let mut strays = Keys::new();
+        let mut strays = Vec::new();
         for set in self.find_sets()? {
             let may_hold = |(scope, stays): (&Prefix, &Option<&Block>)| {
                 // Of a whole scope the set of the block can hold nothing else.
@@ -70,14 +85,20 @@ impl Nft {
             }
             for (key, _) in self.elements(set)? {
                 let Some(stays) = scopes.get(&key.0) else { continue };
-                let stays = stays.map(|block| set_id::elements(key.0, block));
-                if !stays.is_some_and(|(of, keys)| of == set && keys.contains(&key)) {
-                    strays.entry(set).or_default().insert(key);
+                let is_part = |block: &Block| {
+                    SetId::of(key.0, block) == set && set_elements::keys(key.0, block).contains(&key)
+                };
+                if !stays.is_some_and(is_part) {
+                    strays.push((set, key));
                 }
             }
         }
-        for messages in transaction::delete_if_there(&strays).chunks(SWEPT) {
-            match self.commit("unblock", messages.to_vec(), NLM_F_CREATE)? {
+        for strays in strays.chunks(SWEPT) {
+            let mut keys = Keys::new();
+            for (set, key) in strays {
+                keys.entry(*set).or_default().insert(*key);
+            }
+            match self.commit("unblock", elements::delete_if_there(&keys))? {
                 // Without its set or its table nothing is blocked.
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(refused("unblock", errno)),
@@ -117,8 +138,10 @@ impl Nft {
         match (done, batch) {
             (Ok(()), _) => {}
             (Err(Errno::ENFILE), [put, ..]) => {
-                let (set, size) = (put.set(), self.set_size(put.set()).unwrap_or(SIZE));
-                return Err(Error::Full { what: format!("nft's set {}", set.name()), size });
+                let name = put.set().name();
+                // One that an earlier version made may take fewer than ours.
+                let size = self.table.set_size(&name).ok().flatten().unwrap_or(SIZE);
+                return Err(Error::Full { what: format!("nft's set {name}"), size });
             }
             (Err(errno), _) => return Err(refused("block", errno)),
         }
@@ -140,13 +163,12 @@ impl Nft {
         replaced.retain(|set, _| self.sets.contains(set));
         if replaced.is_empty() {
             // To the kernel this is a third of the work. That something was there after all costs 16 ms (measured).
-            let messages = transaction::add(&added, Timestamp::now());
-            match self.commit("block", messages, NLM_F_CREATE | NLM_F_EXCL)? {
+            match self.commit("block", elements::add(&added, Timestamp::now()))? {
                 // Some kernels say that a set is full before they say that the element is there.
                 Err(Errno::EEXIST | Errno::ENFILE) => {}
                 done => return Ok(done),
             }
         }
-        self.commit("block", transaction::replace(replaced, &added, Timestamp::now()), NLM_F_CREATE)
+        self.commit("block", elements::replace(replaced, &added, Timestamp::now()))
     }
 }

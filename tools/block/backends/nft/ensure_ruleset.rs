@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use psentry_linux::Error as SystemError;
+use psentry_nftables as nftables;
+use psentry_nftables::Verdict;
 
-use super::super::{installed, nft_generation};
-use super::ruleset_plan::{Plan, Ruleset};
+use super::super::{failed, installed};
+use super::ruleset_plan::{Action, Chain, FoundRule, Plan, Ruleset};
+use super::ruleset_text::{self, SPARE, SPARE_TCP};
 use super::set_id::SetId;
-use super::uapi::*;
-use super::{NAME, Nft, decode, decode_rules, encode, ruleset_text};
+use super::{NAME, Nft, TableMonitor};
 use crate::error::Error;
 
 /// How often the ruleset is changed and read again, until it is found as it should be: others may change it meanwhile.
@@ -18,41 +20,23 @@ const TRIES: usize = 4;
 impl Nft {
     /// The sets of our table.
     pub(super) fn find_sets(&mut self) -> Result<BTreeSet<SetId>, Error> {
-        let read = |message: &[u8]| decode::set(decode::body(message), NFTA_SET);
-        let sets =
-            self.dump("list the sets of table inet psentry", &encode::on_table(NFT_MSG_GETSET), read)?;
-        Ok(sets.into_iter().flatten().collect())
+        let sets = self.table.sets().map_err(failed(NAME))?;
+        Ok(sets.iter().filter_map(|name| SetId::from_name(name)).collect())
     }
 
     /// Our chains, and the rules in them.
-    pub(super) fn find_rules(&mut self) -> Result<Ruleset, Error> {
-        let doing = "list the rules of table inet psentry";
-        let chains = self.dump(doing, &encode::on_all(NFT_MSG_GETCHAIN), decode_rules::chain)?;
-        let rules = self.dump(doing, &encode::on_table(NFT_MSG_GETRULE), decode_rules::rule)?;
+    fn find_ruleset(&mut self) -> Result<Ruleset, Error> {
+        let chains = self.table.chains().map_err(failed(NAME))?;
+        let rules = self.table.rules().map_err(failed(NAME))?;
         Ok(Ruleset {
-            chains: chains.into_iter().flatten().collect(),
-            rules: rules.into_iter().flatten().collect(),
+            chains: chains.iter().filter_map(chain).collect(),
+            rules: rules.iter().filter_map(rule).collect(),
         })
-    }
-
-    /// How many elements a set takes: one that an earlier version made may take fewer than ours.
-    pub(super) fn set_size(&mut self, set: SetId) -> Option<u32> {
-        self.query("read a set of table inet psentry", &encode::on_set(NFT_MSG_GETSET, set), decode::set_size)
-            .ok()??
-    }
-
-    fn is_dormant(&mut self) -> Result<bool, Error> {
-        let table = self.query(
-            "read table inet psentry",
-            &encode::on_table(NFT_MSG_GETTABLE),
-            decode_rules::is_dormant,
-        )?;
-        Ok(table.unwrap_or(false))
     }
 
     /// The generation of the ruleset of all tables.
     pub(super) fn read_generation(&mut self) -> Result<u32, Error> {
-        nft_generation::read(&mut self.link, NAME)
+        self.table.generation().map_err(failed(NAME))
     }
 
     /// As [`ensure_ruleset`](Self::ensure_ruleset), unless nothing has changed since it was found as it should be: whoever
@@ -75,8 +59,8 @@ impl Nft {
             let found = self.find_sets()?;
             let missing: BTreeSet<SetId> = wanted.difference(&found).copied().collect();
             let sets: BTreeSet<SetId> = found.union(wanted).copied().collect();
-            let plan = Plan::new(self.reach, &sets, &missing, &self.find_rules()?);
-            let dormant = self.is_dormant()?;
+            let plan = Plan::new(self.reach, &sets, &missing, &self.find_ruleset()?);
+            let dormant = self.table.is_dormant().map_err(failed(NAME))?;
             if plan.is_empty() && !dormant {
                 (self.sets, self.generation) = (sets, Some(generation));
                 return Ok(tried > 0);
@@ -95,12 +79,34 @@ impl Nft {
     /// Runs nft(8). Its change is our own, and no drift.
     fn run_nft(&mut self, text: &str) -> Result<(), Error> {
         let nft = installed(NAME, "nft")?;
-        self.monitor.read();
+        self.read_monitor(TableMonitor::read);
         nft.run_checked(&["-f", "-"], text.as_bytes())?;
         // The kernel has sent its notifications before it answers nft.
-        self.monitor.read_own_transaction();
+        self.read_monitor(TableMonitor::read_own);
         Ok(())
     }
+}
+
+/// A chain of ours, and whether it has its hook and its priority; `None`: it is none of ours.
+fn chain(found: &nftables::Chain) -> Option<(Chain, bool)> {
+    let chain = Chain::from_name(&found.name)?;
+    Some((chain, found.hook == Some((chain.hook as u32, chain.priority()))))
+}
+
+/// A rule in a chain of ours. It is ours by what it does, and one that accepts by its comment.
+fn rule(found: &nftables::Rule) -> Option<FoundRule> {
+    let set = found.set.as_deref().map(SetId::from_name);
+    let action = match (set, found.verdict) {
+        (Some(set), Some(Verdict::Drop)) => set.map(Action::Drop),
+        (Some(set), Some(Verdict::Reset)) => set.map(Action::Reset),
+        (Some(set), Some(Verdict::Refuse)) => set.map(Action::Refuse),
+        (None, Some(Verdict::Accept)) if found.comment.as_deref() == Some(SPARE) => Some(Action::Spare),
+        (None, Some(Verdict::Accept)) if found.comment.as_deref() == Some(SPARE_TCP) => {
+            Some(Action::SpareTcp)
+        }
+        _ => None,
+    };
+    Some(FoundRule { chain: Chain::from_name(&found.chain)?, handle: found.handle, action })
 }
 
 /// The ruleset was made, and was another one again each time it was read.
@@ -110,4 +116,42 @@ fn contested() -> Error {
          if another psentry-block with other flags runs in this network namespace, end it"
             .to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ruleset_plan::Hook;
+    use super::*;
+
+    #[test]
+    fn a_rule_is_ours_by_its_set_and_what_becomes_of_the_packet() {
+        let action = |set: Option<&str>, verdict, comment: &str| {
+            let (set, comment) = (set.map(str::to_owned), Some(comment.to_owned()));
+            let chain = "prerouting".to_owned();
+            let found = nftables::Rule { chain, handle: 258, set, verdict: Some(verdict), comment };
+            rule(&found).unwrap().action
+        };
+        let set = SetId::FIRST[0];
+        assert_eq!(action(Some("v4_32"), Verdict::Drop, ""), Some(Action::Drop(set)));
+        assert_eq!(action(Some("v4_32"), Verdict::Reset, ""), Some(Action::Reset(set)));
+        assert_eq!(action(Some("v4_32"), Verdict::Refuse, ""), Some(Action::Refuse(set)));
+        assert_eq!(action(Some("v4_32"), Verdict::Accept, SPARE), None);
+        assert_eq!(action(Some("mine"), Verdict::Drop, ""), None);
+        assert_eq!(action(None, Verdict::Drop, ""), None);
+        // One of an administrator that accepts some packets is not ours.
+        assert_eq!(action(None, Verdict::Accept, SPARE), Some(Action::Spare));
+        assert_eq!(action(None, Verdict::Accept, SPARE_TCP), Some(Action::SpareTcp));
+        assert_eq!(action(None, Verdict::Accept, "my monitoring"), None);
+    }
+
+    #[test]
+    fn a_chain_is_right_at_the_hook_that_it_is_named_after() {
+        let of = |name: &str, hook| chain(&nftables::Chain { name: name.to_owned(), hook });
+        let input = Chain { hook: Hook::Input, tracked: false };
+        assert_eq!(of("input", Some((1, -300))), Some((input, true)));
+        assert_eq!(of("input", Some((2, -300))), Some((input, false)));
+        assert_eq!(of("input", Some((1, -299))), Some((input, false)));
+        assert_eq!(of("input", None), Some((input, false)));
+        assert_eq!(of("mine", Some((1, -300))), None);
+    }
 }

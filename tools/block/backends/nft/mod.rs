@@ -4,38 +4,28 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `set_id.rs` | the sets, and the elements that a block consists of |
-//! | `encode.rs`, `decode.rs`, `decode_rules.rs`, `uapi.rs` | messages to the kernel and from it |
+//! | `elements.rs` | blocks as elements, in transactions and as they are listed |
+//! | `apply.rs` | blocks put, deleted and listed |
 //! | `ruleset_plan.rs`, `ruleset_text.rs`, `ensure_ruleset.rs` | table, chains, sets and rules, made as the flags say |
-//! | `transaction.rs`, `apply.rs` | blocks put and deleted |
-//! | `list.rs` | the blocks that are there |
-//! | `drift.rs` | notifications of what others change |
 
 mod apply;
-mod decode;
-mod decode_rules;
-mod drift;
-mod encode;
+mod elements;
 mod ensure_ruleset;
-mod list;
 mod ruleset_plan;
 mod ruleset_text;
 mod set_id;
-mod transaction;
-mod uapi;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::NLM_F_REQUEST;
-use netlink_packet_netfilter::NetfilterMessage;
-use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use psentry_linux::{Error as SystemError, NetlinkMonitor, NetlinkSocket, Request};
+use psentry_linux::Error as SystemError;
+use psentry_nftables::{Object, Table, TableChange, Transaction};
 use psentry_records::Timestamp;
 
-use self::drift::Monitor;
+use self::ruleset_text::TABLE;
 use self::set_id::SetId;
-use super::installed;
+use super::{failed, installed};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::error::Error;
 use crate::reach::Reach;
@@ -46,16 +36,22 @@ const NAME: &str = "nft";
 /// however little is in it.
 const BATCH: usize = 4000;
 
+/// What others do to our table; whatever it is counts, since the engine lists anyway.
+type TableMonitor = psentry_nftables::TableMonitor<fn(Object<'_>) -> bool>;
+
 /// The backend.
 pub struct Nft {
-    link: NetlinkSocket,
+    table: Table,
     reach: Reach,
     /// Whether nft(8) takes comments of tables, as far as is known.
     table_comments: bool,
     /// The sets that had their rules when the ruleset was of this generation; `None`: that is not known.
     sets: BTreeSet<SetId>,
     generation: Option<u32>,
-    monitor: Monitor,
+    /// `None`: not subscribed.
+    monitor: Option<TableMonitor>,
+    /// What others did to the table, and nobody was told yet.
+    drift: Option<Drift>,
 }
 
 impl Nft {
@@ -64,62 +60,35 @@ impl Nft {
     /// # Errors
     /// When the kernel has no netlink.
     pub fn open(reach: Reach) -> Result<Self, Error> {
-        let link = NetlinkSocket::open(NETLINK_NETFILTER)?;
-        let monitor = Monitor::new(link.portid());
-        Ok(Nft { link, reach, table_comments: true, sets: BTreeSet::new(), generation: None, monitor })
+        let (table, sets) = (Table::open(TABLE)?, BTreeSet::new());
+        Ok(Nft { table, reach, table_comments: true, sets, generation: None, monitor: None, drift: None })
     }
 
     /// One transaction. The outer error: no answer came; the inner one: the kernel changed nothing.
-    fn commit(
-        &mut self,
-        doing: &'static str,
-        messages: Vec<NetfilterMessage>,
-        flags: u16,
-    ) -> Result<Result<(), Errno>, Error> {
-        let mut requests = vec![Request { message: encode::begin(), flags: NLM_F_REQUEST, acked: false }];
-        // Errors are reported, asked for or not, and of success one acknowledgement is enough: of thousands the kernel has
-        // room for some hundreds.
-        let last = messages.len();
-        let numbered = messages.into_iter().zip(1..);
-        requests.extend(numbered.map(|(message, n)| Request { message, flags, acked: n == last }));
-        requests.push(Request { message: encode::end(), flags: NLM_F_REQUEST, acked: false });
-        // One error undoes the whole; the first one says why.
-        let done: Result<(), Errno> = self.link.batch(doing, requests)?.into_iter().collect();
+    fn commit(&mut self, doing: &'static str, transaction: Transaction) -> Result<Result<(), Errno>, Error> {
+        let done = self.table.commit(doing, transaction)?;
         if done.is_ok() {
             // Our change raised the generation by one. Whoever else changed something meanwhile raised it further.
             self.generation = self.generation.map(|generation| generation.wrapping_add(1));
         }
         // Notifications of our own changes would fill the buffer, in which those of others have to find room.
-        self.monitor.read();
+        self.read_monitor(TableMonitor::read);
         Ok(done)
     }
 
-    /// Asks for a list, and reads each of its messages; empty where there is no such table or set.
-    fn dump<T>(
-        &mut self,
-        doing: &'static str,
-        request: &NetfilterMessage,
-        read: impl Fn(&[u8]) -> T,
-    ) -> Result<Vec<T>, Error> {
-        answered(doing, self.link.dump_with(doing, request, |_, message| Ok(read(message)))?)
-    }
-
-    /// Asks for one thing, and reads the answer; `None`: it is not there.
-    fn query<T>(
-        &mut self,
-        doing: &'static str,
-        request: &NetfilterMessage,
-        read: impl Fn(&[u8]) -> T,
-    ) -> Result<Option<T>, Error> {
-        let answer = self.link.query_with(doing, request, |_, message| Ok(read(message)))?;
-        Ok(answered(doing, answer)?.into_iter().next())
-    }
-}
-
-fn answered<T>(doing: &'static str, answer: Result<Vec<T>, Errno>) -> Result<Vec<T>, Error> {
-    match answer {
-        Err(Errno::ENOENT) => Ok(Vec::new()),
-        answer => answer.map_err(|errno| refused(doing, errno)),
+    /// Reads the notifications that wait.
+    fn read_monitor(&mut self, read: fn(&mut TableMonitor) -> Result<(), SystemError>) {
+        let Some(monitor) = &mut self.monitor else { return };
+        let read = read(monitor);
+        match monitor.take() {
+            Some(TableChange::Transaction { author, .. }) => self.drift = Some(Drift { who: author }),
+            Some(TableChange::Unknown) => self.drift = Some(Drift::default()),
+            None => {}
+        }
+        if read.is_err() {
+            // What follows is not known: `ensure` subscribes anew.
+            (self.monitor, self.drift) = (None, Some(Drift::default()));
+        }
     }
 }
 
@@ -133,7 +102,9 @@ impl Backend for Nft {
         self.read_generation()?;
         installed(NAME, "nft")?;
         // Before anything is read, so that no change goes unnoticed.
-        self.monitor.subscribe()?;
+        if self.monitor.is_none() {
+            self.monitor = Some(TableMonitor::open(TABLE, Some(self.table.portid()), |_| true)?);
+        }
         self.ensure_ruleset(&SetId::FIRST.into())
     }
 
@@ -146,17 +117,20 @@ impl Backend for Nft {
     }
 
     fn events(&self) -> Option<BorrowedFd<'_>> {
-        self.monitor.socket.as_ref().map(NetlinkMonitor::as_fd)
+        self.monitor.as_ref().map(AsFd::as_fd)
     }
 
     fn drift(&mut self) -> Result<Option<Drift>, Error> {
-        Ok(self.monitor.take_drift())
+        self.read_monitor(TableMonitor::read);
+        Ok(self.drift.take())
     }
 
     fn purge(&mut self) -> Result<(), Error> {
         let doing = "delete table inet psentry";
         self.generation = None;
-        match self.commit(doing, vec![encode::on_table(uapi::NFT_MSG_DELTABLE)], 0)? {
+        let mut transaction = Transaction::new(TABLE);
+        transaction.delete_table();
+        match self.commit(doing, transaction)? {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(refused(doing, errno)),
         }
@@ -164,11 +138,8 @@ impl Backend for Nft {
 }
 
 fn refused(doing: &'static str, errno: Errno) -> Error {
-    match errno {
-        Errno::EPERM => Error::NotPermitted { backend: NAME },
-        errno => SystemError::Refused { doing, errno }.into(),
-    }
+    failed(NAME)(SystemError::Refused { doing, errno })
 }
 
 #[cfg(test)]
-mod kernel_tests;
+mod tests;

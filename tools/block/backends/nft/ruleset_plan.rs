@@ -119,8 +119,8 @@ impl Chain {
         format!("{}{}", self.hook.name(), if self.tracked { "_tracked" } else { "" })
     }
 
-    pub(super) fn from_name(name: &[u8]) -> Option<Chain> {
-        Chain::all().find(|chain| chain.name().as_bytes() == name)
+    pub(super) fn from_name(name: &str) -> Option<Chain> {
+        Chain::all().find(|chain| chain.name() == name)
     }
 
     /// Its priority. Input and postrouting are behind connection tracking anyway.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use psentry_records::Prefix;
 
+use super::super::set_elements::Key;
 use crate::block::Block;
 
 /// How many elements a set holds: some 50 MB of kernel memory. `--max-blocks` is reached long before.
@@ -27,20 +28,18 @@ pub(super) struct SetId {
     pub(super) unproven: bool,
 }
 
-/// The key of an element: a prefix, and in a set of ports the number of the transport and the port.
-pub(super) type Key = (Prefix, Option<(u8, u16)>);
-
-/// The elements that a block consists of, and their set.
-pub(super) fn elements(scope: Prefix, block: &Block) -> (SetId, Vec<Key>) {
-    let set = SetId::of(scope, block);
-    if block.ports.is_empty() {
-        return (set, vec![(scope, None)]);
+/// A key as the kernel compares it.
+pub(super) fn encode_key((scope, port): Key) -> Vec<u8> {
+    let mut bytes = match scope.addr() {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    if let Some((transport, port)) = port {
+        let [high, low] = port.to_be_bytes();
+        // Each part of a key begins at a multiple of four bytes.
+        bytes.extend([transport, 0, 0, 0, high, low, 0, 0]);
     }
-    let key = |port: &u16, transport: &u8| (scope, Some((*transport, *port)));
-    let transports = block.transports();
-    let keys =
-        block.ports.iter().flat_map(|port| transports.iter().map(move |transport| key(port, transport)));
-    (set, keys.collect())
+    bytes
 }
 
 impl SetId {
@@ -94,7 +93,6 @@ impl SetId {
             (Ipv6Addr::from(*addr).into(), rest)
         };
         let scope = Prefix::around(addr, self.len);
-        // Each part of a key begins at a multiple of four bytes.
         let port = match (self.ports, rest) {
             (false, _) => None,
             (true, [transport, _, _, _, high, low, ..]) => {
@@ -126,12 +124,8 @@ mod tests {
             let scope: Prefix = scope.parse().unwrap();
             for (set, port) in SetId::all(scope).into_iter().zip([None, Some((17, 53))].into_iter().cycle()) {
                 assert_eq!(SetId::from_name(&set.name()), Some(set));
-                let mut key = match scope.addr() {
-                    IpAddr::V4(v4) => v4.octets().to_vec(),
-                    IpAddr::V6(v6) => v6.octets().to_vec(),
-                };
-                assert_eq!(set.decode_key(&key).is_some(), port.is_none());
-                key.extend([17, 0, 0, 0, 0, 53, 0, 0]);
+                assert_eq!(set.decode_key(&encode_key((scope, None))).is_some(), port.is_none());
+                let key = encode_key((scope, Some((17, 53))));
                 assert_eq!(set.decode_key(&key), Some((scope, port)));
             }
         }

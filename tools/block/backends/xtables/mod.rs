@@ -4,27 +4,21 @@
 //!
 //! | | |
 //! |---|---|
-//! | `filter.rs` | the programs of a family: runs them, and explains why they fail |
-//! | `tables.rs` | the rules as they were last read, and whether they have to be read again |
-//! | `rule_text.rs` | rules as `iptables -S` prints them |
-//! | `jump_rules.rs` | our rules in INPUT, FORWARD and OUTPUT, kept at the top |
-//! | `shadowing.rs` | rules before ours that accept |
+//! | `tables.rs` | the programs, and the rules as they were last read by them |
+//! | `rules.rs` | rules as `iptables -S` prints them: placed, deleted, shadowed |
 //! | `iptables/`, `ipset/` | the two backends |
 
-mod filter;
 mod ipset;
 mod iptables;
-mod jump_rules;
-mod rule_text;
-mod shadowing;
+mod rules;
 mod tables;
 
 use std::time::Duration;
 
-pub(super) use self::filter::PROGRAMS;
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
-use self::rule_text::Rule;
+use self::rules::Rule;
+pub(super) use self::tables::PROGRAMS;
 use crate::backend::Op;
 use crate::error::Error;
 
@@ -76,4 +70,4 @@ fn absent(ipv4: bool, error: Error) -> Error {
 }
 
 #[cfg(test)]
-mod kernel_tests;
+mod tests;

@@ -6,29 +6,21 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use netlink_packet_core::NetlinkHeader;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use psentry_linux::NetlinkSocket;
 use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
+use psentry_linux::{Error as Below, NetlinkSocket, Program};
+use psentry_nftables::{Family as TableFamily, Notification, Object};
 
-use super::filter::{Filter, PROGRAMS};
-use super::rule_text::Rules;
+use super::rules::Rules;
 use super::{FAMILIES, POLL, unless_absent};
-use crate::backends::nft_generation;
+use crate::backends::{failed, installed};
 use crate::error::Error;
-use psentry_linux::netlink_attributes::{attribute, text};
 
-// From linux/netfilter/nfnetlink.h and nf_tables.h: the messages about tables, chains and rules, in all of which the first
-// attribute names the table.
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSGS: [u16; 6] = [0, 2, 3, 5, 6, 8];
-const NFTA_TABLE: u16 = 1;
-/// The length of `struct nfgenmsg`, which begins with the family; here ip or ip6.
-const NFGENMSG_LEN: usize = 4;
-const NFPROTO: [u8; 2] = [2, 10];
+/// The programs that the filter tables need; those of IPv6 have the same names with "ip6".
+pub(in super::super) const PROGRAMS: [&str; 2] = ["iptables", "iptables-restore"];
 
-/// How often the monitor is read on until its queue is empty. It reads some hundred datagrams each time.
-const READS: usize = 64;
+/// How many seconds the legacy variant waits for its lock.
+const WAIT: &str = "20";
 
 /// How often it is tried again when somebody else changed the rules meanwhile.
 const TRIES: usize = 5;
@@ -98,11 +90,7 @@ impl Tables {
     pub(super) fn subscribe(&mut self) -> Result<(), Error> {
         if self.link.is_some() && self.monitor.is_none() {
             let opened = NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]);
-            let backend = self.backend;
-            let explained = opened.map_err(|error| {
-                if error.is_permission() { Error::NotPermitted { backend } } else { error.into() }
-            });
-            self.monitor = Some(explained?);
+            self.monitor = Some(opened.map_err(failed(self.backend))?);
         }
         Ok(())
     }
@@ -186,8 +174,8 @@ impl Tables {
     pub(super) fn changed(&mut self) -> Result<bool, Error> {
         self.expire_polled();
         // Asked before the notifications are read: what others changed up to it is among them, or will wake us again.
-        let generation =
-            self.link.as_mut().map(|link| nft_generation::read(link, self.backend)).transpose()?;
+        let generation = self.link.as_mut().map(psentry_nftables::generation).transpose();
+        let generation = generation.map_err(failed(self.backend))?;
         let touched = self.read_monitor()?;
         for family in self.families.iter_mut().filter(|family| family.is_nft()) {
             family.read_at = family.read_at.and(generation).filter(|_| !touched);
@@ -203,23 +191,18 @@ impl Tables {
     fn read_monitor(&mut self) -> Result<bool, Error> {
         let Some(monitor) = &mut self.monitor else { return Ok(true) };
         let mut touched = false;
-        for _ in 0..READS {
-            let received = monitor.receive(|header, message| {
-                touched |= concerns(header, message) && !self.own_ports.contains(&header.port_number);
-            })?;
-            touched |= received.lost;
-            if !received.more {
-                self.own_ports.clear();
-                return Ok(touched);
-            }
-        }
-        Ok(true)
+        let lost = monitor.receive_all(|header, message| {
+            let concerns = Notification::read(header, message).is_some_and(|change| concerns(&change));
+            touched |= concerns && !self.own_ports.contains(&header.port_number);
+        })?;
+        self.own_ports.clear();
+        Ok(touched || lost)
     }
 
     fn generation_of(&mut self, ipv4: bool) -> Result<u32, Error> {
         let is_nft = self.family(ipv4).is_nft();
         match &mut self.link {
-            Some(link) if is_nft => nft_generation::read(link, self.backend),
+            Some(link) if is_nft => psentry_nftables::generation(link).map_err(failed(self.backend)),
             _ => Ok(0),
         }
     }
@@ -246,41 +229,93 @@ pub(super) fn retried<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Resul
 /// or chain that is gone by then is exit status 4, as is a lock of the legacy variant.
 pub(super) fn is_objection(error: &Error) -> bool {
     match error {
-        Error::System(psentry_linux::Error::Program { code: Some(1 | 2), .. }) => true,
-        Error::System(psentry_linux::Error::Program { code: Some(4), stderr, .. }) => {
-            !stderr.contains("lock")
-        }
+        Error::System(Below::Program { code: Some(1 | 2), .. }) => true,
+        Error::System(Below::Program { code: Some(4), stderr, .. }) => !stderr.contains("lock"),
         _ => false,
     }
 }
 
 /// Whether a notification is of a change of a table, chain or rule of iptables or ip6tables.
-fn concerns(header: &NetlinkHeader, message: &[u8]) -> bool {
-    let [subsystem, number] = header.message_type.to_be_bytes().map(u16::from);
-    let table = || attribute(message.get(NFGENMSG_LEN..)?, NFTA_TABLE).map(text);
-    subsystem == NFNL_SUBSYS_NFTABLES
-        && NFT_MSGS.contains(&number)
-        && message.first().is_some_and(|family| NFPROTO.contains(family))
-        && table() == Some(b"filter")
+fn concerns(notification: &Notification<'_>) -> bool {
+    matches!(
+        notification,
+        Notification::Changed {
+            family: Some(TableFamily::Ipv4 | TableFamily::Ipv6),
+            table: "filter",
+            object: Object::Table { .. } | Object::Chain | Object::Rule,
+        }
+    )
+}
+
+/// The filter table of one family.
+struct Filter {
+    backend: &'static str,
+    iptables: Program,
+    restore: Program,
+    /// nf_tables keeps the rules, and reports changes; the legacy variant does not.
+    is_nft: bool,
+}
+
+impl Filter {
+    /// Finds the programs, and asks which variant they are.
+    fn find(backend: &'static str, ipv4: bool) -> Result<Self, Error> {
+        let [iptables, restore] = if ipv4 { PROGRAMS } else { ["ip6tables", "ip6tables-restore"] }
+            .map(|name| installed(backend, name));
+        let (iptables, restore) = (iptables?, restore?);
+        let version = iptables.run_checked(&["-V"], b"")?;
+        let is_nft = String::from_utf8_lossy(&version).contains("nf_tables");
+        Ok(Filter { backend, iptables, restore, is_nft })
+    }
+
+    /// The rules that are there.
+    fn rules(&self) -> Result<Rules, Error> {
+        let listed =
+            self.iptables.run_checked(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
+        Ok(Rules::read(&String::from_utf8_lossy(&listed)))
+    }
+
+    /// Makes changes, in the words of iptables-restore: all, or none. Returns the process id of the program, which is also
+    /// the port id of the netlink socket by which it makes them.
+    fn change(&self, commands: &[String]) -> Result<u32, Error> {
+        let script = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
+        let changed = self.restore.run_checked_with_pid(&["-w", WAIT, "--noflush"], script.as_bytes());
+        changed.map(|(_, pid)| pid).map_err(|error| self.explain(error))
+    }
+
+    /// What to do about a failure, where that is known.
+    fn explain(&self, error: Below) -> Error {
+        let Below::Program { stderr, .. } = &error else { return error.into() };
+        let backend = self.backend;
+        let remedy = if stderr.contains("xtables.lock") {
+            "the legacy iptables cannot open its lock; let the user of the service write /run/xtables.lock, or choose \
+             iptables-nft with update-alternatives"
+        } else if stderr.contains("open socket to ipset") {
+            "a rule matches a set, for which iptables needs a raw socket; give the service CAP_NET_RAW and \
+             RestrictAddressFamilies=AF_INET"
+        } else if stderr.contains("you must be root") && !self.is_nft {
+            "the legacy iptables needs CAP_NET_ADMIN and CAP_NET_RAW, or root"
+        } else if stderr.contains("you must be root") {
+            return Error::NotPermitted { backend };
+        } else {
+            return error.into();
+        };
+        Error::Forbidden(format!("--backend {backend}: {remedy} ({stderr})"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use psentry_linux::netlink_attributes::put;
 
     #[test]
     fn only_changes_of_the_filter_tables_concern_us() {
-        let concern = |subsystem: u16, number: u16, family: u8, table: &[u8]| {
-            let mut header = NetlinkHeader::default();
-            header.message_type = subsystem << 8 | number;
-            let mut message = vec![family, 0, 0, 0];
-            put(&mut message, NFTA_TABLE, table);
-            concerns(&header, &message)
-        };
-        assert!(concern(10, 8, 2, b"filter\0") && concern(10, 0, 10, b"filter\0"));
-        assert!(!concern(10, 12, 2, b"filter\0"), "an element");
-        assert!(!concern(10, 8, 1, b"filter\0"), "a table of nft's own");
-        assert!(!concern(10, 8, 2, b"nat\0") && !concern(1, 8, 2, b"filter\0"));
+        let concern =
+            |family, table, object| concerns(&Notification::Changed { family: Some(family), table, object });
+        assert!(concern(TableFamily::Ipv4, "filter", Object::Rule));
+        assert!(concern(TableFamily::Ipv6, "filter", Object::Table { deleted: true }));
+        assert!(!concern(TableFamily::Ipv4, "filter", Object::Elements("a")));
+        assert!(!concern(TableFamily::Inet, "filter", Object::Rule), "a table of nft's own");
+        assert!(!concern(TableFamily::Ipv4, "nat", Object::Rule));
+        assert!(!concerns(&Notification::End { author: None }));
     }
 }

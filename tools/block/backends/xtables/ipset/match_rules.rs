@@ -1,9 +1,8 @@
 //! The rules of iptables that ask ipset's sets, in the words in which `iptables -S` lists them. Writes text, runs nothing.
 
 use super::super::FAMILIES;
-use super::super::jump_rules::{DROP, NOT_TCP, TCP_ONLY, answers};
-use super::super::rule_text::Rule;
-use super::elements::{is_of_ports, is_unproven, sets};
+use super::super::rules::{DROP, NOT_TCP, Rule, TCP_ONLY, answers};
+use super::sets::{is_of_ports, is_unproven, sets};
 use crate::reach::Reach;
 
 /// What spares connections, and what TCP that begins nothing: it belongs to what is established, or is answered with a

@@ -3,16 +3,10 @@
 //!
 //! | | |
 //! |---|---|
-//! | `elements.rs` | which elements a block is, and back |
-//! | `message.rs` | messages to and from the kernel |
-//! | `sets.rs` | lists and changes the sets |
-//! | `expected.rs` | how many entries a set should have, to know of others' changes |
+//! | `sets.rs` | the sets, their elements, and how many there should be |
 //! | `match_rules.rs` | the rules that match the sets |
 
-mod elements;
-mod expected;
 mod match_rules;
-mod message;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,19 +15,18 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use psentry_linux::{IpSets, SetChange, SetError};
 use psentry_records::Timestamp;
 
-use self::elements::{entry, gather, keys, seconds, set, set_of, sets};
-use self::expected::Expected;
 pub(super) use self::match_rules::is_match;
 use self::match_rules::rules_of;
-use self::message::Key;
-use self::sets::{Sets, Step, saved_rules_warning};
-use super::jump_rules::{BUILTIN, deletions, place};
+use self::sets::{Expected, SIZE, destroy, entry, make, saved_rules_warning, seconds, set, set_of, sets};
+use super::rules::BUILTIN;
 use super::tables::{Tables, retried};
-use super::{FAMILIES, POLL, by_family, shadowing, unless_absent};
+use super::{FAMILIES, POLL, by_family, unless_absent};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
-use crate::backends::installed;
+use crate::backends::set_elements::{blocks, keys};
+use crate::backends::{failed, installed};
 use crate::block::Block;
 use crate::error::Error;
 use crate::note;
@@ -47,7 +40,7 @@ const LIST_EVERY: Duration = Duration::from_secs(86_400);
 /// The backend.
 pub(crate) struct Ipset {
     tables: Tables,
-    sets: Sets,
+    sets: IpSets,
     reach: Reach,
     /// The sets that rules match: those of all ports and of what is proven, and each other one once something is in it.
     used: BTreeSet<&'static str>,
@@ -67,7 +60,7 @@ impl Ipset {
     pub(crate) fn open(reach: Reach) -> Result<Self, Error> {
         Ok(Ipset {
             tables: Tables::new(NAME, &BUILTIN),
-            sets: Sets::open()?,
+            sets: IpSets::open()?,
             reach,
             used: FAMILIES.map(|ipv4| set(ipv4, false, false)).into(),
             ready: [false; 2],
@@ -84,20 +77,20 @@ impl Ipset {
         self.tables.rules(ipv4)?;
         let mut made = false;
         for name in sets(ipv4) {
-            let header = self.sets.header(name)?;
+            let header = self.sets.header(name).map_err(failed(NAME))?;
             // What another run blocked stays blocked.
             if header.is_some_and(|header| header.entries > 0) {
                 self.used.insert(name);
             }
             if header.is_none() && self.used.contains(name) {
-                self.sets.make(name, ipv4)?;
+                make(name, ipv4)?;
                 self.expected.remove(name);
                 made = true;
             }
         }
         let rules = self.tables.rules(ipv4)?;
         let used: Vec<&str> = sets(ipv4).into_iter().filter(|name| self.used.contains(name)).collect();
-        let place = |chain| place(rules, chain, &rules_of(self.reach, ipv4, chain, &used), is_match);
+        let place = |chain| rules.place(chain, &rules_of(self.reach, ipv4, chain, &used), is_match);
         let commands: Vec<String> = BUILTIN.into_iter().flat_map(place).collect();
         self.tables.change(ipv4, &commands)?;
         *self.ready(ipv4) = true;
@@ -125,24 +118,25 @@ impl Ipset {
         now: Timestamp,
     ) -> Result<Vec<Result<(), Error>>, Error> {
         let started = Instant::now();
-        let mut blocks = false;
+        let mut puts = false;
         for op in ops {
             if let Some(block) = op.block() {
-                blocks = true;
+                puts = true;
                 *self.ready(ipv4) &= !self.used.insert(set_of(op.scope(), block));
             }
         }
         // A set that no rule matches blocks nobody.
-        if blocks && !(*self.ready(ipv4) && self.tables.is_current(ipv4)?) {
+        if puts && !(*self.ready(ipv4) && self.tables.is_current(ipv4)?) {
             retried(|| self.set_up(ipv4))?;
         }
         // The kernel counts from now, and what was made before took its time.
         let now = now.plus(started.elapsed());
-        let steps: Vec<Vec<Step>> = ops.iter().map(|op| steps(op, now)).collect();
-        let mut done = self.sets.change(&steps.iter().flatten().collect::<Vec<_>>()).into_iter();
+        let changes: Vec<Vec<SetChange>> = ops.iter().map(|op| changes(op, now)).collect();
+        let counts: Vec<usize> = changes.iter().map(Vec::len).collect();
+        let mut done = self.change(&changes.into_iter().flatten().collect::<Vec<_>>()).into_iter();
         let mut results = Vec::new();
-        for (op, steps) in ops.iter().zip(&steps) {
-            let result = done.by_ref().take(steps.len()).fold(Ok(()), Result::and);
+        for (op, count) in ops.iter().zip(counts) {
+            let result = done.by_ref().take(count).fold(Ok(()), Result::and);
             // Should a set be gone, the next one makes it again.
             *self.ready(ipv4) &= result.is_ok();
             let mut count = |by: i64, block: Option<&Block>| {
@@ -158,12 +152,26 @@ impl Ipset {
         Ok(results)
     }
 
+    fn change(&mut self, changes: &[SetChange]) -> Vec<Result<(), Error>> {
+        let made = self.sets.change(changes);
+        let explained = changes.iter().zip(made).map(|(SetChange { set, .. }, made)| match made {
+            Ok(()) => Ok(()),
+            Err(SetError::Full) => {
+                let header = self.sets.header(set).map_err(failed(NAME))?;
+                let size = header.map_or(SIZE, |header| header.size);
+                Err(Error::Full { what: format!("ipset's set {set}"), size })
+            }
+            Err(SetError::Other(error)) => Err(failed(NAME)(error)),
+        });
+        explained.collect()
+    }
+
     /// Whether somebody else changed a set.
     fn sets_changed(&mut self) -> Result<bool, Error> {
         let now = Timestamp::now();
         let mut changed = false;
         for (name, expected) in &mut self.expected {
-            let header = self.sets.header(name)?;
+            let header = self.sets.header(name).map_err(failed(NAME))?;
             changed |= !header.is_some_and(|header| expected.explains(header.entries, now));
         }
         Ok(changed)
@@ -199,21 +207,22 @@ impl Backend for Ipset {
             let mut found = Vec::new();
             for name in sets(ipv4) {
                 self.expected.remove(name);
-                let Some(elements) = self.sets.elements(name)? else { continue };
+                let elements = self.sets.elements(name).map_err(failed(NAME))?;
+                let Some(elements) = elements else { continue };
                 let now = Timestamp::now();
                 let expected = self.expected.entry(name).or_default();
                 for element in elements {
-                    let entry = entry(name, element, now);
-                    expected.add(1, entry.until);
-                    found.push(entry);
+                    let entry = entry(name, &element, now);
+                    expected.add(1, entry.as_ref().and_then(|entry| entry.until));
+                    found.extend(entry.map(|entry| (name, entry)));
                 }
             }
             if !found.is_empty()
                 && let Some(rules) = unless_absent(ipv4, self.tables.rules(ipv4).map(Some), None)?
             {
-                listing.shadowed.extend(shadowing::reasons(rules, ipv4, is_match));
+                listing.shadowed.extend(rules.shadowing(ipv4, is_match));
             }
-            listing.entries.extend(gather(found));
+            listing.entries.extend(blocks(found, set_of));
         }
         Ok(listing)
     }
@@ -243,10 +252,10 @@ impl Backend for Ipset {
         self.find_programs()?;
         let mut result = Ok(());
         for ipv4 in FAMILIES {
-            let rules = self.tables.delete(ipv4, |rules| deletions(rules, is_match));
+            let rules = self.tables.delete(ipv4, |rules| rules.deletions(is_match));
             result = result.and(unless_absent(ipv4, rules, ()));
             for name in sets(ipv4) {
-                result = result.and(self.sets.destroy(name));
+                result = result.and(destroy(&mut self.sets, name));
             }
         }
         (self.ready, self.expected) = ([false; 2], BTreeMap::new());
@@ -262,25 +271,28 @@ fn was(op: &Op) -> Option<Block> {
     }
 }
 
-/// The steps of an operation. What is to be there is added before what was there is deleted: its elements, and in any case
+/// The changes of an operation. What is to be there is added before what was there is deleted: its elements, and in any case
 /// those of all ports.
-fn steps(op: &Op, now: Timestamp) -> Vec<Step> {
+fn changes(op: &Op, now: Timestamp) -> Vec<SetChange> {
     let scope = op.scope();
-    let mut steps: Vec<Step> = Vec::new();
+    let mut changes: Vec<SetChange> = Vec::new();
     if let Some(block) = op.block() {
         let (set, add) = (set_of(scope, block), (seconds(block, now), note::write(block)));
-        steps.extend(keys(scope, block).into_iter().map(|key| Step { set, key, add: Some(add.clone()) }));
+        changes.extend(keys(scope, block).into_iter().map(|key| SetChange {
+            set,
+            key,
+            add: Some(add.clone()),
+        }));
     }
     let was = was(op).filter(|was| !was.ports.is_empty());
     let old = was.iter().flat_map(|was| keys(scope, was).into_iter().map(|key| (set_of(scope, was), key)));
-    let whole =
-        [false, true].map(|unproven| (set(scope.is_ipv4(), false, unproven), Key { scope, port: None }));
+    let whole = [false, true].map(|unproven| (set(scope.is_ipv4(), false, unproven), (scope, None)));
     for (set, key) in old.chain(whole) {
-        if !steps.iter().any(|step| step.set == set && step.key == key) {
-            steps.push(Step { set, key, add: None });
+        if !changes.iter().any(|change| change.set == set && change.key == key) {
+            changes.push(SetChange { set, key, add: None });
         }
     }
-    steps
+    changes
 }
 
 #[cfg(test)]
@@ -294,21 +306,21 @@ mod tests {
         let ports =
             Block { ports: vec![22, 53], proto: Some(psentry_records::Proto::Tcp), ..Block::default() };
         let fewer = Block { ports: vec![53], unproven: true, ..ports.clone() };
-        let steps = |block: Option<&Block>, was: Option<&Block>| -> Vec<String> {
+        let changes = |block: Option<&Block>, was: Option<&Block>| -> Vec<String> {
             let op = match block.cloned() {
                 Some(block) => Op::Put { scope, block, was: was.map(|was| was.entry(scope)) },
                 None => Op::Delete { scope, was: was.cloned().unwrap_or_default() },
             };
-            let shown = |Step { set, key, add }: Step| {
-                let port = key.port.map(|(_, port)| format!(":{port}")).unwrap_or_default();
+            let shown = |SetChange { set, key: (_, port), add }: SetChange| {
+                let port = port.map(|(_, port)| format!(":{port}")).unwrap_or_default();
                 format!("{}{}{port}", if add.is_some() { "+" } else { "-" }, set.replace("psentry4", ""))
             };
-            super::steps(&op, now).into_iter().map(shown).collect()
+            super::changes(&op, now).into_iter().map(shown).collect()
         };
-        assert_eq!(steps(Some(&whole), None), ["+", "-_unproven"]);
-        assert_eq!(steps(None, Some(&whole)), ["-", "-_unproven"]);
-        assert_eq!(steps(Some(&ports), None), ["+_ports:22", "+_ports:53", "-", "-_unproven"]);
-        let fewer = steps(Some(&fewer), Some(&ports));
+        assert_eq!(changes(Some(&whole), None), ["+", "-_unproven"]);
+        assert_eq!(changes(None, Some(&whole)), ["-", "-_unproven"]);
+        assert_eq!(changes(Some(&ports), None), ["+_ports:22", "+_ports:53", "-", "-_unproven"]);
+        let fewer = changes(Some(&fewer), Some(&ports));
         assert_eq!(fewer, ["+_unproven_ports:53", "-_ports:22", "-_ports:53", "-", "-_unproven"]);
     }
 }

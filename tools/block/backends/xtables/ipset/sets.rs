@@ -1,149 +1,113 @@
-//! The sets in the kernel. What is in them is listed and changed over netlink, in microseconds; the program ipset, which
-//! knows what each kernel can, makes and destroys them.
+//! The sets of ipset that blocks are in: their names, how they are made and destroyed, the times that their elements are given,
+//! and how many elements one should have by now.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use netlink_packet_core::NetlinkHeader;
-use netlink_packet_netfilter::NetfilterMessage;
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use nix::errno::Errno;
-use psentry_linux::{Error as Below, NetlinkSocket, Request};
+use psentry_linux::{Error as Below, IpSets, SetElement};
+use psentry_records::{Prefix, Timestamp};
 
 use super::NAME;
-use super::elements::is_of_ports;
-use super::message::{self, Header, Kept, Key};
-use crate::backends::installed;
+use crate::backends::{failed, installed, set_elements};
+use crate::block::{Block, Entry};
 use crate::error::Error;
 
 /// How many entries a set holds.
-const SIZE: u32 = 262_144;
+pub(super) const SIZE: u32 = 262_144;
 
-/// How many requests go to the kernel at most at once.
-const TOGETHER: usize = 1000;
+/// The longest timeout of ipset, in seconds.
+const LONGEST: u64 = 2_147_483;
 
 /// How long a set may still be in use after the last rule that matched it is gone.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The answer of ipset that a set is full, IPSET_ERR_HASH_FULL (linux/netfilter/ipset/ip_set.h).
-const FULL: i32 = 4352;
+/// How far off an expiry may be: the kernel is given whole seconds.
+const SLACK: Duration = Duration::from_secs(2);
 
-/// A way to the sets.
-pub(super) struct Sets {
-    link: NetlinkSocket,
+/// All sets of a family: for whole scopes and for single ports, of what is proven; and of what is not.
+pub(super) fn sets(ipv4: bool) -> [&'static str; 4] {
+    if ipv4 {
+        ["psentry4", "psentry4_ports", "psentry4_unproven", "psentry4_unproven_ports"]
+    } else {
+        ["psentry6", "psentry6_ports", "psentry6_unproven", "psentry6_unproven_ports"]
+    }
 }
 
-/// A change of one set.
-#[derive(Debug)]
-pub(super) struct Step {
-    pub(super) set: &'static str,
-    pub(super) key: Key,
-    /// Adds the element, or gives the one that is there these seconds and this comment; `None`: deletes it.
-    pub(super) add: Option<(u32, String)>,
+/// The set of a family for whole scopes, or for single ports; of what is proven, or not.
+pub(super) fn set(ipv4: bool, ports: bool, unproven: bool) -> &'static str {
+    let [whole, some, unproven_whole, unproven_some] = sets(ipv4);
+    match (ports, unproven) {
+        (false, false) => whole,
+        (true, false) => some,
+        (false, true) => unproven_whole,
+        (true, true) => unproven_some,
+    }
 }
 
-impl Sets {
-    pub(super) fn open() -> Result<Self, Error> {
-        Ok(Sets { link: NetlinkSocket::open(NETLINK_NETFILTER)? })
-    }
+/// Whether a set is one for single ports.
+pub(super) fn is_of_ports(set: &str) -> bool {
+    set.ends_with("_ports")
+}
 
-    /// What the kernel says of a set; `None`: there is none of that name. The kernel counts the entries for it, which takes
-    /// some milliseconds for a hundred thousand.
-    pub(super) fn header(&mut self, set: &str) -> Result<Option<Header>, Error> {
-        let read = |_: &_, message: &[u8]| Ok(message::header(message));
-        let answer = self.dump("count the entries of a set", &message::header_of(set), read)?;
-        Ok(answer.and_then(|answer| answer.into_iter().flatten().next()))
-    }
+/// Whether a set is one of what is not proven.
+pub(super) fn is_unproven(set: &str) -> bool {
+    set.contains("_unproven")
+}
 
-    /// What is in a set; `None`: there is no such set.
-    pub(super) fn elements(&mut self, set: &str) -> Result<Option<Vec<Kept>>, Error> {
-        let read = |_: &_, message: &[u8]| Ok(message::elements(message));
-        let kept = self.dump("list the entries of a set", &message::list(set), read)?;
-        Ok(kept.map(|kept| kept.into_iter().flatten().collect()))
-    }
+/// The set that a block is in.
+pub(super) fn set_of(scope: Prefix, block: &Block) -> &'static str {
+    set(scope.is_ipv4(), !block.ports.is_empty(), block.unproven)
+}
 
-    fn dump<T>(
-        &mut self,
-        doing: &'static str,
-        question: &NetfilterMessage,
-        read: impl Fn(&NetlinkHeader, &[u8]) -> Result<T, String>,
-    ) -> Result<Option<Vec<T>>, Error> {
-        match self.link.dump_with(doing, question, read)? {
-            Ok(answer) => Ok(Some(answer)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(refused(doing, errno)),
+/// The seconds that ipset is given. To it 0 means: for ever; so what ends right now gets one.
+pub(super) fn seconds(block: &Block, now: Timestamp) -> u32 {
+    let left = block.seconds_left(now).map_or(0, |left| left.clamp(1, LONGEST));
+    u32::try_from(left).unwrap_or(u32::MAX)
+}
+
+/// What an element of a set means; `None`: it is of a transport that is none of ours.
+pub(super) fn entry(set: &str, element: &SetElement, now: Timestamp) -> Option<Entry> {
+    let seconds = u64::from(element.seconds);
+    let expires = (seconds > 0).then(|| now.plus(Duration::from_secs(seconds)));
+    let (comment, longest) = (element.comment.as_deref(), Duration::from_secs(LONGEST));
+    let mut entry = set_elements::entry(element.key, expires, comment, now, longest)?;
+    // The set decides what it does, whatever its note says.
+    entry.unproven = is_unproven(set);
+    entry.damaged |= element.exception;
+    Some(entry)
+}
+
+/// Makes a set.
+pub(super) fn make(name: &str, ipv4: bool) -> Result<(), Error> {
+    let command = creation(name, ipv4);
+    run(&command.split(' ').collect::<Vec<_>>())
+}
+
+/// Destroys a set, if it is there, once no packet is on its way any more through a rule that is gone.
+pub(super) fn destroy(sets: &mut IpSets, name: &str) -> Result<(), Error> {
+    let mut tries = 0;
+    while sets.header(name).map_err(failed(NAME))?.is_some() {
+        match run(&["destroy", name]) {
+            Err(_) if tries < TRIES => {
+                tries += 1;
+                thread::sleep(PAUSE);
+            }
+            result => return result,
         }
     }
+    Ok(())
+}
 
-    /// Changes sets, and says of each step whether it is done. What was not there to be deleted is no error.
-    pub(super) fn change(&mut self, steps: &[&Step]) -> Vec<Result<(), Error>> {
-        let mut done = Vec::with_capacity(steps.len());
-        for steps in steps.chunks(self.link.ack_capacity().min(TOGETHER)) {
-            let request = |Step { set, key, add }: &&Step| {
-                let message = match add {
-                    Some((seconds, comment)) => message::add(set, *key, *seconds, comment),
-                    None => message::delete(set, *key),
-                };
-                Request { message, flags: 0, acked: true }
-            };
-            match self.link.batch_codes("change a set", steps.iter().map(request).collect()) {
-                Ok(codes) => {
-                    let each = steps.iter().zip(codes);
-                    done.extend(each.map(|(step, code)| self.confirm(step, code)));
-                }
-                Err(error) => done.extend(steps.iter().map(|_| Err(Error::from(error.clone())))),
-            }
+fn run(args: &[&str]) -> Result<(), Error> {
+    installed(NAME, NAME)?.run_checked(args, b"").map(drop).map_err(|error| match error {
+        Below::Program { stderr, .. } if stderr.contains("Operation not permitted") => {
+            Error::NotPermitted { backend: NAME }
         }
-        done
-    }
-
-    fn confirm(&mut self, step: &Step, code: i32) -> Result<(), Error> {
-        let doing = if step.add.is_some() { "block" } else { "unblock" };
-        match (code, Errno::from_raw(code)) {
-            (0, _) => Ok(()),
-            (_, Errno::ENOENT) if step.add.is_none() => Ok(()),
-            (FULL, _) => {
-                let size = self.header(step.set)?.map_or(SIZE, |header| header.size);
-                Err(Error::Full { what: format!("ipset's set {}", step.set), size })
-            }
-            (_, Errno::UnknownErrno) => {
-                Err(Below::Netlink { doing, why: format!("ipset's error {code}") }.into())
-            }
-            (_, errno) => Err(refused(doing, errno)),
-        }
-    }
-
-    /// Makes a set.
-    pub(super) fn make(&self, name: &str, ipv4: bool) -> Result<(), Error> {
-        let command = creation(name, ipv4);
-        self.run(&command.split(' ').collect::<Vec<_>>())
-    }
-
-    /// Destroys a set, if it is there, once no packet is on its way any more through a rule that is gone.
-    pub(super) fn destroy(&mut self, name: &str) -> Result<(), Error> {
-        let mut tries = 0;
-        while self.header(name)?.is_some() {
-            match self.run(&["destroy", name]) {
-                Err(_) if tries < TRIES => {
-                    tries += 1;
-                    thread::sleep(PAUSE);
-                }
-                result => return result,
-            }
-        }
-        Ok(())
-    }
-
-    fn run(&self, args: &[&str]) -> Result<(), Error> {
-        installed(NAME, NAME)?.run_checked(args, b"").map(drop).map_err(|error| match error {
-            Below::Program { stderr, .. } if stderr.contains("Operation not permitted") => {
-                Error::NotPermitted { backend: NAME }
-            }
-            error => error.into(),
-        })
-    }
+        error => error.into(),
+    })
 }
 
 /// The arguments with which ipset makes a set. units/psentry-ipset-sets.service makes the same ones.
@@ -153,10 +117,31 @@ fn creation(name: &str, ipv4: bool) -> String {
     format!("-exist create {name} {kind} family {family} timeout 0 maxelem {SIZE} comment")
 }
 
-fn refused(doing: &'static str, errno: Errno) -> Error {
-    match (Below::Refused { doing, errno }) {
-        error if error.is_permission() => Error::NotPermitted { backend: NAME },
-        error => error.into(),
+/// The number of entries of one set. Should it be wrong, because the clock was set or because an entry was not there that was
+/// thought to be, the set is only listed once more.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    entries: i64,
+    /// How many of them end in which second.
+    ends: BTreeMap<u64, i64>,
+}
+
+impl Expected {
+    /// So many entries more (or less, if negative) that end then.
+    pub(super) fn add(&mut self, count: i64, until: Option<Timestamp>) {
+        self.entries += count;
+        if let Some(until) = until {
+            *self.ends.entry(until.secs_ceil()).or_default() += count;
+        }
+    }
+
+    /// Whether a set that has so many entries now was changed by nobody else.
+    pub(super) fn explains(&mut self, entries: u32, now: Timestamp) -> bool {
+        let (over, soon) = (now.minus(SLACK).secs_ceil(), now.plus(SLACK).secs_ceil());
+        let later = self.ends.split_off(&over);
+        self.entries -= std::mem::replace(&mut self.ends, later).values().sum::<i64>();
+        let maybe: i64 = self.ends.range(..=soon).map(|(_, count)| count).sum();
+        (self.entries - maybe..=self.entries).contains(&entries.into())
     }
 }
 
@@ -187,39 +172,4 @@ pub(super) fn saved_rules_warning(root: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use super::super::super::FAMILIES;
-    use super::super::elements::sets;
-    use super::*;
-
-    /// Saved rules that match a set are not loaded, nor any of the firewall, while it is missing.
-    #[test]
-    fn the_unit_makes_the_same_sets_before_saved_rules_are_loaded() {
-        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../units/psentry-ipset-sets.service");
-        let unit = fs::read_to_string(unit).unwrap();
-        let started: Vec<&str> =
-            unit.lines().filter_map(|line| line.strip_prefix("ExecStart=ipset ")).collect();
-        let all = FAMILIES.iter().flat_map(|ipv4| sets(*ipv4).map(|name| creation(name, *ipv4)));
-        assert_eq!(started, all.collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn only_who_saves_rules_and_makes_no_sets_before_is_warned() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(saved_rules_warning(root.path()), None);
-        let file = |name: &str| {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            path
-        };
-        fs::write(file("etc/iptables/rules.v6"), "").unwrap();
-        let said = saved_rules_warning(root.path()).unwrap();
-        assert!(said.starts_with("/etc/iptables/rules.v6 is there"), "{said}");
-        let link = file("run/systemd/generator/sysinit.target.wants/psentry-ipset-sets.service");
-        symlink("/usr/local/lib/systemd/system/psentry-ipset-sets.service", link).unwrap();
-        assert_eq!(saved_rules_warning(root.path()), None);
-    }
-}
+mod tests;

@@ -1,8 +1,7 @@
 //! The chains in which the blocks of iptables are rules, and the jumps that lead to them. Says what is to be done, and
 //! does nothing.
 
-use super::super::jump_rules::{BUILTIN, deletions, place};
-use super::super::rule_text::{Rule, Rules};
+use super::super::rules::{BUILTIN, Rule, Rules};
 use crate::reach::Reach;
 
 /// The chains for what comes from a source, and those for what goes to it; of blocks that are not proven, which leave alone
@@ -53,20 +52,10 @@ pub(super) fn setup(reach: Reach, rules: &Rules, unproven: bool) -> Vec<String> 
         }
         let wanted = if reach.spares(is_unproven(chain)) { &SPARE[..] } else { &[] };
         // Whatever names no source is no block: others' rules, and ours of other flags.
-        let present: Vec<&Rule> = rules.chain(chain).filter(|rule| rule.scope().is_none()).collect();
-        let first = rules
-            .chain(chain)
-            .take(wanted.len())
-            .zip(wanted)
-            .filter(|(rule, wanted)| rule.is(wanted))
-            .count();
-        if first != wanted.len() || present.len() != wanted.len() {
-            commands.extend(present.into_iter().map(Rule::deletion));
-            commands.extend(wanted.iter().zip(1..).map(|(rule, place)| format!("-I {chain} {place} {rule}")));
-        }
+        commands.extend(rules.place(chain, wanted, |rule| rule.scope().is_none()));
     }
     for chain in BUILTIN {
-        commands.extend(place(rules, chain, &jumps(reach, &used, chain), is_jump));
+        commands.extend(rules.place(chain, &jumps(reach, &used, chain), is_jump));
     }
     commands.extend(removal(rules, |chain| !used.contains(&chain)));
     commands
@@ -74,7 +63,7 @@ pub(super) fn setup(reach: Reach, rules: &Rules, unproven: bool) -> Vec<String> 
 
 /// The commands that delete all chains, and the jumps to them.
 pub(super) fn purge(rules: &Rules) -> Vec<String> {
-    deletions(rules, is_jump).into_iter().chain(removal(rules, |_| true)).collect()
+    rules.deletions(is_jump).into_iter().chain(removal(rules, |_| true)).collect()
 }
 
 /// Our chains that should be there.
