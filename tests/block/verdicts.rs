@@ -63,10 +63,10 @@ fn whoever_must_not_be_cut_off_is_refused() {
 }
 
 /// A verdict about a prefix, for what came from an address in it.
-fn say_around(stdin: &mut ChildStdin, source: Option<&str>, scope: &str) {
+fn say_around(stdin: &mut ChildStdin, action: Action, source: Option<&str>, scope: &str) {
     let mut common = Common::at(Timestamp::now());
     common.src_ip = source.map(|source| source.parse().unwrap());
-    let body = VerdictBody { duration: Some(600), ..VerdictBody::new(Action::Block, scope.parse().unwrap()) };
+    let body = VerdictBody { duration: Some(600), ..VerdictBody::new(action, scope.parse().unwrap()) };
     Writer::new(stdin).write(&Record::Verdict(Verdict { common, body })).unwrap();
 }
 
@@ -95,7 +95,7 @@ fn of_a_prefix_that_holds_whom_not_to_block_the_source_alone_is_blocked() {
             "holds 198.18.5.1, the default gateway of this machine",
         ),
     ] {
-        say_around(&mut stdin, Some(source), scope);
+        say_around(&mut stdin, Action::Block, Some(source), scope);
         if holds.is_empty() {
             // What is not in the prefix has nothing to do with it.
             assert_eq!(result(&mut block, scope), OutcomeResult::Refused);
@@ -110,6 +110,9 @@ fn of_a_prefix_that_holds_whom_not_to_block_the_source_alone_is_blocked() {
         assert!(lab.scanner.is_shut_out(address, 8088), "{address}");
         assert!(lab.innocent.reaches(address, 8088), "{address}");
     }
+    // Whoever was blocked in its place is released in its place, and by himself.
+    say_around(&mut stdin, Action::Unblock, Some(SCANNER[1]), "2001:db8:7::/64");
+    assert_eq!(result(&mut block, "2001:db8:7::7/128"), OutcomeResult::Released);
     say(&mut stdin, Action::Unblock, SCANNER[0], None);
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
     // Nor is the source blocked where it is such an address itself, or where nobody says which it is.
@@ -119,12 +122,12 @@ fn of_a_prefix_that_holds_whom_not_to_block_the_source_alone_is_blocked() {
         (None, "203.0.113.0/24"),
         (Some("198.51.100.1"), "198.51.100.1/32"),
     ] {
-        say_around(&mut stdin, source, scope);
+        say_around(&mut stdin, Action::Block, source, scope);
         assert_eq!(result(&mut block, scope), OutcomeResult::Refused, "{source:?} {scope}");
     }
     // The machine gets an address in a prefix that could be blocked until then.
     lab.guard.sh("ip address add 198.18.9.1/32 dev lo");
-    say_around(&mut stdin, Some("198.18.9.7"), "198.18.9.0/24");
+    say_around(&mut stdin, Action::Block, Some("198.18.9.7"), "198.18.9.0/24");
     assert_eq!(result(&mut block, "198.18.9.7/32"), OutcomeResult::Applied);
 }
 

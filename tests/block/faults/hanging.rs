@@ -22,6 +22,11 @@ const WAKE: &str = "rm -f /run/hang; for process in /proc/[0-9]*; do
     if test \"$(readlink $process/ns/net)\" = \"$(readlink /proc/self/ns/net)\" && grep -q '^State:.T' $process/status; then
     kill -CONT ${process#/proc/}; fi; done";
 
+/// Whether a program is stopped in here.
+const STOPPED: &str = "for process in /proc/[0-9]*; do
+    if test \"$(readlink $process/ns/net)\" = \"$(readlink /proc/self/ns/net)\" && grep -q '^State:.T' $process/status; then
+    exit 0; fi; done; exit 1";
+
 /// What came of a scope on a backend.
 fn told(block: &mut Program, scope: &str, backend: &str, result: OutcomeResult) {
     block.record(&format!("{scope} {result:?} on {backend}"), |record| match record {
@@ -189,6 +194,31 @@ fn a_flush_names_the_backend_that_hangs() {
     wait_until("iptables has nothing", || {
         !lab.guard.sh(&format!("PATH={}:$PATH; iptables -S", hang.path)).contains("PSENTRY")
     });
+}
+
+/// Who is blocked anew while everything is being deleted is blocked, and whoever asked for it hears of that.
+#[test]
+fn a_block_during_a_flush_is_not_taken_for_what_the_flush_deletes() {
+    let lab = Lab::new();
+    let hang = &PROGRAM;
+    lab.guard.sh(hang.prepare);
+    let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
+    let mut command = lab.guard.command(bin("psentry-block"));
+    let mut block = Program::start_fed(command.args(["--backend", "iptables"]).env("PATH", path));
+    let mut stdin = block.stdin();
+    say(&mut stdin, Action::Block, SCANNER, Some(600));
+    assert_eq!(result(&mut block, SCANNER), OutcomeResult::Applied);
+    lab.guard.sh(hang.hang);
+    let mut flush = Program::start(lab.guard.command(bin("psentry-block")).arg("flush"));
+    wait_until("the flush is under way", || lab.guard.ok(&["sh", "-c", STOPPED]));
+    say(&mut stdin, Action::Block, SCANNER, Some(300));
+    // When this one is answered, that one has been read.
+    say(&mut stdin, Action::Block, "127.0.0.1", Some(300));
+    assert_eq!(result(&mut block, "127.0.0.1/32"), OutcomeResult::Refused);
+    lab.guard.sh(hang.go_on);
+    assert_eq!(result(&mut block, SCANNER), OutcomeResult::Applied);
+    assert!(flush.end().0.success());
+    assert!(there(&lab, "iptables").contains(SCANNER));
 }
 
 /// One that hangs does not keep psentry-block from stopping.

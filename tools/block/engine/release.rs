@@ -17,6 +17,7 @@ use crate::journal::Entry;
 use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome, released};
 use crate::note::moment;
 use crate::protocol::BY_HAND;
+use crate::reconcile::wanted_there;
 use crate::worker::Task;
 
 /// Why all are released.
@@ -220,8 +221,14 @@ impl Engine {
             return;
         }
         for scope in scopes {
-            let state = self.backends.get_mut(index);
-            let asks = state.and_then(|state| state.asks.remove(&scope)).unwrap_or_default();
+            let Some(state) = self.backends.get_mut(index) else { return };
+            if wanted_there(scope, &self.desired, &state.caps, self.clock.now()).is_some() {
+                // It was blocked anew meanwhile: whoever asks hears what comes of that.
+                state.actual.forget(scope);
+                state.queue.push(scope);
+                continue;
+            }
+            let asks = state.asks.remove(&scope).unwrap_or_default();
             self.deleted(index, scope, &asks);
         }
     }

@@ -41,7 +41,7 @@ impl Engine {
     }
 
     fn unblock(&mut self, verdict: &Verdict, reply: Option<Reply>) {
-        let scope = verdict.body.scope;
+        let scope = self.released_by(verdict);
         let released = self.desired.release(scope);
         if let Some(block) = &released {
             self.note(Entry::Released(scope));
@@ -160,6 +160,15 @@ impl Engine {
             return Ok((source, Some(remark)));
         }
         Err((OutcomeResult::Refused, why))
+    }
+
+    /// Whom a verdict releases: its scope, or where that alone could not be blocked, the source that was blocked in its place.
+    fn released_by(&mut self, verdict: &Verdict) -> Prefix {
+        let scope = verdict.body.scope;
+        if self.desired.get(scope).is_some() {
+            return scope;
+        }
+        self.guarded(verdict).map_or(scope, |(whom, _)| whom)
     }
 
     /// Why the brake refuses a new block that no handshake proves; `None`: it does not.
