@@ -67,10 +67,12 @@ impl Engine {
         }
         let first = state.sync.listed.replace(began).is_none();
         let drift = state.sync.drifted.take();
-        if let Some(broken) = state.broken.take()
-            && broken.reported
-        {
-            self.outcomes.report(&format!("{} works again", state.caps.name));
+        if let Some(broken) = state.broken.take() {
+            // What failed for that reason waits no longer.
+            state.backoff.take_all().into_iter().for_each(|scope| state.queue.push(scope));
+            if broken.reported {
+                self.outcomes.report(&format!("{} works again", state.caps.name));
+            }
         }
         match listing {
             Ok(listing) => {
