@@ -3,7 +3,8 @@
 //! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
 //! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step
 //! ([`Replacement`]), configuration that changes ([`FileWatch`]), what the service manager is told ([`report_ready`], [`Watchdog`]), locks between
-//! processes ([`lock_file`]), files of a user with less rights ([`open_regular`]), whether a panic holds ([`panic_file`]), durations and ports on the
+//! processes ([`lock_file`]), files of a user with less rights ([`open_regular`]), records for another stage's FIFO
+//! ([`FifoWriter`]), whether a panic holds ([`panic_file`]), durations and ports on the
 //! command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket but to tell the service manager something.
@@ -14,6 +15,7 @@ mod dedup;
 mod directory;
 mod durations;
 mod exit;
+mod fifo;
 mod file_stamp;
 mod file_watch;
 mod intake;
@@ -35,6 +37,7 @@ pub use dedup::Dedup;
 pub use directory::{make_directory, runtime_directory};
 pub use durations::parse_duration;
 pub use exit::{Exit, Failure, run};
+pub use fifo::FifoWriter;
 pub use file_stamp::{FileStamp, file_stamp};
 pub use file_watch::FileWatch;
 pub use intake::{Intake, Next, Requests};

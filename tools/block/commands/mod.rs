@@ -18,12 +18,13 @@ mod print;
 mod query;
 mod status;
 
+use psentry_stage::FifoWriter;
 use psentry_stage::panic_file::PanicFile;
 
 use self::client::Client;
 use crate::cli::{Command, Flags};
 use crate::error::Error;
-use crate::judge_fifo::JudgeFifo;
+use crate::judge_fifo::EVENTS;
 
 /// Runs a command; outcomes that it prints are in the name of `host`.
 ///
@@ -39,6 +40,6 @@ pub(crate) fn run(flags: &Flags, command: &Command, host: Option<&str>) -> Resul
         Command::Why { scope } => query::why(client, *scope),
         Command::Status => status::status(client),
         Command::Panic { reason } => panic::panic(client, &PanicFile::default(), reason.as_deref()),
-        Command::Resume => panic::resume(client, &PanicFile::default(), JudgeFifo::new()),
+        Command::Resume => panic::resume(client, &PanicFile::default(), FifoWriter::at(EVENTS.into())),
     }
 }

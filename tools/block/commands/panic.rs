@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use psentry_control::Silence;
 use psentry_records::Timestamp;
 use psentry_stage::panic_file::{Order, PanicFile};
-use psentry_stage::{Exit, Failure};
+use psentry_stage::{Exit, Failure, FifoWriter};
 
 use super::client::Client;
 use super::print::{first, say};
@@ -16,7 +16,7 @@ use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::journal::Place;
-use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome};
+use crate::judge_fifo::{EVENTS, PANIC_OVER, everybody, outcome};
 use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
@@ -111,7 +111,7 @@ fn purge_all(purges: Vec<Purge>, limit: Duration) -> Vec<Error> {
 }
 
 /// Ends a panic. Who was released by it stays so: nothing is put back.
-pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: JudgeFifo) -> Result<(), Error> {
+pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: FifoWriter) -> Result<(), Error> {
     let Some(order) = file.holds() else {
         if let Some(why) = file.unknown() {
             return Err(Error::file(file.path(), "tell whether a panic holds")(why));
@@ -128,7 +128,7 @@ pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: JudgeFifo)
     match client.ask_running(&Question::Status, WAKING) {
         Err(Silence::Absent | Silence::Dead) => {
             for body in everybody(PANIC_OVER) {
-                judge.tell(&outcome(body, client.host));
+                judge.write(&outcome(body, client.host));
             }
         }
         Err(_) => {}
@@ -195,7 +195,7 @@ mod tests {
         let file = PanicFile::at(&directory.path().join("panic"));
         let control = directory.path().join("control");
         let flags = Flags::try_parse_from(["x", "--control", control.to_str().unwrap()]).unwrap();
-        let judge = || JudgeFifo::at(directory.path().join("events"));
+        let judge = || FifoWriter::at(directory.path().join("events"));
         let client = Client { flags: &flags, host: None };
         let resume = |file| resume(client, file, judge());
         resume(&file).unwrap();

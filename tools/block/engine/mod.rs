@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 use psentry_guard::Guard;
 use psentry_records::{Prefix, Timestamp};
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
-use psentry_stage::{FileWatch, Pulse};
+use psentry_stage::{FifoWriter, FileWatch, Pulse};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
@@ -57,7 +57,6 @@ use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
 use crate::journal::Journal;
-use crate::judge_fifo::JudgeFifo;
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
 use crate::worker::Bell;
@@ -79,7 +78,7 @@ pub(crate) struct Engine {
     journal: Option<Journal>,
     pub(crate) outcomes: Outcomes,
     /// Where the judge is told; `None`: nobody is blocked in earnest.
-    judge: Option<JudgeFifo>,
+    judge: Option<FifoWriter>,
     guard: Guard,
     /// What tells that a file has changed on which the guard depends, or that there is a panic.
     files: Option<FileWatch>,

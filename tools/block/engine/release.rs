@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use psentry_control::{error_line, note_line};
 use psentry_records::{Action, Common, Prefix, Timestamp};
+use psentry_stage::FifoWriter;
 use psentry_stage::panic_file::Order;
 
 use super::backend_state::{Ask, End, Ruleset, Work};
@@ -14,7 +15,7 @@ use super::{Engine, Reply};
 use crate::block::Block;
 use crate::error::Error;
 use crate::journal::Entry;
-use crate::judge_fifo::{EVENTS, JudgeFifo, PANIC_OVER, everybody, outcome, released};
+use crate::judge_fifo::{EVENTS, PANIC_OVER, everybody, outcome, released};
 use crate::note::moment;
 use crate::protocol::BY_HAND;
 use crate::reconcile::wanted_there;
@@ -237,7 +238,7 @@ impl Engine {
     pub(super) fn tell_judge(&mut self, scope: Prefix, block: &Block, reply: Option<&Reply>) {
         let record = outcome(released(scope), self.outcomes.host());
         let Some(judge) = &mut self.judge else { return };
-        if !judge.tell(&record) && is_judged(block) {
+        if !judge.write(&record) && is_judged(block) {
             self.not_heard(&format!("it says nothing more of {scope}"), block.until, reply);
         }
     }
@@ -248,7 +249,7 @@ impl Engine {
         if judge.is_read() {
             for body in everybody(why) {
                 let record = self.outcomes.outcome(&Common::at(Timestamp::now()), body);
-                judge.tell(&record);
+                judge.write(&record);
             }
         } else if let Some(latest) = latest {
             self.not_heard(
@@ -277,9 +278,9 @@ impl Engine {
     pub(super) fn tell_judge_the_rest(&mut self) {
         let Some(judge) = &mut self.judge else { return };
         if judge.waits() {
-            judge.write();
+            judge.write_waiting();
         }
-        let given_up = judge.given_up();
+        let given_up = judge.take_given_up();
         if given_up > 0 {
             self.outcomes.complain(&format!(
                 "{EVENTS}: the judge does not read, and does not know of {given_up} releases: it says nothing more of \
@@ -290,12 +291,12 @@ impl Engine {
 
     /// Whether something waits to be told.
     pub(super) fn has_to_tell(&self) -> bool {
-        self.judge.as_ref().is_some_and(JudgeFifo::waits)
+        self.judge.as_ref().is_some_and(FifoWriter::waits)
     }
 
     /// When that is tried again.
     pub(super) fn next_telling(&self, now: Instant) -> Option<Instant> {
-        self.judge.as_ref().and_then(|judge| judge.next(now))
+        self.judge.as_ref().and_then(|judge| judge.next_try(now))
     }
 }
 

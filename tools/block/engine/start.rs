@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
-use psentry_stage::FileWatch;
 use psentry_stage::panic_file::PanicFile;
+use psentry_stage::{FifoWriter, FileWatch};
 
 use super::Engine;
 use super::backend_state::{BackendState, End};
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
 use crate::journal::{CommandState, Journal, Place, Recorded};
-use crate::judge_fifo::{JudgeFifo, PANIC_OVER};
+use crate::judge_fifo::{EVENTS, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
 use crate::outcomes::{Outcomes, body, common_of, report};
 use crate::reach::Reach;
@@ -70,7 +70,7 @@ impl Engine {
         let (state, roll) = (flags.state.as_deref(), flags.exec_roll.as_deref());
         let place = if once { Place::of_command(state, roll) } else { Place::of_engine(state, roll) };
         let nothing_real = chosen.iter().all(|which| *which == Which::DryRun);
-        let judge = (!nothing_real && !read_only).then(JudgeFifo::new);
+        let judge = (!nothing_real && !read_only).then(|| FifoWriter::at(EVENTS.into()));
         let (journal, mut recorded) =
             if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.newest);
