@@ -1,4 +1,4 @@
-//! The backends against the kernel, in the variant of iptables that is first in PATH:
+//! The backends against the kernel, in the variant of iptables that is first in PATH, as tests/run starts them:
 //! `unshare -Urn cargo test -p psentry-block --lib xtables::tests -- --ignored --test-threads 1`, for the legacy variant
 //! `unshare -Urnm` with a /run of its own. The tests of the whole program, in tests/block, run in namespaces that they make
 //! themselves.
