@@ -18,6 +18,10 @@ use crate::error::Error;
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
 
+/// How large a journal may be in bytes: two million blocks fit. A larger one is none, and whoever read it, such as a command of
+/// root's, would be at it for a long time.
+const LARGEST: u64 = 1 << 30;
+
 /// The file, ours to write to.
 pub(super) struct JournalFile {
     file: Flock<File>,
@@ -28,10 +32,18 @@ pub(super) struct JournalFile {
 
 /// Opens a file of the service to be read; `None`: there is none.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<File>, Error> {
-    match open_regular(path, OpenOptions::new().read(true)) {
+    match open_bounded(path, OpenOptions::new().read(true)) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file(path, "open it")(error)),
+    }
+}
+
+fn open_bounded(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let file = open_regular(path, options)?;
+    match file.metadata()?.len() {
+        0..=LARGEST => Ok(file),
+        len => Err(io::Error::other(format!("it has {len} bytes, which no journal has; remove it"))),
     }
 }
 
@@ -52,7 +64,7 @@ impl JournalFile {
         }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let file = open_regular(path, &options).map_err(Error::file(path, "open it"))?;
+        let file = open_bounded(path, &options).map_err(Error::file(path, "open it"))?;
         own_like_directory(&file, directory);
         let file = lock(file, path)?;
         let torn = is_torn(&file).map_err(Error::file(path, "read it"))?;
@@ -80,8 +92,10 @@ impl JournalFile {
             text
         };
         let mut file: &File = &self.file;
+        let before = self.len();
         if let Err(why) = file.write_all(text) {
-            self.torn = true;
+            // What was written of it is written again: it is not to take the room that there is by then.
+            self.torn |= file.set_len(before).is_err();
             return Err(wrong(why));
         }
         self.torn = false;

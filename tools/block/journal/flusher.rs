@@ -12,14 +12,16 @@ use psentry_records::{Prefix, Timestamp};
 use psentry_stage::sync_folder;
 
 use super::Signalled;
-use super::file::{Anew, JournalFile};
-use super::format::Entry;
+use super::file::{Anew, JournalFile, open_to_read};
+use super::format::{Entry, Recorded};
 use crate::error::Error;
 
 /// How often at most it is brought onto the disk: a block a second apart is, ten thousand at once are in one go.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// How soon what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How many changes that could not be written are kept before those are looked for that need not be.
+pub(super) const BACKLOG: usize = 1 << 16;
 /// A journal shorter than this is never written anew.
 pub(super) const SHORT: u64 = 64 * 1024;
 
@@ -33,11 +35,13 @@ pub(super) struct Shared {
     inner: Signalled<State>,
 }
 
-struct State {
+pub(super) struct State {
     /// `None`: it could not be opened yet.
     file: Option<JournalFile>,
     /// What could not be written: the last entry of each scope, of what is wanted and of what commands did.
-    backlog: HashMap<(Prefix, bool), Entry>,
+    pub(super) backlog: HashMap<(Prefix, bool), Entry>,
+    /// At how many entries it is looked through next.
+    bound: usize,
     /// Whether something was written that is not yet on the disk.
     dirty: bool,
     /// How long it was when only what counts was in it.
@@ -56,18 +60,7 @@ struct State {
 
 impl Shared {
     pub(super) fn new(path: PathBuf, file: Option<JournalFile>, say: impl Fn(&str) + Send + 'static) -> Self {
-        let state = State {
-            file,
-            backlog: HashMap::new(),
-            dirty: false,
-            useful: 0,
-            stale: false,
-            failing: None,
-            now: Timestamp::now(),
-            ended: false,
-            #[cfg(test)]
-            syncs: 0,
-        };
+        let state = State::of(file);
         let inner = Signalled { state: Mutex::new(state), changed: Condvar::new() };
         Shared { path, say: Mutex::new(Box::new(say)), inner }
     }
@@ -87,7 +80,7 @@ impl Shared {
         let waits = !state.dirty;
         let written = if state.backlog.is_empty() { state.append(&self.path, &entries) } else { Err(None) };
         if let Err(error) = written {
-            state.backlog.extend(entries.into_iter().map(|entry| (key(&entry), entry)));
+            state.keep(entries);
             error.iter().for_each(|error| self.fails(&mut state, error));
         }
         if waits {
@@ -192,7 +185,10 @@ impl Shared {
                 state.backlog.clear();
                 self.works(state);
             }
-            Err(error) => error.iter().for_each(|error| self.fails(state, error)),
+            Err(error) => {
+                error.iter().for_each(|error| self.fails(state, error));
+                state.bound_backlog(&self.path);
+            }
         }
     }
 
@@ -280,6 +276,45 @@ impl Shared {
 }
 
 impl State {
+    pub(super) fn of(file: Option<JournalFile>) -> Self {
+        State {
+            file,
+            backlog: HashMap::new(),
+            bound: BACKLOG,
+            dirty: false,
+            useful: 0,
+            stale: false,
+            failing: None,
+            now: Timestamp::now(),
+            ended: false,
+            #[cfg(test)]
+            syncs: 0,
+        }
+    }
+
+    /// Keeps entries that could not be written: of each scope the last one.
+    pub(super) fn keep(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        self.backlog.extend(entries.into_iter().map(|entry| (key(&entry), entry)));
+    }
+
+    /// Forgets releases of what the file does not hold, so that what is kept is no more than what is wanted and what it holds.
+    pub(super) fn bound_backlog(&mut self, path: &Path) {
+        if self.backlog.len() < self.bound {
+            return;
+        }
+        let mut held = Recorded::default();
+        // What cannot be read is not known to be needless.
+        let read = open_to_read(path).and_then(|file| file.map_or(Ok(()), |file| held.add(path, file)));
+        if read.is_ok() {
+            self.backlog.retain(|(scope, _), entry| match entry {
+                Entry::Released(_) => held.blocks.contains_key(scope),
+                Entry::Undone(_) => held.by_command.contains_key(scope),
+                Entry::Wanted(..) | Entry::Unsure(..) | Entry::Done(..) => true,
+            });
+        }
+        self.bound = self.backlog.len().saturating_mul(2).max(BACKLOG);
+    }
+
     fn append(&mut self, path: &Path, entries: &[Entry]) -> Result<(), Option<Error>> {
         let mut text = Vec::new();
         entries.iter().for_each(|entry| entry.write(self.now, &mut text));

@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 use psentry_records::Prefix;
 
-use super::flusher::{PAUSE, SHORT};
+use super::flusher::{BACKLOG, PAUSE, SHORT, State};
 use super::*;
 use crate::block::Block;
 
@@ -107,6 +107,45 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
     let [unknown, once, again] = &**messages else { panic!("{messages:?}") };
     assert!(unknown.contains("is not known") && once.contains("blocking goes on"), "{messages:?}");
     assert!(again.ends_with("state/journal.jsonl: what is blocked is remembered again"), "{again}");
+}
+
+/// While nothing can be written, whoever comes and goes takes no memory: of whom the file does not name, no release is kept.
+#[test]
+fn what_need_not_be_written_is_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path());
+    write(&mut journal, [want(1), Entry::Done(scope(2), block())]);
+    drop(journal);
+    let path = directory.path().join(NAME);
+    let mut state = State::of(None);
+    let kept = [Entry::Released(scope(1)), Entry::Undone(scope(2)), want(3)];
+    state.keep(kept.clone());
+    let many = u32::try_from(BACKLOG).unwrap();
+    state.keep((4..many).map(|number| Entry::Released(scope(number))));
+    state.bound_backlog(&path);
+    assert!(state.backlog.len() > 3, "few are not worth a look");
+    state.keep((many..many + 4).map(|number| Entry::Undone(scope(number))));
+    state.bound_backlog(&path);
+    assert_eq!(state.backlog.len(), 3);
+    assert!(kept.iter().all(|entry| state.backlog.values().any(|other| other == entry)));
+    // Where it cannot be read, all may be needed.
+    state.keep((4..2 * many).map(|number| Entry::Released(scope(number))));
+    state.bound_backlog(directory.path());
+    assert!(state.backlog.len() > BACKLOG);
+}
+
+#[test]
+fn what_is_too_large_for_a_journal_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(NAME);
+    fs::File::create(&path).unwrap().set_len(200 << 30).unwrap();
+    let why = place(directory.path()).read().unwrap_err().to_string();
+    assert!(why.contains("214748364800 bytes, which no journal has; remove it"), "{why}");
+    let (journal, recorded, messages) = open_with_messages(directory.path());
+    assert!(!recorded.known && journal.trouble().is_some());
+    assert!(messages.lock().unwrap()[0].contains("is not known"));
+    drop(journal);
+    assert_eq!(path.metadata().unwrap().len(), 200 << 30);
 }
 
 /// Nothing need be written for it to be known that it can be again.
