@@ -271,6 +271,30 @@ fn what_a_command_was_doing_when_psentry_block_was_killed_is_done_again_or_undon
     assert!(lab.guard.ok(&["test", "-e", "/run/203.0.113.7", "-a", "!", "-e", "/run/203.0.113.8"]));
 }
 
+/// What a command was doing while everything was flushed is still known after a kill, and undone.
+#[test]
+fn what_a_command_was_doing_at_a_flush_is_undone_though_psentry_block_was_killed() {
+    let lab = Lab::new();
+    lab.guard.sh("mkdir /run/state; touch /run/wait");
+    let command = "sh -c 'touch /run/$0; while test -e /run/wait; do sleep 0.05; done' {addr}";
+    let exec = ["--exec", command, "--exec-undo", "rm /run/{addr}", "--exec-timeout", "1m"];
+    let flags = [&["--state", "/run/state", "--backend", "exec"][..], &exec].concat();
+    let (mut block, mut stdin) = start(&lab, &flags);
+    say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
+    let is_there = || lab.guard.ok(&["test", "-e", "/run/203.0.113.7"]);
+    crate::lab::wait_until("it runs", is_there);
+    let _flush = Program::start(lab.guard.command(bin("psentry-block")).arg("flush"));
+    crate::lab::wait_until("nobody is wanted", || {
+        let status = lab.guard.run(&[bin("psentry-block"), "status"]);
+        String::from_utf8_lossy(&status.stdout).contains("\"wanted\":0,")
+    });
+    block.signal(Signal::SIGKILL);
+    block.end();
+    lab.guard.sh("rm /run/wait");
+    let (_block, _stdin) = start(&lab, &flags);
+    crate::lab::wait_until("it is undone", || !is_there());
+}
+
 /// Whoever unblocks where no psentry-block can be asked ends what the command did, and waits for nothing: where none runs, and
 /// where one runs that has no socket.
 #[test]

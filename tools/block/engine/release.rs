@@ -14,7 +14,7 @@ use super::backend_state::{Ask, End, Ruleset, Work};
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::error::Error;
-use crate::journal::Entry;
+use crate::journal::{Entry, Journal};
 use crate::judge_fifo::{EVENTS, PANIC_OVER, everybody, outcome, released};
 use crate::note::moment;
 use crate::protocol::BY_HAND;
@@ -165,11 +165,8 @@ impl Engine {
             }
         }
         self.purge_everywhere();
-        if let Some(journal) = &mut self.journal {
-            journal.clear();
-        }
-        // What commands did is known by the journal alone, until it is undone.
-        self.note_by_command();
+        // What commands did stays in the journal, which alone knows it, until it is undone.
+        self.journal.iter().for_each(Journal::shorten);
     }
 
     /// Every trace is to be deleted on every backend that can; what commands did is undone one by one.

@@ -102,20 +102,9 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Forgets all of it.
-    pub(super) fn clear(&mut self) -> Result<(), Error> {
-        let wrong = |why| Error::file(&self.path, "write it")(why);
-        self.torn = false;
-        self.file.set_len(0).and_then(|()| self.file.sync_data()).map_err(wrong)
-    }
-
     /// Goes on in what was written anew; whatever was appended meanwhile goes along. `read`: how much of this one is in it.
     pub(super) fn replace(&mut self, anew: Anew, read: u64) -> Result<(), Error> {
         let go_on = || -> io::Result<bool> {
-            // Cleared meanwhile: what was written anew is what was to be forgotten.
-            if self.len() < read {
-                return Err(io::Error::other("all of it was forgotten meanwhile"));
-            }
             let mut rest = Vec::new();
             Section { file: &self.file, at: read }.read_to_end(&mut rest)?;
             let mut file: &File = &anew.file;

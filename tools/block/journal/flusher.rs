@@ -108,14 +108,6 @@ impl Shared {
         self.inner.changed.notify_one();
     }
 
-    pub(super) fn clear(&self) {
-        let mut state = self.inner.lock();
-        state.backlog.clear();
-        if let Some(Err(error)) = state.file.as_mut().map(JournalFile::clear) {
-            self.fails(&mut state, &error);
-        }
-    }
-
     pub(super) fn trouble(&self) -> Option<String> {
         let state = self.inner.lock();
         let lost = match state.backlog.len() {

@@ -168,12 +168,6 @@ impl Journal {
         self.shared.shorten_soon();
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.pending.clear();
-        self.shared.clear();
-    }
-
     /// What is wrong with it, as a sentence; `None`: what is wanted is remembered.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.shared.trouble()
