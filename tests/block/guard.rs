@@ -402,3 +402,20 @@ fn what_is_not_proven_takes_half_of_the_room() {
     applied(&mut block, &mut stdin, "198.18.5.1/32");
     refused(&mut block, &mut stdin, "198.18.6.1/32");
 }
+
+/// Such as one that nobody writes into: it would be waited for.
+#[test]
+fn a_pipe_is_no_ignore_file() {
+    let lab = Lab::new();
+    lab.guard.sh("mkfifo /run/pipe");
+    for line in [
+        [bin("psentry-block"), "--check", "--allow", "/run/pipe"],
+        [bin("psentry-judge"), "--check", "--ignore", "/run/pipe"],
+        [bin("psentry-trap"), "--check", "--allow", "/run/pipe"],
+    ] {
+        let output = lab.guard.run(&[&["timeout", "10"][..], &line].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("/run/pipe: it is no regular file"), "{line:?}: {said}");
+        assert_eq!(output.status.code(), Some(78), "{line:?}: {said}");
+    }
+}

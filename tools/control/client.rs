@@ -1,7 +1,9 @@
 //! The other end of the control socket: asks a program that runs, and waits for its answer, but not for ever.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,17 +54,16 @@ impl Silence {
 pub fn ask(path: &Path, line: &[u8], limit: Duration) -> Result<Reply, Silence> {
     let since = Instant::now();
     loop {
-        let text = exchange(path, line, limit, since).map_err(|why| match why.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Silence::Absent,
-            io::ErrorKind::PermissionDenied => Silence::Forbidden,
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Silence::Hangs,
-            // It is gone, or is gone since.
-            io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::UnexpectedEof => Silence::Dead,
-            _ => Silence::Refused(why.to_string()),
-        })?;
+        let may_wait = since.elapsed() + AGAIN < limit;
+        let text = match exchange(path, line, limit, since) {
+            Ok(text) => text,
+            // Whoever listens there has not accepted those who came before yet.
+            Err(why) if why.kind() == io::ErrorKind::TimedOut && may_wait => {
+                thread::sleep(AGAIN);
+                continue;
+            }
+            Err(why) => return Err(silence(path, &why)),
+        };
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         // The empty line says that these are all.
         let complete = lines.pop_if(|line| line.is_empty()).is_some();
@@ -71,7 +72,7 @@ pub fn ask(path: &Path, line: &[u8], limit: Duration) -> Result<Reply, Silence> 
             _ => None,
         };
         match refusal {
-            Some((_, Some(Kind::Busy))) if since.elapsed() + AGAIN < limit => thread::sleep(AGAIN),
+            Some((_, Some(Kind::Busy))) if may_wait => thread::sleep(AGAIN),
             Some((_, Some(Kind::Hangs))) => return Err(Silence::Hangs),
             Some((_, Some(Kind::Ending))) => return Err(Silence::Dead),
             Some((_, Some(Kind::Forbidden))) => return Err(Silence::Forbidden),
@@ -79,6 +80,26 @@ pub fn ask(path: &Path, line: &[u8], limit: Duration) -> Result<Reply, Silence> 
             None if complete => return Ok(Reply::of(lines)),
             None => return Err(Silence::Dead),
         }
+    }
+}
+
+/// Why there is no answer, by an error of the connection.
+fn silence(path: &Path, why: &io::Error) -> Silence {
+    match why.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Silence::Absent,
+        io::ErrorKind::PermissionDenied => Silence::Forbidden,
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Silence::Hangs,
+        io::ErrorKind::ConnectionRefused
+            if fs::metadata(path).is_ok_and(|meta| !meta.file_type().is_socket()) =>
+        {
+            Silence::Refused("this is not a socket".to_owned())
+        }
+        // It is gone, or is gone since.
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Silence::Dead,
+        _ => Silence::Refused(why.to_string()),
     }
 }
 
@@ -161,5 +182,10 @@ mod tests {
         assert_eq!(ask(&path, b"x\n", late), Err(Silence::Dead));
         let too_long = directory.path().join("x".repeat(200));
         assert!(matches!(ask(&too_long, b"x\n", late), Err(Silence::Refused(_))));
+        fs::write(directory.path().join("file"), "").unwrap();
+        for other in ["file", ""] {
+            let is = ask(&directory.path().join(other), b"x\n", late);
+            assert_eq!(is, Err(Silence::Refused("this is not a socket".to_owned())));
+        }
     }
 }

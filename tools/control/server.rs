@@ -6,9 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,12 @@ use crate::refusal::{self, Kind};
 use crate::socket::{Socket, left};
 use crate::{ControlError, LONGEST_LINE};
 
-/// How many connections are served at once; more are asked to come again.
+/// How many connections of users who may only ask are served at once, and of each user who may change something; more are asked
+/// to come again. So nobody who may only ask keeps out who may change.
 const MOST: usize = 8;
+
+/// How many connections of one user who may only ask.
+const OF_ONE_USER: usize = 4;
 
 /// How long nothing is accepted when no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -95,11 +99,18 @@ pub struct Closing(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     bell: EventFd,
-    busy: AtomicUsize,
+    /// The user of each connection that is served.
+    served: Mutex<Vec<u32>>,
     /// No question is answered any more.
     ending: AtomicBool,
     owner: String,
     limits: Limits,
+}
+
+impl Shared {
+    fn served(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Answer {
@@ -134,7 +145,7 @@ impl Closing {
     /// Waits until whoever asked has his answer; nobody longer than a client may take to read.
     pub fn wait(&self) {
         let began = Instant::now();
-        while self.0.busy.load(Ordering::Acquire) > 0 && began.elapsed() < self.0.limits.writing {
+        while !self.0.served().is_empty() && began.elapsed() < self.0.limits.writing {
             thread::sleep(TICK);
         }
     }
@@ -158,10 +169,11 @@ impl Server {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = EventFd::from_flags(flags).map_err(|errno| failed("make a bell for it")(errno.into()))?;
         let (socket, listener) = Socket::listen(path, mode, owner)?;
-        let (sender, requests) = sync_channel(MOST);
+        // Of root, of the service's user, and of all others.
+        let (sender, requests) = sync_channel(3 * MOST);
         let shared = Arc::new(Shared {
             bell,
-            busy: AtomicUsize::new(0),
+            served: Mutex::default(),
             ending: AtomicBool::new(false),
             owner: owner.to_owned(),
             limits,
@@ -219,30 +231,28 @@ impl Acceptor {
                 thread::sleep(PAUSE);
                 continue;
             };
-            if self.shared.busy.fetch_add(1, Ordering::AcqRel) >= MOST {
-                self.shared.busy.fetch_sub(1, Ordering::AcqRel);
+            let Ok(credentials) = getsockopt(&stream, PeerCredentials) else { continue };
+            let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
+            let Some(slot) = Slot::take(&self.shared, peer.uid) else {
                 let _ = stream.set_nonblocking(true);
                 let _ = (&stream).write_all(&busy());
                 continue;
-            }
-            let slot = Slot(Arc::clone(&self.shared));
+            };
             let acceptor = self.clone();
             // Without a thread the connection is closed.
             let _ = thread::Builder::new().name("control".to_owned()).spawn(move || {
                 let _slot = slot;
                 // A client that does not read is not answered.
-                let _ = acceptor.serve(&stream);
+                let _ = acceptor.serve(&stream, peer);
             });
         }
     }
 
     /// Serves one connection.
-    fn serve(&self, stream: &UnixStream) -> io::Result<()> {
+    fn serve(&self, stream: &UnixStream, peer: Peer) -> io::Result<()> {
         let mut out = Out { stream, left: self.shared.limits.writing };
-        let credentials = getsockopt(stream, PeerCredentials)?;
-        let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
         match read_line(stream, self.shared.limits.reading) {
-            Ok(line) => self.answer(line, Peer { uid, gid, pid }, &mut out)?,
+            Ok(line) => self.answer(line, peer, &mut out)?,
             Err(why) => out.write(&refusal::line(&why, None))?,
         }
         out.write(b"\n")
@@ -252,11 +262,12 @@ impl Acceptor {
     fn answer(&self, line: String, peer: Peer, out: &mut Out<'_>) -> io::Result<()> {
         let Shared { owner, limits, bell, .. } = &*self.shared;
         let (sender, lines) = channel();
-        let may_change = peer.uid == 0 || peer.uid == geteuid().as_raw();
+        let may_change = may_change(peer.uid);
         let answer = Answer { lines: sender, shared: Arc::clone(&self.shared) };
         match self.requests.try_send(Request { line, peer, may_change, answer }) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return out.write(&busy()),
+            // More than are served at once: nobody has taken those whose time is over.
+            Err(TrySendError::Full(_)) => return out.write(&hangs(owner, limits.waiting)),
             Err(TrySendError::Disconnected(_)) => return out.write(&is_ending(owner)),
         }
         let _ = bell.write(1);
@@ -264,11 +275,7 @@ impl Acceptor {
         loop {
             match lines.recv_timeout(limits.waiting.saturating_sub(asked.elapsed())) {
                 Ok(lines) => out.write(&lines)?,
-                Err(RecvTimeoutError::Timeout) => {
-                    let seconds = limits.waiting.as_secs();
-                    let why = format!("{owner} hangs: it has not answered within {seconds} s");
-                    return out.write(&refusal::line(&why, Some(Kind::Hangs)));
-                }
+                Err(RecvTimeoutError::Timeout) => return out.write(&hangs(owner, limits.waiting)),
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
@@ -279,16 +286,46 @@ fn busy() -> Vec<u8> {
     refusal::line("too many ask at once; ask again", Some(Kind::Busy))
 }
 
+fn hangs(owner: &str, limit: Duration) -> Vec<u8> {
+    let why = format!("{owner} hangs: it has not answered within {} s", limit.as_secs());
+    refusal::line(&why, Some(Kind::Hangs))
+}
+
 fn is_ending(owner: &str) -> Vec<u8> {
     refusal::line(&format!("{owner} is ending"), Some(Kind::Ending))
 }
 
-/// A connection that is served; whatever ends it, the next one may come.
-struct Slot(Arc<Shared>);
+/// Whether a user may change something: root, and whom this process runs as.
+fn may_change(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
+}
+
+/// A connection of a user that is served; whatever ends it, the next one may come.
+struct Slot {
+    shared: Arc<Shared>,
+    uid: u32,
+}
+
+impl Slot {
+    /// One for this user, if one is left.
+    fn take(shared: &Arc<Shared>, uid: u32) -> Option<Self> {
+        let mut served = shared.served();
+        let own = served.iter().filter(|other| **other == uid).count();
+        let others = served.iter().filter(|other| !may_change(**other)).count();
+        let is_left = if may_change(uid) { own < MOST } else { own < OF_ONE_USER && others < MOST };
+        is_left.then(|| {
+            served.push(uid);
+            Slot { shared: Arc::clone(shared), uid }
+        })
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+        let mut served = self.shared.served();
+        if let Some(place) = served.iter().position(|uid| *uid == self.uid) {
+            served.swap_remove(place);
+        }
     }
 }
 

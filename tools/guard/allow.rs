@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use psentry_records::{Ignore, IgnoreError, Prefix};
-use psentry_stage::{FileStamp, file_stamp};
+use psentry_stage::{FileStamp, file_stamp, read_ignore_files};
 
 /// Whom never to block, as the files had it last.
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl Allow {
     pub(crate) fn read(files: &[PathBuf]) -> Result<Self, IgnoreError> {
         // From before they are read, so that a file that changes meanwhile is read once more.
         let stamps = stamps(files);
-        let list = Arc::new(Ignore::read_prefixes(files)?.into_iter().collect());
+        let list = Arc::new(read_ignore_files(files)?.into_iter().collect());
         Ok(Allow { files: files.to_vec(), stamps, list, changed: false })
     }
 
@@ -38,7 +38,7 @@ impl Allow {
             return Ok(());
         }
         self.stamps = stamps;
-        self.list = Arc::new(Ignore::read_prefixes(&self.files)?.into_iter().collect());
+        self.list = Arc::new(read_ignore_files(&self.files)?.into_iter().collect());
         self.changed = true;
         Ok(())
     }

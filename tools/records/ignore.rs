@@ -2,9 +2,8 @@
 //! a comment, also after an address; host bits may be set; upper-case hexadecimal, blanks, carriage returns and a
 //! missing last newline are fine. Host names are refused: a guard that looked them up could be misled by whoever answers.
 //!
-//! Every program that takes such a file reads it here, so that one file means the same to all of them.
+//! Every program that takes such a file reads it by this, so that one file means the same to all of them.
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -42,19 +41,6 @@ pub enum IgnoreError {
 }
 
 impl Ignore {
-    /// The prefixes of all files.
-    ///
-    /// # Errors
-    /// The first file, or line, that cannot be used.
-    pub fn read_prefixes(files: &[PathBuf]) -> Result<Vec<Prefix>, IgnoreError> {
-        let mut prefixes = Vec::new();
-        for file in files {
-            let bytes = fs::read(file).map_err(|source| IgnoreError::Read { file: file.clone(), source })?;
-            prefixes.extend(Self::parse(file, &bytes)?);
-        }
-        Ok(prefixes)
-    }
-
     /// The prefixes of one file.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ pub use lock::lock_file;
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};
 pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
-pub use safe_open::{open_regular, own_like_directory};
+pub use safe_open::{open_regular, own_like_directory, read_ignore_files};
 pub use service_manager::{Pulse, Watchdog, report_ready, report_status, report_stopping};
 pub use signals::{Request, Signals, Stop};
 pub use stats_timer::StatsTimer;

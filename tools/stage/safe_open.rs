@@ -1,22 +1,43 @@
 //! Files in a directory of a user with less rights, such as a service that somebody took over: it must not lead root, who runs a
-//! command there, to another file, nor into a pipe on which he waits for ever.
+//! command there, to another file, nor into a pipe on which he waits for ever. Nor are ignore files such pipes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use psentry_records::{Ignore, IgnoreError, Prefix};
 
 /// Opens a regular file, and nothing else; a symbolic link is not followed.
 ///
 /// # Errors
 /// open(2)'s, and that it is no regular file.
 pub fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    let safely = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let file = options.clone().custom_flags(safely).open(path)?;
+    open(path, options, OFlag::O_NOFOLLOW)
+}
+
+fn open(path: &Path, options: &OpenOptions, more: OFlag) -> io::Result<File> {
+    let file = options.clone().custom_flags((more | OFlag::O_NONBLOCK).bits()).open(path)?;
     let is_file = file.metadata()?.is_file();
     if is_file { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
+/// The prefixes of all these ignore files. They may be symbolic links, and are read again when they change: a pipe is none.
+///
+/// # Errors
+/// The first file, or line, that cannot be used.
+pub fn read_ignore_files(files: &[PathBuf]) -> Result<Vec<Prefix>, IgnoreError> {
+    let mut prefixes = Vec::new();
+    // Which says that nobody is meant.
+    for file in files.iter().filter(|file| *file != Path::new("/dev/null")) {
+        let mut bytes = Vec::new();
+        open(file, OpenOptions::new().read(true), OFlag::empty())
+            .and_then(|mut opened| opened.read_to_end(&mut bytes))
+            .map_err(|source| IgnoreError::Read { file: file.clone(), source })?;
+        prefixes.extend(Ignore::parse(file, &bytes)?);
+    }
+    Ok(prefixes)
 }
 
 /// Makes a file belong to whom its directory belongs to, as far as the program may: what root makes with a command is to be the
@@ -54,5 +75,17 @@ mod tests {
         for name in ["link", "pipe", "socket", "absent"] {
             assert!(open_regular(&path(name), &options).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn an_ignore_file_may_be_a_link_and_no_pipe() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("file"), "192.0.2.7\n").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
+        assert_eq!(read_ignore_files(&[path("file"), "/dev/null".into(), path("link")]).unwrap().len(), 2);
+        let error = read_ignore_files(&[path("link"), path("pipe")]).unwrap_err().to_string();
+        assert!(error.ends_with("pipe: it is no regular file"), "{error}");
     }
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use psentry_ports::{PortTable, PortsFileError};
-use psentry_records::{Ignore, IgnoreError, Prefix};
-use psentry_stage::{FileStamp, FileWatch, file_stamp};
+use psentry_records::{IgnoreError, Prefix};
+use psentry_stage::{FileStamp, FileWatch, file_stamp, read_ignore_files};
 
 use crate::TrapError;
 
@@ -59,7 +59,7 @@ impl ConfigFiles {
         };
         Ok(ConfigFiles {
             ports: Followed::open(vec![ports.to_owned()], read_ports)?,
-            allow: Followed::open(allow.to_owned(), Ignore::read_prefixes).map_err(TrapError::Allow)?,
+            allow: Followed::open(allow.to_owned(), read_ignore_files).map_err(TrapError::Allow)?,
         })
     }
 

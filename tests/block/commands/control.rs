@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::lab::blocker::block_many;
 
 /// A blocker on the guard with its control socket where this test can reach it.
 fn reachable(lab: &Lab, folder: &tempfile::TempDir, more: &[&str]) -> (Program, std::process::ChildStdin) {
@@ -60,6 +61,56 @@ fn hostile_clients_hold_up_nobody() {
     println!("{} threads, {quiet} before", threads());
     drop(silent);
     wait_until("their threads are gone", || threads() <= quiet);
+}
+
+/// Holds so many connections, each for a while, and asks on all of them; `reads` says whether it reads the answers.
+const HOLD: &str = "
+import socket, sys, threading, time
+path, question, reads = sys.argv[1], sys.argv[2].encode(), sys.argv[3] == 'reads'
+def hold():
+    while True:
+        try:
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(path)
+            s.sendall(question)
+            s.settimeout(3)
+            while reads and s.recv(65536): pass
+            if not reads: time.sleep(1.9)
+        except OSError: pass
+        s.close()
+        time.sleep(0.01)
+for _ in range(20): threading.Thread(target=hold).start()
+";
+
+/// However many of them connect, and whatever they do.
+#[test]
+fn who_may_only_ask_keeps_root_from_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("*** NOT TESTED: other users need root ***");
+        return;
+    }
+    let (lab, folder) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, stdin) = reachable(&lab, &folder, &["--control-mode", "0666"]);
+    let _stdin = block_many(&mut block, stdin, 5000);
+    let path = folder.path().join("control");
+    let path = path.to_str().unwrap();
+    let list = "{\"ask\":\"list\"}\n";
+    for (question, reads) in [("", "no"), ("{\"ask\":", "no"), (list, "no"), (list, "reads")] {
+        let mut noise = std::process::Command::new("setpriv");
+        noise.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "python3", "-c", HOLD]);
+        let mut noise = Program::start(noise.args([path, question, reads]));
+        std::thread::sleep(Duration::from_secs(1));
+        for line in [&["block", "203.0.113.7"][..], &["unblock", "203.0.113.7"], &["status"]] {
+            let began = Instant::now();
+            let line = [&[bin("psentry-block")], line, &["--control", path]].concat();
+            let (code, text) = told(&lab.guard.run(&line));
+            let took = began.elapsed();
+            println!("{question:?}, {reads}: {line:?} took {took:.1?}");
+            assert!(code == Some(0) && took < Duration::from_secs(5), "{question:?}: {took:?}: {text}");
+        }
+        noise.signal(Signal::SIGKILL);
+        noise.end();
+    }
 }
 
 /// Root and the user of psentry-block change; whom else the file's mode lets in only asks.

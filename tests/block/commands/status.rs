@@ -195,3 +195,37 @@ fn a_damaged_section_is_told_once_and_waits_for_who_repairs_it() {
         "{said:?}"
     );
 }
+
+/// A backend that the command names and that the running one lacks enforces nothing.
+#[test]
+fn a_backend_that_nobody_keeps_is_not_enforced() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, _stdin) = asked(&lab, &state, &["--backend", "nft"]);
+    block.complaint("may be asked");
+    let (code, text) = told(&run(&lab, &state, &["status", "--backend", "route"]));
+    assert!(code == Some(1) && text.contains("\"enforced\":false"), "{text}");
+    assert!(text.contains("no psentry-block keeps route"), "{text}");
+    let (code, text) = told(&run(&lab, &state, &["status", "--backend", "nft"]));
+    assert!(code == Some(0) && text.contains("\"enforced\":true"), "{text}");
+}
+
+/// Nobody hangs or is dead there.
+#[test]
+fn where_no_socket_can_be_the_real_reason_is_told() {
+    let (lab, folder) = (Lab::new(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let too_long = format!("/run/{}", "x".repeat(200));
+    for (path, why) in [
+        (&*too_long, "ENAMETOOLONG"),
+        (file.to_str().unwrap(), "this is not a socket"),
+        (folder.path().to_str().unwrap(), "this is not a socket"),
+    ] {
+        for command in [&["status"][..], &["unblock", SCANNER[0]]] {
+            let line = [&[bin("psentry-block")], command, &["--control", path]].concat();
+            let (code, text) = told(&lab.guard.run(&line));
+            assert!(code == Some(71) && text.contains(why), "{command:?}: {text}");
+            assert!(!text.contains("hangs") && !text.contains("dead"), "{command:?}: {text}");
+        }
+    }
+}

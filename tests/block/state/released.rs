@@ -102,3 +102,24 @@ fn commands_find_the_journal_in_the_runtime_directory() {
     // Where none runs, too: what is in nft, and what only the journal knows.
     assert_eq!(list(), wanted);
 }
+
+/// With and without `--state`, though both have been used on this machine: a command without it goes on in the journal of
+/// whichever was used last.
+#[test]
+fn a_command_after_a_crash_releases_in_the_journal_of_the_one_that_crashed() {
+    let (lab, scope) = (Lab::new(), "203.0.113.7/32");
+    lab.guard.sh("mkdir -p /var/lib/psentry-block");
+    let of_service = &["--backend", "nft", "--state", "/var/lib/psentry-block"][..];
+    let without = &["--backend", "nft"][..];
+    for flags in [of_service, without, of_service, without] {
+        let (mut block, mut stdin) = start(&lab, flags);
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!(result(&mut block, scope), OutcomeResult::Applied, "{flags:?}");
+        kill(&mut block);
+        assert!(unblock(&lab, scope, &[]).contains("\"released\""), "{flags:?}");
+        let (mut block, _stdin) = start(&lab, flags);
+        block.complaint("ready");
+        assert!(listed(&lab, &[]).is_empty(), "{flags:?}");
+        kill(&mut block);
+    }
+}

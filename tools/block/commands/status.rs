@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::client::{Answer, Client, TELLING};
 use super::print::{first, lined_up, print};
 use crate::brake::Holding;
+use crate::cli::{Flags, Which};
 use crate::desired::Full;
 use crate::error::Error;
 use crate::protocol::{Question, Report};
@@ -51,12 +52,12 @@ enum Daemon {
 pub(super) fn status(client: Client<'_>) -> Result<(), Error> {
     let (daemon, answer) = match client.ask_running(&Question::Status, TELLING) {
         Ok(answer) => (Daemon::Answers, Ok(answer)),
-        Err(silence @ Silence::Forbidden) => return Err(client.unanswered(&silence)),
         Err(silence) => {
             let daemon = match silence {
                 Silence::Absent => Daemon::Absent,
                 Silence::Dead => Daemon::Dead,
-                _ => Daemon::Hangs,
+                Silence::Hangs => Daemon::Hangs,
+                Silence::Forbidden | Silence::Refused(_) => return Err(client.unanswered(&silence)),
             };
             (daemon, client.read_beside(&silence, &Question::Status))
         }
@@ -64,6 +65,10 @@ pub(super) fn status(client: Client<'_>) -> Result<(), Error> {
     let failed = |error| Answer { trouble: Some(error), ..Answer::default() };
     let mut answer = answer.unwrap_or_else(failed).selected(client.flags);
     let trouble = answer.trouble.take();
+    // One that cannot be asked here is in the trouble.
+    if trouble.is_none() {
+        answer.errors.extend(unkept(&answer, client.flags));
+    }
     let (mut summary, reasons) = judge(&answer, daemon, &client.path(), PanicFile::default().holds());
     summary.enforced &= trouble.is_none();
     print(
@@ -71,6 +76,13 @@ pub(super) fn status(client: Client<'_>) -> Result<(), Error> {
         || answer.reports.iter().map(json_line).chain([json_line(&summary)]).flatten().collect(),
     )?;
     first(trouble.into_iter().chain(reasons.into_iter().map(|reason| Error::No(printable(&reason)))))
+}
+
+/// The backends that `--backend` names and nobody keeps.
+fn unkept(answer: &Answer, flags: &Flags) -> Vec<String> {
+    let kept = |which: &Which| answer.reports.iter().any(|report| report.backend == which.name());
+    let unkept = flags.chosen().into_iter().filter(|which| !kept(which));
+    unkept.map(|which| format!("no psentry-block keeps {}", which.name())).collect()
 }
 
 /// All of it in one, and why it is not as it should be, each reason as a sentence. `panic` is what the file says: whoever may ask

@@ -16,8 +16,11 @@ use crate::worker::{Event, Task, Worker};
 
 /// How many scopes may wait before no more verdicts are taken.
 const AHEAD: usize = 256;
-/// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the newest ones are.
+/// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the newest ones
+/// and those of commands are.
 const ASKS: usize = 16;
+/// How long what was listed is told to whoever asks.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long a backend that cannot work waits until it is tried again; the wait doubles up to the second.
 const BROKEN_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -100,6 +103,8 @@ pub(super) enum End {
 pub(super) struct Sync {
     /// When it was last begun to list it; `None`: it never was. Before that no operation is given.
     pub(super) listed: Option<Instant>,
+    /// When it was last listed to the end; `None`: it is to be listed before anybody is told what is there.
+    pub(super) read: Option<Instant>,
     /// It is to be listed: somebody changed something.
     pub(super) drifted: Option<Drift>,
     /// It is to be listed for another reason.
@@ -216,8 +221,10 @@ impl BackendState {
     /// A verdict waits for its outcome.
     pub(super) fn ask(&mut self, scope: Prefix, ask: Ask) {
         let asks = self.asks.entry(scope).or_default();
-        if asks.len() >= ASKS {
-            asks.remove(0);
+        // Whoever asked by a command waits for an answer; of those there are as many as the control socket serves.
+        let oldest = asks.iter().position(|ask| ask.reply.is_none());
+        if let Some(oldest) = oldest.filter(|_| asks.len() >= ASKS) {
+            asks.remove(oldest);
         }
         asks.push(ask);
     }
@@ -283,8 +290,20 @@ impl BackendState {
 
     /// Whether it was listed once and can be given operations.
     pub(super) fn is_ready(&self) -> bool {
-        let lists = |lane: &Lane| lane.job.as_ref().is_some_and(|job| matches!(job.work, Work::List { .. }));
-        self.sync.listed.is_some() && !self.lanes.iter().any(lists)
+        self.sync.listed.is_some() && !self.is_being_listed()
+    }
+
+    fn is_being_listed(&self) -> bool {
+        self.jobs().any(|job| matches!(job.work, Work::List { .. }))
+    }
+
+    /// Somebody asks what is there: it is listed, unless it is being listed, or was within the last second and nobody has changed
+    /// anything since. So many who ask leave a backend time to block.
+    pub(super) fn want_fresh(&mut self, now: Instant) {
+        let is_fresh = self.sync.read.is_some_and(|read| now.saturating_duration_since(read) < FRESH);
+        if self.sync.drifted.is_some() || !(is_fresh || self.is_being_listed()) {
+            self.want_sync();
+        }
     }
 
     /// Whether it was listed, or is known not to work.
@@ -299,6 +318,7 @@ impl BackendState {
 
     pub(super) fn want_sync(&mut self) {
         self.sync.wanted |= self.caps.lists;
+        self.sync.read = None;
     }
 
     /// The wall clock was set: what is there is to be read by the new one.
@@ -360,6 +380,36 @@ mod tests {
             let next = state.next_moments(now).min().unwrap();
             assert!(next.saturating_duration_since(now) >= Duration::from_secs(wait), "after {wait} s");
         }
+    }
+
+    #[test]
+    fn who_asks_again_and_again_does_not_have_it_listed_again_and_again() {
+        let (now, mut state) =
+            (Instant::now(), BackendState::new(Caps::of("nft"), Vec::new(), Timestamp::now()));
+        let mut wants = |read: Option<Instant>, drifted: Option<Drift>| {
+            state.sync = Sync { read, drifted, ..Sync::default() };
+            state.want_fresh(now + FRESH);
+            (state.sync.wanted, state.sync.read.is_none())
+        };
+        assert_eq!(wants(None, None), (true, true));
+        assert_eq!(wants(Some(now), None), (true, true));
+        assert_eq!(wants(Some(now + FRESH / 2), None), (false, false));
+        assert_eq!(wants(Some(now + FRESH / 2), Some(Drift::default())), (true, true));
+    }
+
+    #[test]
+    fn of_many_verdicts_for_one_scope_those_of_commands_are_answered() {
+        let mut state = BackendState::new(Caps::of("nft"), Vec::new(), Timestamp::now());
+        let scope = "192.0.2.7".parse().unwrap();
+        let common = Common::at(Timestamp::now());
+        let ask = Ask { common, action: Action::Block, already: false, remark: None, reply: None };
+        let reply = Some(Reply::new(|_| {}));
+        state.ask(scope, Ask { reply, ..ask.clone() });
+        for _ in 0..2 * ASKS {
+            state.ask(scope, ask.clone());
+        }
+        let asks = &state.asks[&scope];
+        assert_eq!((asks.len(), asks.iter().filter(|ask| ask.reply.is_some()).count()), (ASKS, 1));
     }
 
     #[test]

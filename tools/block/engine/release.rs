@@ -214,7 +214,8 @@ impl Engine {
             asked.iter().for_each(|reply| reply.send(error_line(&why)));
             self.outcomes.report(&why);
             // What is still there is deleted one by one, and what is gone nobody else deleted.
-            (state.sync.wanted, state.sync.no_drift) = (true, true);
+            state.sync.no_drift = true;
+            state.want_sync();
             scopes.into_iter().for_each(|scope| state.queue.push(scope));
             return;
         }

@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::Flock;
 use psentry_records::Timestamp;
@@ -67,6 +67,8 @@ impl JournalFile {
         let file = open_bounded(path, &options).map_err(Error::file(path, "open it"))?;
         own_like_directory(&file, directory);
         let file = lock(file, path)?;
+        // A command without --state goes on in the one that was used last.
+        let _ = file.set_modified(SystemTime::now());
         let torn = is_torn(&file).map_err(Error::file(path, "read it"))?;
         Ok(JournalFile { file, path: path.to_owned(), torn })
     }

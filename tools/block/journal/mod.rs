@@ -19,6 +19,7 @@ mod old_format;
 #[cfg(test)]
 mod tests;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -61,11 +62,13 @@ impl Place {
         Place { directory, given, exec_roll: exec_roll.map(Path::to_owned) }
     }
 
-    /// Of a command: without `--state` where the service keeps it, if it does.
+    /// Of a command: without `--state` that of whichever was used last, the service or an engine without `--state`.
     pub(crate) fn of_command(state: Option<&Path>, exec_roll: Option<&Path>) -> Self {
         let service = Path::new(SERVICE);
-        let state = state.or_else(|| service.is_dir().then_some(service));
-        Self::of_engine(state, exec_roll)
+        let used =
+            |directory: &Path| fs::metadata(directory.join(NAME)).and_then(|meta| meta.modified()).ok();
+        let is_last = || service.is_dir() && used(service) >= used(&runtime_directory("psentry-block"));
+        Self::of_engine(state.or_else(|| is_last().then_some(service)), exec_roll)
     }
 
     /// The file.

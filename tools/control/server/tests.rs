@@ -132,7 +132,7 @@ fn who_is_silent_or_does_not_read_is_not_waited_for() {
     drop(request);
     // Its thread ends, and the connection with it.
     let began = Instant::now();
-    while server.shared.busy.load(Ordering::Acquire) > 0 {
+    while !server.shared.served().is_empty() {
         assert!(began.elapsed() < LONG);
         thread::sleep(Duration::from_millis(5));
     }
@@ -143,7 +143,7 @@ fn more_than_a_few_are_asked_to_come_again_and_do() {
     let (_directory, path, server) = server(long());
     let silent: Vec<UnixStream> = (0..MOST).map(|_| UnixStream::connect(&path).unwrap()).collect();
     let began = Instant::now();
-    while server.shared.busy.load(Ordering::Acquire) < MOST {
+    while server.shared.served().len() < MOST {
         assert!(began.elapsed() < LONG);
         thread::sleep(Duration::from_millis(5));
     }
@@ -185,4 +185,27 @@ fn what_is_unanswered_at_the_end_is_refused() {
     drop(request);
     assert_eq!(client.join().unwrap(), Err(Silence::Dead));
     assert_eq!(ask(&path, b"x\n", LONG), Err(Silence::Absent), "the file goes with its process");
+}
+
+/// Nor does one of them keep out the next.
+#[test]
+fn who_may_only_ask_keeps_no_slot_from_who_may_change() {
+    let (_directory, _path, server) = server(long());
+    let own = geteuid().as_raw();
+    let take = |uid: u32| Slot::take(&server.shared, uid);
+    let of = |uid: u32| std::iter::from_fn(|| take(uid)).collect::<Vec<_>>();
+    let held: Vec<Vec<Slot>> = (1..4).map(|n| of(own + n)).collect();
+    assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [OF_ONE_USER, OF_ONE_USER, 0]);
+    assert_eq!(of(own).len(), MOST);
+    drop(held);
+    assert!(take(own + 3).is_some());
+}
+
+/// What was asked of a main loop that takes nothing is not forgotten, and not waited for by those who ask later.
+#[test]
+fn who_takes_no_question_hangs_and_is_not_busy() {
+    let (_directory, path, _server) = server(Limits { waiting: Duration::from_millis(1), ..long() });
+    for _ in 0..=3 * MOST {
+        assert_eq!(ask(&path, b"x\n", LONG), Err(Silence::Hangs));
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use psentry_ports::PortTable;
 use psentry_records::{Ignore, Prefix};
-use psentry_stage::host_name;
+use psentry_stage::{host_name, read_ignore_files};
 
 use super::Families;
 use super::file::{File, PolicyError, Text};
@@ -61,7 +61,7 @@ impl Policy {
         let mut file = text.parse()?;
         flags.apply(&mut file);
         let files = flags.files().chain(file.ignore.files.iter().cloned()).collect();
-        let ignored = Ignore::read_prefixes(&file.ignore.files)?;
+        let ignored = read_ignore_files(&file.ignore.files)?;
         let ports = PortTable::read(&flags.ports)?;
         let policy = Self::compile(file, ignored, &ports)
             .map_err(|Problem { at, problem }| text.refuse(at, problem))?;
