@@ -18,10 +18,6 @@ use crate::error::Error;
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
 
-/// How large a journal may be in bytes: two million blocks fit. A larger one is none, and whoever read it, such as a command of
-/// root's, would be at it for a long time.
-const LARGEST: u64 = 1 << 30;
-
 /// The file, ours to write to.
 pub(super) struct JournalFile {
     file: Flock<File>,
@@ -32,18 +28,10 @@ pub(super) struct JournalFile {
 
 /// Opens a file of the service to be read; `None`: there is none.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<File>, Error> {
-    match open_bounded(path, OpenOptions::new().read(true)) {
+    match open_regular(path, OpenOptions::new().read(true)) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file(path, "open it")(error)),
-    }
-}
-
-fn open_bounded(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    let file = open_regular(path, options)?;
-    match file.metadata()?.len() {
-        0..=LARGEST => Ok(file),
-        len => Err(io::Error::other(format!("it has {len} bytes, which no journal has; remove it"))),
     }
 }
 
@@ -64,7 +52,7 @@ impl JournalFile {
         }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let file = open_bounded(path, &options).map_err(Error::file(path, "open it"))?;
+        let file = open_regular(path, &options).map_err(Error::file(path, "open it"))?;
         own_like_directory(&file, directory);
         let file = lock(file, path)?;
         // A command without --state goes on in the one that was used last.

@@ -134,20 +134,6 @@ fn what_need_not_be_written_is_not_kept() {
     assert!(state.backlog.len() > BACKLOG);
 }
 
-#[test]
-fn what_is_too_large_for_a_journal_is_not_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(NAME);
-    fs::File::create(&path).unwrap().set_len(200 << 30).unwrap();
-    let why = place(directory.path()).read().unwrap_err().to_string();
-    assert!(why.contains("214748364800 bytes, which no journal has; remove it"), "{why}");
-    let (journal, recorded, messages) = open_with_messages(directory.path());
-    assert!(!recorded.known && journal.trouble().is_some());
-    assert!(messages.lock().unwrap()[0].contains("is not known"));
-    drop(journal);
-    assert_eq!(path.metadata().unwrap().len(), 200 << 30);
-}
-
 /// Nothing need be written for it to be known that it can be again.
 #[test]
 fn a_directory_that_comes_back_is_enough() {
