@@ -17,6 +17,9 @@ use crate::error::Error;
 
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
+/// How long a journal may be: room for a million blocks of 512 bytes each, and as much again that is of no use any more. A longer
+/// one is not psentry-block's: whoever owns the directory may make a file of any length, and none holds up a command of root's.
+pub(super) const LONGEST: u64 = 1 << 30;
 
 /// The file, ours to write to.
 pub(super) struct JournalFile {
@@ -29,7 +32,7 @@ pub(super) struct JournalFile {
 /// Opens a file of the service to be read; `None`: there is none.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<File>, Error> {
     match open_regular(path, OpenOptions::new().read(true)) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => check_length(&file).map(|()| Some(file)).map_err(Error::file(path, "read it")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file(path, "open it")(error)),
     }
@@ -55,6 +58,7 @@ impl JournalFile {
         let file = open_regular(path, &options).map_err(Error::file(path, "open it"))?;
         own_like_directory(&file, directory);
         let file = lock(file, path)?;
+        check_length(&file).map_err(Error::file(path, "go on in it"))?;
         // A command without --state goes on in the one that was used last.
         let _ = file.set_modified(SystemTime::now());
         let torn = is_torn(&file).map_err(Error::file(path, "read it"))?;
@@ -121,6 +125,7 @@ impl Anew {
     /// What counts of the first `read` bytes of a journal; on the disk when this returns.
     pub(super) fn of(journal: &Path, old: &File, read: u64, now: Timestamp) -> Result<Self, Error> {
         let write = || -> io::Result<(Replacement, File)> {
+            check_length(old)?;
             let text = Recorded::compact(Section { file: old, at: 0 }.take(read), now)?;
             // Only the one that keeps the journal gets here.
             let (replacement, mut file) = Replacement::create(journal, DraftName::Fixed, 0o600)?;
@@ -148,6 +153,13 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(path, "remove it")(error)),
         _ => Ok(()),
     }
+}
+
+fn check_length(file: &File) -> io::Result<()> {
+    if file.metadata()?.len() > LONGEST {
+        return Err(io::Error::other(format!("it is longer than {} MiB; remove it", LONGEST >> 20)));
+    }
+    Ok(())
 }
 
 fn is_torn(file: &File) -> io::Result<bool> {

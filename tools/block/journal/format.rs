@@ -14,6 +14,7 @@ use psentry_records::{
 };
 use psentry_stage::clean;
 
+use super::file::LONGEST;
 use crate::block::Block;
 use crate::error::Error;
 use crate::outcomes::body;
@@ -164,7 +165,8 @@ impl Recorded {
         mut each: impl FnMut((Prefix, Kind), &[u8]),
     ) -> io::Result<Option<(u64, u64)>> {
         let mut damaged = None;
-        let mut reader = Reader::new(source);
+        // It may grow while it is read.
+        let mut reader = Reader::new(source.take(LONGEST));
         while let Some(item) = reader.next_item()? {
             match item.record {
                 Ok(Record::Verdict(verdict)) => {

@@ -245,6 +245,58 @@ fn only_a_regular_file_is_a_journal() {
     }
 }
 
+/// Nor does a file hold up root that takes ages to read: it is neither read, nor gone on in, nor written anew.
+#[test]
+fn a_file_of_any_length_holds_nobody_up() {
+    for name in [NAME, "nft.jsonl", "exec-roll.jsonl"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(200 << 30).unwrap();
+        let started = Instant::now();
+        let error = place(directory.path()).read().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("{}: cannot read it: it is longer than 1024 MiB; remove it", path.display())
+        );
+        let (mut journal, recorded, _) = open_with_messages(directory.path());
+        write(&mut journal, [want(1)]);
+        assert_eq!((recorded.known, journal.trouble().is_some()), (false, name == NAME), "{name}");
+        // Removed, it is no hindrance any more.
+        fs::remove_file(&path).unwrap();
+        drop(journal);
+        assert_eq!(sorted(&open(directory.path()).1), [scope(1)], "{name}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{name}");
+    }
+    // Made so long while it is open, it is not written anew, either.
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _, messages) = open_with_messages(directory.path());
+    write(&mut journal, [want(1)]);
+    fs::OpenOptions::new().write(true).open(directory.path().join(NAME)).unwrap().set_len(200 << 30).unwrap();
+    let started = Instant::now();
+    journal.shorten();
+    drop(journal);
+    assert!(messages.lock().unwrap()[0].contains("stays longer than it need be"));
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+/// What a power loss leaves of a long write is passed over however long it is: what is before and after it counts.
+#[test]
+fn a_long_line_without_an_end_costs_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path());
+    write(&mut journal, [want(1)]);
+    drop(journal);
+    let path = directory.path().join(NAME);
+    let length = path.metadata().unwrap().len();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length + (64 << 20)).unwrap();
+    let (mut journal, blocks) = open(directory.path());
+    assert_eq!(sorted(&blocks), [scope(1)]);
+    write(&mut journal, [want(2)]);
+    drop(journal);
+    assert_eq!(sorted(&open(directory.path()).1), [scope(1), scope(2)]);
+}
+
 /// A link that takes the place of the journal while it is open is not followed when the journal is written anew.
 #[test]
 fn a_journal_is_written_anew_from_the_file_that_is_open() {
