@@ -64,42 +64,53 @@ fn without_the_right_to_every_backend_says_which_right_it_is() {
     lab.guard.sh("rm -rf /tmp/psentry-nobody");
 }
 
-/// Sets that somebody made before, and smaller.
+/// A set that somebody made before, and smaller.
 #[test]
 fn a_full_set_takes_the_next_one_when_there_is_room_again() {
-    for (backend, words) in [("nft", "nft's set v4_32 is full (2 entries)"), ("ipset", "is full")] {
-        let lab = Lab::new();
-        lab.guard.sh(
-            "nft 'add table inet psentry; add set inet psentry v4_32 { type ipv4_addr; flags timeout; size 2; }'
-            ipset create psentry4 hash:net family inet timeout 0 maxelem 2 comment",
-        );
-        let (mut block, mut stdin) = start(&lab, &["--backend", backend]);
-        for scope in ["203.0.113.7/32", "203.0.113.8/32"] {
-            say(&mut stdin, Action::Block, scope, Some(600));
-            assert_eq!(result(&mut block, scope), OutcomeResult::Applied, "{backend}");
-        }
-        say(&mut stdin, Action::Block, "203.0.113.9/32", Some(600));
-        let told = outcome(&mut block, "203.0.113.9/32").body;
-        assert_eq!(told.result, OutcomeResult::Failed, "{backend}");
-        let why = told.error.unwrap();
-        assert!(why.contains(words), "{backend}: {why}");
-        // What is there already may be there for longer: that takes no room.
-        say(&mut stdin, Action::Block, "203.0.113.8/32", Some(3600));
-        assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied, "{backend}");
-        if backend == "nft" {
-            // Beside many that find none, too.
-            for n in 10..40 {
-                say(&mut stdin, Action::Block, &format!("203.0.113.{n}"), Some(600));
-            }
-            say(&mut stdin, Action::Block, "203.0.113.8/32", Some(7200));
-            assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied, "{backend}");
-            for n in 10..40 {
-                say(&mut stdin, Action::Unblock, &format!("203.0.113.{n}"), None);
-            }
-        }
-        say(&mut stdin, Action::Unblock, "203.0.113.7/32", None);
-        assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released, "{backend}");
-        assert_eq!(result(&mut block, "203.0.113.9/32"), OutcomeResult::Applied, "{backend}");
+    let lab = Lab::new();
+    lab.guard.sh("ipset create psentry4 hash:net family inet timeout 0 maxelem 2 comment");
+    let (mut block, mut stdin) = start(&lab, &["--backend", "ipset"]);
+    for scope in ["203.0.113.7/32", "203.0.113.8/32"] {
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
+    }
+    say(&mut stdin, Action::Block, "203.0.113.9/32", Some(600));
+    let told = outcome(&mut block, "203.0.113.9/32").body;
+    assert_eq!(told.result, OutcomeResult::Failed);
+    let why = told.error.unwrap();
+    assert!(why.contains("ipset's set psentry4 is full (2 entries)"), "{why}");
+    // What is there already may be there for longer: that takes no room.
+    say(&mut stdin, Action::Block, "203.0.113.8/32", Some(3600));
+    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied);
+    say(&mut stdin, Action::Unblock, "203.0.113.7/32", None);
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
+    assert_eq!(result(&mut block, "203.0.113.9/32"), OutcomeResult::Applied);
+}
+
+/// One that holds fewer elements, and one that holds none of ours: both are made anew, at the start and while it runs.
+#[test]
+fn a_set_of_nft_that_somebody_made_in_another_way_is_made_anew() {
+    let lab = Lab::new();
+    lab.guard.sh(
+        "nft 'add table inet psentry; add set inet psentry v4_32 { type ipv4_addr; flags timeout; size 1; }'",
+    );
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let scopes = ["203.0.113.7/32", "203.0.113.8/32"];
+    for scope in scopes {
+        say(&mut stdin, Action::Block, scope, Some(600));
+        assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
+    }
+    let there = || {
+        let set = lab.guard.sh("nft list set inet psentry v4_32 2>&1 || true");
+        scopes.iter().all(|scope| set.contains(scope.trim_end_matches("/32")))
+    };
+    assert!(there());
+    for kind in ["type ipv4_addr; flags timeout; size 1;", "type ipv4_addr; size 262144;"] {
+        lab.guard.sh(&format!(
+            "nft 'flush ruleset; add table inet psentry; add set inet psentry v4_32 {{ {kind} }}'"
+        ));
+        wait_until("they are back", there);
+        wait_until("all is well", || lab.guard.ok(&[bin("psentry-block"), "status"]));
     }
 }
 

@@ -15,6 +15,21 @@ pub struct Chain {
     pub hook: Option<(u32, i32)>,
 }
 
+/// A set, or a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// It is a part of a rule, and goes with it.
+    pub is_anonymous: bool,
+    /// It holds plain values that may have a timeout: neither intervals nor what maps to something.
+    pub is_timed: bool,
+    /// How many bytes its keys have.
+    pub key_length: u32,
+    /// How many elements it takes; `None`: it has no limit.
+    pub size: Option<u32>,
+}
+
 /// A rule, as far as it is told here what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -123,14 +138,18 @@ fn verdict(immediate: &[u8]) -> Option<Verdict> {
     }
 }
 
-/// The name of a set.
-pub(crate) fn set(message: &[u8]) -> Option<String> {
-    name(body(message), NFTA_SET).map(str::to_owned)
-}
-
-/// How many elements a set takes.
-pub(crate) fn set_size(message: &[u8]) -> Option<u32> {
-    number(attribute(body(message), NFTA_SET_DESC)?, NFTA_SET_DESC_SIZE)
+/// A set.
+pub(crate) fn set(message: &[u8]) -> Option<Set> {
+    let body = body(message);
+    let flags = number(body, NFTA_SET_FLAGS).unwrap_or_default();
+    let size = attribute(body, NFTA_SET_DESC).and_then(|desc| number(desc, NFTA_SET_DESC_SIZE));
+    Some(Set {
+        name: name(body, NFTA_SET)?.to_owned(),
+        is_anonymous: flags & NFT_SET_ANONYMOUS != 0,
+        is_timed: flags & !NFT_SET_CONCAT == NFT_SET_TIMEOUT,
+        key_length: number(body, NFTA_SET_KEY_LEN)?,
+        size,
+    })
 }
 
 /// The elements in a message.

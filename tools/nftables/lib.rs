@@ -23,8 +23,8 @@ mod table_monitor;
 mod transaction;
 mod uapi;
 
-pub use decode::{Chain, Element, Rule, Verdict};
+pub use decode::{Chain, Element, Rule, Set, Verdict};
 pub use notification::{Family, Notification, Object};
-pub use table::{Table, generation};
+pub use table::{Table, generation, is_dormant};
 pub use table_monitor::{TableChange, TableMonitor};
 pub use transaction::{NewElement, Transaction};

@@ -10,8 +10,9 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use psentry_linux::{Error, NetlinkSocket};
 
-use crate::decode::{self, Chain, Element, Rule};
-use crate::transaction::{Transaction, on_set, on_table, request};
+use crate::decode::{self, Chain, Element, Rule, Set};
+use crate::notification::Family;
+use crate::transaction::{Transaction, name, on_set, on_table, request, request_of};
 use crate::uapi::*;
 
 /// How often a set is listed until each of its elements is listed once, and the pause before it is listed again: the kernel
@@ -71,9 +72,7 @@ impl Table {
     /// # Errors
     /// When the kernel does not say it, as with all that follow.
     pub fn is_dormant(&mut self) -> Result<bool, Error> {
-        let question = on_table(NFT_MSG_GETTABLE, self.name);
-        let flags = query(&mut self.link, "read a table of nftables", &question, decode::is_dormant)?;
-        Ok(flags.unwrap_or(false))
+        is_dormant(&mut self.link, Family::Inet, self.name)
     }
 
     /// Its chains.
@@ -98,21 +97,12 @@ impl Table {
         self.dump("list the rules of a table of nftables", &question, decode::rule)
     }
 
-    /// The names of its sets.
+    /// Its sets.
     ///
     /// # Errors
     /// When the kernel does not say it.
-    pub fn sets(&mut self) -> Result<Vec<String>, Error> {
+    pub fn sets(&mut self) -> Result<Vec<Set>, Error> {
         self.dump("list the sets of a table of nftables", &on_table(NFT_MSG_GETSET, self.name), decode::set)
-    }
-
-    /// How many elements a set takes; `None`: there is none of this name, or it has no limit.
-    ///
-    /// # Errors
-    /// When the kernel does not say it.
-    pub fn set_size(&mut self, set: &str) -> Result<Option<u32>, Error> {
-        let question = on_set(NFT_MSG_GETSET, self.name, set);
-        Ok(query(&mut self.link, "read a set of nftables", &question, decode::set_size)?.flatten())
     }
 
     /// The elements of a set as `read` understands them, each with its key; none where there is no such set.
@@ -167,6 +157,16 @@ pub fn generation(link: &mut NetlinkSocket) -> Result<u32, Error> {
     let doing = "read the generation of the ruleset";
     let answer = query(link, doing, &request(NFT_MSG_GETGEN, Vec::new()), decode::generation)?;
     answer.flatten().ok_or(Error::Refused { doing, errno: Errno::ENODATA })
+}
+
+/// Whether a table is there and dormant: no packet comes to its chains.
+///
+/// # Errors
+/// When the kernel does not say it.
+pub fn is_dormant(link: &mut NetlinkSocket, family: Family, table: &str) -> Result<bool, Error> {
+    let question = request_of(family, NFT_MSG_GETTABLE, vec![name(NFTA_TABLE, table)]);
+    let flags = query(link, "read a table of nftables", &question, decode::is_dormant)?;
+    Ok(flags.unwrap_or(false))
 }
 
 /// Asks for one thing, and reads the answer; `None`: it is not there.

@@ -14,6 +14,7 @@ use netlink_packet_netfilter::{
 use psentry_linux::Request;
 use psentry_linux::netlink_attributes::{nest, put};
 
+use crate::notification::Family;
 use crate::uapi::*;
 
 /// How long a list of elements may become before another one is begun, in bytes: an attribute holds less than 64 KiB, and an
@@ -142,12 +143,23 @@ pub(crate) fn on_set(message_type: u8, table: &str, set: &str) -> NetfilterMessa
 
 /// A request of the family `inet`.
 pub(crate) fn request(message_type: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {
-    let subsys = NetfilterSubsystem::NfTables;
-    let inner = NetfilterMessageInner::Other { subsys, message_type, attributes };
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), inner)
+    request_of(Family::Inet, message_type, attributes)
 }
 
-fn name(kind: u16, name: &str) -> DefaultNla {
+/// A request of a family.
+pub(crate) fn request_of(family: Family, message_type: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {
+    let family = match family {
+        Family::Inet => NetfilterProtoFamily::Inet,
+        Family::Ipv4 => NetfilterProtoFamily::IPv4,
+        Family::Ipv6 => NetfilterProtoFamily::IPv6,
+    };
+    let subsys = NetfilterSubsystem::NfTables;
+    let inner = NetfilterMessageInner::Other { subsys, message_type, attributes };
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
+}
+
+/// A name as an attribute.
+pub(crate) fn name(kind: u16, name: &str) -> DefaultNla {
     DefaultNla::new(kind, [name.as_bytes(), &[0]].concat())
 }
 

@@ -111,7 +111,7 @@ fn what_commands_did_for_an_earlier_version_is_taken_over() {
         let lab = Lab::new();
         lab.guard.sh(&format!("mkdir /run/psentry-block; cp {}/exec.jsonl {place}", state.path()));
         lab.guard.sh("nft 'add table inet psentry
-             add set inet psentry v4_32 { type ipv4_addr; flags timeout; size 1000; timeout 1h; }
+             add set inet psentry v4_32 { type ipv4_addr; flags timeout; size 262144; timeout 1h; }
              add element inet psentry v4_32 { 203.0.113.20 timeout 1h }'");
         let exec = ["--backend", "exec", "--exec", &blocks, "--exec-undo", &undoes, "--backend", "nft"];
         let roll = ["--exec-roll", place];

@@ -121,3 +121,27 @@ fn data_of_others_is_skipped() {
         assert_eq!(comment(broken), None);
     }
 }
+
+#[test]
+fn a_set_says_what_it_can_hold() {
+    let message = |flags: u8| {
+        [
+            vec![1, 0, 0, 0],
+            attribute(NFTA_SET, b"v4_32\0"),
+            attribute(NFTA_SET_FLAGS, &[0, 0, 0, flags]),
+            attribute(NFTA_SET_KEY_LEN, &[0, 0, 0, 4]),
+            attribute(NFTA_SET_DESC, &attribute(NFTA_SET_DESC_SIZE, &[0, 0, 1, 0])),
+        ]
+        .concat()
+    };
+    let timed =
+        Set { name: "v4_32".to_owned(), is_anonymous: false, is_timed: true, key_length: 4, size: Some(256) };
+    assert_eq!(set(&message(0x10)), Some(timed.clone()));
+    assert_eq!(set(&message(0x90)), Some(timed.clone()));
+    // Constant and anonymous, with intervals, and a map.
+    assert_eq!(set(&message(3)), Some(Set { is_anonymous: true, is_timed: false, ..timed.clone() }));
+    for flags in [0x14, 0x18, 0] {
+        assert_eq!(set(&message(flags)), Some(Set { is_timed: false, ..timed.clone() }));
+    }
+    assert_eq!(set(&[1, 0, 0, 0]), None);
+}

@@ -138,10 +138,7 @@ impl Nft {
         match (done, batch) {
             (Ok(()), _) => {}
             (Err(Errno::ENFILE), [put, ..]) => {
-                let name = put.set().name();
-                // One that an earlier version made may take fewer than ours.
-                let size = self.table.set_size(&name).ok().flatten().unwrap_or(SIZE);
-                return Err(Error::Full { what: format!("nft's set {name}"), size });
+                return Err(Error::Full { what: format!("nft's set {}", put.set().name()), size: SIZE });
             }
             (Err(errno), _) => return Err(refused("block", errno)),
         }

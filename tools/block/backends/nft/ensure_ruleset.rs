@@ -18,20 +18,25 @@ use crate::error::Error;
 const TRIES: usize = 4;
 
 impl Nft {
-    /// The sets of our table.
+    /// The sets of our table that are ours.
     pub(super) fn find_sets(&mut self) -> Result<BTreeSet<SetId>, Error> {
         let sets = self.table.sets().map_err(failed(NAME))?;
-        Ok(sets.iter().filter_map(|name| SetId::from_name(name)).collect())
+        Ok(sets.iter().filter_map(SetId::of_set).collect())
     }
 
-    /// Our chains, and the rules in them.
-    fn find_ruleset(&mut self) -> Result<Ruleset, Error> {
+    /// All that is in our table: the sets that are ours, and the rest.
+    fn find_ruleset(&mut self) -> Result<(BTreeSet<SetId>, Ruleset), Error> {
+        let sets = self.table.sets().map_err(failed(NAME))?;
         let chains = self.table.chains().map_err(failed(NAME))?;
         let rules = self.table.rules().map_err(failed(NAME))?;
-        Ok(Ruleset {
-            chains: chains.iter().filter_map(chain).collect(),
-            rules: rules.iter().filter_map(rule).collect(),
-        })
+        let ours: BTreeSet<SetId> = sets.iter().filter_map(SetId::of_set).collect();
+        let is_wrong = |set: &&nftables::Set| !set.is_anonymous && SetId::of_set(set).is_none();
+        let ruleset = Ruleset {
+            chains: chains.iter().map(|chain| (chain.name.clone(), is_right(chain))).collect(),
+            rules: rules.iter().filter_map(|found| rule(found, &ours)).collect(),
+            wrong_sets: sets.iter().filter(is_wrong).map(|set| set.name.clone()).collect(),
+        };
+        Ok((ours, ruleset))
     }
 
     /// The generation of the ruleset of all tables.
@@ -50,16 +55,16 @@ impl Nft {
     }
 
     /// Makes the table, its chains, whichever of the sets `wanted` is missing, and the rules of every set; deletes chains
-    /// and rules of other flags; wakes a dormant table. Whether something had to be done.
+    /// and rules of other flags, and all that others made in the table; wakes a dormant table. Whether something had to be done.
     pub(super) fn ensure_ruleset(&mut self, wanted: &BTreeSet<SetId>) -> Result<bool, Error> {
         let mut failure = None;
         for tried in 0..=TRIES {
             // Before all that is read, so that a change after it is seen.
             let generation = self.read_generation()?;
-            let found = self.find_sets()?;
+            let (found, ruleset) = self.find_ruleset()?;
             let missing: BTreeSet<SetId> = wanted.difference(&found).copied().collect();
             let sets: BTreeSet<SetId> = found.union(wanted).copied().collect();
-            let plan = Plan::new(self.reach, &sets, &missing, &self.find_ruleset()?);
+            let plan = Plan::new(self.reach, &sets, &missing, &ruleset);
             let dormant = self.table.is_dormant().map_err(failed(NAME))?;
             if plan.is_empty() && !dormant {
                 (self.sets, self.generation) = (sets, Some(generation));
@@ -87,15 +92,16 @@ impl Nft {
     }
 }
 
-/// A chain of ours, and whether it has its hook and its priority; `None`: it is none of ours.
-fn chain(found: &nftables::Chain) -> Option<(Chain, bool)> {
-    let chain = Chain::from_name(&found.name)?;
-    Some((chain, found.hook == Some((chain.hook as u32, chain.priority()))))
+/// Whether a chain is one of ours, at its hook with its priority.
+fn is_right(found: &nftables::Chain) -> bool {
+    let at = |chain: Chain| found.hook == Some((chain.hook as u32, chain.priority()));
+    Chain::from_name(&found.name).is_some_and(at)
 }
 
-/// A rule in a chain of ours. It is ours by what it does, and one that accepts by its comment.
-fn rule(found: &nftables::Rule) -> Option<FoundRule> {
-    let set = found.set.as_deref().map(SetId::from_name);
+/// A rule in a chain of ours. It is ours by what it does with these sets, and one that accepts by its comment.
+fn rule(found: &nftables::Rule, sets: &BTreeSet<SetId>) -> Option<FoundRule> {
+    let ours = |name| SetId::from_name(name).filter(|set| sets.contains(set));
+    let set = found.set.as_deref().map(ours);
     let action = match (set, found.verdict) {
         (Some(set), Some(Verdict::Drop)) => set.map(Action::Drop),
         (Some(set), Some(Verdict::Reset)) => set.map(Action::Reset),
@@ -120,7 +126,6 @@ fn contested() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ruleset_plan::Hook;
     use super::*;
 
     #[test]
@@ -129,7 +134,7 @@ mod tests {
             let (set, comment) = (set.map(str::to_owned), Some(comment.to_owned()));
             let chain = "prerouting".to_owned();
             let found = nftables::Rule { chain, handle: 258, set, verdict: Some(verdict), comment };
-            rule(&found).unwrap().action
+            rule(&found, &SetId::FIRST.into()).unwrap().action
         };
         let set = SetId::FIRST[0];
         assert_eq!(action(Some("v4_32"), Verdict::Drop, ""), Some(Action::Drop(set)));
@@ -137,6 +142,7 @@ mod tests {
         assert_eq!(action(Some("v4_32"), Verdict::Refuse, ""), Some(Action::Refuse(set)));
         assert_eq!(action(Some("v4_32"), Verdict::Accept, SPARE), None);
         assert_eq!(action(Some("mine"), Verdict::Drop, ""), None);
+        assert_eq!(action(Some("v4_31"), Verdict::Drop, ""), None, "a set that is not as ours are");
         assert_eq!(action(None, Verdict::Drop, ""), None);
         // One of an administrator that accepts some packets is not ours.
         assert_eq!(action(None, Verdict::Accept, SPARE), Some(Action::Spare));
@@ -146,12 +152,11 @@ mod tests {
 
     #[test]
     fn a_chain_is_right_at_the_hook_that_it_is_named_after() {
-        let of = |name: &str, hook| chain(&nftables::Chain { name: name.to_owned(), hook });
-        let input = Chain { hook: Hook::Input, tracked: false };
-        assert_eq!(of("input", Some((1, -300))), Some((input, true)));
-        assert_eq!(of("input", Some((2, -300))), Some((input, false)));
-        assert_eq!(of("input", Some((1, -299))), Some((input, false)));
-        assert_eq!(of("input", None), Some((input, false)));
-        assert_eq!(of("mine", Some((1, -300))), None);
+        let of = |name: &str, hook| is_right(&nftables::Chain { name: name.to_owned(), hook });
+        assert!(of("input", Some((1, -300))));
+        for hook in [Some((2, -300)), Some((1, -299)), None] {
+            assert!(!of("input", hook));
+        }
+        assert!(!of("mine", Some((1, -300))));
     }
 }

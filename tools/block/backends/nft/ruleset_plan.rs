@@ -1,5 +1,6 @@
-//! Which chains and rules the flags ask for, and what has to be changed in a ruleset until it is so. Rules that others wrote
-//! into a chain of ours are deleted: one that accepts would come before a block. Pure: `ensure_ruleset.rs` reads and changes.
+//! Which chains and rules the flags ask for, and what has to be changed in a ruleset until it is so. The table is ours alone: chains
+//! and sets that others made in it are deleted, and so are their rules in a chain of ours, for one that accepts would come before a
+//! block. Pure: `ensure_ruleset.rs` reads and changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,17 +69,20 @@ pub(super) struct FoundRule {
 /// What there is of our table besides its sets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Ruleset {
-    /// The chains, and whether each has its hook and its priority.
-    pub(super) chains: BTreeMap<Chain, bool>,
-    /// Their rules, those of a chain in their order.
+    /// All chains by their names, and whether each is one of ours with its hook and its priority.
+    pub(super) chains: BTreeMap<String, bool>,
+    /// The rules of chains that have a name of ours, those of a chain in their order.
     pub(super) rules: Vec<FoundRule>,
+    /// Sets of others, and those under a name of ours that are not as ours are.
+    pub(super) wrong_sets: BTreeSet<String>,
 }
 
 /// What has to be changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Plan {
     pub(super) delete_rules: Vec<(Chain, u64)>,
-    pub(super) delete_chains: Vec<Chain>,
+    pub(super) delete_chains: BTreeSet<String>,
+    pub(super) delete_sets: BTreeSet<String>,
     pub(super) add_chains: Vec<Chain>,
     pub(super) add_sets: BTreeSet<SetId>,
     pub(super) add_rules: BTreeSet<Rule>,
@@ -178,29 +182,18 @@ impl Plan {
         missing: &BTreeSet<SetId>,
         ruleset: &Ruleset,
     ) -> Self {
-        let chains: Vec<Chain> = Chain::of(reach, sets).collect();
-        let at = |chain: &Chain| ruleset.chains.get(chain);
-        let is_right = |chain: &Chain| at(chain) == Some(&true);
-        // A chain that others made under a name of ours, and that we do not need, has no rule of ours.
-        let ours =
-            |chain: &Chain| ruleset.rules.iter().any(|rule| rule.chain == *chain && rule.action.is_some());
-        let is_wrong = |chain: &Chain| match chains.contains(chain) {
-            true => at(chain).is_some() && !is_right(chain),
-            false => ours(chain),
-        };
-        let delete_chains: Vec<Chain> = Chain::all().filter(is_wrong).collect();
+        let is_right = |chain: &Chain| ruleset.chains.get(&chain.name()) == Some(&true);
+        let (kept, add_chains): (Vec<Chain>, Vec<Chain>) = Chain::of(reach, sets).partition(is_right);
+        let mut delete_chains: BTreeSet<String> = ruleset.chains.keys().cloned().collect();
+        delete_chains.retain(|name| !kept.iter().any(|chain| chain.name() == *name));
         let rules = Rule::of(reach, sets);
-        let found: Vec<&FoundRule> =
-            ruleset.rules.iter().filter(|rule| !delete_chains.contains(&rule.chain)).collect();
-        let is_wrong = |rule: &&&FoundRule| match rule.ours() {
-            Some(ours) => !rules.contains(&ours),
-            None => chains.contains(&rule.chain),
-        };
-        let delete_rules = found.iter().filter(is_wrong).map(|rule| (rule.chain, rule.handle)).collect();
-        let found: BTreeSet<Rule> = found.iter().filter_map(|rule| rule.ours()).collect();
+        let found = || ruleset.rules.iter().filter(|rule| kept.contains(&rule.chain));
+        let is_wrong = |rule: &&FoundRule| rule.ours().is_none_or(|ours| !rules.contains(&ours));
+        let delete_rules = found().filter(is_wrong).map(|rule| (rule.chain, rule.handle)).collect();
+        let found: BTreeSet<Rule> = found().filter_map(FoundRule::ours).collect();
         let add_rules = rules.difference(&found).copied().collect();
-        let add_chains = chains.iter().copied().filter(|chain| !is_right(chain)).collect();
-        Plan { delete_rules, delete_chains, add_chains, add_sets: missing.clone(), add_rules }
+        let (delete_sets, add_sets) = (ruleset.wrong_sets.clone(), missing.clone());
+        Plan { delete_rules, delete_chains, delete_sets, add_chains, add_sets, add_rules }
     }
 
     /// Whether nothing has to be changed.

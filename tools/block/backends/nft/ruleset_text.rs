@@ -29,9 +29,13 @@ pub(super) fn text(plan: &Plan, comments: bool) -> String {
     for (chain, handle) in &plan.delete_rules {
         text.push_str(&format!("delete rule inet {TABLE} {} handle {handle}\n", chain.name()));
     }
-    for chain in &plan.delete_chains {
-        let name = chain.name();
-        text.push_str(&format!("flush chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n"));
+    // Chains of others may jump to each other, and their maps to chains.
+    for (verb, names) in [
+        ("flush chain", &plan.delete_chains),
+        ("delete set", &plan.delete_sets),
+        ("delete chain", &plan.delete_chains),
+    ] {
+        text.extend(names.iter().map(|name| format!("{verb} inet {TABLE} {name}\n")));
     }
     for chain in &plan.add_chains {
         let (name, hook, priority) = (chain.name(), chain.hook.name(), chain.priority());

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use psentry_nftables as nftables;
 use psentry_records::Prefix;
 
 use super::super::set_elements::Key;
@@ -81,6 +82,13 @@ impl SetId {
         let set = SetId { ipv4, len, ports, unproven };
         // "v4_032" would be another name for the same set.
         (set.name() == name).then_some(set)
+    }
+
+    /// That of a set of our table; `None`: it is none of ours, or not as ours are.
+    pub(super) fn of_set(set: &nftables::Set) -> Option<Self> {
+        let key_length = |id: &SetId| if id.ipv4 { 4 } else { 16 } + if id.ports { 8 } else { 0 };
+        let is_ours = |id: &SetId| set.is_timed && set.size == Some(SIZE) && set.key_length == key_length(id);
+        SetId::from_name(&set.name).filter(is_ours)
     }
 
     /// The key of an element of this set, as the kernel compares it; `None`: psentry-block makes no such key.

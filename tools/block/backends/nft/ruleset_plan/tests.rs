@@ -21,8 +21,9 @@ fn made(reach: Reach) -> Ruleset {
 
 fn made_for(reach: Reach, sets: &BTreeSet<SetId>) -> Ruleset {
     let plan = Plan::new(reach, sets, sets, &Ruleset::default());
-    let chains = plan.add_chains.into_iter().map(|chain| (chain, true)).collect();
-    Ruleset { chains, rules: plan.add_rules.into_iter().zip(1..).map(found).collect() }
+    let chains = plan.add_chains.iter().map(|chain| (chain.name(), true)).collect();
+    let rules = plan.add_rules.into_iter().zip(1..).map(found).collect();
+    Ruleset { chains, rules, ..Ruleset::default() }
 }
 
 fn after(reach: Reach, ruleset: &Ruleset) -> Plan {
@@ -53,7 +54,7 @@ fn what_other_flags_made_becomes_what_these_flags_say() {
                 .rules
                 .iter()
                 .filter(|rule| {
-                    !plan.delete_chains.contains(&rule.chain)
+                    !plan.delete_chains.contains(&rule.chain.name())
                         && !plan.delete_rules.contains(&(rule.chain, rule.handle))
                 })
                 .map(ours)
@@ -61,7 +62,7 @@ fn what_other_flags_made_becomes_what_these_flags_say() {
             rules.extend(plan.add_rules);
             let mut chains = old.chains.clone();
             plan.delete_chains.iter().for_each(|chain| _ = chains.remove(chain));
-            chains.extend(plan.add_chains.into_iter().map(|chain| (chain, true)));
+            chains.extend(plan.add_chains.iter().map(|chain| (chain.name(), true)));
             assert_eq!(rules, new.rules.iter().map(ours).collect(), "{before:?} {now:?}");
             assert_eq!(chains, new.chains, "{before:?} {now:?}");
         }
@@ -69,15 +70,21 @@ fn what_other_flags_made_becomes_what_these_flags_say() {
 }
 
 #[test]
-fn what_others_made_beside_it_stays() {
+fn what_others_made_in_the_table_is_deleted() {
     let mut ruleset = made(Reach::default());
-    let chain = Chain { hook: Hook::Input, tracked: false };
-    ruleset.chains.insert(chain, false);
-    ruleset.rules.push(FoundRule { chain, handle: 8, action: None });
-    assert!(after(Reach::default(), &ruleset).is_empty());
     // A rule twice is no reason to take one away.
     ruleset.rules.push(FoundRule { handle: 9, ..ruleset.rules[0] });
     assert!(after(Reach::default(), &ruleset).is_empty());
+    let chain = Chain { hook: Hook::Input, tracked: false };
+    ruleset.rules.push(FoundRule { chain, handle: 8, action: None });
+    ruleset.chains.extend([("early".to_owned(), false), (chain.name(), true)]);
+    ruleset.wrong_sets.insert("v4_31".to_owned());
+    let want = Plan {
+        delete_chains: ["early".to_owned(), chain.name()].into(),
+        delete_sets: ["v4_31".to_owned()].into(),
+        ..Plan::default()
+    };
+    assert_eq!(after(Reach::default(), &ruleset), want);
 }
 
 #[test]
@@ -98,7 +105,7 @@ fn the_first_block_that_is_not_proven_brings_its_chain_and_the_last_set_takes_it
     let plan = Plan::new(Reach::default(), &[SET, UNPROVEN].into(), &[UNPROVEN].into(), &without);
     assert_eq!((plan.delete_chains.len(), plan.add_chains.len(), plan.add_rules.len()), (0, 1, 3));
     let plan = after(Reach::default(), &with);
-    assert_eq!(plan.delete_chains, [Chain { hook: Hook::Prerouting, tracked: true }]);
+    assert_eq!(plan.delete_chains, ["prerouting_tracked".to_owned()].into());
     // Where all is spared, one chain is enough.
     let spares = Reach { established: Established::Spared, ..Reach::default() };
     assert_eq!(made_for(spares, &[SET, UNPROVEN].into()).chains.len(), 1);
@@ -107,7 +114,7 @@ fn the_first_block_that_is_not_proven_brings_its_chain_and_the_last_set_takes_it
 #[test]
 fn a_chain_that_is_at_no_hook_is_made_anew() {
     let mut ruleset = made(Reach::default());
-    ruleset.chains.insert(Chain { hook: Hook::Prerouting, tracked: false }, false);
+    ruleset.chains.insert("prerouting".to_owned(), false);
     let plan = after(Reach::default(), &ruleset);
     assert_eq!((plan.delete_chains.len(), plan.add_chains.len(), plan.add_rules.len()), (1, 1, 1));
 }
