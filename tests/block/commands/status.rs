@@ -217,7 +217,7 @@ fn where_no_socket_can_be_the_real_reason_is_told() {
     fs::write(&file, "").unwrap();
     let too_long = format!("/run/{}", "x".repeat(200));
     for (path, why) in [
-        (&*too_long, "ENAMETOOLONG"),
+        (&*too_long, "File name too long"),
         (file.to_str().unwrap(), "this is not a socket"),
         (folder.path().to_str().unwrap(), "this is not a socket"),
     ] {
