@@ -73,6 +73,81 @@ fn a_rule_that_stays_before_blocks_is_named_and_status_is_not_green() {
     }
 }
 
+/// No packet comes to the rules of a dormant table, nor to those of a chain without a hook. Both are kept by nf_tables alone, and
+/// hold what is everybody's.
+#[test]
+fn rules_that_no_packet_comes_to_are_named_and_status_is_not_green() {
+    for backend in ["iptables", "ipset"] {
+        let machine = Machine::new("nft");
+        let lab = &machine.lab;
+        let _service = lab.service(8088);
+        let (mut program, mut stdin) = machine.start(&["--backend", backend]);
+        block(&mut program, &mut stdin, &[SCANNER, "2001:db8:7::/64"]);
+        for (family, guard) in ["ip", "ip6"].into_iter().zip(GUARD) {
+            let dormant = format!("table {family} filter is dormant");
+            let unhooked = "has no hook".to_owned();
+            for (harm, words, remedy) in [
+                ("add table {} filter { flags dormant; }", &dormant, "add table {} filter"),
+                (
+                    "delete table {} filter; add table {} filter { flags dormant; }",
+                    &dormant,
+                    "add table {} filter",
+                ),
+                (
+                    "flush chain {} filter INPUT; delete chain {} filter INPUT; add chain {} filter INPUT",
+                    &unhooked,
+                    "flush chain {} filter INPUT; delete chain {} filter INPUT",
+                ),
+            ] {
+                let nft = |line: &str| lab.guard.sh(&format!("nft '{}'", line.replace("{}", family)));
+                nft(harm);
+                wait_until(words, || wrong(&lab.guard).contains(words));
+                program.complaint(words);
+                assert!(lab.scanner.reaches(guard, 8088), "{backend}: {words}");
+                nft(remedy);
+                wait_until("it is well again", || wrong(&lab.guard).is_empty());
+                assert!(lab.scanner.is_shut_out(guard, 8088), "{backend}: {words}");
+            }
+        }
+    }
+}
+
+/// What somebody gives another name blocks nobody who is unblocked.
+#[test]
+fn a_renamed_chain_of_iptables_is_made_anew_and_the_old_one_deleted() {
+    for variant in ["nft", "legacy"] {
+        let machine = Machine::new(variant);
+        let lab = &machine.lab;
+        let _service = lab.service(8088);
+        let (mut program, mut stdin) = machine.start(&["--backend", "iptables"]);
+        block(&mut program, &mut stdin, &[SCANNER]);
+        machine.sh("iptables -E PSENTRY bar");
+        program.complaint("put back");
+        wait_until("it is well again", || wrong(&lab.guard).is_empty());
+        assert!(!machine.sh("iptables -S").contains("bar"), "{variant}");
+        say(&mut stdin, Action::Unblock, SCANNER, None);
+        assert_eq!(result(&mut program, SCANNER), OutcomeResult::Applied, "it was put back");
+        assert_eq!(result(&mut program, SCANNER), OutcomeResult::Released);
+        assert!(lab.scanner.reaches(GUARD[0], 8088), "{variant}");
+    }
+}
+
+/// A set that somebody put in the place of ours, which cannot keep why and until when.
+#[test]
+fn a_set_of_ipset_that_is_not_as_ours_are_is_made_anew() {
+    let machine = Machine::new("nft");
+    let lab = &machine.lab;
+    let _service = lab.service(8088);
+    let (mut program, mut stdin) = machine.start(&["--backend", "ipset"]);
+    block(&mut program, &mut stdin, &[SCANNER]);
+    for kind in ["hash:net timeout 0", "hash:net comment", "hash:net timeout 0 comment counters skbinfo"] {
+        machine.sh(&format!("ipset create zz {kind}; ipset swap psentry4 zz; ipset destroy zz"));
+        wait_until(kind, || machine.sh("ipset save psentry4 || true").contains("203.0.113.7 timeout"));
+        wait_until("all is well", || wrong(&lab.guard).is_empty());
+        assert!(lab.scanner.is_shut_out(GUARD[0], 8088), "{kind}");
+    }
+}
+
 /// A route of others to the same source is theirs. It is told once, and named as long as it is there.
 #[test]
 fn a_route_before_a_block_is_named_and_status_is_not_green() {

@@ -37,6 +37,9 @@ const TRANSPORT: u16 = 7;
 const ITS_FLAGS: u16 = 8;
 const COMMENT: u16 = 26;
 
+/// The flag of a set whose elements have comments.
+const WITH_COMMENT: u32 = 1 << 4;
+
 /// The flag of an element that is an exception.
 const NO_MATCH: u32 = 1 << 2;
 
@@ -62,6 +65,8 @@ pub struct SetHeader {
     pub entries: u32,
     /// How many entries it may have.
     pub size: u32,
+    /// Its entries may have a timeout and a comment.
+    pub keeps_notes: bool,
 }
 
 /// By what ipset knows an element: an address or a network, and the number of a transport with a port of it; `None`: all.
@@ -143,15 +148,18 @@ fn number(kind: u16, number: u32) -> DefaultNla {
 pub(crate) fn header(message: &[u8]) -> Option<SetHeader> {
     let data = attribute(message.get(BEFORE..)?, DATA)?;
     let mut header = SetHeader::default();
+    let (mut timeout, mut comment) = (false, false);
     for (kind, value) in attributes(data) {
         let number = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
         match (kind, number) {
             (ELEMENTS, Some(number)) => header.entries = number,
             (SIZE, Some(number)) => header.size = number,
+            (TIMEOUT, _) => timeout = true,
+            (ITS_FLAGS, Some(flags)) => comment = flags & WITH_COMMENT != 0,
             _ => {}
         }
     }
-    Some(header)
+    Some(SetHeader { keeps_notes: timeout && comment, ..header })
 }
 
 /// The elements that a message of a list tells of.

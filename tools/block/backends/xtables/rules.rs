@@ -24,7 +24,11 @@ const RESET: &str = "-j REJECT --reject-with tcp-reset";
 
 /// Rules in their order, and the chains of users.
 #[derive(Default)]
-pub(super) struct Rules(Vec<Rule>);
+pub(super) struct Rules {
+    lines: Vec<Rule>,
+    /// The table is dormant (nft(8)): no packet comes to its rules, whatever they are.
+    dormant: bool,
+}
 
 /// One line of the list.
 pub(super) struct Rule {
@@ -35,13 +39,13 @@ pub(super) struct Rule {
 
 impl Rules {
     /// From what `iptables -S` prints.
-    pub(super) fn read(listed: &str) -> Self {
-        Rules(listed.lines().map(Rule::new).collect())
+    pub(super) fn read(listed: &str, dormant: bool) -> Self {
+        Rules { lines: listed.lines().map(Rule::new).collect(), dormant }
     }
 
     /// The rules of a chain.
     pub(super) fn chain<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Rule> {
-        self.0.iter().filter(move |rule| rule.is_in(name))
+        self.lines.iter().filter(move |rule| rule.is_in(name))
     }
 
     /// The commands that make `wanted` all that is `ours` in a chain, before the rules of everybody but psentry: what another rule
@@ -67,18 +71,31 @@ impl Rules {
 
     /// The commands that delete all that is `ours`, in chains of others, too.
     pub(super) fn deletions(&self, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
-        let all = self.0.iter().filter(|rule| rule.line.starts_with("-A "));
+        let all = self.lines.iter().filter(|rule| rule.line.starts_with("-A "));
         all.filter(|rule| ours(rule)).map(Rule::deletion).collect()
     }
 
-    /// Why blocks that are there have no effect: each rule before `ours` that may accept a packet, as a sentence; or that nothing in
-    /// INPUT is `ours`.
+    /// Why blocks that are there have no effect, each as a sentence: nothing in INPUT is `ours`, no packet comes to what is, or a rule
+    /// before it may accept one.
     pub(super) fn shadowing(&self, ipv4: bool, ours: impl Fn(&Rule) -> bool) -> Vec<String> {
-        let program = if ipv4 { "iptables" } else { "ip6tables" };
+        let (program, family) = if ipv4 { ("iptables", "ip") } else { ("ip6tables", "ip6") };
         if !self.chain("INPUT").any(&ours) {
             return vec![format!("'{program} -S INPUT' has no rule of psentry: its blocks have no effect")];
         }
+        if self.dormant {
+            // Its rules are everybody's: whoever put them to sleep may have done so for others of them.
+            return vec![format!(
+                "table {family} filter is dormant, so that no packet comes to its rules: 'nft add table {family} filter' wakes it"
+            )];
+        }
         let chains = BUILTIN.into_iter().filter(|chain| self.chain(chain).any(&ours));
+        // A builtin chain that is listed like one of a user has no hook.
+        if let Some(chain) = chains.clone().find(|chain| self.has_chain(chain)) {
+            return vec![format!(
+                "chain {chain} of table {family} filter has no hook, so that no packet comes to its rules: after \
+                 'nft flush chain {family} filter {chain}; nft delete chain {family} filter {chain}' it is made anew"
+            )];
+        }
         let before = chains.flat_map(|chain| self.chain(chain).take_while(|rule| !is_psentry(rule)));
         let accepting = before.filter(|rule| self.accepts(rule, DEEP));
         let sentence = |Rule { line, .. }: &Rule| {
@@ -102,13 +119,19 @@ impl Rules {
 
     /// Whether the chain of a user is there.
     pub(super) fn has_chain(&self, name: &str) -> bool {
-        self.0.iter().any(|rule| rule.line.strip_prefix("-N ") == Some(name))
+        self.chains().any(|chain| chain == name)
+    }
+
+    /// The chains of users.
+    pub(super) fn chains(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(|rule| rule.line.strip_prefix("-N "))
     }
 
     /// Whether a chain is the same in both.
     pub(super) fn agrees(&self, other: &Rules, chain: &str) -> bool {
         let same = |(a, b): (&Rule, &Rule)| a.line == b.line || a.words() == b.words();
-        self.has_chain(chain) == other.has_chain(chain)
+        self.dormant == other.dormant
+            && self.has_chain(chain) == other.has_chain(chain)
             && self.chain(chain).count() == other.chain(chain).count()
             && self.chain(chain).zip(other.chain(chain)).all(same)
     }
@@ -119,24 +142,24 @@ impl Rules {
             let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
             let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
             match verb {
-                "-A" => self.0.push(Rule::new(command)),
+                "-A" => self.lines.push(Rule::new(command)),
                 "-I" => {
                     let (place, rule) = rule.split_once(' ').unwrap_or(("1", rule));
                     let before = place.parse::<usize>().unwrap_or(1).saturating_sub(1);
                     let places: Vec<usize> =
-                        (0..).zip(&self.0).filter(|(_, r)| r.is_in(chain)).map(|(at, _)| at).collect();
-                    let at = places.get(before).copied().unwrap_or(self.0.len());
-                    self.0.insert(at, Rule::new(&format!("-A {chain} {rule}")));
+                        (0..).zip(&self.lines).filter(|(_, r)| r.is_in(chain)).map(|(at, _)| at).collect();
+                    let at = places.get(before).copied().unwrap_or(self.lines.len());
+                    self.lines.insert(at, Rule::new(&format!("-A {chain} {rule}")));
                 }
                 "-D" => {
                     let line = format!("-A {rest}");
-                    if let Some(at) = self.0.iter().position(|rule| rule.line == line) {
-                        self.0.remove(at);
+                    if let Some(at) = self.lines.iter().position(|rule| rule.line == line) {
+                        self.lines.remove(at);
                     }
                 }
-                "-F" => self.0.retain(|rule| !rule.is_in(chain)),
-                "-X" => self.0.retain(|rule| rule.line.strip_prefix("-N ") != Some(chain)),
-                new => self.0.extend(new.strip_prefix(':').map(|name| Rule::new(&format!("-N {name}")))),
+                "-F" => self.lines.retain(|rule| !rule.is_in(chain)),
+                "-X" => self.lines.retain(|rule| rule.line.strip_prefix("-N ") != Some(chain)),
+                new => self.lines.extend(new.strip_prefix(':').map(|name| Rule::new(&format!("-N {name}")))),
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
 use psentry_linux::{Error as Below, NetlinkSocket, Program};
-use psentry_nftables::{Family as TableFamily, Notification, Object};
+use psentry_nftables::{Family as TableFamily, Notification, Object, is_dormant};
 
 use super::rules::Rules;
 use super::{FAMILIES, POLL, unless_absent};
@@ -18,6 +18,9 @@ use crate::error::Error;
 
 /// The programs that the filter tables need; those of IPv6 have the same names with "ip6".
 pub(in super::super) const PROGRAMS: [&str; 2] = ["iptables", "iptables-restore"];
+
+/// The name of the tables, where nf_tables keeps them.
+const TABLE: &str = "filter";
 
 /// How many seconds the legacy variant waits for its lock.
 const WAIT: &str = "20";
@@ -107,7 +110,11 @@ impl Tables {
         let family = if ipv4 { v4 } else { v6 };
         let filter = family.filter.as_ref().map_err(Error::clone)?;
         if family.read_at != Some(generation) || family.rules.is_none() {
-            let rules = filter.rules()?;
+            let dormant = match &mut self.link {
+                Some(link) if filter.is_nft => is_dormant(link, table_family(ipv4), TABLE),
+                _ => Ok(false),
+            };
+            let rules = filter.rules(dormant.map_err(failed(self.backend))?)?;
             let same = |old: &Rules| self.chains.iter().all(|chain| old.agrees(&rules, chain));
             self.drifted |= !family.rules.as_ref().is_none_or(same);
             (family.rules, family.read_at) = (Some(rules), Some(generation));
@@ -235,13 +242,17 @@ pub(super) fn is_objection(error: &Error) -> bool {
     }
 }
 
+fn table_family(ipv4: bool) -> TableFamily {
+    if ipv4 { TableFamily::Ipv4 } else { TableFamily::Ipv6 }
+}
+
 /// Whether a notification is of a change of a table, chain or rule of iptables or ip6tables.
 fn concerns(notification: &Notification<'_>) -> bool {
     matches!(
         notification,
         Notification::Changed {
             family: Some(TableFamily::Ipv4 | TableFamily::Ipv6),
-            table: "filter",
+            table: TABLE,
             object: Object::Table { .. } | Object::Chain | Object::Rule,
         }
     )
@@ -268,10 +279,10 @@ impl Filter {
     }
 
     /// The rules that are there.
-    fn rules(&self) -> Result<Rules, Error> {
+    fn rules(&self, dormant: bool) -> Result<Rules, Error> {
         let listed =
             self.iptables.run_checked(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
-        Ok(Rules::read(&String::from_utf8_lossy(&listed)))
+        Ok(Rules::read(&String::from_utf8_lossy(&listed), dormant))
     }
 
     /// Makes changes, in the words of iptables-restore: all, or none. Returns the process id of the program, which is also
@@ -292,6 +303,9 @@ impl Filter {
         } else if stderr.contains("open socket to ipset") {
             "a rule matches a set, for which iptables needs a raw socket; give the service CAP_NET_RAW and \
              RestrictAddressFamilies=AF_INET"
+        } else if stderr.contains("CHAIN_ADD failed (Operation not supported)") {
+            "a builtin chain of the table filter has no hook, or not its own, so that no packet comes to it; flush and delete it \
+             with nft, and it is made anew"
         } else if stderr.contains("you must be root") && !self.is_nft {
             "the legacy iptables needs CAP_NET_ADMIN and CAP_NET_RAW, or root"
         } else if stderr.contains("you must be root") {

@@ -24,8 +24,10 @@ fn the_numbers_of_a_header_are_read() {
         put(data, 18 | NET_BYTEORDER, &1024u32.to_be_bytes());
         put(data, SIZE | NET_BYTEORDER, &65536u32.to_be_bytes());
         put(data, ELEMENTS | NET_BYTEORDER, &7u32.to_be_bytes());
+        put(data, TIMEOUT | NET_BYTEORDER, &0u32.to_be_bytes());
+        put(data, ITS_FLAGS | NET_BYTEORDER, &WITH_COMMENT.to_be_bytes());
     });
-    assert_eq!(header(&message), Some(SetHeader { entries: 7, size: 65536 }));
+    assert_eq!(header(&message), Some(SetHeader { entries: 7, size: 65536, keeps_notes: true }));
     assert_eq!(header(&[2, 0]), None);
 }
 

@@ -21,7 +21,7 @@ use psentry_records::Timestamp;
 pub(super) use self::match_rules::is_match;
 use self::match_rules::rules_of;
 use self::sets::{Expected, SIZE, destroy, entry, make, saved_rules_warning, seconds, set, set_of, sets};
-use super::rules::BUILTIN;
+use super::rules::{BUILTIN, Rule};
 use super::tables::{Tables, retried};
 use super::{FAMILIES, POLL, by_family, unless_absent};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
@@ -77,7 +77,14 @@ impl Ipset {
         self.tables.rules(ipv4)?;
         let mut made = false;
         for name in sets(ipv4) {
-            let header = self.sets.header(name).map_err(failed(NAME))?;
+            let mut header = self.sets.header(name).map_err(failed(NAME))?;
+            if header.is_some_and(|header| !header.keeps_notes) {
+                // Somebody put another one in its place. No rule may match a set that is destroyed.
+                let matches = |rule: &Rule| rule.value("--match-set") == Some(name);
+                self.tables.delete(ipv4, |rules| rules.deletions(matches))?;
+                destroy(&mut self.sets, name)?;
+                header = None;
+            }
             // What another run blocked stays blocked.
             if header.is_some_and(|header| header.entries > 0) {
                 self.used.insert(name);
@@ -172,7 +179,8 @@ impl Ipset {
         let mut changed = false;
         for (name, expected) in &mut self.expected {
             let header = self.sets.header(name).map_err(failed(NAME))?;
-            changed |= !header.is_some_and(|header| expected.explains(header.entries, now));
+            changed |=
+                !header.is_some_and(|header| header.keeps_notes && expected.explains(header.entries, now));
         }
         Ok(changed)
     }

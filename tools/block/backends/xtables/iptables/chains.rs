@@ -2,6 +2,7 @@
 //! does nothing.
 
 use super::super::rules::{BUILTIN, Rule, Rules};
+use crate::note;
 use crate::reach::Reach;
 
 /// The chains for what comes from a source, and those for what goes to it; of blocks that are not proven, which leave alone
@@ -58,12 +59,30 @@ pub(super) fn setup(reach: Reach, rules: &Rules, unproven: bool) -> Vec<String> 
         commands.extend(rules.place(chain, &jumps(reach, &used, chain), is_jump));
     }
     commands.extend(removal(rules, |chain| !used.contains(&chain)));
+    commands.extend(renamed(rules));
     commands
 }
 
 /// The commands that delete all chains, and the jumps to them.
 pub(super) fn purge(rules: &Rules) -> Vec<String> {
-    rules.deletions(is_jump).into_iter().chain(removal(rules, |_| true)).collect()
+    rules.deletions(is_jump).into_iter().chain(removal(rules, |_| true)).chain(renamed(rules)).collect()
+}
+
+/// The commands that delete chains of ours that somebody gave another name, which would go on blocking for good: in them there is
+/// nothing but blocks, by their notes.
+fn renamed(rules: &Rules) -> Vec<String> {
+    let is_block = |rule: &Rule| rule.scope().is_some() && rule.comment().and_then(note::read).is_some();
+    let is_ours = |rule: &Rule| is_block(rule) || SPARE.iter().any(|spare| rule.is(spare));
+    let is_renamed = |chain: &str| {
+        let mut all = rules.chain(chain);
+        !CHAINS.contains(&chain) && rules.chain(chain).any(is_block) && all.all(is_ours)
+    };
+    let deletion = |chain: &str| {
+        let mut commands = rules.deletions(|rule| rule.target() == Some(chain));
+        commands.extend([format!("-F {chain}"), format!("-X {chain}")]);
+        commands
+    };
+    rules.chains().filter(|chain| is_renamed(chain)).flat_map(deletion).collect()
 }
 
 /// Our chains that should be there.
@@ -92,7 +111,7 @@ mod tests {
     use super::*;
 
     fn set_up(reach: Reach, listed: &str, unproven: bool) -> (Rules, Vec<String>) {
-        let mut rules = Rules::read(listed);
+        let mut rules = Rules::read(listed, false);
         let commands = setup(reach, &rules, unproven);
         rules.run(&commands);
         (rules, commands)
@@ -132,5 +151,19 @@ mod tests {
         damaged.run(&setup(Reach::default(), &damaged, false));
         let (rules, _) = set_up(Reach::default(), "", true);
         assert!(CONCERNING.iter().all(|chain| damaged.agrees(&rules, chain)));
+    }
+
+    #[test]
+    fn a_chain_of_ours_under_another_name_is_deleted_and_those_of_others_are_not() {
+        let ours = "-s 192.0.2.7/32 -m comment --comment \"fan until unblocked\" -j DROP";
+        let listed = format!(
+            "-N bar\n-N theirs\n-A INPUT -j bar\n-A INPUT -j theirs\n-A bar {}\n-A bar {ours}\n\
+             -A theirs {ours}\n-A theirs -s 192.0.2.8/32 -j DROP\n",
+            SPARE[0]
+        );
+        let (rules, _) = set_up(Reach::default(), &listed, false);
+        assert_eq!(rules.chains().collect::<Vec<_>>(), ["theirs", IN]);
+        assert_eq!(rules.chain("INPUT").filter_map(Rule::target).collect::<Vec<_>>(), [IN, "theirs"]);
+        assert_eq!(rules.chain("theirs").count(), 2);
     }
 }

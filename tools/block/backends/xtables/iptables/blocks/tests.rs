@@ -7,7 +7,7 @@ use crate::reach::Answer;
 /// The blocks that rules of the chain for what comes from a source are.
 fn blocks_of(chain: &str, rules: &[String]) -> Vec<Block> {
     let listed: String = rules.iter().map(|rule| format!("-A {chain} {rule}\n")).collect();
-    let rules = Rules::read(&listed);
+    let rules = Rules::read(&listed, false);
     let entries = rules.chain(chain).filter_map(|rule| entry(chain, rule)).reduce(|a, b| a.joined(&b));
     entries.iter().map(Block::from).collect()
 }
@@ -111,7 +111,7 @@ fn what_is_half_there_or_made_by_other_flags_is_damaged() {
     rules.run(&[first]);
     assert!(damaged(reject, &rules));
     // What somebody else put there.
-    let other = Rules::read("-A PSENTRY -s 192.0.2.8/32 -j ACCEPT\n");
+    let other = Rules::read("-A PSENTRY -s 192.0.2.8/32 -j ACCEPT\n", false);
     let entry = &entries(reject, &by_scope(&other))[0];
     assert!(entry.damaged && entry.scope == "192.0.2.8".parse().unwrap());
 }
