@@ -159,7 +159,8 @@ fn signals_in_a_loop_lose_nothing() {
         assert_eq!(told.body.result, OutcomeResult::Applied, "{told:?}");
         count += 1;
     }
-    drop(feeder.join().unwrap());
+    // Its input has not ended, of which it would speak.
+    let _stdin = feeder.join().unwrap();
     let (status, _, errors) = block.terminate();
     assert!(status.success(), "{errors:?}");
     assert_eq!(complaints(&errors), Vec::<&str>::new());

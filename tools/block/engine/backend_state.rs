@@ -19,8 +19,6 @@ const AHEAD: usize = 256;
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the newest ones
 /// and those of commands are.
 const ASKS: usize = 16;
-/// How long what was listed is told to whoever asks.
-const FRESH: Duration = Duration::from_secs(1);
 /// How long a backend that cannot work waits until it is tried again; the wait doubles up to the second.
 const BROKEN_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -103,8 +101,6 @@ pub(super) enum End {
 pub(super) struct Sync {
     /// When it was last begun to list it; `None`: it never was. Before that no operation is given.
     pub(super) listed: Option<Instant>,
-    /// When it was last listed to the end; `None`: it is to be listed before anybody is told what is there.
-    pub(super) read: Option<Instant>,
     /// It is to be listed: somebody changed something.
     pub(super) drifted: Option<Drift>,
     /// It is to be listed for another reason.
@@ -297,15 +293,6 @@ impl BackendState {
         self.jobs().any(|job| matches!(job.work, Work::List { .. }))
     }
 
-    /// Somebody asks what is there: it is listed, unless it is being listed, or was within the last second and nobody has changed
-    /// anything since. So many who ask leave a backend time to block.
-    pub(super) fn want_fresh(&mut self, now: Instant) {
-        let is_fresh = self.sync.read.is_some_and(|read| now.saturating_duration_since(read) < FRESH);
-        if self.sync.drifted.is_some() || !(is_fresh || self.is_being_listed()) {
-            self.want_sync();
-        }
-    }
-
     /// Whether it was listed, or is known not to work.
     pub(super) fn has_answered(&self) -> bool {
         self.sync.listed.is_some() || self.broken.is_some()
@@ -318,7 +305,6 @@ impl BackendState {
 
     pub(super) fn want_sync(&mut self) {
         self.sync.wanted |= self.caps.lists;
-        self.sync.read = None;
     }
 
     /// The wall clock was set: what is there is to be read by the new one.
@@ -380,21 +366,6 @@ mod tests {
             let next = state.next_moments(now).min().unwrap();
             assert!(next.saturating_duration_since(now) >= Duration::from_secs(wait), "after {wait} s");
         }
-    }
-
-    #[test]
-    fn who_asks_again_and_again_does_not_have_it_listed_again_and_again() {
-        let (now, mut state) =
-            (Instant::now(), BackendState::new(Caps::of("nft"), Vec::new(), Timestamp::now()));
-        let mut wants = |read: Option<Instant>, drifted: Option<Drift>| {
-            state.sync = Sync { read, drifted, ..Sync::default() };
-            state.want_fresh(now + FRESH);
-            (state.sync.wanted, state.sync.read.is_none())
-        };
-        assert_eq!(wants(None, None), (true, true));
-        assert_eq!(wants(Some(now), None), (true, true));
-        assert_eq!(wants(Some(now + FRESH / 2), None), (false, false));
-        assert_eq!(wants(Some(now + FRESH / 2), Some(Drift::default())), (true, true));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What people ask. What is there is listed anew first, unless that was done within the last second; a backend that takes too long is
+//! What people ask. What is there is listed anew first, so that the answer is what is there now; a backend that takes too long is
 //! named as that, and holds up no answer.
 
 use std::time::{Duration, Instant};
@@ -44,8 +44,7 @@ impl Engine {
             // One that is there for this question alone has just listed.
             _ if self.is_once() => {}
             Question::List | Question::Why(_) | Question::Status => {
-                let now = Instant::now();
-                self.backends.iter_mut().for_each(|state| state.want_fresh(now));
+                self.backends.iter_mut().for_each(BackendState::want_sync);
             }
         }
         self.questions.push(Pending { question, reply, asked: Instant::now() });
@@ -54,15 +53,11 @@ impl Engine {
     /// Answers what can be answered by now.
     pub(super) fn answer_questions(&mut self) {
         let now = Instant::now();
-        let is_late = |state: &BackendState| {
-            state.caps.lists && state.sync.read.is_none() && state.broken.is_none() && !self.is_once()
-        };
-        let late: Vec<bool> = self.backends.iter().map(is_late).collect();
         // One text for all who ask for it now.
         let mut all = None;
         for pending in std::mem::take(&mut self.questions) {
             let is_over = now >= pending.deadline();
-            let Pending { question, reply, .. } = &pending;
+            let Pending { question, reply, asked } = &pending;
             if question.changes() {
                 if is_over {
                     self.answer_late(reply);
@@ -71,6 +66,11 @@ impl Engine {
                 }
                 continue;
             }
+            let is_late = |state: &BackendState| {
+                let listed = state.sync.listed.is_some_and(|listed| listed >= *asked);
+                state.caps.lists && !listed && state.broken.is_none() && !self.is_once()
+            };
+            let late: Vec<bool> = self.backends.iter().map(is_late).collect();
             if !is_over && late.contains(&true) {
                 self.questions.push(pending);
                 continue;

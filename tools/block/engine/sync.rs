@@ -33,7 +33,6 @@ impl Engine {
     pub(super) fn begin_sync(&mut self, index: usize, repairs: bool) {
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.wanted = false;
-        state.sync.read = None;
         let ensure = match self.purpose {
             Purpose::Serve => repairs && state.sync.ruleset != Ruleset::Purged,
             // For a question it is no matter whether a command is there that blocks.
@@ -66,7 +65,6 @@ impl Engine {
         if again {
             state.sync.ruleset = Ruleset::Kept;
         }
-        state.sync.read = Some(Instant::now());
         let first = state.sync.listed.replace(began).is_none();
         let drift = state.sync.drifted.take();
         if let Some(broken) = state.broken.take() {
