@@ -339,8 +339,11 @@ fn a_ctrl_c_ends_a_pipeline_in_peace() {
     let mut out = judge.stdout();
     listening(&lab, 2323);
     lab.scanner.touch(GUARD[0], 2323);
-    judge.signal(Signal::SIGINT);
-    listen.signal(Signal::SIGINT);
+    // A terminal signals all of them before any of them runs.
+    for signal in [Signal::SIGSTOP, Signal::SIGINT, Signal::SIGCONT] {
+        judge.signal(signal);
+        listen.signal(signal);
+    }
     assert!(listen.end().0.success());
     let (status, _, errors) = judge.end();
     assert!(status.success() && complaints(&errors).is_empty(), "{errors:?}");
