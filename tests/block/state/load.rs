@@ -45,7 +45,16 @@ fn blocked(line: &str) -> Option<String> {
 }
 
 fn scopes(lab: &Lab) -> HashSet<String> {
-    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    // So many may take a busy machine longer to list than a question waits.
+    let mut list = lab.guard.run(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    wait_until("it is listed", || {
+        let is_whole = list.status.success();
+        if !is_whole {
+            list = lab.guard.run(&[bin("psentry-block"), "list", "--backend", "nft"]);
+        }
+        is_whole
+    });
+    let list = String::from_utf8(list.stdout).unwrap();
     let scopes: HashSet<String> = list.lines().filter_map(blocked).collect();
     assert_eq!(scopes.len(), list.lines().count());
     scopes
