@@ -43,6 +43,8 @@ pub(super) struct HostsDeny {
     watch: Option<FileWatch>,
     /// The file as it was read or written last; `None`: there was none.
     last: Option<Vec<u8>>,
+    /// Somebody else had changed it when it was written last.
+    drifted: bool,
     /// It has been said that the file is written in place; and that it cannot be watched.
     warned: bool,
     unwatched: bool,
@@ -59,7 +61,14 @@ struct Place {
 
 impl HostsDeny {
     pub(super) fn new(path: &Path) -> Self {
-        HostsDeny { path: path.to_owned(), watch: None, last: None, warned: false, unwatched: false }
+        HostsDeny {
+            path: path.to_owned(),
+            watch: None,
+            last: None,
+            drifted: false,
+            warned: false,
+            unwatched: false,
+        }
     }
 
     /// Whether the file can be found and its section read.
@@ -114,6 +123,7 @@ impl HostsDeny {
                 (None, _) => replace::remove(&path)?,
             }
         }
+        self.drifted |= before != self.last;
         self.last = after;
         Ok(())
     }
@@ -153,7 +163,7 @@ impl Backend for HostsDeny {
 
     fn list(&mut self) -> Result<Listing, Error> {
         let path = self.place()?.path;
-        self.last = contents(&path)?;
+        (self.last, self.drifted) = (contents(&path)?, false);
         let entries = Parts::read(&path, self.last.as_deref())?.entries;
         Ok(Listing { entries, ..Listing::default() })
     }
@@ -173,7 +183,7 @@ impl Backend for HostsDeny {
             watch.changed();
         }
         let is = contents(&self.place()?.path)?;
-        Ok((is != self.last).then(Drift::default))
+        Ok((is != self.last || self.drifted).then(Drift::default))
     }
 
     fn purge(&mut self) -> Result<(), Error> {

@@ -140,3 +140,19 @@ fn a_link_that_leads_elsewhere_is_followed() {
     fs::write(&two, "mine\n").unwrap();
     assert_eq!(backend.drift().unwrap(), Some(Drift::default()), "it is watched where it is now");
 }
+
+/// What somebody took away just before psentry wrote the file is missed afterwards, too.
+#[test]
+fn what_others_did_before_a_write_of_our_own_is_drift() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hosts.deny");
+    let mut backend = HostsDeny::new(&path);
+    assert_eq!(scopes(&mut backend), [""; 0]);
+    apply(&mut backend, &[put("192.0.2.7"), put("192.0.2.8")]);
+    assert_eq!(backend.drift().unwrap(), None);
+    fs::remove_file(&path).unwrap();
+    apply(&mut backend, &[delete("192.0.2.8")]);
+    assert_eq!(backend.drift().unwrap(), Some(Drift::default()));
+    assert_eq!(scopes(&mut backend), [""; 0]);
+    assert_eq!(backend.drift().unwrap(), None, "it is known");
+}
