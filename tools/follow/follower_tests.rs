@@ -1,3 +1,6 @@
+//! The follower beside whoever writes, rotates, compresses and removes the files of a log: each line is read once and in order, and what
+//! cannot be is reported.
+
 use std::fs;
 use std::io::{self, BufReader, Write};
 

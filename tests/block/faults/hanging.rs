@@ -39,6 +39,15 @@ fn told(block: &mut Program, scope: &str, backend: &str, result: OutcomeResult) 
     });
 }
 
+/// Starts psentry-block with these backends, one of which is going to hang.
+fn start_hanging(lab: &Lab, hang: &Hang, backends: &[&str]) -> Program {
+    lab.guard.sh(hang.prepare);
+    let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
+    let mut command = lab.guard.command(bin("psentry-block"));
+    command.args(backends.iter().flat_map(|name| ["--backend", name])).args(hang.flags).env("PATH", path);
+    Program::start_fed(&mut command)
+}
+
 /// A program that stops itself while `/run/hang` exists, as a debugger or an exhausted machine would stop it.
 const PROGRAM: Hang = Hang {
     backends: ["iptables", "nft"],
@@ -120,11 +129,7 @@ fn a_command_that_hangs_delays_the_backends_after_it_for_as_long_as_it_has() {
 fn delays_nobody_else(hang: &Hang, order: [&str; 2]) {
     let [hanging, other] = hang.backends;
     let lab = Lab::new();
-    lab.guard.sh(hang.prepare);
-    let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
-    let mut command = lab.guard.command(bin("psentry-block"));
-    command.args(order.map(|name| ["--backend", name]).concat()).args(hang.flags).env("PATH", path);
-    let mut block = Program::start_fed(&mut command);
+    let mut block = start_hanging(&lab, hang, &order);
     let mut stdin = block.stdin();
     let (both, soon, late) = ("203.0.113.6/32", "203.0.113.7/32", "203.0.113.8/32");
     say(&mut stdin, Action::Block, both, Some(3600));
@@ -174,11 +179,7 @@ fn delays_nobody_else(hang: &Hang, order: [&str; 2]) {
 fn a_flush_names_the_backend_that_hangs() {
     let lab = Lab::new();
     let hang = &PROGRAM;
-    lab.guard.sh(hang.prepare);
-    let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
-    let mut command = lab.guard.command(bin("psentry-block"));
-    let mut block =
-        Program::start_fed(command.args(["--backend", "nft", "--backend", "iptables"]).env("PATH", path));
+    let mut block = start_hanging(&lab, hang, &["nft", "iptables"]);
     let mut stdin = block.stdin();
     block.complaint(": ready: ");
     lab.guard.sh(hang.hang);
@@ -201,10 +202,7 @@ fn a_flush_names_the_backend_that_hangs() {
 fn a_block_during_a_flush_is_not_taken_for_what_the_flush_deletes() {
     let lab = Lab::new();
     let hang = &PROGRAM;
-    lab.guard.sh(hang.prepare);
-    let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
-    let mut command = lab.guard.command(bin("psentry-block"));
-    let mut block = Program::start_fed(command.args(["--backend", "iptables"]).env("PATH", path));
+    let mut block = start_hanging(&lab, hang, &["iptables"]);
     let mut stdin = block.stdin();
     say(&mut stdin, Action::Block, SCANNER, Some(600));
     assert_eq!(result(&mut block, SCANNER), OutcomeResult::Applied);
@@ -226,11 +224,7 @@ fn a_block_during_a_flush_is_not_taken_for_what_the_flush_deletes() {
 fn a_stop_waits_for_no_backend_that_hangs() {
     let lab = Lab::new();
     let hang = &PROGRAM;
-    lab.guard.sh(hang.prepare);
-    let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
-    let mut command = lab.guard.command(bin("psentry-block"));
-    let mut block =
-        Program::start_fed(command.args(["--backend", "nft", "--backend", "iptables"]).env("PATH", path));
+    let mut block = start_hanging(&lab, hang, &["nft", "iptables"]);
     let mut stdin = block.stdin();
     block.complaint(": ready: ");
     lab.guard.sh(hang.hang);
