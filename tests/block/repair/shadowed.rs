@@ -67,8 +67,10 @@ fn a_rule_that_stays_before_blocks_is_named_and_status_is_not_green() {
             let rule = "'iptables -A INPUT -s 203.0.113.0/24 -j ACCEPT' comes before psentry's rule";
             assert!(said.contains(rule), "{backend} ({variant}): {said}");
             program.complaint(rule);
-            wait_until("ours is first again", || wrong(&machine.lab.guard).is_empty());
-            assert!(!machine.sh("iptables -S INPUT | sed -n 2p").contains("ACCEPT"));
+            // The question has listed it, and has not put it right; that is still done, though nobody asks again.
+            let first = || machine.sh("iptables -S INPUT | sed -n 2p");
+            wait_until("ours is first again", || first().to_lowercase().contains("psentry"));
+            wait_until("it is well again", || wrong(&machine.lab.guard).is_empty());
         }
     }
 }

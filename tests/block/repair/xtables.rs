@@ -12,6 +12,10 @@ use crate::lab::SCANNER as SCANNERS;
 /// A machine whose iptables is this variant.
 pub struct Machine {
     pub lab: Lab,
+    /// Where psentry-block finds it.
+    own_path: String,
+    /// Where others find it, who wait for the lock of the legacy variant: psentry-block holds it for a moment each second, and without
+    /// `-w` that is an error.
     pub path: String,
 }
 
@@ -19,16 +23,19 @@ impl Machine {
     pub fn new(variant: &str) -> Self {
         let lab = Lab::new();
         lab.guard.sh(&format!(
-            "mkdir /run/{variant}; for name in iptables iptables-restore ip6tables ip6tables-restore; do
-                 ln -s $(command -v $(echo $name | sed s/tables/tables-{variant}/)) /run/{variant}/$name; done"
+            "mkdir /run/{variant} /run/waiting; for name in iptables iptables-restore ip6tables ip6tables-restore; do
+                 ln -s $(command -v $(echo $name | sed s/tables/tables-{variant}/)) /run/{variant}/$name
+                 printf '#!/bin/sh\nexec /run/{variant}/%s -w \"$@\"\n' $name > /run/waiting/$name
+                 chmod +x /run/waiting/$name; done"
         ));
-        let path = format!("/run/{variant}:{}", std::env::var("PATH").unwrap());
-        Machine { lab, path }
+        let own_path = format!("/run/{variant}:{}", std::env::var("PATH").unwrap());
+        let path = format!("/run/waiting:{own_path}");
+        Machine { lab, own_path, path }
     }
 
     pub fn start(&self, flags: &[&str]) -> (Program, ChildStdin) {
         let mut command = self.lab.guard.command(bin("psentry-block"));
-        let mut block = Program::start_fed(command.args(flags).env("PATH", &self.path));
+        let mut block = Program::start_fed(command.args(flags).env("PATH", &self.own_path));
         let stdin = block.stdin();
         (block, stdin)
     }

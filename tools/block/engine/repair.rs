@@ -189,9 +189,8 @@ impl Engine {
         }
         let differing: Vec<Prefix> = differing(state, &self.desired, now).collect();
         if !repairs {
-            if !differing.is_empty() {
-                state.sync.drifted = Some(drift.unwrap_or_default());
-            }
+            // Rules that are missing or come too late are no blocks that differ: whatever was reported is looked at again.
+            state.sync.drifted = drift.or_else(|| (!differing.is_empty()).then(Drift::default));
             state.sync.repair = Some(repair).filter(|repair| !repair.waits.is_empty());
             return;
         }
