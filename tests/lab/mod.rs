@@ -13,6 +13,7 @@ pub mod blocker;
 mod booted;
 mod fake_clock;
 mod host;
+mod iptables;
 mod notified;
 mod program;
 mod signals;
@@ -20,6 +21,7 @@ mod signals;
 pub use booted::Booted;
 pub use fake_clock::FakeClock;
 pub use host::Host;
+pub use iptables::Iptables;
 pub use notified::Notified;
 pub use program::{Program, WAIT, bin, complaints, wait_until, without_stats};
 

@@ -164,7 +164,7 @@ fn delays_nobody_else(hang: &Hang, order: [&str; 2]) {
     let is_right = || {
         let is_blocked = |scope: &str| match hanging {
             "exec" => lab.guard.ok(&["test", "-e", &format!("/run/exec-{}", scope.trim_end_matches("/32"))]),
-            _ => lab.guard.sh(&format!("PATH={}:$PATH; iptables -S", hang.path)).contains(scope),
+            _ => lab.guard.sh(&format!("PATH={}:$PATH; iptables -w -S", hang.path)).contains(scope),
         };
         is_blocked(late) && !is_blocked(soon) && !is_blocked(both)
     };
@@ -193,7 +193,7 @@ fn a_flush_names_the_backend_that_hangs() {
     // And so it does.
     lab.guard.sh(hang.go_on);
     wait_until("iptables has nothing", || {
-        !lab.guard.sh(&format!("PATH={}:$PATH; iptables -S", hang.path)).contains("PSENTRY")
+        !lab.guard.sh(&format!("PATH={}:$PATH; iptables -w -S", hang.path)).contains("PSENTRY")
     });
 }
 

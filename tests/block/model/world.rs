@@ -28,7 +28,7 @@ use psentry_records::{Action, Outcome, OutcomeBody, OutcomeResult, Prefix, Recor
 use super::drift::{self, Drift, Setting};
 use super::known::{Asked, Block, Known, Listed, SLACK, Until, alike, is_over};
 use super::steps::{REFUSED, Say, Step};
-use crate::lab::{Host, Program, bin};
+use crate::lab::{Host, Iptables, Program, bin};
 
 /// How long anything is waited for: more than it takes, and less than a sequence has to be made shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ const REPAIRS: u32 = 8;
 pub struct Sandbox {
     host: Host,
     setting: Setting,
-    path: String,
+    iptables: Option<Iptables>,
 }
 
 struct Daemon {
@@ -82,20 +82,21 @@ impl Sandbox {
     pub fn new(setting: Setting) -> Self {
         let host = Host::new_in_user_namespace();
         host.sh("ip address add 198.51.100.1/32 dev lo");
-        let mut path = std::env::var("PATH").unwrap();
-        if setting.legacy {
-            host.sh(
-                "mkdir /run/legacy; for name in iptables iptables-restore ip6tables ip6tables-restore; do
-                 ln -s $(command -v $(echo $name | sed s/tables/tables-legacy/)) /run/legacy/$name; done",
-            );
-            path = format!("/run/legacy:{path}");
-        }
-        Sandbox { host, setting, path }
+        let iptables = setting.legacy.then(|| Iptables::choose(&host, "legacy"));
+        Sandbox { host, setting, iptables }
     }
 
+    /// psentry-block.
+    fn psentry(&self) -> Command {
+        let mut command = self.host.command(bin("psentry-block"));
+        command.envs(self.iptables.as_ref().map(|iptables| ("PATH", &iptables.own_path)));
+        command
+    }
+
+    /// Another program.
     fn command(&self, program: &str) -> Command {
         let mut command = self.host.command(program);
-        command.env("PATH", &self.path);
+        command.envs(self.iptables.as_ref().map(|iptables| ("PATH", &iptables.path)));
         command
     }
 
@@ -223,7 +224,7 @@ impl<'a> Run<'a> {
 
     /// Runs a command of psentry-block.
     fn psentry(&self, words: &[&str], flags: &[String]) -> Output {
-        self.sandbox.command(bin("psentry-block")).args(words).args(flags).output().unwrap()
+        self.sandbox.psentry().args(words).args(flags).output().unwrap()
     }
 
     fn side(&mut self, backend: Option<&str>) -> Result<&mut Side, String> {

@@ -32,7 +32,7 @@ fn rules_that_accept_move_behind_blocks() {
             let first = "for program in iptables ip6tables; do for chain in INPUT FORWARD; do
                  $program -S $chain | sed -n 2p | grep -qi psentry || echo $program $chain; done; done";
             for accepting in ACCEPTING {
-                let accepting = format!("PATH={}; {accepting}", machine.path);
+                let accepting = format!("PATH={}; {accepting}", machine.iptables.path);
                 damaged(&program, &lab.guard, &accepting, || machine.sh(first).is_empty());
                 let said = program.complaint("put back");
                 println!("{backend} ({variant}): {said}");
@@ -59,7 +59,7 @@ fn a_rule_that_stays_before_blocks_is_named_and_status_is_not_green() {
             assert_eq!(wrong(&machine.lab.guard), "");
             let fighter = format!("while :; do {} || true; sleep 0.2; done", ACCEPTING[0]);
             let mut command = machine.lab.guard.command("sh");
-            let fighter = Program::start(command.args(["-c", &fighter]).env("PATH", &machine.path));
+            let fighter = Program::start(command.args(["-c", &fighter]).env("PATH", &machine.iptables.path));
             program.complaint("again and again");
             drop(fighter);
             machine.sh(ACCEPTING[0]);

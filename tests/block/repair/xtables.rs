@@ -7,41 +7,30 @@ use std::process::ChildStdin;
 use nix::sys::signal::Signal;
 
 use super::*;
-use crate::lab::SCANNER as SCANNERS;
+use crate::lab::{Iptables, SCANNER as SCANNERS};
 
-/// A machine whose iptables is this variant.
+/// A machine whose iptables is of one variant.
 pub struct Machine {
     pub lab: Lab,
-    /// Where psentry-block finds it.
-    own_path: String,
-    /// Where others find it, who wait for the lock of the legacy variant: psentry-block holds it for a moment each second, and without
-    /// `-w` that is an error.
-    pub path: String,
+    pub iptables: Iptables,
 }
 
 impl Machine {
     pub fn new(variant: &str) -> Self {
         let lab = Lab::new();
-        lab.guard.sh(&format!(
-            "mkdir /run/{variant} /run/waiting; for name in iptables iptables-restore ip6tables ip6tables-restore; do
-                 ln -s $(command -v $(echo $name | sed s/tables/tables-{variant}/)) /run/{variant}/$name
-                 printf '#!/bin/sh\nexec /run/{variant}/%s -w \"$@\"\n' $name > /run/waiting/$name
-                 chmod +x /run/waiting/$name; done"
-        ));
-        let own_path = format!("/run/{variant}:{}", std::env::var("PATH").unwrap());
-        let path = format!("/run/waiting:{own_path}");
-        Machine { lab, own_path, path }
+        let iptables = Iptables::choose(&lab.guard, variant);
+        Machine { lab, iptables }
     }
 
     pub fn start(&self, flags: &[&str]) -> (Program, ChildStdin) {
         let mut command = self.lab.guard.command(bin("psentry-block"));
-        let mut block = Program::start_fed(command.args(flags).env("PATH", &self.own_path));
+        let mut block = Program::start_fed(command.args(flags).env("PATH", &self.iptables.own_path));
         let stdin = block.stdin();
         (block, stdin)
     }
 
     pub fn sh(&self, script: &str) -> String {
-        self.lab.guard.sh(&format!("PATH={}; {script}", self.path))
+        self.lab.guard.sh(&format!("PATH={}; {script}", self.iptables.path))
     }
 
     /// How many blocks of both families are there, if they have an effect.
@@ -99,7 +88,12 @@ fn whatever_others_delete_of_iptables_and_ipset_is_back_within_a_second() {
             assert!(whole());
             let other: &[&str] = if variant == "nft" { &["nft flush ruleset"] } else { &[] };
             for vandal in vandals.iter().chain(other) {
-                let took = damaged(&program, &lab.guard, &format!("PATH={}; {vandal}", machine.path), whole);
+                let took = damaged(
+                    &program,
+                    &lab.guard,
+                    &format!("PATH={}; {vandal}", machine.iptables.path),
+                    whole,
+                );
                 println!("{took:>7.0?} {backend} ({variant}): {vandal}");
                 assert!(took < SECOND, "{took:?}: {backend} ({variant}): {vandal}");
                 program.complaint("put back");

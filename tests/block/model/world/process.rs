@@ -28,7 +28,7 @@ impl Run<'_> {
             return Ok(());
         }
         let started = Timestamp::now();
-        let mut command = self.sandbox.command(bin("psentry-block"));
+        let mut command = self.sandbox.psentry();
         let mut program = Program::start_piped(command.args(self.flags()).stdin(Stdio::piped()));
         let (stdin, stdout) = (program.stdin(), program.stdout());
         let (tell, told) = channel();
