@@ -80,6 +80,24 @@ fn what_a_killed_blocker_leaves_ends_on_time() {
     }
 }
 
+/// The kernel may end a block a moment sooner than psentry-block does. Whoever lists in between finds it gone, and its end is said all
+/// the same.
+#[test]
+fn an_end_is_said_though_a_list_found_it_gone_a_moment_before() {
+    let lab = Lab::new();
+    let (mut block, mut stdin) = start(&lab, &["--backend", "nft"]);
+    let list = format!("while :; do {} list; done > /dev/null", bin("psentry-block"));
+    let _lists = [(); 4].map(|()| Program::start(lab.guard.command("sh").args(["-c", &list])));
+    let scopes: Vec<String> = (1..=25).map(|net| format!("198.18.{net}.7/32")).collect();
+    for scope in &scopes {
+        say(&mut stdin, Action::Block, scope, Some(5));
+        assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
+    }
+    for scope in &scopes {
+        assert_eq!(result(&mut block, scope), OutcomeResult::Expired);
+    }
+}
+
 /// Asked to stop, it leaves what the kernel ends by itself, and ends what only it could end.
 #[test]
 fn nothing_outlives_its_end_when_it_stops() {

@@ -29,7 +29,9 @@ impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
     pub(super) fn end(&mut self, scope: Prefix, block: &Block, end: &End) {
         for state in &mut self.backends {
-            if state.knows(scope) && (state.caps.spares || !block.unproven) {
+            // What ends by itself may have been listed as gone a moment before.
+            let had = state.knows(scope) || (*end == End::Expired && state.sync.listed.is_some());
+            if had && (state.caps.spares || !block.unproven) {
                 state.ending.insert(scope, (block.clone(), end.clone()));
             }
         }
