@@ -256,13 +256,13 @@ fn a_bare_firewall_is_bare_again() {
 #[test]
 fn tcp_wrappers_read_the_section_as_meant() {
     let lab = Lab::new();
-    lab.guard.sh("mount -t tmpfs tmpfs /etc/cron.d; : > /etc/cron.d/hosts.deny; : > /etc/cron.d/inetd.conf");
+    lab.guard.sh("mkdir /run/etc; : > /run/etc/hosts.deny; : > /run/etc/inetd.conf");
     // tcpdmatch -d reads hosts.allow and hosts.deny of the working directory.
     let mut block = Program::start_fed(lab.guard.command(bin("psentry-block")).args([
         "--backend",
         "hosts-deny",
         "--hosts-deny",
-        "/etc/cron.d/hosts.deny",
+        "/run/etc/hosts.deny",
     ]));
     let mut stdin = block.stdin();
     for scope in ["203.0.113.7", "198.18.0.0/15", "2001:db8:7::/64"] {
@@ -280,7 +280,7 @@ fn tcp_wrappers_read_the_section_as_meant() {
         ("2001:db8:7::7", true),
         ("2001:db8:8::7", false),
     ] {
-        let answer = lab.guard.sh(&format!("cd /etc/cron.d && tcpdmatch -d -i inetd.conf sshd {address}"));
+        let answer = lab.guard.sh(&format!("cd /run/etc && tcpdmatch -d -i inetd.conf sshd {address}"));
         assert_eq!(answer.contains("denied"), denied, "{address}: {answer}");
     }
 }

@@ -96,6 +96,10 @@ impl Known {
             let end = self.ended.get(&asked.scope).copied().max(known.and_then(|block| block.until));
             let lately = end.is_some_and(|end| end <= at && at.since(end) < SLACK);
             return match there {
+                // What was listed since ends with a whole second, and has ended up to a second before.
+                Some(block) if block.is_over(at.plus(SLACK)) => {
+                    vec![OutcomeResult::Released, OutcomeResult::Already]
+                }
                 Some(_) => vec![OutcomeResult::Released],
                 // Where no backend has it, all are answered for at once.
                 None if lately || wanted.is_some() => vec![OutcomeResult::Already, OutcomeResult::Released],
