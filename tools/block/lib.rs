@@ -19,7 +19,6 @@ mod judge_fifo;
 mod kill_on_block;
 mod note;
 mod outcomes;
-pub mod ports;
 mod protocol;
 pub mod reach;
 mod reconcile;

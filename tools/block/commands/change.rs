@@ -62,7 +62,7 @@ pub(super) fn unblock(client: Client<'_>, scope: Prefix) -> Result<(), Error> {
 
 /// The other blocks that are there and overlap `scope`, each with a sentence that says how to end it.
 fn others(client: Client<'_>, scope: Prefix) -> Vec<(Prefix, String)> {
-    match client.ask(&Question::Why(scope)) {
+    match client.ask(&Question::Why { addr: scope }) {
         Ok(why) => still_blocking(&why.outcomes, scope),
         Err(error) => {
             say(&format!("whether other blocks overlap {scope} is not known: {error}"));

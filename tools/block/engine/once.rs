@@ -45,7 +45,7 @@ pub(crate) fn answer_once(
     let purpose = match question {
         _ if blocks => Purpose::Block,
         Question::Verdict(_) | Question::Flush => Purpose::Release,
-        Question::List | Question::Why(_) | Question::Status => Purpose::Read,
+        Question::List | Question::Why { .. } | Question::Status => Purpose::Read,
     };
     let parts = Parts {
         flags,

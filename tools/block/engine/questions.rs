@@ -43,7 +43,7 @@ impl Engine {
             Question::Flush => self.flush(Some(&reply)),
             // One that is there for this question alone has just listed.
             _ if self.is_once() => {}
-            Question::List | Question::Why(_) | Question::Status => {
+            Question::List | Question::Why { .. } | Question::Status => {
                 self.backends.iter_mut().for_each(BackendState::want_sync);
             }
         }
@@ -77,7 +77,7 @@ impl Engine {
             }
             let answer = match question {
                 Question::Status => self.status(&late),
-                Question::Why(scope) => self.why(*scope),
+                Question::Why { addr } => self.why(*addr),
                 _ => all.get_or_insert_with(|| self.list(None)).clone(),
             };
             reply.send(answer);

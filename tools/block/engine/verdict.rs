@@ -7,12 +7,11 @@ use psentry_stage::clean;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
-use crate::block::Block;
+use crate::block::{Block, probed};
 use crate::brake::Held;
 use crate::desired::Change;
 use crate::journal::Entry;
 use crate::outcomes::body;
-use crate::ports::probed;
 use crate::reach::Ports;
 
 /// That a verdict blocks nobody, and why.

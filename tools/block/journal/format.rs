@@ -15,10 +15,9 @@ use psentry_records::{
 use psentry_stage::clean;
 
 use super::file::LONGEST;
-use crate::block::Block;
+use crate::block::{Block, probed};
 use crate::error::Error;
 use crate::outcomes::body;
-use crate::ports::probed;
 
 /// What a journal holds.
 #[derive(Debug, Default)]
