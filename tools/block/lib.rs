@@ -15,8 +15,6 @@ mod desired;
 mod engine;
 mod error;
 mod journal;
-mod judge_fifo;
-mod kill_on_block;
 mod note;
 mod outcomes;
 mod protocol;
@@ -26,7 +24,6 @@ mod settings;
 mod sink;
 mod worker;
 
-pub use cli::Line;
 pub use error::Error;
 
 use psentry_stage::host_name;
@@ -35,8 +32,7 @@ use psentry_stage::host_name;
 ///
 /// # Errors
 /// What ends it.
-pub fn run(flags: cli::Flags) -> Result<(), Error> {
-    let mut flags = flags;
+pub fn run(mut flags: cli::Flags) -> Result<(), Error> {
     let host = flags.host.take().or_else(host_name);
     if flags.check {
         return settings::check(&flags);

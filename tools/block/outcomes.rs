@@ -1,11 +1,10 @@
 //! What psentry-block says: outcomes and other records to standard output or into the log, complaints to standard error. Records
 //! are written by a thread of their own, so that a slow reader holds up no end of a block; the engine takes no more verdicts
-//! while too many records wait.
+//! while too many records wait. And what is said to the judge.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,16 +14,26 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use psentry_records::{
     Action, Common, Malformed, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Stats, Timestamp,
 };
-use psentry_stage::{Complaints, Patience};
+use psentry_stage::{Bell, Complaints, Patience};
 
 use crate::block::Block;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::sink::Sink;
-use crate::worker::Bell;
 
 /// How many records may wait to be written before no more verdicts are taken.
 const WAITING: usize = 1024;
+
+/// The FIFO that the judge reads probes from, where psentry-events.socket has it. In it is said whom somebody released, so that the
+/// judge forgets the conviction and new evidence counts at once. Else it would say nothing of that source until the conviction had
+/// ended.
+pub(crate) const EVENTS: &str = "/run/psentry/events";
+
+/// Why everybody counts as released once a panic is over: then the judge forgets whom it convicted before and meanwhile.
+pub(crate) const PANIC_OVER: &str = "a panic is over: whoever was convicted before is judged anew";
+
+/// All addresses: no block is as wide, so that they stand for everybody who is blocked.
+const EVERYBODY: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// Everything that is said.
 pub(crate) struct Outcomes {
@@ -33,8 +42,8 @@ pub(crate) struct Outcomes {
     shared: Arc<Shared>,
     complaints: Complaints,
     host: Option<String>,
-    /// Closed, it says that a reader who does not read is not waited for.
-    stopper: Option<UnixStream>,
+    /// Rung, it says that a reader who does not read is not waited for.
+    stopper: Bell,
     /// What a test wants to see.
     #[cfg(test)]
     pub(crate) written: Vec<Record>,
@@ -69,12 +78,12 @@ impl Outcomes {
         asked: BorrowedFd<'_>,
         bell: Bell,
     ) -> Result<Self, Error> {
-        let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+        let stopper = Bell::new().map_err(Error::system("open an eventfd"))?;
         // Readable from the moment the program is asked to stop, or stops for a reason of its own.
         let watch = || -> nix::Result<Epoll> {
             let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             stop.add(asked, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-            stop.add(&stopped, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+            stop.add(&stopper, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
             Ok(stop)
         };
         let stop = watch().map_err(|errno| Error::system("wait for signals")(errno.into()))?;
@@ -85,7 +94,8 @@ impl Outcomes {
             broken: OnceLock::new(),
         });
         let (records, waiting) = channel();
-        let writer = Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopped: stopped };
+        let writer =
+            Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopper: stopper.clone() };
         let thread = thread::Builder::new().name("records".to_owned()).spawn(move || writer.run());
         let writer = thread.map_err(Error::system("start a thread"))?;
         Ok(Outcomes {
@@ -94,7 +104,7 @@ impl Outcomes {
             shared,
             complaints: Complaints::new("psentry-block"),
             host,
-            stopper: Some(stopper),
+            stopper,
             #[cfg(test)]
             written: Vec::new(),
         })
@@ -187,7 +197,7 @@ impl Outcomes {
 
     /// From now on a reader that does not read is not waited for.
     pub(crate) fn stop_waiting(&mut self) {
-        self.stopper = None;
+        self.stopper.ring();
     }
 
     /// Writes what waits, and ends.
@@ -211,7 +221,7 @@ struct Writer {
     shared: Arc<Shared>,
     bell: Bell,
     stop: Epoll,
-    _stopped: UnixStream,
+    _stopper: Bell,
 }
 
 impl Writer {
@@ -242,28 +252,6 @@ impl Writer {
     }
 }
 
-/// An outcome without an end or an error.
-pub(crate) fn body(
-    action: Action,
-    scope: Prefix,
-    backend: Option<&str>,
-    result: OutcomeResult,
-) -> OutcomeBody {
-    OutcomeBody {
-        action,
-        scope,
-        backend: backend.map(str::to_owned),
-        result,
-        until: None,
-        error: None,
-        rule: None,
-        reason: None,
-        since: None,
-        ports: Vec::new(),
-        handshake: None,
-    }
-}
-
 /// What a block tells of the contact that convicted its source.
 pub(crate) fn common_of(block: &Block) -> Common {
     let (src_ip, dest_port, proto) = (block.addr, block.port, block.proto);
@@ -283,7 +271,38 @@ pub(crate) fn listed(scope: Prefix, backend: &str, block: &Block, missing: Optio
         since: block.since,
         ports: block.ports.clone(),
         handshake: block.unproven.then_some(false),
-        ..body(Action::Block, scope, Some(backend), result)
+        ..OutcomeBody::new(Action::Block, scope, Some(backend), result)
     };
     Record::Outcome(Outcome { common, body })
+}
+
+/// That a block was released.
+pub(crate) fn released(scope: Prefix) -> OutcomeBody {
+    OutcomeBody::new(Action::Unblock, scope, None, OutcomeResult::Released)
+}
+
+/// An outcome of now as a record, in the name of `host`.
+pub(crate) fn outcome(body: OutcomeBody, host: Option<&str>) -> Record {
+    let common = Common { host: host.map(str::to_owned), ..Common::at(Timestamp::now()) };
+    Record::Outcome(Outcome { common, body })
+}
+
+/// That everybody was released; why.
+pub(crate) fn everybody(why: &str) -> impl Iterator<Item = OutcomeBody> {
+    let scopes = EVERYBODY.into_iter().filter_map(|scope| scope.parse().ok());
+    scopes.map(move |scope| OutcomeBody {
+        error: Some(why.to_owned()),
+        ..OutcomeBody::new(Action::Unblock, scope, None, OutcomeResult::Released)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_all_addresses() {
+        let scopes: Vec<String> = everybody("x").map(|body| body.scope.to_string()).collect();
+        assert_eq!(scopes, EVERYBODY);
+    }
 }

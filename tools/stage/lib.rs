@@ -2,13 +2,14 @@
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
 //! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
 //! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step
-//! ([`Replacement`]), configuration that changes ([`FileWatch`]), what the service manager is told ([`report_ready`], [`Watchdog`]), locks between
+//! ([`Replacement`]), configuration that changes ([`FileWatch`]), what the service manager is told ([`report_ready`], [`Watchdog`]), what one thread tells another one that polls ([`Bell`]), locks between
 //! processes ([`lock_file`]), files of a user with less rights ([`open_regular`]), records for another stage's FIFO
 //! ([`FifoWriter`]), whether a panic holds ([`panic_file`]), durations and ports on the
 //! command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket but to tell the service manager something.
 
+mod bell;
 mod complaints;
 mod cpu_time;
 mod dedup;
@@ -31,6 +32,7 @@ mod signals;
 mod stats_timer;
 mod text;
 
+pub use bell::Bell;
 pub use complaints::Complaints;
 pub use cpu_time::spent;
 pub use dedup::Dedup;

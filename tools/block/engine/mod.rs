@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 use psentry_guard::Guard;
 use psentry_records::{Prefix, Timestamp};
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
-use psentry_stage::{FifoWriter, FileWatch, Pulse};
+use psentry_stage::{Bell, FifoWriter, FileWatch, Pulse};
 
 use self::backend_state::BackendState;
 pub(crate) use self::once::answer_once;
@@ -59,7 +59,6 @@ use crate::error::Error;
 use crate::journal::Journal;
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
-use crate::worker::Bell;
 
 /// How long nothing is looked at at most: files and clocks of which no event tells, and who is logged in.
 const LONGEST: Duration = Duration::from_secs(60);

@@ -4,11 +4,10 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use psentry_stage::{Exit, Failure};
+use psentry_stage::{Bell, Exit, Failure};
 
 use super::backend_state::BackendState;
 use super::start::{Parts, Purpose};
@@ -41,7 +40,7 @@ pub(crate) fn answer_once(
         // All that this machine has.
         (false, _) => chosen = available(flags, &chosen)?,
     }
-    let (_never, asked) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+    let never = Bell::new().map_err(Error::system("open an eventfd"))?;
     let purpose = match question {
         _ if blocks => Purpose::Block,
         Question::Verdict(_) | Question::Flush => Purpose::Release,
@@ -52,7 +51,7 @@ pub(crate) fn answer_once(
         host: host.map(str::to_owned),
         chosen,
         sink: Sink::Nowhere,
-        asked: asked.as_fd(),
+        asked: never.as_fd(),
         purpose,
     };
     let mut engine = Engine::start(parts)?;

@@ -13,7 +13,7 @@ use crate::block::{Block, Entry};
 use crate::brake::Holding;
 use crate::desired::Full;
 use crate::error::Error;
-use crate::outcomes::{body, listed};
+use crate::outcomes::listed;
 use crate::protocol::{Prospect, Question, Report};
 use crate::reconcile::{SLACK, wanted_there};
 
@@ -115,7 +115,7 @@ impl Engine {
                 if ask.reply.take_if(|other| other.is_same(reply)).is_none() {
                     continue;
                 }
-                let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);
+                let outcome = OutcomeBody::new(ask.action, scope, Some(name), OutcomeResult::Failed);
                 let outcome = OutcomeBody { error: Some(why.clone()), ..outcome };
                 let common = ask.common.clone();
                 let record = Record::Outcome(psentry_records::Outcome { common, body: outcome });

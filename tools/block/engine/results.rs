@@ -10,7 +10,7 @@ use crate::backend::{Drift, Op};
 use crate::block::Block;
 use crate::error::Error;
 use crate::journal::Entry as Noted;
-use crate::outcomes::{body, common_of};
+use crate::outcomes::common_of;
 use crate::reconcile::{plan, wanted_there};
 use crate::worker::Event;
 
@@ -237,7 +237,7 @@ impl Engine {
     ) -> OutcomeBody {
         let until = block.and_then(|block| block.until).map(|until| self.clock.wall(until));
         let name = self.backends.get(index).map(|state| state.caps.name);
-        OutcomeBody { until, ..body(action, scope, name, result) }
+        OutcomeBody { until, ..OutcomeBody::new(action, scope, name, result) }
     }
 }
 

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use psentry_control::{Closing, Request, Server};
 use psentry_records::Record;
-use psentry_stage::{
-    Intake, Next, Patience, Pulse, Signals, StatsTimer, Watchdog, counted, report_ready, runtime_directory,
-};
+use psentry_stage::{Intake, Next, Patience, Pulse, Signals, StatsTimer, Watchdog, counted, report_ready};
 
 use super::start::{Parts, Purpose};
 use super::{Engine, Reply};
@@ -243,7 +241,7 @@ impl Service {
 
 /// The control socket. One at the default place that another psentry-block has is done without.
 fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
-    let path = flags.control.clone().unwrap_or_else(|| runtime_directory("psentry-block").join("control"));
+    let path = flags.control_path();
     match Server::listen(&path, flags.control_mode, "psentry-block") {
         Ok(server) => {
             // At its default place it is always.

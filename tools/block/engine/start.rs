@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
 use psentry_stage::panic_file::PanicFile;
-use psentry_stage::{FifoWriter, FileWatch};
+use psentry_stage::{Bell, FifoWriter, FileWatch};
 
 use super::Engine;
 use super::backend_state::{BackendState, End};
@@ -21,13 +21,11 @@ use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
 use crate::journal::{CommandState, Journal, Place, Recorded};
-use crate::judge_fifo::{EVENTS, PANIC_OVER};
-use crate::kill_on_block::KillOnBlock;
-use crate::outcomes::{Outcomes, body, common_of, report};
+use crate::outcomes::{EVENTS, Outcomes, PANIC_OVER, common_of, report};
 use crate::reach::Reach;
 use crate::settings;
 use crate::sink::Sink;
-use crate::worker::{Bell, Worker};
+use crate::worker::{KillOnBlock, Worker};
 
 /// How long backends have time to say at the start what is there.
 const FIRST_LIST: Duration = Duration::from_secs(10);
@@ -74,7 +72,7 @@ impl Engine {
         let (journal, mut recorded) =
             if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.newest);
-        let bell = Bell::new()?;
+        let bell = Bell::new().map_err(Error::system("open an eventfd"))?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let reach = flags.reach();
         let panic_mark = panic_file.mark();
@@ -173,7 +171,8 @@ impl Engine {
             if let Ok(Some(why)) = self.guard.refusal(scope)
                 && !self.is_once()
             {
-                let outcome = body(psentry_records::Action::Block, scope, None, OutcomeResult::Refused);
+                let outcome =
+                    OutcomeBody::new(psentry_records::Action::Block, scope, None, OutcomeResult::Refused);
                 self.outcomes.complain(&format!("refused: {why}"));
                 self.outcomes.outcome(&common_of(&block), OutcomeBody { error: Some(why), ..outcome });
                 self.note(crate::journal::Entry::Released(scope));

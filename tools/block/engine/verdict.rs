@@ -11,7 +11,6 @@ use crate::block::{Block, probed};
 use crate::brake::Held;
 use crate::desired::Change;
 use crate::journal::Entry;
-use crate::outcomes::body;
 use crate::reach::Ports;
 
 /// That a verdict blocks nobody, and why.
@@ -57,7 +56,8 @@ impl Engine {
             let result = if released.is_some() { OutcomeResult::Released } else { OutcomeResult::Already };
             self.commit();
             for backend in names {
-                let outcome = OutcomeBody { backend, ..body(Action::Unblock, scope, None, result) };
+                let outcome =
+                    OutcomeBody { backend, ..OutcomeBody::new(Action::Unblock, scope, None, result) };
                 self.tell(verdict, outcome, reply.as_ref());
             }
             return;
@@ -69,7 +69,7 @@ impl Engine {
         match self.want(verdict) {
             Ok((scope, already, remark)) => self.ask_backends(verdict, scope, already, remark, reply),
             Err(Unwanted { result, until, why }) => {
-                let outcome = body(Action::Block, verdict.body.scope, None, result);
+                let outcome = OutcomeBody::new(Action::Block, verdict.body.scope, None, result);
                 self.tell(verdict, OutcomeBody { until, error: why, ..outcome }, reply.as_ref());
             }
         }

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use psentry_records::{
-    Action, Common, Outcome, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody,
+    Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict,
+    VerdictBody,
 };
 use psentry_stage::clean;
 
 use super::file::LONGEST;
 use crate::block::{Block, probed};
 use crate::error::Error;
-use crate::outcomes::body;
 
 /// What a journal holds.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Entry {
     fn record(&self, now: Timestamp) -> Record {
         let exec = |scope, block: Option<&Block>, result| {
             let common = block.map_or_else(|| Common::at(now), |block| common(block, now));
-            let mut body = body(Action::Block, scope, Some("exec"), result);
+            let mut body = OutcomeBody::new(Action::Block, scope, Some("exec"), result);
             body.until = block.and_then(|block| block.until);
             body.handshake = block.is_some_and(|block| block.unproven).then_some(false);
             Record::Outcome(Outcome { common, body })
