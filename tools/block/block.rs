@@ -204,11 +204,7 @@ pub fn probed(ports: impl Iterator<Item = u16>) -> Vec<u16> {
 /// The transport with this number; `None`: it has no ports.
 #[must_use]
 pub fn transport(number: u8) -> Option<Proto> {
-    match number {
-        TCP => Some(Proto::Tcp),
-        UDP => Some(Proto::Udp),
-        _ => None,
-    }
+    Some(Proto::from_number(number)).filter(|proto| [Proto::Tcp, Proto::Udp].contains(proto))
 }
 
 #[cfg(test)]

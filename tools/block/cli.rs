@@ -3,6 +3,7 @@
 //! The help of each command offers the flags that it heeds, with the defaults that they have there. Any flag is taken with any
 //! command, for scripts give all of them the same ones; the rest says nothing, and is not shown.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -214,13 +215,8 @@ impl Flags {
     /// The chosen backends, each once, in the order given.
     #[must_use]
     pub fn chosen(&self) -> Vec<Which> {
-        let mut chosen: Vec<Which> = Vec::new();
-        for which in &self.backend {
-            if !chosen.contains(which) {
-                chosen.push(*which);
-            }
-        }
-        chosen
+        let mut seen = BTreeSet::new();
+        self.backend.iter().copied().filter(|which| seen.insert(*which)).collect()
     }
 
     /// The same, or where none is given the default.
@@ -293,16 +289,13 @@ impl CommandFactory for Flags {
     fn command() -> clap::Command {
         let command = Flags::augment_args(clap::Command::new("psentry-block"));
         let shared: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-        names.into_iter().fold(command, |command, name| {
-            let heeded = heeded(&name);
-            let said = |arg: &Arg| heeded.iter().find(|(id, _)| arg.get_id() == id).map(|(_, said)| *said);
-            let args = shared.iter().map(|arg| match said(arg) {
-                Some(said) => arg.clone().help(said),
+        command.mut_subcommands(|sub| {
+            let heeded = heeded(sub.get_name());
+            let args = shared.iter().map(|arg| match heeded.iter().find(|(id, _)| arg.get_id() == id) {
+                Some((_, said)) => arg.clone().help(*said),
                 None => arg.clone().hide(true),
             });
-            let args: Vec<Arg> = args.collect();
-            command.mut_subcommand(name, |sub| sub.args(args))
+            sub.args(args.collect::<Vec<Arg>>())
         })
     }
 

@@ -32,12 +32,10 @@ use psentry_stage::host_name;
 ///
 /// # Errors
 /// What ends it.
-pub fn run(mut flags: cli::Flags) -> Result<(), Error> {
-    let host = flags.host.take().or_else(host_name);
-    if flags.check {
-        return settings::check(&flags);
-    }
+pub fn run(flags: cli::Flags) -> Result<(), Error> {
+    let host = flags.host.clone().or_else(host_name);
     match &flags.command {
+        _ if flags.check => settings::check(&flags),
         Some(command) => commands::run(&flags, command, host.as_deref()),
         None => engine::serve(&flags, host),
     }

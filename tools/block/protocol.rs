@@ -101,9 +101,9 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether all that is wanted is there and blocks. Where that is not known, it does not.
+    /// Whether all that is wanted is there. Where that is not known, it is not.
     pub(crate) fn is_whole(&self) -> bool {
-        self.failing == 0 && self.shadowed.is_empty() && self.wanted.is_some() && self.standing >= self.wanted
+        self.failing == 0 && self.wanted.is_some() && self.standing >= self.wanted
     }
 }
 

@@ -147,8 +147,7 @@ fn enforced(report: &Report) -> String {
 
 /// Why not all that is wanted is there, as the end of a sentence; `None`: it is.
 fn shortage(report: &Report) -> Option<String> {
-    let unshadowed = Report { shadowed: Vec::new(), ..report.clone() };
-    if unshadowed.is_whole() {
+    if report.is_whole() {
         return None;
     }
     let some = |count: usize, one, many| {

@@ -195,7 +195,7 @@ impl Engine {
         }
         // The brake holds only what is not proven, and whom it refused is not blocked before the next verdict.
         let now = Instant::now();
-        let at_its_limit = self.brake.as_ref().is_some_and(|brake| brake.would_hold(scope, now));
+        let at_its_limit = self.brake.as_mut().is_some_and(|brake| brake.would_hold(scope, now));
         let limit = || "the brake has let through all unproven blocks that it does in a minute".to_owned();
         let (brake, full) = self.held_back(now);
         let brake = brake.map(Holding::sentence).or_else(|| at_its_limit.then(limit));
@@ -261,7 +261,7 @@ impl Engine {
             brake,
             full,
         };
-        let since = report.is_whole().then_some(state.short);
+        let since = (report.is_whole() && report.shadowed.is_empty()).then_some(state.short);
         Report { since, ..report }
     }
 

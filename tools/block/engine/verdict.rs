@@ -8,7 +8,7 @@ use psentry_stage::clean;
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
 use crate::block::{Block, probed};
-use crate::brake::Held;
+use crate::brake::TurnedDown;
 use crate::desired::Change;
 use crate::journal::Entry;
 use crate::reach::Ports;
@@ -172,7 +172,7 @@ impl Engine {
 
     /// Why the brake refuses a new block that no handshake proves; `None`: it does not.
     fn braked(&mut self, scope: Prefix) -> Option<String> {
-        let Held::Yes { why, first } = self.brake.as_mut()?.hold(scope, Instant::now()) else { return None };
+        let TurnedDown { why, first } = self.brake.as_mut()?.hold(scope, Instant::now())?;
         self.outcomes.counters().braked.add();
         if first {
             self.outcomes.report(&format!(
