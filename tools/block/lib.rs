@@ -21,7 +21,6 @@ mod protocol;
 pub mod reach;
 mod reconcile;
 mod settings;
-mod sink;
 mod worker;
 
 pub use error::Error;

@@ -1,5 +1,5 @@
-//! What psentry-block says: outcomes and other records to standard output or into the log, complaints to standard error. Records
-//! are written by a thread of their own, so that a slow reader holds up no end of a block; the engine takes no more verdicts
+//! What psentry-block says: outcomes and other records to standard output or into a log that it keeps itself, complaints to standard
+//! error. Records are written by a thread of their own, so that a slow reader holds up no end of a block; the engine takes no more verdicts
 //! while too many records wait. And what is said to the judge.
 
 use std::collections::VecDeque;
@@ -9,17 +9,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use psentry_log::{Log, LogCounts, LogRate};
 use psentry_records::{
     Action, Common, Malformed, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Stats, Timestamp,
 };
-use psentry_stage::{Bell, Complaints, Patience};
+use psentry_stage::{Bell, Complaints, Output, Patience};
 
 use crate::block::Block;
+use crate::cli::Flags;
 use crate::counters::Counters;
 use crate::error::Error;
-use crate::sink::Sink;
 
 /// How many records may wait to be written before no more verdicts are taken.
 const WAITING: usize = 1024;
@@ -49,6 +51,12 @@ pub(crate) struct Outcomes {
     pub(crate) written: Vec<Record>,
 }
 
+/// Where records go. A log takes them at once; whoever reads standard output may be slow.
+pub(crate) enum Sink {
+    Stdout(Output),
+    Log(Box<Log>),
+}
+
 /// What is to be written.
 enum Written {
     Record(Box<Record>),
@@ -67,13 +75,13 @@ pub(crate) struct Shared {
 }
 
 impl Outcomes {
-    /// To a sink, in the name of `host`; `asked` is readable when somebody asks to stop, and `bell` rings when nothing can be
+    /// To a sink, if anybody reads records, in the name of `host`; `asked` is readable when somebody asks to stop, and `bell` rings when nothing can be
     /// written any more.
     ///
     /// # Errors
     /// When no descriptor or thread is to be had.
     pub(crate) fn new(
-        sink: Sink,
+        sink: Option<Sink>,
         host: Option<String>,
         asked: BorrowedFd<'_>,
         bell: Bell,
@@ -214,9 +222,53 @@ pub(crate) fn report(sentence: &str) {
     let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
 }
 
+impl Sink {
+    /// The log of `--log`, or without that standard output.
+    ///
+    /// # Errors
+    /// Standard output cannot be used; the log may not be written, or somebody else writes it.
+    pub(crate) fn open(flags: &Flags) -> Result<Self, Error> {
+        let Some(settings) = &flags.log else {
+            return Output::stdout("psentry-block")
+                .map(Sink::Stdout)
+                .map_err(|why| Error::Output(Arc::new(why)));
+        };
+        let LogRate(rate) = flags.log_rate.unwrap_or(LogRate(Some(settings.default_rate())));
+        let opened = Log::open(settings.clone(), rate, "psentry-block", Instant::now());
+        opened.map(|log| Sink::Log(Box::new(log))).map_err(Error::file(&settings.path, "write the log"))
+    }
+
+    /// Whether it is a log, so that nobody reads standard output.
+    pub(crate) fn is_log(&self) -> bool {
+        matches!(self, Sink::Log(_))
+    }
+
+    /// Writes a record. A log that cannot be written is no error.
+    fn write(&mut self, patience: Patience<'_>, written: &Written) -> io::Result<()> {
+        match (self, written) {
+            (Sink::Stdout(output), Written::Record(record)) => output.write(patience, record),
+            (Sink::Stdout(output), Written::Passed(_, line)) => output.pass(patience, line),
+            (Sink::Log(log), Written::Record(record)) => log.write(record, Instant::now()),
+            (Sink::Log(log), Written::Passed(record, line)) => {
+                log.pass(record, line, Instant::now());
+                Ok(())
+            }
+        }
+    }
+
+    /// How many records a full disk has not taken, why it did not take the last one, if it did not, and what the log counts.
+    fn losses(&self) -> (u64, Option<&str>, LogCounts) {
+        match self {
+            Sink::Stdout(output) => (output.lost(), output.failure(), LogCounts::default()),
+            Sink::Log(log) => (log.lost(), log.failure(), log.counts()),
+        }
+    }
+}
+
 /// The thread that writes records.
 struct Writer {
-    sink: Sink,
+    /// `None`: nobody reads records, for a command has its own answer.
+    sink: Option<Sink>,
     waiting: Receiver<Written>,
     shared: Arc<Shared>,
     bell: Bell,
@@ -239,15 +291,12 @@ impl Writer {
     }
 
     fn write(&mut self, written: &Written) -> io::Result<()> {
-        let patience = Patience::Until(self.stop.0.as_fd());
-        let result = match written {
-            Written::Record(record) => self.sink.write(patience, record),
-            Written::Passed(record, line) => self.sink.pass(patience, record, line),
-        };
-        self.shared.counters.lost.set(self.sink.lost());
-        self.shared.counters.set_log(self.sink.log_counts());
-        *self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner) =
-            self.sink.failure().map(str::to_owned);
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        let result = sink.write(Patience::Until(self.stop.0.as_fd()), written);
+        let (lost, failure, log) = sink.losses();
+        self.shared.counters.lost.set(lost);
+        self.shared.counters.set_log(log);
+        *self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner) = failure.map(str::to_owned);
         result
     }
 }

@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::outcomes::report;
 use crate::protocol::Question;
 use crate::settings;
-use crate::sink::Sink;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,14 +45,8 @@ pub(crate) fn answer_once(
         Question::Verdict(_) | Question::Flush => Purpose::Release,
         Question::List | Question::Why { .. } | Question::Status => Purpose::Read,
     };
-    let parts = Parts {
-        flags,
-        host: host.map(str::to_owned),
-        chosen,
-        sink: Sink::Nowhere,
-        asked: never.as_fd(),
-        purpose,
-    };
+    let parts =
+        Parts { flags, host: host.map(str::to_owned), chosen, sink: None, asked: never.as_fd(), purpose };
     let mut engine = Engine::start(parts)?;
     let trouble = engine.select(question, flags.backend.is_empty())?;
     if engine.backends.is_empty() && trouble.is_some() {

@@ -21,10 +21,9 @@ use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
 use crate::journal::{CommandState, Journal, Place, Recorded};
-use crate::outcomes::{EVENTS, Outcomes, PANIC_OVER, common_of, report};
+use crate::outcomes::{EVENTS, Outcomes, PANIC_OVER, Sink, common_of, report};
 use crate::reach::Reach;
 use crate::settings;
-use crate::sink::Sink;
 use crate::worker::{KillOnBlock, Worker};
 
 /// How long backends have time to say at the start what is there.
@@ -35,7 +34,7 @@ pub(super) struct Parts<'a> {
     pub(super) flags: &'a Flags,
     pub(super) host: Option<String>,
     pub(super) chosen: Vec<Which>,
-    pub(super) sink: Sink,
+    pub(super) sink: Option<Sink>,
     /// Readable when somebody asks to stop.
     pub(super) asked: BorrowedFd<'a>,
     pub(super) purpose: Purpose,
