@@ -222,7 +222,7 @@ impl Service {
     }
 
     fn answer(&mut self, request: Request) {
-        let Request { line, may_change, answer, .. } = request;
+        let Request { line, may_change, answer } = request;
         match Question::parse(&line) {
             Err(why) => answer.refuse(&why),
             Ok(question) if question.changes() && !may_change => answer.forbid(),

@@ -338,7 +338,7 @@ fn unknown_fields_kinds_and_transports_pass() {
 }
 
 #[test]
-fn a_mistake_is_told_with_the_field_that_has_it() {
+fn a_mistake_names_the_field_that_has_it() {
     let said = |more: &str| {
         let line = format!("{{\"timestamp\":\"2026-11-22T15:04:05Z\",\"event_type\":\"verdict\"{more}");
         Record::parse(&line).unwrap_err().to_string()
