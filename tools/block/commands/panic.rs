@@ -59,17 +59,13 @@ pub(super) fn panic(client: Client<'_>, file: &PanicFile, reason: Option<&str>) 
         }
     }
     let purged = first(errors);
-    match (file.holds(), &purged) {
-        (None, _) => report("the panic does not hold: whoever is convicted next is blocked"),
-        (Some(_), Ok(())) => {
-            report("everybody is released, and nobody is blocked until 'psentry-block resume'")
-        }
+    report(match (file.holds(), &purged) {
+        (None, _) => "the panic does not hold: whoever is convicted next is blocked",
+        (Some(_), Ok(())) => "everybody is released, and nobody is blocked until 'psentry-block resume'",
         (Some(_), Err(_)) => {
-            report(
-                "nobody more is blocked until 'psentry-block resume', but not everybody could be released",
-            );
+            "nobody more is blocked until 'psentry-block resume', but not everybody could be released"
         }
-    }
+    });
     purged.and(declared)
 }
 
