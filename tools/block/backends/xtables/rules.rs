@@ -1,5 +1,6 @@
 //! Rules as `iptables -S` prints them: what is wanted is compared with what is there as text. What commands of iptables-restore make of
-//! rules, which commands keep our rules first, and which rules before ours accept. Reads text, runs nothing.
+//! rules, which rules lead packets to our sets and chains, which commands keep those first, and which rules before them accept. Reads
+//! and writes text, runs nothing.
 
 use std::cell::OnceCell;
 
@@ -14,13 +15,16 @@ pub(super) const BUILTIN: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
 /// How deep chains are followed.
 const DEEP: u32 = 8;
 
-/// What makes a rule one for TCP, or for all else.
+/// What makes a rule one for TCP.
 pub(super) const TCP_ONLY: &str = "-p tcp ";
-pub(super) const NOT_TCP: &str = "! -p tcp ";
 
-/// The targets that drop a packet, and that reset its connection.
+/// What spares connections, and what TCP that begins nothing: it belongs to what is established, or is answered with a
+/// reset. So connections that were there before anything was tracked are spared, too.
+const UNSPARED: &str = "-m conntrack ! --ctstate RELATED,ESTABLISHED ";
+const BEGINS: &str = "-p tcp -m tcp --tcp-flags RST,ACK NONE ";
+
+/// The target that drops a packet.
 pub(super) const DROP: &str = "-j DROP";
-const RESET: &str = "-j REJECT --reject-with tcp-reset";
 
 /// Rules in their order, and the chains of users.
 #[derive(Default)]
@@ -57,16 +61,14 @@ impl Rules {
         ours: impl Fn(&Rule) -> bool,
     ) -> Vec<String> {
         let present: Vec<&Rule> = self.chain(chain).filter(|rule| ours(rule)).collect();
-        let first = self.chain(chain).take_while(|rule| ours(rule) || is_psentry(rule));
-        let as_wanted = present.len() == wanted.len()
-            && first.filter(|rule| ours(rule)).count() == wanted.len()
-            && present.iter().zip(wanted).all(|(rule, wanted)| rule.is(wanted.as_ref()));
-        if as_wanted {
+        let first = self.chain(chain).take_while(|rule| is_psentry(rule)).filter(|rule| ours(rule));
+        let is = |(rule, wanted): (&&Rule, &_)| rule.is(&format!("-A {chain} {}", AsRef::as_ref(wanted)));
+        let len = wanted.len();
+        if (present.len(), first.count()) == (len, len) && present.iter().zip(wanted).all(is) {
             return Vec::new();
         }
-        let insertions =
-            wanted.iter().zip(1..).map(|(rule, place)| format!("-I {chain} {place} {}", rule.as_ref()));
-        present.into_iter().map(Rule::deletion).chain(insertions).collect()
+        let insertion = |(rule, place)| format!("-I {chain} {place} {}", AsRef::as_ref(rule));
+        present.into_iter().map(Rule::deletion).chain(wanted.iter().zip(1..).map(insertion)).collect()
     }
 
     /// The commands that delete all that is `ours`, in chains of others, too.
@@ -206,22 +208,41 @@ impl Rule {
         self.value("-s").or_else(|| self.value("-d"))?.parse().ok()
     }
 
-    /// Whether this is the rule that `wanted`, which names no chain, would make.
+    /// Whether this is the rule that `wanted` would append.
     pub(super) fn is(&self, wanted: &str) -> bool {
-        shlex::split(wanted).is_some_and(|wanted| self.words().get(2..) == Some(&wanted[..]))
+        self.line == wanted || shlex::split(wanted).is_some_and(|wanted| self.words() == wanted)
     }
 }
 
-/// What becomes of packets from a source: for each answer what restricts it to a protocol, and the target.
-pub(super) fn answers(reach: Reach, ipv4: bool) -> Vec<(&'static str, &'static str)> {
+/// What becomes of packets from a source: of TCP, and of all else.
+pub(super) fn answers(reach: Reach, ipv4: bool) -> [&'static str; 2] {
+    let reset = "-j REJECT --reject-with tcp-reset";
     match (reach.answer, ipv4) {
-        (Answer::Drop, _) => vec![("", DROP)],
-        (Answer::Reject, true) => {
-            vec![(TCP_ONLY, RESET), ("", "-j REJECT --reject-with icmp-admin-prohibited")]
-        }
-        (Answer::Reject, false) => {
-            vec![(TCP_ONLY, RESET), ("", "-j REJECT --reject-with icmp6-adm-prohibited")]
-        }
+        (Answer::Drop, _) => [DROP; 2],
+        (Answer::Reject, true) => [reset, "-j REJECT --reject-with icmp-admin-prohibited"],
+        (Answer::Reject, false) => [reset, "-j REJECT --reject-with icmp6-adm-prohibited"],
+    }
+}
+
+/// Whether a builtin chain is to have rules for packets that come from sources, or for those that go to them.
+pub(super) fn is_used(reach: Reach, chain: &str, egress: bool) -> bool {
+    let in_chain = match chain {
+        "INPUT" => !egress,
+        "FORWARD" => reach.forward,
+        _ => egress,
+    };
+    in_chain && (reach.egress || !egress)
+}
+
+/// The rules that have packets looked for: by `to`, with what becomes of TCP and of all else; of those that are to be spared, only
+/// what begins something.
+pub(super) fn leading(spares: bool, to: &str, [tcp, rest]: [&str; 2]) -> Vec<String> {
+    if spares {
+        vec![format!("{BEGINS}{UNSPARED}{to}{tcp}"), format!("! {TCP_ONLY}{UNSPARED}{to}{rest}")]
+    } else if tcp == rest {
+        vec![format!("{to}{tcp}")]
+    } else {
+        vec![format!("{TCP_ONLY}{to}{tcp}"), format!("{to}{rest}")]
     }
 }
 

@@ -14,8 +14,10 @@ fn a_list_is_read_as_iptables_prints_it() {
     assert_eq!((rules.chain("INPUT").count(), rules.chain("INP").count()), (2, 0));
     let rule = rules.chain("PSENTRY").next().unwrap();
     assert_eq!(rule.scope(), Some("192.0.2.7".parse().unwrap()));
-    assert!(rule.is("-s 192.0.2.7/32 -m comment --comment \"fan until 2026-11-22T15:04:05Z\" -j DROP"));
-    assert!(!rule.is("-s 192.0.2.7/32 -j DROP"));
+    assert!(
+        rule.is("-A PSENTRY -s 192.0.2.7/32 -m comment --comment \"fan until 2026-11-22T15:04:05Z\" -j DROP")
+    );
+    assert!(!rule.is("-A PSENTRY -s 192.0.2.7/32 -j DROP"));
     assert_eq!(rule.comment(), Some("fan until 2026-11-22T15:04:05Z"));
     assert_eq!(rule.target(), Some("DROP"));
     assert_eq!(
