@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use psentry_linux::Error as SystemError;
 use psentry_records::{Prefix, Timestamp};
 
-use super::super::failed;
 use super::super::set_elements::{self, Key};
+use super::super::{failed, in_order};
 use super::elements::{self, BYTES, Keys, Put};
 use super::set_id::{SIZE, SetId};
 use super::{BATCH, NAME, Nft, refused};
@@ -31,18 +31,16 @@ impl Nft {
             }
         }
         let most = (self.table.capacity() / BYTES).clamp(1, BATCH);
-        let (mut deleted, mut put) = (Vec::new(), Vec::new());
+        let mut done = Vec::new();
         // Deletions first: they make room.
         for batch in elements::batches(&deletes, most, |(_, was)| elements::weight(was)) {
-            deleted.extend(vec![self.delete(batch); batch.len()]);
+            let deleted = self.delete(batch);
+            done.extend(batch.iter().map(|(scope, _)| (*scope, deleted.clone())));
         }
         for batch in elements::batches(&puts, most, Put::weight) {
-            put.extend(self.put_batch(batch));
+            done.extend(batch.iter().map(|put| put.scope).zip(self.put_batch(batch)));
         }
-        let (mut deleted, mut put) = (deleted.into_iter(), put.into_iter());
-        let result = |op: &Op| if op.block().is_some() { put.next() } else { deleted.next() };
-        let unknown = || Err(refused("apply", Errno::ENODATA));
-        ops.iter().map(result).map(|result| result.unwrap_or_else(unknown)).collect()
+        in_order(ops, done)
     }
 
     /// Deletes blocks, where they are known to be, or else wherever they are.

@@ -6,13 +6,12 @@
 //! | `set_id.rs` | the sets, and the elements that a block consists of |
 //! | `elements.rs` | blocks as elements, in transactions and as they are listed |
 //! | `apply.rs` | blocks put, deleted and listed |
-//! | `ruleset_plan.rs`, `ruleset_text.rs`, `ensure_ruleset.rs` | table, chains, sets and rules, made as the flags say |
+//! | `ruleset.rs`, `ensure_ruleset.rs` | table, chains, sets and rules, made as the flags say |
 
 mod apply;
 mod elements;
 mod ensure_ruleset;
-mod ruleset_plan;
-mod ruleset_text;
+mod ruleset;
 mod set_id;
 
 use std::collections::BTreeSet;
@@ -23,7 +22,7 @@ use psentry_linux::Error as SystemError;
 use psentry_nftables::{Object, Table, TableChange, Transaction};
 use psentry_records::Timestamp;
 
-use self::ruleset_text::TABLE;
+use self::ruleset::TABLE;
 use self::set_id::SetId;
 use super::{failed, installed};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
