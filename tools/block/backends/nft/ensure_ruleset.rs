@@ -33,11 +33,11 @@ impl Nft {
             }
         }
         for nftables::Chain { name, hook } in self.table.chains().map_err(failed(NAME))? {
-            found.chains.insert(name, FoundChain { at: hook, rules: Vec::new() });
+            found.chains.insert(name, FoundChain { at: hook, rules: BTreeSet::new() });
         }
         for rule in self.table.rules().map_err(failed(NAME))? {
             if let Some(chain) = found.chains.get_mut(&rule.chain) {
-                chain.rules.push(action(&rule, &found.sets));
+                chain.rules.insert(action(&rule, &found.sets));
             }
         }
         Ok(found)

@@ -1,6 +1,6 @@
 //! Which chains and rules the flags ask for, and the text for `nft -f -` that makes them: it is rarely run, and text can be read. The
-//! table is ours alone: whatever else is in it is deleted, for a rule that accepts would come before a block. Where anything is not as
-//! it should be, all rules are made anew, in one transaction of which no packet sees the middle.
+//! table is ours alone: whatever else is in it is deleted, for a rule that accepts would come before a block. A chain in which there is
+//! anything else is made anew, in one transaction of which no packet sees the middle.
 //!
 //! Only hash sets: nft and the kernel read a whole set of intervals for each change (measured: seconds). A prefix matches by its
 //! masked address in the set of its length, so that no two sets overlap. Pure: `ensure_ruleset.rs` reads and changes.
@@ -51,17 +51,17 @@ pub(super) struct Chain {
     name: String,
     hook: &'static Hook,
     priority: i32,
-    rules: Vec<Action>,
+    rules: BTreeSet<Action>,
 }
 
 /// What a rule of ours does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Action {
-    /// Accepts what belongs to established connections.
-    Spare,
     /// Accepts TCP that begins no connection: it belongs to an established one, or is answered with a reset. So connections are
     /// spared that were established before anything was tracked.
     SpareTcp,
+    /// Accepts what belongs to established connections.
+    Spare,
     /// Drops what is in the set.
     Drop(SetId),
     /// Resets TCP of what is in the set.
@@ -75,8 +75,8 @@ pub(super) enum Action {
 pub(super) struct FoundChain {
     /// The number of its hook and its priority, if it has a hook.
     pub(super) at: Option<(u32, i32)>,
-    /// What its rules do, in their order; `None`: nothing that ours do.
-    pub(super) rules: Vec<Option<Action>>,
+    /// What its rules do; `None`: nothing that ours do.
+    pub(super) rules: BTreeSet<Option<Action>>,
 }
 
 /// What there is of our table.
@@ -98,9 +98,12 @@ pub(super) fn chains(reach: Reach, sets: &BTreeSet<SetId>) -> Vec<Chain> {
     for hook in [ingress].into_iter().chain(reach.egress.then_some(egress)) {
         for tracked in [false, true] {
             let sets = || sets.iter().copied().filter(|set| reach.spares(set.unproven) == tracked);
-            let mut rules = if tracked { vec![Action::Spare, Action::SpareTcp] } else { Vec::new() };
+            let mut rules = BTreeSet::new();
+            if tracked {
+                rules.extend([Action::SpareTcp, Action::Spare]);
+            }
             if reach.answer == Answer::Reject && !hook.is_egress {
-                rules.extend(sets().map(Action::Reset).chain(sets().map(Action::Refuse)));
+                rules.extend(sets().flat_map(|set| [Action::Reset(set), Action::Refuse(set)]));
             } else {
                 rules.extend(sets().map(Action::Drop));
             }
@@ -130,22 +133,26 @@ pub(super) fn wake() -> String {
 pub(super) fn text(chains: &[Chain], sets: &BTreeSet<SetId>, found: &Found, comments: bool) -> String {
     let advice = if comments { format!(" {{ comment \"{ADVICE}\"; }}") } else { String::new() };
     let mut text = format!("add table inet {TABLE}{advice}\n");
-    let mut each = |verb: &str, names: &mut dyn Iterator<Item = &String>| {
-        text.extend(names.map(|name| format!("{verb} inet {TABLE} {name}\n")));
-    };
     let wanted: BTreeMap<String, FoundChain> = chains.iter().map(Chain::found).collect();
-    let is_wrong =
-        |(name, chain): &(&String, &FoundChain)| wanted.get(*name).is_none_or(|wanted| wanted.at != chain.at);
+    let is_kept = |(name, chain): &(&String, &FoundChain)| {
+        let wanted = wanted.get(*name).filter(|wanted| wanted.at == chain.at);
+        wanted.is_some_and(|wanted| wanted.rules.is_superset(&chain.rules))
+    };
+    let (kept, stale): (BTreeMap<_, _>, BTreeMap<_, _>) = found.chains.iter().partition(is_kept);
+    let stale: Vec<&String> = stale.into_keys().collect();
     // Chains of others may jump to each other, and their maps to chains.
-    each("flush chain", &mut found.chains.keys());
-    each("delete set", &mut found.wrong_sets.iter());
-    each("delete chain", &mut found.chains.iter().filter(is_wrong).map(|(name, _)| name));
+    let wrong_sets = found.wrong_sets.iter().collect();
+    for (verb, names) in [("flush chain", &stale), ("delete set", &wrong_sets), ("delete chain", &stale)] {
+        text.extend(names.iter().map(|name| format!("{verb} inet {TABLE} {name}\n")));
+    }
     text.extend(sets.difference(&found.sets).map(|set| set.text()));
     for Chain { name, hook, priority, rules } in chains {
         let at = format!("type filter hook {} priority {priority}; policy accept;", hook.name);
         text.push_str(&format!("add chain inet {TABLE} {name} {{ {at} }}\n"));
-        let rule = |rule: &Action| format!("add rule inet {TABLE} {name} {}\n", rule.text(hook.is_egress));
-        text.extend(rules.iter().map(rule));
+        let is_missing =
+            |rule: &&Action| !kept.get(name).is_some_and(|kept| kept.rules.contains(&Some(**rule)));
+        let missing = rules.iter().filter(is_missing);
+        text.extend(missing.map(|rule| rule.text(&format!("rule inet {TABLE} {name}"), hook.is_egress)));
     }
     text
 }
@@ -171,15 +178,25 @@ impl SetId {
 }
 
 impl Action {
-    fn text(self, is_egress: bool) -> String {
+    /// Puts it into a chain: what spares before what drops.
+    fn text(self, chain: &str, is_egress: bool) -> String {
         let lookup = |set: SetId| set.lookup(is_egress);
         match self {
-            Action::Spare => format!("ct state established,related accept comment \"{SPARE}\""),
-            Action::SpareTcp => format!("tcp flags & (rst | ack) != 0 accept comment \"{SPARE_TCP}\""),
-            Action::Drop(set) => format!("{} counter drop", lookup(set)),
-            Action::Reset(set) => format!("meta l4proto tcp {} counter reject with tcp reset", lookup(set)),
+            Action::SpareTcp => {
+                format!("insert {chain} tcp flags & (rst | ack) != 0 accept comment \"{SPARE_TCP}\"\n")
+            }
+            Action::Spare => {
+                format!("insert {chain} ct state established,related accept comment \"{SPARE}\"\n")
+            }
+            Action::Drop(set) => format!("add {chain} {} counter drop\n", lookup(set)),
+            Action::Reset(set) => {
+                format!("add {chain} meta l4proto tcp {} counter reject with tcp reset\n", lookup(set))
+            }
             Action::Refuse(set) => {
-                format!("meta l4proto != tcp {} counter reject with icmpx admin-prohibited", lookup(set))
+                let lookup = lookup(set);
+                format!(
+                    "add {chain} meta l4proto != tcp {lookup} counter reject with icmpx admin-prohibited\n"
+                )
             }
         }
     }
@@ -241,13 +258,13 @@ mod tests {
             lines(reach, &["192.0.2.7"]),
             [
                 "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",
-                "add rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
-                "add rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
                 "add rule prerouting_tracked ip saddr @v4_32 counter drop",
                 "add rule prerouting_tracked ip saddr . meta l4proto . th dport @v4_32_ports counter drop",
                 "add chain postrouting_tracked { type filter hook postrouting priority -300; policy accept; }",
-                "add rule postrouting_tracked ct state established,related accept comment \"connections that stand go on\"",
-                "add rule postrouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule postrouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule postrouting_tracked ct state established,related accept comment \"connections that stand go on\"",
                 "add rule postrouting_tracked ip daddr @v4_32 counter drop",
                 "add rule postrouting_tracked ip daddr . meta l4proto . th sport @v4_32_ports counter drop",
             ]
@@ -266,8 +283,8 @@ mod tests {
                 "add chain prerouting { type filter hook prerouting priority -300; policy accept; }",
                 "add rule prerouting ip saddr @v4_32 counter drop",
                 "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",
-                "add rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
-                "add rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
+                "insert rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
                 "add rule prerouting_tracked ip saddr @v4_32_unproven counter drop",
                 "add rule prerouting_tracked ip saddr . meta l4proto . th dport @v4_32_unproven_ports counter drop",
             ]
@@ -285,26 +302,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_should_be_goes_and_all_rules_are_made_anew() {
-        let sets = SetId::FIRST.into();
+    fn a_chain_with_anything_else_is_made_anew_and_what_is_missing_of_another_is_added() {
+        let sets = BTreeSet::from(SetId::FIRST);
         let wanted = chains(Reach::default(), &sets);
-        let right: BTreeMap<String, FoundChain> = wanted.iter().map(Chain::found).collect();
-        let unhooked = FoundChain { at: None, rules: Vec::new() };
-        let made = [("early", &unhooked), ("prerouting", &right["prerouting"])];
-        let chains = made.map(|(name, chain)| (name.to_owned(), chain.clone())).into();
-        let found = Found { sets, wrong_sets: vec!["v4_31".to_owned()], chains };
+        let change = |chains: &[(&str, &FoundChain)], wrong_sets: &[&str]| {
+            let chains = chains.iter().map(|(name, chain)| ((*name).to_owned(), (*chain).clone())).collect();
+            let wrong_sets = wrong_sets.iter().map(|name| (*name).to_owned()).collect();
+            let found = Found { sets: sets.clone(), wrong_sets, chains };
+            text(&wanted, &sets, &found, false).replace("inet psentry ", "")
+        };
+        let (_, right) = wanted[0].found();
+        let chain = "add chain prerouting { type filter hook prerouting priority -300; policy accept; }\n";
+        let [v4, v6] = [
+            "add rule prerouting ip saddr @v4_32 counter drop\n",
+            "add rule prerouting ip6 saddr & ffff:ffff:ffff:ffff:: @v6_64 counter drop\n",
+        ];
+        assert_eq!(change(&[("prerouting", &right)], &[]), format!("add table inet psentry\n{chain}"));
+        let rules = [Some(Action::Drop(SetId::FIRST[0]))].into();
+        let half = FoundChain { rules, ..right };
+        assert_eq!(change(&[("prerouting", &half)], &[]), format!("add table inet psentry\n{chain}{v6}"));
+        let rules = [None, Some(Action::Drop(SetId::FIRST[0]))].into();
+        let anew = format!("delete chain prerouting\n{chain}{v6}{v4}");
+        for wrong in [FoundChain { at: None, ..half.clone() }, FoundChain { rules, ..half }] {
+            let made = change(&[("prerouting", &wrong)], &[]);
+            assert_eq!(made, format!("add table inet psentry\nflush chain prerouting\n{anew}"));
+        }
+        let early = FoundChain { at: None, rules: BTreeSet::new() };
         assert_eq!(
-            text(&wanted, &SetId::FIRST.into(), &found, false).replace("inet psentry ", ""),
-            "add table inet psentry\nflush chain early\nflush chain prerouting\ndelete set v4_31\ndelete chain early\n\
-             add chain prerouting { type filter hook prerouting priority -300; policy accept; }\n\
-             add rule prerouting ip6 saddr & ffff:ffff:ffff:ffff:: @v6_64 counter drop\n\
-             add rule prerouting ip saddr @v4_32 counter drop\n"
-        );
-        // One of ours that is at no hook is made anew.
-        let found = Found { chains: [("prerouting".to_owned(), unhooked)].into(), ..found };
-        assert!(
-            text(&wanted, &SetId::FIRST.into(), &found, false)
-                .contains("\ndelete chain inet psentry prerouting\n")
+            change(&[("a", &early), ("b", &early)], &["v4_31"]),
+            format!(
+                "add table inet psentry\nflush chain a\nflush chain b\ndelete set v4_31\ndelete chain a\ndelete chain b\n\
+                 {chain}{v6}{v4}"
+            )
         );
     }
 
