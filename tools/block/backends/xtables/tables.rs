@@ -6,10 +6,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use psentry_linux::netlink_monitor::{NFNLGRP_NFTABLES, NetlinkMonitor};
-use psentry_linux::{Error as Below, NetlinkSocket, Program};
-use psentry_nftables::{Family as TableFamily, Notification, Object, is_dormant};
+use psentry_linux::{Error as Below, FilterTable};
+use psentry_nftables::IptablesMonitor;
 
 use super::rules::Rules;
 use super::{FAMILIES, POLL};
@@ -18,12 +16,6 @@ use crate::error::Error;
 
 /// The programs that the filter tables need; those of IPv6 have the same names with "ip6".
 pub(in super::super) const PROGRAMS: [&str; 2] = ["iptables", "iptables-restore"];
-
-/// The name of the tables, where nf_tables keeps them.
-const TABLE: &str = "filter";
-
-/// How many seconds the legacy variant waits for its lock.
-const WAIT: &str = "20";
 
 /// How often a change is tried when somebody else changes the rules meanwhile.
 const TRIES: usize = 4;
@@ -56,23 +48,17 @@ pub(super) struct Tables {
     /// That of IPv4, and that of IPv6.
     families: [Family; 2],
     /// `None`: a family is of the legacy variant, so that both are polled, or no program was found yet.
-    watch: Option<Watch>,
+    monitor: Option<IptablesMonitor>,
     /// Somebody else changed a chain that concerns us, and that has not been reported.
     drifted: bool,
 }
 
 struct Family {
     /// Not there: the programs are not installed, or were not looked for yet.
-    filter: Result<Filter, Error>,
+    filter: Result<FilterTable, Error>,
     rules: Option<Rules>,
     /// The generation of which `rules` are; `None`: they have to be read again.
     read_at: Option<u32>,
-}
-
-/// What nf_tables is asked for.
-struct Watch {
-    link: NetlinkSocket,
-    monitor: NetlinkMonitor,
 }
 
 impl Tables {
@@ -82,7 +68,7 @@ impl Tables {
             let filter = Err(Error::Missing { backend, program: PROGRAMS[0].to_owned() });
             Family { filter, rules: None, read_at: None }
         });
-        Tables { backend, chains, families, watch: None, drifted: false }
+        Tables { backend, chains, families, monitor: None, drifted: false }
     }
 
     /// The families that this machine has, IPv4 first. Programs that were not found yet are looked for, since somebody may have
@@ -97,18 +83,16 @@ impl Tables {
         let backend = self.backend;
         for (ipv4, family) in FAMILIES.into_iter().zip(&mut self.families) {
             if family.filter.is_err() {
-                family.filter = Filter::find(backend, ipv4);
+                family.filter = find(backend, ipv4);
             }
         }
         self.of(true).filter.as_ref().map_err(Error::clone)?;
-        if self.families.iter().flat_map(|family| &family.filter).any(|filter| !filter.is_nft) {
-            self.watch = None;
-        } else if self.watch.is_none() {
-            let link = NetlinkSocket::open(NETLINK_NETFILTER)?;
-            let monitor = NetlinkMonitor::open(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]);
-            self.watch = Some(Watch { link, monitor: monitor.map_err(failed(backend))? });
+        if self.families.iter().flat_map(|family| &family.filter).any(|filter| !filter.is_nft()) {
+            self.monitor = None;
+        } else if self.monitor.is_none() {
+            self.monitor = Some(IptablesMonitor::open().map_err(failed(backend))?);
         }
-        if self.watch.is_none() {
+        if self.monitor.is_none() {
             self.families.iter_mut().for_each(|family| family.read_at = None);
         }
         let has_ipv6 = !self.rules(false).is_err_and(|error| error.is_unsupported());
@@ -117,13 +101,13 @@ impl Tables {
 
     /// How often [`changed`](Self::changed) has to be asked, if the kernel does not report every change.
     pub(super) fn poll_every(&self) -> Option<Duration> {
-        let is_polled = self.watch.is_none() && self.families.iter().any(|family| family.filter.is_ok());
+        let is_polled = self.monitor.is_none() && self.families.iter().any(|family| family.filter.is_ok());
         is_polled.then_some(POLL)
     }
 
     /// What is readable once something may have changed.
     pub(super) fn events(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(|watch| watch.monitor.as_fd())
+        self.monitor.as_ref().map(AsFd::as_fd)
     }
 
     /// The rules of a family, read if they may have changed; where the kernel does not say so, if they are to be read again.
@@ -133,10 +117,9 @@ impl Tables {
         let family = if ipv4 { v4 } else { v6 };
         let filter = family.filter.as_ref().map_err(Error::clone)?;
         if family.read_at != Some(generation) || family.rules.is_none() {
-            let dormant =
-                self.watch.as_mut().map(|watch| is_dormant(&mut watch.link, table_family(ipv4), TABLE));
-            let dormant = dormant.transpose().map_err(failed(self.backend))?.unwrap_or(false);
-            let rules = filter.rules(dormant)?;
+            let listed = filter.list().map_err(|error| explained(self.backend, filter, error))?;
+            let dormant = self.monitor.as_mut().map_or(Ok(false), |monitor| monitor.is_dormant(ipv4));
+            let rules = Rules::read(&listed, dormant.map_err(failed(self.backend))?);
             let same = |old: &Rules| self.chains.iter().all(|chain| old.agrees(&rules, chain));
             self.drifted |= !family.rules.as_ref().is_none_or(same);
             (family.rules, family.read_at) = (Some(rules), Some(generation));
@@ -165,9 +148,12 @@ impl Tables {
         if commands.is_empty() {
             return Ok(());
         }
+        let backend = self.backend;
         let family = self.of(ipv4);
         let before = family.read_at;
-        if let Err(error) = family.filter.as_ref().map_err(Error::clone)?.change(commands) {
+        let filter = family.filter.as_ref().map_err(Error::clone)?;
+        if let Err(error) = filter.change(commands) {
+            let error = explained(backend, filter, error);
             family.read_at = None;
             return Err(error);
         }
@@ -176,7 +162,7 @@ impl Tables {
         }
         let after = self.generation().ok();
         // Where it is another one than the next, somebody else changed something at the same time.
-        if self.watch.is_some() && after.map(|after| after.wrapping_sub(1)) == before {
+        if self.monitor.is_some() && after.map(|after| after.wrapping_sub(1)) == before {
             // The other family was not touched.
             for family in self.families.iter_mut().filter(|family| family.read_at == before) {
                 family.read_at = after;
@@ -189,8 +175,8 @@ impl Tables {
     pub(super) fn changed(&mut self) -> Result<bool, Error> {
         // Asked before the notifications are read: what others changed up to it is among them, or will wake us again.
         let generation = self.generation()?;
-        if let Some(watch) = &mut self.watch {
-            let touched = watch.read()?;
+        if let Some(monitor) = &mut self.monitor {
+            let touched = monitor.changed()?;
             for Family { read_at, .. } in &mut self.families {
                 *read_at = read_at.filter(|at| !touched || *at == generation).and(Some(generation));
             }
@@ -203,7 +189,7 @@ impl Tables {
 
     /// The generation of the rules; always the same where the kernel has none.
     fn generation(&mut self) -> Result<u32, Error> {
-        let asked = self.watch.as_mut().map(|watch| psentry_nftables::generation(&mut watch.link));
+        let asked = self.monitor.as_mut().map(IptablesMonitor::generation);
         asked.unwrap_or(Ok(0)).map_err(failed(self.backend))
     }
 
@@ -213,102 +199,24 @@ impl Tables {
     }
 }
 
-impl Watch {
-    /// Reads all notifications; whether somebody may have changed a filter table.
-    fn read(&mut self) -> Result<bool, Error> {
-        let mut touched = false;
-        let lost = self.monitor.receive_all(|header, message| {
-            touched |= Notification::read(header, message).is_some_and(|change| concerns(&change));
-        })?;
-        Ok(touched || lost)
-    }
-}
-
-/// Whether iptables-restore objected to what it was given, and not to its lock or its rights. Where nf_tables keeps the rules, a rule
-/// or chain that is gone by then is exit status 4, as is a lock of the legacy variant.
+/// Whether iptables-restore objected to what it was given.
 pub(super) fn is_objection(error: &Error) -> bool {
-    match error {
-        Error::System(Below::Program { code: Some(1 | 2), .. }) => true,
-        Error::System(Below::Program { code: Some(4), stderr, .. }) => !stderr.contains("lock"),
-        _ => false,
-    }
+    matches!(error, Error::System(error) if error.is_objection())
 }
 
-fn table_family(ipv4: bool) -> TableFamily {
-    if ipv4 { TableFamily::Ipv4 } else { TableFamily::Ipv6 }
+/// The programs of one family.
+fn find(backend: &'static str, ipv4: bool) -> Result<FilterTable, Error> {
+    let names = if ipv4 { PROGRAMS } else { ["ip6tables", "ip6tables-restore"] };
+    let [iptables, restore] = names.map(|name| installed(backend, name));
+    Ok(FilterTable::open(iptables?, restore?)?)
 }
 
-/// Whether a notification is of a change of a table, chain or rule of iptables or ip6tables.
-fn concerns(notification: &Notification<'_>) -> bool {
-    matches!(
-        notification,
-        Notification::Changed {
-            family: Some(TableFamily::Ipv4 | TableFamily::Ipv6),
-            table: TABLE,
-            object: Object::Table { .. } | Object::Chain | Object::Rule,
-        }
-    )
-}
-
-/// The filter table of one family.
-struct Filter {
-    backend: &'static str,
-    iptables: Program,
-    restore: Program,
-    /// nf_tables keeps the rules, and reports changes; the legacy variant does not.
-    is_nft: bool,
-}
-
-impl Filter {
-    /// Finds the programs, and asks which variant they are.
-    fn find(backend: &'static str, ipv4: bool) -> Result<Self, Error> {
-        let [iptables, restore] = if ipv4 { PROGRAMS } else { ["ip6tables", "ip6tables-restore"] }
-            .map(|name| installed(backend, name));
-        let (iptables, restore) = (iptables?, restore?);
-        let version = iptables.run_checked(&["-V"], b"")?;
-        let is_nft = String::from_utf8_lossy(&version).contains("nf_tables");
-        Ok(Filter { backend, iptables, restore, is_nft })
-    }
-
-    /// The rules that are there.
-    fn rules(&self, dormant: bool) -> Result<Rules, Error> {
-        let listed =
-            self.iptables.run_checked(&["-w", WAIT, "-S"], b"").map_err(|error| self.explain(error))?;
-        Ok(Rules::read(&String::from_utf8_lossy(&listed), dormant))
-    }
-
-    /// Makes changes, in the words of iptables-restore: all, or none.
-    fn change(&self, commands: &[String]) -> Result<(), Error> {
-        let script = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
-        let changed = self.restore.run_checked(&["-w", WAIT, "--noflush"], script.as_bytes());
-        changed.map(drop).map_err(|error| self.explain(error))
-    }
-
-    /// What to do about a failure, where that is known.
-    fn explain(&self, error: Below) -> Error {
-        let Below::Program { stderr, .. } = &error else { return error.into() };
-        let backend = self.backend;
-        match REMEDIES.iter().find(|(said, _)| stderr.contains(said)) {
-            Some(("you must be root", _)) if self.is_nft => Error::NotPermitted { backend },
-            Some((_, remedy)) => Error::Forbidden(format!("--backend {backend}: {remedy} ({stderr})")),
-            None => error.into(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_changes_of_the_filter_tables_concern_us() {
-        let concern =
-            |family, table, object| concerns(&Notification::Changed { family: Some(family), table, object });
-        assert!(concern(TableFamily::Ipv4, "filter", Object::Rule));
-        assert!(concern(TableFamily::Ipv6, "filter", Object::Table { deleted: true }));
-        assert!(!concern(TableFamily::Ipv4, "filter", Object::Elements("a")));
-        assert!(!concern(TableFamily::Inet, "filter", Object::Rule), "a table of nft's own");
-        assert!(!concern(TableFamily::Ipv4, "nat", Object::Rule));
-        assert!(!concerns(&Notification::End { author: None }));
+/// An error of these programs, with what to do about it, where that is known.
+fn explained(backend: &'static str, filter: &FilterTable, error: Below) -> Error {
+    let Below::Program { stderr, .. } = &error else { return error.into() };
+    match REMEDIES.iter().find(|(said, _)| stderr.contains(said)) {
+        Some(("you must be root", _)) if filter.is_nft() => Error::NotPermitted { backend },
+        Some((_, remedy)) => Error::Forbidden(format!("--backend {backend}: {remedy} ({stderr})")),
+        None => error.into(),
     }
 }

@@ -1,5 +1,5 @@
 //! Blocks as entries of ipset's sets, one for each family, more for single ports and for what is not proven, matched by rules
-//! at the top of INPUT and FORWARD. The kernel expires them. `sets.rs` has the sets, their elements, and how many there should be.
+//! at the top of INPUT and FORWARD. The kernel expires them. `sets.rs` has the sets and their elements.
 
 mod sets;
 
@@ -9,12 +9,11 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use psentry_linux::{IpSets, SetChange, SetError};
+use psentry_linux::{ExpectedEntries, IpSets, SetChange, SetError};
 use psentry_records::Timestamp;
 
 use self::sets::{
-    Expected, SIZE, destroy, entry, is_of_ports, is_unproven, make, saved_rules_warning, seconds, set,
-    set_of, sets,
+    SIZE, creation, entry, is_of_ports, is_unproven, saved_rules_warning, seconds, set, set_of, sets,
 };
 use super::rules::{BUILTIN, DROP, Rule, Rules, answers, is_used, leading};
 use super::tables::Tables;
@@ -38,7 +37,7 @@ pub(crate) struct Ipset {
     sets: IpSets,
     reach: Reach,
     /// What there should be in each set that was listed or changed.
-    expected: BTreeMap<&'static str, Expected>,
+    expected: BTreeMap<&'static str, ExpectedEntries>,
     /// When the sets were last counted.
     counted: Option<Instant>,
     /// It was looked whether saved rules would be loaded.
@@ -73,7 +72,7 @@ impl Ipset {
             if header.is_some_and(|header| !header.keeps_notes) {
                 // Somebody put another one in its place. No rule may match a set that is destroyed.
                 self.tables.change(ipv4, |rules| rules.deletions(|rule| asks(rule, name)))?;
-                destroy(&mut self.sets, name)?;
+                self.destroy(name)?;
                 header = None;
             }
             // What another run blocked stays blocked.
@@ -81,12 +80,16 @@ impl Ipset {
                 wanted.insert(name);
             }
             if header.is_none() && wanted.contains(name) {
-                make(name, ipv4)?;
+                IpSets::create(&installed(NAME, NAME)?, &creation(name, ipv4)).map_err(failed(NAME))?;
                 self.expected.remove(name);
                 made = true;
             }
         }
         Ok(self.tables.change(ipv4, |rules| setup(self.reach, rules, ipv4, &wanted))? || made)
+    }
+
+    fn destroy(&mut self, name: &str) -> Result<(), Error> {
+        self.sets.destroy(&installed(NAME, NAME)?, name).map_err(failed(NAME))
     }
 
     fn apply_family(
@@ -216,7 +219,7 @@ impl Backend for Ipset {
             result = result.and(self.tables.change(ipv4, |rules| rules.deletions(is_match)).map(drop));
         }
         for name in FAMILIES.into_iter().flat_map(sets) {
-            result = result.and(destroy(&mut self.sets, name));
+            result = result.and(self.destroy(name));
         }
         self.expected.clear();
         result
