@@ -4,9 +4,8 @@
 //!
 //! A block is in place whether or not connections could be killed, and its outcome says so; what went wrong is said once.
 
-use std::io::{self, Write};
-
 use psentry_linux::{ConnectionKiller, Error as LinuxError, Targets};
+use psentry_stage::speak;
 
 use crate::backend::Op;
 use crate::error::Error;
@@ -35,8 +34,8 @@ impl KillOnBlock {
         let mut killer = ConnectionKiller::open()?;
         let sockets = killer.can_destroy_sockets()?;
         if !sockets {
-            say(
-                "--cut: this kernel cannot destroy sockets (it was built without CONFIG_INET_DIAG_DESTROY); nothing \
+            speak(
+                "psentry-block: --cut: this kernel cannot destroy sockets (it was built without CONFIG_INET_DIAG_DESTROY); nothing \
                  arrives from blocked sources, but services see that only when their own time is up",
             );
         }
@@ -59,7 +58,8 @@ impl KillOnBlock {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
-                say(&format!("{backend}: --cut: connections of blocked sources may go on: {error}"));
+                let why = format!("--cut: connections of blocked sources may go on: {error}");
+                speak(&format!("psentry-block: {backend}: {why}"));
             }
             Err(_) => {}
         }
@@ -71,10 +71,6 @@ impl KillOnBlock {
         let tracked = if self.forward { self.killer.delete_conntrack_entries(targets) } else { Ok(()) };
         sockets.and(tracked)
     }
-}
-
-fn say(sentence: &str) {
-    let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The filter table of iptables or ip6tables, by their programs: listed, and changed in one step, in the variant that speaks to
 //! nf_tables as in the legacy one.
 
+pub(crate) mod rules;
+
+use self::rules::Rules;
 use crate::command::Program;
 use crate::error::Error;
 
@@ -32,13 +35,13 @@ impl FilterTable {
         self.is_nft
     }
 
-    /// The rules that are there, as `iptables -S` prints them.
+    /// The rules that are there, of a table that is dormant or not, which iptables does not say.
     ///
     /// # Errors
     /// When iptables cannot list them.
-    pub fn list(&self) -> Result<String, Error> {
+    pub fn rules(&self, dormant: bool) -> Result<Rules, Error> {
         let listed = self.iptables.run_checked(&["-w", WAIT, "-S"], b"")?;
-        Ok(String::from_utf8_lossy(&listed).into_owned())
+        Ok(Rules::read(&String::from_utf8_lossy(&listed), dormant))
     }
 
     /// Makes changes, in the words of iptables-restore: all, or none. In `--noflush` a line `:CHAIN` makes a chain, or empties the one

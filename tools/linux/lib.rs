@@ -14,7 +14,7 @@
 //! | `conntrack.rs` | requests to connection tracking, and its entries |
 //! | `kill_connections.rs`, `flow.rs` | ends connections of blocked addresses |
 //! | `ipset.rs`, `ipset/` | sets of ipset: counted, listed, changed; how many entries there should be |
-//! | `iptables.rs` | the filter table of iptables: listed, changed |
+//! | `iptables.rs`, `iptables/` | the filter table of iptables: listed, changed, its rules as text |
 //! | `blackhole_routes.rs`, `blackhole_routes/` | blackhole routes of psentry, and notifications of routes |
 //! | `command.rs` | nft, iptables and other programs, run without a shell and with a time limit |
 //! | `error.rs` | errors, as sentences |
@@ -49,6 +49,7 @@ pub use ipset::expected_entries::ExpectedEntries;
 pub use ipset::message::{SetElement, SetHeader, SetKey};
 pub use ipset::{IpSets, SetChange, SetError};
 pub use iptables::FilterTable;
+pub use iptables::rules::{Rule, Rules};
 pub use kill_connections::{ConnectionKiller, Targets};
 pub use netlink::{NetlinkSocket, Request};
 pub use netlink_monitor::NetlinkMonitor;

@@ -14,14 +14,14 @@ pub mod section;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 use psentry_stage::{
-    FileWatch, is_mount, lock_file, read_if_there, remove_if_there, replace_file_like, sync_folder,
+    FileWatch, is_mount, lock_file, read_if_there, remove_if_there, replace_file_like, speak, sync_folder,
     write_in_place,
 };
 
@@ -143,8 +143,8 @@ impl Backend for HostsDeny {
         let first = !std::mem::replace(&mut self.said, true);
         if place.mounted && first {
             let (path, backup) = (place.path.display(), backup_of(&place.path));
-            say(&format!(
-                "{path} is a mount of its own, which cannot be replaced in one step: it is written in place, after a backup to {}",
+            speak(&format!(
+                "psentry-block: {NAME}: {path} is a mount of its own, which cannot be replaced in one step: it is written in place, after a backup to {}",
                 backup.display()
             ));
         }
@@ -153,8 +153,8 @@ impl Backend for HostsDeny {
             if let Err(why) = &watch
                 && first
             {
-                say(&format!(
-                    "cannot watch hosts.deny: {why}; so changes by others are looked for once a second"
+                speak(&format!(
+                    "psentry-block: {NAME}: cannot watch hosts.deny: {why}; so changes by others are looked for once a second"
                 ));
             }
             self.watch = watch.ok();
@@ -195,10 +195,6 @@ impl Backend for HostsDeny {
         let backup = backup_of(&path);
         remove_if_there(&backup).map_err(Error::file(&backup, "remove it"))
     }
-}
-
-fn say(sentence: &str) {
-    let _ = writeln!(io::stderr(), "psentry-block: {NAME}: {sentence}");
 }
 
 /// Writes new contents over the old ones, which are kept in a backup.

@@ -1,4 +1,4 @@
-//! Blocks put into their sets and deleted, a transaction for as many as fit, and listed. What a transaction does is in
+//! Blocks put into their sets and deleted, a transaction for as many as fit. What a transaction does is in
 //! `elements.rs`.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use super::super::{failed, in_order};
 use super::elements::{self, BYTES, Keys, Put};
 use super::set_id::{SIZE, SetId};
 use super::{BATCH, NAME, Nft, refused};
-use crate::backend::{Listing, Op};
+use crate::backend::Op;
 use crate::block::{Block, Entry};
 use crate::error::Error;
 
@@ -54,17 +54,8 @@ impl Nft {
         }
     }
 
-    /// All blocks, one for each scope.
-    pub(super) fn list_blocks(&mut self) -> Result<Listing, Error> {
-        let mut found = Vec::new();
-        for set in self.find_sets()? {
-            found.extend(self.elements(set)?.into_iter().map(|(_, entry)| (set, entry)));
-        }
-        Ok(Listing { entries: set_elements::blocks(found, SetId::of), ..Listing::default() })
-    }
-
     /// The elements of a set, each with the block that it says alone.
-    fn elements(&mut self, set: SetId) -> Result<Vec<(Key, Entry)>, Error> {
+    pub(super) fn elements(&mut self, set: SetId) -> Result<Vec<(Key, Entry)>, Error> {
         let read = |element: psentry_nftables::Element<'_>| elements::entry(set, &element, Timestamp::now());
         self.table.elements(&set.name(), read).map_err(failed(NAME))
     }

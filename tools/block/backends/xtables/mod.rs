@@ -5,7 +5,7 @@
 //! | | |
 //! |---|---|
 //! | `tables.rs` | the programs, and the rules as they were last read by them |
-//! | `rules.rs` | rules as `iptables -S` prints them: placed, deleted, shadowed |
+//! | `rules.rs` | the rules that lead packets to blocks: kept first, and shadowed |
 //! | `iptables/`, `ipset/` | the two backends |
 
 mod ipset;
@@ -15,9 +15,10 @@ mod tables;
 
 use std::time::Duration;
 
+use psentry_linux::Rule;
+
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
-use self::rules::Rule;
 pub(super) use self::tables::PROGRAMS;
 use super::in_order;
 use crate::backend::Op;

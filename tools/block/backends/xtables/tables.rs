@@ -6,10 +6,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use psentry_linux::{Error as Below, FilterTable};
+use psentry_linux::{Error as Below, FilterTable, Rules};
 use psentry_nftables::IptablesMonitor;
 
-use super::rules::Rules;
 use super::{FAMILIES, POLL};
 use crate::backends::{failed, installed};
 use crate::error::Error;
@@ -95,6 +94,8 @@ impl Tables {
         if self.monitor.is_none() {
             self.families.iter_mut().for_each(|family| family.read_at = None);
         }
+        // IPv4 first, so that nobody waits for two programs where another holds their lock.
+        self.rules(true)?;
         let has_ipv6 = !self.rules(false).is_err_and(|error| error.is_unsupported());
         Ok(FAMILIES.into_iter().filter(|ipv4| *ipv4 || has_ipv6).collect())
     }
@@ -117,9 +118,9 @@ impl Tables {
         let family = if ipv4 { v4 } else { v6 };
         let filter = family.filter.as_ref().map_err(Error::clone)?;
         if family.read_at != Some(generation) || family.rules.is_none() {
-            let listed = filter.list().map_err(|error| explained(self.backend, filter, error))?;
             let dormant = self.monitor.as_mut().map_or(Ok(false), |monitor| monitor.is_dormant(ipv4));
-            let rules = Rules::read(&listed, dormant.map_err(failed(self.backend))?);
+            let rules = filter.rules(dormant.map_err(failed(self.backend))?);
+            let rules = rules.map_err(|error| explained(self.backend, filter, error))?;
             let same = |old: &Rules| self.chains.iter().all(|chain| old.agrees(&rules, chain));
             self.drifted |= !family.rules.as_ref().is_none_or(same);
             (family.rules, family.read_at) = (Some(rules), Some(generation));

@@ -4,18 +4,18 @@
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use psentry_linux::{ExpectedEntries, IpSets, SetChange, SetError};
+use psentry_linux::{ExpectedEntries, IpSets, Rule, Rules, SetChange, SetError};
 use psentry_records::Timestamp;
+use psentry_stage::speak;
 
 use self::sets::{
     SIZE, creation, entry, is_of_ports, is_unproven, saved_rules_warning, seconds, set, set_of, sets,
 };
-use super::rules::{BUILTIN, DROP, Rule, Rules, answers, is_used, leading};
+use super::rules::{BUILTIN, DROP, answers, is_used, leading, place, shadowing};
 use super::tables::Tables;
 use super::{FAMILIES, POLL, by_family};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
@@ -161,7 +161,7 @@ impl Backend for Ipset {
         if !std::mem::replace(&mut self.warned, true)
             && let Some(warning) = saved_rules_warning(Path::new("/"))
         {
-            let _ = writeln!(io::stderr(), "psentry-block: {NAME}: {warning}");
+            speak(&format!("psentry-block: {NAME}: {warning}"));
         }
         let mut made = false;
         for ipv4 in families {
@@ -188,7 +188,7 @@ impl Backend for Ipset {
                 }
             }
             if !found.is_empty() && families.contains(&ipv4) {
-                listing.shadowed.extend(self.tables.rules(ipv4)?.shadowing(ipv4, is_match));
+                listing.shadowed.extend(shadowing(self.tables.rules(ipv4)?, ipv4, is_match));
             }
             listing.entries.extend(blocks(found, set_of));
         }
@@ -240,7 +240,7 @@ pub(super) fn is_match(rule: &Rule) -> bool {
 fn setup(reach: Reach, rules: &Rules, ipv4: bool, wanted: &BTreeSet<&str>) -> Vec<String> {
     let is_asked = |name: &&str| wanted.contains(name) || rules.chain("INPUT").any(|rule| asks(rule, name));
     let sets: Vec<&str> = sets(ipv4).into_iter().filter(is_asked).collect();
-    let place = |chain| rules.place(chain, &rules_of(reach, ipv4, chain, &sets), is_match);
+    let place = |chain| place(rules, chain, &rules_of(reach, ipv4, chain, &sets), is_match);
     BUILTIN.into_iter().flat_map(place).collect()
 }
 

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use psentry_linux::{Rule, Rules};
 use psentry_records::{Prefix, Proto};
 
-use super::super::rules::{DROP, Rule, Rules, TCP_ONLY, answers};
+use super::super::rules::{DROP, TCP_ONLY, answers};
 use super::chains::{CHAINS, PROVEN, UNPROVEN, setup};
 use crate::backend::Op;
 use crate::block::{Block, Entry, TCP};

@@ -1,7 +1,9 @@
 //! The chains in which the blocks of iptables are rules, and the jumps that lead to them. Says what is to be done, and
 //! does nothing.
 
-use super::super::rules::{BUILTIN, Rule, Rules, is_used, leading};
+use psentry_linux::{Rule, Rules};
+
+use super::super::rules::{BUILTIN, is_used, leading, place};
 use crate::note;
 use crate::reach::Reach;
 
@@ -39,7 +41,7 @@ pub(super) fn setup(reach: Reach, rules: &Rules, unproven: bool) -> Vec<String> 
         kept.iter().flat_map(|chain| leading(reach.spares(*chain == UNPROVEN), "-j ", [chain; 2])).collect();
     for chain in BUILTIN {
         let used = is_used(reach, chain, false) || is_used(reach, chain, true);
-        commands.extend(rules.place(chain, if used { &jumps } else { &[] }, is_jump));
+        commands.extend(place(rules, chain, if used { &jumps } else { &[] }, is_jump));
     }
     commands.extend(removal(rules, &kept));
     commands

@@ -18,6 +18,7 @@ use self::blocks::{commands, entries};
 pub(super) use self::chains::is_jump;
 use self::chains::{CONCERNING, removal, setup};
 use super::by_family;
+use super::rules::shadowing;
 use super::tables::{Tables, is_objection};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::error::Error;
@@ -59,7 +60,7 @@ impl Backend for Iptables {
             let rules = self.tables.rules(ipv4)?;
             let found = entries(self.reach, rules);
             if !found.is_empty() {
-                listing.shadowed.extend(rules.shadowing(ipv4, is_jump));
+                listing.shadowed.extend(shadowing(rules, ipv4, is_jump));
             }
             listing.entries.extend(found);
         }
