@@ -8,7 +8,7 @@ use std::time::Duration;
 use psentry_records::{Prefix, Proto, Timestamp};
 
 /// The transports that have ports, by their numbers (IANA).
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// How many ports are shut one by one: eight rules of iptables. Beyond that the source is shut out as a whole.
