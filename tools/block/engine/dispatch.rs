@@ -76,9 +76,7 @@ impl Engine {
         // What is confirmed is in the journal by then, and what a command may have done is before it is run.
         let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());
         for op in ops.iter().filter(|_| is_journaled) {
-            let (Op::Put { block, .. } | Op::Delete { was: block, .. }) = op;
-            let block = self.lasting(block);
-            self.note(Noted::Unsure(op.scope(), block));
+            self.note(Noted::Unsure(op.scope(), self.lasting(op.about())));
         }
         self.commit();
         let task = Task::Apply(ops.iter().map(|op| self.op_by_wall(op)).collect());

@@ -38,6 +38,7 @@ mod start;
 mod sync;
 mod verdict;
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -52,11 +53,12 @@ pub(crate) use self::once::answer_once;
 use self::questions::Pending;
 pub(crate) use self::service::serve;
 use self::start::Purpose;
+use crate::block::Block;
 use crate::brake::Brake;
 use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
-use crate::journal::Journal;
+use crate::journal::{CommandState, Journal, Recorded};
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
 use crate::worker::Bell;
@@ -76,6 +78,8 @@ pub(crate) struct Engine {
     /// Rung by their workers.
     bell: Bell,
     journal: Option<Journal>,
+    /// What commands did before, as long as no backend of this run runs them.
+    by_command: HashMap<Prefix, CommandState>,
     pub(crate) outcomes: Outcomes,
     /// Where the judge is told; `None`: nobody is blocked in earnest.
     judge: Option<FifoWriter>,
@@ -137,6 +141,10 @@ impl Engine {
         }
         self.tell_judge_the_rest();
         self.commit();
+        // Nothing is half done here: whatever is to outlast this is wanted, on a backend or under way.
+        if let Some(journal) = self.journal.as_ref().filter(|journal| journal.is_due()) {
+            journal.write_anew(self.remembered(), self.clock.lasting(self.clock.now()));
+        }
         let now = self.clock.wall(self.clock.now());
         self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
     }
@@ -244,15 +252,32 @@ impl Engine {
         }
     }
 
+    /// All that the journal has to hold: what is wanted, and what commands did or may have done, and for whom.
+    fn remembered(&self) -> Recorded {
+        let blocks = self.desired.iter().map(|(scope, block)| (scope, self.lasting(block))).collect();
+        let mut by_command = self.by_command.clone();
+        for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
+            let known = |scope: Prefix| {
+                let ending = state.ending.get(&scope).map(|(block, _)| block);
+                self.desired.get(scope).or(ending).cloned().unwrap_or_default()
+            };
+            for (scope, entry) in &state.actual.entries {
+                let Block { addr, port, proto, .. } = known(*scope);
+                let block = self.lasting(&Block { addr, port, proto, ..Block::from(entry) });
+                by_command.insert(*scope, CommandState { confirmed: Some(block), unsure: None });
+            }
+            let unsure = state.actual.unsure.iter().map(|scope| (*scope, known(*scope)));
+            let under_way = state.in_flight().map(|op| (op.scope(), op.about().clone()));
+            for (scope, block) in unsure.chain(under_way) {
+                by_command.entry(scope).or_default().unsure = Some(self.lasting(&block));
+            }
+        }
+        Recorded { blocks, by_command, ..Recorded::default() }
+    }
+
     /// The wall clock was set, or the machine slept. Ends stay, but backends and the journal have them by the wall clock.
     fn clock_was_set(&mut self) {
-        let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
-        wanted.into_iter().for_each(|scope| self.note_wanted(scope));
-        self.note_by_command();
-        self.commit();
-        if let Some(journal) = &self.journal {
-            journal.shorten();
-        }
+        self.journal.iter().for_each(Journal::shorten);
         self.backends.iter_mut().for_each(BackendState::clock_was_set);
     }
 }

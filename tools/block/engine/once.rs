@@ -16,6 +16,7 @@ use super::{Engine, Reply};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::outcomes::report;
 use crate::protocol::Question;
 use crate::settings;
@@ -107,6 +108,10 @@ impl Engine {
         let errors = self.backends.iter().filter_map(|state| Some((state.caps.name, state.trouble()?)));
         let errors = errors.filter(|(_, error)| !lacks(error)).map(|(name, error)| (name, error.clone()));
         let trouble = summary(errors.collect());
+        // What commands did their backend alone knows.
+        if self.backends.iter().any(|state| state.caps.is_journaled() && state.trouble().is_some()) {
+            self.journal.iter().for_each(Journal::keep_long);
+        }
         self.backends.retain(|state| match state.trouble() {
             // Of what nothing is known, that is said where somebody asks how it is.
             Some(error) => *question == Question::Status && !lacks(error),

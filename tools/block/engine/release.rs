@@ -176,24 +176,6 @@ impl Engine {
         }
     }
 
-    /// What commands did and may have done is written anew, for whom they did it.
-    pub(super) fn note_by_command(&mut self) {
-        let mut entries = Vec::new();
-        for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
-            let known = |scope: Prefix| {
-                let ending = state.ending.get(&scope).map(|(block, _)| block);
-                self.desired.get(scope).or(ending).cloned().unwrap_or_default()
-            };
-            entries.extend(state.actual.entries.iter().map(|(scope, entry)| {
-                let Block { addr, port, proto, .. } = known(*scope);
-                Entry::Done(*scope, self.lasting(&Block { addr, port, proto, ..Block::from(entry) }))
-            }));
-            let unsure = state.actual.unsure.iter();
-            entries.extend(unsure.map(|scope| Entry::Unsure(*scope, self.lasting(&known(*scope)))));
-        }
-        entries.into_iter().for_each(|entry| self.note(entry));
-    }
-
     /// Has a backend delete everything, which is idle.
     pub(super) fn begin_purge(&mut self, index: usize) {
         let Some(state) = self.backends.get_mut(index) else { return };

@@ -50,7 +50,7 @@ impl Engine {
     }
 
     /// An operation is over.
-    fn applied(&mut self, index: usize, Given { op, asks }: Given, result: Result<(), Error>) {
+    pub(super) fn applied(&mut self, index: usize, Given { op, asks }: Given, result: Result<(), Error>) {
         let scope = op.scope();
         let Some(state) = self.backends.get_mut(index) else { return };
         let is_journaled = state.caps.is_journaled();

@@ -86,6 +86,7 @@ impl Engine {
             backends: Vec::new(),
             bell,
             journal,
+            by_command: std::mem::take(&mut recorded.by_command),
             outcomes,
             judge,
             guard,
@@ -101,10 +102,9 @@ impl Engine {
         };
         // Where no journal says what is wanted, what is there is all that is known.
         let adopts = !recorded.known && !read_only;
-        let by_command = std::mem::take(&mut recorded.by_command);
-        engine.restore(recorded);
+        engine.restore(recorded.blocks);
         for which in chosen {
-            engine.hire(flags, which, reach, &by_command)?;
+            engine.hire(flags, which, reach)?;
         }
         engine.await_first_lists();
         if adopts {
@@ -121,13 +121,7 @@ impl Engine {
     }
 
     /// A thread for each lane of a backend. What it has to open is opened here; whether it can work it says later.
-    fn hire(
-        &mut self,
-        flags: &Flags,
-        which: Which,
-        reach: Reach,
-        by_command: &HashMap<Prefix, CommandState>,
-    ) -> Result<(), Error> {
+    fn hire(&mut self, flags: &Flags, which: Which, reach: Reach) -> Result<(), Error> {
         let first = backends::open(which, flags)?;
         let caps = first.caps();
         let index = self.backends.len();
@@ -143,14 +137,12 @@ impl Engine {
         let mut state = BackendState::new(caps, workers, self.clock.now());
         if caps.is_journaled() {
             let now = self.clock.now();
-            for (scope, CommandState { confirmed, unsure }) in by_command {
-                let scope = *scope;
+            for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
                 state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
                 // What is not wanted any more is undone for whom it was done.
-                let block = confirmed.as_ref().or(unsure.as_ref());
-                let block = block.filter(|_| self.desired.get(scope).is_none());
-                state.ending.extend(block.cloned().map(|block| {
+                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.map(|block| {
                     let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
                     (scope, (block, end))
                 }));
@@ -162,10 +154,10 @@ impl Engine {
     }
 
     /// Takes over what the journal says to be wanted, apart from whom must not be blocked by now, and whom a panic released.
-    fn restore(&mut self, recorded: Recorded) {
+    fn restore(&mut self, blocks: HashMap<Prefix, Block>) {
         let now = self.clock.now();
         let mut blocks: Vec<(Prefix, Block)> =
-            recorded.blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
+            blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
         blocks.sort_unstable_by_key(|(scope, _)| *scope);
         let total = blocks.len();
         let mut over = 0;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use psentry_records::{OutcomeResult, Prefix};
+use psentry_records::Prefix;
 
 use super::Engine;
 use super::backend_state::{Broken, Job, Ruleset, Work};
@@ -99,16 +99,12 @@ impl Engine {
     pub(super) fn broke(&mut self, index: usize, job: Option<Job>) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let never = Duration::from_secs(u32::MAX.into());
-        let why = "its thread broke; this is a bug of psentry";
-        let error = Error::Unfinished(why.to_owned());
-        self.outcomes.report(&format!("{}: {why}", state.caps.name));
-        state.broken = Some(Broken { error, retry: Instant::now() + never, wait: never, reported: true });
+        let error = Error::Unfinished("its thread broke; this is a bug of psentry".to_owned());
+        self.outcomes.report(&format!("{}: {error}", state.caps.name));
+        let retry = Instant::now() + never;
+        state.broken = Some(Broken { error: error.clone(), retry, wait: never, reported: true });
         let Some(Job { work: Work::Apply(given), .. }) = job else { return };
-        for given in given {
-            let scope = given.op.scope();
-            self.not_done(index, &given.op, &given.asks, why, OutcomeResult::Failed);
-            self.enqueue(index + 1, scope);
-        }
+        given.into_iter().for_each(|given| self.applied(index, given, Err(error.clone())));
     }
 
     /// What is there cannot be read. Each reason is told once.

@@ -3,7 +3,8 @@
 //!
 //! A change is written before it is told, so that a kill loses none. Bringing it onto the disk is left to a thread of its own,
 //! which does it at once, but not more often than five times a second: a disk that is slow, full or gone holds up no block. What
-//! could not be written is kept, one change a scope, and tried again.
+//! could not be written is kept and tried again. When the journal has grown to twice its useful size, the engine gives all that
+//! it is to hold, and that thread writes it anew.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -21,11 +22,11 @@ mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use psentry_records::Timestamp;
-use psentry_stage::runtime_directory;
+use psentry_stage::{runtime_directory, sync_folder};
 
 use self::file::{JournalFile, open_to_read};
 use self::flusher::Shared;
@@ -121,37 +122,25 @@ impl Journal {
         if let Err(error) = &read {
             say(&format!("what was blocked before is not known: {error}"));
         }
-        let takes_over = read.is_ok() && !old.is_empty();
+        let mut is_whole = read.is_ok();
         let recorded = read.unwrap_or_default();
         for (path, count, first) in &recorded.damaged {
             let what = if *count == 1 { "line that is" } else { "lines that are" };
             let path = path.display();
             say(&format!("{path}: {count} {what} no record passed over, the first is line {first}"));
         }
-        let (file, failure) = match opened {
+        let (mut file, failure) = match opened {
             Ok(file) => (Some(file), None),
             Err(error) => (None, Some(error)),
         };
-        let shared = Arc::new(Shared::new(path, file, say));
+        if is_whole && !old.is_empty() {
+            // What is still there at the next start is taken over again, and is the same.
+            is_whole = file.as_mut().is_some_and(|file| take_over(file, &path, &recorded, &old).is_ok());
+        }
+        let shared = Arc::new(Shared::new(path, file, is_whole, say));
         failure.iter().for_each(|error| shared.fails_to_open(error));
         let flusher = Some(Shared::start(&shared)?);
-        let mut journal = Journal { flusher, shared, pending: Vec::new() };
-        if takes_over {
-            journal.take_over(&recorded);
-            // What is still there at the next start is taken over again, and is the same.
-            let _ = journal.shared.sync_now().and_then(|()| old.remove());
-        }
-        Ok((journal, recorded))
-    }
-
-    fn take_over(&mut self, recorded: &Recorded) {
-        let wanted = recorded.blocks.iter().map(|(scope, block)| Entry::Wanted(*scope, block.clone()));
-        self.pending.extend(wanted);
-        for (scope, CommandState { confirmed, unsure }) in &recorded.by_command {
-            self.pending.extend(confirmed.clone().map(|block| Entry::Done(*scope, block)));
-            self.pending.extend(unsure.clone().map(|block| Entry::Unsure(*scope, block)));
-        }
-        self.commit(recorded.newest.unwrap_or_else(Timestamp::now));
+        Ok((Journal { flusher, shared, pending: Vec::new() }, recorded))
     }
 
     /// What is to be written with the next [`commit`](Self::commit).
@@ -162,13 +151,28 @@ impl Journal {
     /// Writes what was noted, at the moment `now`. Never waits for the disk.
     pub(crate) fn commit(&mut self, now: Timestamp) {
         if !self.pending.is_empty() {
-            self.shared.write(std::mem::take(&mut self.pending), now);
+            self.shared.write(&std::mem::take(&mut self.pending), now);
         }
     }
 
-    /// Has it written anew soon, without what was written by another wall clock: no entry is to seem newer than it is.
+    /// Has it written anew soon, however short it is: what was written by another wall clock would seem newer than it is.
     pub(crate) fn shorten(&self) {
-        self.shared.shorten_soon();
+        self.shared.lock().stale = true;
+    }
+
+    /// Whether it is to be written anew by [`write_anew`](Self::write_anew).
+    pub(crate) fn is_due(&self) -> bool {
+        self.shared.lock().is_due()
+    }
+
+    /// Has it written anew, at the moment `now`: this is all that it is to hold.
+    pub(crate) fn write_anew(&self, all: Recorded, now: Timestamp) {
+        self.shared.write_anew(all, now);
+    }
+
+    /// From now on it is not written anew any more: not all that it is to hold is known.
+    pub(crate) fn keep_long(&self) {
+        self.shared.lock().is_whole = false;
     }
 
     /// What is wrong with it, as a sentence; `None`: what is wanted is remembered.
@@ -187,14 +191,11 @@ impl Drop for Journal {
     }
 }
 
-/// A mutex and a condition, for two threads.
-struct Signalled<T> {
-    state: Mutex<T>,
-    changed: Condvar,
-}
-
-impl<T> Signalled<T> {
-    fn lock(&self) -> MutexGuard<'_, T> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Brings what an earlier psentry-block wrote into the journal, with what is in that.
+fn take_over(file: &mut JournalFile, path: &Path, recorded: &Recorded, old: &OldFiles) -> Result<(), Error> {
+    let now = recorded.newest.unwrap_or_else(Timestamp::now);
+    let (anew, replacement) = JournalFile::beside(path, &recorded.clone().text(now))?;
+    replacement.rename().and_then(|()| sync_folder(path)).map_err(Error::file(path, "write it anew"))?;
+    *file = anew;
+    old.remove()
 }

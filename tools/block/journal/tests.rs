@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 use psentry_records::Prefix;
 
-use super::flusher::{BACKLOG, PAUSE, SHORT, State};
+use super::flusher::{BACKLOG, PAUSE, SHORT};
 use super::*;
 use crate::block::Block;
 
@@ -47,6 +48,12 @@ fn write(journal: &mut Journal, entries: impl IntoIterator<Item = Entry>) {
     journal.commit(Timestamp::now());
 }
 
+/// Has the journal written anew, as the engine does where that is due.
+fn write_anew(journal: &Journal, numbers: impl IntoIterator<Item = u32>) {
+    let blocks = numbers.into_iter().map(|number| (scope(number), block())).collect();
+    journal.write_anew(Recorded { blocks, ..Recorded::default() }, Timestamp::now());
+}
+
 fn want(number: u32) -> Entry {
     Entry::Wanted(scope(number), block())
 }
@@ -70,19 +77,19 @@ fn a_block_alone_is_on_the_disk_at_once_and_ten_thousand_take_few_syncs() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(directory.path());
     write(&mut journal, [want(0)]);
-    wait_until(|| journal.shared.syncs() == 1);
+    wait_until(|| journal.shared.lock().syncs == 1);
     let started = Instant::now();
     for number in 1..10_000 {
         write(&mut journal, [want(number)]);
     }
     let most = 3 + started.elapsed().as_millis() / PAUSE.as_millis();
-    let synced = u128::from(journal.shared.syncs());
+    let synced = u128::from(journal.shared.lock().syncs);
     assert!(synced <= most, "{synced} syncs, {most} at most");
     // A block later than that is synced without anything after it.
-    wait_until(|| !journal.shared.is_dirty());
-    let before = journal.shared.syncs();
+    wait_until(|| !journal.shared.lock().dirty);
+    let before = journal.shared.lock().syncs;
     write(&mut journal, [want(10_000)]);
-    wait_until(|| journal.shared.syncs() > before);
+    wait_until(|| journal.shared.lock().syncs > before);
     drop(journal);
     assert_eq!(open(directory.path()).1.len(), 10_001);
 }
@@ -98,7 +105,7 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
         write(&mut journal, [entry]);
     }
     let trouble = journal.trouble().unwrap();
-    assert!(trouble.ends_with("; 2 changes are not remembered"), "{trouble}");
+    assert!(trouble.ends_with("; 3 changes are not remembered"), "{trouble}");
     fs::remove_file(&inner).unwrap();
     // At its end at the latest it tries again.
     drop(journal);
@@ -109,29 +116,27 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
     assert!(again.ends_with("state/journal.jsonl: what is blocked is remembered again"), "{again}");
 }
 
-/// While nothing can be written, whoever comes and goes takes no memory: of whom the file does not name, no release is kept.
+/// While nothing can be written, whoever comes and goes takes no memory: what is not kept any more is written with all that
+/// counts, as soon as there is room for that.
 #[test]
-fn what_need_not_be_written_is_not_kept() {
+fn of_what_cannot_be_written_no_more_is_kept_than_a_bound() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(directory.path());
-    write(&mut journal, [want(1), Entry::Done(scope(2), block())]);
-    drop(journal);
     let path = directory.path().join(NAME);
-    let mut state = State::of(None);
-    let kept = [Entry::Released(scope(1)), Entry::Undone(scope(2)), want(3)];
-    state.keep(kept.clone());
-    let many = u32::try_from(BACKLOG).unwrap();
-    state.keep((4..many).map(|number| Entry::Released(scope(number))));
-    state.bound_backlog(&path);
-    assert!(state.backlog.len() > 3, "few are not worth a look");
-    state.keep((many..many + 4).map(|number| Entry::Undone(scope(number))));
-    state.bound_backlog(&path);
-    assert_eq!(state.backlog.len(), 3);
-    assert!(kept.iter().all(|entry| state.backlog.values().any(|other| other == entry)));
-    // Where it cannot be read, all may be needed.
-    state.keep((4..2 * many).map(|number| Entry::Released(scope(number))));
-    state.bound_backlog(directory.path());
-    assert!(state.backlog.len() > BACKLOG);
+    fs::create_dir(&path).unwrap();
+    let (mut journal, _) = open(directory.path());
+    let many = u32::try_from(BACKLOG).unwrap() + 5;
+    write(&mut journal, (0..many).map(want));
+    assert_eq!(journal.shared.lock().backlog.len(), BACKLOG);
+    assert!(!journal.is_due(), "there is no file");
+    assert!(!journal.shared.lock().is_whole, "what it holds could not be read");
+    fs::remove_dir(&path).unwrap();
+    wait_until(|| journal.is_due());
+    assert!(journal.trouble().is_some() && path.metadata().unwrap().len() == 0);
+    write_anew(&journal, [7]);
+    wait_until(|| journal.trouble().is_none());
+    assert_eq!(sorted(&place(directory.path()).read().unwrap().blocks), [scope(7)]);
+    drop(journal);
+    assert_eq!(sorted(&open(directory.path()).1), [scope(7)]);
 }
 
 /// Nothing need be written for it to be known that it can be again.
@@ -152,20 +157,52 @@ fn a_directory_that_comes_back_is_enough() {
 fn what_is_written_while_it_is_written_anew_goes_along() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(directory.path());
+    let mut anew = 0;
     for round in 0..40 {
         let entry = |number| {
             if round % 2 == 0 || number == round { want(number) } else { Entry::Released(scope(number)) }
         };
         write(&mut journal, (0..200).map(entry));
+        if journal.is_due() {
+            anew += 1;
+            let wanted = (0..200).filter(|number| round % 2 == 0 || *number == round);
+            write_anew(&journal, wanted.chain(2000..2000 + round));
+        }
         write(&mut journal, [want(2000 + round)]);
         thread::sleep(Duration::from_millis(10));
     }
+    assert!(anew > 0);
+    write_anew(&journal, [39].into_iter().chain(2000..2040));
     let file = directory.path().join(NAME);
     wait_until(|| file.metadata().is_ok_and(|meta| meta.len() < 2 * SHORT));
     drop(journal);
     assert!(!directory.path().join("journal.jsonl.new").exists());
     let wanted: Vec<Prefix> = [39].into_iter().chain(2000..2040).map(scope).collect();
     assert_eq!(sorted(&open(directory.path()).1), wanted);
+}
+
+/// It is written anew when it has grown by what is useful in it, and not by less than is worth it.
+#[test]
+fn it_is_due_when_it_has_doubled() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path());
+    write(&mut journal, (0..100).map(want));
+    assert!(!journal.is_due());
+    write(&mut journal, (100..1000).map(want));
+    assert!(journal.is_due());
+    let file = directory.path().join(NAME);
+    let number = || file.metadata().map(|meta| meta.ino()).ok();
+    let before = number();
+    write_anew(&journal, 0..1000);
+    assert!(!journal.is_due(), "it is being written");
+    wait_until(|| number() != before);
+    write(&mut journal, (0..900).map(want));
+    assert!(!journal.is_due());
+    write(&mut journal, (0..200).map(want));
+    assert!(journal.is_due());
+    // Where not all is known that it is to hold, it is left as it is.
+    journal.keep_long();
+    assert!(!journal.is_due());
 }
 
 /// A wall clock that was a century ahead for a while leaves nothing that would be the newest entry for ever.
@@ -179,7 +216,10 @@ fn what_was_written_by_another_wall_clock_is_forgotten() {
     journal.note(Entry::Released(scope(2)));
     journal.commit(ahead);
     write(&mut journal, [want(1)]);
+    assert!(!journal.is_due());
     journal.shorten();
+    assert!(journal.is_due());
+    write_anew(&journal, [1]);
     drop(journal);
     let (_, recorded, _) = open_with_messages(directory.path());
     assert!(recorded.newest.unwrap() < ahead, "{recorded:?}");
@@ -237,6 +277,8 @@ fn only_a_regular_file_is_a_journal() {
             assert!(!recorded.known, "{what}, {name}");
             assert!(messages.lock().unwrap()[0].contains("is not known"), "{what}, {name}");
             write(&mut journal, [want(1)]);
+            journal.shorten();
+            assert!(!journal.is_due(), "what is not known to be in it would be lost");
             assert_eq!(journal.trouble().is_some(), name == NAME, "{what}, {name}");
             drop(journal);
             assert!(!path.metadata().is_ok_and(|meta| meta.file_type().is_file()) || what == "a link");
@@ -268,15 +310,16 @@ fn a_file_of_any_length_holds_nobody_up() {
         assert_eq!(sorted(&open(directory.path()).1), [scope(1)], "{name}");
         assert!(started.elapsed() < Duration::from_secs(10), "{name}");
     }
-    // Made so long while it is open, it is not written anew, either.
+    // Made so long while it is open, it is not read to be written anew, either.
     let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _, messages) = open_with_messages(directory.path());
+    let (mut journal, _) = open(directory.path());
     write(&mut journal, [want(1)]);
     fs::OpenOptions::new().write(true).open(directory.path().join(NAME)).unwrap().set_len(200 << 30).unwrap();
     let started = Instant::now();
-    journal.shorten();
+    assert!(journal.is_due());
+    write_anew(&journal, [1]);
     drop(journal);
-    assert!(messages.lock().unwrap()[0].contains("stays longer than it need be"));
+    assert_eq!(sorted(&open(directory.path()).1), [scope(1)]);
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
@@ -299,14 +342,14 @@ fn a_long_line_without_an_end_costs_no_other() {
 
 /// A link that takes the place of the journal while it is open is not followed when the journal is written anew.
 #[test]
-fn a_journal_is_written_anew_from_the_file_that_is_open() {
+fn a_journal_is_written_anew_whatever_has_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(directory.path());
     write(&mut journal, [want(1), want(2), Entry::Released(scope(1))]);
     let path = directory.path().join(NAME);
     fs::remove_file(&path).unwrap();
     mkfifo(&path, Mode::S_IRWXU).unwrap();
-    journal.shorten();
+    write_anew(&journal, [2]);
     drop(journal);
     assert_eq!(sorted(&open(directory.path()).1), [scope(2)]);
 }
@@ -329,7 +372,7 @@ fn what_root_makes_is_the_services() {
     assert_eq!(owner(&path).unwrap(), wanted);
     write(&mut journal, [want(1)]);
     let before = path.metadata().unwrap().ino();
-    journal.shorten();
+    write_anew(&journal, [1]);
     drop(journal);
     assert_ne!(path.metadata().unwrap().ino(), before, "it was written anew");
     assert_eq!(owner(&path).unwrap(), wanted);
