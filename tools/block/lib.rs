@@ -24,7 +24,6 @@ mod protocol;
 pub mod reach;
 mod reconcile;
 mod settings;
-mod sink;
 mod worker;
 
 pub use cli::Line;

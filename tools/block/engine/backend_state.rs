@@ -11,6 +11,7 @@ use crate::backend::{Caps, Drift, Op, Op::Put};
 use crate::backoff::Backoff;
 use crate::block::Block;
 use crate::error::Error;
+use crate::outcomes::common_of;
 use crate::reconcile::Actual;
 use crate::worker::{Event, Task, Worker};
 
@@ -85,12 +86,17 @@ pub(super) struct Ask {
     pub(super) reply: Option<Reply>,
 }
 
+impl Ask {
+    /// As if a verdict on a block had asked, of an outcome that is told although none did.
+    pub(super) fn unasked(action: Action, block: &Block) -> Self {
+        Ask { common: common_of(block), action, already: false, remark: None, reply: None }
+    }
+}
+
 /// How the end of a block is reported.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum End {
-    /// Its time is over.
-    Expired,
-    /// Somebody ended it; why.
+    /// Its time is over, or somebody ended it; why.
     Released(Option<String>),
     /// It must not be blocked any more; why.
     Refused(String),

@@ -121,7 +121,7 @@ impl Engine {
             Err(error) => (error.to_string(), OutcomeResult::Failed),
         };
         let asks = self.backends.get_mut(index).and_then(|state| state.asks.remove(&scope));
-        self.not_done(index, &op, &asks.unwrap_or_default(), &why, result);
+        self.not_done(index, &op, asks.unwrap_or_default(), &why, result);
         None
     }
 
@@ -140,7 +140,7 @@ impl Engine {
         for state in &mut self.backends {
             for scope in state.backoff.take_due(now) {
                 if !state.backoff.get(scope).is_some_and(|failure| failure.held) {
-                    self.outcomes.counters().retries.add();
+                    self.outcomes.counters.retries += 1;
                 }
                 state.queue.push(scope);
             }
@@ -179,17 +179,9 @@ impl Engine {
 
     /// A deletion with all that is known of what was wanted: a command is told for whom it was.
     fn with_all_known(&self, op: Op) -> Op {
-        match op {
-            Op::Delete { scope, was } => {
-                let known = self.ending_block(scope).cloned().unwrap_or_else(|| was.clone());
-                Op::Delete { scope, was: Block { ports: was.ports, unproven: was.unproven, ..known } }
-            }
-            op @ Op::Put { .. } => op,
-        }
-    }
-
-    fn ending_block(&self, scope: Prefix) -> Option<&Block> {
+        let Op::Delete { scope, was } = op else { return op };
         let mut ending = self.backends.iter().filter_map(|state| state.ending.get(&scope));
-        ending.next().map(|(block, _)| block)
+        let known = ending.next().map_or_else(|| was.clone(), |(block, _)| block.clone());
+        Op::Delete { scope, was: Block { ports: was.ports, unproven: was.unproven, ..known } }
     }
 }

@@ -150,7 +150,7 @@ impl Engine {
     pub(super) fn finish(&mut self) {
         self.commit();
         self.journal = None;
-        let summary = self.outcomes.counters().summary();
+        let summary = self.outcomes.counters.summary();
         self.outcomes.finish();
         self.outcomes.report(&summary);
     }

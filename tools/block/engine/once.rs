@@ -20,7 +20,6 @@ use crate::journal::Journal;
 use crate::outcomes::report;
 use crate::protocol::Question;
 use crate::settings;
-use crate::sink::Sink;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,14 +47,8 @@ pub(crate) fn answer_once(
         Question::Verdict(_) | Question::Flush => Purpose::Release,
         Question::List | Question::Why(_) | Question::Status => Purpose::Read,
     };
-    let parts = Parts {
-        flags,
-        host: host.map(str::to_owned),
-        chosen,
-        sink: Sink::Nowhere,
-        asked: asked.as_fd(),
-        purpose,
-    };
+    let parts =
+        Parts { flags, host: host.map(str::to_owned), chosen, sink: None, asked: asked.as_fd(), purpose };
     let mut engine = Engine::start(parts)?;
     let trouble = engine.select(question, flags.backend.is_empty())?;
     if engine.backends.is_empty() && trouble.is_some() {

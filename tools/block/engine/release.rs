@@ -40,7 +40,7 @@ impl Engine {
         for (scope, block) in self.desired.expire(self.clock.now()) {
             // Whatever a clock says later, it has ended.
             self.note(Entry::Released(scope));
-            self.end(scope, &block, &End::Expired);
+            self.end(scope, &block, &End::Released(None));
             for index in 0..self.backends.len() {
                 self.expire_on(index, scope);
             }
@@ -55,7 +55,7 @@ impl Engine {
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
             if state.ending.contains_key(&scope) {
-                self.deleted(index, scope, &[]);
+                self.deleted(index, scope, Vec::new());
             } else {
                 state.actual.forget(scope);
             }
@@ -143,8 +143,9 @@ impl Engine {
     /// Releases everybody and has every trace deleted.
     pub(super) fn flush(&mut self, reply: Option<&Reply>) {
         let latest = self.latest_judged();
-        let why = if reply.is_some() { FLUSHED } else { ENDED };
-        self.release_those(|_, _| true, &End::Released(Some(why.to_owned())));
+        // Whoever asks gets an answer for each, and knows why.
+        let why = reply.is_none().then(|| ENDED.to_owned());
+        self.release_those(|_, _| true, &End::Released(why));
         // At the end of psentry-block nobody asks, and no judge goes on.
         if reply.is_some() {
             self.tell_judge_of_all(FLUSHED, latest.as_ref(), reply);
@@ -155,10 +156,8 @@ impl Engine {
             let scopes: BTreeSet<Prefix> =
                 state.actual.scopes().chain(state.ending.keys().copied()).collect();
             for scope in scopes.iter().filter(|_| reply.is_some()) {
-                let common = Common::at(Timestamp::now());
-                let (already, remark) = (false, None);
-                let ask = Ask { common, action: Action::Block, already, remark, reply: reply.cloned() };
-                state.ask(*scope, ask);
+                let ask = Ask::unasked(Action::Block, &Block::default());
+                state.ask(*scope, Ask { reply: reply.cloned(), ..ask });
             }
             if state.caps.lists {
                 state.sync.purge_asked.extend(reply.cloned());
@@ -210,7 +209,7 @@ impl Engine {
                 continue;
             }
             let asks = state.asks.remove(&scope).unwrap_or_default();
-            self.deleted(index, scope, &asks);
+            self.deleted(index, scope, asks);
         }
     }
 

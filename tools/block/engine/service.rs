@@ -14,10 +14,9 @@ use super::start::{Parts, Purpose};
 use super::{Engine, Reply};
 use crate::cli::Flags;
 use crate::error::Error;
-use crate::outcomes::report;
+use crate::outcomes::{Sink, report};
 use crate::protocol::Question;
 use crate::settings;
-use crate::sink::Sink;
 
 /// How many verdicts are taken before it is looked what else there is to do.
 const TOGETHER: u32 = 64;
@@ -61,16 +60,11 @@ impl Service {
         // Before the first thread, so that every thread leaves signals to this one.
         let signals =
             Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
-        let log = Sink::log(flags)?;
-        let logs = log.is_some();
-        let sink = match log {
-            Some(log) => log,
-            None => Sink::stdout()?,
-        };
+        let sink = Some(Sink::open(flags)?);
         let control = listen(flags)?;
         let asked = signals.stop().try_clone_to_owned().map_err(Error::system("keep a descriptor"))?;
         let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
-        if logs {
+        if flags.log.is_some() {
             intake.ignore_output();
         }
         let parts = Parts {

@@ -1,7 +1,6 @@
 //! How an engine comes about: the journal is read, every backend gets its thread and says what is there, and what is wanted
 //! and missing is put back before the first verdict is applied.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,10 +22,9 @@ use crate::error::Error;
 use crate::journal::{CommandState, Journal, Place, Recorded};
 use crate::judge_fifo::{EVENTS, PANIC_OVER};
 use crate::kill_on_block::KillOnBlock;
-use crate::outcomes::{Outcomes, body, common_of, report};
+use crate::outcomes::{Outcomes, Sink, body, common_of, report};
 use crate::reach::Reach;
 use crate::settings;
-use crate::sink::Sink;
 use crate::worker::{Bell, Worker};
 
 /// How long backends have time to say at the start what is there.
@@ -37,7 +35,7 @@ pub(super) struct Parts<'a> {
     pub(super) flags: &'a Flags,
     pub(super) host: Option<String>,
     pub(super) chosen: Vec<Which>,
-    pub(super) sink: Sink,
+    pub(super) sink: Option<Sink>,
     /// Readable when somebody asks to stop.
     pub(super) asked: BorrowedFd<'a>,
     pub(super) purpose: Purpose,
@@ -103,6 +101,7 @@ impl Engine {
         // Where no journal says what is wanted, what is there is all that is known.
         let adopts = !recorded.known && !read_only;
         engine.restore(recorded.blocks);
+        engine.heed_last_panic();
         for which in chosen {
             engine.hire(flags, which, reach)?;
         }
@@ -136,16 +135,12 @@ impl Engine {
         }
         let mut state = BackendState::new(caps, workers, self.clock.now());
         if caps.is_journaled() {
-            let now = self.clock.now();
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
                 state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
                 // What is not wanted any more is undone for whom it was done.
                 let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
-                state.ending.extend(block.map(|block| {
-                    let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
-                    (scope, (block, end))
-                }));
+                state.ending.extend(block.map(|block| (scope, (block, End::Released(None)))));
             }
         }
         self.backends.push(state);
@@ -153,11 +148,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes over what the journal says to be wanted, apart from whom must not be blocked by now, and whom a panic released.
-    fn restore(&mut self, blocks: HashMap<Prefix, Block>) {
+    /// Takes over what was wanted before, apart from whom must not be blocked by now.
+    pub(super) fn restore(&mut self, blocks: impl IntoIterator<Item = (Prefix, Block)>) {
         let now = self.clock.now();
-        let mut blocks: Vec<(Prefix, Block)> =
-            blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
+        let blocks = blocks.into_iter().filter(|(_, block)| !block.is_over(now));
+        let mut blocks: Vec<(Prefix, Block)> = blocks.collect();
         blocks.sort_unstable_by_key(|(scope, _)| *scope);
         let total = blocks.len();
         let mut over = 0;
@@ -181,19 +176,23 @@ impl Engine {
             ));
             self.capacity.refused(over, Instant::now());
         }
-        if let Some(order) = self.panic_file.last() {
-            let released = self.release_before(&order);
-            let said = match order.over {
-                None => Some(order.sentence()),
-                Some(_) => {
-                    (released > 0).then(|| format!("there was a panic: {released} blocks are not put back"))
-                }
-            };
-            // Whoever asks one question hears of it where it matters for the answer.
-            said.filter(|_| !self.is_once()).iter().for_each(|sentence| report(sentence));
-            if order.over.is_some() && released > 0 {
-                self.tell_judge_of_all(PANIC_OVER, None, None);
-            }
+    }
+
+    /// Releases whom a panic released that was declared while no psentry-block ran.
+    fn heed_last_panic(&mut self) {
+        let Some(order) = self.panic_file.last() else { return };
+        let released = self.release_before(&order);
+        let said = match order.over {
+            None => order.sentence(),
+            Some(_) if released == 0 => return,
+            Some(_) => format!("there was a panic: {released} blocks are not put back"),
+        };
+        // Whoever asks one question hears of it where it matters for the answer.
+        if !self.is_once() {
+            report(&said);
+        }
+        if order.over.is_some() {
+            self.tell_judge_of_all(PANIC_OVER, None, None);
         }
     }
 

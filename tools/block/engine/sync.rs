@@ -154,24 +154,13 @@ impl Engine {
 
     /// Without a journal what an earlier run left is wanted, unless its own note says that it is over.
     pub(super) fn adopt(&mut self) {
-        let there: Vec<(Prefix, Block)> = self
-            .backends
-            .iter()
-            .flat_map(|state| state.actual.entries.iter())
-            .map(|(scope, entry)| (*scope, Block::from(entry)))
-            .filter(|(_, block)| !block.is_over(self.clock.now()))
-            .collect();
-        for (scope, block) in there {
-            match self.guard.refusal(scope) {
-                Ok(None) => {
-                    if self.desired.restore(scope, block) {
-                        self.note_wanted(scope);
-                        self.enqueue_everywhere(scope);
-                    }
-                }
-                Ok(Some(why)) => self.outcomes.complain(&format!("refused: {why}")),
-                Err(error) => self.outcomes.complain(&error.to_string()),
-            }
+        let there = self.backends.iter().flat_map(|state| state.actual.entries.values());
+        let there: Vec<(Prefix, Block)> = there.map(|entry| (entry.scope, Block::from(entry))).collect();
+        self.restore(there);
+        let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
+        for scope in wanted {
+            self.note_wanted(scope);
+            self.enqueue_everywhere(scope);
         }
     }
 }
