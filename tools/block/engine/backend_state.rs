@@ -16,7 +16,7 @@ use crate::reconcile::Actual;
 use crate::worker::{Event, Task, Worker};
 
 /// How many scopes may wait before no more verdicts are taken.
-const AHEAD: usize = 256;
+pub(super) const AHEAD: usize = 256;
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the newest ones
 /// and those of commands are.
 const ASKS: usize = 16;
@@ -292,11 +292,8 @@ impl BackendState {
 
     /// Whether it was listed once and can be given operations.
     pub(super) fn is_ready(&self) -> bool {
-        self.sync.listed.is_some() && !self.is_being_listed()
-    }
-
-    fn is_being_listed(&self) -> bool {
-        self.jobs().any(|job| matches!(job.work, Work::List { .. }))
+        let is_being_listed = self.jobs().any(|job| matches!(job.work, Work::List { .. }));
+        self.sync.listed.is_some() && !is_being_listed
     }
 
     /// Whether it was listed, or is known not to work.
@@ -317,10 +314,6 @@ impl BackendState {
     pub(super) fn clock_was_set(&mut self) {
         self.sync.no_drift = true;
         self.want_sync();
-    }
-
-    pub(super) fn has_enough(&self) -> bool {
-        self.queue.len() >= AHEAD
     }
 
     /// Whether nothing is under way or waits for its turn.

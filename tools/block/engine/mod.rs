@@ -15,9 +15,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `verdict.rs` | what a verdict changes |
-//! | `dispatch.rs` | what backends are given to do |
+//! | `dispatch.rs` | what backends are given to do: to list at the start, after drift and for a question; to put and to delete |
 //! | `results.rs` | what came of it |
-//! | `sync.rs` | what is there: at the start, after drift, for a question |
 //! | `repair.rs` | what others changed is put right, and reported |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic; what the judge is told of it |
 //! | `questions.rs` | what people ask |
@@ -35,7 +34,6 @@ mod repair;
 mod results;
 mod service;
 mod start;
-mod sync;
 mod verdict;
 
 use std::collections::HashMap;
@@ -48,7 +46,7 @@ use psentry_records::{Prefix, Timestamp};
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
 use psentry_stage::{FifoWriter, FileWatch, Pulse};
 
-use self::backend_state::BackendState;
+use self::backend_state::{AHEAD, BackendState};
 pub(crate) use self::once::answer_once;
 use self::questions::Pending;
 pub(crate) use self::service::serve;
@@ -201,7 +199,7 @@ impl Engine {
     /// Whether backends have enough to do, or too much is not written yet, so that no more verdicts are to be taken.
     pub(crate) fn is_behind(&self) -> bool {
         let heeded = self.backends.iter().find(|backend| !backend.bypassed).or(self.backends.first());
-        heeded.is_some_and(BackendState::has_enough) || self.outcomes.is_behind()
+        heeded.is_some_and(|backend| backend.queue.len() >= AHEAD) || self.outcomes.is_behind()
     }
 
     /// Whether nothing is under way.
@@ -216,16 +214,6 @@ impl Engine {
         waited_for
             .into_iter()
             .all(|state| state.bypassed || state.broken.is_some() || state.restoring.is_empty())
-    }
-
-    /// How many blocks are wanted.
-    fn wanted(&self) -> usize {
-        self.desired.len()
-    }
-
-    /// The names of the backends.
-    fn names(&self) -> Vec<&'static str> {
-        self.backends.iter().map(|state| state.caps.name).collect()
     }
 
     /// What the watchdog is to see of the workers.

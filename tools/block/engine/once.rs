@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use psentry_stage::{Exit, Failure};
 
 use super::backend_state::BackendState;
-use super::start::{Parts, Purpose};
+use super::start::Purpose;
 use super::{Engine, Reply};
 use crate::backends;
 use crate::cli::{Flags, Which};
@@ -47,9 +47,8 @@ pub(crate) fn answer_once(
         Question::Verdict(_) | Question::Flush => Purpose::Release,
         Question::List | Question::Why(_) | Question::Status => Purpose::Read,
     };
-    let parts =
-        Parts { flags, host: host.map(str::to_owned), chosen, sink: None, asked: asked.as_fd(), purpose };
-    let mut engine = Engine::start(parts)?;
+    let host = host.map(str::to_owned);
+    let mut engine = Engine::start(flags, host, chosen, None, asked.as_fd(), purpose)?;
     let trouble = engine.select(question, flags.backend.is_empty())?;
     if engine.backends.is_empty() && trouble.is_some() {
         return Ok((Vec::new(), trouble));

@@ -50,15 +50,10 @@ impl Engine {
     fn expire_on(&mut self, index: usize, scope: Prefix) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let by_itself = state.caps.expires
-            && !state.actual.unsure.contains(&scope)
             && state.actual.entries.get(&scope).is_none_or(|entry| !entry.damaged)
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
-            if state.ending.contains_key(&scope) {
-                self.deleted(index, scope, Vec::new());
-            } else {
-                state.actual.forget(scope);
-            }
+            self.deleted(index, scope, Vec::new());
         } else {
             state.queue.push(scope);
         }

@@ -23,7 +23,7 @@ const SHOWN: usize = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The pause before what could not be looked at is looked at again.
-const UNREAD: Duration = Duration::from_secs(1);
+pub(super) const UNREAD: Duration = Duration::from_secs(1);
 
 /// So many repairs within a minute are a fight.
 const MOST: usize = 10;
@@ -83,15 +83,9 @@ impl RepairRate {
         self.not_before.filter(|moment| *moment > now)
     }
 
-    /// It was looked at, and nothing was missing.
-    pub(super) fn looked(&mut self, now: Instant) {
-        let next = now + PAUSE;
-        self.not_before = Some(self.not_before.map_or(next, |before| before.max(next)));
-    }
-
-    /// It could not be looked at.
-    pub(super) fn unread(&mut self, now: Instant) {
-        self.not_before = Some(now + UNREAD);
+    /// It was looked at, and nothing was missing; or it could not be looked at. It is looked at again after a pause.
+    pub(super) fn looked(&mut self, now: Instant, pause: Duration) {
+        self.not_before = self.not_before.max(Some(now + pause));
     }
 
     /// Something was put back, or could not be. If that begins a fight, how long the next repair waits.
@@ -198,7 +192,7 @@ impl Engine {
             state.sync.repair = Some(repair);
             self.repaired_if_done(index);
         } else {
-            state.sync.rate.looked(Instant::now());
+            state.sync.rate.looked(Instant::now(), PAUSE);
         }
     }
 
@@ -324,7 +318,7 @@ mod tests {
         rate.disturbed(start);
         assert_eq!(rate.not_before(start), Some(start + PAUSE));
         assert_eq!(rate.not_before(start + PAUSE), None);
-        rate.looked(start + PAUSE);
+        rate.looked(start + PAUSE, PAUSE);
         assert_eq!(rate.not_before(start + PAUSE), Some(start + 2 * PAUSE));
     }
 
@@ -335,7 +329,7 @@ mod tests {
         for _ in 0..1000 {
             rate.disturbed(now);
             now = rate.not_before(now).unwrap_or(now);
-            rate.looked(now);
+            rate.looked(now, PAUSE);
         }
         assert_eq!(rate.not_before(now), Some(now + PAUSE));
     }

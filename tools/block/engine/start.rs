@@ -30,17 +30,6 @@ use crate::worker::{Bell, Worker};
 /// How long backends have time to say at the start what is there.
 const FIRST_LIST: Duration = Duration::from_secs(10);
 
-/// What an engine is made of.
-pub(super) struct Parts<'a> {
-    pub(super) flags: &'a Flags,
-    pub(super) host: Option<String>,
-    pub(super) chosen: Vec<Which>,
-    pub(super) sink: Option<Sink>,
-    /// Readable when somebody asks to stop.
-    pub(super) asked: BorrowedFd<'a>,
-    pub(super) purpose: Purpose,
-}
-
 /// What an engine is made for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -53,12 +42,18 @@ pub(super) enum Purpose {
 }
 
 impl Engine {
-    /// An engine whose backends have said what is there, or have had time to.
+    /// An engine whose backends have said what is there, or have had time to. `asked` is readable when somebody asks to stop.
     ///
     /// # Errors
     /// When none of them can work: why the first one cannot.
-    pub(super) fn start(parts: Parts<'_>) -> Result<Self, Error> {
-        let Parts { flags, host, chosen, sink, asked, purpose } = parts;
+    pub(super) fn start(
+        flags: &Flags,
+        host: Option<String>,
+        chosen: Vec<Which>,
+        sink: Option<Sink>,
+        asked: BorrowedFd<'_>,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
         let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
         let mut guard = settings::guard(flags)?;
         let panic_file = PanicFile::default();

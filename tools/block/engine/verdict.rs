@@ -28,9 +28,6 @@ impl Engine {
             Action::Unblock => self.unblock(verdict, reply),
             Action::Block => self.block(verdict, reply),
         }
-        for sentence in self.guard.news() {
-            self.outcomes.report(&sentence);
-        }
     }
 
     fn unblock(&mut self, verdict: &Verdict, reply: Option<Reply>) {

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use psentry_records::Timestamp;
 use psentry_stage::sync_folder;
 
+use super::Journal;
 use super::file::{JournalFile, LONGEST};
-use super::format::{Entry, Recorded};
+use super::format::Recorded;
 use crate::error::Error;
 
 /// How often at most it is brought onto the disk: a block a second apart is, ten thousand at once are in one go.
@@ -19,28 +20,29 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
 /// How soon it is tried again to write it anew, which may take the last room of a disk for a moment.
 const RETRY_ANEW: Duration = Duration::from_secs(60);
-/// How many changes that could not be written are kept. After more of them, only all that counts can be written.
-pub(super) const BACKLOG: usize = 1 << 16;
+/// How much is kept that could not be written, in bytes. After more of it, only all that counts can be written.
+pub(super) const BACKLOG: usize = 16 << 20;
 /// How much a journal grows before it is written anew: as much as is useful in it, but at least and at most so much.
 pub(super) const SHORT: u64 = 64 * 1024;
 const MOST: u64 = LONGEST / 8;
 
 /// Where messages go.
-type Say = Box<dyn Fn(&str) + Send>;
+type Say = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What the engine and the thread share.
 pub(super) struct Shared {
     path: PathBuf,
-    say: Mutex<Say>,
+    say: Say,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+#[derive(Default)]
 pub(super) struct State {
     /// `None`: it could not be opened yet.
     file: Option<JournalFile>,
-    /// What could not be written, in its order, up to [`BACKLOG`].
-    pub(super) backlog: Vec<Entry>,
+    /// What could not be written, in its order, as long as that is less than [`BACKLOG`].
+    pub(super) backlog: Vec<u8>,
     /// Whether something was written that is not yet on the disk.
     pub(super) dirty: bool,
     /// How long it was when only what counts was in it.
@@ -49,16 +51,14 @@ pub(super) struct State {
     pub(super) stale: bool,
     /// Whether the engine knows all that it is to hold.
     pub(super) is_whole: bool,
-    /// All that it is to hold, by which it is to be written anew.
-    anew: Option<Recorded>,
-    /// The changes since that was given, until it is written anew; `None`: it is not going to be.
-    since: Option<Vec<Entry>>,
+    /// All that it is to hold from a moment on, by which it is to be written anew.
+    anew: Option<(Recorded, Timestamp)>,
+    /// What was written since that was given, until it is written anew; `None`: it is not going to be.
+    since: Option<Vec<u8>>,
     /// When it could not be written anew.
     stuck: Option<Instant>,
     /// Why nothing can be written, once that has been told.
     failing: Option<String>,
-    /// When it was written to last, as the engine has it.
-    now: Timestamp,
     ended: bool,
     /// How often it was brought onto the disk.
     #[cfg(test)]
@@ -71,25 +71,10 @@ impl Shared {
         path: PathBuf,
         file: Option<JournalFile>,
         is_whole: bool,
-        say: impl Fn(&str) + Send + 'static,
+        say: impl Fn(&str) + Send + Sync + 'static,
     ) -> Self {
-        let state = State {
-            file,
-            backlog: Vec::new(),
-            dirty: false,
-            useful: 0,
-            stale: false,
-            is_whole,
-            anew: None,
-            since: None,
-            stuck: None,
-            failing: None,
-            now: Timestamp::now(),
-            ended: false,
-            #[cfg(test)]
-            syncs: 0,
-        };
-        Shared { path, say: Mutex::new(Box::new(say)), state: Mutex::new(state), changed: Condvar::new() }
+        let state = State { file, is_whole, ..State::default() };
+        Shared { path, say: Box::new(say), state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// The thread.
@@ -103,46 +88,23 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes entries, or keeps them.
-    pub(super) fn write(&self, entries: &[Entry], now: Timestamp) {
+    /// Writes lines, or keeps them.
+    pub(super) fn write(&self, text: &[u8]) {
         let mut state = self.lock();
-        state.now = now;
         // While it is dirty the thread looks again by itself: no need to wake it for each entry.
         let waits = !state.dirty;
-        state.since.iter_mut().for_each(|since| since.extend_from_slice(entries));
+        state.since.iter_mut().for_each(|since| since.extend_from_slice(text));
         // Writing it anew takes too long for that: it is begun again.
         state.stale |= state.since.take_if(|since| since.len() > BACKLOG).is_some();
-        if !state.backlog.is_empty() {
-            state.keep(entries);
-        } else if let Err(error) = state.append(&self.path, entries) {
-            state.keep(entries);
-            self.fails(&mut state, &error);
+        let kept = !state.backlog.is_empty();
+        let failed = if kept { None } else { state.append(&self.path, text).err() };
+        if (kept || failed.is_some()) && !state.is_over() {
+            state.backlog.extend_from_slice(text);
         }
+        failed.iter().for_each(|error| self.fails(&mut state, error));
         if waits {
             self.changed.notify_one();
         }
-    }
-
-    /// Has it written anew, at the moment `now`: this is all that it is to hold.
-    pub(super) fn write_anew(&self, all: Recorded, now: Timestamp) {
-        let mut state = self.lock();
-        (state.anew, state.since, state.stale, state.now) = (Some(all), Some(Vec::new()), false, now);
-        self.changed.notify_one();
-    }
-
-    pub(super) fn trouble(&self) -> Option<String> {
-        let state = self.lock();
-        let lost = match state.backlog.len() {
-            0 => String::new(),
-            1 => "; 1 change is not remembered".to_owned(),
-            count => format!("; {count} changes are not remembered"),
-        };
-        state.failing.as_ref().map(|why| format!("{why}{lost}"))
-    }
-
-    pub(super) fn end(&self) {
-        self.lock().ended = true;
-        self.changed.notify_one();
     }
 
     /// Works until the engine has ended.
@@ -182,12 +144,15 @@ impl Shared {
             return;
         }
         // Where not all of it was kept, only all that counts can be written, once the file is open.
-        let entries = if state.is_over() { Vec::new() } else { state.backlog.clone() };
-        match state.append(&self.path, &entries) {
+        let text = if state.is_over() { Vec::new() } else { std::mem::take(&mut state.backlog) };
+        match state.append(&self.path, &text) {
             // Whether what was written before is on the disk is not known yet.
-            Ok(()) if entries.is_empty() => {}
+            Ok(()) if text.is_empty() => {}
             Ok(()) => self.works(state),
-            Err(error) => self.fails(state, &error),
+            Err(error) => {
+                state.backlog.extend(text);
+                self.fails(state, &error);
+            }
         }
     }
 
@@ -213,10 +178,7 @@ impl Shared {
 
     /// Writes the journal anew, if the engine has given what it is to hold.
     fn shorten(&self) {
-        let mut state = self.lock();
-        let now = state.now;
-        let Some(all) = state.anew.take() else { return };
-        drop(state);
+        let Some((all, now)) = self.lock().anew.take() else { return };
         let written = JournalFile::beside(&self.path, &all.text(now));
         let mut state = self.lock();
         // Meanwhile too much was written, or the engine has given something newer.
@@ -224,7 +186,7 @@ impl Shared {
         let Some(since) = state.since.take_if(|_| is_newest) else { return };
         let replaced = written.and_then(|(mut file, replacement)| {
             let useful = file.len();
-            file.append(&text(&since, now))?;
+            file.append(&since)?;
             replacement.rename().map_err(Error::file(&self.path, "write it anew"))?;
             (state.file, state.useful, state.dirty) = (Some(file), useful, true);
             Ok(())
@@ -240,21 +202,16 @@ impl Shared {
             Err(error) => {
                 state.stale = true;
                 if state.stuck.replace(Instant::now()).is_none() {
-                    self.say(&format!("the journal stays longer than it need be: {error}"));
+                    (self.say)(&format!("the journal stays longer than it need be: {error}"));
                 }
             }
         }
     }
 
-    /// It could not be opened. It is tried again.
-    pub(super) fn fails_to_open(&self, error: &Error) {
-        self.fails(&mut self.lock(), error);
-    }
-
     /// What cannot be written is told once, until it can be.
-    fn fails(&self, state: &mut State, error: &Error) {
+    pub(super) fn fails(&self, state: &mut State, error: &Error) {
         if state.failing.replace(error.to_string()).is_none() {
-            self.say(&format!(
+            (self.say)(&format!(
                 "{error}; blocking goes on, but what is blocked from now on is not remembered"
             ));
         }
@@ -264,12 +221,39 @@ impl Shared {
     fn works(&self, state: &mut State) {
         state.backlog.clear();
         if state.failing.take().is_some() {
-            self.say(&format!("{}: what is blocked is remembered again", self.path.display()));
+            (self.say)(&format!("{}: what is blocked is remembered again", self.path.display()));
         }
     }
+}
 
-    fn say(&self, sentence: &str) {
-        self.say.lock().unwrap_or_else(PoisonError::into_inner)(sentence);
+impl Journal {
+    /// Has it written anew, at the moment `now`: this is all that it is to hold.
+    pub(crate) fn write_anew(&self, all: Recorded, now: Timestamp) {
+        let mut state = self.shared.lock();
+        (state.anew, state.since, state.stale) = (Some((all, now)), Some(Vec::new()), false);
+        self.shared.changed.notify_one();
+    }
+
+    /// What is wrong with it, as a sentence; `None`: what is wanted is remembered.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let state = self.shared.lock();
+        let lost = match state.backlog.iter().filter(|byte| **byte == b'\n').count() {
+            0 => String::new(),
+            1 => "; 1 change is not remembered".to_owned(),
+            count => format!("; {count} changes are not remembered"),
+        };
+        state.failing.as_ref().map(|why| format!("{why}{lost}"))
+    }
+}
+
+impl Drop for Journal {
+    /// All that was written is on the disk, as far as the disk takes it.
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_one();
+        if let Some(flusher) = self.flusher.take() {
+            let _ = flusher.join();
+        }
     }
 }
 
@@ -287,13 +271,7 @@ impl State {
         self.backlog.len() >= BACKLOG
     }
 
-    /// Keeps entries that could not be written, as long as there is room.
-    fn keep(&mut self, entries: &[Entry]) {
-        let room = BACKLOG - self.backlog.len().min(BACKLOG);
-        self.backlog.extend(entries.iter().take(room).cloned());
-    }
-
-    fn append(&mut self, path: &Path, entries: &[Entry]) -> Result<(), Error> {
+    fn append(&mut self, path: &Path, text: &[u8]) -> Result<(), Error> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -303,15 +281,8 @@ impl State {
                 none.insert(file)
             }
         };
-        file.append(&text(entries, self.now))?;
+        file.append(text)?;
         self.dirty = true;
         Ok(())
     }
-}
-
-/// Entries as lines, written at the moment `now`.
-fn text(entries: &[Entry], now: Timestamp) -> Vec<u8> {
-    let mut text = Vec::new();
-    entries.iter().for_each(|entry| entry.write(now, &mut text));
-    text
 }

@@ -103,19 +103,21 @@ impl Place {
 }
 
 impl Journal {
-    /// Opens the journal at a place to write to it, and what it holds. What an earlier psentry-block wrote is taken over. What cannot be read or written is told, and no reason not to block: it is tried again.
+    /// Opens the journal at a place to write to it, and what it holds. What an earlier psentry-block wrote is taken over. What
+    /// cannot be read or written is told, and no reason not to block: it is tried again.
     ///
     /// # Errors
     /// [`Error::Kept`]: another psentry-block keeps it.
     pub(crate) fn open(
         place: &Place,
-        say: impl Fn(&str) + Send + 'static,
+        say: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<(Self, Recorded), Error> {
         let path = place.path();
         let is_new = !path.exists();
-        let opened = match JournalFile::open(&path) {
+        let (mut file, failure) = match JournalFile::open(&path) {
+            Ok(file) => (Some(file), None),
             Err(error @ Error::Kept { .. }) => return Err(error),
-            opened => opened,
+            Err(error) => (None, Some(error)),
         };
         let old = place.old_files();
         let read = place.read_as(is_new);
@@ -129,16 +131,12 @@ impl Journal {
             let path = path.display();
             say(&format!("{path}: {count} {what} no record passed over, the first is line {first}"));
         }
-        let (mut file, failure) = match opened {
-            Ok(file) => (Some(file), None),
-            Err(error) => (None, Some(error)),
-        };
         if is_whole && !old.is_empty() {
             // What is still there at the next start is taken over again, and is the same.
             is_whole = file.as_mut().is_some_and(|file| take_over(file, &path, &recorded, &old).is_ok());
         }
         let shared = Arc::new(Shared::new(path, file, is_whole, say));
-        failure.iter().for_each(|error| shared.fails_to_open(error));
+        failure.iter().for_each(|error| shared.fails(&mut shared.lock(), error));
         let flusher = Some(Shared::start(&shared)?);
         Ok((Journal { flusher, shared, pending: Vec::new() }, recorded))
     }
@@ -150,8 +148,10 @@ impl Journal {
 
     /// Writes what was noted, at the moment `now`. Never waits for the disk.
     pub(crate) fn commit(&mut self, now: Timestamp) {
-        if !self.pending.is_empty() {
-            self.shared.write(&std::mem::take(&mut self.pending), now);
+        let mut text = Vec::new();
+        self.pending.drain(..).for_each(|entry| entry.write(now, &mut text));
+        if !text.is_empty() {
+            self.shared.write(&text);
         }
     }
 
@@ -165,29 +165,9 @@ impl Journal {
         self.shared.lock().is_due()
     }
 
-    /// Has it written anew, at the moment `now`: this is all that it is to hold.
-    pub(crate) fn write_anew(&self, all: Recorded, now: Timestamp) {
-        self.shared.write_anew(all, now);
-    }
-
     /// From now on it is not written anew any more: not all that it is to hold is known.
     pub(crate) fn keep_long(&self) {
         self.shared.lock().is_whole = false;
-    }
-
-    /// What is wrong with it, as a sentence; `None`: what is wanted is remembered.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.shared.trouble()
-    }
-}
-
-impl Drop for Journal {
-    /// All that was written is on the disk, as far as the disk takes it.
-    fn drop(&mut self) {
-        self.shared.end();
-        if let Some(flusher) = self.flusher.take() {
-            let _ = flusher.join();
-        }
     }
 }
 
