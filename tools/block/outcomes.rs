@@ -300,9 +300,9 @@ pub(crate) fn body(
 }
 
 /// What a block tells of the contact that convicted its source.
-pub(crate) fn common_of(block: &Block) -> Common {
+pub(crate) fn common_of(block: &Block, at: Timestamp) -> Common {
     let (src_ip, dest_port, proto) = (block.addr, block.port, block.proto);
-    Common { src_ip, dest_port, proto, ..Common::at(Timestamp::now()) }
+    Common { src_ip, dest_port, proto, ..Common::at(at) }
 }
 
 /// A block as it is listed: all that is known of it, with why it is not there, if it is not.

@@ -89,7 +89,7 @@ pub(super) struct Ask {
 impl Ask {
     /// As if a verdict on a block had asked, of an outcome that is told although none did.
     pub(super) fn unasked(action: Action, block: &Block) -> Self {
-        Ask { common: common_of(block), action, already: false, remark: None, reply: None }
+        Ask { common: common_of(block, Timestamp::now()), action, already: false, remark: None, reply: None }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Timestamp};
 use psentry_stage::panic_file::PanicFile;
 use psentry_stage::{FifoWriter, FileWatch};
 
@@ -157,7 +157,10 @@ impl Engine {
             {
                 let outcome = body(psentry_records::Action::Block, scope, None, OutcomeResult::Refused);
                 self.outcomes.complain(&format!("refused: {why}"));
-                self.outcomes.outcome(&common_of(&block), OutcomeBody { error: Some(why), ..outcome });
+                self.outcomes.outcome(
+                    &common_of(&block, Timestamp::now()),
+                    OutcomeBody { error: Some(why), ..outcome },
+                );
                 self.note(crate::journal::Entry::Released(scope));
             } else if !self.desired.restore(scope, block) {
                 over += 1;

@@ -16,15 +16,14 @@ use crate::error::Error;
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
 /// How long a journal may be: room for a million blocks, the most that there may be, of 900 bytes each, and for 128 MiB that are
-/// of no use any more. A longer one is not psentry-block's: whoever owns the directory may make a file of any length, and none holds up a command of root's.
+/// of no use any more. A longer one is not psentry-block's: whoever owns the directory may make a file of any length, and none
+/// holds up a command of root's.
 pub(super) const LONGEST: u64 = 1 << 30;
 
 /// The file, ours to write to.
 pub(super) struct JournalFile {
     file: Flock<File>,
     path: PathBuf,
-    /// Its last line has no end: the next one begins with one.
-    torn: bool,
 }
 
 /// Opens a file of the service to be read; `None`: there is none.
@@ -59,8 +58,10 @@ impl JournalFile {
         check_length(&file).map_err(Error::file(path, "go on in it"))?;
         // A command without --state goes on in the one that was used last.
         let _ = file.set_modified(SystemTime::now());
-        let torn = is_torn(&file).map_err(Error::file(path, "read it"))?;
-        Ok(JournalFile { file, path: path.to_owned(), torn })
+        if is_torn(&file).map_err(Error::file(path, "read it"))? {
+            (&*file).write_all(b"\n").map_err(Error::file(path, "write it"))?;
+        }
+        Ok(JournalFile { file, path: path.to_owned() })
     }
 
     /// How long it is.
@@ -75,23 +76,13 @@ impl JournalFile {
 
     /// Writes lines at its end, in one piece as far as the disk has room.
     pub(super) fn append(&mut self, text: &[u8]) -> Result<(), Error> {
-        let wrong = |why| Error::file(&self.path, "write it")(why);
-        let whole;
-        let text = if self.torn {
-            whole = [b"\n", text].concat();
-            &whole
-        } else {
-            text
-        };
         let mut file: &File = &self.file;
         let before = self.len();
-        if let Err(why) = file.write_all(text) {
-            // What was written of it is written again: it is not to take the room that there is by then.
-            self.torn |= file.set_len(before).is_err();
-            return Err(wrong(why));
-        }
-        self.torn = false;
-        Ok(())
+        file.write_all(text).map_err(|why| {
+            // What was written of it is written again: it is not to take the room that there is by then, nor half a line.
+            let _ = file.set_len(before).or_else(|_| file.write_all(b"\n"));
+            Error::file(&self.path, "write it")(why)
+        })
     }
 
     /// One that holds `text` alone, beside a journal, and what lets it take the place of that; on the disk when this returns.
@@ -106,7 +97,7 @@ impl JournalFile {
         let (replacement, file) = write().map_err(Error::file(path, "write it anew"))?;
         own_like_directory(&file, path.parent().unwrap_or(Path::new(".")));
         let file = lock(file, replacement.draft())?;
-        Ok((JournalFile { file, path: path.to_owned(), torn: false }, replacement))
+        Ok((JournalFile { file, path: path.to_owned() }, replacement))
     }
 }
 

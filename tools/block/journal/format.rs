@@ -17,7 +17,7 @@ use psentry_stage::clean;
 use super::file::LONGEST;
 use crate::block::Block;
 use crate::error::Error;
-use crate::outcomes::body;
+use crate::outcomes::{body, common_of};
 use crate::ports::probed;
 
 /// What a journal holds.
@@ -71,7 +71,7 @@ impl Entry {
 
     fn record(&self, now: Timestamp) -> Record {
         let exec = |scope, block: Option<&Block>, result| {
-            let common = block.map_or_else(|| Common::at(now), |block| common(block, now));
+            let common = block.map_or_else(|| Common::at(now), |block| common_of(block, now));
             let mut body = body(Action::Block, scope, Some("exec"), result);
             body.until = block.and_then(|block| block.until);
             body.handshake = block.is_some_and(|block| block.unproven).then_some(false);
@@ -90,10 +90,6 @@ impl Entry {
     }
 }
 
-fn common(block: &Block, at: Timestamp) -> Common {
-    Common { src_ip: block.addr, dest_port: block.port, proto: block.proto, ..Common::at(at) }
-}
-
 fn wanted(scope: Prefix, block: &Block, now: Timestamp) -> Record {
     // From the verdict on, whose duration it was; of what was found nothing earlier is known than this moment.
     let since = block.since.unwrap_or(now);
@@ -108,7 +104,7 @@ fn wanted(scope: Prefix, block: &Block, now: Timestamp) -> Record {
     let micros = body.duration.and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1_000_000));
     let from = block.until.zip(micros).and_then(|(until, micros)| until.micros().checked_sub(micros));
     let from = from.and_then(Timestamp::from_micros).unwrap_or(since);
-    Record::Verdict(Verdict { common: common(block, from), body })
+    Record::Verdict(Verdict { common: common_of(block, from), body })
 }
 
 impl Recorded {
