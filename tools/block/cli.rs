@@ -170,8 +170,9 @@ pub enum Which {
 
 /// Reads how many blocks there may be. For clap's `value_parser`.
 fn blocks(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "write a number of blocks, 1 at least".to_owned())
+    // So many have room in a journal.
+    let number = text.parse().ok().filter(|number| (1..=1_000_000).contains(number));
+    number.ok_or_else(|| "write a number of blocks from 1 to 1000000".to_owned())
 }
 
 /// Reads yes or no. For clap's `value_parser`.

@@ -1,5 +1,5 @@
-//! What psentry-block says: outcomes and other records to standard output or into a log that it keeps itself, complaints to standard
-//! error. Records are written by a thread of their own, so that a slow reader holds up no end of a block; the engine takes no more verdicts
+//! What psentry-block says: outcomes and other records to standard output or into the log, complaints to standard error. Records
+//! are written by a thread of their own, so that a slow reader holds up no end of a block; the engine takes no more verdicts
 //! while too many records wait. And what is said to the judge.
 
 use std::collections::VecDeque;
@@ -20,11 +20,17 @@ use psentry_stage::{Bell, Complaints, Output, Patience};
 
 use crate::block::Block;
 use crate::cli::Flags;
-use crate::counters::Counters;
+use crate::counters::{Counters, SinkCounts};
 use crate::error::Error;
 
 /// How many records may wait to be written before no more verdicts are taken.
 const WAITING: usize = 1024;
+
+/// Takes records. A log takes them at once; whoever reads standard output may be slow.
+pub(crate) enum Sink {
+    Stdout(Output),
+    Log(Box<Log>),
+}
 
 /// The FIFO that the judge reads probes from, where psentry-events.socket has it. In it is said whom somebody released, so that the
 /// judge forgets the conviction and new evidence counts at once. Else it would say nothing of that source until the conviction had
@@ -39,6 +45,8 @@ const EVERYBODY: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// Everything that is said.
 pub(crate) struct Outcomes {
+    pub(crate) counters: Counters,
+    /// `None`: nobody reads them, for a command has its own answer.
     records: Option<Sender<Written>>,
     writer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
@@ -51,12 +59,6 @@ pub(crate) struct Outcomes {
     pub(crate) written: Vec<Record>,
 }
 
-/// Where records go. A log takes them at once; whoever reads standard output may be slow.
-pub(crate) enum Sink {
-    Stdout(Output),
-    Log(Box<Log>),
-}
-
 /// What is to be written.
 enum Written {
     Record(Box<Record>),
@@ -65,17 +67,32 @@ enum Written {
 }
 
 /// What the engine and the writer share.
-pub(crate) struct Shared {
-    pub(crate) counters: Counters,
+struct Shared {
     waiting: AtomicUsize,
-    /// Why the last record could not be written, where that does not end the work.
-    unwritten: Mutex<Option<String>>,
+    /// What the sink counts, and why the last record could not be written, where that does not end the work.
+    sink: Mutex<(SinkCounts, Option<String>)>,
     /// Why nothing can be written any more.
     broken: OnceLock<Arc<io::Error>>,
 }
 
+impl Sink {
+    /// The log of `--log`, or else standard output.
+    ///
+    /// # Errors
+    /// When it cannot be written, or somebody else writes the log.
+    pub(crate) fn open(flags: &Flags) -> Result<Self, Error> {
+        let Some(settings) = &flags.log else {
+            let output = Output::stdout("psentry-block");
+            return output.map(Sink::Stdout).map_err(|why| Error::Output(Arc::new(why)));
+        };
+        let LogRate(rate) = flags.log_rate.unwrap_or(LogRate(Some(settings.default_rate())));
+        let opened = Log::open(settings.clone(), rate, "psentry-block", Instant::now());
+        opened.map(|log| Sink::Log(Box::new(log))).map_err(Error::file(&settings.path, "write the log"))
+    }
+}
+
 impl Outcomes {
-    /// To a sink, if anybody reads records, in the name of `host`; `asked` is readable when somebody asks to stop, and `bell` rings when nothing can be
+    /// To a sink, in the name of `host`; `asked` is readable when somebody asks to stop, and `bell` rings when nothing can be
     /// written any more.
     ///
     /// # Errors
@@ -96,19 +113,23 @@ impl Outcomes {
         };
         let stop = watch().map_err(|errno| Error::system("wait for signals")(errno.into()))?;
         let shared = Arc::new(Shared {
-            counters: Counters::default(),
             waiting: AtomicUsize::new(0),
-            unwritten: Mutex::default(),
+            sink: Mutex::default(),
             broken: OnceLock::new(),
         });
-        let (records, waiting) = channel();
-        let writer =
-            Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopper: stopper.clone() };
-        let thread = thread::Builder::new().name("records".to_owned()).spawn(move || writer.run());
-        let writer = thread.map_err(Error::system("start a thread"))?;
+        let (mut records, mut thread) = (None, None);
+        if let Some(sink) = sink {
+            let (sender, waiting) = channel();
+            let writer =
+                Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopper: stopper.clone() };
+            let started = thread::Builder::new().name("records".to_owned()).spawn(move || writer.run());
+            thread = Some(started.map_err(Error::system("start a thread"))?);
+            records = Some(sender);
+        }
         Ok(Outcomes {
-            records: Some(records),
-            writer: Some(writer),
+            counters: Counters::default(),
+            records,
+            writer: thread,
             shared,
             complaints: Complaints::new("psentry-block"),
             host,
@@ -120,7 +141,7 @@ impl Outcomes {
 
     /// Writes an outcome, and gives it as a line for whoever asked on the control socket; of which verdict, `common` tells.
     pub(crate) fn outcome(&mut self, common: &Common, body: OutcomeBody) -> Record {
-        self.counters().outcome(body.result);
+        self.counters.outcome(body.result);
         let common = Common { timestamp: Timestamp::now(), host: self.host.clone(), ..common.clone() };
         let record = Record::Outcome(Outcome { common, body });
         self.write(Written::Record(Box::new(record.clone())));
@@ -136,7 +157,7 @@ impl Outcomes {
     pub(crate) fn stats(&mut self, blocks: usize, waiting: usize) {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
-        let body = self.counters().body(count(blocks), count(waiting));
+        let body = self.counters.body(&self.sink().0, count(blocks), count(waiting));
         self.write(Written::Record(Box::new(Record::Stats(Stats { common, body }))));
     }
 
@@ -150,15 +171,14 @@ impl Outcomes {
         if let Written::Record(record) = &written {
             self.written.push((**record).clone());
         }
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         if let Some(records) = &self.records {
+            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
             let _ = records.send(written);
         }
     }
 
-    /// What is counted.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.shared.counters
+    fn sink(&self) -> (SinkCounts, Option<String>) {
+        self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether too many records wait.
@@ -168,7 +188,7 @@ impl Outcomes {
 
     /// Why records are being lost: the disk that they are written to is full; `None`: they are not.
     pub(crate) fn unwritten(&self) -> Option<String> {
-        self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sink().1
     }
 
     /// What tells whether anything waits to be written; on a pipe that is as slow as its reader.
@@ -184,7 +204,7 @@ impl Outcomes {
 
     /// Complains about a line of the input.
     pub(crate) fn skipped(&mut self, line: u64, malformed: &Malformed) {
-        self.counters().skipped.add();
+        self.counters.skipped += 1;
         self.complaints.skipped(line, malformed);
     }
 
@@ -222,53 +242,9 @@ pub(crate) fn report(sentence: &str) {
     let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
 }
 
-impl Sink {
-    /// The log of `--log`, or without that standard output.
-    ///
-    /// # Errors
-    /// Standard output cannot be used; the log may not be written, or somebody else writes it.
-    pub(crate) fn open(flags: &Flags) -> Result<Self, Error> {
-        let Some(settings) = &flags.log else {
-            return Output::stdout("psentry-block")
-                .map(Sink::Stdout)
-                .map_err(|why| Error::Output(Arc::new(why)));
-        };
-        let LogRate(rate) = flags.log_rate.unwrap_or(LogRate(Some(settings.default_rate())));
-        let opened = Log::open(settings.clone(), rate, "psentry-block", Instant::now());
-        opened.map(|log| Sink::Log(Box::new(log))).map_err(Error::file(&settings.path, "write the log"))
-    }
-
-    /// Whether it is a log, so that nobody reads standard output.
-    pub(crate) fn is_log(&self) -> bool {
-        matches!(self, Sink::Log(_))
-    }
-
-    /// Writes a record. A log that cannot be written is no error.
-    fn write(&mut self, patience: Patience<'_>, written: &Written) -> io::Result<()> {
-        match (self, written) {
-            (Sink::Stdout(output), Written::Record(record)) => output.write(patience, record),
-            (Sink::Stdout(output), Written::Passed(_, line)) => output.pass(patience, line),
-            (Sink::Log(log), Written::Record(record)) => log.write(record, Instant::now()),
-            (Sink::Log(log), Written::Passed(record, line)) => {
-                log.pass(record, line, Instant::now());
-                Ok(())
-            }
-        }
-    }
-
-    /// How many records a full disk has not taken, why it did not take the last one, if it did not, and what the log counts.
-    fn losses(&self) -> (u64, Option<&str>, LogCounts) {
-        match self {
-            Sink::Stdout(output) => (output.lost(), output.failure(), LogCounts::default()),
-            Sink::Log(log) => (log.lost(), log.failure(), log.counts()),
-        }
-    }
-}
-
 /// The thread that writes records.
 struct Writer {
-    /// `None`: nobody reads records, for a command has its own answer.
-    sink: Option<Sink>,
+    sink: Sink,
     waiting: Receiver<Written>,
     shared: Arc<Shared>,
     bell: Bell,
@@ -291,20 +267,30 @@ impl Writer {
     }
 
     fn write(&mut self, written: &Written) -> io::Result<()> {
-        let Some(sink) = &mut self.sink else { return Ok(()) };
-        let result = sink.write(Patience::Until(self.stop.0.as_fd()), written);
-        let (lost, failure, log) = sink.losses();
-        self.shared.counters.lost.set(lost);
-        self.shared.counters.set_log(log);
-        *self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner) = failure.map(str::to_owned);
+        let (patience, now) = (Patience::Until(self.stop.0.as_fd()), Instant::now());
+        let result = match (&mut self.sink, written) {
+            (Sink::Stdout(output), Written::Record(record)) => output.write(patience, record),
+            (Sink::Stdout(output), Written::Passed(_, line)) => output.pass(patience, line),
+            (Sink::Log(log), Written::Record(record)) => log.write(record, now),
+            (Sink::Log(log), Written::Passed(record, line)) => {
+                log.pass(record, line, now);
+                Ok(())
+            }
+        };
+        let (lost, log, failure) = match &self.sink {
+            Sink::Stdout(output) => (output.lost(), LogCounts::default(), output.failure()),
+            Sink::Log(log) => (log.lost(), log.counts(), log.failure()),
+        };
+        let counts = (SinkCounts { lost, log }, failure.map(str::to_owned));
+        *self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         result
     }
 }
 
 /// What a block tells of the contact that convicted its source.
-pub(crate) fn common_of(block: &Block) -> Common {
+pub(crate) fn common_of(block: &Block, at: Timestamp) -> Common {
     let (src_ip, dest_port, proto) = (block.addr, block.port, block.proto);
-    Common { src_ip, dest_port, proto, ..Common::at(Timestamp::now()) }
+    Common { src_ip, dest_port, proto, ..Common::at(at) }
 }
 
 /// A block as it is listed: all that is known of it, with why it is not there, if it is not.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use psentry_stage::{Bell, Exit, Failure};
 
 use super::backend_state::BackendState;
-use super::start::{Parts, Purpose};
+use super::start::Purpose;
 use super::{Engine, Reply};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::outcomes::report;
 use crate::protocol::Question;
 use crate::settings;
@@ -45,9 +46,8 @@ pub(crate) fn answer_once(
         Question::Verdict(_) | Question::Flush => Purpose::Release,
         Question::List | Question::Why { .. } | Question::Status => Purpose::Read,
     };
-    let parts =
-        Parts { flags, host: host.map(str::to_owned), chosen, sink: None, asked: never.as_fd(), purpose };
-    let mut engine = Engine::start(parts)?;
+    let host = host.map(str::to_owned);
+    let mut engine = Engine::start(flags, host, chosen, None, never.as_fd(), purpose)?;
     let trouble = engine.select(question, flags.backend.is_empty())?;
     if engine.backends.is_empty() && trouble.is_some() {
         return Ok((Vec::new(), trouble));
@@ -99,6 +99,10 @@ impl Engine {
         let errors = self.backends.iter().filter_map(|state| Some((state.caps.name, state.trouble()?)));
         let errors = errors.filter(|(_, error)| !lacks(error)).map(|(name, error)| (name, error.clone()));
         let trouble = summary(errors.collect());
+        // What commands did their backend alone knows.
+        if self.backends.iter().any(|state| state.caps.is_journaled() && state.trouble().is_some()) {
+            self.journal.iter().for_each(Journal::keep_long);
+        }
         self.backends.retain(|state| match state.trouble() {
             // Of what nothing is known, that is said where somebody asks how it is.
             Some(error) => *question == Question::Status && !lacks(error),

@@ -1,6 +1,7 @@
 //! The loop of a running psentry-block: verdicts from standard input and questions from the control socket go to the engine,
 //! until the input ends or somebody asks to stop.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use psentry_control::{Closing, Request, Server};
 use psentry_records::Record;
 use psentry_stage::{Intake, Next, Patience, Pulse, Signals, StatsTimer, Watchdog, counted, report_ready};
 
-use super::start::{Parts, Purpose};
+use super::start::Purpose;
 use super::{Engine, Reply};
 use crate::cli::Flags;
 use crate::error::Error;
@@ -58,23 +59,14 @@ impl Service {
         // Before the first thread, so that every thread leaves signals to this one.
         let signals =
             Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
-        let sink = Sink::open(flags)?;
-        let logs = sink.is_log();
+        let sink = Some(Sink::open(flags)?);
         let control = listen(flags)?;
         let asked = signals.stop().try_clone_to_owned().map_err(Error::system("keep a descriptor"))?;
         let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
-        if logs {
+        if flags.log.is_some() {
             intake.ignore_output();
         }
-        let parts = Parts {
-            flags,
-            host,
-            chosen,
-            sink: Some(sink),
-            asked: std::os::fd::AsFd::as_fd(&asked),
-            purpose: Purpose::Serve,
-        };
-        let engine = Engine::start(parts)?;
+        let engine = Engine::start(flags, host, chosen, sink, asked.as_fd(), Purpose::Serve)?;
         engine.descriptors()?.into_iter().for_each(|descriptor| intake.heed_bell(descriptor));
         if let Some(control) = &control {
             intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
@@ -83,7 +75,7 @@ impl Service {
         let pulses = engine.pulses().chain([pulse.clone()]).collect();
         let watched = Watchdog::of_service().follow(pulses, engine.outcomes.awaits_reader());
         watched.map_err(Error::system("start a thread"))?;
-        let restored = engine.wanted();
+        let restored = engine.desired.len();
         let (pass, stats) = (flags.pass, StatsTimer::start(Instant::now()));
         Ok(Service {
             engine,
@@ -205,7 +197,7 @@ impl Service {
         }
         if !self.ready && self.engine.is_restored() {
             self.ready = true;
-            let names = self.engine.names();
+            let names: Vec<&str> = self.engine.backends.iter().map(|state| state.caps.name).collect();
             let backends = if names.len() == 1 { "backend" } else { "backends" };
             let blocks = counted(u64::try_from(self.restored).unwrap_or(u64::MAX), "block", "blocks");
             let took = self.started.elapsed().as_millis();
