@@ -45,9 +45,6 @@ pub(crate) struct Outcomes {
     host: Option<String>,
     /// Closed, it says that a reader who does not read is not waited for.
     stopper: Option<UnixStream>,
-    /// What a test wants to see.
-    #[cfg(test)]
-    pub(crate) written: Vec<Record>,
 }
 
 /// What is to be written.
@@ -124,8 +121,6 @@ impl Outcomes {
             complaints: Complaints::new("psentry-block"),
             host,
             stopper: Some(stopper),
-            #[cfg(test)]
-            written: Vec::new(),
         })
     }
 
@@ -157,10 +152,6 @@ impl Outcomes {
     }
 
     fn write(&mut self, written: Written) {
-        #[cfg(test)]
-        if let Written::Record(record) = &written {
-            self.written.push((**record).clone());
-        }
         if let Some(records) = &self.records {
             self.shared.waiting.fetch_add(1, Ordering::Relaxed);
             let _ = records.send(written);

@@ -29,7 +29,9 @@ impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
     pub(super) fn end(&mut self, scope: Prefix, block: &Block, end: &End) {
         for state in &mut self.backends {
-            if state.knows(scope) && (state.caps.spares || !block.unproven) {
+            // What a backend cannot spare was never there: of its end only verdicts are told that still wait for their outcome.
+            let is_told = state.caps.spares || !block.unproven || state.asks.contains_key(&scope);
+            if state.knows(scope) && is_told {
                 state.ending.insert(scope, (block.clone(), end.clone()));
             }
         }
