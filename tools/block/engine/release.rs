@@ -30,8 +30,8 @@ impl Engine {
     pub(super) fn end(&mut self, scope: Prefix, block: &Block, end: &End) {
         for state in &mut self.backends {
             // What a backend cannot spare was never there: of its end only verdicts are told that still wait for their outcome.
-            let is_told = state.caps.spares || !block.unproven || state.asks.contains_key(&scope);
-            if state.knows(scope) && is_told {
+            let is_reported = state.caps.spares || !block.unproven || state.asks.contains_key(&scope);
+            if state.knows(scope) && is_reported {
                 state.ending.insert(scope, (block.clone(), end.clone()));
             }
         }
