@@ -54,9 +54,6 @@ pub(crate) struct Outcomes {
     host: Option<String>,
     /// Rung, it says that a reader who does not read is not waited for.
     stopper: Bell,
-    /// What a test wants to see.
-    #[cfg(test)]
-    pub(crate) written: Vec<Record>,
 }
 
 /// What is to be written.
@@ -134,8 +131,6 @@ impl Outcomes {
             complaints: Complaints::new("psentry-block"),
             host,
             stopper,
-            #[cfg(test)]
-            written: Vec::new(),
         })
     }
 
@@ -167,10 +162,6 @@ impl Outcomes {
     }
 
     fn write(&mut self, written: Written) {
-        #[cfg(test)]
-        if let Written::Record(record) = &written {
-            self.written.push((**record).clone());
-        }
         if let Some(records) = &self.records {
             self.shared.waiting.fetch_add(1, Ordering::Relaxed);
             let _ = records.send(written);

@@ -28,10 +28,12 @@ const ENDED: &str = "psentry-block ended with --release";
 impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
     pub(super) fn end(&mut self, scope: Prefix, block: &Block, end: &End) {
+        let is_over = block.is_over(self.clock.now());
         for state in &mut self.backends {
             // What ends by itself may have been listed as gone a moment before.
-            let had = state.knows(scope) || (*end == End::Expired && state.sync.listed.is_some());
-            if had && (state.caps.spares || !block.unproven) {
+            let had = state.knows(scope) || (is_over && state.sync.listed.is_some());
+            // What a backend cannot spare was never there: of its end only verdicts are told that still wait for their outcome.
+            if had && (state.caps.spares || !block.unproven || state.asks.contains_key(&scope)) {
                 state.ending.insert(scope, (block.clone(), end.clone()));
             }
         }
