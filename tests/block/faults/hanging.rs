@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::lab::blocker::there;
+use crate::lab::{Host, Iptables};
 
 /// One way to hang.
 struct Hang {
@@ -11,8 +12,9 @@ struct Hang {
     flags: &'static [&'static str],
     /// Directories of programs that come first.
     path: &'static str,
-    /// Lines of shell before the start, to have it hang from the next operation on, and to have it go on.
-    prepare: &'static str,
+    /// Makes those directories, before the start.
+    prepare: fn(&Host),
+    /// Lines of shell to have it hang from the next operation on, and to have it go on.
     hang: &'static str,
     go_on: &'static str,
 }
@@ -41,7 +43,7 @@ fn told(block: &mut Program, scope: &str, backend: &str, result: OutcomeResult) 
 
 /// Starts psentry-block with these backends, one of which is going to hang.
 fn start_hanging(lab: &Lab, hang: &Hang, backends: &[&str]) -> Program {
-    lab.guard.sh(hang.prepare);
+    (hang.prepare)(&lab.guard);
     let path = format!("{}:{}", hang.path, std::env::var("PATH").unwrap());
     let mut command = lab.guard.command(bin("psentry-block"));
     command.args(backends.iter().flat_map(|name| ["--backend", name])).args(hang.flags).env("PATH", path);
@@ -53,9 +55,13 @@ const PROGRAM: Hang = Hang {
     backends: ["iptables", "nft"],
     flags: &[],
     path: "/run/stopped",
-    prepare: "mkdir /run/stopped; for name in iptables-restore ip6tables-restore; do
-        printf '#!/bin/sh\ntest ! -e /run/hang || kill -STOP $$\nexec %s \"$@\"\n' $(command -v $name) > /run/stopped/$name
-        chmod +x /run/stopped/$name; done",
+    prepare: |host| {
+        host.sh(
+            "mkdir /run/stopped; for name in iptables-restore ip6tables-restore; do
+             printf '#!/bin/sh\ntest ! -e /run/hang || kill -STOP $$\nexec %s \"$@\"\n' $(command -v $name) > /run/stopped/$name
+             chmod +x /run/stopped/$name; done",
+        );
+    },
     hang: "touch /run/hang",
     go_on: WAKE,
 };
@@ -65,8 +71,7 @@ const LOCK: Hang = Hang {
     backends: ["iptables", "nft"],
     flags: &[],
     path: "/run/legacy",
-    prepare: "mkdir /run/legacy; for name in iptables iptables-restore ip6tables ip6tables-restore; do
-        ln -s $(command -v $(echo $name | sed s/tables/tables-legacy/)) /run/legacy/$name; done",
+    prepare: |host| _ = Iptables::choose(host, "legacy"),
     hang: "mkfifo /run/hold; (flock /run/xtables.lock cat /run/hold) > /dev/null 2>&1 & \
            until ! flock -n /run/xtables.lock true; do sleep 0.02; done",
     go_on: "echo > /run/hold",
@@ -86,7 +91,7 @@ const COMMAND: Hang = Hang {
         "1",
     ],
     path: "/run",
-    prepare: "true",
+    prepare: |_| {},
     hang: "touch /run/hang",
     go_on: WAKE,
 };
