@@ -69,7 +69,7 @@ impl Engine {
                     self.note(Noted::Undone(scope));
                 }
                 self.commit();
-                self.deleted(index, scope, asks);
+                self.deleted_for(index, scope, asks);
             }
             (_, Err(error)) => {
                 if op.block().is_some() && is_journaled {
@@ -112,6 +112,16 @@ impl Engine {
             };
             self.answer(index, scope, &ask, result, block.until, None);
         }
+    }
+
+    /// A deletion is done, and these verdicts got it. Where others came meanwhile, what ends may be a newer block: all of them are
+    /// answered together by whatever is done next.
+    fn deleted_for(&mut self, index: usize, scope: Prefix, asks: Vec<Ask>) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let Some(newer) = state.asks.get_mut(&scope) else { return self.deleted(index, scope, asks) };
+        newer.splice(..0, asks);
+        state.backoff.remove(scope);
+        state.actual.forget(scope);
     }
 
     /// A block is deleted, or ended by itself.
