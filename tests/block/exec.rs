@@ -301,7 +301,8 @@ fn what_a_command_was_doing_at_a_flush_is_undone_though_psentry_block_was_killed
 fn what_is_asked_while_an_older_block_is_undone_is_answered_once() {
     let lab = Lab::new();
     lab.guard.sh("touch /run/wait");
-    let undo = "sh -c 'touch /run/undoing; while test -e /run/wait; do sleep 0.05; done; rm -f /run/$0' {addr}";
+    let undo =
+        "sh -c 'touch /run/undoing; while test -e /run/wait; do sleep 0.05; done; rm -f /run/$0' {addr}";
     let (mut block, mut stdin) = start(
         &lab,
         &["--backend", "exec", "--exec", "touch /run/{addr}", "--exec-undo", undo, "--exec-timeout", "1m"],
