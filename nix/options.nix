@@ -247,7 +247,7 @@ in
         '';
       };
       maxBlocks = mkOption {
-        type = types.nullOr types.ints.positive;
+        type = types.nullOr (types.ints.between 1 1000000);
         default = null;
         description = "The most blocks at a time. With `null` it is the program's default: `100000`.";
       };

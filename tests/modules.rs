@@ -12,7 +12,7 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 const ROOTS: [&str; 2] = ["lib", "main"];
 
 /// Items of modules that the root names again.
-const NAMED_AGAIN: [(&str, &str); 2] = [("Error", "error"), ("Line", "help")];
+const NAMED_AGAIN: [(&str, &str); 1] = [("Error", "error")];
 
 fn read(module: &str, path: &Path, graph: &mut Graph) {
     if path.is_dir() {

@@ -295,6 +295,36 @@ fn what_a_command_was_doing_at_a_flush_is_undone_though_psentry_block_was_killed
     crate::lab::wait_until("it is undone", || !is_there());
 }
 
+/// While the command that ends a block runs, its source may be blocked anew and released: each verdict is answered once, and for the
+/// newer block.
+#[test]
+fn what_is_asked_while_an_older_block_is_undone_is_answered_once() {
+    let lab = Lab::new();
+    lab.guard.sh("touch /run/wait");
+    let undo =
+        "sh -c 'touch /run/undoing; while test -e /run/wait; do sleep 0.05; done; rm -f /run/$0' {addr}";
+    let (mut block, mut stdin) = start(
+        &lab,
+        &["--backend", "exec", "--exec", "touch /run/{addr}", "--exec-undo", undo, "--exec-timeout", "1m"],
+    );
+    say(&mut stdin, Action::Block, "203.0.113.7", Some(2));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
+    crate::lab::wait_until("it is being undone", || lab.guard.ok(&["test", "-e", "/run/undoing"]));
+    say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
+    say(&mut stdin, Action::Unblock, "203.0.113.7", None);
+    // Once this one is there, those before it have been read.
+    say(&mut stdin, Action::Block, "203.0.113.8", Some(600));
+    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied);
+    lab.guard.sh("rm /run/wait");
+    let blocked = outcome(&mut block, "203.0.113.7/32").body;
+    assert_eq!((blocked.action, blocked.result), (Action::Block, OutcomeResult::Released));
+    assert!(blocked.until.is_some_and(|until| until.since(Timestamp::now()).as_secs() > 500), "{blocked:?}");
+    let unblocked = outcome(&mut block, "203.0.113.7/32").body;
+    assert_eq!((unblocked.action, unblocked.result), (Action::Unblock, OutcomeResult::Released));
+    say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
+    assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
+}
+
 /// Whoever unblocks where no psentry-block can be asked ends what the command did, and waits for nothing: where none runs, and
 /// where one runs that has no socket.
 #[test]

@@ -136,6 +136,14 @@ impl Op {
         }
     }
 
+    /// The block that it puts in place or deletes.
+    #[must_use]
+    pub fn about(&self) -> &Block {
+        match self {
+            Op::Put { block, .. } | Op::Delete { was: block, .. } => block,
+        }
+    }
+
     /// The block that it puts in place, if it does.
     #[must_use]
     pub fn block(&self) -> Option<&Block> {

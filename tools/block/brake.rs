@@ -63,13 +63,11 @@ impl Holding {
     }
 }
 
-/// What becomes of a new block.
+/// That a new block is turned down; why, and whether it is the first one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// It is let through.
-    No,
-    /// It is turned down; why, and whether it is the first one.
-    Yes { why: String, first: bool },
+pub(crate) struct TurnedDown {
+    pub(crate) why: String,
+    pub(crate) first: bool,
 }
 
 impl Brake {
@@ -78,22 +76,25 @@ impl Brake {
         Brake { most, made: VecDeque::new(), networks: HashSet::new(), down: None }
     }
 
-    /// Whether a new block is turned down at the moment `now`; if not, its network counts from now on.
-    pub(crate) fn hold(&mut self, scope: Prefix, now: Instant) -> Held {
+    /// Whether a new block in this network is let through at the moment `now`; it counts nothing.
+    fn lets_through(&mut self, network: Prefix, now: Instant) -> bool {
         while let Some(&(made, over)) = self.made.front()
             && now.saturating_duration_since(made) >= MINUTE
         {
             self.made.pop_front();
             self.networks.remove(&over);
         }
+        self.networks.contains(&network) || self.made.len() < self.most
+    }
+
+    /// Turns down a new block at the moment `now`, or its network counts from now on.
+    pub(crate) fn hold(&mut self, scope: Prefix, now: Instant) -> Option<TurnedDown> {
         let network = network(scope);
-        if self.networks.contains(&network) {
-            return Held::No;
-        }
-        if self.made.len() < self.most {
-            self.made.push_back((now, network));
-            self.networks.insert(network);
-            return Held::No;
+        if self.lets_through(network, now) {
+            if self.networks.insert(network) {
+                self.made.push_back((now, network));
+            }
+            return None;
         }
         let count = self.down.map_or(0, |(count, _)| count);
         self.down = Some((count.saturating_add(1), now));
@@ -101,15 +102,12 @@ impl Brake {
             "no handshake proves it, and {network} would be one network more within a minute than --brake {}/min allows",
             self.most
         );
-        Held::Yes { why, first: count == 0 }
+        Some(TurnedDown { why, first: count == 0 })
     }
 
     /// Whether one more would be turned down at the moment `now`; it counts nothing.
-    pub(crate) fn would_hold(&self, scope: Prefix, now: Instant) -> bool {
-        let recent = |(made, _): &&(Instant, Prefix)| now.saturating_duration_since(*made) < MINUTE;
-        let mut counts = self.made.iter().filter(recent);
-        let network = network(scope);
-        counts.clone().count() >= self.most && counts.all(|(_, counts)| *counts != network)
+    pub(crate) fn would_hold(&mut self, scope: Prefix, now: Instant) -> bool {
+        !self.lets_through(network(scope), now)
     }
 
     /// When it is to be looked whether the brake has let go; `None`: it holds nobody.
@@ -164,21 +162,21 @@ mod tests {
         let at = |second| start + Duration::from_secs(second);
         let scopes = ["192.0.2.7", "2001:db8::/64", "198.51.100.7", "2001:db8:1::/64"];
         let [a, b, c, d] = scopes.map(|scope| scope.parse().unwrap());
-        assert_eq!((brake.hold(a, at(0)), brake.hold(b, at(1))), (Held::No, Held::No));
+        assert_eq!((brake.hold(a, at(0)), brake.hold(b, at(1))), (None, None));
         assert_eq!((brake.patience(at(1)), brake.let_go(at(1))), (None, None));
-        let first = |held| matches!(held, Held::Yes { first: true, .. });
+        let first = |held: Option<TurnedDown>| held.is_some_and(|held| held.first);
         assert_eq!(brake.holding(at(1)), None);
         assert!(first(brake.hold(c, at(2))) && !first(brake.hold(d, at(3))));
         // Whoever forges a whole network presses it once.
         for near in ["192.0.2.0/24", "192.0.2.255", "2001:db8:0:ffff::/64", "2001:db8::/48"] {
-            assert_eq!(brake.hold(near.parse().unwrap(), at(3)), Held::No, "{near}");
+            assert_eq!(brake.hold(near.parse().unwrap(), at(3)), None, "{near}");
         }
         assert!(!first(brake.hold("192.0.0.0/16".parse().unwrap(), at(3))), "it is none of its networks");
         assert_eq!(brake.holding(at(62)), Some(Holding { per_minute: 2, refused: 3 }));
         // Nobody has to be told that it let go for it to be so.
         assert_eq!(brake.holding(at(63)), None);
         // One more is let through, but the storm is not over.
-        assert_eq!(brake.hold(c, at(60)), Held::No);
+        assert_eq!(brake.hold(c, at(60)), None);
         assert_eq!((brake.patience(at(60)), brake.let_go(at(60))), (Some(Duration::from_secs(3)), None));
         assert_eq!((brake.let_go(at(63)), brake.let_go(at(64))), (Some(3), None));
         assert_eq!(brake.holds(), None);
@@ -199,7 +197,7 @@ mod tests {
                 let counts = recent.clone().any(|(_, other)| *other == network);
                 let recent = recent.count();
                 let would = brake.would_hold(scope, now);
-                let held = brake.hold(scope, now) != Held::No;
+                let held = brake.hold(scope, now).is_some();
                 prop_assert_eq!(would, held);
                 prop_assert_eq!(held, recent >= most && !counts);
                 if held { down += 1 } else if !counts { made.push((now, network)) }

@@ -3,11 +3,12 @@
 //! The help of each command offers the flags that it heeds, with the defaults that they have there. Any flag is taken with any
 //! command, for scripts give all of them the same ones; the rest says nothing, and is not shown.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use psentry_log::{LogRate, LogSettings};
 use psentry_records::Prefix;
 use psentry_stage::{parse_duration, runtime_directory};
@@ -16,8 +17,8 @@ use crate::brake::Rate;
 use crate::reach::{Answer, Established, Ports, Reach};
 
 /// Apply verdicts from standard input; write an outcome for each to standard output.
-#[derive(Debug, Parser)]
-#[command(name = "psentry-block", version, about)]
+#[derive(Debug, Args)]
+#[command(version, about)]
 pub struct Flags {
     /// What to do instead of reading verdicts.
     #[command(subcommand)]
@@ -169,8 +170,9 @@ pub enum Which {
 
 /// Reads how many blocks there may be. For clap's `value_parser`.
 fn blocks(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "write a number of blocks, 1 at least".to_owned())
+    // So many have room in a journal.
+    let number = text.parse().ok().filter(|number| (1..=1_000_000).contains(number));
+    number.ok_or_else(|| "write a number of blocks from 1 to 1000000".to_owned())
 }
 
 /// Reads yes or no. For clap's `value_parser`.
@@ -214,13 +216,8 @@ impl Flags {
     /// The chosen backends, each once, in the order given.
     #[must_use]
     pub fn chosen(&self) -> Vec<Which> {
-        let mut chosen: Vec<Which> = Vec::new();
-        for which in &self.backend {
-            if !chosen.contains(which) {
-                chosen.push(*which);
-            }
-        }
-        chosen
+        let mut seen = BTreeSet::new();
+        self.backend.iter().copied().filter(|which| seen.insert(*which)).collect()
     }
 
     /// The same, or where none is given the default.
@@ -276,10 +273,6 @@ const BLOCKING: [Said; 5] = [
     TIMEOUT,
 ];
 
-/// The command line of the program.
-#[derive(Debug)]
-pub struct Line(pub Flags);
-
 /// What a command heeds.
 fn heeded(command: &str) -> Vec<Said> {
     match command {
@@ -293,20 +286,17 @@ fn heeded(command: &str) -> Vec<Said> {
     }
 }
 
-impl CommandFactory for Line {
+impl CommandFactory for Flags {
     fn command() -> clap::Command {
-        let command = Flags::command();
+        let command = Flags::augment_args(clap::Command::new("psentry-block"));
         let shared: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-        names.into_iter().fold(command, |command, name| {
-            let heeded = heeded(&name);
-            let said = |arg: &Arg| heeded.iter().find(|(id, _)| arg.get_id() == id).map(|(_, said)| *said);
-            let args = shared.iter().map(|arg| match said(arg) {
-                Some(said) => arg.clone().help(said),
+        command.mut_subcommands(|sub| {
+            let heeded = heeded(sub.get_name());
+            let args = shared.iter().map(|arg| match heeded.iter().find(|(id, _)| arg.get_id() == id) {
+                Some((_, said)) => arg.clone().help(*said),
                 None => arg.clone().hide(true),
             });
-            let args: Vec<Arg> = args.collect();
-            command.mut_subcommand(name, |sub| sub.args(args))
+            sub.args(args.collect::<Vec<Arg>>())
         })
     }
 
@@ -315,17 +305,7 @@ impl CommandFactory for Line {
     }
 }
 
-impl FromArgMatches for Line {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Flags::from_arg_matches(matches).map(Line)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.update_from_arg_matches(matches)
-    }
-}
-
-impl Parser for Line {}
+impl Parser for Flags {}
 
 #[cfg(test)]
 mod tests {
@@ -333,7 +313,7 @@ mod tests {
 
     #[test]
     fn every_flag_that_a_command_heeds_is_one() {
-        let command = Line::command();
+        let command = Flags::command();
         for sub in command.get_subcommands() {
             for (id, _) in heeded(sub.get_name()) {
                 let arg = sub.get_arguments().find(|arg| arg.get_id() == id);
@@ -345,7 +325,7 @@ mod tests {
     #[test]
     fn flags_count_wherever_they_stand_and_whoever_heeds_them() {
         for line in ["x --state /s --max-blocks 7 status", "x status --state /s --max-blocks 7"] {
-            let Line(flags) = Line::try_parse_from(line.split(' ')).unwrap();
+            let flags = Flags::try_parse_from(line.split(' ')).unwrap();
             assert_eq!((flags.state.as_deref(), flags.max_blocks), (Some("/s".as_ref()), 7), "{line}");
             assert_eq!(flags.hosts_deny, std::path::Path::new("/etc/hosts.deny"));
         }

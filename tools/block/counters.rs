@@ -1,6 +1,4 @@
-//! What psentry-block counts, for its `stats` records. Every thread counts; the main loop writes the record.
-
-use std::sync::atomic::{AtomicU64, Ordering};
+//! What psentry-block counts, for its `stats` records.
 
 use psentry_log::LogCounts;
 use psentry_records::{OutcomeResult, StatsBody};
@@ -10,30 +8,31 @@ use psentry_stage::counted;
 #[derive(Default)]
 pub(crate) struct Counters {
     /// Verdicts that were dealt with, also those of the control socket.
-    pub(crate) verdicts: Counter,
+    pub(crate) verdicts: u64,
     /// Lines of the input that were no record.
-    pub(crate) skipped: Counter,
+    pub(crate) skipped: u64,
     /// Outcomes, one for each backend, by their result.
-    outcomes: [Counter; 6],
+    outcomes: [u64; 6],
     /// Blocks refused because the guard never lets the scope be blocked.
-    pub(crate) guarded: Counter,
+    pub(crate) guarded: u64,
     /// Blocks refused by `--brake`.
-    pub(crate) braked: Counter,
+    pub(crate) braked: u64,
     /// Blocks refused for want of room (`--max-blocks`).
-    pub(crate) no_room: Counter,
+    pub(crate) no_room: u64,
     /// Attempts to do what failed before.
-    pub(crate) retries: Counter,
+    pub(crate) retries: u64,
     /// Repairs of what others damaged, however many blocks each put back.
-    pub(crate) repairs: Counter,
-    /// What the log of `--log` counts.
-    log: [Counter; 3],
-    /// Records that a full disk behind standard output did not take.
-    pub(crate) lost: Counter,
+    pub(crate) repairs: u64,
 }
 
-/// A number that several threads raise.
-#[derive(Default)]
-pub(crate) struct Counter(AtomicU64);
+/// What whoever takes the records has counted by now.
+#[derive(Clone, Default)]
+pub(crate) struct SinkCounts {
+    /// Records that a full disk did not take.
+    pub(crate) lost: u64,
+    /// What the log of `--log` counts.
+    pub(crate) log: LogCounts,
+}
 
 /// The results in the order of psentry-records(5).
 const RESULTS: [OutcomeResult; 6] = [
@@ -45,61 +44,43 @@ const RESULTS: [OutcomeResult; 6] = [
     OutcomeResult::Expired,
 ];
 
-impl Counter {
-    pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Of what somebody else counts.
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 impl Counters {
     /// Counts an outcome.
-    pub(crate) fn outcome(&self, result: OutcomeResult) {
-        let counters = RESULTS.iter().zip(&self.outcomes);
-        counters.filter(|(of, _)| **of == result).for_each(|(_, counter)| counter.add());
+    pub(crate) fn outcome(&mut self, result: OutcomeResult) {
+        let counters = RESULTS.iter().zip(&mut self.outcomes);
+        counters.filter(|(of, _)| **of == result).for_each(|(_, counter)| *counter += 1);
     }
 
-    /// What the log has counted by now.
-    pub(crate) fn set_log(&self, counts: LogCounts) {
-        let LogCounts { over_rate, rotations, sources_evicted } = counts;
-        for (counter, value) in self.log.iter().zip([over_rate, rotations, sources_evicted]) {
-            counter.set(value);
-        }
+    fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RESULTS.iter().zip(self.outcomes).map(|(of, count)| (of.name(), count))
     }
 
     /// The last line of a run: how many verdicts there were, and the outcomes.
     pub(crate) fn summary(&self) -> String {
-        let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
-        let outcomes =
-            outcomes.filter(|(_, count)| *count > 0).map(|(name, count)| format!(", {count} {name}"));
-        let verdicts = counted(self.verdicts.get(), "verdict", "verdicts");
+        let outcomes = self.outcomes().filter(|(_, count)| *count > 0);
+        let outcomes = outcomes.map(|(name, count)| format!(", {count} {name}"));
+        let verdicts = counted(self.verdicts, "verdict", "verdicts");
         format!("ended: {verdicts}{}", outcomes.collect::<String>())
     }
 
     /// The object `stats` of a record; `blocks` are wanted now, and `waiting` changes wait for a backend.
-    pub(crate) fn body(&self, blocks: u64, waiting: u64) -> StatsBody {
-        let outcomes = RESULTS.iter().zip(&self.outcomes).map(|(of, counter)| (of.name(), counter.get()));
-        let input = [("verdicts", self.verdicts.get()), ("skipped", self.skipped.get())];
+    pub(crate) fn body(&self, sink: &SinkCounts, blocks: u64, waiting: u64) -> StatsBody {
+        let LogCounts { over_rate, rotations, sources_evicted } = sink.log;
+        let input = [("verdicts", self.verdicts), ("skipped", self.skipped)];
         let rest = [
-            ("guarded", self.guarded.get()),
-            ("braked", self.braked.get()),
-            ("no_room", self.no_room.get()),
-            ("retries", self.retries.get()),
-            ("repairs", self.repairs.get()),
-            ("lost", self.lost.get()),
+            ("guarded", self.guarded),
+            ("braked", self.braked),
+            ("no_room", self.no_room),
+            ("retries", self.retries),
+            ("repairs", self.repairs),
+            ("lost", sink.lost),
+            ("log_over_rate", over_rate),
+            ("log_rotations", rotations),
+            ("log_sources_evicted", sources_evicted),
+            ("blocks", blocks),
+            ("waiting", waiting),
         ];
-        let log = ["log_over_rate", "log_rotations", "log_sources_evicted"];
-        let log = log.into_iter().zip(self.log.iter().map(Counter::get));
-        let now = [("blocks", blocks), ("waiting", waiting)];
-        StatsBody::new("block", input.into_iter().chain(outcomes).chain(rest).chain(log).chain(now))
+        StatsBody::new("block", input.into_iter().chain(self.outcomes()).chain(rest))
     }
 }
 
@@ -109,19 +90,17 @@ mod tests {
 
     #[test]
     fn each_result_has_a_counter_and_all_are_in_order() {
-        let counters = Counters::default();
+        let mut counters = Counters::default();
         for (times, result) in (1..).zip(RESULTS) {
             (0..times).for_each(|_| counters.outcome(result));
         }
-        counters.verdicts.add();
-        counters.repairs.add();
-        counters.set_log(LogCounts { over_rate: 9, rotations: 10, sources_evicted: 11 });
-        counters.lost.set(2);
+        (counters.verdicts, counters.repairs) = (1, 1);
+        let log = LogCounts { over_rate: 9, rotations: 10, sources_evicted: 11 };
         assert_eq!(
             counters.summary(),
             "ended: 1 verdict, 1 applied, 2 already, 3 refused, 4 failed, 5 released, 6 expired"
         );
-        let body = counters.body(7, 8);
+        let body = counters.body(&SinkCounts { lost: 2, log }, 7, 8);
         let names: Vec<&str> = body.counters.iter().map(|(name, _)| &**name).collect();
         assert_eq!(
             names.join(" "),

@@ -58,12 +58,8 @@ impl Desired {
 
     /// Those that overlap `scope`, in order.
     pub(crate) fn overlapping(&self, scope: Prefix) -> Vec<(Prefix, &Block)> {
-        let mut found: Vec<(Prefix, &Block)> = if scope.is_host() {
-            let around = (0..=scope.len()).map(|len| Prefix::around(scope.addr(), len));
-            around.filter_map(|around| Some((around, self.get(around)?))).collect()
-        } else {
-            self.iter().filter(|(other, _)| other.overlaps(scope)).collect()
-        };
+        let mut found: Vec<(Prefix, &Block)> =
+            self.iter().filter(|(other, _)| other.overlaps(scope)).collect();
         found.sort_unstable_by_key(|(scope, _)| *scope);
         found
     }

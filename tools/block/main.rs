@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    psentry_stage::run(|psentry_block::Line(flags)| psentry_block::run(flags))
+    psentry_stage::run(psentry_block::run)
 }

@@ -1,43 +1,59 @@
 //! What psentry-block says: outcomes and other records to standard output or into the log, complaints to standard error. Records
 //! are written by a thread of their own, so that a slow reader holds up no end of a block; the engine takes no more verdicts
-//! while too many records wait.
+//! while too many records wait. And what is said to the judge.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use psentry_log::{Log, LogCounts, LogRate};
 use psentry_records::{
     Action, Common, Malformed, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Stats, Timestamp,
 };
-use psentry_stage::{Complaints, Patience};
+use psentry_stage::{Bell, Complaints, Output, Patience};
 
 use crate::block::Block;
-use crate::counters::Counters;
+use crate::cli::Flags;
+use crate::counters::{Counters, SinkCounts};
 use crate::error::Error;
-use crate::sink::Sink;
-use crate::worker::Bell;
 
 /// How many records may wait to be written before no more verdicts are taken.
 const WAITING: usize = 1024;
 
+/// Takes records. A log takes them at once; whoever reads standard output may be slow.
+pub(crate) enum Sink {
+    Stdout(Output),
+    Log(Box<Log>),
+}
+
+/// The FIFO that the judge reads probes from, where psentry-events.socket has it. In it is said whom somebody released, so that the
+/// judge forgets the conviction and new evidence counts at once. Else it would say nothing of that source until the conviction had
+/// ended.
+pub(crate) const EVENTS: &str = "/run/psentry/events";
+
+/// Why everybody counts as released once a panic is over: then the judge forgets whom it convicted before and meanwhile.
+pub(crate) const PANIC_OVER: &str = "a panic is over: whoever was convicted before is judged anew";
+
+/// All addresses: no block is as wide, so that they stand for everybody who is blocked.
+const EVERYBODY: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
 /// Everything that is said.
 pub(crate) struct Outcomes {
+    pub(crate) counters: Counters,
+    /// `None`: nobody reads them, for a command has its own answer.
     records: Option<Sender<Written>>,
     writer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     complaints: Complaints,
     host: Option<String>,
-    /// Closed, it says that a reader who does not read is not waited for.
-    stopper: Option<UnixStream>,
-    /// What a test wants to see.
-    #[cfg(test)]
-    pub(crate) written: Vec<Record>,
+    /// Rung, it says that a reader who does not read is not waited for.
+    stopper: Bell,
 }
 
 /// What is to be written.
@@ -48,13 +64,28 @@ enum Written {
 }
 
 /// What the engine and the writer share.
-pub(crate) struct Shared {
-    pub(crate) counters: Counters,
+struct Shared {
     waiting: AtomicUsize,
-    /// Why the last record could not be written, where that does not end the work.
-    unwritten: Mutex<Option<String>>,
+    /// What the sink counts, and why the last record could not be written, where that does not end the work.
+    sink: Mutex<(SinkCounts, Option<String>)>,
     /// Why nothing can be written any more.
     broken: OnceLock<Arc<io::Error>>,
+}
+
+impl Sink {
+    /// The log of `--log`, or else standard output.
+    ///
+    /// # Errors
+    /// When it cannot be written, or somebody else writes the log.
+    pub(crate) fn open(flags: &Flags) -> Result<Self, Error> {
+        let Some(settings) = &flags.log else {
+            let output = Output::stdout("psentry-block");
+            return output.map(Sink::Stdout).map_err(|why| Error::Output(Arc::new(why)));
+        };
+        let LogRate(rate) = flags.log_rate.unwrap_or(LogRate(Some(settings.default_rate())));
+        let opened = Log::open(settings.clone(), rate, "psentry-block", Instant::now());
+        opened.map(|log| Sink::Log(Box::new(log))).map_err(Error::file(&settings.path, "write the log"))
+    }
 }
 
 impl Outcomes {
@@ -64,45 +95,48 @@ impl Outcomes {
     /// # Errors
     /// When no descriptor or thread is to be had.
     pub(crate) fn new(
-        sink: Sink,
+        sink: Option<Sink>,
         host: Option<String>,
         asked: BorrowedFd<'_>,
         bell: Bell,
     ) -> Result<Self, Error> {
-        let (stopped, stopper) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+        let stopper = Bell::new().map_err(Error::system("open an eventfd"))?;
         // Readable from the moment the program is asked to stop, or stops for a reason of its own.
         let watch = || -> nix::Result<Epoll> {
             let stop = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             stop.add(asked, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-            stop.add(&stopped, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+            stop.add(&stopper, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
             Ok(stop)
         };
         let stop = watch().map_err(|errno| Error::system("wait for signals")(errno.into()))?;
         let shared = Arc::new(Shared {
-            counters: Counters::default(),
             waiting: AtomicUsize::new(0),
-            unwritten: Mutex::default(),
+            sink: Mutex::default(),
             broken: OnceLock::new(),
         });
-        let (records, waiting) = channel();
-        let writer = Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopped: stopped };
-        let thread = thread::Builder::new().name("records".to_owned()).spawn(move || writer.run());
-        let writer = thread.map_err(Error::system("start a thread"))?;
+        let (mut records, mut thread) = (None, None);
+        if let Some(sink) = sink {
+            let (sender, waiting) = channel();
+            let writer =
+                Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopper: stopper.clone() };
+            let started = thread::Builder::new().name("records".to_owned()).spawn(move || writer.run());
+            thread = Some(started.map_err(Error::system("start a thread"))?);
+            records = Some(sender);
+        }
         Ok(Outcomes {
-            records: Some(records),
-            writer: Some(writer),
+            counters: Counters::default(),
+            records,
+            writer: thread,
             shared,
             complaints: Complaints::new("psentry-block"),
             host,
-            stopper: Some(stopper),
-            #[cfg(test)]
-            written: Vec::new(),
+            stopper,
         })
     }
 
     /// Writes an outcome, and gives it as a line for whoever asked on the control socket; of which verdict, `common` tells.
     pub(crate) fn outcome(&mut self, common: &Common, body: OutcomeBody) -> Record {
-        self.counters().outcome(body.result);
+        self.counters.outcome(body.result);
         let common = Common { timestamp: Timestamp::now(), host: self.host.clone(), ..common.clone() };
         let record = Record::Outcome(Outcome { common, body });
         self.write(Written::Record(Box::new(record.clone())));
@@ -118,7 +152,7 @@ impl Outcomes {
     pub(crate) fn stats(&mut self, blocks: usize, waiting: usize) {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
-        let body = self.counters().body(count(blocks), count(waiting));
+        let body = self.counters.body(&self.sink().0, count(blocks), count(waiting));
         self.write(Written::Record(Box::new(Record::Stats(Stats { common, body }))));
     }
 
@@ -128,19 +162,14 @@ impl Outcomes {
     }
 
     fn write(&mut self, written: Written) {
-        #[cfg(test)]
-        if let Written::Record(record) = &written {
-            self.written.push((**record).clone());
-        }
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         if let Some(records) = &self.records {
+            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
             let _ = records.send(written);
         }
     }
 
-    /// What is counted.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.shared.counters
+    fn sink(&self) -> (SinkCounts, Option<String>) {
+        self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether too many records wait.
@@ -150,7 +179,7 @@ impl Outcomes {
 
     /// Why records are being lost: the disk that they are written to is full; `None`: they are not.
     pub(crate) fn unwritten(&self) -> Option<String> {
-        self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sink().1
     }
 
     /// What tells whether anything waits to be written; on a pipe that is as slow as its reader.
@@ -166,7 +195,7 @@ impl Outcomes {
 
     /// Complains about a line of the input.
     pub(crate) fn skipped(&mut self, line: u64, malformed: &Malformed) {
-        self.counters().skipped.add();
+        self.counters.skipped += 1;
         self.complaints.skipped(line, malformed);
     }
 
@@ -187,7 +216,7 @@ impl Outcomes {
 
     /// From now on a reader that does not read is not waited for.
     pub(crate) fn stop_waiting(&mut self) {
-        self.stopper = None;
+        self.stopper.ring();
     }
 
     /// Writes what waits, and ends.
@@ -211,7 +240,7 @@ struct Writer {
     shared: Arc<Shared>,
     bell: Bell,
     stop: Epoll,
-    _stopped: UnixStream,
+    _stopper: Bell,
 }
 
 impl Writer {
@@ -229,45 +258,30 @@ impl Writer {
     }
 
     fn write(&mut self, written: &Written) -> io::Result<()> {
-        let patience = Patience::Until(self.stop.0.as_fd());
-        let result = match written {
-            Written::Record(record) => self.sink.write(patience, record),
-            Written::Passed(record, line) => self.sink.pass(patience, record, line),
+        let (patience, now) = (Patience::Until(self.stop.0.as_fd()), Instant::now());
+        let result = match (&mut self.sink, written) {
+            (Sink::Stdout(output), Written::Record(record)) => output.write(patience, record),
+            (Sink::Stdout(output), Written::Passed(_, line)) => output.pass(patience, line),
+            (Sink::Log(log), Written::Record(record)) => log.write(record, now),
+            (Sink::Log(log), Written::Passed(record, line)) => {
+                log.pass(record, line, now);
+                Ok(())
+            }
         };
-        self.shared.counters.lost.set(self.sink.lost());
-        self.shared.counters.set_log(self.sink.log_counts());
-        *self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner) =
-            self.sink.failure().map(str::to_owned);
+        let (lost, log, failure) = match &self.sink {
+            Sink::Stdout(output) => (output.lost(), LogCounts::default(), output.failure()),
+            Sink::Log(log) => (log.lost(), log.counts(), log.failure()),
+        };
+        let counts = (SinkCounts { lost, log }, failure.map(str::to_owned));
+        *self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         result
     }
 }
 
-/// An outcome without an end or an error.
-pub(crate) fn body(
-    action: Action,
-    scope: Prefix,
-    backend: Option<&str>,
-    result: OutcomeResult,
-) -> OutcomeBody {
-    OutcomeBody {
-        action,
-        scope,
-        backend: backend.map(str::to_owned),
-        result,
-        until: None,
-        error: None,
-        rule: None,
-        reason: None,
-        since: None,
-        ports: Vec::new(),
-        handshake: None,
-    }
-}
-
 /// What a block tells of the contact that convicted its source.
-pub(crate) fn common_of(block: &Block) -> Common {
+pub(crate) fn common_of(block: &Block, at: Timestamp) -> Common {
     let (src_ip, dest_port, proto) = (block.addr, block.port, block.proto);
-    Common { src_ip, dest_port, proto, ..Common::at(Timestamp::now()) }
+    Common { src_ip, dest_port, proto, ..Common::at(at) }
 }
 
 /// A block as it is listed: all that is known of it, with why it is not there, if it is not.
@@ -283,7 +297,38 @@ pub(crate) fn listed(scope: Prefix, backend: &str, block: &Block, missing: Optio
         since: block.since,
         ports: block.ports.clone(),
         handshake: block.unproven.then_some(false),
-        ..body(Action::Block, scope, Some(backend), result)
+        ..OutcomeBody::new(Action::Block, scope, Some(backend), result)
     };
     Record::Outcome(Outcome { common, body })
+}
+
+/// That a block was released.
+pub(crate) fn released(scope: Prefix) -> OutcomeBody {
+    OutcomeBody::new(Action::Unblock, scope, None, OutcomeResult::Released)
+}
+
+/// An outcome of now as a record, in the name of `host`.
+pub(crate) fn outcome(body: OutcomeBody, host: Option<&str>) -> Record {
+    let common = Common { host: host.map(str::to_owned), ..Common::at(Timestamp::now()) };
+    Record::Outcome(Outcome { common, body })
+}
+
+/// That everybody was released; why.
+pub(crate) fn everybody(why: &str) -> impl Iterator<Item = OutcomeBody> {
+    let scopes = EVERYBODY.into_iter().filter_map(|scope| scope.parse().ok());
+    scopes.map(move |scope| OutcomeBody {
+        error: Some(why.to_owned()),
+        ..OutcomeBody::new(Action::Unblock, scope, None, OutcomeResult::Released)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_all_addresses() {
+        let scopes: Vec<String> = everybody("x").map(|body| body.scope.to_string()).collect();
+        assert_eq!(scopes, EVERYBODY);
+    }
 }

@@ -23,26 +23,19 @@ use crate::desired::Full;
 pub(crate) const BY_HAND: &str = "by-hand";
 
 /// A question.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
 pub(crate) enum Question {
-    /// To block or to unblock.
+    /// To block or to unblock, asked as a record.
+    #[serde(skip)]
     Verdict(Box<Verdict>),
     /// To release everybody, and to delete every trace.
     Flush,
     /// Which blocks are there.
     List,
     /// Which blocks overlap this, and what would become of a verdict on it.
-    Why(Prefix),
+    Why { addr: Prefix },
     /// How each backend is.
-    Status,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "kebab-case")]
-enum Ask {
-    Flush,
-    List,
-    Why { addr: String },
     Status,
 }
 
@@ -108,9 +101,9 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether all that is wanted is there and blocks. Where that is not known, it does not.
+    /// Whether all that is wanted is there. Where that is not known, it is not.
     pub(crate) fn is_whole(&self) -> bool {
-        self.failing == 0 && self.shadowed.is_empty() && self.wanted.is_some() && self.standing >= self.wanted
+        self.failing == 0 && self.wanted.is_some() && self.standing >= self.wanted
     }
 }
 
@@ -120,40 +113,28 @@ impl Question {
     /// # Errors
     /// Why this is no question, as a sentence.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        if let Ok(ask) = serde_json::from_str::<Ask>(line) {
-            return Ok(match ask {
-                Ask::Flush => Question::Flush,
-                Ask::List => Question::List,
-                Ask::Why { addr } => Question::Why(addr.parse().map_err(|why| format!("addr: {why}"))?),
-                Ask::Status => Question::Status,
-            });
-        }
+        let no_question = match serde_json::from_str(line) {
+            Ok(question) => return Ok(question),
+            Err(error) => error,
+        };
         match Record::parse(line) {
             Ok(Record::Verdict(verdict)) if verdict.body.action == Action::Watch => {
                 Err("a verdict that only watches changes nothing".to_owned())
             }
             Ok(Record::Verdict(verdict)) => Ok(Question::Verdict(Box::new(verdict))),
-            Ok(_) => Err("this is neither a question nor a verdict".to_owned()),
-            Err(malformed) => Err(format!("this is neither a question nor a verdict: {malformed}")),
+            Ok(_) => Err(format!("this is no question ({no_question}), and no verdict")),
+            Err(malformed) => {
+                Err(format!("this is no question ({no_question}), and no verdict ({malformed})"))
+            }
         }
     }
 
     /// As a line. Empty where a verdict cannot be encoded, which is never.
     pub(crate) fn line(&self) -> Vec<u8> {
-        match self {
-            Question::Verdict(verdict) => {
-                let mut text = Vec::new();
-                let _ = Record::Verdict((**verdict).clone()).encode(&mut text);
-                text
-            }
-            Question::Flush => json_line(&Ask::Flush),
-            Question::List => json_line(&Ask::List),
-            Question::Why(scope) => {
-                let addr = if scope.is_host() { scope.addr().to_string() } else { scope.to_string() };
-                json_line(&Ask::Why { addr })
-            }
-            Question::Status => json_line(&Ask::Status),
-        }
+        let Question::Verdict(verdict) = self else { return json_line(self) };
+        let mut text = Vec::new();
+        let _ = Record::Verdict((**verdict).clone()).encode(&mut text);
+        text
     }
 
     /// Whether only root and the user of the service may ask this.
@@ -175,7 +156,7 @@ mod tests {
             )
         };
         let Ok(Question::Verdict(block)) = Question::parse(&verdict("block")) else { panic!() };
-        let why = |scope: &str| Question::Why(scope.parse().unwrap());
+        let why = |scope: &str| Question::Why { addr: scope.parse().unwrap() };
         for question in [
             Question::Verdict(block),
             Question::Flush,

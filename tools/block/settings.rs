@@ -81,20 +81,15 @@ fn fit_reach(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
             filter.name()
         )));
     }
-    for which in chosen {
+    // Beside another backend a command does what it does.
+    let only_exec = chosen.iter().all(|which| *which == Which::Exec);
+    for which in chosen.iter().filter(|which| only_exec || **which != Which::Exec) {
         let given = given(flags).into_iter().find_map(|flag| Some((flag, unheeded(*which, flag)?)));
         if let Some((flag, why)) = given {
             return Err(Error::Usage(format!("{flag} is not for --backend {}: {why}", which.name())));
         }
     }
-    // Beside another backend a command does what it does.
-    let only_exec = !chosen.is_empty() && chosen.iter().all(|which| *which == Which::Exec);
-    match given(flags).into_iter().find(|flag| only_exec && *flag != "--cut") {
-        Some(flag) => Err(Error::Usage(format!(
-            "{flag} is not for --backend exec: how far it reaches is up to the command"
-        ))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// The flags that were given, in the words of the command line.
@@ -125,6 +120,7 @@ fn unheeded(which: Which, flag: &str) -> Option<&'static str> {
         (Which::HostsDeny, "--forward yes" | "--egress yes") => {
             Some("only services of this machine look into the file")
         }
+        (Which::Exec, flag) if flag != "--cut" => Some("how far it reaches is up to the command"),
         _ => None,
     }
 }

@@ -1,21 +1,22 @@
 //! The thread of a backend. It is as dumb as the backend: it takes one task after the other, tells the engine what came of each,
-//! and says when somebody else changed something. A backend that hangs holds up its own thread and nobody else.
+//! and says when somebody else changed something. A backend that hangs holds up its own thread and nobody else. With `--cut` it
+//! ends established connections of whom it has blocked.
 
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use psentry_linux::{ConnectionKiller, Error as LinuxError, Targets};
 use psentry_records::Timestamp;
-use psentry_stage::Pulse;
+use psentry_stage::{Bell, Pulse};
 
 use crate::backend::{Backend, Drift, Listing, Op};
 use crate::error::Error;
-use crate::kill_on_block::KillOnBlock;
+use crate::outcomes::report;
+use crate::reach::{Established, Reach};
 
 /// What a worker is to do.
 #[derive(Debug)]
@@ -43,45 +44,12 @@ pub(crate) enum Event {
     Broke,
 }
 
-/// A descriptor that is readable once it was rung.
-#[derive(Clone)]
-pub(crate) struct Bell(Arc<EventFd>);
-
 /// A worker, as the engine sees it. Dropping it ends the thread, as soon as the backend returns.
 pub(crate) struct Worker {
     tasks: Sender<Task>,
     bell: Bell,
     events: Receiver<Event>,
     pub(crate) pulse: Pulse,
-}
-
-impl Bell {
-    /// One that is silent.
-    ///
-    /// # Errors
-    /// When no descriptor is left.
-    pub(crate) fn new() -> Result<Self, Error> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let bell = EventFd::from_flags(flags).map_err(|e| Error::system("open an eventfd")(e.into()))?;
-        Ok(Bell(Arc::new(bell)))
-    }
-
-    /// Makes it readable.
-    pub(crate) fn ring(&self) {
-        // Refused only where it was rung 2^64 times.
-        let _ = self.0.write(1);
-    }
-
-    /// Makes it silent again.
-    pub(crate) fn silence(&self) {
-        let _ = self.0.read();
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }
 
 impl Worker {
@@ -95,7 +63,7 @@ impl Worker {
         engine: Bell,
     ) -> Result<Self, Error> {
         let ((tasks, waiting), (sender, events)) = (channel(), channel());
-        let (bell, pulse) = (Bell::new()?, Pulse::default());
+        let (bell, pulse) = (Bell::new().map_err(Error::system("open an eventfd"))?, Pulse::default());
         let mut thread = Thread { backend, kill, waiting, bell: bell.clone(), pulse: pulse.clone() };
         let tell = move |event| {
             let _ = sender.send(event);
@@ -152,60 +120,50 @@ impl Thread {
             self.pulse.wait();
             // Which variant of a program is there may be known only now.
             let caps = self.backend.caps();
-            let (tasks, mut changed) = self.wait(watches, caps.poll_every.map(|every| (every, polled)));
+            let due = caps.poll_every.filter(|_| watches).map(|every| polled + every);
+            let mut changed = self.wait(watches, due);
             self.pulse.step();
-            if tasks {
-                self.bell.silence();
-                loop {
-                    match self.waiting.try_recv() {
-                        Ok(task) => {
-                            watches |= matches!(task, Task::Sync { ensure: true });
-                            tell(self.perform(task, caps.name));
-                            // During a task a backend may read notifications, which make it readable no more.
-                            changed |= watches && caps.poll_every.is_none();
-                        }
-                        Err(TryRecvError::Empty) => break,
-                        Err(TryRecvError::Disconnected) => return,
+            self.bell.silence();
+            loop {
+                match self.waiting.try_recv() {
+                    Ok(task) => {
+                        watches |= matches!(task, Task::Sync { ensure: true });
+                        tell(self.perform(task, caps.name));
+                        // During a task a backend may read notifications, which make it readable no more.
+                        changed |= watches && caps.poll_every.is_none();
                     }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
                 }
             }
-            let due = watches && caps.poll_every.is_some_and(|every| polled.elapsed() >= every);
-            if changed || due {
+            if changed || due.is_some_and(|due| due <= Instant::now()) {
                 polled = Instant::now();
-                match self.backend.drift() {
-                    Ok(None) => {}
-                    Ok(Some(drift)) => tell(Event::Drifted(Ok(drift))),
-                    Err(error) => tell(Event::Drifted(Err(error))),
+                if let Some(drift) = self.backend.drift().transpose() {
+                    tell(Event::Drifted(drift));
                 }
             }
         }
     }
 
-    /// Waits for a task, or a change; which of them there is.
-    fn wait(&self, watches: bool, poll_every: Option<(std::time::Duration, Instant)>) -> (bool, bool) {
+    /// Waits for a task, for a change, or until it is `due`; whether there is a change.
+    fn wait(&self, watches: bool, due: Option<Instant>) -> bool {
         let events = self.backend.events().filter(|_| watches);
         let mut fds = vec![PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
         fds.extend(events.map(|events| PollFd::new(events, PollFlags::POLLIN)));
-        let rest = poll_every.filter(|_| watches).map(|(every, polled)| {
-            // Rounded up, so that it is over when it is.
-            every.saturating_sub(polled.elapsed()).saturating_add(std::time::Duration::from_millis(1))
-        });
+        // Rounded up, so that it is over when it is.
+        let rest = due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let timeout =
             rest.map_or(PollTimeout::NONE, |rest| PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX));
         // Interrupted, it only looks sooner.
         let _ = poll(&mut fds, timeout);
-        let is_readable = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
-        (is_readable(fds.first()), is_readable(fds.get(1)))
+        fds.get(1).and_then(PollFd::any).unwrap_or(false)
     }
 
     fn perform(&mut self, task: Task, name: &str) -> Event {
         match task {
             Task::Sync { ensure } => {
                 let made = if ensure { self.backend.ensure() } else { Ok(false) };
-                let listing = match &made {
-                    Ok(_) => self.backend.list(),
-                    Err(error) => Err(error.clone()),
-                };
+                let listing = made.clone().and_then(|_| self.backend.list());
                 Event::Synced { made, listing }
             }
             Task::Apply(ops) => {
@@ -217,5 +175,79 @@ impl Thread {
             }
             Task::Purge => Event::Purged(self.backend.purge()),
         }
+    }
+}
+
+/// What `--cut` adds to every backend: whoever is blocked loses established connections at once, but only if handshakes prove
+/// who it is. A block that is put again, because others deleted it or after a reboot, does the same: the source may have
+/// connected meanwhile. A block is in place whether or not connections could be killed, and its outcome says so; what went wrong is
+/// said once.
+pub(crate) struct KillOnBlock {
+    killer: ConnectionKiller,
+    /// Whether connections that this machine only forwards are killed, too.
+    forward: bool,
+    /// Whether this kernel can destroy sockets of others.
+    sockets: bool,
+    /// It has been said that something goes wrong, and still does.
+    failing: bool,
+}
+
+impl KillOnBlock {
+    /// For blocks with this reach; `None`: connections are not to be killed.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or the right is missing.
+    pub(crate) fn open(reach: Reach) -> Result<Option<Self>, Error> {
+        if reach.established != Established::Cut {
+            return Ok(None);
+        }
+        let mut killer = ConnectionKiller::open()?;
+        let sockets = killer.can_destroy_sockets()?;
+        if !sockets {
+            report(
+                "--cut: this kernel cannot destroy sockets (it was built without CONFIG_INET_DIAG_DESTROY); nothing \
+                 arrives from blocked sources, but services see that only when their own time is up",
+            );
+        }
+        Ok(Some(KillOnBlock { killer, forward: reach.forward, sockets, failing: false }))
+    }
+
+    /// Kills the connections of those whom these operations of a backend have blocked.
+    pub(crate) fn after(&mut self, backend: &str, ops: &[Op], results: &[Result<(), Error>]) {
+        let mut targets = Targets::default();
+        for (op, _) in ops.iter().zip(results).filter(|(_, result)| result.is_ok()) {
+            // Anybody may have forged what convicts an unproven source.
+            if let Some(block) = op.block().filter(|block| !block.unproven) {
+                targets.insert(op.scope(), &block.ports, block.transports());
+            }
+        }
+        if targets.is_empty() {
+            return;
+        }
+        match self.kill(&targets) {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                report(&format!("{backend}: --cut: connections of blocked sources may go on: {error}"));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn kill(&mut self, targets: &Targets<'_>) -> Result<(), LinuxError> {
+        let sockets = if self.sockets { self.killer.destroy_sockets(targets) } else { Ok(()) };
+        // If one kind fails, the other one is killed nevertheless.
+        let tracked = if self.forward { self.killer.delete_conntrack_entries(targets) } else { Ok(()) };
+        sockets.and(tracked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_flag_nothing_is_opened() {
+        assert!(KillOnBlock::open(Reach::default()).unwrap().is_none());
     }
 }

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 pub use client::{Silence, ask};
 pub use reply::{Reply, error_line, json_line, note_line};
-pub use server::{Answer, Closing, Peer, Request, Server};
+pub use server::{Answer, Closing, Request, Server};
 
 /// The longest question in bytes, with its newline.
 pub const LONGEST_LINE: usize = 4096;

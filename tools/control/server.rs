@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
+use psentry_stage::Bell;
 
 use crate::refusal::{self, Kind};
 use crate::socket::{Socket, left};
@@ -64,23 +64,11 @@ pub struct Server {
 pub struct Request {
     /// The line, without its newline.
     pub line: String,
-    /// Who asks.
-    pub peer: Peer,
-    /// Whether who asks may change something: root, and the user that this process runs as.
+    /// Whether who asks may change something: root, and the user that this process runs as. Who asks the kernel says, as it saw him
+    /// when the connection was made (unix(7), `SO_PEERCRED`).
     pub may_change: bool,
     /// Where the answer goes.
     pub answer: Answer,
-}
-
-/// Who asks, as the kernel saw it when the connection was made (unix(7), `SO_PEERCRED`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The effective user.
-    pub uid: u32,
-    /// The effective group.
-    pub gid: u32,
-    /// The process; 0: it is not in this process' PID namespace.
-    pub pid: i32,
 }
 
 /// Where lines of an answer go. The answer ends when this is dropped; after the end of the [`Server`] it ends with that nobody
@@ -98,7 +86,7 @@ pub struct Closing(Arc<Shared>);
 /// What the threads share.
 #[derive(Debug)]
 struct Shared {
-    bell: EventFd,
+    bell: Bell,
     /// The user of each connection that is served.
     served: Mutex<Vec<u32>>,
     /// No question is answered any more.
@@ -166,8 +154,7 @@ impl Server {
             let path = path.to_owned();
             move |why: io::Error| ControlError::File { path, doing, why }
         };
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let bell = EventFd::from_flags(flags).map_err(|errno| failed("make a bell for it")(errno.into()))?;
+        let bell = Bell::new().map_err(failed("make a bell for it"))?;
         let (socket, listener) = Socket::listen(path, mode, owner)?;
         // Of root, of the service's user, and of all others.
         let (sender, requests) = sync_channel(3 * MOST);
@@ -197,12 +184,10 @@ impl Server {
     /// What was asked. Never waits.
     pub fn requests(&self) -> Vec<Request> {
         // The bell first: it is rung after a question is there.
-        let _ = self.shared.bell.read();
+        self.shared.bell.silence();
         self.requests.try_iter().collect()
     }
-}
 
-impl Server {
     /// Takes no more questions. What was answered by now is brought to whoever asked, which [`Closing::wait`] waits for.
     #[must_use]
     pub fn close(self) -> Closing {
@@ -232,8 +217,8 @@ impl Acceptor {
                 continue;
             };
             let Ok(credentials) = getsockopt(&stream, PeerCredentials) else { continue };
-            let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
-            let Some(slot) = Slot::take(&self.shared, peer.uid) else {
+            let uid = credentials.uid();
+            let Some(slot) = Slot::take(&self.shared, uid) else {
                 let _ = stream.set_nonblocking(true);
                 let _ = (&stream).write_all(&busy());
                 continue;
@@ -243,34 +228,34 @@ impl Acceptor {
             let _ = thread::Builder::new().name("control".to_owned()).spawn(move || {
                 let _slot = slot;
                 // A client that does not read is not answered.
-                let _ = acceptor.serve(&stream, peer);
+                let _ = acceptor.serve(&stream, uid);
             });
         }
     }
 
     /// Serves one connection.
-    fn serve(&self, stream: &UnixStream, peer: Peer) -> io::Result<()> {
+    fn serve(&self, stream: &UnixStream, uid: u32) -> io::Result<()> {
         let mut out = Out { stream, left: self.shared.limits.writing };
         match read_line(stream, self.shared.limits.reading) {
-            Ok(line) => self.answer(line, peer, &mut out)?,
+            Ok(line) => self.answer(line, uid, &mut out)?,
             Err(why) => out.write(&refusal::line(&why, None))?,
         }
         out.write(b"\n")
     }
 
     /// Has a question answered.
-    fn answer(&self, line: String, peer: Peer, out: &mut Out<'_>) -> io::Result<()> {
+    fn answer(&self, line: String, uid: u32, out: &mut Out<'_>) -> io::Result<()> {
         let Shared { owner, limits, bell, .. } = &*self.shared;
         let (sender, lines) = channel();
-        let may_change = may_change(peer.uid);
+        let may_change = may_change(uid);
         let answer = Answer { lines: sender, shared: Arc::clone(&self.shared) };
-        match self.requests.try_send(Request { line, peer, may_change, answer }) {
+        match self.requests.try_send(Request { line, may_change, answer }) {
             Ok(()) => {}
             // More than are served at once: nobody has taken those whose time is over.
             Err(TrySendError::Full(_)) => return out.write(&hangs(owner, limits.waiting)),
             Err(TrySendError::Disconnected(_)) => return out.write(&is_ending(owner)),
         }
-        let _ = bell.write(1);
+        bell.ring();
         let asked = Instant::now();
         loop {
             match lines.recv_timeout(limits.waiting.saturating_sub(asked.elapsed())) {

@@ -1,7 +1,6 @@
 //! Whom nobody can make you shut out, whatever a verdict says: this machine itself, its way out, those that it asks for
 //! names, and addresses that are nobody's. A pure decision; what the machine's own addresses are, `guard.rs` finds out.
 
-use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use psentry_linux::HostAddresses;
@@ -42,24 +41,22 @@ pub(crate) fn refusal(scope: Prefix, around: &HostAddresses) -> Option<String> {
             return Some(format!("{scope} {verb} {what}, which is never blocked"));
         }
     }
-    let near = |addresses: &[IpAddr]| addresses.iter().copied().find(|addr| scope.contains(*addr));
-    if let Some(addr) = near(&around.own) {
-        return Some(format!("{scope} {verb} {addr}, an address of this machine"));
-    }
-    if let Some(addr) = near(&around.broadcasts) {
-        return Some(format!("{scope} {verb} {addr}, the broadcast address of a network of this machine"));
-    }
-    if let Some(addr) = near(&around.gateways) {
-        return Some(format!("{scope} {verb} {addr}, the default gateway of this machine"));
-    }
-    if let Some(addr) = near(&around.resolvers) {
-        return Some(format!("{scope} {verb} {addr}, a resolver of this machine"));
-    }
-    None
+    let near = [
+        (&around.own, "an address of this machine"),
+        (&around.broadcasts, "the broadcast address of a network of this machine"),
+        (&around.gateways, "the default gateway of this machine"),
+        (&around.resolvers, "a resolver of this machine"),
+    ];
+    near.into_iter().find_map(|(addresses, what)| {
+        let addr = addresses.iter().find(|addr| scope.contains(**addr))?;
+        Some(format!("{scope} {verb} {addr}, {what}"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -10,7 +10,7 @@
 //! [`MOST_OF_ONE`] sources a minute are blocked for what could be forged: each block takes room and time of psentry-block,
 //! and its verdict and outcomes are always written to the log, however many come.
 //!
-//! psentry-block has a brake too (`block/run/brake.rs`), as defence in depth: these know evidence and let the judge
+//! psentry-block has a brake too (`tools/block/brake.rs`), as defence in depth: these know evidence and let the judge
 //! give the reason in its verdict; that one also limits verdicts that no judge wrote.
 
 use std::collections::BTreeMap;

@@ -47,8 +47,6 @@ pub struct Program {
 
 /// What is left of a program that exited.
 pub struct CommandOutput {
-    /// Its process id, by which notifications of nftables name who changed the ruleset.
-    pub pid: u32,
     /// Its exit status or the signal that killed it.
     pub status: ExitStatus,
     /// Its standard output; `None`: the program exited, but a child of it still held the pipe open.
@@ -87,17 +85,9 @@ impl Program {
     /// # Errors
     /// When it cannot be started, fails, or runs for more than a minute.
     pub fn run_checked(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, Error> {
-        self.run_checked_with_pid(args, input).map(|(stdout, _)| stdout)
-    }
-
-    /// As [`run_checked`](Self::run_checked), and returns its process id beside its output.
-    ///
-    /// # Errors
-    /// As those of `run_checked`.
-    pub fn run_checked_with_pid(&self, args: &[&str], input: &[u8]) -> Result<(Vec<u8>, u32), Error> {
         let output = self.run(args, input)?;
         match output.stdout {
-            Some(stdout) if output.status.success() => Ok((stdout, output.pid)),
+            Some(stdout) if output.status.success() => Ok(stdout),
             // Cut off, a listing would look complete, and its missing rules deleted.
             None if output.status.success() => Err(incomplete(&self.name, output.status)),
             _ => Err(output.failure(&self.name)),
@@ -164,7 +154,7 @@ pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> R
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" / ");
-    Ok(CommandOutput { pid: child.id(), status, stdout: stdout.rest(), stderr })
+    Ok(CommandOutput { status, stdout: stdout.rest(), stderr })
 }
 
 /// Writes the input in a thread, so that a program which reads it slowly or never cannot hold up the time limit.

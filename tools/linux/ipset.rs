@@ -1,18 +1,27 @@
 //! Sets of ipset over netlink, in microseconds, without a process for each change: counted, listed and changed. The program ipset,
 //! which knows what each kernel can, makes and destroys them.
 
+pub(crate) mod expected_entries;
 pub(crate) mod message;
+
+use std::thread;
+use std::time::Duration;
 
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use self::message::{SetElement, SetHeader, SetKey};
+use crate::command::Program;
 use crate::error::Error;
 use crate::netlink::{NetlinkSocket, Request};
 
 /// How many requests go to the kernel at most at once.
 const TOGETHER: usize = 1000;
+
+/// How long a set may still be in use after the last rule that matched it is gone.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The answer of ipset that a set is full, IPSET_ERR_HASH_FULL (linux/netfilter/ipset/ip_set.h).
 const FULL: i32 = 4352;
@@ -70,6 +79,32 @@ impl IpSets {
         Ok(kept.map(|kept| kept.into_iter().flatten().collect()))
     }
 
+    /// Makes a set by the program `ipset`, with these arguments.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn create(ipset: &Program, arguments: &str) -> Result<(), Error> {
+        run(ipset, &arguments.split(' ').collect::<Vec<_>>())
+    }
+
+    /// Destroys a set by the program `ipset`, if it is there, once no packet is on its way any more through a rule that is gone.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn destroy(&mut self, ipset: &Program, set: &str) -> Result<(), Error> {
+        let mut tries = 0;
+        while self.header(set)?.is_some() {
+            match run(ipset, &["destroy", set]) {
+                Err(_) if tries < TRIES => {
+                    tries += 1;
+                    thread::sleep(PAUSE);
+                }
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
     fn dump<T>(
         &mut self,
         doing: &'static str,
@@ -102,6 +137,15 @@ impl IpSets {
             }
         }
         made
+    }
+}
+
+fn run(ipset: &Program, arguments: &[&str]) -> Result<(), Error> {
+    match ipset.run_checked(arguments, b"") {
+        Err(Error::Program { stderr, .. }) if stderr.contains("Operation not permitted") => {
+            Err(Error::Refused { doing: "make or destroy a set", errno: Errno::EPERM })
+        }
+        result => result.map(drop),
     }
 }
 

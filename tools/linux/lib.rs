@@ -13,7 +13,8 @@
 //! | `diag_bytecode.rs` | bytecode with which the kernel selects sockets, by ports or by prefixes |
 //! | `conntrack.rs` | requests to connection tracking, and its entries |
 //! | `kill_connections.rs`, `flow.rs` | ends connections of blocked addresses |
-//! | `ipset.rs`, `ipset/` | sets of ipset: counted, listed, changed |
+//! | `ipset.rs`, `ipset/` | sets of ipset: counted, listed, changed; how many entries there should be |
+//! | `iptables.rs`, `iptables/` | the filter table of iptables: listed, changed, its rules as text |
 //! | `blackhole_routes.rs`, `blackhole_routes/` | blackhole routes of psentry, and notifications of routes |
 //! | `command.rs` | nft, iptables and other programs, run without a shell and with a time limit |
 //! | `error.rs` | errors, as sentences |
@@ -29,6 +30,7 @@ mod flow;
 mod host_addresses;
 mod host_monitor;
 mod ipset;
+mod iptables;
 mod kill_connections;
 mod netlink;
 pub mod netlink_attributes;
@@ -43,8 +45,11 @@ pub use command::{CommandOutput, Program, locate, run};
 pub use error::Error;
 pub use host_addresses::{HostAddresses, host_addresses};
 pub use host_monitor::HostMonitor;
+pub use ipset::expected_entries::ExpectedEntries;
 pub use ipset::message::{SetElement, SetHeader, SetKey};
 pub use ipset::{IpSets, SetChange, SetError};
+pub use iptables::FilterTable;
+pub use iptables::rules::{Rule, Rules};
 pub use kill_connections::{ConnectionKiller, Targets};
 pub use netlink::{NetlinkSocket, Request};
 pub use netlink_monitor::NetlinkMonitor;

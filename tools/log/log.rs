@@ -174,19 +174,7 @@ mod tests {
 
     fn outcome(scope: &str) -> Record {
         let scope: Prefix = scope.parse().unwrap();
-        let body = OutcomeBody {
-            action: Action::Block,
-            scope,
-            backend: Some("nft".to_owned()),
-            result: OutcomeResult::Applied,
-            until: None,
-            error: None,
-            rule: None,
-            reason: None,
-            since: None,
-            ports: Vec::new(),
-            handshake: None,
-        };
+        let body = OutcomeBody::new(Action::Block, scope, Some("nft"), OutcomeResult::Applied);
         Record::Outcome(Outcome { common: Common::at(Timestamp::now()), body })
     }
 

@@ -35,8 +35,6 @@ pub struct Set {
 pub struct Rule {
     /// The name of its chain.
     pub chain: String,
-    /// Its handle.
-    pub handle: u64,
     /// The set in which it looks something up; of several the last one.
     pub set: Option<String>,
     /// What becomes of the packet.
@@ -110,9 +108,8 @@ pub(crate) fn chain(table: &str, message: &[u8]) -> Option<Chain> {
 pub(crate) fn rule(message: &[u8]) -> Option<Rule> {
     let body = body(message);
     let chain = name(body, NFTA_RULE_CHAIN)?.to_owned();
-    let handle = u64::from_be_bytes(*attribute(body, NFTA_RULE_HANDLE)?.first_chunk()?);
     let comment = attribute(body, NFTA_RULE_USERDATA).and_then(comment);
-    let mut rule = Rule { chain, handle, set: None, verdict: None, comment };
+    let mut rule = Rule { chain, set: None, verdict: None, comment };
     let expressions = attribute(body, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
     for (_, expression) in attributes(expressions) {
         let data = attribute(expression, NFTA_EXPR_DATA).unwrap_or_default();

@@ -12,11 +12,13 @@
 //! | `transaction.rs` | elements added and deleted, all or none |
 //! | `notification.rs` | what the kernel notifies of a change |
 //! | `table_monitor.rs` | what others do to a table, by these notifications |
+//! | `iptables.rs` | the filter tables of iptables, where nf_tables keeps them: whether their rules may have changed |
 //! | `uapi.rs` | the numbers of the interface |
 
 #![forbid(unsafe_code)]
 
 mod decode;
+mod iptables;
 mod notification;
 mod table;
 mod table_monitor;
@@ -24,7 +26,8 @@ mod transaction;
 mod uapi;
 
 pub use decode::{Chain, Element, Rule, Set, Verdict};
-pub use notification::{Family, Notification, Object};
-pub use table::{Table, generation, is_dormant};
+pub use iptables::IptablesMonitor;
+pub use notification::Object;
+pub use table::Table;
 pub use table_monitor::{TableChange, TableMonitor};
 pub use transaction::{NewElement, Transaction};

@@ -9,7 +9,7 @@ use crate::uapi::*;
 
 /// One notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notification<'a> {
+pub(crate) enum Notification<'a> {
     /// Something in a table was made, changed or deleted.
     Changed {
         /// The family of the table; `None`: another one.
@@ -28,7 +28,7 @@ pub enum Notification<'a> {
 
 /// The family of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub(crate) enum Family {
     /// `inet`.
     Inet,
     /// `ip`, that of iptables.
@@ -58,7 +58,7 @@ pub enum Object<'a> {
 impl<'a> Notification<'a> {
     /// Reads a message; `None`: it is none of nftables.
     #[must_use]
-    pub fn read(header: &NetlinkHeader, message: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(header: &NetlinkHeader, message: &'a [u8]) -> Option<Self> {
         let [kind, subsystem] = header.message_type.to_le_bytes();
         if subsystem != SUBSYSTEM {
             return None;

@@ -59,10 +59,11 @@ impl Table {
         Ok(self.link.batch(doing, transaction.into_requests())?.into_iter().collect())
     }
 
-    /// The generation of the ruleset, see [`generation`].
+    /// The generation of the ruleset of all tables, at least 1, a number that every transaction of anybody raises by one. Whoever
+    /// remembers it knows without reading any rule whether something may have changed since.
     ///
     /// # Errors
-    /// As there.
+    /// When the kernel does not say it, mostly because CAP_NET_ADMIN is missing.
     pub fn generation(&mut self) -> Result<u32, Error> {
         generation(&mut self.link)
     }
@@ -148,22 +149,15 @@ impl Table {
     }
 }
 
-/// The generation of the ruleset of all tables, at least 1, a number that every transaction of anybody raises by one. Whoever
-/// remembers it knows without reading any rule whether something may have changed since.
-///
-/// # Errors
-/// When the kernel does not say it, mostly because CAP_NET_ADMIN is missing.
-pub fn generation(link: &mut NetlinkSocket) -> Result<u32, Error> {
+/// The generation of the ruleset of all tables.
+pub(crate) fn generation(link: &mut NetlinkSocket) -> Result<u32, Error> {
     let doing = "read the generation of the ruleset";
     let answer = query(link, doing, &request(NFT_MSG_GETGEN, Vec::new()), decode::generation)?;
     answer.flatten().ok_or(Error::Refused { doing, errno: Errno::ENODATA })
 }
 
 /// Whether a table is there and dormant: no packet comes to its chains.
-///
-/// # Errors
-/// When the kernel does not say it.
-pub fn is_dormant(link: &mut NetlinkSocket, family: Family, table: &str) -> Result<bool, Error> {
+pub(crate) fn is_dormant(link: &mut NetlinkSocket, family: Family, table: &str) -> Result<bool, Error> {
     let question = request_of(family, NFT_MSG_GETTABLE, vec![name(NFTA_TABLE, table)]);
     let flags = query(link, "read a table of nftables", &question, decode::is_dormant)?;
     Ok(flags.unwrap_or(false))

@@ -64,6 +64,12 @@ impl Prefix {
         self.0.prefix()
     }
 
+    /// An address of which just those bits are set.
+    #[must_use]
+    pub fn mask(self) -> IpAddr {
+        self.0.mask()
+    }
+
     /// Whether this is one address.
     #[must_use]
     pub fn is_host(self) -> bool {
@@ -173,6 +179,18 @@ pub(crate) fn read_addr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_has_the_bits_that_count() {
+        for (prefix, mask) in [
+            ("198.51.96.0/20", "255.255.240.0"),
+            ("192.0.2.7", "255.255.255.255"),
+            ("0.0.0.0/0", "0.0.0.0"),
+            ("2001:db8::/64", "ffff:ffff:ffff:ffff::"),
+        ] {
+            assert_eq!(prefix.parse::<Prefix>().unwrap().mask().to_string(), mask);
+        }
+    }
 
     #[test]
     fn prefixes_lose_host_bits_and_mapped_addresses_become_ipv4() {

@@ -50,6 +50,26 @@ pub struct OutcomeBody {
     pub handshake: Option<bool>,
 }
 
+impl OutcomeBody {
+    /// What came of a verdict, and no more; without a backend it never came to one.
+    #[must_use]
+    pub fn new(action: Action, scope: Prefix, backend: Option<&str>, result: OutcomeResult) -> Self {
+        OutcomeBody {
+            action,
+            scope,
+            backend: backend.map(str::to_owned),
+            result,
+            until: None,
+            error: None,
+            rule: None,
+            reason: None,
+            since: None,
+            ports: Vec::new(),
+            handshake: None,
+        }
+    }
+}
+
 /// What came of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

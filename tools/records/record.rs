@@ -42,7 +42,7 @@ pub enum Malformed {
     /// Bytes that are no UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
-    /// Not JSON, or a field of the wrong type.
+    /// Not JSON, or a field of the wrong type, which it names.
     #[error("{0}")]
     Json(String),
     /// A record that says too little.
@@ -95,7 +95,7 @@ impl Record {
     pub fn parse(line: &str) -> Result<Self, Malformed> {
         let read: ReadLine<'_> = match serde_json::from_str(line) {
             Ok(read) => read,
-            Err(error) => return foreign(line).ok_or_else(|| Malformed::Json(error.to_string())),
+            Err(error) => return foreign(line).ok_or_else(|| Malformed::Json(located(line, &error))),
         };
         let common = Common {
             timestamp: read.timestamp,
@@ -139,6 +139,14 @@ fn foreign(line: &str) -> Option<Record> {
     let read: TypeOnly<'_> = serde_json::from_str(line).ok()?;
     let ours = matches!(&*read.event_type, "probe" | "verdict" | "outcome" | "vouch");
     (!ours).then(|| Record::Other(read.event_type.into_owned()))
+}
+
+/// What is wrong with a line, and in which field, for which it is read once more: to keep track of the fields takes time, which
+/// lines without a mistake are to have.
+fn located(line: &str, error: &serde_json::Error) -> String {
+    let mut json = serde_json::Deserializer::from_str(line);
+    let read: Result<ReadLine<'_>, _> = serde_path_to_error::deserialize(&mut json);
+    read.map_or_else(|located| located.to_string(), |_| error.to_string())
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //! standard input until it ends or SIGTERM comes ([`Intake`]), records to standard output ([`Output`]), complaints
 //! on standard error that a flood cannot flood ([`Complaints`]), lines into a file whose disk may be full
 //! ([`LineFile`]), alike contacts as one record ([`Dedup`]), when counters are due ([`StatsTimer`]), files that are replaced in one step
-//! ([`Replacement`]), configuration that changes ([`FileWatch`]), what the service manager is told ([`report_ready`], [`Watchdog`]), locks between
+//! ([`Replacement`], [`replace_file_like`]), configuration that changes ([`FileWatch`]), what the service manager is told ([`report_ready`],
+//! [`Watchdog`]), what one thread tells another one that polls ([`Bell`]), locks between
 //! processes ([`lock_file`]), files of a user with less rights ([`open_regular`]), records for another stage's FIFO
 //! ([`FifoWriter`]), whether a panic holds ([`panic_file`]), durations and ports on the
 //! command line.
 //!
 //! It knows nothing of probes' or verdicts' meaning, and opens no socket but to tell the service manager something.
 
+mod bell;
 mod complaints;
 mod cpu_time;
 mod dedup;
@@ -25,12 +27,14 @@ mod output;
 pub mod panic_file;
 mod ports;
 mod replace_file;
+mod rewrite_file;
 mod safe_open;
 mod service_manager;
 mod signals;
 mod stats_timer;
 mod text;
 
+pub use bell::Bell;
 pub use complaints::Complaints;
 pub use cpu_time::spent;
 pub use dedup::Dedup;
@@ -46,6 +50,7 @@ pub use lock::lock_file;
 pub use output::{Output, Patience, host_name};
 pub use ports::{PortsError, parse_ports};
 pub use replace_file::{DraftName, Replacement, replace_file, sync_folder};
+pub use rewrite_file::{is_mount, read_if_there, remove_if_there, replace_file_like, write_in_place};
 pub use safe_open::{open_regular, own_like_directory, read_ignore_files};
 pub use service_manager::{Pulse, Watchdog, report_ready, report_status, report_stopping};
 pub use signals::{Request, Signals, Stop};

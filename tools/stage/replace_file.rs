@@ -119,7 +119,8 @@ pub fn replace_file(
     replacement.commit(&file)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder in which a file is, or is to be.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

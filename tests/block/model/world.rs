@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
         self.story.push("the end".to_owned());
         self.running()?;
         self.compare(Duration::ZERO)?;
-        self.enforced()
+        self.become_enforced()
     }
 
     /// psentry-block says that all is there that is wanted.
@@ -182,6 +182,18 @@ impl<'a> Run<'a> {
         } else {
             Err(format!("status: {}: {told}{error}", status.status))
         }
+    }
+
+    /// The same, as soon as what somebody changed a moment ago is put right.
+    fn become_enforced(&self) -> Result<(), String> {
+        let began = Instant::now();
+        while let Err(why) = self.enforced() {
+            if began.elapsed() > PATIENCE {
+                return Err(why);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Somebody else changes something.

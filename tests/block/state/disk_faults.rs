@@ -50,6 +50,26 @@ fn a_full_disk_is_told_once_and_blocking_goes_on() {
     assert_eq!(restored(&mut block), 150);
 }
 
+/// Who is released while the disk is full stays released, though nothing of that can be appended: a journal without him takes
+/// no room.
+#[test]
+fn a_flush_on_a_full_disk_outlives_a_kill() {
+    let lab = Lab::new();
+    lab.guard.sh("mkdir /run/full; mount -t tmpfs -o size=64k tmpfs /run/full");
+    let flags = ["--backend", "nft", "--state", "/run/full"];
+    let (mut block, stdin) = start(&lab, &flags);
+    let stdin = block_many(&mut block, stdin, 150);
+    lab.guard.run(&["sh", "-c", "head -c 100k /dev/zero > /run/full/ballast"]);
+    let output = lab.guard.run(&[bin("psentry-block"), "flush"]);
+    assert!(output.status.success(), "{output:?}");
+    wait_until("it is written", || lab.guard.sh("wc -c < /run/full/journal.jsonl").trim() == "0");
+    block.signal(Signal::SIGKILL);
+    block.end();
+    drop(stdin);
+    let (mut block, _stdin) = start(&lab, &flags);
+    assert_eq!(restored(&mut block), 0);
+}
+
 #[test]
 fn a_read_only_journal_is_still_read() {
     let state = State::new();

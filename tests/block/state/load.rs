@@ -46,11 +46,17 @@ fn blocked(line: &str) -> Option<String> {
 }
 
 /// Whom the kernel has in the set, as nft says: a question of psentry-block has its time, which a busy machine may not keep with so
-/// many.
+/// many. While the kernel makes room it lists some twice and leaves out as many; then it is read again.
 fn scopes(lab: &Lab) -> HashSet<String> {
-    let set = lab.guard.read(&["nft", "list", "set", "inet", "psentry", "v4_32"]);
-    let words = set.split([' ', ',', '\t', '\n']).filter_map(|word| word.parse::<Ipv4Addr>().ok());
-    words.map(|address| format!("{address}/32")).collect()
+    let mut scopes = HashSet::new();
+    wait_until("each is listed once", || {
+        let set = lab.guard.read(&["nft", "list", "set", "inet", "psentry", "v4_32"]);
+        let words = set.split([' ', ',', '\t', '\n']);
+        let addresses: Vec<Ipv4Addr> = words.filter_map(|word| word.parse().ok()).collect();
+        scopes = addresses.iter().map(|address| format!("{address}/32")).collect();
+        scopes.len() == addresses.len()
+    });
+    scopes
 }
 
 #[test]

@@ -11,9 +11,12 @@ mod route;
 mod set_elements;
 mod xtables;
 
-use psentry_linux::Program;
+use std::collections::HashMap;
 
-use crate::backend::Backend;
+use psentry_linux::Program;
+use psentry_records::Prefix;
+
+use crate::backend::{Backend, Op};
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 
@@ -54,6 +57,17 @@ pub fn check(which: Which, flags: &Flags) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The results of operations that were applied in another order, in theirs.
+fn in_order(
+    ops: &[Op],
+    done: impl IntoIterator<Item = (Prefix, Result<(), Error>)>,
+) -> Vec<Result<(), Error>> {
+    let mut done: HashMap<Prefix, Result<(), Error>> = done.into_iter().collect();
+    let missing =
+        || Err(Error::Unfinished("an operation has no result; this is a bug of psentry".to_owned()));
+    ops.iter().map(|op| done.remove(&op.scope()).unwrap_or_else(missing)).collect()
 }
 
 /// For `map_err`: why the kernel did not do what a backend asked.

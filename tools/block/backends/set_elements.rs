@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
-use crate::block::{Block, Entry, alike};
+use crate::block::{Block, Entry, alike, transport};
 use crate::note;
-use crate::ports::transport;
 
 /// How far apart the ends of the elements of one block may be: ipset is given whole seconds.
 const SLACK: Duration = Duration::from_secs(2);

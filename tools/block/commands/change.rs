@@ -10,8 +10,9 @@ use psentry_records::{
 use psentry_stage::{clean, printable};
 
 use super::client::{Answer, Client};
-use super::print::{self, first, print, say};
+use super::print::{self, first, print};
 use crate::error::Error;
+use crate::outcomes::report;
 use crate::protocol::{BY_HAND, Question};
 
 /// Blocks a scope. It is no success before every backend has confirmed it.
@@ -30,7 +31,7 @@ pub(super) fn block(
     };
     let answer = client.ask(&verdict(body))?;
     if !answer.running && answer.outcomes.iter().any(|outcome| outcome.body.result == Is::Applied) {
-        say(&format!(
+        report(&format!(
             "{}: no psentry-block answers here, so none was asked whom its --allow leaves alone",
             client.path().display()
         ));
@@ -48,12 +49,12 @@ pub(super) fn unblock(client: Client<'_>, scope: Prefix) -> Result<(), Error> {
         answer.outcomes.retain(|outcome| answer.running || was_blocked(outcome));
     } else if !io::stdout().is_terminal() && answer.complete().is_ok() {
         // On a terminal the outcomes say so.
-        say(&format!("{scope} was not blocked"));
+        report(&format!("{scope} was not blocked"));
     }
     show(client, &answer)?;
     let still = if answer.trouble.is_none() { others(client, scope) } else { Vec::new() };
     let (covering, parts): (Vec<_>, Vec<_>) = still.into_iter().partition(|(other, _)| holds(*other, scope));
-    parts.iter().for_each(|(_, sentence)| say(sentence));
+    parts.iter().for_each(|(_, sentence)| report(sentence));
     let mut errors: Vec<Error> =
         confirmed(&answer, scope, &[Is::Released, Is::Already]).err().into_iter().collect();
     errors.extend(covering.into_iter().map(|(_, sentence)| Error::No(sentence)));
@@ -62,10 +63,10 @@ pub(super) fn unblock(client: Client<'_>, scope: Prefix) -> Result<(), Error> {
 
 /// The other blocks that are there and overlap `scope`, each with a sentence that says how to end it.
 fn others(client: Client<'_>, scope: Prefix) -> Vec<(Prefix, String)> {
-    match client.ask(&Question::Why(scope)) {
+    match client.ask(&Question::Why { addr: scope }) {
         Ok(why) => still_blocking(&why.outcomes, scope),
         Err(error) => {
-            say(&format!("whether other blocks overlap {scope} is not known: {error}"));
+            report(&format!("whether other blocks overlap {scope} is not known: {error}"));
             Vec::new()
         }
     }
@@ -109,7 +110,7 @@ fn verdict(body: VerdictBody) -> Question {
 /// Prints what came of it.
 fn show(client: Client<'_>, answer: &Answer) -> Result<(), Error> {
     print(|| print::text(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
-    answer.notes.iter().for_each(|note| say(note));
+    answer.notes.iter().for_each(|note| report(note));
     Ok(())
 }
 

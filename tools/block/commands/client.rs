@@ -6,10 +6,10 @@ use std::time::Duration;
 use psentry_control::{Reply, Silence};
 use psentry_records::{Outcome, Record};
 
-use super::print::say;
 use crate::cli::Flags;
 use crate::engine;
 use crate::error::Error;
+use crate::outcomes::report;
 use crate::protocol::{Prospect, Question, Report};
 
 /// How long a change may take: longer than the engine waits for its backends, and longer than the socket waits for the
@@ -93,7 +93,9 @@ impl Client<'_> {
         match self.ask_running(question, limit) {
             Ok(answer) => {
                 if question.changes() && !self.flags.backend.is_empty() {
-                    say("a psentry-block runs and uses its own backends: --backend has no effect beside it");
+                    report(
+                        "a psentry-block runs and uses its own backends: --backend has no effect beside it",
+                    );
                 }
                 Ok(answer)
             }
@@ -117,7 +119,7 @@ impl Client<'_> {
 
     /// The same beside one that does not answer, and says so.
     pub(super) fn read_beside(&self, silence: &Silence, question: &Question) -> Result<Answer, Error> {
-        say(&format!("{}; this is what the journal wants, and what is there", self.sentence(silence)));
+        report(&format!("{}; this is what the journal wants, and what is there", self.sentence(silence)));
         self.ask_once(question)
     }
 

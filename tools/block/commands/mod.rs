@@ -24,7 +24,7 @@ use psentry_stage::panic_file::PanicFile;
 use self::client::Client;
 use crate::cli::{Command, Flags};
 use crate::error::Error;
-use crate::judge_fifo::EVENTS;
+use crate::outcomes::EVENTS;
 
 /// Runs a command; outcomes that it prints are in the name of `host`.
 ///

@@ -11,12 +11,12 @@ use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, Failure, FifoWriter};
 
 use super::client::Client;
-use super::print::{first, say};
+use super::print::first;
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::journal::Place;
-use crate::judge_fifo::{EVENTS, PANIC_OVER, everybody, outcome};
+use crate::outcomes::{EVENTS, PANIC_OVER, everybody, outcome, report};
 use crate::protocol::{Question, Report};
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
@@ -45,12 +45,12 @@ pub(super) fn panic(client: Client<'_>, file: &PanicFile, reason: Option<&str>) 
     // It looks at the file once it is asked anything.
     match client.ask_running(&Question::Status, WAKING) {
         Ok(answer) if answer.reports.iter().any(blocks_by_command) => {
-            say("exec: the psentry-block that runs releases whom its command blocked");
+            report("exec: the psentry-block that runs releases whom its command blocked");
         }
         Ok(_) => {}
         Err(silence) => {
             if silence == Silence::Hangs {
-                say(&format!(
+                report(&format!(
                     "{}: psentry-block hangs; should it go on, it sees the panic before it blocks anybody",
                     client.path().display()
                 ));
@@ -59,13 +59,13 @@ pub(super) fn panic(client: Client<'_>, file: &PanicFile, reason: Option<&str>) 
         }
     }
     let purged = first(errors);
-    match (file.holds(), &purged) {
-        (None, _) => say("the panic does not hold: whoever is convicted next is blocked"),
-        (Some(_), Ok(())) => say("everybody is released, and nobody is blocked until 'psentry-block resume'"),
+    report(match (file.holds(), &purged) {
+        (None, _) => "the panic does not hold: whoever is convicted next is blocked",
+        (Some(_), Ok(())) => "everybody is released, and nobody is blocked until 'psentry-block resume'",
         (Some(_), Err(_)) => {
-            say("nobody more is blocked until 'psentry-block resume', but not everybody could be released");
+            "nobody more is blocked until 'psentry-block resume', but not everybody could be released"
         }
-    }
+    });
     purged.and(declared)
 }
 
@@ -116,14 +116,14 @@ pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: FifoWriter
         if let Some(why) = file.unknown() {
             return Err(Error::file(file.path(), "tell whether a panic holds")(why));
         }
-        say("there is no panic; nothing to resume");
+        report("there is no panic; nothing to resume");
         return Ok(());
     };
     if let Err(error) = write(file, &Order { over: Some(Timestamp::now()), ..order }) {
-        say("the panic still holds: nobody is blocked");
+        report("the panic still holds: nobody is blocked");
         return Err(error);
     }
-    say("the panic is over: verdicts from now on are applied; who was released stays released");
+    report("the panic is over: verdicts from now on are applied; who was released stays released");
     // It looks at the file once it is asked anything, and tells the judge.
     match client.ask_running(&Question::Status, WAKING) {
         Err(Silence::Absent | Silence::Dead) => {
@@ -133,7 +133,7 @@ pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: FifoWriter
         }
         Err(_) => {}
         Ok(_) if judge.is_read() => {}
-        Ok(_) => say(&format!(
+        Ok(_) => report(&format!(
             "the judge is not told, for none reads {EVENTS}: it says nothing more of whom it convicted until that block would \
              have ended"
         )),

@@ -13,19 +13,13 @@ use terminal_size::{Width, terminal_size};
 
 use crate::error::Error;
 use crate::note::moment;
+use crate::outcomes::report;
 
 /// How many released blocks of one backend are named one by one.
 const NAMED: usize = 20;
 
 /// How wide a terminal is that does not say so.
 const COLUMNS: usize = 100;
-
-/// A reason of fewer letters says nothing.
-const SHORTEST: usize = 16;
-
-/// Which columns of a table of blocks hold the ports, and the end.
-const PORTS: usize = 2;
-const UNTIL: usize = 4;
 
 /// Prints to standard output what is for people, or what is for programs. A reader that has seen enough is no error.
 pub(super) fn print(
@@ -40,16 +34,11 @@ pub(super) fn print(
     }
 }
 
-/// Says something on standard error.
-pub(super) fn say(sentence: &str) {
-    let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
-}
-
 /// Of several errors the first is that of the program, and the others are reported.
 pub(super) fn first(errors: impl IntoIterator<Item = Error>) -> Result<(), Error> {
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
-    errors.for_each(|error| say(&error.to_string()));
+    errors.for_each(|error| report(&error.to_string()));
     Err(first)
 }
 
@@ -121,18 +110,17 @@ fn columns() -> usize {
     exported.or_else(asked).unwrap_or(COLUMNS)
 }
 
-/// A table of blocks for this terminal.
+/// A table of blocks, as wide as this terminal.
 pub(super) fn blocks(outcomes: &[Outcome]) -> String {
     blocks_within(outcomes, Timestamp::now(), columns())
 }
 
-/// A table of blocks, with the reason if it has room in so many `columns`. For it the end goes: how much time is left is there
-/// anyway.
+/// A table of blocks, with as much of the reason as so many `columns` have room for.
 fn blocks_within(outcomes: &[Outcome], now: Timestamp, columns: usize) -> String {
     if outcomes.is_empty() {
         return String::new();
     }
-    let head = ["SCOPE", "BACKEND", "PORTS", "LEFT", "UNTIL", "RULE"].map(str::to_owned);
+    let head = ["SCOPE", "BACKEND", "PORTS", "LEFT", "RULE", "REASON"].map(str::to_owned);
     let row = |Outcome { common, body }: &Outcome| {
         [
             body.scope.to_string(),
@@ -143,33 +131,12 @@ fn blocks_within(outcomes: &[Outcome], now: Timestamp, columns: usize) -> String
                 named_ports_shortly(&body.ports, common.proto)
             },
             body.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
-            body.until.map_or_else(|| "unblocked".to_owned(), moment),
             rule(body),
+            printable(body.reason.as_deref().unwrap_or("-")),
         ]
     };
-    let all: Vec<[String; 6]> = std::iter::once(head).chain(outcomes.iter().map(row)).collect();
-    // The rows without some columns, and the room that is left for a reason.
-    let without = |hidden: &[usize]| {
-        let shown = |row: &[String; 6]| -> Vec<String> {
-            let cells = row.iter().enumerate().filter(|(place, _)| !hidden.contains(place));
-            cells.map(|(_, cell)| cell.clone()).collect()
-        };
-        let rows: Vec<Vec<String>> = all.iter().map(shown).collect();
-        let used: usize = widths(&rows).iter().map(|width| width + 2).sum();
-        (rows, columns.saturating_sub(used))
-    };
-    // Where nobody is blocked on single ports the column says nothing.
-    let of_ports = outcomes.iter().any(|outcome| !outcome.body.ports.is_empty());
-    let nothing: &[usize] = if of_ports { &[] } else { &[PORTS] };
-    let has_reasons = outcomes.iter().any(|outcome| outcome.body.reason.is_some());
-    let layouts = [without(nothing), without(&[nothing, &[UNTIL]].concat())];
-    let fits = |(_, room): &(Vec<_>, usize)| has_reasons && *room >= SHORTEST;
-    let Some((mut rows, room)) = layouts.into_iter().find(fits) else { return lined_up(&without(nothing).0) };
-    let reasons = outcomes.iter().map(|outcome| outcome.body.reason.as_deref().unwrap_or_default());
-    for (row, reason) in rows.iter_mut().zip(std::iter::once("REASON").chain(reasons)) {
-        row.push(shortened(&printable(reason), room));
-    }
-    lined_up(&rows)
+    let rows: Vec<[String; 6]> = std::iter::once(head).chain(outcomes.iter().map(row)).collect();
+    lined_up(&rows).lines().map(|line| shortened(line, columns) + "\n").collect()
 }
 
 /// The rule, and whether no handshake proves it: in the words of a note.
@@ -179,31 +146,24 @@ fn rule(body: &OutcomeBody) -> String {
 }
 
 /// Rows with their columns lined up; the first one is the head.
-pub(super) fn lined_up(rows: &[Vec<String>]) -> String {
-    let widths = widths(rows);
-    let mut text = String::new();
+pub(super) fn lined_up<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
     for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.len().max(*width));
     }
-    text
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<String>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
 }
 
-fn widths(rows: &[Vec<String>]) -> Vec<usize> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
-    (0..columns).map(width).collect()
-}
-
-/// At most so many letters of a text.
-fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
+/// At most so many letters of a line.
+fn shortened(line: &str, most: usize) -> String {
+    if line.len() <= most {
+        return line.to_owned();
     }
-    text.chars().take(most.saturating_sub(3)).chain("...".chars()).collect()
+    line.chars().take(most.saturating_sub(3)).chain("...".chars()).collect()
 }
 
 /// A span in its two largest units.
@@ -225,19 +185,8 @@ pub(super) mod tests {
 
     /// An outcome on 192.0.2.N.
     pub(crate) fn outcome(action: Action, n: u8, backend: Option<&str>, result: OutcomeResult) -> Outcome {
-        let body = OutcomeBody {
-            action,
-            scope: format!("192.0.2.{n}").parse().unwrap(),
-            backend: backend.map(str::to_owned),
-            result,
-            until: None,
-            error: None,
-            rule: None,
-            reason: None,
-            since: None,
-            ports: Vec::new(),
-            handshake: None,
-        };
+        let scope = format!("192.0.2.{n}").parse().unwrap();
+        let body = OutcomeBody::new(action, scope, backend, result);
         Outcome { common: Common::at("2026-11-22T15:04:05Z".parse().unwrap()), body }
     }
 
@@ -314,39 +263,20 @@ pub(super) mod tests {
         second.body.scope = "2001:db8::/64".parse().unwrap();
         let mut rows = [first, second];
         assert_eq!(
-            blocks_within(&rows, now, 48),
-            "SCOPE          BACKEND  LEFT   UNTIL                 RULE\n\
-             192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan\n\
-             2001:db8::/64  route    -      unblocked             -\n"
-        );
-        assert_eq!(
-            blocks_within(&rows, now, 60),
-            "SCOPE          BACKEND  LEFT   RULE  REASON\n\
-             192.0.2.7/32   nft      1h 2m  fan   7 ports within two s...\n\
-             2001:db8::/64  route    -      -\n"
-        );
-        assert_eq!(
             blocks_within(&rows, now, 80),
-            "SCOPE          BACKEND  LEFT   UNTIL                 RULE  REASON\n\
-             192.0.2.7/32   nft      1h 2m  2026-11-22T16:06:10Z  fan   7 ports within two...\n\
-             2001:db8::/64  route    -      unblocked             -\n"
-        );
-        assert_eq!(
-            blocks_within(&rows[1..], now, 80).lines().next(),
-            Some("SCOPE          BACKEND  LEFT  UNTIL      RULE")
+            "SCOPE          BACKEND  PORTS  LEFT   RULE  REASON\n\
+             192.0.2.7/32   nft      all    1h 2m  fan   7 ports within two seconds\n\
+             2001:db8::/64  route    all    -      -     -\n"
         );
         rows[0].body.handshake = Some(false);
-        assert!(blocks_within(&rows[..1], now, 48).contains("Z  fan (unproven)\n"));
-        rows[0].body.handshake = None;
         (rows[0].body.ports, rows[0].common.proto) = (vec![22, 53], Some(Proto::Tcp));
-        assert_eq!(
-            blocks_within(&rows, now, 60),
-            "SCOPE          BACKEND  PORTS      LEFT   UNTIL                 RULE\n\
-             192.0.2.7/32   nft      22,53/tcp  1h 2m  2026-11-22T16:06:10Z  fan\n\
-             2001:db8::/64  route    all        -      unblocked             -\n"
-        );
         rows[1].body.rule = Some("\u{1b}[2J".to_owned());
-        assert!(blocks_within(&rows, now, 60).contains("\\u{1b}[2J"));
+        assert_eq!(
+            blocks_within(&rows, now, 72),
+            "SCOPE          BACKEND  PORTS      LEFT   RULE            REASON\n\
+             192.0.2.7/32   nft      22,53/tcp  1h 2m  fan (unproven)  7 ports wit...\n\
+             2001:db8::/64  route    all        -      \\u{1b}[2J       -\n"
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) fn list(client: Client<'_>) -> Result<(), Error> {
 
 /// Says which blocks overlap `asked`: for an address those that hold it.
 pub(super) fn why(client: Client<'_>, asked: Prefix) -> Result<(), Error> {
-    let answer = client.ask(&Question::Why(asked))?.selected(client.flags);
+    let answer = client.ask(&Question::Why { addr: asked })?.selected(client.flags);
     if answer.outcomes.is_empty() {
         // What could not be read may well block it.
         answer.complete()?;

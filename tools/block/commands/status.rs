@@ -6,7 +6,7 @@ use std::path::Path;
 use psentry_control::{Silence, json_line};
 use psentry_records::Timestamp;
 use psentry_stage::panic_file::{Order, PanicFile};
-use psentry_stage::{printable, second};
+use psentry_stage::{counted, printable, second};
 use serde::Serialize;
 
 use super::client::{Answer, Client, TELLING};
@@ -27,7 +27,7 @@ struct Summary {
     /// Whether what happens is written: no record is being lost.
     recorded: bool,
     /// Whether a psentry-block answers.
-    daemon: Daemon,
+    daemon: &'static str,
     /// The panic that holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     panic: Option<Order>,
@@ -39,27 +39,14 @@ struct Summary {
     full: Option<Full>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Daemon {
-    Answers,
-    Hangs,
-    Dead,
-    Absent,
-}
-
 /// Says how it is. It is an error when anything is not as it should be.
 pub(super) fn status(client: Client<'_>) -> Result<(), Error> {
-    let (daemon, answer) = match client.ask_running(&Question::Status, TELLING) {
-        Ok(answer) => (Daemon::Answers, Ok(answer)),
+    let (silence, answer) = match client.ask_running(&Question::Status, TELLING) {
+        Ok(answer) => (None, Ok(answer)),
+        Err(silence @ (Silence::Forbidden | Silence::Refused(_))) => return Err(client.unanswered(&silence)),
         Err(silence) => {
-            let daemon = match silence {
-                Silence::Absent => Daemon::Absent,
-                Silence::Dead => Daemon::Dead,
-                Silence::Hangs => Daemon::Hangs,
-                Silence::Forbidden | Silence::Refused(_) => return Err(client.unanswered(&silence)),
-            };
-            (daemon, client.read_beside(&silence, &Question::Status))
+            let answer = client.read_beside(&silence, &Question::Status);
+            (Some(silence), answer)
         }
     };
     let failed = |error| Answer { trouble: Some(error), ..Answer::default() };
@@ -69,7 +56,8 @@ pub(super) fn status(client: Client<'_>) -> Result<(), Error> {
     if trouble.is_none() {
         answer.errors.extend(unkept(&answer, client.flags));
     }
-    let (mut summary, reasons) = judge(&answer, daemon, &client.path(), PanicFile::default().holds());
+    let (mut summary, reasons) =
+        judge(&answer, silence.as_ref(), &client.path(), PanicFile::default().holds());
     summary.enforced &= trouble.is_none();
     print(
         || table(&answer.reports),
@@ -87,7 +75,12 @@ fn unkept(answer: &Answer, flags: &Flags) -> Vec<String> {
 
 /// All of it in one, and why it is not as it should be, each reason as a sentence. `panic` is what the file says: whoever may ask
 /// need not be able to look.
-fn judge(answer: &Answer, daemon: Daemon, path: &Path, panic: Option<Order>) -> (Summary, Vec<String>) {
+fn judge(
+    answer: &Answer,
+    silence: Option<&Silence>,
+    path: &Path,
+    panic: Option<Order>,
+) -> (Summary, Vec<String>) {
     let reports = &answer.reports;
     let panic = panic.or_else(|| reports.iter().find_map(|report| report.panic.clone()));
     let brake = reports.iter().find_map(|report| report.brake);
@@ -102,13 +95,13 @@ fn judge(answer: &Answer, daemon: Daemon, path: &Path, panic: Option<Order>) -> 
         reasons.extend(report.shadowed.iter().map(|why| format!("{} does not block: {why}", report.backend)));
     }
     reasons.extend(answer.errors.iter().cloned());
-    reasons.extend(match daemon {
-        Daemon::Hangs => Some(format!("{}: psentry-block hangs, and applies no verdict", path.display())),
-        Daemon::Dead => {
-            Some(format!("{}: psentry-block is dead, and nobody applies verdicts", path.display()))
-        }
-        Daemon::Answers | Daemon::Absent => None,
-    });
+    let (daemon, why) = match silence {
+        None => ("answers", None),
+        Some(Silence::Hangs) => ("hangs", Some("psentry-block hangs, and applies no verdict")),
+        Some(Silence::Dead) => ("dead", Some("psentry-block is dead, and nobody applies verdicts")),
+        Some(_) => ("absent", None),
+    };
+    reasons.extend(why.map(|why| format!("{}: {why}", path.display())));
     let enforced = reasons.is_empty();
     let forgets = |report: &Report| {
         let why = report.memory.as_ref()?;
@@ -125,18 +118,17 @@ fn judge(answer: &Answer, daemon: Daemon, path: &Path, panic: Option<Order>) -> 
 
 fn table(reports: &[Report]) -> String {
     let head = ["BACKEND", "ENFORCED", "FAILING", "WAITING", "SINCE", "LAST REPAIR", "LATEST ERROR"];
-    let rows: Vec<Vec<String>> =
-        std::iter::once(head.map(str::to_owned).to_vec()).chain(reports.iter().map(row)).collect();
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(reports.iter().map(row)).collect();
     lined_up(&rows)
 }
 
-fn row(report: &Report) -> Vec<String> {
+fn row(report: &Report) -> [String; 7] {
     let when = |text: &Option<String>, at: Option<Timestamp>| match (text, at) {
         (Some(text), Some(at)) => format!("{} {}", second(at), printable(text)),
         (Some(text), None) => printable(text),
         (None, _) => "-".to_owned(),
     };
-    vec![
+    [
         printable(&report.backend),
         enforced(report),
         report.failing.to_string(),
@@ -155,20 +147,15 @@ fn enforced(report: &Report) -> String {
 
 /// Why not all that is wanted is there, as the end of a sentence; `None`: it is.
 fn shortage(report: &Report) -> Option<String> {
-    let unshadowed = Report { shadowed: Vec::new(), ..report.clone() };
-    if unshadowed.is_whole() {
+    if report.is_whole() {
         return None;
     }
-    let queued = match report.queued {
-        0 => String::new(),
-        1 => ", 1 waits for its turn".to_owned(),
-        count => format!(", {count} wait for their turn"),
+    let some = |count: usize, one, many| {
+        let count = u64::try_from(count).ok().filter(|count| *count > 0);
+        count.map_or_else(String::new, |count| format!(", {}", counted(count, one, many)))
     };
-    let failing = match report.failing {
-        0 => String::new(),
-        1 => ", 1 fails".to_owned(),
-        count => format!(", {count} fail"),
-    };
+    let queued = some(report.queued, "waits for its turn", "wait for their turn");
+    let failing = some(report.failing, "fails", "fail");
     let error = report.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
     Some(format!("{} {}{queued}{failing}{error}", report.backend, enforced(report)))
 }
@@ -181,8 +168,8 @@ mod tests {
         Report { backend: "nft".to_owned(), wanted, standing, ..Report::default() }
     }
 
-    fn judged(reports: Vec<Report>, daemon: Daemon) -> (Summary, Vec<String>) {
-        judge(&Answer { reports, ..Answer::default() }, daemon, Path::new("/run/control"), None)
+    fn judged(reports: Vec<Report>, silence: Option<Silence>) -> (Summary, Vec<String>) {
+        judge(&Answer { reports, ..Answer::default() }, silence.as_ref(), Path::new("/run/control"), None)
     }
 
     #[test]
@@ -200,7 +187,7 @@ mod tests {
             (Report { queued: 1, ..nft(Some(2), Some(1)) }, Some("nft 1 of 2, 1 waits for its turn")),
             (Report { queued: 5, ..nft(Some(6), Some(1)) }, Some("nft 1 of 6, 5 wait for their turn")),
         ] {
-            let (summary, reasons) = judged(vec![report], Daemon::Answers);
+            let (summary, reasons) = judged(vec![report], None);
             let expected: Vec<String> =
                 reason.iter().map(|reason| format!("not everything is enforced: {reason}")).collect();
             assert_eq!((summary.enforced, reasons), (expected.is_empty(), expected));
@@ -211,7 +198,7 @@ mod tests {
     fn what_does_not_block_or_will_not_last_is_a_reason_of_its_own() {
         let shadowed =
             Report { shadowed: vec!["a rule before it accepts".to_owned()], ..nft(Some(3), Some(3)) };
-        let (summary, reasons) = judged(vec![shadowed], Daemon::Answers);
+        let (summary, reasons) = judged(vec![shadowed], None);
         assert_eq!(
             (summary.enforced, reasons),
             (false, vec!["nft does not block: a rule before it accepts".to_owned()])
@@ -221,7 +208,7 @@ mod tests {
             unwritten: Some("the disk is full".to_owned()),
             ..nft(Some(3), Some(3))
         };
-        let (summary, reasons) = judged(vec![forgets], Daemon::Answers);
+        let (summary, reasons) = judged(vec![forgets], None);
         assert_eq!((summary.enforced, summary.remembered, summary.recorded), (true, false, false));
         assert_eq!(
             reasons,
@@ -230,16 +217,15 @@ mod tests {
                 "what happens is not recorded: the disk is full"
             ]
         );
-        assert!(judged(Vec::new(), Daemon::Absent).0.enforced, "where nothing runs nothing is wanted");
-        let (summary, reasons) = judged(Vec::new(), Daemon::Hangs);
+        assert!(judged(Vec::new(), Some(Silence::Absent)).0.enforced, "where nothing runs nothing is wanted");
+        let (summary, reasons) = judged(Vec::new(), Some(Silence::Hangs));
         assert_eq!(
             (summary.enforced, reasons),
             (false, vec!["/run/control: psentry-block hangs, and applies no verdict".to_owned()])
         );
-        assert!(!judged(Vec::new(), Daemon::Dead).0.enforced);
+        assert!(!judged(Vec::new(), Some(Silence::Dead)).0.enforced);
         let order = Order::now(None);
-        let (summary, reasons) =
-            judge(&Answer::default(), Daemon::Answers, Path::new(""), Some(order.clone()));
+        let (summary, reasons) = judge(&Answer::default(), None, Path::new(""), Some(order.clone()));
         assert_eq!((summary.enforced, reasons), (false, vec![order.sentence()]));
     }
 
@@ -250,7 +236,7 @@ mod tests {
             error_at: "2026-11-22T15:04:05Z".parse().ok(),
             ..nft(Some(3), Some(2))
         };
-        let (summary, _) = judged(vec![report.clone()], Daemon::Answers);
+        let (summary, _) = judged(vec![report.clone()], None);
         let lines = [json_line(&report), json_line(&summary)].concat();
         assert_eq!(
             String::from_utf8(lines).unwrap(),

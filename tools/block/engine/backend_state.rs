@@ -11,11 +11,12 @@ use crate::backend::{Caps, Drift, Op, Op::Put};
 use crate::backoff::Backoff;
 use crate::block::Block;
 use crate::error::Error;
+use crate::outcomes::common_of;
 use crate::reconcile::Actual;
 use crate::worker::{Event, Task, Worker};
 
 /// How many scopes may wait before no more verdicts are taken.
-const AHEAD: usize = 256;
+pub(super) const AHEAD: usize = 256;
 /// How many verdicts for one scope are answered one by one when the backend is that far behind; of more, the newest ones
 /// and those of commands are.
 const ASKS: usize = 16;
@@ -85,12 +86,17 @@ pub(super) struct Ask {
     pub(super) reply: Option<Reply>,
 }
 
+impl Ask {
+    /// As if a verdict on a block had asked, of an outcome that is told although none did.
+    pub(super) fn unasked(action: Action, block: &Block) -> Self {
+        Ask { common: common_of(block, Timestamp::now()), action, already: false, remark: None, reply: None }
+    }
+}
+
 /// How the end of a block is reported.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum End {
-    /// Its time is over.
-    Expired,
-    /// Somebody ended it; why.
+    /// Its time is over, or somebody ended it; why.
     Released(Option<String>),
     /// It must not be blocked any more; why.
     Refused(String),
@@ -286,11 +292,8 @@ impl BackendState {
 
     /// Whether it was listed once and can be given operations.
     pub(super) fn is_ready(&self) -> bool {
-        self.sync.listed.is_some() && !self.is_being_listed()
-    }
-
-    fn is_being_listed(&self) -> bool {
-        self.jobs().any(|job| matches!(job.work, Work::List { .. }))
+        let is_being_listed = self.jobs().any(|job| matches!(job.work, Work::List { .. }));
+        self.sync.listed.is_some() && !is_being_listed
     }
 
     /// Whether it was listed, or is known not to work.
@@ -311,10 +314,6 @@ impl BackendState {
     pub(super) fn clock_was_set(&mut self) {
         self.sync.no_drift = true;
         self.want_sync();
-    }
-
-    pub(super) fn has_enough(&self) -> bool {
-        self.queue.len() >= AHEAD
     }
 
     /// Whether nothing is under way or waits for its turn.

@@ -8,6 +8,7 @@ use psentry_records::{Prefix, Timestamp};
 use super::Engine;
 use super::backend_state::{BackendState, End, Ruleset};
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::note::moment;
 use crate::reconcile::Actual;
 
@@ -80,6 +81,7 @@ impl Engine {
         // What is not answered by now is refused, and what the kernel ends goes on.
         self.questions.clear();
         self.backends.retain(|state| !state.caps.expires);
+        self.journal.iter().for_each(Journal::keep_long);
         let began = Instant::now();
         let all = self.backends.iter().map(|state| &state.actual);
         let all = all.flat_map(|actual| ending(actual).chain(actual.unsure.iter().copied()));
@@ -148,7 +150,7 @@ impl Engine {
     pub(super) fn finish(&mut self) {
         self.commit();
         self.journal = None;
-        let summary = self.outcomes.counters().summary();
+        let summary = self.outcomes.counters.summary();
         self.outcomes.finish();
         self.outcomes.report(&summary);
     }

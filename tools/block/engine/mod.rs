@@ -15,9 +15,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `verdict.rs` | what a verdict changes |
-//! | `dispatch.rs` | what backends are given to do |
+//! | `dispatch.rs` | what backends are given to do: to list at the start, after drift and for a question; to put and to delete |
 //! | `results.rs` | what came of it |
-//! | `sync.rs` | what is there: at the start, after drift, for a question |
 //! | `repair.rs` | what others changed is put right, and reported |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic; what the judge is told of it |
 //! | `questions.rs` | what people ask |
@@ -35,9 +34,9 @@ mod repair;
 mod results;
 mod service;
 mod start;
-mod sync;
 mod verdict;
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -45,21 +44,21 @@ use std::time::{Duration, Instant};
 use psentry_guard::Guard;
 use psentry_records::{Prefix, Timestamp};
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
-use psentry_stage::{FifoWriter, FileWatch, Pulse};
+use psentry_stage::{Bell, FifoWriter, FileWatch, Pulse};
 
-use self::backend_state::BackendState;
+use self::backend_state::{AHEAD, BackendState};
 pub(crate) use self::once::answer_once;
 use self::questions::Pending;
 pub(crate) use self::service::serve;
 use self::start::Purpose;
+use crate::block::Block;
 use crate::brake::Brake;
 use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
-use crate::journal::Journal;
+use crate::journal::{CommandState, Journal, Recorded};
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
-use crate::worker::Bell;
 
 /// How long nothing is looked at at most: files and clocks of which no event tells, and who is logged in.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -76,6 +75,8 @@ pub(crate) struct Engine {
     /// Rung by their workers.
     bell: Bell,
     journal: Option<Journal>,
+    /// What commands did before, as long as no backend of this run runs them.
+    by_command: HashMap<Prefix, CommandState>,
     pub(crate) outcomes: Outcomes,
     /// Where the judge is told; `None`: nobody is blocked in earnest.
     judge: Option<FifoWriter>,
@@ -137,6 +138,10 @@ impl Engine {
         }
         self.tell_judge_the_rest();
         self.commit();
+        // Nothing is half done here: whatever is to outlast this is wanted, on a backend or under way.
+        if let Some(journal) = self.journal.as_ref().filter(|journal| journal.is_due()) {
+            journal.write_anew(self.remembered(), self.clock.lasting(self.clock.now()));
+        }
         let now = self.clock.wall(self.clock.now());
         self.backends.iter_mut().filter(|backend| backend.is_short()).for_each(|backend| backend.short = now);
     }
@@ -193,7 +198,7 @@ impl Engine {
     /// Whether backends have enough to do, or too much is not written yet, so that no more verdicts are to be taken.
     pub(crate) fn is_behind(&self) -> bool {
         let heeded = self.backends.iter().find(|backend| !backend.bypassed).or(self.backends.first());
-        heeded.is_some_and(BackendState::has_enough) || self.outcomes.is_behind()
+        heeded.is_some_and(|backend| backend.queue.len() >= AHEAD) || self.outcomes.is_behind()
     }
 
     /// Whether nothing is under way.
@@ -208,16 +213,6 @@ impl Engine {
         waited_for
             .into_iter()
             .all(|state| state.bypassed || state.broken.is_some() || state.restoring.is_empty())
-    }
-
-    /// How many blocks are wanted.
-    fn wanted(&self) -> usize {
-        self.desired.len()
-    }
-
-    /// The names of the backends.
-    fn names(&self) -> Vec<&'static str> {
-        self.backends.iter().map(|state| state.caps.name).collect()
     }
 
     /// What the watchdog is to see of the workers.
@@ -244,15 +239,32 @@ impl Engine {
         }
     }
 
+    /// All that the journal has to hold: what is wanted, and what commands did or may have done, and for whom.
+    fn remembered(&self) -> Recorded {
+        let blocks = self.desired.iter().map(|(scope, block)| (scope, self.lasting(block))).collect();
+        let mut by_command = self.by_command.clone();
+        for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
+            let known = |scope: Prefix| {
+                let ending = state.ending.get(&scope).map(|(block, _)| block);
+                self.desired.get(scope).or(ending).cloned().unwrap_or_default()
+            };
+            for (scope, entry) in &state.actual.entries {
+                let Block { addr, port, proto, .. } = known(*scope);
+                let block = self.lasting(&Block { addr, port, proto, ..Block::from(entry) });
+                by_command.insert(*scope, CommandState { confirmed: Some(block), unsure: None });
+            }
+            let unsure = state.actual.unsure.iter().map(|scope| (*scope, known(*scope)));
+            let under_way = state.in_flight().map(|op| (op.scope(), op.about().clone()));
+            for (scope, block) in unsure.chain(under_way) {
+                by_command.entry(scope).or_default().unsure = Some(self.lasting(&block));
+            }
+        }
+        Recorded { blocks, by_command, ..Recorded::default() }
+    }
+
     /// The wall clock was set, or the machine slept. Ends stay, but backends and the journal have them by the wall clock.
     fn clock_was_set(&mut self) {
-        let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
-        wanted.into_iter().for_each(|scope| self.note_wanted(scope));
-        self.note_by_command();
-        self.commit();
-        if let Some(journal) = &self.journal {
-            journal.shorten();
-        }
+        self.journal.iter().for_each(Journal::shorten);
         self.backends.iter_mut().for_each(BackendState::clock_was_set);
     }
 }

@@ -4,22 +4,21 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use psentry_stage::{Exit, Failure};
+use psentry_stage::{Bell, Exit, Failure};
 
 use super::backend_state::BackendState;
-use super::start::{Parts, Purpose};
+use super::start::Purpose;
 use super::{Engine, Reply};
 use crate::backends;
 use crate::cli::{Flags, Which};
 use crate::error::Error;
+use crate::journal::Journal;
 use crate::outcomes::report;
 use crate::protocol::Question;
 use crate::settings;
-use crate::sink::Sink;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,21 +40,14 @@ pub(crate) fn answer_once(
         // All that this machine has.
         (false, _) => chosen = available(flags, &chosen)?,
     }
-    let (_never, asked) = UnixStream::pair().map_err(Error::system("open a pair of sockets"))?;
+    let never = Bell::new().map_err(Error::system("open an eventfd"))?;
     let purpose = match question {
         _ if blocks => Purpose::Block,
         Question::Verdict(_) | Question::Flush => Purpose::Release,
-        Question::List | Question::Why(_) | Question::Status => Purpose::Read,
+        Question::List | Question::Why { .. } | Question::Status => Purpose::Read,
     };
-    let parts = Parts {
-        flags,
-        host: host.map(str::to_owned),
-        chosen,
-        sink: Sink::Nowhere,
-        asked: asked.as_fd(),
-        purpose,
-    };
-    let mut engine = Engine::start(parts)?;
+    let host = host.map(str::to_owned);
+    let mut engine = Engine::start(flags, host, chosen, None, never.as_fd(), purpose)?;
     let trouble = engine.select(question, flags.backend.is_empty())?;
     if engine.backends.is_empty() && trouble.is_some() {
         return Ok((Vec::new(), trouble));
@@ -107,6 +99,10 @@ impl Engine {
         let errors = self.backends.iter().filter_map(|state| Some((state.caps.name, state.trouble()?)));
         let errors = errors.filter(|(_, error)| !lacks(error)).map(|(name, error)| (name, error.clone()));
         let trouble = summary(errors.collect());
+        // What commands did their backend alone knows.
+        if self.backends.iter().any(|state| state.caps.is_journaled() && state.trouble().is_some()) {
+            self.journal.iter().for_each(Journal::keep_long);
+        }
         self.backends.retain(|state| match state.trouble() {
             // Of what nothing is known, that is said where somebody asks how it is.
             Some(error) => *question == Question::Status && !lacks(error),

@@ -13,7 +13,8 @@ use crate::block::{Block, Entry};
 use crate::brake::Holding;
 use crate::desired::Full;
 use crate::error::Error;
-use crate::outcomes::{body, listed};
+use crate::journal::Journal;
+use crate::outcomes::listed;
 use crate::protocol::{Prospect, Question, Report};
 use crate::reconcile::{SLACK, wanted_there};
 
@@ -43,7 +44,7 @@ impl Engine {
             Question::Flush => self.flush(Some(&reply)),
             // One that is there for this question alone has just listed.
             _ if self.is_once() => {}
-            Question::List | Question::Why(_) | Question::Status => {
+            Question::List | Question::Why { .. } | Question::Status => {
                 self.backends.iter_mut().for_each(BackendState::want_sync);
             }
         }
@@ -77,7 +78,7 @@ impl Engine {
             }
             let answer = match question {
                 Question::Status => self.status(&late),
-                Question::Why(scope) => self.why(*scope),
+                Question::Why { addr } => self.why(*addr),
                 _ => all.get_or_insert_with(|| self.list(None)).clone(),
             };
             reply.send(answer);
@@ -95,7 +96,7 @@ impl Engine {
             let name = state.caps.name;
             match (late, state.trouble()) {
                 (_, Some(why)) => Some(format!("{name}: {why}")),
-                (true, None) => Some(format!("{name} has not answered within {} s", TIME.as_secs())),
+                (true, None) => Some(unanswered(name, TIME)),
                 (false, None) => None,
             }
         });
@@ -107,7 +108,7 @@ impl Engine {
     fn answer_late(&mut self, reply: &Reply) {
         for state in &mut self.backends {
             let name = state.caps.name;
-            let why = late(name);
+            let why = unanswered(name, TIME_OF_CHANGE) + ", and may still do it";
             if state.sync.purge_asked.extract_if(.., |other| other.is_same(reply)).count() > 0 {
                 reply.send(error_line(&why));
             }
@@ -115,7 +116,7 @@ impl Engine {
                 if ask.reply.take_if(|other| other.is_same(reply)).is_none() {
                     continue;
                 }
-                let outcome = body(ask.action, scope, Some(name), OutcomeResult::Failed);
+                let outcome = OutcomeBody::new(ask.action, scope, Some(name), OutcomeResult::Failed);
                 let outcome = OutcomeBody { error: Some(why.clone()), ..outcome };
                 let common = ask.common.clone();
                 let record = Record::Outcome(psentry_records::Outcome { common, body: outcome });
@@ -195,7 +196,7 @@ impl Engine {
         }
         // The brake holds only what is not proven, and whom it refused is not blocked before the next verdict.
         let now = Instant::now();
-        let at_its_limit = self.brake.as_ref().is_some_and(|brake| brake.would_hold(scope, now));
+        let at_its_limit = self.brake.as_mut().is_some_and(|brake| brake.would_hold(scope, now));
         let limit = || "the brake has let through all unproven blocks that it does in a minute".to_owned();
         let (brake, full) = self.held_back(now);
         let brake = brake.map(Holding::sentence).or_else(|| at_its_limit.then(limit));
@@ -215,7 +216,7 @@ impl Engine {
         reports.flat_map(|report| json_line(&report)).collect()
     }
 
-    fn report(&self, index: usize, late: bool) -> Report {
+    fn report(&self, index: usize, is_late: bool) -> Report {
         let (now, clock) = (Instant::now(), self.clock.now());
         let Some(state) = self.backends.get(index) else { return Report::default() };
         let held = |scope: Prefix| state.backoff.get(scope).is_some_and(|failure| failure.held);
@@ -233,7 +234,7 @@ impl Engine {
         let queued =
             missing.filter(|(scope, _)| state.queue.contains(*scope) || state.is_in_flight(*scope)).count();
         let name = state.caps.name;
-        let trouble = late.then(|| format!("{name} has not answered within {} s", TIME.as_secs()));
+        let trouble = is_late.then(|| unanswered(name, TIME));
         let trouble = trouble.or_else(|| state.trouble().map(Error::to_string));
         let unread = trouble.is_some();
         let wall = |moment: Timestamp| self.clock.wall(moment);
@@ -255,22 +256,18 @@ impl Engine {
             error_at,
             repair,
             repaired,
-            memory: self.memory_trouble(),
+            memory: self.journal.as_ref().and_then(Journal::trouble),
             unwritten: self.outcomes.unwritten(),
             panic: self.panic.clone(),
             brake,
             full,
         };
-        let since = report.is_whole().then_some(state.short);
+        let since = (report.is_whole() && report.shadowed.is_empty()).then_some(state.short);
         Report { since, ..report }
-    }
-
-    fn memory_trouble(&self) -> Option<String> {
-        self.journal.as_ref().and_then(crate::journal::Journal::trouble)
     }
 }
 
-/// That a backend has not done what was asked on the control socket.
-fn late(name: &str) -> String {
-    format!("{name} has not answered within {} s, and may still do it", TIME_OF_CHANGE.as_secs())
+/// That a backend has not answered in time.
+fn unanswered(name: &str, time: Duration) -> String {
+    format!("{name} has not answered within {} s", time.as_secs())
 }

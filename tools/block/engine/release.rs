@@ -15,8 +15,8 @@ use super::{Engine, Reply};
 use crate::block::Block;
 use crate::error::Error;
 use crate::journal::{Entry, Journal};
-use crate::judge_fifo::{EVENTS, PANIC_OVER, everybody, outcome, released};
 use crate::note::moment;
+use crate::outcomes::{EVENTS, PANIC_OVER, everybody, outcome, released};
 use crate::protocol::BY_HAND;
 use crate::reconcile::wanted_there;
 use crate::worker::Task;
@@ -28,10 +28,12 @@ const ENDED: &str = "psentry-block ended with --release";
 impl Engine {
     /// A scope is not wanted any more. On every backend that may have it, it is deleted, and its end is reported then.
     pub(super) fn end(&mut self, scope: Prefix, block: &Block, end: &End) {
+        let is_over = block.is_over(self.clock.now());
         for state in &mut self.backends {
             // What ends by itself may have been listed as gone a moment before.
-            let had = state.knows(scope) || (*end == End::Expired && state.sync.listed.is_some());
-            if had && (state.caps.spares || !block.unproven) {
+            let had = state.knows(scope) || (is_over && state.sync.listed.is_some());
+            // What a backend cannot spare was never there: of its end only verdicts are told that still wait for their outcome.
+            if had && (state.caps.spares || !block.unproven || state.asks.contains_key(&scope)) {
                 state.ending.insert(scope, (block.clone(), end.clone()));
             }
         }
@@ -42,7 +44,7 @@ impl Engine {
         for (scope, block) in self.desired.expire(self.clock.now()) {
             // Whatever a clock says later, it has ended.
             self.note(Entry::Released(scope));
-            self.end(scope, &block, &End::Expired);
+            self.end(scope, &block, &End::Released(None));
             for index in 0..self.backends.len() {
                 self.expire_on(index, scope);
             }
@@ -52,15 +54,10 @@ impl Engine {
     fn expire_on(&mut self, index: usize, scope: Prefix) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let by_itself = state.caps.expires
-            && !state.actual.unsure.contains(&scope)
             && state.actual.entries.get(&scope).is_none_or(|entry| !entry.damaged)
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
-            if state.ending.contains_key(&scope) {
-                self.deleted(index, scope, &[]);
-            } else {
-                state.actual.forget(scope);
-            }
+            self.deleted(index, scope, Vec::new());
         } else {
             state.queue.push(scope);
         }
@@ -145,8 +142,9 @@ impl Engine {
     /// Releases everybody and has every trace deleted.
     pub(super) fn flush(&mut self, reply: Option<&Reply>) {
         let latest = self.latest_judged();
-        let why = if reply.is_some() { FLUSHED } else { ENDED };
-        self.release_those(|_, _| true, &End::Released(Some(why.to_owned())));
+        // Whoever asks gets an answer for each, and knows why.
+        let why = reply.is_none().then(|| ENDED.to_owned());
+        self.release_those(|_, _| true, &End::Released(why));
         // At the end of psentry-block nobody asks, and no judge goes on.
         if reply.is_some() {
             self.tell_judge_of_all(FLUSHED, latest.as_ref(), reply);
@@ -157,10 +155,8 @@ impl Engine {
             let scopes: BTreeSet<Prefix> =
                 state.actual.scopes().chain(state.ending.keys().copied()).collect();
             for scope in scopes.iter().filter(|_| reply.is_some()) {
-                let common = Common::at(Timestamp::now());
-                let (already, remark) = (false, None);
-                let ask = Ask { common, action: Action::Block, already, remark, reply: reply.cloned() };
-                state.ask(*scope, ask);
+                let ask = Ask::unasked(Action::Block, &Block::default());
+                state.ask(*scope, Ask { reply: reply.cloned(), ..ask });
             }
             if state.caps.lists {
                 state.sync.purge_asked.extend(reply.cloned());
@@ -176,24 +172,6 @@ impl Engine {
         for state in self.backends.iter_mut().filter(|state| state.caps.lists) {
             state.sync.ruleset = Ruleset::Purge;
         }
-    }
-
-    /// What commands did and may have done is written anew, for whom they did it.
-    pub(super) fn note_by_command(&mut self) {
-        let mut entries = Vec::new();
-        for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
-            let known = |scope: Prefix| {
-                let ending = state.ending.get(&scope).map(|(block, _)| block);
-                self.desired.get(scope).or(ending).cloned().unwrap_or_default()
-            };
-            entries.extend(state.actual.entries.iter().map(|(scope, entry)| {
-                let Block { addr, port, proto, .. } = known(*scope);
-                Entry::Done(*scope, self.lasting(&Block { addr, port, proto, ..Block::from(entry) }))
-            }));
-            let unsure = state.actual.unsure.iter();
-            entries.extend(unsure.map(|scope| Entry::Unsure(*scope, self.lasting(&known(*scope)))));
-        }
-        entries.into_iter().for_each(|entry| self.note(entry));
     }
 
     /// Has a backend delete everything, which is idle.
@@ -230,7 +208,7 @@ impl Engine {
                 continue;
             }
             let asks = state.asks.remove(&scope).unwrap_or_default();
-            self.deleted(index, scope, &asks);
+            self.deleted(index, scope, asks);
         }
     }
 

@@ -2,17 +2,16 @@
 //! whom, is reported once it is done. That is done at once, but for a burst of changes only every tenth of a second, and whoever
 //! changes it again and again is reported and not fought ([`RepairRate`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp};
+use psentry_records::{Action, OutcomeResult, Prefix, Timestamp};
 
 use super::Engine;
-use super::backend_state::BackendState;
+use super::backend_state::{Ask, BackendState};
 use crate::backend::{Drift, Op};
 use crate::block::{Block, Entry};
 use crate::desired::Desired;
-use crate::outcomes::common_of;
 use crate::reconcile::{SLACK, reconcile, wanted_there};
 
 /// Up to how many blocks that are put back have an outcome each.
@@ -24,7 +23,7 @@ const SHOWN: usize = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The pause before what could not be looked at is looked at again.
-const UNREAD: Duration = Duration::from_secs(1);
+pub(super) const UNREAD: Duration = Duration::from_secs(1);
 
 /// So many repairs within a minute are a fight.
 const MOST: usize = 10;
@@ -38,6 +37,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// How long it waits at most.
 const LONGEST_WAIT: Duration = MINUTE;
 
+/// What was done to a block that nobody asked psentry-block for.
+const ADDED: &str = "added";
+
 /// Who did what nobody is known to have done.
 const SOMEBODY: &str = "somebody";
 
@@ -48,11 +50,9 @@ pub(super) struct Repair {
     began: Instant,
     /// What blocks are in was made again.
     made: bool,
-    /// What is put back, and whether it was deleted or changed.
-    lost: BTreeMap<Prefix, &'static str>,
-    /// What is deleted, for it was added.
-    added: BTreeSet<Prefix>,
-    /// What of both is not done yet.
+    /// What was done: what was deleted or changed is put back, and what was added is deleted.
+    changes: BTreeMap<Prefix, &'static str>,
+    /// What of that is not put right yet.
     waits: HashSet<Prefix>,
 }
 
@@ -83,15 +83,9 @@ impl RepairRate {
         self.not_before.filter(|moment| *moment > now)
     }
 
-    /// It was looked at, and nothing was missing.
-    pub(super) fn looked(&mut self, now: Instant) {
-        let next = now + PAUSE;
-        self.not_before = Some(self.not_before.map_or(next, |before| before.max(next)));
-    }
-
-    /// It could not be looked at.
-    pub(super) fn unread(&mut self, now: Instant) {
-        self.not_before = Some(now + UNREAD);
+    /// It was looked at, and nothing was missing; or it could not be looked at. It is looked at again after a pause.
+    pub(super) fn looked(&mut self, now: Instant, pause: Duration) {
+        self.not_before = self.not_before.max(Some(now + pause));
     }
 
     /// Something was put back, or could not be. If that begins a fight, how long the next repair waits.
@@ -116,8 +110,7 @@ impl RepairRate {
 impl Repair {
     /// Of what was listed since `began`, after a `drift` that was reported, if it was; `made`: what blocks are in was made.
     pub(super) fn new(drift: Option<Drift>, began: Instant, made: bool) -> Self {
-        let (lost, added, waits) = (BTreeMap::new(), BTreeSet::new(), HashSet::new());
-        Repair { drift, began, made, lost, added, waits }
+        Repair { drift, began, made, changes: BTreeMap::new(), waits: HashSet::new() }
     }
 
     /// Takes in how what is there on a backend differs from what was there before.
@@ -135,13 +128,13 @@ impl Repair {
         for scope in before.keys() {
             let Some(block) = wanted(*scope).filter(|block| !ends(block.until)) else { continue };
             if fits(before, scope, block) && !fits(is, scope, block) {
-                self.lost.insert(*scope, if is.contains_key(scope) { "changed" } else { "deleted" });
+                self.changes.insert(*scope, if is.contains_key(scope) { "changed" } else { "deleted" });
                 self.waits.insert(*scope);
             }
         }
         for (scope, entry) in is {
             if !before.contains_key(scope) && wanted(*scope).is_none() && !ends(entry.until) {
-                self.added.insert(*scope);
+                self.changes.insert(*scope, ADDED);
                 self.waits.insert(*scope);
             }
         }
@@ -152,9 +145,9 @@ impl Repair {
         self.drift.as_ref().map(|drift| drift.who.as_deref().unwrap_or(SOMEBODY))
     }
 
-    /// What was done to blocks, in a word or three.
+    /// What was done to what is put back, in a word or three.
     fn what_was_done(&self) -> &'static str {
-        let mut each = self.lost.values();
+        let mut each = self.changes.values().filter(|done| **done != ADDED);
         match each.next() {
             Some(first) if !self.made && each.all(|other| other == first) => first,
             _ => "deleted or changed",
@@ -199,7 +192,7 @@ impl Engine {
             state.sync.repair = Some(repair);
             self.repaired_if_done(index);
         } else {
-            state.sync.rate.looked(Instant::now());
+            state.sync.rate.looked(Instant::now(), PAUSE);
         }
     }
 
@@ -220,29 +213,31 @@ impl Engine {
         let Some(state) = self.backends.get_mut(index) else { return };
         let Some(repair) = state.sync.repair.take_if(|repair| repair.waits.is_empty()) else { return };
         let is_there = |scope: &Prefix| state.actual.entries.contains_key(scope);
-        let back: Vec<Prefix> = repair.lost.keys().copied().filter(is_there).collect();
-        let gone: Vec<Prefix> = repair.added.iter().copied().filter(|scope| !is_there(scope)).collect();
+        let (mut gone, mut back) = (Vec::new(), Vec::new());
+        for (scope, done) in &repair.changes {
+            match (*done == ADDED, is_there(scope)) {
+                (true, false) => gone.push(*scope),
+                (false, true) => back.push(*scope),
+                _ => {}
+            }
+        }
         let (name, took) = (state.caps.name, repair.began.elapsed().as_millis());
         let fight = state.sync.rate.repaired(Instant::now());
-        self.outcomes.counters().repairs.add();
+        self.outcomes.counters.repairs += 1;
+        let says = |done: &str, what: String| match repair.by() {
+            Some(by) => format!("{by} {done} {what}"),
+            None => format!("{what} had been {done}"),
+        };
         let mut repaired = Vec::new();
         if repair.made || !back.is_empty() {
-            let (what, done) = (what(back.len(), repair.made), repair.what_was_done());
-            let said = match repair.by() {
-                Some(by) => format!("{by} {done} {what}"),
-                None => format!("{what} had been {done}"),
-            };
+            let said = says(repair.what_was_done(), what(back.len(), repair.made));
             self.outcomes.report(&format!(
                 "{name}: {said}; put back within {took} ms; to release somebody there is 'psentry-block unblock CIDR'"
             ));
             repaired.push(said);
         }
         if !gone.is_empty() {
-            let list = list(&gone);
-            let said = match repair.by() {
-                Some(by) => format!("{by} added {list}"),
-                None => format!("{list} had been added"),
-            };
+            let said = says(ADDED, list(&gone));
             self.outcomes.report(&format!(
                 "{name}: {said}; deleted within {took} ms, for nobody asked psentry-block for it; to block somebody there is \
                  'psentry-block block CIDR'"
@@ -261,13 +256,13 @@ impl Engine {
         }
         for scope in back.iter().filter(|_| back.len() <= NAMED) {
             let Some(block) = self.desired.get(*scope).cloned() else { continue };
-            let outcome = self.outcome(index, Action::Block, *scope, OutcomeResult::Applied, Some(&block));
-            let done = repair.lost.get(scope).copied().unwrap_or_default();
+            let done = repair.changes.get(scope).copied().unwrap_or_default();
             let by = repair.by().unwrap_or(SOMEBODY);
             let why = format!(
                 "put back, for {by} had {done} it; to release it there is 'psentry-block unblock {scope}'"
             );
-            self.outcomes.outcome(&common_of(&block), OutcomeBody { reason: Some(why), ..outcome });
+            let ask = Ask { remark: Some(why), ..Ask::unasked(Action::Block, &block) };
+            self.answer(index, *scope, &ask, OutcomeResult::Applied, block.until, None);
         }
     }
 }
@@ -323,7 +318,7 @@ mod tests {
         rate.disturbed(start);
         assert_eq!(rate.not_before(start), Some(start + PAUSE));
         assert_eq!(rate.not_before(start + PAUSE), None);
-        rate.looked(start + PAUSE);
+        rate.looked(start + PAUSE, PAUSE);
         assert_eq!(rate.not_before(start + PAUSE), Some(start + 2 * PAUSE));
     }
 
@@ -334,7 +329,7 @@ mod tests {
         for _ in 0..1000 {
             rate.disturbed(now);
             now = rate.not_before(now).unwrap_or(now);
-            rate.looked(now);
+            rate.looked(now, PAUSE);
         }
         assert_eq!(rate.not_before(now), Some(now + PAUSE));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Record};
+use psentry_records::{Action, Common, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
 use super::backend_state::{Ask, End, Given, Job, Work};
 use super::{Engine, Reply};
@@ -10,7 +10,6 @@ use crate::backend::{Drift, Op};
 use crate::block::Block;
 use crate::error::Error;
 use crate::journal::Entry as Noted;
-use crate::outcomes::{body, common_of};
 use crate::reconcile::{plan, wanted_there};
 use crate::worker::Event;
 
@@ -50,7 +49,7 @@ impl Engine {
     }
 
     /// An operation is over.
-    fn applied(&mut self, index: usize, Given { op, asks }: Given, result: Result<(), Error>) {
+    pub(super) fn applied(&mut self, index: usize, Given { op, asks }: Given, result: Result<(), Error>) {
         let scope = op.scope();
         let Some(state) = self.backends.get_mut(index) else { return };
         let is_journaled = state.caps.is_journaled();
@@ -63,14 +62,14 @@ impl Engine {
                     self.note(Noted::Done(scope, block));
                 }
                 self.commit();
-                self.blocked(index, scope, block, &asks, true);
+                self.blocked(index, scope, block, asks, true);
             }
             (Op::Delete { .. }, Ok(())) => {
                 if is_journaled {
                     self.note(Noted::Undone(scope));
                 }
                 self.commit();
-                self.deleted(index, scope, &asks);
+                self.deleted_for(index, scope, asks);
             }
             (_, Err(error)) => {
                 if op.block().is_some() && is_journaled {
@@ -81,7 +80,7 @@ impl Engine {
                         self.note(Noted::Undone(scope));
                     }
                 }
-                self.not_done(index, &op, &asks, &error.to_string(), OutcomeResult::Failed);
+                self.not_done(index, &op, asks, &error.to_string(), OutcomeResult::Failed);
             }
         }
         let Some(state) = self.backends.get_mut(index) else { return };
@@ -98,10 +97,12 @@ impl Engine {
     }
 
     /// A block is there as it is wanted: it was `put`, or it was there.
-    fn blocked(&mut self, index: usize, scope: Prefix, block: &Block, asks: &[Ask], put: bool) {
+    fn blocked(&mut self, index: usize, scope: Prefix, block: &Block, mut asks: Vec<Ask>, put: bool) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        let failed = state.backoff.remove(scope).is_some();
-        let mut first = put;
+        // Nobody asks, but what had failed is told like what was asked for.
+        let unasked = state.backoff.remove(scope).is_some() && asks.is_empty();
+        asks.extend(unasked.then(|| Ask::unasked(Action::Block, block)));
+        let mut first = put || unasked;
         for ask in asks {
             let result = match ask.action {
                 Action::Unblock => OutcomeResult::Released,
@@ -109,16 +110,22 @@ impl Engine {
                 _ if put && !ask.already => OutcomeResult::Applied,
                 _ => OutcomeResult::Already,
             };
-            self.answer(index, scope, ask, result, Some(block), None);
-        }
-        // Nobody asks, but what had failed is told like what was asked for.
-        if asks.is_empty() && failed {
-            self.tell_unasked(index, Action::Block, scope, OutcomeResult::Applied, block, None);
+            self.answer(index, scope, &ask, result, block.until, None);
         }
     }
 
+    /// A deletion is done, and these verdicts got it. Where others came meanwhile, what ends may be a newer block: all of them are
+    /// answered together by whatever is done next.
+    fn deleted_for(&mut self, index: usize, scope: Prefix, asks: Vec<Ask>) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let Some(newer) = state.asks.get_mut(&scope) else { return self.deleted(index, scope, asks) };
+        newer.splice(..0, asks);
+        state.backoff.remove(scope);
+        state.actual.forget(scope);
+    }
+
     /// A block is deleted, or ended by itself.
-    pub(super) fn deleted(&mut self, index: usize, scope: Prefix, asks: &[Ask]) {
+    pub(super) fn deleted(&mut self, index: usize, scope: Prefix, mut asks: Vec<Ask>) {
         let now = self.clock.now();
         let Some(state) = self.backends.get_mut(index) else { return };
         let failure = state.backoff.remove(scope);
@@ -126,26 +133,24 @@ impl Engine {
         let never =
             failure.filter(|_| !was_there).map(|failure| format!("it was never applied: {}", failure.why));
         let ending = state.ending.remove(&scope);
-        let over = ending.as_ref().is_some_and(|(block, _)| block.is_over(now));
+        if let Some((block, _)) = ending.as_ref().filter(|_| asks.is_empty()) {
+            asks.push(Ask::unasked(Action::Block, block));
+        }
+        let (result, until, why) = match ending {
+            Some((_, End::Refused(why))) => (OutcomeResult::Refused, None, Some(why)),
+            Some((block, _)) if block.is_over(now) => (OutcomeResult::Expired, block.until, never.clone()),
+            Some((block, End::Released(why))) => {
+                (OutcomeResult::Released, block.until, why.or(never.clone()))
+            }
+            None => (OutcomeResult::Released, None, never.clone()),
+        };
         for ask in asks {
-            let block = ending.as_ref().map(|(block, _)| block).filter(|_| ask.action == Action::Block);
-            match (ask.action, &ending) {
-                (Action::Block, Some((_, End::Refused(why)))) => {
-                    self.answer(index, scope, ask, OutcomeResult::Refused, None, Some(why.clone()));
-                }
-                (Action::Block, _) if over => {
-                    self.answer(index, scope, ask, OutcomeResult::Expired, block, never.clone());
-                }
-                _ => self.answer(index, scope, ask, OutcomeResult::Released, block, never.clone()),
+            if ask.action == Action::Block {
+                self.answer(index, scope, &ask, result, until, why.clone());
+            } else {
+                self.answer(index, scope, &ask, OutcomeResult::Released, None, never.clone());
             }
         }
-        let Some((block, end)) = ending.filter(|_| asks.is_empty()) else { return };
-        let (result, until, why) = match end {
-            End::Expired => (OutcomeResult::Expired, block.until, never),
-            End::Released(why) => (OutcomeResult::Released, block.until, why.or(never)),
-            End::Refused(why) => (OutcomeResult::Refused, None, Some(why)),
-        };
-        self.tell_unasked(index, Action::Block, scope, result, &Block { until, ..block }, why);
     }
 
     /// There is nothing to do about a scope.
@@ -154,7 +159,7 @@ impl Engine {
         let Some(state) = self.backends.get_mut(index) else { return };
         let asks = state.asks.remove(&scope).unwrap_or_default();
         if let Some(block) = wanted_there(scope, &self.desired, &state.caps, now).cloned() {
-            return self.blocked(index, scope, &block, &asks, false);
+            return self.blocked(index, scope, &block, asks, false);
         }
         // What is not proven is wanted, but not from this one.
         let refused = self.desired.get(scope).filter(|block| !block.is_over(now)).map(|_| {
@@ -162,7 +167,7 @@ impl Engine {
             format!("no handshake proves {scope}, and {name} cannot leave alone what is established")
         });
         if refused.is_none() && state.ending.contains_key(&scope) {
-            return self.deleted(index, scope, &asks);
+            return self.deleted(index, scope, asks);
         }
         for ask in asks {
             let (result, why) = match (ask.action, &refused) {
@@ -175,24 +180,30 @@ impl Engine {
     }
 
     /// Something could not be done, or, if it is `Refused`, must not be done yet: it is tried again in a second.
-    pub(super) fn not_done(&mut self, index: usize, op: &Op, asks: &[Ask], why: &str, result: OutcomeResult) {
+    pub(super) fn not_done(
+        &mut self,
+        index: usize,
+        op: &Op,
+        mut asks: Vec<Ask>,
+        why: &str,
+        result: OutcomeResult,
+    ) {
         let (scope, now, held) = (op.scope(), self.clock.now(), result == OutcomeResult::Refused);
         let Some(state) = self.backends.get_mut(index) else { return };
         let news = state.backoff.failed(scope, why, held, now);
         if held && (news || !asks.is_empty()) {
             self.outcomes.complain(&format!("refused: {why}"));
         }
+        let mut until = op.block().and_then(|block| block.until);
+        if news && asks.is_empty() {
+            let action = if op.block().is_some() { Action::Block } else { Action::Unblock };
+            asks.push(Ask::unasked(action, op.about()));
+            until = op.about().until;
+        }
         for ask in asks {
             // Whoever is to be unblocked is not blocked, nor is going to be.
             let result = if held && ask.action == Action::Unblock { OutcomeResult::Already } else { result };
-            self.answer(index, scope, ask, result, op.block(), Some(why.to_owned()));
-        }
-        if news && asks.is_empty() {
-            let (action, block) = match op {
-                Op::Put { block, .. } => (Action::Block, block),
-                Op::Delete { was, .. } => (Action::Unblock, was),
-            };
-            self.tell_unasked(index, action, scope, result, block, Some(why.to_owned()));
+            self.answer(index, scope, &ask, result, until, Some(why.to_owned()));
         }
     }
 
@@ -203,41 +214,20 @@ impl Engine {
         scope: Prefix,
         ask: &Ask,
         result: OutcomeResult,
-        block: Option<&Block>,
-        why: Option<String>,
+        until: Option<Timestamp>,
+        error: Option<String>,
     ) {
-        let reason = ask.remark.clone();
-        let outcome =
-            OutcomeBody { error: why, reason, ..self.outcome(index, ask.action, scope, result, block) };
-        let record = self.outcomes.outcome(&ask.common, outcome);
-        send(ask.reply.as_ref(), &record);
-    }
-
-    /// An outcome for which no verdict asked.
-    pub(super) fn tell_unasked(
-        &mut self,
-        index: usize,
-        action: Action,
-        scope: Prefix,
-        result: OutcomeResult,
-        block: &Block,
-        why: Option<String>,
-    ) {
-        let outcome = self.outcome(index, action, scope, result, Some(block));
-        self.outcomes.outcome(&common_of(block), OutcomeBody { error: why, ..outcome });
-    }
-
-    pub(super) fn outcome(
-        &self,
-        index: usize,
-        action: Action,
-        scope: Prefix,
-        result: OutcomeResult,
-        block: Option<&Block>,
-    ) -> OutcomeBody {
-        let until = block.and_then(|block| block.until).map(|until| self.clock.wall(until));
+        let until = until.map(|until| self.clock.wall(until));
         let name = self.backends.get(index).map(|state| state.caps.name);
-        OutcomeBody { until, ..body(action, scope, name, result) }
+        let outcome = OutcomeBody::new(ask.action, scope, name, result);
+        let outcome = OutcomeBody { until, error, reason: ask.remark.clone(), ..outcome };
+        self.tell(&ask.common, outcome, ask.reply.as_ref());
+    }
+
+    /// Writes an outcome, which goes to whoever waits for it, too.
+    pub(super) fn tell(&mut self, common: &Common, outcome: OutcomeBody, reply: Option<&Reply>) {
+        let record = self.outcomes.outcome(common, outcome);
+        send(reply, &record);
     }
 }
 

@@ -1,23 +1,21 @@
 //! The loop of a running psentry-block: verdicts from standard input and questions from the control socket go to the engine,
 //! until the input ends or somebody asks to stop.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use psentry_control::{Closing, Request, Server};
 use psentry_records::Record;
-use psentry_stage::{
-    Intake, Next, Patience, Pulse, Signals, StatsTimer, Watchdog, counted, report_ready, runtime_directory,
-};
+use psentry_stage::{Intake, Next, Patience, Pulse, Signals, StatsTimer, Watchdog, counted, report_ready};
 
-use super::start::{Parts, Purpose};
+use super::start::Purpose;
 use super::{Engine, Reply};
 use crate::cli::Flags;
 use crate::error::Error;
-use crate::outcomes::report;
+use crate::outcomes::{Sink, report};
 use crate::protocol::Question;
 use crate::settings;
-use crate::sink::Sink;
 
 /// How many verdicts are taken before it is looked what else there is to do.
 const TOGETHER: u32 = 64;
@@ -61,27 +59,14 @@ impl Service {
         // Before the first thread, so that every thread leaves signals to this one.
         let signals =
             Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
-        let log = Sink::log(flags)?;
-        let logs = log.is_some();
-        let sink = match log {
-            Some(log) => log,
-            None => Sink::stdout()?,
-        };
+        let sink = Some(Sink::open(flags)?);
         let control = listen(flags)?;
         let asked = signals.stop().try_clone_to_owned().map_err(Error::system("keep a descriptor"))?;
         let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
-        if logs {
+        if flags.log.is_some() {
             intake.ignore_output();
         }
-        let parts = Parts {
-            flags,
-            host,
-            chosen,
-            sink,
-            asked: std::os::fd::AsFd::as_fd(&asked),
-            purpose: Purpose::Serve,
-        };
-        let engine = Engine::start(parts)?;
+        let engine = Engine::start(flags, host, chosen, sink, asked.as_fd(), Purpose::Serve)?;
         engine.descriptors()?.into_iter().for_each(|descriptor| intake.heed_bell(descriptor));
         if let Some(control) = &control {
             intake.heed_bell(control.bell().map_err(Error::system("keep a descriptor"))?);
@@ -90,7 +75,7 @@ impl Service {
         let pulses = engine.pulses().chain([pulse.clone()]).collect();
         let watched = Watchdog::of_service().follow(pulses, engine.outcomes.awaits_reader());
         watched.map_err(Error::system("start a thread"))?;
-        let restored = engine.wanted();
+        let restored = engine.desired.len();
         let (pass, stats) = (flags.pass, StatsTimer::start(Instant::now()));
         Ok(Service {
             engine,
@@ -212,7 +197,7 @@ impl Service {
         }
         if !self.ready && self.engine.is_restored() {
             self.ready = true;
-            let names = self.engine.names();
+            let names: Vec<&str> = self.engine.backends.iter().map(|state| state.caps.name).collect();
             let backends = if names.len() == 1 { "backend" } else { "backends" };
             let blocks = counted(u64::try_from(self.restored).unwrap_or(u64::MAX), "block", "blocks");
             let took = self.started.elapsed().as_millis();
@@ -229,7 +214,7 @@ impl Service {
     }
 
     fn answer(&mut self, request: Request) {
-        let Request { line, may_change, answer, .. } = request;
+        let Request { line, may_change, answer } = request;
         match Question::parse(&line) {
             Err(why) => answer.refuse(&why),
             Ok(question) if question.changes() && !may_change => answer.forbid(),
@@ -243,7 +228,7 @@ impl Service {
 
 /// The control socket. One at the default place that another psentry-block has is done without.
 fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
-    let path = flags.control.clone().unwrap_or_else(|| runtime_directory("psentry-block").join("control"));
+    let path = flags.control_path();
     match Server::listen(&path, flags.control_mode, "psentry-block") {
         Ok(server) => {
             // At its default place it is always.

@@ -1,15 +1,14 @@
 //! How an engine comes about: the journal is read, every backend gets its thread and says what is there, and what is wanted
 //! and missing is put back before the first verdict is applied.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use psentry_records::{OutcomeBody, OutcomeResult, Prefix};
+use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Timestamp};
 use psentry_stage::panic_file::PanicFile;
-use psentry_stage::{FifoWriter, FileWatch};
+use psentry_stage::{Bell, FifoWriter, FileWatch};
 
 use super::Engine;
 use super::backend_state::{BackendState, End};
@@ -21,27 +20,13 @@ use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
 use crate::journal::{CommandState, Journal, Place, Recorded};
-use crate::judge_fifo::{EVENTS, PANIC_OVER};
-use crate::kill_on_block::KillOnBlock;
-use crate::outcomes::{Outcomes, body, common_of, report};
+use crate::outcomes::{EVENTS, Outcomes, PANIC_OVER, Sink, common_of, report};
 use crate::reach::Reach;
 use crate::settings;
-use crate::sink::Sink;
-use crate::worker::{Bell, Worker};
+use crate::worker::{KillOnBlock, Worker};
 
 /// How long backends have time to say at the start what is there.
 const FIRST_LIST: Duration = Duration::from_secs(10);
-
-/// What an engine is made of.
-pub(super) struct Parts<'a> {
-    pub(super) flags: &'a Flags,
-    pub(super) host: Option<String>,
-    pub(super) chosen: Vec<Which>,
-    pub(super) sink: Sink,
-    /// Readable when somebody asks to stop.
-    pub(super) asked: BorrowedFd<'a>,
-    pub(super) purpose: Purpose,
-}
 
 /// What an engine is made for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,12 +40,18 @@ pub(super) enum Purpose {
 }
 
 impl Engine {
-    /// An engine whose backends have said what is there, or have had time to.
+    /// An engine whose backends have said what is there, or have had time to. `asked` is readable when somebody asks to stop.
     ///
     /// # Errors
     /// When none of them can work: why the first one cannot.
-    pub(super) fn start(parts: Parts<'_>) -> Result<Self, Error> {
-        let Parts { flags, host, chosen, sink, asked, purpose } = parts;
+    pub(super) fn start(
+        flags: &Flags,
+        host: Option<String>,
+        chosen: Vec<Which>,
+        sink: Option<Sink>,
+        asked: BorrowedFd<'_>,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
         let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
         let mut guard = settings::guard(flags)?;
         let panic_file = PanicFile::default();
@@ -74,7 +65,7 @@ impl Engine {
         let (journal, mut recorded) =
             if nothing_real { (None, Recorded::default()) } else { open_journal(&place, once, read_only)? };
         let clock = Clock::start(recorded.newest);
-        let bell = Bell::new()?;
+        let bell = Bell::new().map_err(Error::system("open an eventfd"))?;
         let outcomes = Outcomes::new(sink, host, asked, bell.clone())?;
         let reach = flags.reach();
         let panic_mark = panic_file.mark();
@@ -86,6 +77,7 @@ impl Engine {
             backends: Vec::new(),
             bell,
             journal,
+            by_command: std::mem::take(&mut recorded.by_command),
             outcomes,
             judge,
             guard,
@@ -101,10 +93,10 @@ impl Engine {
         };
         // Where no journal says what is wanted, what is there is all that is known.
         let adopts = !recorded.known && !read_only;
-        let by_command = std::mem::take(&mut recorded.by_command);
-        engine.restore(recorded);
+        engine.restore(recorded.blocks);
+        engine.heed_last_panic();
         for which in chosen {
-            engine.hire(flags, which, reach, &by_command)?;
+            engine.hire(flags, which, reach)?;
         }
         engine.await_first_lists();
         if adopts {
@@ -121,13 +113,7 @@ impl Engine {
     }
 
     /// A thread for each lane of a backend. What it has to open is opened here; whether it can work it says later.
-    fn hire(
-        &mut self,
-        flags: &Flags,
-        which: Which,
-        reach: Reach,
-        by_command: &HashMap<Prefix, CommandState>,
-    ) -> Result<(), Error> {
+    fn hire(&mut self, flags: &Flags, which: Which, reach: Reach) -> Result<(), Error> {
         let first = backends::open(which, flags)?;
         let caps = first.caps();
         let index = self.backends.len();
@@ -142,18 +128,12 @@ impl Engine {
         }
         let mut state = BackendState::new(caps, workers, self.clock.now());
         if caps.is_journaled() {
-            let now = self.clock.now();
-            for (scope, CommandState { confirmed, unsure }) in by_command {
-                let scope = *scope;
+            for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
                 state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
                 // What is not wanted any more is undone for whom it was done.
-                let block = confirmed.as_ref().or(unsure.as_ref());
-                let block = block.filter(|_| self.desired.get(scope).is_none());
-                state.ending.extend(block.cloned().map(|block| {
-                    let end = if block.is_over(now) { End::Expired } else { End::Released(None) };
-                    (scope, (block, end))
-                }));
+                let block = confirmed.or(unsure).filter(|_| self.desired.get(scope).is_none());
+                state.ending.extend(block.map(|block| (scope, (block, End::Released(None)))));
             }
         }
         self.backends.push(state);
@@ -161,11 +141,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes over what the journal says to be wanted, apart from whom must not be blocked by now, and whom a panic released.
-    fn restore(&mut self, recorded: Recorded) {
+    /// Takes over what was wanted before, apart from whom must not be blocked by now.
+    pub(super) fn restore(&mut self, blocks: impl IntoIterator<Item = (Prefix, Block)>) {
         let now = self.clock.now();
-        let mut blocks: Vec<(Prefix, Block)> =
-            recorded.blocks.into_iter().filter(|(_, block)| !block.is_over(now)).collect();
+        let blocks = blocks.into_iter().filter(|(_, block)| !block.is_over(now));
+        let mut blocks: Vec<(Prefix, Block)> = blocks.collect();
         blocks.sort_unstable_by_key(|(scope, _)| *scope);
         let total = blocks.len();
         let mut over = 0;
@@ -173,9 +153,13 @@ impl Engine {
             if let Ok(Some(why)) = self.guard.refusal(scope)
                 && !self.is_once()
             {
-                let outcome = body(psentry_records::Action::Block, scope, None, OutcomeResult::Refused);
+                let outcome =
+                    OutcomeBody::new(psentry_records::Action::Block, scope, None, OutcomeResult::Refused);
                 self.outcomes.complain(&format!("refused: {why}"));
-                self.outcomes.outcome(&common_of(&block), OutcomeBody { error: Some(why), ..outcome });
+                self.outcomes.outcome(
+                    &common_of(&block, Timestamp::now()),
+                    OutcomeBody { error: Some(why), ..outcome },
+                );
                 self.note(crate::journal::Entry::Released(scope));
             } else if !self.desired.restore(scope, block) {
                 over += 1;
@@ -189,19 +173,23 @@ impl Engine {
             ));
             self.capacity.refused(over, Instant::now());
         }
-        if let Some(order) = self.panic_file.last() {
-            let released = self.release_before(&order);
-            let said = match order.over {
-                None => Some(order.sentence()),
-                Some(_) => {
-                    (released > 0).then(|| format!("there was a panic: {released} blocks are not put back"))
-                }
-            };
-            // Whoever asks one question hears of it where it matters for the answer.
-            said.filter(|_| !self.is_once()).iter().for_each(|sentence| report(sentence));
-            if order.over.is_some() && released > 0 {
-                self.tell_judge_of_all(PANIC_OVER, None, None);
-            }
+    }
+
+    /// Releases whom a panic released that was declared while no psentry-block ran.
+    fn heed_last_panic(&mut self) {
+        let Some(order) = self.panic_file.last() else { return };
+        let released = self.release_before(&order);
+        let said = match order.over {
+            None => order.sentence(),
+            Some(_) if released == 0 => return,
+            Some(_) => format!("there was a panic: {released} blocks are not put back"),
+        };
+        // Whoever asks one question hears of it where it matters for the answer.
+        if !self.is_once() {
+            report(&said);
+        }
+        if order.over.is_some() {
+            self.tell_judge_of_all(PANIC_OVER, None, None);
         }
     }
 

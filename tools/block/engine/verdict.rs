@@ -2,25 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Timestamp, Verdict};
+use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Verdict};
 use psentry_stage::clean;
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
-use crate::block::Block;
-use crate::brake::Held;
+use crate::block::{Block, probed};
+use crate::brake::TurnedDown;
 use crate::desired::Change;
 use crate::journal::Entry;
-use crate::outcomes::body;
-use crate::ports::probed;
 use crate::reach::Ports;
-
-/// That a verdict blocks nobody, and why.
-struct Unwanted {
-    result: OutcomeResult,
-    until: Option<Timestamp>,
-    why: Option<String>,
-}
 
 impl Engine {
     /// Heeds a verdict; its outcomes go to `reply`, too.
@@ -29,14 +20,11 @@ impl Engine {
         self.look_at_clock();
         // What is over is no part of what is wanted now.
         self.expire();
-        self.outcomes.counters().verdicts.add();
+        self.outcomes.counters.verdicts += 1;
         match verdict.body.action {
             Action::Watch => {}
             Action::Unblock => self.unblock(verdict, reply),
             Action::Block => self.block(verdict, reply),
-        }
-        for sentence in self.guard.news() {
-            self.outcomes.report(&sentence);
         }
     }
 
@@ -58,8 +46,9 @@ impl Engine {
             let result = if released.is_some() { OutcomeResult::Released } else { OutcomeResult::Already };
             self.commit();
             for backend in names {
-                let outcome = OutcomeBody { backend, ..body(Action::Unblock, scope, None, result) };
-                self.tell(verdict, outcome, reply.as_ref());
+                let outcome =
+                    OutcomeBody { backend, ..OutcomeBody::new(Action::Unblock, scope, None, result) };
+                self.tell(&verdict.common, outcome, reply.as_ref());
             }
             return;
         }
@@ -67,35 +56,39 @@ impl Engine {
     }
 
     fn block(&mut self, verdict: &Verdict, reply: Option<Reply>) {
-        match self.want(verdict) {
-            Ok((scope, already, remark)) => self.ask_backends(verdict, scope, already, remark, reply),
-            Err(Unwanted { result, until, why }) => {
-                let outcome = body(Action::Block, verdict.body.scope, None, result);
-                self.tell(verdict, OutcomeBody { until, error: why, ..outcome }, reply.as_ref());
+        let block = self.wanted_by(verdict);
+        let outcome = |result| OutcomeBody::new(Action::Block, verdict.body.scope, None, result);
+        let outcome = if block.is_over(self.clock.now()) {
+            let until = block.until.map(|until| self.clock.wall(until));
+            OutcomeBody { until, ..outcome(OutcomeResult::Expired) }
+        } else {
+            match self.want(verdict, block) {
+                Ok((scope, already, remark)) => {
+                    return self.ask_backends(verdict, scope, already, remark, reply);
+                }
+                Err((result, why)) => OutcomeBody { error: Some(why), ..outcome(result) },
             }
-        }
+        };
+        self.tell(&verdict.common, outcome, reply.as_ref());
     }
 
     /// What a verdict blocks is wanted from now on: whom that is, whether it was already, and a remark on it.
-    fn want(&mut self, verdict: &Verdict) -> Result<(Prefix, bool, Option<String>), Unwanted> {
-        let without = |result, why: String| Unwanted { result, until: None, why: Some(why) };
-        let refused = |why: String| without(OutcomeResult::Refused, why);
+    fn want(
+        &mut self,
+        verdict: &Verdict,
+        block: Block,
+    ) -> Result<(Prefix, bool, Option<String>), (OutcomeResult, String)> {
+        let refused = |why: String| (OutcomeResult::Refused, why);
         self.heed_changes();
         self.heed_panic();
         if let Some(order) = &self.panic {
             return Err(refused(order.sentence()));
         }
-        let block = self.wanted_by(verdict);
-        if block.is_over(self.clock.now()) {
-            let until = block.until.map(|until| self.clock.wall(until));
-            return Err(Unwanted { result: OutcomeResult::Expired, until, why: None });
-        }
-        let (scope, remark) = self.guarded(verdict).map_err(|(result, why)| {
-            if result == OutcomeResult::Refused {
-                self.outcomes.counters().guarded.add();
+        let (scope, remark) = self.guarded(verdict).inspect_err(|(result, why)| {
+            if *result == OutcomeResult::Refused {
+                self.outcomes.counters.guarded += 1;
                 self.outcomes.complain(&format!("refused: {why}"));
             }
-            without(result, why)
         })?;
         let new = self.desired.get(scope).is_none();
         if new
@@ -115,7 +108,7 @@ impl Engine {
             Change::Already => Ok((scope, true, remark)),
             Change::Full(why) => {
                 self.capacity.refused(1, Instant::now());
-                self.outcomes.counters().no_room.add();
+                self.outcomes.counters.no_room += 1;
                 self.outcomes.complain(&format!("refused: {why}"));
                 Err(refused(why))
             }
@@ -173,8 +166,8 @@ impl Engine {
 
     /// Why the brake refuses a new block that no handshake proves; `None`: it does not.
     fn braked(&mut self, scope: Prefix) -> Option<String> {
-        let Held::Yes { why, first } = self.brake.as_mut()?.hold(scope, Instant::now()) else { return None };
-        self.outcomes.counters().braked.add();
+        let TurnedDown { why, first } = self.brake.as_mut()?.hold(scope, Instant::now())?;
+        self.outcomes.counters.braked += 1;
         if first {
             self.outcomes.report(&format!(
                 "THE BRAKE HOLDS: {scope} is not blocked, for {why}; more are turned down until it is a minute quiet, but \
@@ -210,11 +203,6 @@ impl Engine {
             backend.ask(scope, ask.clone());
         }
         self.enqueue(0, scope);
-    }
-
-    fn tell(&mut self, verdict: &Verdict, outcome: OutcomeBody, reply: Option<&Reply>) {
-        let record = self.outcomes.outcome(&verdict.common, outcome);
-        super::results::send(reply, &record);
     }
 
     /// Has an entry written into the journal with the next commit.

@@ -1,32 +1,29 @@
 //! The file of the journal: opened, appended to, written anew. The one engine that keeps it holds a lock on it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::Flock;
-use psentry_records::Timestamp;
 use psentry_stage::{
     DraftName, Replacement, lock_file, make_directory, open_regular, own_like_directory, runtime_directory,
 };
 
-use super::format::Recorded;
 use crate::error::Error;
 
 /// How long the one before us may take to be gone.
 const GONE: Duration = Duration::from_secs(3);
-/// How long a journal may be: room for a million blocks of 512 bytes each, and as much again that is of no use any more. A longer
-/// one is not psentry-block's: whoever owns the directory may make a file of any length, and none holds up a command of root's.
+/// How long a journal may be: room for a million blocks, the most that there may be, of 900 bytes each, and for 128 MiB that are
+/// of no use any more. A longer one is not psentry-block's: whoever owns the directory may make a file of any length, and none
+/// holds up a command of root's.
 pub(super) const LONGEST: u64 = 1 << 30;
 
 /// The file, ours to write to.
 pub(super) struct JournalFile {
     file: Flock<File>,
     path: PathBuf,
-    /// Its last line has no end: the next one begins with one.
-    torn: bool,
 }
 
 /// Opens a file of the service to be read; `None`: there is none.
@@ -61,8 +58,10 @@ impl JournalFile {
         check_length(&file).map_err(Error::file(path, "go on in it"))?;
         // A command without --state goes on in the one that was used last.
         let _ = file.set_modified(SystemTime::now());
-        let torn = is_torn(&file).map_err(Error::file(path, "read it"))?;
-        Ok(JournalFile { file, path: path.to_owned(), torn })
+        if is_torn(&file).map_err(Error::file(path, "read it"))? {
+            (&*file).write_all(b"\n").map_err(Error::file(path, "write it"))?;
+        }
+        Ok(JournalFile { file, path: path.to_owned() })
     }
 
     /// How long it is.
@@ -77,67 +76,28 @@ impl JournalFile {
 
     /// Writes lines at its end, in one piece as far as the disk has room.
     pub(super) fn append(&mut self, text: &[u8]) -> Result<(), Error> {
-        let wrong = |why| Error::file(&self.path, "write it")(why);
-        let whole;
-        let text = if self.torn {
-            whole = [b"\n", text].concat();
-            &whole
-        } else {
-            text
-        };
         let mut file: &File = &self.file;
         let before = self.len();
-        if let Err(why) = file.write_all(text) {
-            // What was written of it is written again: it is not to take the room that there is by then.
-            self.torn |= file.set_len(before).is_err();
-            return Err(wrong(why));
-        }
-        self.torn = false;
-        Ok(())
+        file.write_all(text).map_err(|why| {
+            // What was written of it is written again: it is not to take the room that there is by then, nor half a line.
+            let _ = file.set_len(before).or_else(|_| file.write_all(b"\n"));
+            Error::file(&self.path, "write it")(why)
+        })
     }
 
-    /// Goes on in what was written anew; whatever was appended meanwhile goes along. `read`: how much of this one is in it.
-    pub(super) fn replace(&mut self, anew: Anew, read: u64) -> Result<(), Error> {
-        let go_on = || -> io::Result<bool> {
-            let mut rest = Vec::new();
-            Section { file: &self.file, at: read }.read_to_end(&mut rest)?;
-            let mut file: &File = &anew.file;
-            file.write_all(&rest)?;
-            anew.replacement.rename()?;
-            Ok(!rest.is_empty())
-        };
-        let more = go_on().map_err(Error::file(&self.path, "write it anew"))?;
-        self.torn &= more;
-        self.file = anew.file;
-        Ok(())
-    }
-}
-
-/// What only counts of a journal, in a file beside it.
-pub(super) struct Anew {
-    file: Flock<File>,
-    replacement: Replacement,
-    /// How long it is.
-    pub(super) useful: u64,
-}
-
-impl Anew {
-    /// What counts of the first `read` bytes of a journal; on the disk when this returns.
-    pub(super) fn of(journal: &Path, old: &File, read: u64, now: Timestamp) -> Result<Self, Error> {
+    /// One that holds `text` alone, beside a journal, and what lets it take the place of that; on the disk when this returns.
+    /// Only the one that keeps the journal gets here.
+    pub(super) fn beside(path: &Path, text: &[u8]) -> Result<(Self, Replacement), Error> {
         let write = || -> io::Result<(Replacement, File)> {
-            check_length(old)?;
-            let text = Recorded::compact(Section { file: old, at: 0 }.take(read), now)?;
-            // Only the one that keeps the journal gets here.
-            let (replacement, mut file) = Replacement::create(journal, DraftName::Fixed, 0o600)?;
-            file.write_all(&text)?;
+            let (replacement, mut file) = Replacement::create(path, DraftName::Fixed, 0o600)?;
+            file.write_all(text)?;
             file.sync_all()?;
             Ok((replacement, file))
         };
-        let (replacement, file) = write().map_err(Error::file(journal, "write it anew"))?;
-        own_like_directory(&file, journal.parent().unwrap_or(Path::new(".")));
+        let (replacement, file) = write().map_err(Error::file(path, "write it anew"))?;
+        own_like_directory(&file, path.parent().unwrap_or(Path::new(".")));
         let file = lock(file, replacement.draft())?;
-        let useful = file.metadata().map_or(0, |meta| meta.len());
-        Ok(Anew { file, replacement, useful })
+        Ok((JournalFile { file, path: path.to_owned() }, replacement))
     }
 }
 
@@ -168,18 +128,4 @@ fn is_torn(file: &File) -> io::Result<bool> {
         file.read_exact_at(&mut last, at)?;
     }
     Ok(last != *b"\n")
-}
-
-/// A file that is read from somewhere on, by its handle: what has its name meanwhile may be another one, or a pipe.
-struct Section<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for Section<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.file.read_at(buffer, self.at)?;
-        self.at += u64::try_from(got).unwrap_or(0);
-        Ok(got)
-    }
 }

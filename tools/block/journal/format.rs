@@ -5,23 +5,23 @@
 //! any more. So people can read it, and a line of a later psentry is passed over.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use psentry_records::{
-    Action, Common, Outcome, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict, VerdictBody,
+    Action, Common, Outcome, OutcomeBody, OutcomeResult, Prefix, Reader, Record, Timestamp, Verdict,
+    VerdictBody,
 };
 use psentry_stage::clean;
 
 use super::file::LONGEST;
-use crate::block::Block;
+use crate::block::{Block, probed};
 use crate::error::Error;
-use crate::outcomes::body;
-use crate::ports::probed;
+use crate::outcomes::common_of;
 
 /// What a journal holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Recorded {
     /// Whether there was one that says what is wanted.
     pub(crate) known: bool,
@@ -42,14 +42,6 @@ pub(crate) struct CommandState {
     pub(crate) confirmed: Option<Block>,
     /// The block for which it was run since then, and nobody knows what came of it.
     pub(crate) unsure: Option<Block>,
-}
-
-/// What a line is about. Of each scope the last line of each kind counts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Kind {
-    Wanted,
-    Done,
-    Unsure,
 }
 
 /// What is written down.
@@ -79,8 +71,8 @@ impl Entry {
 
     fn record(&self, now: Timestamp) -> Record {
         let exec = |scope, block: Option<&Block>, result| {
-            let common = block.map_or_else(|| Common::at(now), |block| common(block, now));
-            let mut body = body(Action::Block, scope, Some("exec"), result);
+            let common = block.map_or_else(|| Common::at(now), |block| common_of(block, now));
+            let mut body = OutcomeBody::new(Action::Block, scope, Some("exec"), result);
             body.until = block.and_then(|block| block.until);
             body.handshake = block.is_some_and(|block| block.unproven).then_some(false);
             Record::Outcome(Outcome { common, body })
@@ -98,10 +90,6 @@ impl Entry {
     }
 }
 
-fn common(block: &Block, at: Timestamp) -> Common {
-    Common { src_ip: block.addr, dest_port: block.port, proto: block.proto, ..Common::at(at) }
-}
-
 fn wanted(scope: Prefix, block: &Block, now: Timestamp) -> Record {
     // From the verdict on, whose duration it was; of what was found nothing earlier is known than this moment.
     let since = block.since.unwrap_or(now);
@@ -116,7 +104,7 @@ fn wanted(scope: Prefix, block: &Block, now: Timestamp) -> Record {
     let micros = body.duration.and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1_000_000));
     let from = block.until.zip(micros).and_then(|(until, micros)| until.micros().checked_sub(micros));
     let from = from.and_then(Timestamp::from_micros).unwrap_or(since);
-    Record::Verdict(Verdict { common: common(block, from), body })
+    Record::Verdict(Verdict { common: common_of(block, from), body })
 }
 
 impl Recorded {
@@ -125,62 +113,17 @@ impl Recorded {
     /// # Errors
     /// What read(2) says.
     pub(crate) fn add(&mut self, path: &Path, source: impl Read) -> Result<(), Error> {
-        let damaged = self.add_with(source, |_, _| {}).map_err(Error::file(path, "read it"))?;
-        self.damaged.extend(damaged.map(|(count, first)| (path.to_owned(), count, first)));
-        Ok(())
-    }
-
-    /// The lines of a journal that count: of each scope what is wanted and does not end before `now`, and what commands have done.
-    ///
-    /// # Errors
-    /// What read(2) says.
-    pub(crate) fn compact(source: impl Read, now: Timestamp) -> io::Result<Vec<u8>> {
-        let mut lines: HashMap<(Prefix, Kind), Vec<u8>> = HashMap::new();
-        let mut recorded = Recorded::default();
-        recorded.add_with(source, |key, line| _ = lines.insert(key, line.to_vec()))?;
-        let counts = |(scope, kind): &(Prefix, Kind)| {
-            let by_command = recorded.by_command.get(scope);
-            match kind {
-                Kind::Wanted => recorded.blocks.get(scope).is_some_and(|block| !block.is_over(now)),
-                Kind::Done => by_command.is_some_and(|state| state.confirmed.is_some()),
-                Kind::Unsure => by_command.is_some_and(|state| state.unsure.is_some()),
-            }
-        };
-        let mut lines: Vec<_> = lines.into_iter().filter(|(key, _)| counts(key)).collect();
-        // What a command has done is before what it may have done since.
-        lines.sort_unstable_by_key(|(key, _)| *key);
-        let mut text = Vec::new();
-        for (_, line) in lines {
-            text.extend_from_slice(&line);
-            text.push(b'\n');
-        }
-        Ok(text)
-    }
-
-    /// Reads a file to its end; how many lines are no records, and where the first of them is. `each` is given every line that
-    /// says that something is wanted, done or unsure.
-    fn add_with(
-        &mut self,
-        source: impl Read,
-        mut each: impl FnMut((Prefix, Kind), &[u8]),
-    ) -> io::Result<Option<(u64, u64)>> {
         let mut damaged = None;
         // It may grow while it is read.
         let mut reader = Reader::new(source.take(LONGEST));
-        while let Some(item) = reader.next_item()? {
+        while let Some(item) = reader.next_item().map_err(Error::file(path, "read it"))? {
             match item.record {
                 Ok(Record::Verdict(verdict)) => {
                     self.newest = self.newest.max(Some(verdict.common.timestamp));
-                    if verdict.body.action == Action::Block {
-                        each((verdict.body.scope, Kind::Wanted), reader.raw());
-                    }
                     self.take_verdict(verdict);
                 }
                 Ok(Record::Outcome(outcome)) if outcome.body.backend.as_deref() == Some("exec") => {
                     self.newest = self.newest.max(Some(outcome.common.timestamp));
-                    let kind =
-                        if outcome.body.result == OutcomeResult::Failed { Kind::Unsure } else { Kind::Done };
-                    each((outcome.body.scope, kind), reader.raw());
                     self.take_outcome(&outcome);
                 }
                 Ok(_) => {}
@@ -190,7 +133,21 @@ impl Recorded {
                 }
             }
         }
-        Ok(damaged)
+        self.damaged.extend(damaged.map(|(count, first)| (path.to_owned(), count, first)));
+        Ok(())
+    }
+
+    /// All of it as lines, written at the moment `now`.
+    pub(crate) fn text(self, now: Timestamp) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut write = |entry: Entry| entry.write(now, &mut text);
+        self.blocks.into_iter().for_each(|(scope, block)| write(Entry::Wanted(scope, block)));
+        for (scope, CommandState { confirmed, unsure }) in self.by_command {
+            // What a command has done is before what it may have done since.
+            confirmed.into_iter().for_each(|block| write(Entry::Done(scope, block)));
+            unsure.into_iter().for_each(|block| write(Entry::Unsure(scope, block)));
+        }
+        text
     }
 
     fn take_verdict(&mut self, Verdict { common, body }: Verdict) {
@@ -217,7 +174,7 @@ impl Recorded {
     }
 
     /// Takes over what a command has done.
-    pub(crate) fn take_outcome(&mut self, Outcome { common, body }: &Outcome) {
+    fn take_outcome(&mut self, Outcome { common, body }: &Outcome) {
         let block = Block {
             until: body.until,
             addr: common.src_ip,
@@ -285,11 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_counts_is_kept_and_damage_is_counted() {
+    fn what_was_read_is_written_in_as_few_lines_as_can_be_and_damage_is_counted() {
         let scopes: Vec<Prefix> = (1..7).map(|n| format!("192.0.2.{n}").parse().unwrap()).collect();
         let mut text = written(&[
             Entry::Wanted(scopes[0], block(1_000_060)),
-            Entry::Wanted(scopes[1], block(1_000_020)),
+            Entry::Wanted(scopes[0], block(1_000_090)),
             Entry::Wanted(scopes[2], block(1_000_060)),
             Entry::Done(scopes[3], block(1_000_060)),
             // Of a command that fails again and again the last line is enough.
@@ -304,10 +261,10 @@ mod tests {
         let before = read(&text);
         // A record of a later psentry is no damage.
         assert_eq!(before.damaged, [("journal".into(), 2, 11)]);
-        let short = Recorded::compact(&*text, at(1_000_030)).unwrap();
+        let short = before.clone().text(at(1_000_030));
         let after = read(&short);
+        assert_eq!((&after.blocks, &after.by_command), (&before.blocks, &before.by_command));
         assert_eq!(after.blocks.keys().collect::<Vec<_>>(), [&scopes[0]]);
-        assert_eq!(after.by_command, before.by_command);
         assert_eq!((after.damaged.len(), short.iter().filter(|byte| **byte == b'\n').count()), (0, 4));
     }
 }

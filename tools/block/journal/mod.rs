@@ -3,7 +3,8 @@
 //!
 //! A change is written before it is told, so that a kill loses none. Bringing it onto the disk is left to a thread of its own,
 //! which does it at once, but not more often than five times a second: a disk that is slow, full or gone holds up no block. What
-//! could not be written is kept, one change a scope, and tried again.
+//! could not be written is kept and tried again. When the journal has grown to twice its useful size, the engine gives all that
+//! it is to hold, and that thread writes it anew.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -21,11 +22,11 @@ mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use psentry_records::Timestamp;
-use psentry_stage::runtime_directory;
+use psentry_stage::{runtime_directory, sync_folder};
 
 use self::file::{JournalFile, open_to_read};
 use self::flusher::Shared;
@@ -102,56 +103,42 @@ impl Place {
 }
 
 impl Journal {
-    /// Opens the journal at a place to write to it, and what it holds. What an earlier psentry-block wrote is taken over. What cannot be read or written is told, and no reason not to block: it is tried again.
+    /// Opens the journal at a place to write to it, and what it holds. What an earlier psentry-block wrote is taken over. What
+    /// cannot be read or written is told, and no reason not to block: it is tried again.
     ///
     /// # Errors
     /// [`Error::Kept`]: another psentry-block keeps it.
     pub(crate) fn open(
         place: &Place,
-        say: impl Fn(&str) + Send + 'static,
+        say: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<(Self, Recorded), Error> {
         let path = place.path();
         let is_new = !path.exists();
-        let opened = match JournalFile::open(&path) {
+        let (mut file, failure) = match JournalFile::open(&path) {
+            Ok(file) => (Some(file), None),
             Err(error @ Error::Kept { .. }) => return Err(error),
-            opened => opened,
+            Err(error) => (None, Some(error)),
         };
         let old = place.old_files();
         let read = place.read_as(is_new);
         if let Err(error) = &read {
             say(&format!("what was blocked before is not known: {error}"));
         }
-        let takes_over = read.is_ok() && !old.is_empty();
+        let mut is_whole = read.is_ok();
         let recorded = read.unwrap_or_default();
         for (path, count, first) in &recorded.damaged {
             let what = if *count == 1 { "line that is" } else { "lines that are" };
             let path = path.display();
             say(&format!("{path}: {count} {what} no record passed over, the first is line {first}"));
         }
-        let (file, failure) = match opened {
-            Ok(file) => (Some(file), None),
-            Err(error) => (None, Some(error)),
-        };
-        let shared = Arc::new(Shared::new(path, file, say));
-        failure.iter().for_each(|error| shared.fails_to_open(error));
-        let flusher = Some(Shared::start(&shared)?);
-        let mut journal = Journal { flusher, shared, pending: Vec::new() };
-        if takes_over {
-            journal.take_over(&recorded);
+        if is_whole && !old.is_empty() {
             // What is still there at the next start is taken over again, and is the same.
-            let _ = journal.shared.sync_now().and_then(|()| old.remove());
+            is_whole = file.as_mut().is_some_and(|file| take_over(file, &path, &recorded, &old).is_ok());
         }
-        Ok((journal, recorded))
-    }
-
-    fn take_over(&mut self, recorded: &Recorded) {
-        let wanted = recorded.blocks.iter().map(|(scope, block)| Entry::Wanted(*scope, block.clone()));
-        self.pending.extend(wanted);
-        for (scope, CommandState { confirmed, unsure }) in &recorded.by_command {
-            self.pending.extend(confirmed.clone().map(|block| Entry::Done(*scope, block)));
-            self.pending.extend(unsure.clone().map(|block| Entry::Unsure(*scope, block)));
-        }
-        self.commit(recorded.newest.unwrap_or_else(Timestamp::now));
+        let shared = Arc::new(Shared::new(path, file, is_whole, say));
+        failure.iter().for_each(|error| shared.fails(&mut shared.lock(), error));
+        let flusher = Some(Shared::start(&shared)?);
+        Ok((Journal { flusher, shared, pending: Vec::new() }, recorded))
     }
 
     /// What is to be written with the next [`commit`](Self::commit).
@@ -161,40 +148,34 @@ impl Journal {
 
     /// Writes what was noted, at the moment `now`. Never waits for the disk.
     pub(crate) fn commit(&mut self, now: Timestamp) {
-        if !self.pending.is_empty() {
-            self.shared.write(std::mem::take(&mut self.pending), now);
+        let mut text = Vec::new();
+        self.pending.drain(..).for_each(|entry| entry.write(now, &mut text));
+        if !text.is_empty() {
+            self.shared.write(&text);
         }
     }
 
-    /// Has it written anew soon, without what was written by another wall clock: no entry is to seem newer than it is.
+    /// Has it written anew soon, however short it is: what was written by another wall clock would seem newer than it is.
     pub(crate) fn shorten(&self) {
-        self.shared.shorten_soon();
+        self.shared.lock().stale = true;
     }
 
-    /// What is wrong with it, as a sentence; `None`: what is wanted is remembered.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.shared.trouble()
+    /// Whether it is to be written anew by [`write_anew`](Self::write_anew).
+    pub(crate) fn is_due(&self) -> bool {
+        self.shared.lock().is_due()
     }
-}
 
-impl Drop for Journal {
-    /// All that was written is on the disk, as far as the disk takes it.
-    fn drop(&mut self) {
-        self.shared.end();
-        if let Some(flusher) = self.flusher.take() {
-            let _ = flusher.join();
-        }
+    /// From now on it is not written anew any more: not all that it is to hold is known.
+    pub(crate) fn keep_long(&self) {
+        self.shared.lock().is_whole = false;
     }
 }
 
-/// A mutex and a condition, for two threads.
-struct Signalled<T> {
-    state: Mutex<T>,
-    changed: Condvar,
-}
-
-impl<T> Signalled<T> {
-    fn lock(&self) -> MutexGuard<'_, T> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Brings what an earlier psentry-block wrote into the journal, with what is in that.
+fn take_over(file: &mut JournalFile, path: &Path, recorded: &Recorded, old: &OldFiles) -> Result<(), Error> {
+    let now = recorded.newest.unwrap_or_else(Timestamp::now);
+    let (anew, replacement) = JournalFile::beside(path, &recorded.clone().text(now))?;
+    replacement.rename().and_then(|()| sync_folder(path)).map_err(Error::file(path, "write it anew"))?;
+    *file = anew;
+    old.remove()
 }

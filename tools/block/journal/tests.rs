@@ -1,9 +1,12 @@
 //! The journal on a real disk: how often it syncs, what it keeps when it cannot write, how it stays short, and what it does
 //! with files that somebody else put in its place.
 
+mod anew;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 use psentry_records::Prefix;
 
-use super::flusher::{BACKLOG, PAUSE, SHORT, State};
+use super::flusher::PAUSE;
 use super::*;
 use crate::block::Block;
 
@@ -47,6 +50,12 @@ fn write(journal: &mut Journal, entries: impl IntoIterator<Item = Entry>) {
     journal.commit(Timestamp::now());
 }
 
+/// Has the journal written anew, as the engine does where that is due.
+fn write_anew(journal: &Journal, numbers: impl IntoIterator<Item = u32>) {
+    let blocks = numbers.into_iter().map(|number| (scope(number), block())).collect();
+    journal.write_anew(Recorded { blocks, ..Recorded::default() }, Timestamp::now());
+}
+
 fn want(number: u32) -> Entry {
     Entry::Wanted(scope(number), block())
 }
@@ -70,19 +79,19 @@ fn a_block_alone_is_on_the_disk_at_once_and_ten_thousand_take_few_syncs() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(directory.path());
     write(&mut journal, [want(0)]);
-    wait_until(|| journal.shared.syncs() == 1);
+    wait_until(|| journal.shared.lock().syncs == 1);
     let started = Instant::now();
     for number in 1..10_000 {
         write(&mut journal, [want(number)]);
     }
     let most = 3 + started.elapsed().as_millis() / PAUSE.as_millis();
-    let synced = u128::from(journal.shared.syncs());
+    let synced = u128::from(journal.shared.lock().syncs);
     assert!(synced <= most, "{synced} syncs, {most} at most");
     // A block later than that is synced without anything after it.
-    wait_until(|| !journal.shared.is_dirty());
-    let before = journal.shared.syncs();
+    wait_until(|| !journal.shared.lock().dirty);
+    let before = journal.shared.lock().syncs;
     write(&mut journal, [want(10_000)]);
-    wait_until(|| journal.shared.syncs() > before);
+    wait_until(|| journal.shared.lock().syncs > before);
     drop(journal);
     assert_eq!(open(directory.path()).1.len(), 10_001);
 }
@@ -98,7 +107,7 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
         write(&mut journal, [entry]);
     }
     let trouble = journal.trouble().unwrap();
-    assert!(trouble.ends_with("; 2 changes are not remembered"), "{trouble}");
+    assert!(trouble.ends_with("; 3 changes are not remembered"), "{trouble}");
     fs::remove_file(&inner).unwrap();
     // At its end at the latest it tries again.
     drop(journal);
@@ -107,31 +116,6 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
     let [unknown, once, again] = &**messages else { panic!("{messages:?}") };
     assert!(unknown.contains("is not known") && once.contains("blocking goes on"), "{messages:?}");
     assert!(again.ends_with("state/journal.jsonl: what is blocked is remembered again"), "{again}");
-}
-
-/// While nothing can be written, whoever comes and goes takes no memory: of whom the file does not name, no release is kept.
-#[test]
-fn what_need_not_be_written_is_not_kept() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(directory.path());
-    write(&mut journal, [want(1), Entry::Done(scope(2), block())]);
-    drop(journal);
-    let path = directory.path().join(NAME);
-    let mut state = State::of(None);
-    let kept = [Entry::Released(scope(1)), Entry::Undone(scope(2)), want(3)];
-    state.keep(kept.clone());
-    let many = u32::try_from(BACKLOG).unwrap();
-    state.keep((4..many).map(|number| Entry::Released(scope(number))));
-    state.bound_backlog(&path);
-    assert!(state.backlog.len() > 3, "few are not worth a look");
-    state.keep((many..many + 4).map(|number| Entry::Undone(scope(number))));
-    state.bound_backlog(&path);
-    assert_eq!(state.backlog.len(), 3);
-    assert!(kept.iter().all(|entry| state.backlog.values().any(|other| other == entry)));
-    // Where it cannot be read, all may be needed.
-    state.keep((4..2 * many).map(|number| Entry::Released(scope(number))));
-    state.bound_backlog(directory.path());
-    assert!(state.backlog.len() > BACKLOG);
 }
 
 /// Nothing need be written for it to be known that it can be again.
@@ -146,44 +130,6 @@ fn a_directory_that_comes_back_is_enough() {
     fs::remove_file(&state).unwrap();
     wait_until(|| journal.trouble().is_none());
     assert!(state.join(NAME).exists());
-}
-
-#[test]
-fn what_is_written_while_it_is_written_anew_goes_along() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(directory.path());
-    for round in 0..40 {
-        let entry = |number| {
-            if round % 2 == 0 || number == round { want(number) } else { Entry::Released(scope(number)) }
-        };
-        write(&mut journal, (0..200).map(entry));
-        write(&mut journal, [want(2000 + round)]);
-        thread::sleep(Duration::from_millis(10));
-    }
-    let file = directory.path().join(NAME);
-    wait_until(|| file.metadata().is_ok_and(|meta| meta.len() < 2 * SHORT));
-    drop(journal);
-    assert!(!directory.path().join("journal.jsonl.new").exists());
-    let wanted: Vec<Prefix> = [39].into_iter().chain(2000..2040).map(scope).collect();
-    assert_eq!(sorted(&open(directory.path()).1), wanted);
-}
-
-/// A wall clock that was a century ahead for a while leaves nothing that would be the newest entry for ever.
-#[test]
-fn what_was_written_by_another_wall_clock_is_forgotten() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(directory.path());
-    let ahead = Timestamp::now().plus(Duration::from_secs(100 * 365 * 86_400));
-    let (since, until) = (Some(ahead), Some(ahead.plus(Duration::from_secs(600))));
-    journal.note(Entry::Wanted(scope(1), Block { since, until, ..Block::default() }));
-    journal.note(Entry::Released(scope(2)));
-    journal.commit(ahead);
-    write(&mut journal, [want(1)]);
-    journal.shorten();
-    drop(journal);
-    let (_, recorded, _) = open_with_messages(directory.path());
-    assert!(recorded.newest.unwrap() < ahead, "{recorded:?}");
-    assert_eq!(sorted(&recorded.blocks), [scope(1)]);
 }
 
 #[test]
@@ -237,6 +183,8 @@ fn only_a_regular_file_is_a_journal() {
             assert!(!recorded.known, "{what}, {name}");
             assert!(messages.lock().unwrap()[0].contains("is not known"), "{what}, {name}");
             write(&mut journal, [want(1)]);
+            journal.shorten();
+            assert!(!journal.is_due(), "what is not known to be in it would be lost");
             assert_eq!(journal.trouble().is_some(), name == NAME, "{what}, {name}");
             drop(journal);
             assert!(!path.metadata().is_ok_and(|meta| meta.file_type().is_file()) || what == "a link");
@@ -268,15 +216,16 @@ fn a_file_of_any_length_holds_nobody_up() {
         assert_eq!(sorted(&open(directory.path()).1), [scope(1)], "{name}");
         assert!(started.elapsed() < Duration::from_secs(10), "{name}");
     }
-    // Made so long while it is open, it is not written anew, either.
+    // Made so long while it is open, it is not read to be written anew, either.
     let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _, messages) = open_with_messages(directory.path());
+    let (mut journal, _) = open(directory.path());
     write(&mut journal, [want(1)]);
     fs::OpenOptions::new().write(true).open(directory.path().join(NAME)).unwrap().set_len(200 << 30).unwrap();
     let started = Instant::now();
-    journal.shorten();
+    assert!(journal.is_due());
+    write_anew(&journal, [1]);
     drop(journal);
-    assert!(messages.lock().unwrap()[0].contains("stays longer than it need be"));
+    assert_eq!(sorted(&open(directory.path()).1), [scope(1)]);
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
@@ -297,20 +246,6 @@ fn a_long_line_without_an_end_costs_no_other() {
     assert_eq!(sorted(&open(directory.path()).1), [scope(1), scope(2)]);
 }
 
-/// A link that takes the place of the journal while it is open is not followed when the journal is written anew.
-#[test]
-fn a_journal_is_written_anew_from_the_file_that_is_open() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(directory.path());
-    write(&mut journal, [want(1), want(2), Entry::Released(scope(1))]);
-    let path = directory.path().join(NAME);
-    fs::remove_file(&path).unwrap();
-    mkfifo(&path, Mode::S_IRWXU).unwrap();
-    journal.shorten();
-    drop(journal);
-    assert_eq!(sorted(&open(directory.path()).1), [scope(2)]);
-}
-
 /// What root makes with a command belongs to whom the directory belongs to, or the service could not go on with it.
 #[test]
 fn what_root_makes_is_the_services() {
@@ -329,7 +264,7 @@ fn what_root_makes_is_the_services() {
     assert_eq!(owner(&path).unwrap(), wanted);
     write(&mut journal, [want(1)]);
     let before = path.metadata().unwrap().ino();
-    journal.shorten();
+    write_anew(&journal, [1]);
     drop(journal);
     assert_ne!(path.metadata().unwrap().ino(), before, "it was written anew");
     assert_eq!(owner(&path).unwrap(), wanted);

@@ -50,10 +50,8 @@ fn a_question_is_answered_in_pieces_until_the_answer_is_dropped() {
     let (_directory, path, server) = server(long());
     assert!(server.requests().is_empty());
     let client = asking(&path, "how are you?");
-    let Request { line, peer, may_change, answer } = next(&server);
-    assert_eq!(line, "how are you?");
-    let own = (geteuid().as_raw(), nix::unistd::getegid().as_raw(), nix::unistd::getpid().as_raw());
-    assert_eq!((peer.uid, peer.gid, peer.pid, may_change), (own.0, own.1, own.2, true));
+    let Request { line, may_change, answer } = next(&server);
+    assert_eq!((&*line, may_change), ("how are you?", true));
     answer.send(b"well\n".to_vec());
     answer.send(b"and\nyou?\n".to_vec());
     drop(answer);

@@ -336,3 +336,25 @@ fn unknown_fields_kinds_and_transports_pass() {
     assert_eq!(probe.common.src_ip, Some("192.0.2.7".parse().unwrap()));
     assert_eq!((probe.common.proto, probe.body.kind, probe.body.count), (Some(Proto::Other), Kind::Other, 1));
 }
+
+#[test]
+fn a_mistake_names_the_field_that_has_it() {
+    let said = |more: &str| {
+        let line = format!("{{\"timestamp\":\"2026-11-22T15:04:05Z\",\"event_type\":\"verdict\"{more}");
+        Record::parse(&line).unwrap_err().to_string()
+    };
+    for (more, want) in [
+        (",\"dest_port\":65536}", "dest_port: invalid value: integer `65536`, expected u16"),
+        (",\"src_ip\":\"nowhere\"}", "src_ip: "),
+        (",\"verdict\":{\"action\":\"stop\"}}", "verdict.action: unknown variant `stop`"),
+        (",\"verdict\":{\"action\":\"block\"}}", "verdict: missing field `scope`"),
+        (
+            ",\"verdict\":{\"action\":\"block\",\"scope\":\"192.0.2.7\",\"ports\":[22,\"ssh\"]}}",
+            "verdict.ports[1]: invalid type: string \"ssh\", expected u16",
+        ),
+        ("", "EOF while parsing"),
+        ("} x", "trailing characters"),
+    ] {
+        assert!(said(more).starts_with(want), "{}", said(more));
+    }
+}

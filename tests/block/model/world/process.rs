@@ -38,12 +38,8 @@ impl Run<'_> {
         program.complaint(": ready: ");
         self.daemon = Some(Daemon { program, stdin, told, repairs: 0 });
         // No start waits for commands.
-        let began = Instant::now();
-        while self.sides.iter().any(|side| side.backend == "exec") && self.enforced().is_err() {
-            if began.elapsed() > PATIENCE {
-                return self.enforced();
-            }
-            thread::sleep(Duration::from_millis(20));
+        if self.sides.iter().any(|side| side.backend == "exec") {
+            self.become_enforced()?;
         }
         let listed = self.listed()?;
         let now = Timestamp::now();

@@ -6,13 +6,12 @@
 
 mod template;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use psentry_linux::{locate, run};
-use psentry_records::{Prefix, Proto, Timestamp};
+use psentry_records::{Proto, Timestamp};
 use psentry_stage::printable;
 
 use self::template::Template;
@@ -35,13 +34,6 @@ pub(super) struct Exec {
     undo: Option<Template>,
     timeout: Duration,
     jobs: usize,
-}
-
-/// What a command is to do.
-#[derive(Clone, Copy, PartialEq)]
-enum Action {
-    Block,
-    Unblock,
 }
 
 impl Exec {
@@ -69,32 +61,22 @@ impl Exec {
     }
 
     fn apply_one(&self, op: &Op, now: Timestamp) -> Result<(), Error> {
-        match op {
-            Op::Put { scope, block, .. } => self.run(self.block()?, Action::Block, *scope, block, now),
-            Op::Delete { scope, was } => match &self.undo {
-                Some(undo) => self.run(undo, Action::Unblock, *scope, was, now),
-                // The command has ended it itself.
-                None if was.is_over(now) => Ok(()),
-                None => Err(Error::Usage(format!(
-                    "{scope} was blocked by a command; --exec-undo has to say how to end it"
-                ))),
-            },
-        }
-    }
-
-    fn run(
-        &self,
-        command: &Template,
-        action: Action,
-        scope: Prefix,
-        block: &Block,
-        now: Timestamp,
-    ) -> Result<(), Error> {
+        let (command, action, scope, block) = match (op, &self.undo) {
+            (Op::Put { scope, block, .. }, _) => (self.block()?, "block", scope, block),
+            (Op::Delete { scope, was }, Some(undo)) => (undo, "unblock", scope, was),
+            // The command has ended it itself.
+            (Op::Delete { was, .. }, None) if was.is_over(now) => return Ok(()),
+            (Op::Delete { scope, .. }, None) => {
+                let why = format!("{scope} was blocked by a command; --exec-undo has to say how to end it");
+                return Err(Error::Usage(why));
+            }
+        };
         let value = |name: &str| match name {
-            "addr" => addr(scope, block).to_string(),
+            // The attacker where the verdict named one: of a whole network the first address says little, and of IPv6 nothing.
+            "addr" => block.addr.unwrap_or_else(|| scope.addr()).to_string(),
             "port" => block.port.unwrap_or(0).to_string(),
             "proto" => block.proto.map_or("any", Proto::name).to_lowercase(),
-            "duration" => duration(block, action, now).to_string(),
+            "duration" => duration(block, op.block().is_some(), now).to_string(),
             _ => scope.to_string(),
         };
         let mut process = Command::new(program(command)?);
@@ -105,7 +87,7 @@ impl Exec {
         // For people: what came from outside is made harmless for a terminal, and is no word of the command.
         let text = |text: Option<&str>| text.map(printable).unwrap_or_default();
         process
-            .env("PSENTRY_ACTION", if action == Action::Block { "block" } else { "unblock" })
+            .env("PSENTRY_ACTION", action)
             .env("PSENTRY_RULE", text(block.rule.as_deref()))
             .env("PSENTRY_REASON", text(block.reason.as_deref()))
             .env("PSENTRY_HANDSHAKE", if block.unproven { "no" } else { "yes" })
@@ -147,15 +129,9 @@ impl Backend for Exec {
     }
 }
 
-/// The attacker where the verdict named one: of a whole network the first address says little, and of IPv6 nothing.
-fn addr(scope: Prefix, block: &Block) -> IpAddr {
-    block.addr.unwrap_or_else(|| scope.addr())
-}
-
 /// The seconds that are left. To a command that blocks 0 means: for ever.
-fn duration(block: &Block, action: Action, now: Timestamp) -> u64 {
-    let least = u64::from(action == Action::Block);
-    block.seconds_left(now).map_or(0, |left| left.max(least))
+fn duration(block: &Block, blocks: bool, now: Timestamp) -> u64 {
+    block.seconds_left(now).map_or(0, |left| left.max(u64::from(blocks)))
 }
 
 fn program(command: &Template) -> Result<PathBuf, Error> {

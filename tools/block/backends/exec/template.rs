@@ -32,12 +32,18 @@ impl Template {
                 )));
             }
         }
-        for name in words.iter().flat_map(|word| names(word)) {
+        let mut unknown = None;
+        let mut check = |name: &str| {
             if !PLACEHOLDERS.contains(&name) {
-                return Err(Error::Usage(format!(
-                    "{flag} knows no {{{name}}}, only {{scope}} {{addr}} {{port}} {{proto}} {{duration}}"
-                )));
+                unknown.get_or_insert_with(|| name.to_owned());
             }
+            String::new()
+        };
+        words.iter().for_each(|word| _ = fill(word, &mut check));
+        if let Some(name) = unknown {
+            return Err(Error::Usage(format!(
+                "{flag} knows no {{{name}}}, only {{scope}} {{addr}} {{port}} {{proto}} {{duration}}"
+            )));
         }
         Ok(Template(words))
     }
@@ -53,41 +59,20 @@ impl Template {
     }
 }
 
-/// In one pass, so that a placeholder in a value stays as it is.
-fn fill(word: &str, value: impl Fn(&str) -> String) -> String {
-    let mut filled = String::new();
-    let mut rest = word;
-    while let Some((before, name, after)) = placeholder(rest) {
-        filled.push_str(before);
-        filled.push_str(&value(name));
-        rest = after;
-    }
-    filled.push_str(rest);
-    filled
-}
-
-fn names(word: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = word;
-    while let Some((_, name, after)) = placeholder(rest) {
-        names.push(name);
-        rest = after;
-    }
-    names
-}
-
-/// The first `{name}` of a text, between what is before it and what is after it. Other braces are only braces.
-fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    for (open, _) in text.match_indices('{') {
-        let Some((before, inside)) = text.split_at_checked(open) else { continue };
-        let Some((name, after)) = inside.strip_prefix('{').and_then(|inside| inside.split_once('}')) else {
-            continue;
-        };
-        if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-            return Some((before, name, after));
+/// Puts `value` of each `{name}` in its place, in one pass, so that a placeholder in a value stays as it is. Other braces are only
+/// braces.
+fn fill(word: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let mut parts = word.split('{');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once('}').filter(|(name, _)| is_name(name)) {
+            Some((name, after)) => filled.extend([&value(name), after]),
+            None => filled.extend(["{", part]),
         }
     }
-    None
+    filled
 }
 
 #[cfg(test)]

@@ -94,9 +94,9 @@ fn a_command_that_is_not_there_is_missed_at_the_start() {
 fn to_a_command_no_end_is_not_the_end() {
     let now = Timestamp::now();
     let block = |until| Block { until, ..Block::default() };
-    assert_eq!(duration(&block(Some(now)), Action::Block, now), 1);
-    assert_eq!(duration(&block(Some(now)), Action::Unblock, now), 0);
-    assert_eq!(duration(&block(None), Action::Block, now), 0);
+    assert_eq!(duration(&block(Some(now)), true, now), 1);
+    assert_eq!(duration(&block(Some(now)), false, now), 0);
+    assert_eq!(duration(&block(None), true, now), 0);
 }
 
 /// What people want to know is in the environment, and no escape sequence of it is.

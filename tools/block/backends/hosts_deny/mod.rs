@@ -4,23 +4,26 @@
 //! That inotify reports a change of the file says nothing yet: it may have been ours. What counts is whether the file still
 //! holds what it held when it was read or written last.
 //!
-//! | file | what it holds |
-//! |---|---|
-//! | `section.rs` | the section of psentry in the file, as bytes |
-//! | `replace.rs` | how the file gets new contents |
+//! The section of psentry in it is in `section.rs`, as bytes.
+//!
+//! A file that is a mount of its own is written in place, once its old contents are kept in a backup beside it, for an administrator
+//! whose machine crashes meanwhile.
 
-mod replace;
 pub mod section;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
-use psentry_stage::{FileWatch, lock_file};
+use psentry_stage::{
+    FileWatch, is_mount, lock_file, read_if_there, remove_if_there, replace_file_like, speak, sync_folder,
+    write_in_place,
+};
 
 use self::section::Parts;
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
@@ -37,17 +40,21 @@ const POLL_UNWATCHED: Duration = Duration::from_secs(1);
 /// How long another process of psentry may hold the lock. It does so for as long as it takes to write the file.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The mode of a file that is made: every service has to read it.
+const MODE: u32 = 0o644;
+
+/// What the name of a backup ends with.
+const BACKUP: &str = ".psentry-backup";
+
 /// The backend.
 pub(super) struct HostsDeny {
     path: PathBuf,
     watch: Option<FileWatch>,
-    /// The file as it was read or written last; `None`: there was none.
+    /// The file as it was listed, or written since; `None`: there was none. Where somebody else had changed it when it was written, it
+    /// stays as it was before that, so that it differs.
     last: Option<Vec<u8>>,
-    /// Somebody else had changed it when it was written last.
-    drifted: bool,
-    /// It has been said that the file is written in place; and that it cannot be watched.
-    warned: bool,
-    unwatched: bool,
+    /// It has been said how the file is written and watched.
+    said: bool,
 }
 
 /// Where the file really is.
@@ -61,14 +68,7 @@ struct Place {
 
 impl HostsDeny {
     pub(super) fn new(path: &Path) -> Self {
-        HostsDeny {
-            path: path.to_owned(),
-            watch: None,
-            last: None,
-            drifted: false,
-            warned: false,
-            unwatched: false,
-        }
+        HostsDeny { path: path.to_owned(), watch: None, last: None, said: false }
     }
 
     /// Whether the file can be found and its section read.
@@ -86,7 +86,7 @@ impl HostsDeny {
             Err(error) => return Err(Error::file(&self.path, "find it")(error)),
         };
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-        let mounted = replace::is_mount(&path, &directory);
+        let mounted = is_mount(&path);
         Ok(Place { path, directory, mounted })
     }
 
@@ -113,18 +113,19 @@ impl HostsDeny {
         let mut parts = Parts::read(&path, before.as_deref())?;
         parts.entries = change(parts.entries);
         let mut after = parts.write();
-        if after != before {
-            match (&mut after, &before) {
-                (after, Some(before)) if mounted => {
-                    // A mount cannot be removed either.
-                    replace::write_in_place(&path, before, after.get_or_insert_default())?;
-                }
-                (Some(after), _) => replace::replace(&path, after)?,
-                (None, _) => replace::remove(&path)?,
-            }
+        if mounted && after != before {
+            // A mount cannot be removed either.
+            overwrite(&path, before.as_deref().unwrap_or_default(), after.get_or_insert_default())?;
+        } else if after != before {
+            let (doing, done) = match &after {
+                Some(after) => ("replace it", replace_file_like(&path, &path, MODE, after)),
+                None => ("remove it", fs::remove_file(&path).and_then(|()| sync_folder(&path))),
+            };
+            done.map_err(Error::file(&path, doing))?;
         }
-        self.drifted |= before != self.last;
-        self.last = after;
+        if before == self.last {
+            self.last = after;
+        }
         Ok(())
     }
 }
@@ -139,31 +140,31 @@ impl Backend for HostsDeny {
     fn ensure(&mut self) -> Result<bool, Error> {
         let place = self.place()?;
         self.probe(&place)?;
-        if place.mounted && !self.warned {
-            self.warned = true;
-            let (path, backup) = (place.path.display(), replace::backup_of(&place.path));
-            say(&format!(
-                "{path} is a mount of its own, which cannot be replaced in one step: it is written in place, after a backup to {}",
+        let first = !std::mem::replace(&mut self.said, true);
+        if place.mounted && first {
+            let (path, backup) = (place.path.display(), backup_of(&place.path));
+            speak(&format!(
+                "psentry-block: {NAME}: {path} is a mount of its own, which cannot be replaced in one step: it is written in place, after a backup to {}",
                 backup.display()
             ));
         }
         if self.watch.is_none() {
-            match FileWatch::open(std::slice::from_ref(&self.path)) {
-                Ok(watch) => self.watch = Some(watch),
-                Err(why) if !std::mem::replace(&mut self.unwatched, true) => {
-                    say(&format!(
-                        "cannot watch hosts.deny: {why}; so changes by others are looked for once a second"
-                    ));
-                }
-                Err(_) => {}
+            let watch = FileWatch::open(std::slice::from_ref(&self.path));
+            if let Err(why) = &watch
+                && first
+            {
+                speak(&format!(
+                    "psentry-block: {NAME}: cannot watch hosts.deny: {why}; so changes by others are looked for once a second"
+                ));
             }
+            self.watch = watch.ok();
         }
         Ok(false)
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
         let path = self.place()?.path;
-        (self.last, self.drifted) = (contents(&path)?, false);
+        self.last = contents(&path)?;
         let entries = Parts::read(&path, self.last.as_deref())?.entries;
         Ok(Listing { entries, ..Listing::default() })
     }
@@ -183,7 +184,7 @@ impl Backend for HostsDeny {
             watch.changed();
         }
         let is = contents(&self.place()?.path)?;
-        Ok((is != self.last || self.drifted).then(Drift::default))
+        Ok((is != self.last).then(Drift::default))
     }
 
     fn purge(&mut self) -> Result<(), Error> {
@@ -191,27 +192,29 @@ impl Backend for HostsDeny {
         if contents(&path)?.is_some() {
             self.rewrite(|_| Vec::new())?;
         }
-        let backup = replace::backup_of(&path);
-        match fs::remove_file(&backup) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::file(&backup, "remove it")(error))
-            }
-            _ => Ok(()),
-        }
+        let backup = backup_of(&path);
+        remove_if_there(&backup).map_err(Error::file(&backup, "remove it"))
     }
 }
 
-fn say(sentence: &str) {
-    let _ = writeln!(io::stderr(), "psentry-block: {NAME}: {sentence}");
+/// Writes new contents over the old ones, which are kept in a backup.
+fn overwrite(path: &Path, old: &[u8], new: &[u8]) -> Result<(), Error> {
+    let backup = backup_of(path);
+    let kept = replace_file_like(&backup, path, MODE, old);
+    kept.map_err(Error::file(&backup, "write it, and without a backup the file is not written in place"))?;
+    write_in_place(path, new).map_err(Error::file(path, "write it in place"))
+}
+
+/// Where the old contents of a mounted file are kept.
+fn backup_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(BACKUP);
+    PathBuf::from(name)
 }
 
 /// The file as it is; `None`: there is none.
 fn contents(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match fs::read(path) {
-        Ok(contents) => Ok(Some(contents)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::file(path, "read it")(error)),
-    }
+    read_if_there(path).map_err(Error::file(path, "read it"))
 }
 
 /// The entries after these operations. A scope that was there keeps its place.

@@ -39,59 +39,52 @@ impl Parts {
     /// [`Error::Damaged`] when the section cannot be read, or is not one.
     pub fn read(path: &Path, content: Option<&[u8]>) -> Result<Self, Error> {
         let Some(content) = content else { return Ok(Parts { made_file: true, ..Parts::default() }) };
-        let mut parts = Parts::default();
-        let mut index = HashMap::new();
-        let mut place = Place::Before;
-        let mut noted: Option<Noted> = None;
-        for (number, line) in (1..).zip(content.split_inclusive(|byte| *byte == b'\n')) {
-            let damaged = |what| Error::Damaged { path: path.to_owned(), line: number, what };
-            let text = std::str::from_utf8(line).unwrap_or_default().trim_end();
-            let (begins, ends) = (text.starts_with(BEGIN), text == END);
-            match place {
-                Place::Before if begins => {
-                    parts.made_file = text.contains(MADE_FILE);
-                    parts.no_newline = text.contains(NO_NEWLINE);
-                    place = Place::Within(number);
-                }
-                Place::Within(_) if ends => place = Place::After,
-                Place::Within(_) if begins => {
-                    return Err(damaged("a section of psentry begins inside another"));
-                }
-                Place::Within(_) => match (read_comment(text), read_client(text)) {
-                    (Some(comment), _) => noted = Some(comment),
-                    (None, Some(scope)) => {
-                        let Noted { rule, since, until, unproven } = noted.take().unwrap_or_default();
-                        let at = *index.entry(scope).or_insert(parts.entries.len());
-                        match parts.entries.get_mut(at) {
-                            Some(first) => first.damaged = true,
-                            None => parts.entries.push(Entry {
-                                since,
-                                unproven,
-                                ..Entry::new(scope, until, rule)
-                            }),
-                        }
-                    }
-                    (None, None) => {
-                        return Err(damaged("this line in the section of psentry is not its own"));
-                    }
-                },
-                _ if begins => return Err(damaged("a second section of psentry begins")),
-                _ if ends => return Err(damaged("a section of psentry ends that never began")),
-                Place::Before => parts.before.extend_from_slice(line),
-                Place::After => parts.after.extend_from_slice(line),
+        let damaged = |at: usize, what| Err(Error::Damaged { path: path.to_owned(), line: at + 1, what });
+        let lines: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
+        // Where a section begins, and where one ends.
+        let mark = |(at, line): (usize, &&[u8])| match text(line) {
+            END => Some((at, false)),
+            text => text.starts_with(BEGIN).then_some((at, true)),
+        };
+        let marks: Vec<(usize, bool)> = lines.iter().enumerate().filter_map(mark).collect();
+        let (begin, end) = match *marks {
+            [(begin, true), (end, false)] => (begin, end),
+            [] => {
+                let (mut before, no_newline) = (content.to_vec(), !matches!(content, [] | [.., b'\n']));
+                before.extend(no_newline.then_some(b'\n'));
+                return Ok(Parts { before, no_newline, ..Parts::default() });
+            }
+            [(at, true)] => return damaged(at, "the section of psentry that begins here has no end"),
+            [(_, true), (at, true), ..] => return damaged(at, "a section of psentry begins inside another"),
+            [(_, true), (_, false), (at, true), ..] => {
+                return damaged(at, "a second section of psentry begins");
+            }
+            [(at, false), ..] | [_, _, (at, false), ..] => {
+                return damaged(at, "a section of psentry ends that never began");
+            }
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        let (mut index, mut noted) = (HashMap::new(), None);
+        for (at, line) in lines.iter().enumerate().take(end).skip(begin + 1) {
+            if let Some(comment) = read_comment(text(line)) {
+                noted = Some(comment);
+                continue;
+            }
+            let Some(scope) = read_client(text(line)) else {
+                return damaged(at, "this line in the section of psentry is not its own");
+            };
+            let Noted { rule, since, until, unproven } = noted.take().unwrap_or_default();
+            let place = *index.entry(scope).or_insert(entries.len());
+            match entries.get_mut(place) {
+                Some(first) => first.damaged = true,
+                None => entries.push(Entry { since, unproven, ..Entry::new(scope, until, rule) }),
             }
         }
-        if let Place::Within(line) = place {
-            let what = "the section of psentry that begins here has no end";
-            return Err(Error::Damaged { path: path.to_owned(), line, what });
-        }
-        if matches!(place, Place::Before) {
-            parts.no_newline = parts.before.last().is_some_and(|byte| *byte != b'\n');
-            if parts.no_newline {
-                parts.before.push(b'\n');
-            }
-        }
-        Ok(parts)
+        let says = |what| lines.get(begin).is_some_and(|line| text(line).contains(what));
+        let (made_file, no_newline) = (says(MADE_FILE), says(NO_NEWLINE));
+        let before = lines.iter().take(begin).copied().flatten().copied().collect();
+        let after = lines.iter().skip(end + 1).copied().flatten().copied().collect();
+        Ok(Parts { before, entries, after, made_file, no_newline })
     }
 
     /// Puts it together; `None`: there is to be no file.
@@ -102,28 +95,21 @@ impl Parts {
             if self.no_newline && self.after.is_empty() {
                 content.pop();
             }
-            content.extend_from_slice(&self.after);
-            return (!(content.is_empty() && self.made_file)).then_some(content);
+        } else {
+            let made = if self.made_file { MADE_FILE } else { "" };
+            let newline = if self.no_newline { NO_NEWLINE } else { "" };
+            content.extend(format!("{BEGIN}{made}{newline}{ADVICE}\n").into_bytes());
+            content.extend(self.entries.iter().flat_map(|entry| write_entry(entry).into_bytes()));
+            content.extend(format!("{END}\n").into_bytes());
         }
-        let made = if self.made_file { MADE_FILE } else { "" };
-        let newline = if self.no_newline { NO_NEWLINE } else { "" };
-        content.extend(format!("{BEGIN}{made}{newline}{ADVICE}\n").into_bytes());
-        for entry in &self.entries {
-            content.extend(write_entry(entry).into_bytes());
-        }
-        content.extend(format!("{END}\n").into_bytes());
         content.extend_from_slice(&self.after);
-        Some(content)
+        (!(content.is_empty() && self.made_file)).then_some(content)
     }
 }
 
-/// Where in the file a line is.
-#[derive(Clone, Copy)]
-enum Place {
-    Before,
-    /// The section, which begins at that line.
-    Within(usize),
-    After,
+/// A line as text, as far as it is some.
+fn text(line: &[u8]) -> &str {
+    std::str::from_utf8(line).unwrap_or_default().trim_end()
 }
 
 /// `# until 2026-11-22T16:04:05Z sequential at 2026-11-22T15:04:05Z` and `ALL: 192.0.2.7`.
@@ -142,10 +128,7 @@ fn read_comment(text: &str) -> Option<Noted> {
 fn client(scope: Prefix) -> String {
     match scope.addr() {
         IpAddr::V4(v4) if scope.is_host() => v4.to_string(),
-        IpAddr::V4(v4) => {
-            let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(scope.len())).unwrap_or(0));
-            format!("{v4}/{mask}")
-        }
+        IpAddr::V4(v4) => format!("{v4}/{}", scope.mask()),
         IpAddr::V6(v6) => format!("[{v6}]/{}", scope.len()),
     }
 }

@@ -3,7 +3,6 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::replace::MODE;
 use super::*;
 use crate::block::Block;
 
@@ -155,4 +154,19 @@ fn what_others_did_before_a_write_of_our_own_is_drift() {
     assert_eq!(backend.drift().unwrap(), Some(Drift::default()));
     assert_eq!(scopes(&mut backend), [""; 0]);
     assert_eq!(backend.drift().unwrap(), None, "it is known");
+}
+
+#[test]
+fn without_a_backup_nothing_is_written_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hosts.deny");
+    fs::write(&path, "old").unwrap();
+    overwrite(&path, b"old", b"new").unwrap();
+    let backup = backup_of(&path);
+    assert_eq!((fs::read(&path).unwrap(), fs::read(&backup).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+    fs::remove_file(&backup).unwrap();
+    fs::create_dir(&backup).unwrap();
+    let error = overwrite(&path, b"new", b"newer").unwrap_err().to_string();
+    assert!(error.contains("hosts.deny.psentry-backup: cannot write it, and without a backup"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"new");
 }

@@ -1,4 +1,4 @@
-//! Blocks put into their sets and deleted, a transaction for as many as fit, and listed. What a transaction does is in
+//! Blocks put into their sets and deleted, a transaction for as many as fit. What a transaction does is in
 //! `elements.rs`.
 
 use std::collections::HashMap;
@@ -8,12 +8,12 @@ use nix::errno::Errno;
 use psentry_linux::Error as SystemError;
 use psentry_records::{Prefix, Timestamp};
 
-use super::super::failed;
 use super::super::set_elements::{self, Key};
+use super::super::{failed, in_order};
 use super::elements::{self, BYTES, Keys, Put};
 use super::set_id::{SIZE, SetId};
 use super::{BATCH, NAME, Nft, refused};
-use crate::backend::{Listing, Op};
+use crate::backend::Op;
 use crate::block::{Block, Entry};
 use crate::error::Error;
 
@@ -31,18 +31,16 @@ impl Nft {
             }
         }
         let most = (self.table.capacity() / BYTES).clamp(1, BATCH);
-        let (mut deleted, mut put) = (Vec::new(), Vec::new());
+        let mut done = Vec::new();
         // Deletions first: they make room.
         for batch in elements::batches(&deletes, most, |(_, was)| elements::weight(was)) {
-            deleted.extend(vec![self.delete(batch); batch.len()]);
+            let deleted = self.delete(batch);
+            done.extend(batch.iter().map(|(scope, _)| (*scope, deleted.clone())));
         }
         for batch in elements::batches(&puts, most, Put::weight) {
-            put.extend(self.put_batch(batch));
+            done.extend(batch.iter().map(|put| put.scope).zip(self.put_batch(batch)));
         }
-        let (mut deleted, mut put) = (deleted.into_iter(), put.into_iter());
-        let result = |op: &Op| if op.block().is_some() { put.next() } else { deleted.next() };
-        let unknown = || Err(refused("apply", Errno::ENODATA));
-        ops.iter().map(result).map(|result| result.unwrap_or_else(unknown)).collect()
+        in_order(ops, done)
     }
 
     /// Deletes blocks, where they are known to be, or else wherever they are.
@@ -56,17 +54,8 @@ impl Nft {
         }
     }
 
-    /// All blocks, one for each scope.
-    pub(super) fn list_blocks(&mut self) -> Result<Listing, Error> {
-        let mut found = Vec::new();
-        for set in self.find_sets()? {
-            found.extend(self.elements(set)?.into_iter().map(|(_, entry)| (set, entry)));
-        }
-        Ok(Listing { entries: set_elements::blocks(found, SetId::of), ..Listing::default() })
-    }
-
     /// The elements of a set, each with the block that it says alone.
-    fn elements(&mut self, set: SetId) -> Result<Vec<(Key, Entry)>, Error> {
+    pub(super) fn elements(&mut self, set: SetId) -> Result<Vec<(Key, Entry)>, Error> {
         let read = |element: psentry_nftables::Element<'_>| elements::entry(set, &element, Timestamp::now());
         self.table.elements(&set.name(), read).map_err(failed(NAME))
     }

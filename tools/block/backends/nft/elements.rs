@@ -9,7 +9,7 @@ use psentry_nftables::{Element, NewElement, Transaction};
 use psentry_records::{Prefix, Timestamp};
 
 use super::super::set_elements::{self, Key};
-use super::ruleset_text::TABLE;
+use super::ruleset::TABLE;
 use super::set_id::{SetId, encode_key};
 use crate::block::{Block, Entry};
 use crate::note;

@@ -1,15 +1,14 @@
 //! The table, its chains, its sets and their rules: read over netlink, and made by nft(8) where something is missing or not
 //! as the flags ask for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use psentry_linux::Error as SystemError;
 use psentry_nftables as nftables;
 use psentry_nftables::Verdict;
 
 use super::super::{failed, installed};
-use super::ruleset_plan::{Action, Chain, FoundRule, Plan, Ruleset};
-use super::ruleset_text::{self, SPARE, SPARE_TCP};
+use super::ruleset::{self, Action, Found, FoundChain, SPARE, SPARE_TCP, chains};
 use super::set_id::SetId;
 use super::{NAME, Nft, TableMonitor};
 use crate::error::Error;
@@ -24,19 +23,24 @@ impl Nft {
         Ok(sets.iter().filter_map(SetId::of_set).collect())
     }
 
-    /// All that is in our table: the sets that are ours, and the rest.
-    fn find_ruleset(&mut self) -> Result<(BTreeSet<SetId>, Ruleset), Error> {
-        let sets = self.table.sets().map_err(failed(NAME))?;
-        let chains = self.table.chains().map_err(failed(NAME))?;
-        let rules = self.table.rules().map_err(failed(NAME))?;
-        let ours: BTreeSet<SetId> = sets.iter().filter_map(SetId::of_set).collect();
-        let is_wrong = |set: &&nftables::Set| !set.is_anonymous && SetId::of_set(set).is_none();
-        let ruleset = Ruleset {
-            chains: chains.iter().map(|chain| (chain.name.clone(), is_right(chain))).collect(),
-            rules: rules.iter().filter_map(|found| rule(found, &ours)).collect(),
-            wrong_sets: sets.iter().filter(is_wrong).map(|set| set.name.clone()).collect(),
-        };
-        Ok((ours, ruleset))
+    /// All that is in our table.
+    fn find_ruleset(&mut self) -> Result<Found, Error> {
+        let mut found = Found::default();
+        for set in self.table.sets().map_err(failed(NAME))?.into_iter().filter(|set| !set.is_anonymous) {
+            match SetId::of_set(&set) {
+                Some(ours) => _ = found.sets.insert(ours),
+                None => found.wrong_sets.push(set.name),
+            }
+        }
+        for nftables::Chain { name, hook } in self.table.chains().map_err(failed(NAME))? {
+            found.chains.insert(name, FoundChain { at: hook, rules: BTreeSet::new() });
+        }
+        for rule in self.table.rules().map_err(failed(NAME))? {
+            if let Some(chain) = found.chains.get_mut(&rule.chain) {
+                chain.rules.insert(action(&rule, &found.sets));
+            }
+        }
+        Ok(found)
     }
 
     /// The generation of the ruleset of all tables.
@@ -61,18 +65,23 @@ impl Nft {
         for tried in 0..=TRIES {
             // Before all that is read, so that a change after it is seen.
             let generation = self.read_generation()?;
-            let (found, ruleset) = self.find_ruleset()?;
-            let missing: BTreeSet<SetId> = wanted.difference(&found).copied().collect();
-            let sets: BTreeSet<SetId> = found.union(wanted).copied().collect();
-            let plan = Plan::new(self.reach, &sets, &missing, &ruleset);
+            let found = self.find_ruleset()?;
+            let sets: BTreeSet<SetId> = found.sets.union(wanted).copied().collect();
+            let chains = chains(self.reach, &sets);
+            let is_right = sets == found.sets
+                && found.wrong_sets.is_empty()
+                && found.chains == chains.iter().map(ruleset::Chain::found).collect::<BTreeMap<_, _>>();
             let dormant = self.table.is_dormant().map_err(failed(NAME))?;
-            if plan.is_empty() && !dormant {
+            if is_right && !dormant {
                 (self.sets, self.generation) = (sets, Some(generation));
                 return Ok(tried > 0);
             }
             // A table is woken first, and changed in the next round: the kernel does not do both in one transaction.
-            let text =
-                if dormant { ruleset_text::wake() } else { ruleset_text::text(&plan, self.table_comments) };
+            let text = if dormant {
+                ruleset::wake()
+            } else {
+                ruleset::text(&chains, &sets, &found, self.table_comments)
+            };
             failure = self.run_nft(&text).err();
             // nft before 0.9.7 knows no comments of tables.
             self.table_comments &= !matches!(&failure,
@@ -92,27 +101,17 @@ impl Nft {
     }
 }
 
-/// Whether a chain is one of ours, at its hook with its priority.
-fn is_right(found: &nftables::Chain) -> bool {
-    let at = |chain: Chain| found.hook == Some((chain.hook as u32, chain.priority()));
-    Chain::from_name(&found.name).is_some_and(at)
-}
-
-/// A rule in a chain of ours. It is ours by what it does with these sets, and one that accepts by its comment.
-fn rule(found: &nftables::Rule, sets: &BTreeSet<SetId>) -> Option<FoundRule> {
-    let ours = |name| SetId::from_name(name).filter(|set| sets.contains(set));
-    let set = found.set.as_deref().map(ours);
-    let action = match (set, found.verdict) {
-        (Some(set), Some(Verdict::Drop)) => set.map(Action::Drop),
-        (Some(set), Some(Verdict::Reset)) => set.map(Action::Reset),
-        (Some(set), Some(Verdict::Refuse)) => set.map(Action::Refuse),
-        (None, Some(Verdict::Accept)) if found.comment.as_deref() == Some(SPARE) => Some(Action::Spare),
-        (None, Some(Verdict::Accept)) if found.comment.as_deref() == Some(SPARE_TCP) => {
-            Some(Action::SpareTcp)
-        }
+/// What a rule does, if it is ours: by what becomes of the packet with these sets, and of one that accepts by its comment.
+fn action(found: &nftables::Rule, sets: &BTreeSet<SetId>) -> Option<Action> {
+    let set = found.set.as_deref().map(|name| SetId::from_name(name).filter(|set| sets.contains(set)));
+    match (found.verdict?, set, found.comment.as_deref()) {
+        (Verdict::Drop, Some(set), _) => set.map(Action::Drop),
+        (Verdict::Reset, Some(set), _) => set.map(Action::Reset),
+        (Verdict::Refuse, Some(set), _) => set.map(Action::Refuse),
+        (Verdict::Accept, None, Some(SPARE)) => Some(Action::Spare),
+        (Verdict::Accept, None, Some(SPARE_TCP)) => Some(Action::SpareTcp),
         _ => None,
-    };
-    Some(FoundRule { chain: Chain::from_name(&found.chain)?, handle: found.handle, action })
+    }
 }
 
 /// The ruleset was made, and was another one again each time it was read.
@@ -133,8 +132,8 @@ mod tests {
         let action = |set: Option<&str>, verdict, comment: &str| {
             let (set, comment) = (set.map(str::to_owned), Some(comment.to_owned()));
             let chain = "prerouting".to_owned();
-            let found = nftables::Rule { chain, handle: 258, set, verdict: Some(verdict), comment };
-            rule(&found, &SetId::FIRST.into()).unwrap().action
+            let found = nftables::Rule { chain, set, verdict: Some(verdict), comment };
+            action(&found, &SetId::FIRST.into())
         };
         let set = SetId::FIRST[0];
         assert_eq!(action(Some("v4_32"), Verdict::Drop, ""), Some(Action::Drop(set)));
@@ -148,15 +147,5 @@ mod tests {
         assert_eq!(action(None, Verdict::Accept, SPARE), Some(Action::Spare));
         assert_eq!(action(None, Verdict::Accept, SPARE_TCP), Some(Action::SpareTcp));
         assert_eq!(action(None, Verdict::Accept, "my monitoring"), None);
-    }
-
-    #[test]
-    fn a_chain_is_right_at_the_hook_that_it_is_named_after() {
-        let of = |name: &str, hook| is_right(&nftables::Chain { name: name.to_owned(), hook });
-        assert!(of("input", Some((1, -300))));
-        for hook in [Some((2, -300)), Some((1, -299)), None] {
-            assert!(!of("input", hook));
-        }
-        assert!(!of("mine", Some((1, -300))));
     }
 }

@@ -5,14 +5,13 @@
 //! |---|---|
 //! | `set_id.rs` | the sets, and the elements that a block consists of |
 //! | `elements.rs` | blocks as elements, in transactions and as they are listed |
-//! | `apply.rs` | blocks put, deleted and listed |
-//! | `ruleset_plan.rs`, `ruleset_text.rs`, `ensure_ruleset.rs` | table, chains, sets and rules, made as the flags say |
+//! | `apply.rs` | blocks put and deleted |
+//! | `ruleset.rs`, `ensure_ruleset.rs` | table, chains, sets and rules, made as the flags say |
 
 mod apply;
 mod elements;
 mod ensure_ruleset;
-mod ruleset_plan;
-mod ruleset_text;
+mod ruleset;
 mod set_id;
 
 use std::collections::BTreeSet;
@@ -23,9 +22,9 @@ use psentry_linux::Error as SystemError;
 use psentry_nftables::{Object, Table, TableChange, Transaction};
 use psentry_records::Timestamp;
 
-use self::ruleset_text::TABLE;
+use self::ruleset::TABLE;
 use self::set_id::SetId;
-use super::{failed, installed};
+use super::{failed, installed, set_elements};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::error::Error;
 use crate::reach::Reach;
@@ -109,7 +108,11 @@ impl Backend for Nft {
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
-        self.list_blocks()
+        let mut found = Vec::new();
+        for set in self.find_sets()? {
+            found.extend(self.elements(set)?.into_iter().map(|(_, entry)| (set, entry)));
+        }
+        Ok(Listing { entries: set_elements::blocks(found, SetId::of), ..Listing::default() })
     }
 
     fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {

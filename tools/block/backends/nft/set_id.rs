@@ -114,11 +114,8 @@ impl SetId {
 
     /// The bits of an address that count.
     pub(super) fn mask(self) -> IpAddr {
-        if self.ipv4 {
-            Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.len)).unwrap_or(0)).into()
-        } else {
-            Ipv6Addr::from(u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0)).into()
-        }
+        let any = if self.ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Prefix::around(any, self.len).mask()
     }
 }
 

@@ -5,7 +5,7 @@
 //! | | |
 //! |---|---|
 //! | `tables.rs` | the programs, and the rules as they were last read by them |
-//! | `rules.rs` | rules as `iptables -S` prints them: placed, deleted, shadowed |
+//! | `rules.rs` | the rules that lead packets to blocks: kept first, and shadowed |
 //! | `iptables/`, `ipset/` | the two backends |
 
 mod ipset;
@@ -15,10 +15,12 @@ mod tables;
 
 use std::time::Duration;
 
+use psentry_linux::Rule;
+
 pub(super) use self::ipset::Ipset;
 pub(super) use self::iptables::Iptables;
-use self::rules::Rule;
 pub(super) use self::tables::PROGRAMS;
+use super::in_order;
 use crate::backend::Op;
 use crate::error::Error;
 
@@ -33,30 +35,19 @@ fn is_psentry(rule: &Rule) -> bool {
     iptables::is_jump(rule) || ipset::is_match(rule)
 }
 
-/// Has each family's operations applied together, and puts the results in the order of the operations.
+/// Has each family's operations applied together.
 fn by_family(
     ops: &[Op],
     mut apply: impl FnMut(bool, &[&Op]) -> Result<Vec<Result<(), Error>>, Error>,
 ) -> Vec<Result<(), Error>> {
-    let [mut v4, mut v6] = FAMILIES.map(|ipv4| {
+    let mut done = Vec::new();
+    for ipv4 in FAMILIES {
         let ops: Vec<&Op> = ops.iter().filter(|op| op.scope().is_ipv4() == ipv4).collect();
         let results = if ops.is_empty() { Ok(Vec::new()) } else { apply(ipv4, &ops) };
-        let all_fail = |error: Error| ops.iter().map(|_| Err(absent(ipv4, error.clone()))).collect();
-        results.unwrap_or_else(all_fail).into_iter()
-    });
-    let missing =
-        || Err(Error::Unfinished("an operation has no result; this is a bug of psentry".to_owned()));
-    let result = |op: &Op| if op.scope().is_ipv4() { v4.next() } else { v6.next() };
-    ops.iter().map(result).map(|result| result.unwrap_or_else(missing)).collect()
-}
-
-/// On a machine without IPv6 there is nothing to be made or found for it, which is no error until somebody of IPv6 is to be
-/// blocked. Whether it has IPv6 is known by whether ip6tables works: /proc/net and sockets may be hidden from a service.
-fn unless_absent<T>(ipv4: bool, result: Result<T, Error>, absent: T) -> Result<T, Error> {
-    match result {
-        Err(error) if !ipv4 && error.is_unsupported() => Ok(absent),
-        result => result,
+        let results = results.unwrap_or_else(|error| vec![Err(absent(ipv4, error)); ops.len()]);
+        done.extend(ops.iter().map(|op| op.scope()).zip(results));
     }
+    in_order(ops, done)
 }
 
 /// What a machine without IPv6 says of a block of it.

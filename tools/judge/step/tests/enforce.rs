@@ -230,19 +230,8 @@ fn answers_are_those_to_ports_that_the_kernel_lends() {
 
 /// What a blocker says of a block.
 fn outcome(secs: u64, scope: &str, result: psentry_records::OutcomeResult) -> Record {
-    let body = psentry_records::OutcomeBody {
-        action: Action::Unblock,
-        scope: scope.parse().unwrap(),
-        backend: Some("nft".to_owned()),
-        result,
-        until: None,
-        error: None,
-        rule: None,
-        reason: None,
-        since: None,
-        ports: Vec::new(),
-        handshake: None,
-    };
+    let scope = scope.parse().unwrap();
+    let body = psentry_records::OutcomeBody::new(Action::Unblock, scope, Some("nft"), result);
     Record::Outcome(psentry_records::Outcome { common: Common::at(at(secs)), body })
 }
 

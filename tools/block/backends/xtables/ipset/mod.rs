@@ -1,29 +1,23 @@
 //! Blocks as entries of ipset's sets, one for each family, more for single ports and for what is not proven, matched by rules
-//! at the top of INPUT and FORWARD. The kernel expires them.
-//!
-//! | | |
-//! |---|---|
-//! | `sets.rs` | the sets, their elements, and how many there should be |
-//! | `match_rules.rs` | the rules that match the sets |
+//! at the top of INPUT and FORWARD. The kernel expires them. `sets.rs` has the sets and their elements.
 
-mod match_rules;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use psentry_linux::{IpSets, SetChange, SetError};
+use psentry_linux::{ExpectedEntries, IpSets, Rule, Rules, SetChange, SetError};
 use psentry_records::Timestamp;
+use psentry_stage::speak;
 
-pub(super) use self::match_rules::is_match;
-use self::match_rules::rules_of;
-use self::sets::{Expected, SIZE, destroy, entry, make, saved_rules_warning, seconds, set, set_of, sets};
-use super::rules::{BUILTIN, Rule};
-use super::tables::{Tables, retried};
-use super::{FAMILIES, POLL, by_family, unless_absent};
+use self::sets::{
+    SIZE, creation, entry, is_of_ports, is_unproven, saved_rules_warning, seconds, set, set_of, sets,
+};
+use super::rules::{BUILTIN, DROP, answers, is_used, leading, place, shadowing};
+use super::tables::Tables;
+use super::{FAMILIES, POLL, by_family};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::backends::set_elements::{blocks, keys};
 use crate::backends::{failed, installed};
@@ -42,12 +36,8 @@ pub(crate) struct Ipset {
     tables: Tables,
     sets: IpSets,
     reach: Reach,
-    /// The sets that rules match: those of all ports and of what is proven, and each other one once something is in it.
-    used: BTreeSet<&'static str>,
-    /// Whether the sets and rules of each family were found to be in place, and not reported to have changed since.
-    ready: [bool; 2],
     /// What there should be in each set that was listed or changed.
-    expected: BTreeMap<&'static str, Expected>,
+    expected: BTreeMap<&'static str, ExpectedEntries>,
     /// When the sets were last counted.
     counted: Option<Instant>,
     /// It was looked whether saved rules would be loaded.
@@ -58,21 +48,22 @@ impl Ipset {
     /// # Errors
     /// When the kernel has no netlink.
     pub(crate) fn open(reach: Reach) -> Result<Self, Error> {
-        Ok(Ipset {
-            tables: Tables::new(NAME, &BUILTIN),
-            sets: IpSets::open()?,
-            reach,
-            used: FAMILIES.map(|ipv4| set(ipv4, false, false)).into(),
-            ready: [false; 2],
-            expected: BTreeMap::new(),
-            counted: None,
-            warned: false,
-        })
+        let (tables, sets) = (Tables::new(NAME, &BUILTIN), IpSets::open()?);
+        Ok(Ipset { tables, sets, reach, expected: BTreeMap::new(), counted: None, warned: false })
     }
 
-    /// Makes sets and rules of a family, as far as they are missing, and deletes rules that other flags made; whether
-    /// something was missing.
-    fn set_up(&mut self, ipv4: bool) -> Result<bool, Error> {
+    /// The families that this machine has.
+    ///
+    /// # Errors
+    /// When iptables or ipset is not installed.
+    fn families(&mut self) -> Result<Vec<bool>, Error> {
+        installed(NAME, NAME)?;
+        self.tables.families()
+    }
+
+    /// Makes those of the `wanted` sets of a family that are missing, and the rules of these and of all in which there is something,
+    /// and deletes rules that other flags made; whether something was missing.
+    fn set_up(&mut self, ipv4: bool, mut wanted: BTreeSet<&'static str>) -> Result<bool, Error> {
         // Without the family there are no rules, and nobody needs a set.
         self.tables.rules(ipv4)?;
         let mut made = false;
@@ -80,42 +71,25 @@ impl Ipset {
             let mut header = self.sets.header(name).map_err(failed(NAME))?;
             if header.is_some_and(|header| !header.keeps_notes) {
                 // Somebody put another one in its place. No rule may match a set that is destroyed.
-                let matches = |rule: &Rule| rule.value("--match-set") == Some(name);
-                self.tables.delete(ipv4, |rules| rules.deletions(matches))?;
-                destroy(&mut self.sets, name)?;
+                self.tables.change(ipv4, |rules| rules.deletions(|rule| asks(rule, name)))?;
+                self.destroy(name)?;
                 header = None;
             }
             // What another run blocked stays blocked.
             if header.is_some_and(|header| header.entries > 0) {
-                self.used.insert(name);
+                wanted.insert(name);
             }
-            if header.is_none() && self.used.contains(name) {
-                make(name, ipv4)?;
+            if header.is_none() && wanted.contains(name) {
+                IpSets::create(&installed(NAME, NAME)?, &creation(name, ipv4)).map_err(failed(NAME))?;
                 self.expected.remove(name);
                 made = true;
             }
         }
-        let rules = self.tables.rules(ipv4)?;
-        let used: Vec<&str> = sets(ipv4).into_iter().filter(|name| self.used.contains(name)).collect();
-        let place = |chain| rules.place(chain, &rules_of(self.reach, ipv4, chain, &used), is_match);
-        let commands: Vec<String> = BUILTIN.into_iter().flat_map(place).collect();
-        self.tables.change(ipv4, &commands)?;
-        *self.ready(ipv4) = true;
-        Ok(made || !commands.is_empty())
+        Ok(self.tables.change(ipv4, |rules| setup(self.reach, rules, ipv4, &wanted))? || made)
     }
 
-    /// Looks for the programs that were not found yet.
-    ///
-    /// # Errors
-    /// When iptables or ipset is not installed.
-    fn find_programs(&mut self) -> Result<(), Error> {
-        installed(NAME, NAME)?;
-        self.tables.find_programs()
-    }
-
-    fn ready(&mut self, ipv4: bool) -> &mut bool {
-        let [v4, v6] = &mut self.ready;
-        if ipv4 { v4 } else { v6 }
+    fn destroy(&mut self, name: &str) -> Result<(), Error> {
+        self.sets.destroy(&installed(NAME, NAME)?, name).map_err(failed(NAME))
     }
 
     fn apply_family(
@@ -125,35 +99,26 @@ impl Ipset {
         now: Timestamp,
     ) -> Result<Vec<Result<(), Error>>, Error> {
         let started = Instant::now();
-        let mut puts = false;
-        for op in ops {
-            if let Some(block) = op.block() {
-                puts = true;
-                *self.ready(ipv4) &= !self.used.insert(set_of(op.scope(), block));
-            }
-        }
-        // A set that no rule matches blocks nobody.
-        if puts && !(*self.ready(ipv4) && self.tables.is_current(ipv4)?) {
-            retried(|| self.set_up(ipv4))?;
+        let puts = ops.iter().filter_map(|op| op.block().map(|block| set_of(op.scope(), block)));
+        let wanted: BTreeSet<&str> = puts.collect();
+        // A set that no rule matches blocks nobody; one that a rule matches is there.
+        if !wanted.is_empty() && !setup(self.reach, self.tables.rules(ipv4)?, ipv4, &wanted).is_empty() {
+            self.set_up(ipv4, wanted)?;
         }
         // The kernel counts from now, and what was made before took its time.
         let now = now.plus(started.elapsed());
         let changes: Vec<Vec<SetChange>> = ops.iter().map(|op| changes(op, now)).collect();
-        let counts: Vec<usize> = changes.iter().map(Vec::len).collect();
-        let mut done = self.change(&changes.into_iter().flatten().collect::<Vec<_>>()).into_iter();
+        let mut made = self.change(&changes.concat()).into_iter();
         let mut results = Vec::new();
-        for (op, count) in ops.iter().zip(counts) {
-            let result = done.by_ref().take(count).fold(Ok(()), Result::and);
-            // Should a set be gone, the next one makes it again.
-            *self.ready(ipv4) &= result.is_ok();
-            let mut count = |by: i64, block: Option<&Block>| {
-                if let Some(block) = block {
-                    let each = i64::try_from(keys(op.scope(), block).len()).unwrap_or(0);
-                    self.expected.entry(set_of(op.scope(), block)).or_default().add(by * each, block.until);
-                }
-            };
-            count(-1, was(op).as_ref());
-            count(1, op.block().filter(|_| result.is_ok()));
+        for (op, changes) in ops.iter().zip(&changes) {
+            let result = made.by_ref().take(changes.len()).fold(Ok(()), Result::and);
+            let now_there = op.block().filter(|_| result.is_ok()).cloned();
+            for (count, block) in [(-1, was(op)), (1, now_there)] {
+                let Some(block) = block else { continue };
+                let each = i64::try_from(keys(op.scope(), &block).len()).unwrap_or(0);
+                let set = set_of(op.scope(), &block);
+                self.expected.entry(set).or_default().add(count * each, block.until);
+            }
             results.push(result);
         }
         Ok(results)
@@ -192,25 +157,22 @@ impl Backend for Ipset {
     }
 
     fn ensure(&mut self) -> Result<bool, Error> {
-        self.find_programs()?;
+        let families = self.families()?;
         if !std::mem::replace(&mut self.warned, true)
             && let Some(warning) = saved_rules_warning(Path::new("/"))
         {
-            let _ = writeln!(io::stderr(), "psentry-block: {NAME}: {warning}");
+            speak(&format!("psentry-block: {NAME}: {warning}"));
         }
-        self.tables.subscribe()?;
-        self.tables.expire_polled();
         let mut made = false;
-        for ipv4 in FAMILIES {
-            made |= unless_absent(ipv4, retried(|| self.set_up(ipv4)), false)?;
+        for ipv4 in families {
+            made |= self.set_up(ipv4, [set(ipv4, false, false)].into())?;
         }
         Ok(made)
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
-        self.find_programs()?;
-        self.tables.expire_polled();
         let mut listing = Listing::default();
+        let families = self.families()?;
         for ipv4 in FAMILIES {
             let mut found = Vec::new();
             for name in sets(ipv4) {
@@ -225,10 +187,8 @@ impl Backend for Ipset {
                     found.extend(entry.map(|entry| (name, entry)));
                 }
             }
-            if !found.is_empty()
-                && let Some(rules) = unless_absent(ipv4, self.tables.rules(ipv4).map(Some), None)?
-            {
-                listing.shadowed.extend(rules.shadowing(ipv4, is_match));
+            if !found.is_empty() && families.contains(&ipv4) {
+                listing.shadowed.extend(shadowing(self.tables.rules(ipv4)?, ipv4, is_match));
             }
             listing.entries.extend(blocks(found, set_of));
         }
@@ -250,25 +210,57 @@ impl Backend for Ipset {
             self.counted = Some(Instant::now());
             changed |= self.sets_changed()?;
         }
-        if changed {
-            self.ready = [false; 2];
-        }
         Ok(changed.then(Drift::default))
     }
 
     fn purge(&mut self) -> Result<(), Error> {
-        self.find_programs()?;
         let mut result = Ok(());
-        for ipv4 in FAMILIES {
-            let rules = self.tables.delete(ipv4, |rules| rules.deletions(is_match));
-            result = result.and(unless_absent(ipv4, rules, ()));
-            for name in sets(ipv4) {
-                result = result.and(destroy(&mut self.sets, name));
-            }
+        for ipv4 in self.families()? {
+            result = result.and(self.tables.change(ipv4, |rules| rules.deletions(is_match)).map(drop));
         }
-        (self.ready, self.expected) = ([false; 2], BTreeMap::new());
+        for name in FAMILIES.into_iter().flat_map(sets) {
+            result = result.and(self.destroy(name));
+        }
+        self.expected.clear();
         result
     }
+}
+
+/// Whether a rule asks a set.
+fn asks(rule: &Rule, set: &str) -> bool {
+    rule.value("--match-set") == Some(set)
+}
+
+/// Whether a rule asks one of our sets.
+pub(super) fn is_match(rule: &Rule) -> bool {
+    FAMILIES.into_iter().flat_map(sets).any(|set| asks(rule, set))
+}
+
+/// The commands that make the rules of the `wanted` sets of a family, and of those that have rules.
+fn setup(reach: Reach, rules: &Rules, ipv4: bool, wanted: &BTreeSet<&str>) -> Vec<String> {
+    let is_asked = |name: &&str| wanted.contains(name) || rules.chain("INPUT").any(|rule| asks(rule, name));
+    let sets: Vec<&str> = sets(ipv4).into_iter().filter(is_asked).collect();
+    let place = |chain| place(rules, chain, &rules_of(reach, ipv4, chain, &sets), is_match);
+    BUILTIN.into_iter().flat_map(place).collect()
+}
+
+/// The rules of a builtin chain, as `iptables -S` writes them.
+fn rules_of(reach: Reach, ipv4: bool, chain: &str, sets: &[&str]) -> Vec<String> {
+    let mut rules = Vec::new();
+    for (egress, sides, ends) in
+        [(false, ["src", "src,dst"], answers(reach, ipv4)), (true, ["dst", "dst,src"], [DROP; 2])]
+    {
+        for set in sets.iter().filter(|_| is_used(reach, chain, egress)) {
+            let [side, with_port] = sides;
+            let side = if is_of_ports(set) { with_port } else { side };
+            rules.extend(leading(
+                reach.spares(is_unproven(set)),
+                &format!("-m set --match-set {set} {side} "),
+                ends,
+            ));
+        }
+    }
+    rules
 }
 
 /// What is there of the scope of an operation, as far as the engine knows.
@@ -330,5 +322,47 @@ mod tests {
         assert_eq!(changes(Some(&ports), None), ["+_ports:22", "+_ports:53", "-", "-_unproven"]);
         let fewer = changes(Some(&fewer), Some(&ports));
         assert_eq!(fewer, ["+_unproven_ports:53", "-_ports:22", "-_ports:53", "-", "-_unproven"]);
+    }
+
+    #[test]
+    fn each_flag_has_its_rules() {
+        let sets = ["psentry4", "psentry4_ports"];
+        let rules = |reach, chain| rules_of(reach, true, chain, &sets).join("\n");
+        let plain =
+            "-m set --match-set psentry4 src -j DROP\n-m set --match-set psentry4_ports src,dst -j DROP";
+        assert_eq!(rules(Reach::default(), "INPUT"), plain);
+        assert_eq!(rules(Reach::default(), "FORWARD"), plain);
+        assert_eq!(rules(Reach::default(), "OUTPUT"), "");
+        let local = Reach { forward: false, egress: true, ..Reach::default() };
+        assert_eq!(rules(local, "FORWARD"), "");
+        assert_eq!(
+            rules(local, "OUTPUT"),
+            "-m set --match-set psentry4 dst -j DROP\n-m set --match-set psentry4_ports dst,src -j DROP"
+        );
+        let spare = Reach {
+            answer: crate::reach::Answer::Reject,
+            established: crate::reach::Established::Spared,
+            ..Reach::default()
+        };
+        assert_eq!(
+            rules_of(spare, false, "INPUT", &sets[..1]),
+            [
+                "-p tcp -m tcp --tcp-flags RST,ACK NONE -m conntrack ! --ctstate RELATED,ESTABLISHED -m set \
+                 --match-set psentry4 src -j REJECT --reject-with tcp-reset",
+                "! -p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4 src -j REJECT \
+                 --reject-with icmp6-adm-prohibited",
+            ]
+        );
+        let egress = Reach { egress: true, ..Reach::default() };
+        assert_eq!(
+            rules_of(egress, true, "OUTPUT", &["psentry4", "psentry4_unproven"]),
+            [
+                "-m set --match-set psentry4 dst -j DROP",
+                "-p tcp -m tcp --tcp-flags RST,ACK NONE -m conntrack ! --ctstate RELATED,ESTABLISHED -m set \
+                 --match-set psentry4_unproven dst -j DROP",
+                "! -p tcp -m conntrack ! --ctstate RELATED,ESTABLISHED -m set --match-set psentry4_unproven dst \
+                 -j DROP",
+            ]
+        );
     }
 }

@@ -1,31 +1,19 @@
-//! The sets of ipset that blocks are in: their names, how they are made and destroyed, the times that their elements are given,
-//! and how many elements one should have by now.
+//! The sets of ipset that blocks are in: their names, how they are made, and the times that their elements are given.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
-use psentry_linux::{Error as Below, IpSets, SetElement};
+use psentry_linux::SetElement;
 use psentry_records::{Prefix, Timestamp};
 
-use super::NAME;
-use crate::backends::{failed, installed, set_elements};
+use crate::backends::set_elements;
 use crate::block::{Block, Entry};
-use crate::error::Error;
 
 /// How many entries a set holds.
 pub(super) const SIZE: u32 = 262_144;
 
 /// The longest timeout of ipset, in seconds.
 const LONGEST: u64 = 2_147_483;
-
-/// How long a set may still be in use after the last rule that matched it is gone.
-const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How far off an expiry may be: the kernel is given whole seconds.
-const SLACK: Duration = Duration::from_secs(2);
 
 /// All sets of a family: for whole scopes and for single ports, of what is proven; and of what is not.
 pub(super) fn sets(ipv4: bool) -> [&'static str; 4] {
@@ -80,69 +68,11 @@ pub(super) fn entry(set: &str, element: &SetElement, now: Timestamp) -> Option<E
     Some(entry)
 }
 
-/// Makes a set.
-pub(super) fn make(name: &str, ipv4: bool) -> Result<(), Error> {
-    let command = creation(name, ipv4);
-    run(&command.split(' ').collect::<Vec<_>>())
-}
-
-/// Destroys a set, if it is there, once no packet is on its way any more through a rule that is gone.
-pub(super) fn destroy(sets: &mut IpSets, name: &str) -> Result<(), Error> {
-    let mut tries = 0;
-    while sets.header(name).map_err(failed(NAME))?.is_some() {
-        match run(&["destroy", name]) {
-            Err(_) if tries < TRIES => {
-                tries += 1;
-                thread::sleep(PAUSE);
-            }
-            result => return result,
-        }
-    }
-    Ok(())
-}
-
-fn run(args: &[&str]) -> Result<(), Error> {
-    installed(NAME, NAME)?.run_checked(args, b"").map(drop).map_err(|error| match error {
-        Below::Program { stderr, .. } if stderr.contains("Operation not permitted") => {
-            Error::NotPermitted { backend: NAME }
-        }
-        error => error.into(),
-    })
-}
-
 /// The arguments with which ipset makes a set. units/psentry-ipset-sets.service makes the same ones.
-fn creation(name: &str, ipv4: bool) -> String {
+pub(super) fn creation(name: &str, ipv4: bool) -> String {
     let kind = if is_of_ports(name) { "hash:net,port" } else { "hash:net" };
     let family = if ipv4 { "inet" } else { "inet6" };
     format!("-exist create {name} {kind} family {family} timeout 0 maxelem {SIZE} comment")
-}
-
-/// The number of entries of one set. Should it be wrong, because the clock was set or because an entry was not there that was
-/// thought to be, the set is only listed once more.
-#[derive(Debug, Default)]
-pub(super) struct Expected {
-    entries: i64,
-    /// How many of them end in which second.
-    ends: BTreeMap<u64, i64>,
-}
-
-impl Expected {
-    /// So many entries more (or less, if negative) that end then.
-    pub(super) fn add(&mut self, count: i64, until: Option<Timestamp>) {
-        self.entries += count;
-        if let Some(until) = until {
-            *self.ends.entry(until.secs_ceil()).or_default() += count;
-        }
-    }
-
-    /// Whether a set that has so many entries now was changed by nobody else.
-    pub(super) fn explains(&mut self, entries: u32, now: Timestamp) -> bool {
-        let (over, soon) = (now.minus(SLACK).secs_ceil(), now.plus(SLACK).secs_ceil());
-        let later = self.ends.split_off(&over);
-        self.entries -= std::mem::replace(&mut self.ends, later).values().sum::<i64>();
-        let maybe: i64 = self.ends.range(..=soon).map(|(_, count)| count).sum();
-        (self.entries - maybe..=self.entries).contains(&entries.into())
-    }
 }
 
 /// Where netfilter-persistent and the like keep rules. Only root may read most of them, so that it counts that they are there.

@@ -3,46 +3,40 @@
 
 use std::collections::BTreeMap;
 
+use psentry_linux::{Rule, Rules};
 use psentry_records::{Prefix, Proto};
 
-use super::super::rules::{DROP, Rule, Rules, answers};
-use super::chains::{CHAINS, is_egress, is_unproven};
+use super::super::rules::{DROP, TCP_ONLY, answers};
+use super::chains::{CHAINS, PROVEN, UNPROVEN, setup};
 use crate::backend::Op;
-use crate::block::{Block, Entry};
+use crate::block::{Block, Entry, TCP};
 use crate::note::{self, Noted};
 use crate::reach::Reach;
-
-/// The transports that have ports: the names, and the numbers of IANA.
-const TRANSPORTS: [(&str, u8, Proto); 2] = [("tcp", 6, Proto::Tcp), ("udp", 17, Proto::Udp)];
 
 /// How many ports a rule takes.
 const PORTS: usize = 15;
 
-/// The rules that a block is in one of our chains, as `iptables -S` writes them.
-fn rules_of(reach: Reach, chain: &str, scope: Prefix, block: &Block) -> Vec<String> {
+/// The rules that a block is, as `iptables -S` writes them.
+fn rules_of(reach: Reach, scope: Prefix, block: &Block) -> Vec<String> {
+    let chain = if block.unproven { UNPROVEN } else { PROVEN };
     let note = format!("-m comment --comment \"{}{}\"", distinction(scope), note::write(block));
-    let (addr, ports, answers) = match is_egress(chain) {
-        _ if is_unproven(chain) != block.unproven => return Vec::new(),
-        false => ("-s", "--dports", answers(reach, scope.is_ipv4())),
-        true if !reach.egress => return Vec::new(),
-        true => ("-d", "--sports", vec![("", DROP)]),
-    };
-    if block.ports.is_empty() {
-        return answers.iter().map(|(only, end)| format!("{addr} {scope} {only}{note} {end}")).collect();
-    }
     let mut rules = Vec::new();
-    for name in
-        TRANSPORTS.iter().filter(|(_, number, _)| block.transports().contains(number)).map(|(name, ..)| *name)
-    {
-        // TCP is reset; there is one answer to each of the others.
-        let answer = if name == "tcp" { answers.first() } else { answers.last() };
-        let end = answer.map_or(DROP, |(_, end)| end);
-        for chunk in block.ports.chunks(PORTS) {
-            let list: Vec<String> = chunk.iter().map(u16::to_string).collect();
-            rules.push(format!(
-                "{addr} {scope} -p {name} -m multiport {ports} {} {note} {end}",
-                list.join(",")
-            ));
+    let from = ("-s", "--dports", answers(reach, scope.is_ipv4()));
+    let to = reach.egress.then_some(("-d", "--sports", [DROP; 2]));
+    for (addr, ports, [tcp, rest]) in [from].into_iter().chain(to) {
+        let mut add = |only: &str, end| rules.push(format!("-A {chain} {addr} {scope} {only}{note} {end}"));
+        if block.ports.is_empty() {
+            if tcp != rest {
+                add(TCP_ONLY, tcp);
+            }
+            add("", rest);
+        }
+        for transport in block.transports() {
+            let (name, end) = if *transport == TCP { ("tcp", tcp) } else { ("udp", rest) };
+            for chunk in block.ports.chunks(PORTS) {
+                let list: Vec<String> = chunk.iter().map(u16::to_string).collect();
+                add(&format!("-p {name} -m multiport {ports} {} ", list.join(",")), end);
+            }
         }
     }
     rules
@@ -55,68 +49,69 @@ fn distinction(scope: Prefix) -> String {
 }
 
 /// The block that a rule in one of our chains is a part of, or all; `None`: it is none of ours.
-fn entry(chain: &str, rule: &Rule) -> Option<Entry> {
+fn entry(rule: &Rule) -> Option<Entry> {
     let (scope, comment) = (rule.scope()?, rule.comment()?);
     let note = comment.strip_prefix(&distinction(scope)).unwrap_or(comment);
     let Noted { rule: name, since, until, .. } = note::read(note)?;
     // The chain decides what it does, whatever its note says.
-    let mut entry = Entry { since, unproven: is_unproven(chain), ..Entry::new(scope, until, name) };
+    let unproven = rule.value("-A") == Some(UNPROVEN);
+    let mut entry = Entry { since, unproven, ..Entry::new(scope, until, name) };
     if let Some(ports) = rule.value("--dports").or_else(|| rule.value("--sports")) {
         entry.ports = ports.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
-        entry.proto =
-            TRANSPORTS.iter().find(|(name, ..)| rule.value("-p") == Some(name)).map(|(.., proto)| *proto);
+        entry.proto = rule.value("-p").map(Proto::from_name);
     }
     Some(entry)
 }
 
-/// The rules of our chains by whom they block, each with its chain.
-pub(super) type ByScope<'a> = BTreeMap<Prefix, Vec<(&'static str, &'a Rule)>>;
-
-pub(super) fn by_scope(rules: &Rules) -> ByScope<'_> {
-    let mut scopes = ByScope::new();
-    for chain in CHAINS {
-        for rule in rules.chain(chain) {
-            if let Some(scope) = rule.scope() {
-                scopes.entry(scope).or_default().push((chain, rule));
-            }
+/// The rules of our chains by whom they block.
+fn by_scope(rules: &Rules) -> BTreeMap<Prefix, Vec<&Rule>> {
+    let mut scopes = BTreeMap::<_, Vec<&Rule>>::new();
+    for rule in CHAINS.iter().flat_map(|chain| rules.chain(chain)) {
+        if let Some(scope) = rule.scope() {
+            scopes.entry(scope).or_default().push(rule);
         }
     }
     scopes
 }
 
-/// The commands of one operation.
-pub(super) fn commands(reach: Reach, rules: &ByScope<'_>, op: &Op) -> Vec<String> {
-    diff(reach, rules, op.scope(), op.block())
+/// The commands of operations, with those that make their chains.
+pub(super) fn commands(reach: Reach, rules: &Rules, ops: &[&Op]) -> Vec<String> {
+    let present = by_scope(rules);
+    let mut blocks = ops.iter().filter_map(|op| op.block()).peekable();
+    let mut commands = Vec::new();
+    // Who only deletes makes nothing.
+    if blocks.peek().is_some() {
+        commands = setup(reach, rules, blocks.any(|block| block.unproven));
+    }
+    let of =
+        |op: &&Op| diff(reach, present.get(&op.scope()).map_or(&[], Vec::as_slice), op.scope(), op.block());
+    commands.extend(ops.iter().flat_map(of));
+    commands
 }
 
-/// The commands that make `block` all there is of a scope.
-fn diff(reach: Reach, rules: &ByScope<'_>, scope: Prefix, block: Option<&Block>) -> Vec<String> {
-    let present = rules.get(&scope).map_or(&[][..], Vec::as_slice);
-    let mut commands = Vec::new();
-    for chain in CHAINS {
-        let old: Vec<&Rule> = present.iter().filter(|(of, _)| *of == chain).map(|(_, rule)| *rule).collect();
-        let wanted = block.map_or_else(Vec::new, |block| rules_of(reach, chain, scope, block));
-        if old.len() != wanted.len() || !old.iter().zip(&wanted).all(|(rule, wanted)| rule.is(wanted)) {
-            // The new ones first, and -D deletes the first that is the same, which is an old one.
-            commands.extend(wanted.iter().map(|rule| format!("-A {chain} {rule}")));
-            commands.extend(old.iter().map(|rule| rule.deletion()));
-        }
+/// The commands that make `block` all there is of a scope, of which `present` is there.
+fn diff(reach: Reach, present: &[&Rule], scope: Prefix, block: Option<&Block>) -> Vec<String> {
+    let mut commands = block.map_or_else(Vec::new, |block| rules_of(reach, scope, block));
+    if present.len() == commands.len() && present.iter().zip(&commands).all(|(rule, wanted)| rule.is(wanted))
+    {
+        return Vec::new();
     }
+    // The new ones first, and -D deletes the first that is the same, which is an old one.
+    commands.extend(present.iter().map(|rule| rule.deletion()));
     commands
 }
 
 /// The blocks that rules are, one for each scope. One is damaged that is not made of exactly the rules that a block like it
 /// has: some are missing, or were made by other flags.
-pub(super) fn entries(reach: Reach, rules: &ByScope<'_>) -> Vec<Entry> {
-    let of = |(scope, present): (&Prefix, &Vec<(&'static str, &Rule)>)| {
-        let read = present.iter().filter_map(|(chain, rule)| entry(chain, rule));
-        let joined = read.reduce(|a, b| a.joined(&b));
+pub(super) fn entries(reach: Reach, rules: &Rules) -> Vec<Entry> {
+    let of = |(scope, present): (Prefix, Vec<&Rule>)| {
+        let joined = present.iter().filter_map(|rule| entry(rule)).reduce(|a, b| a.joined(&b));
         // A rule of somebody else's, which is deleted.
-        let Some(joined) = joined else { return Entry { damaged: true, ..Entry::new(*scope, None, None) } };
-        let damaged = !diff(reach, rules, *scope, Some(&Block::from(&joined))).is_empty();
+        let Some(joined) = joined else { return Entry { damaged: true, ..Entry::new(scope, None, None) } };
+        let damaged = !diff(reach, &present, scope, Some(&Block::from(&joined))).is_empty();
         Entry { damaged, ..joined }
     };
-    rules.iter().map(of).collect()
+    by_scope(rules).into_iter().map(of).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Blocks as rules of iptables: one chain PSENTRY, jumps to it at the top of INPUT and FORWARD, a rule per scope; where
-//! packets to the source are dropped, too, a second chain for them. Every packet walks the rules, so that this is for
+//! Blocks as rules of iptables: a chain PSENTRY, jumps to it at the top of INPUT and FORWARD, a rule per scope, and another one
+//! where packets to the source are dropped, too. Every packet walks the rules, so that this is for
 //! some hundreds of blocks; ipset and nft take any number.
 //!
 //! | | |
@@ -14,11 +14,12 @@ use std::os::fd::BorrowedFd;
 
 use psentry_records::Timestamp;
 
-use self::blocks::{by_scope, commands, entries};
+use self::blocks::{commands, entries};
 pub(super) use self::chains::is_jump;
-use self::chains::{CONCERNING, setup};
-use super::tables::{Tables, is_objection, retried};
-use super::{FAMILIES, by_family, unless_absent};
+use self::chains::{CONCERNING, removal, setup};
+use super::by_family;
+use super::rules::shadowing;
+use super::tables::{Tables, is_objection};
 use crate::backend::{Backend, Caps, Drift, Listing, Op};
 use crate::error::Error;
 use crate::reach::Reach;
@@ -38,39 +39,6 @@ impl Iptables {
     pub(crate) fn new(reach: Reach) -> Self {
         Iptables { tables: Tables::new(NAME, &CONCERNING), reach }
     }
-
-    /// Makes what is missing of chains and jumps of a family, those of what is not proven if something is; whether something
-    /// was missing.
-    fn set_up(&mut self, ipv4: bool, unproven: bool) -> Result<bool, Error> {
-        let commands = setup(self.reach, self.tables.rules(ipv4)?, unproven);
-        self.tables.change(ipv4, &commands)?;
-        Ok(!commands.is_empty())
-    }
-
-    /// The commands of each operation, in chains that are there.
-    fn commands(&mut self, ipv4: bool, ops: &[&Op]) -> Result<Vec<Vec<String>>, Error> {
-        let mut blocks = ops.iter().filter_map(|op| op.block()).peekable();
-        // Who only deletes makes nothing.
-        if blocks.peek().is_some() {
-            self.set_up(ipv4, blocks.any(|block| block.unproven))?;
-        }
-        let rules = by_scope(self.tables.rules(ipv4)?);
-        Ok(ops.iter().map(|op| commands(self.reach, &rules, op)).collect())
-    }
-
-    fn apply_family(&mut self, ipv4: bool, ops: &[&Op]) -> Result<Vec<Result<(), Error>>, Error> {
-        let together = retried(|| {
-            let commands = self.commands(ipv4, ops)?;
-            self.tables.change(ipv4, &commands.concat())
-        });
-        match together {
-            Err(error) if is_objection(&error) && ops.len() > 1 => {
-                let commands = self.commands(ipv4, ops)?;
-                Ok(bisect(&commands, &mut |commands| self.tables.change(ipv4, commands)))
-            }
-            result => result.map(|()| vec![Ok(()); ops.len()]),
-        }
-    }
 }
 
 impl Backend for Iptables {
@@ -79,25 +47,20 @@ impl Backend for Iptables {
     }
 
     fn ensure(&mut self) -> Result<bool, Error> {
-        self.tables.find_programs()?;
-        self.tables.subscribe()?;
-        self.tables.expire_polled();
         let mut made = false;
-        for ipv4 in FAMILIES {
-            made |= unless_absent(ipv4, retried(|| self.set_up(ipv4, false)), false)?;
+        for ipv4 in self.tables.families()? {
+            made |= self.tables.change(ipv4, |rules| setup(self.reach, rules, false))?;
         }
         Ok(made)
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
-        self.tables.find_programs()?;
-        self.tables.expire_polled();
         let mut listing = Listing::default();
-        for ipv4 in FAMILIES {
-            let Some(rules) = unless_absent(ipv4, self.tables.rules(ipv4).map(Some), None)? else { continue };
-            let found = entries(self.reach, &by_scope(rules));
+        for ipv4 in self.tables.families()? {
+            let rules = self.tables.rules(ipv4)?;
+            let found = entries(self.reach, rules);
             if !found.is_empty() {
-                listing.shadowed.extend(rules.shadowing(ipv4, is_jump));
+                listing.shadowed.extend(shadowing(rules, ipv4, is_jump));
             }
             listing.entries.extend(found);
         }
@@ -105,7 +68,11 @@ impl Backend for Iptables {
     }
 
     fn apply(&mut self, ops: &[Op], _: Timestamp) -> Vec<Result<(), Error>> {
-        by_family(ops, |ipv4, ops| self.apply_family(ipv4, ops))
+        by_family(ops, |ipv4, ops| {
+            let mut run =
+                |ops: &[&Op]| self.tables.change(ipv4, |rules| commands(self.reach, rules, ops)).map(drop);
+            Ok(bisect(ops, &mut run, &mut PATIENCE.clone()))
+        })
     }
 
     fn events(&self) -> Option<BorrowedFd<'_>> {
@@ -117,37 +84,30 @@ impl Backend for Iptables {
     }
 
     fn purge(&mut self) -> Result<(), Error> {
-        self.tables.find_programs()?;
-        let each = FAMILIES.map(|ipv4| unless_absent(ipv4, self.tables.delete(ipv4, chains::purge), ()));
-        each.into_iter().collect()
+        let families = self.tables.families()?.into_iter();
+        let each: Vec<_> =
+            families.map(|ipv4| self.tables.change(ipv4, |rules| removal(rules, &[]))).collect();
+        each.into_iter().try_for_each(|purged| purged.map(drop))
     }
 }
 
-/// Runs the commands of each operation, all together. If the program objects, they may be too many at once, or one of them
+/// Runs operations, all together. If the program objects, they may be too many at once, or one of them
 /// bad: then each half on its own, until each operation has its own result, or the program has failed too often. A lock that
 /// another holds is no reason to run it again and again.
-fn bisect(
-    commands: &[Vec<String>],
-    run: &mut impl FnMut(&[String]) -> Result<(), Error>,
-) -> Vec<Result<(), Error>> {
-    let mut patience = PATIENCE;
-    halve(commands, run, &mut patience)
-}
-
-fn halve(
-    commands: &[Vec<String>],
-    run: &mut impl FnMut(&[String]) -> Result<(), Error>,
+fn bisect<T>(
+    ops: &[T],
+    run: &mut impl FnMut(&[T]) -> Result<(), Error>,
     patience: &mut u32,
 ) -> Vec<Result<(), Error>> {
-    match run(&commands.concat()) {
-        Err(error) if is_objection(&error) && commands.len() > 1 && *patience > 0 => {
+    match run(ops) {
+        Err(error) if is_objection(&error) && ops.len() > 1 && *patience > 0 => {
             *patience -= 1;
-            let (first, second) = commands.split_at(commands.len() / 2);
-            let mut results = halve(first, run, patience);
-            results.extend(halve(second, run, patience));
+            let (first, second) = ops.split_at(ops.len() / 2);
+            let mut results = bisect(first, run, patience);
+            results.extend(bisect(second, run, patience));
             results
         }
-        result => vec![result; commands.len()],
+        result => vec![result; ops.len()],
     }
 }
 
@@ -162,16 +122,13 @@ mod tests {
 
     /// How often the program is run, and how many operations succeed, when those that are `bad` fail their batch.
     fn run(count: usize, code: i32, stderr: &str, bad: impl Fn(usize) -> bool) -> (u32, usize) {
-        let commands: Vec<_> = (0..count).map(|n| vec![n.to_string()]).collect();
+        let ops: Vec<usize> = (0..count).collect();
         let mut runs = 0;
-        let results = bisect(&commands, &mut |commands| {
+        let mut run = |ops: &[usize]| {
             runs += 1;
-            if commands.iter().any(|command| bad(command.parse().unwrap())) {
-                Err(failure(code, stderr))
-            } else {
-                Ok(())
-            }
-        });
+            if ops.iter().any(|op| bad(*op)) { Err(failure(code, stderr)) } else { Ok(()) }
+        };
+        let results = bisect(&ops, &mut run, &mut PATIENCE.clone());
         assert_eq!(results.len(), count);
         (runs, results.iter().filter(|result| result.is_ok()).count())
     }

@@ -65,35 +65,6 @@ fn what_is_half_there_or_there_twice_is_damaged() {
     assert!(damaged([elements(scope, &whole), elements(scope, &unproven)].concat()));
 }
 
-fn at(second: u64) -> Option<Timestamp> {
-    Timestamp::from_secs(1000 + second)
-}
-
-#[test]
-fn what_expires_is_explained_and_what_others_do_is_not() {
-    let mut set = Expected::default();
-    for until in [at(10), at(20), at(20), None] {
-        set.add(1, until);
-    }
-    let mut explains = |entries, second| set.explains(entries, at(second).unwrap());
-    assert!(explains(4, 0) && !explains(3, 0) && !explains(5, 0));
-    assert!(explains(4, 9) && explains(3, 9) && explains(4, 11) && explains(3, 11), "about to end");
-    assert!(!explains(4, 13) && explains(3, 13) && !explains(2, 13));
-    assert!(explains(1, 100) && !explains(0, 100), "the last one has no end");
-}
-
-#[test]
-fn our_own_changes_are_explained() {
-    let mut set = Expected::default();
-    set.add(1, at(10));
-    // It is replaced by one that ends later.
-    set.add(-1, at(10));
-    set.add(1, at(50));
-    assert!(set.explains(1, at(20).unwrap()) && !set.explains(0, at(20).unwrap()));
-    set.add(-1, at(50));
-    assert!(set.explains(0, at(20).unwrap()) && set.explains(0, at(60).unwrap()));
-}
-
 /// Saved rules that match a set are not loaded, nor any of the firewall, while it is missing.
 #[test]
 fn the_unit_makes_the_same_sets_before_saved_rules_are_loaded() {
