@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
-use psentry_records::{Prefix, Timestamp};
+use clap::{Parser, Subcommand, ValueEnum};
+use psentry_records::{Ignore, Prefix, Timestamp};
 use psentry_stage::{Shell, parse_duration};
 
 /// See, ask and change what the installed psentry does
@@ -28,7 +28,7 @@ const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}\n\n{op
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show whether all of it is well; exits 0, 1 (warning), 2 (critical), 3 (not installed)
+    /// Show whether all is well; exits 0, 1 (warning), 2 (critical), 3 (unknown)
     Status,
     /// Show who is shut out, by what, for how long and why
     List {
@@ -36,22 +36,22 @@ pub enum Command {
         #[arg(long, hide = true)]
         addresses: bool,
     },
-    /// Say why somebody is shut out or not, and what changes that; exits 1 if not
+    /// Say why somebody is shut out, or why not (exits 1)
     Why {
         /// An address or a prefix
-        #[arg(value_name = "CIDR")]
+        #[arg(value_name = "CIDR", value_parser = prefix)]
         scope: Prefix,
     },
-    /// Let somebody in again
+    /// Let somebody in again, or 'all'
     Unblock {
         /// An address or a prefix, as `list` shows it, or 'all'
-        #[arg(value_name = "CIDR|all")]
-        blocked: Target,
+        #[arg(value_name = "CIDR|all", value_parser = whom)]
+        blocked: String,
     },
     /// Shut somebody out
     Block {
         /// An address or a prefix
-        #[arg(value_name = "CIDR")]
+        #[arg(value_name = "CIDR", value_parser = prefix)]
         scope: Prefix,
         /// For how long, such as 2h [default: until it is unblocked]
         #[arg(long = "for", value_name = "TIME")]
@@ -71,7 +71,7 @@ pub enum Command {
     /// Show what happened
     Log {
         /// Only what is about this address or prefix
-        #[arg(value_name = "CIDR")]
+        #[arg(value_name = "CIDR", value_parser = prefix)]
         scope: Option<Prefix>,
         /// Go on with what happens from now on
         #[arg(short, long)]
@@ -86,25 +86,36 @@ pub enum Command {
         #[arg(value_name = "ADDR")]
         address: IpAddr,
     },
-    /// Tell whom the policy, or another one, would have blocked by the records of the log
+    /// Tell whom the policy, or another one, blocks by the log
     Replay {
         /// Another policy, to compare with the installed one
-        #[arg(value_name = "POLICY")]
         policy: Option<PathBuf>,
     },
-    /// List, add and remove decoy ports
-    #[command(subcommand)]
-    Decoy(Decoy),
-    /// List, add and remove addresses that psentry leaves alone
-    #[command(subcommand)]
-    Allow(Allow),
+    /// List, add or remove decoy ports
+    Decoy {
+        /// What to do
+        #[arg(value_enum, default_value_t = Action::List)]
+        action: Action,
+        /// Such as 2222 or 161/udp
+        #[arg(value_name = "PORT", value_parser = port, required_if_eq_any(NEEDED))]
+        decoy: Option<String>,
+    },
+    /// List, add or remove whom psentry leaves alone
+    Allow {
+        /// What to do
+        #[arg(value_enum, default_value_t = Action::List)]
+        action: Action,
+        /// An address or a prefix
+        #[arg(value_name = "CIDR", value_parser = prefix, required_if_eq_any(NEEDED))]
+        allowed: Option<Prefix>,
+    },
     /// Show whether psentry observes or blocks, or set it
     Mode {
         /// What it is to do
         #[arg(value_enum)]
         mode: Option<Mode>,
     },
-    /// Touch decoys from a network of its own, and see whether that is noticed
+    /// Touch decoys, and see whether that is noticed
     Selftest,
     /// Check the settings of every stage; exits 0 or 78
     Check,
@@ -116,49 +127,22 @@ pub enum Command {
     },
 }
 
-/// What to do about decoys.
-#[derive(Debug, Subcommand)]
-pub enum Decoy {
-    /// Show which ports are decoys
+/// What to do with a list in the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Action {
+    /// Show it
     List,
-    /// Make a port a decoy
-    Add {
-        /// Such as 2222 or 161/udp
-        #[arg(value_name = "PORT[/udp]")]
-        port: Port,
-    },
-    /// Give a port back
-    Remove {
-        /// Such as 2222 or 161/udp
-        #[arg(value_name = "PORT[/udp]")]
-        decoy: Port,
-    },
+    /// Add to it
+    Add,
+    /// Take something out of it
+    Remove,
 }
 
-/// What to do about the ignore file.
-#[derive(Debug, Subcommand)]
-pub enum Allow {
-    /// Show whom psentry leaves alone
-    List,
-    /// Leave somebody alone from now on
-    Add {
-        /// An address or a prefix
-        #[arg(value_name = "CIDR")]
-        scope: Prefix,
-        /// A comment for people who read the file
-        #[arg(long, value_name = "TEXT")]
-        comment: Option<String>,
-    },
-    /// Leave somebody alone no longer
-    Remove {
-        /// As `list` shows it
-        #[arg(value_name = "CIDR")]
-        scope: Prefix,
-    },
-}
+/// With which action an argument is needed.
+const NEEDED: [(&str, &str); 2] = [("action", "add"), ("action", "remove")];
 
 /// Whether anybody is shut out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Say who would be shut out, and shut out nobody
     Observe,
@@ -166,69 +150,27 @@ pub enum Mode {
     Block,
 }
 
-impl Mode {
-    /// As psentry.conf has it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Observe => "observe",
-            Mode::Block => "block",
-        }
-    }
+fn prefix(text: &str) -> Result<Prefix, String> {
+    Ignore::parse_entry(text)
 }
 
-/// Who is to be let in.
-#[derive(Clone, Copy, Debug)]
-pub enum Target {
-    /// Everybody.
-    All,
-    /// These addresses.
-    Scope(Prefix),
+fn whom(text: &str) -> Result<String, String> {
+    if text == "all" { Ok(text.to_owned()) } else { Ok(prefix(text)?.to_string()) }
 }
 
-impl std::str::FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            return Ok(Target::All);
-        }
-        text.parse().map(Target::Scope).map_err(|error| format!("{error}, nor 'all'"))
-    }
-}
-
-/// A port of a decoy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Port {
-    /// The transport: "tcp" or "udp".
-    pub proto: &'static str,
-    /// The number, not 0.
-    pub number: u16,
-}
-
-impl std::str::FromStr for Port {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, proto) = text.split_once('/').unwrap_or((text, "tcp"));
-        let proto = ["tcp", "udp"].into_iter().find(|known| *known == proto);
-        match (number.parse::<u16>().ok().filter(|number| *number > 0), proto) {
-            (Some(number), Some(proto)) => Ok(Port { proto, number }),
-            _ => Err("write a port from 1 to 65535, such as 2222 or 161/udp".to_owned()),
-        }
-    }
-}
-
-impl std::fmt::Display for Port {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.number, self.proto)
+/// A port as `23/tcp`.
+fn port(text: &str) -> Result<String, String> {
+    let (number, proto) = text.split_once('/').unwrap_or((text, "tcp"));
+    match number.parse::<u16>() {
+        Ok(number) if number > 0 && ["tcp", "udp"].contains(&proto) => Ok(format!("{number}/{proto}")),
+        _ => Err("write a port from 1 to 65535, such as 2222 or 161/udp".to_owned()),
     }
 }
 
 /// A moment, or how long ago it was.
 fn moment(text: &str) -> Result<Timestamp, String> {
-    let ago = |text: &str| parse_duration(text).map(|span| Timestamp::now().minus(span));
-    text.parse().or_else(|_| ago(text)).map_err(|_| {
-        "write a span such as 12h, which ends now, or a time such as 2026-11-22T15:04:05Z".to_owned()
-    })
+    let ago = |_| parse_duration(text).map(|span| Timestamp::now().minus(span));
+    text.parse()
+        .or_else(ago)
+        .map_err(|_| "write a span such as 12h, or a time such as 2026-11-22T15:04:05Z".into())
 }

@@ -3,15 +3,17 @@
 
 use psentry_stage::Shell;
 
+/// Around the function that clap generates, for arguments of which psentry knows the values.
 const BASH: &str = r#"
 _psentry_known() {
     local word=${COMP_WORDS[COMP_CWORD]} known=
     case "${COMP_WORDS[1]-} ${COMP_WORDS[2]-}" in
-        "unblock "* | "why "*) known="$(psentry list --addresses 2>/dev/null) all" ;;
-        "decoy remove") known=$(psentry decoy list 2>/dev/null) ;;
-        "allow remove") known=$(psentry allow list 2>/dev/null) ;;
+        "unblock "*) known="$(psentry list --addresses 2>/dev/null) all" ;;
+        "why "*) known=$(psentry list --addresses 2>/dev/null) ;;
+        "decoy remove") [ "$COMP_CWORD" -lt 3 ] || known=$(psentry decoy list 2>/dev/null) ;;
+        "allow remove") [ "$COMP_CWORD" -lt 3 ] || known=$(psentry allow list 2>/dev/null) ;;
     esac
-    if [ -z "$known" ] || [[ "$word" = -* ]]; then
+    if [ "$COMP_CWORD" -lt 2 ] || [ -z "$known" ] || [[ "$word" = -* ]]; then
         _psentry "$@"
         return
     fi
@@ -20,7 +22,7 @@ _psentry_known() {
     COMPREPLY=($(compgen -W "$known" -- "$word"))
     if declare -F __ltrim_colon_completions >/dev/null; then __ltrim_colon_completions "$word"; fi
 }
-complete -o nosort -F _psentry_known psentry
+complete -F _psentry_known psentry
 "#;
 
 const FISH: &str = r#"
@@ -29,9 +31,9 @@ complete -c psentry -n "__fish_seen_subcommand_from decoy; and __fish_seen_subco
 complete -c psentry -n "__fish_seen_subcommand_from allow; and __fish_seen_subcommand_from remove" -f -a "(psentry allow list 2>/dev/null)"
 "#;
 
-/// Positional arguments as zsh's script of clap names them, and what lists their values.
-const ZSH: [(&str, &str); 2] =
-    [(":blocked -- ", "psentry list --addresses"), (":decoy -- ", "psentry decoy list")];
+/// Arguments as zsh's script of clap names them, and what lists their values.
+const ZSH: [(&str, &str); 3] =
+    [(":blocked -- ", "list --addresses"), (":decoy -- ", "decoy list"), (":allowed -- ", "allow list")];
 
 /// The completion script of a shell with these lines added.
 #[must_use]
@@ -45,11 +47,8 @@ pub fn complete(shell: Shell, script: String) -> String {
 }
 
 fn zsh(line: &str) -> String {
-    let known = ZSH.iter().find(|(argument, _)| line.contains(argument));
-    known.map_or_else(
-        || line.to_owned(),
-        |(_, command)| {
-            line.replace(":_default'", &format!(":{{compadd -- ${{(f)\"$({command} 2>/dev/null)\"}}}}'"))
-        },
-    )
+    let Some((_, list)) = ZSH.iter().find(|(argument, _)| line.contains(argument)) else {
+        return line.into();
+    };
+    line.replace(":_default'", &format!(":{{compadd -- ${{(f)\"$(psentry {list} 2>/dev/null)\"}}}}'"))
 }

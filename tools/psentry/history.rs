@@ -1,117 +1,136 @@
-//! What the log says of sources: the newest touch of each, and the newest verdict on one. The log is read line by line as
-//! psentry-follow has it, and only lines that may matter are parsed.
+//! What the log says: of a source, its touches and the newest verdict on it; and `log`, all of it as psentry-show says it. The log
+//! is read by psentry-follow, and only lines that may matter are parsed.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use memchr::memmem;
+use anstream::AutoStream;
+use memchr::memmem::Finder;
 use psentry_follow::{Follower, Start, Step};
-use psentry_records::{Action, Prefix, Probe, Record, Timestamp, Verdict};
+use psentry_records::{Action, Prefix, Record, Timestamp, Verdict};
+use psentry_show::Renderer;
 
 use crate::Error;
-use crate::rows::{Touch, Touches, port_name};
+use crate::rows::port_name;
+use crate::run::{Context, printed};
 
-/// How old the touch of somebody in quarantine is at most, with room for a long quarantine.
-const RECENT: Duration = Duration::from_secs(3600);
+/// The newest touch of each source: when, and which port.
+pub(crate) type Touches = BTreeMap<IpAddr, (Timestamp, String)>;
 
-/// What is known of an address or a prefix.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What is known of some scopes.
+#[derive(Default)]
 pub(crate) struct Known {
-    /// How many probes of it the log has.
+    pub(crate) touches: Touches,
     pub(crate) probes: u64,
-    pub(crate) last: Option<Touch>,
-    /// The newest verdict on it that blocks, or would.
+    /// The newest verdict that blocks one of them, or only watches it.
     pub(crate) verdict: Option<Verdict>,
 }
 
-/// The line of a log that is an earlier one than that moment.
-pub(crate) fn is_before(moment: Timestamp) -> impl Fn(&str) -> bool {
-    move |line| Record::parse(line).is_ok_and(|record| timestamp(&record).is_some_and(|at| at <= moment))
+/// When a record was written, and whom it is about.
+pub(crate) fn about(record: &Record) -> (Option<Timestamp>, Option<Prefix>) {
+    let (common, scope) = match record {
+        Record::Probe(probe) => (&probe.common, probe.common.src_ip.map(Prefix::host)),
+        Record::Vouch(vouch) => (&vouch.common, vouch.common.src_ip.map(Prefix::host)),
+        Record::Verdict(verdict) => (&verdict.common, Some(verdict.body.scope)),
+        Record::Outcome(outcome) => (&outcome.common, Some(outcome.body.scope)),
+        Record::Stats(stats) => (&stats.common, None),
+        Record::Other(_) => return (None, None),
+    };
+    (Some(common.timestamp), scope)
 }
 
-/// When a record was written.
-pub(crate) fn timestamp(record: &Record) -> Option<Timestamp> {
-    Some(match record {
-        Record::Probe(probe) => probe.common.timestamp,
-        Record::Verdict(verdict) => verdict.common.timestamp,
-        Record::Outcome(outcome) => outcome.common.timestamp,
-        Record::Vouch(vouch) => vouch.common.timestamp,
-        Record::Stats(stats) => stats.common.timestamp,
-        Record::Other(_) => return None,
-    })
+/// The log, from the file on that has records from before that moment, or from its oldest record.
+pub(crate) fn open(log: &Path, since: Option<Timestamp>) -> Result<Follower, Error> {
+    // A log that is missing, or may not be read, is not an empty one.
+    File::open(log).map_err(Error::file("read", log))?;
+    let Some(since) = since else { return Ok(Follower::open(log, Start::Oldest)?) };
+    let is_early = |line: &str| Record::parse(line).is_ok_and(|record| about(&record).0 < Some(since));
+    Ok(Follower::open_from(log, is_early)?)
 }
 
-/// The newest touch of each source in one of these scopes.
-///
-/// # Errors
-/// The log cannot be read.
-pub(crate) fn touches(log: &Path, scopes: &[Prefix], now: Timestamp) -> Result<Touches, Error> {
-    let mut touches = Touches::new();
-    if scopes.is_empty() {
-        return Ok(touches);
-    }
-    let is_probe = memmem::Finder::new("\"probe\"");
-    let mut log = Follower::open_from(log, is_before(now.minus(RECENT)))?;
-    each(
-        &mut log,
-        |line| is_probe.find(line).is_some(),
-        |record| {
-            if let Record::Probe(probe) = record
-                && let Some(addr) = probe.common.src_ip
-                && scopes.iter().any(|scope| scope.contains(addr))
-            {
-                touches.insert(addr, touch(&probe));
-            }
-        },
-    )?;
-    Ok(touches)
-}
-
-/// What the log knows of a scope.
-///
-/// # Errors
-/// The log cannot be read.
-pub(crate) fn known(log: &Path, scope: Prefix) -> Result<Known, Error> {
-    let mut known = Known::default();
-    let address = scope.addr().to_string();
-    let (named, is_verdict) = (memmem::Finder::new(&address), memmem::Finder::new("\"verdict\""));
-    let may_matter =
-        |line: &[u8]| !scope.is_host() || named.find(line).is_some() || is_verdict.find(line).is_some();
-    each(&mut Follower::open(log, Start::Oldest)?, may_matter, |record| match record {
-        Record::Probe(probe) if probe.common.src_ip.is_some_and(|addr| scope.contains(addr)) => {
-            known.probes += u64::from(probe.body.count);
-            known.last = Some(touch(&probe));
-        }
-        Record::Verdict(verdict) if verdict.body.scope.overlaps(scope) => {
-            known.verdict = (verdict.body.action != Action::Unblock).then_some(verdict);
-        }
-        _ => {}
-    })?;
-    Ok(known)
-}
-
-fn touch(probe: &Probe) -> Touch {
-    let common = &probe.common;
-    let port = common.dest_port.map_or_else(|| "a port".to_owned(), |port| port_name(port, common.proto));
-    Touch { at: common.timestamp, port }
-}
-
-fn each(
-    log: &mut Follower,
+/// Takes each record there is, of those lines that may matter.
+pub(crate) fn each(
+    mut log: Follower,
     may_matter: impl Fn(&[u8]) -> bool,
     mut take: impl FnMut(Record),
 ) -> Result<(), Error> {
     loop {
         match log.step()? {
-            Step::Line(line) if may_matter(&line) => {
-                if let Some(record) =
-                    std::str::from_utf8(&line).ok().and_then(|line| Record::parse(line).ok())
-                {
-                    take(record);
-                }
-            }
-            Step::Line(_) | Step::Missing(_) => {}
+            Step::Line(line) if may_matter(&line) => drop(parsed(&line).map(&mut take)),
             Step::End => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+fn parsed(line: &[u8]) -> Option<Record> {
+    Record::parse(std::str::from_utf8(line).ok()?).ok()
+}
+
+/// What the log knows of some scopes, from that moment on.
+pub(crate) fn known(log: &Path, scopes: &[Prefix], since: Option<Timestamp>) -> Result<Known, Error> {
+    let mut known = Known::default();
+    let named: Vec<String> = scopes
+        .iter()
+        .map(|scope| if scope.is_host() { scope.addr().to_string() } else { "\"probe\"".into() })
+        .collect();
+    let named: Vec<Finder<'_>> = named.iter().map(Finder::new).chain([Finder::new("\"verdict\"")]).collect();
+    let may_matter = |line: &[u8]| named.iter().any(|name| name.find(line).is_some());
+    each(open(log, since)?, may_matter, |record| {
+        let of = about(&record).1;
+        if !of.is_some_and(|of| scopes.iter().any(|scope| scope.overlaps(of))) {
+            return;
+        }
+        match record {
+            Record::Probe(probe) => {
+                let common = &probe.common;
+                let port = common
+                    .dest_port
+                    .map_or_else(|| "no port".to_owned(), |port| port_name(port, common.proto));
+                known.touches.extend(common.src_ip.map(|addr| (addr, (common.timestamp, port))));
+                known.probes += u64::from(probe.body.count);
+            }
+            Record::Verdict(verdict) => {
+                known.verdict = (verdict.body.action != Action::Unblock).then_some(verdict);
+            }
+            _ => {}
+        }
+    })?;
+    Ok(known)
+}
+
+/// Prints the log, from that moment on and about that scope; with `follow` what comes from now on, until it is stopped.
+pub(crate) fn log(
+    context: &Context,
+    scope: Option<Prefix>,
+    follow: bool,
+    since: Option<Timestamp>,
+) -> Result<(), Error> {
+    let path = context.installed.log();
+    let mut log =
+        if follow && since.is_none() { Follower::open(&path, Start::Now)? } else { open(&path, since)? };
+    let mut renderer = Renderer::new(context.utc, AutoStream::choice(&io::stdout()));
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let is_meant = |record: &Record| {
+        let (at, of) = about(record);
+        at >= since && scope.is_none_or(|scope| of.is_some_and(|of| of.overlaps(scope)))
+    };
+    loop {
+        let written = match log.step()? {
+            Step::Line(line) => match parsed(&line).filter(is_meant) {
+                Some(_) if context.json => out.write_all(&line).and_then(|()| out.write_all(b"\n")),
+                Some(record) => renderer.lines(&record).iter().try_for_each(|line| writeln!(out, "{line}")),
+                None => Ok(()),
+            },
+            Step::Missing(why) => writeln!(io::stderr(), "psentry: {why}"),
+            Step::End if follow => out.flush().map(|()| log.wait(log.patience())),
+            Step::End => return printed(out.flush()),
+        };
+        if written.is_err() {
+            return printed(written);
         }
     }
 }

@@ -7,39 +7,29 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `error.rs` | flags, which command is run, what can go wrong |
-//! | `installed.rs` | where the suite is: settings, log, sockets |
-//! | `tools.rs` | the control sockets, each tool asked |
-//! | `siblings.rs` | the programs of the suite, and systemctl |
-//! | `rows.rs` | who is shut out, merged over all tools, and in words |
-//! | `history.rs` | what the log says of a source |
-//! | `query.rs`, `reasons.rs` | `list` and `why`; why somebody is not shut out |
-//! | `unblock.rs` | `unblock` |
-//! | `log.rs` | `log` |
+//! | `installed.rs` | where the suite is: settings, log, sockets, and each tool asked |
+//! | `programs.rs` | the programs of the suite, and systemctl |
+//! | `rows.rs` | who is shut out, merged over all tools, and why somebody is not; in words |
+//! | `history.rs` | what the log says of a source, and `log` |
+//! | `people.rs` | `list`, `why` and `unblock` |
 //! | `status.rs`, `status/` | `status`: what is gathered, and what follows of it |
-//! | `decoys.rs`, `allow.rs`, `mode.rs` | the settings that commands change |
+//! | `decoys.rs`, `edit.rs` | the settings that commands change: `decoy`; `allow` and `mode` |
 //! | `completions.rs` | completions that know addresses and decoys |
-//! | `clock.rs` | moments in the zone of whoever reads |
 
 #![forbid(unsafe_code)]
 
-mod allow;
 mod cli;
-mod clock;
 mod completions;
 mod decoys;
+mod edit;
 mod error;
 mod history;
 mod installed;
-mod log;
-mod mode;
-mod query;
-mod reasons;
+mod people;
+mod programs;
 mod rows;
 mod run;
-mod siblings;
 mod status;
-mod tools;
-mod unblock;
 
 pub use cli::Flags;
 pub use completions::complete;

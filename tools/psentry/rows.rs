@@ -1,109 +1,122 @@
-//! Who is shut out: the rows of all tools in one list, a row for each tool and scope, and in words. Pure.
+//! Who is shut out: the rows of all tools in one list, one for each tool and scope, and in words; and why somebody is not. Pure.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::time::Duration;
 
-use psentry_records::{Outcome, OutcomeResult, Prefix, Proto, Timestamp};
+use jiff::tz::TimeZone;
+use psentry_records::{Action, Outcome, OutcomeResult, Prefix, Proto, Timestamp};
 use psentry_stage::printable;
 
-use crate::clock::Clock;
-use crate::tools::Tool;
+use crate::cli::Mode;
+use crate::history::{Known, Touches};
 
-/// What shuts somebody out.
-#[derive(Clone, Debug, PartialEq)]
+/// What shuts somebody out: what one tool does about one scope, on each of its backends.
 pub(crate) struct Row {
-    pub(crate) tool: Tool,
     pub(crate) scope: Prefix,
-    until: Option<Timestamp>,
-    rule: Option<String>,
-    reason: Option<String>,
-    ports: Vec<String>,
-    /// No handshake proves it, and so established connections go on.
-    unproven: bool,
-    /// Which backends do it, and which should and do not, with the reason.
+    pub(crate) is_trap: bool,
+    first: Outcome,
     backends: Vec<String>,
+    /// Which backends should do it and do not, with the reason.
     failing: Vec<String>,
 }
 
-/// The latest touch of a source.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Touch {
-    pub(crate) at: Timestamp,
-    pub(crate) port: String,
-}
-
-/// The latest touch of each source, by address.
-pub(crate) type Touches = BTreeMap<IpAddr, Touch>;
-
-/// The rows of what the tools answered, sorted by address; what several backends of one tool do is one row.
-pub(crate) fn merged(outcomes: impl IntoIterator<Item = (Tool, Outcome)>) -> Vec<Row> {
-    let mut rows: BTreeMap<(Prefix, Tool, Vec<String>), Row> = BTreeMap::new();
-    for (tool, Outcome { common, body }) in outcomes {
-        let ports: Vec<String> = body.ports.iter().map(|port| port_name(*port, common.proto)).collect();
-        let row = rows.entry((body.scope, tool, ports.clone())).or_insert_with(|| Row {
-            tool,
-            scope: body.scope,
-            until: body.until,
-            rule: body.rule,
-            reason: body.reason,
-            ports,
-            unproven: body.handshake == Some(false),
-            backends: Vec::new(),
-            failing: Vec::new(),
-        });
-        let backend = printable(body.backend.as_deref().unwrap_or(tool.name()));
-        if matches!(body.result, OutcomeResult::Already | OutcomeResult::Applied) {
-            row.backends.push(backend);
-        } else {
-            let why = body.error.as_deref().map_or_else(|| "it is not known why".to_owned(), printable);
-            row.failing.push(format!("{backend}: {why}"));
-        }
+/// The rows of what the tools answered, sorted by address, the trap's first.
+pub(crate) fn merged(outcomes: impl IntoIterator<Item = (&'static str, Outcome)>) -> Vec<Row> {
+    let mut rows: BTreeMap<_, Row> = BTreeMap::new();
+    for (tool, outcome) in outcomes {
+        let (scope, is_trap) = (outcome.body.scope, tool == "psentry-trap");
+        let backend = printable(outcome.body.backend.as_deref().unwrap_or(tool));
+        let why = printable(outcome.body.error.as_deref().unwrap_or("it is not known why"));
+        let does = matches!(outcome.body.result, OutcomeResult::Already | OutcomeResult::Applied);
+        let row = rows.entry((scope, !is_trap, outcome.body.ports.clone()));
+        let row =
+            row.or_insert_with(|| Row { scope, is_trap, first: outcome, backends: vec![], failing: vec![] });
+        if does { row.backends.push(backend) } else { row.failing.push(format!("{backend}: {why}")) }
     }
     rows.into_values().collect()
 }
 
 impl Row {
-    /// Whether anything does it.
-    pub(crate) fn is_shut_out(&self) -> bool {
-        !self.backends.is_empty()
-    }
-
     /// What shuts it out, for how long and why, as the end of a line.
     pub(crate) fn words(&self, touches: &Touches, clock: &Clock) -> String {
-        if self.tool == Tool::Trap {
-            let left =
-                self.until.map_or_else(|| "no end".to_owned(), |until| format!("{} left", clock.left(until)));
-            let touch = self.touch(touches);
-            let touched = touch.map_or_else(String::new, |touch| format!(", touched {}", touch.port));
-            return format!("trap, {left}{touched}");
+        let body = &self.first.body;
+        if self.is_trap {
+            let left = body.until.map_or_else(|| "no end".to_owned(), |until| clock.left(until));
+            let within = touches.range(self.scope.addr()..=self.scope.last()).map(|(_, touch)| touch);
+            let touch = within.max().map_or_else(String::new, |(_, port)| format!(", touched {port}"));
+            return format!("trap, {left}{touch}");
         }
-        let ports =
-            if self.ports.is_empty() { String::new() } else { format!(" from {}", self.ports.join(",")) };
-        let until = self
+        let ports: Vec<String> =
+            body.ports.iter().map(|port| port_name(*port, self.first.common.proto)).collect();
+        let from = if ports.is_empty() { String::new() } else { format!(" from {}", ports.join(",")) };
+        let until = body
             .until
             .map_or_else(|| ", no end".to_owned(), |until| format!(" until {}", clock.moment(until)));
-        let rule = self.rule.as_deref().map_or_else(String::new, |rule| match rule {
-            "by-hand" => " by a command".to_owned(),
-            rule => format!(" by rule {}", printable(rule)),
-        });
-        let unproven = if self.unproven { " (unproven: established connections go on)" } else { "" };
-        let reason =
-            self.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", printable(reason)));
-        let block = format!("{ports}{until}{rule}{unproven}{reason}");
-        match (self.is_shut_out(), &*self.failing) {
-            (true, []) => format!("blocked{block}"),
-            (true, failing) => {
-                format!("blocked by {} only{block}; not by {}", self.backends.join(", "), failing.join("; "))
-            }
-            (false, failing) => format!("to be blocked{block}; but not yet: {}", failing.join("; ")),
+        let rule = printable(body.rule.as_deref().unwrap_or("unknown"));
+        let spares = if body.handshake == Some(false) { ", but for established connections" } else { "" };
+        let reason = body.reason.as_deref().map_or_else(String::new, |why| format!(": {}", printable(why)));
+        let block = format!("{from}{until} by rule {rule}{spares}{reason}");
+        match (self.backends.is_empty(), self.failing.join("; ")) {
+            (true, failing) => format!("to be blocked{block}, and is not yet: {failing}"),
+            (false, failing) if failing.is_empty() => format!("blocked{block}"),
+            (false, failing) => format!("blocked by {} only{block}; {failing}", self.backends.join(", ")),
         }
     }
+}
 
-    /// The latest touch of any address in it.
-    pub(crate) fn touch<'a>(&self, touches: &'a Touches) -> Option<&'a Touch> {
-        let within = touches.range(self.scope.addr()..=self.scope.last());
-        within.map(|(_, touch)| touch).max_by_key(|touch| touch.at)
+/// A line for each row, with the addresses lined up.
+pub(crate) fn table(rows: &[Row], touches: &Touches, clock: &Clock) -> String {
+    let width = rows.iter().map(|row| short(row.scope).len()).max().unwrap_or(0);
+    rows.iter().map(|row| format!("{:<width$}  {}\n", short(row.scope), row.words(touches, clock))).collect()
+}
+
+/// Why nothing shuts somebody out, a sentence a reason. `ignored` is the line of the ignore file that names it, `prospect` what
+/// psentry-block says would become of a verdict: `Err` where it could not block.
+pub(crate) fn reasons(
+    asked: Prefix,
+    ignored: Option<String>,
+    prospect: Result<Option<String>, String>,
+    mode: Mode,
+    known: &Known,
+    clock: &Clock,
+) -> Vec<String> {
+    let observes = mode == Mode::Observe;
+    let is_ignored = ignored.is_some();
+    let mut reasons = vec![format!("{} is not shut out", short(asked))];
+    reasons.extend(ignored.map(|line| format!("it is left alone: {line}")));
+    reasons.extend(match prospect {
+        Ok(but) => but.map(|but| format!("a verdict could block it, but {}", printable(&but))),
+        Err(why) => (!is_ignored).then(|| format!("nor can it be: {}", printable(&why))),
+    });
+    match &known.verdict {
+        None if observes => {
+            reasons.push("psentry observes, and shuts out nobody; it would not be blocked".to_owned());
+        }
+        None => {}
+        Some(verdict) => {
+            let until = verdict.until();
+            let is_over = until.is_some_and(|until| until <= clock.now);
+            let end = until.map_or_else(String::new, |until| format!(" until {}", clock.moment(until)));
+            let what = match (verdict.body.action == Action::Watch, is_over) {
+                (true, _) if !observes => "the last verdict on it only watched it",
+                (true, true) => "psentry observes; it would have been blocked",
+                (true, false) => "psentry observes; it would be blocked",
+                (false, true) => "it was blocked",
+                (false, false) => "the last verdict on it was to block it",
+            };
+            let rule = printable(verdict.body.rule.as_deref().unwrap_or("unknown"));
+            let why = printable(verdict.body.reason.as_deref().unwrap_or("no reason is given"));
+            reasons.push(format!("{what}{end} by rule {rule}: {why}"));
+        }
     }
+    reasons.push(match known.touches.values().max() {
+        None => "the log has no probe of it: it was never seen".to_owned(),
+        Some((at, port)) => {
+            let (count, ago, addr) = (known.probes, clock.ago(*at), asked.addr());
+            format!("it touched {port} {ago}, {count} probes in all; what they weigh: psentry explain {addr}")
+        }
+    });
+    reasons
 }
 
 /// As people write a scope: a single address without its length.
@@ -116,8 +129,42 @@ pub(crate) fn port_name(port: u16, proto: Option<Proto>) -> String {
     proto.map_or_else(|| port.to_string(), |proto| format!("{port}/{}", proto.name().to_ascii_lowercase()))
 }
 
-/// A line for each row, with the addresses lined up.
-pub(crate) fn table(rows: &[Row], touches: &Touches, clock: &Clock) -> String {
-    let width = rows.iter().map(|row| short(row.scope).len()).max().unwrap_or(0);
-    rows.iter().map(|row| format!("{:<width$}  {}\n", short(row.scope), row.words(touches, clock))).collect()
+/// What time it is, and the zone of whoever reads.
+pub(crate) struct Clock {
+    pub(crate) now: Timestamp,
+    pub(crate) zone: TimeZone,
 }
+
+impl Clock {
+    /// A moment as `14:05 CET`, or with its date where it is not of these hours.
+    pub(crate) fn moment(&self, moment: Timestamp) -> String {
+        let away = moment.since(self.now).max(self.now.since(moment));
+        let form = if away < Duration::from_secs(18 * 3600) { "%H:%M %Z" } else { "%Y-%m-%d %H:%M %Z" };
+        let moment = jiff::Timestamp::from_microsecond(moment.micros()).unwrap_or_default();
+        moment.to_zoned(self.zone.clone()).strftime(form).to_string()
+    }
+
+    /// How long ago a moment was.
+    pub(crate) fn ago(&self, moment: Timestamp) -> String {
+        format!("{} ago", span(self.now.since(moment).as_secs()))
+    }
+
+    /// How long it is until a moment; a second that has begun counts.
+    fn left(&self, moment: Timestamp) -> String {
+        format!("{} left", span(moment.since(self.now).as_micros().div_ceil(1_000_000) as u64))
+    }
+}
+
+/// A span in its largest unit, rounded down.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

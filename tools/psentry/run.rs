@@ -1,17 +1,21 @@
 //! Which command is run, and what all of them have.
 
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command as Program, Stdio};
 
+use jiff::tz::TimeZone;
 use nix::unistd::geteuid;
+use psentry_records::Timestamp;
 use psentry_stage::{Exit, completions};
+use serde_json::json;
 
 use crate::cli::{Command, Flags};
-use crate::clock::Clock;
 use crate::installed::Installed;
-use crate::siblings::{become_program, block, judging, sibling};
-use crate::tools::{TELLING, ask_all, question};
-use crate::{Error, allow, complete, decoys, log, mode, query, status, unblock};
+use crate::programs::{block, judging, missing, sibling};
+use crate::rows::Clock;
+use crate::{Error, complete, decoys, edit, history, people, status};
 
 /// What every command has.
 pub(crate) struct Context {
@@ -25,125 +29,115 @@ pub(crate) struct Context {
 ///
 /// # Errors
 /// What went wrong, or that the answer is no.
-pub fn run(flags: Flags) -> Result<(), Error> {
-    let Flags { command, json, utc } = flags;
-    let context = Context { installed: Installed::below(Path::new("/"))?, clock: Clock::new(utc), json, utc };
+pub fn run(Flags { command, json, utc }: Flags) -> Result<(), Error> {
+    let zone = if utc { TimeZone::UTC } else { TimeZone::system() };
+    let clock = Clock { now: Timestamp::now(), zone };
+    let context = Context { installed: Installed::below(Path::new("/"))?, clock, json, utc };
     let installed = &context.installed;
+    let because = |reason: Option<String>| reason.map(|reason| format!("--reason={reason}"));
     match command {
         Command::Status => status::status(&context),
-        Command::List { addresses } => query::list(&context, addresses),
-        Command::Why { scope } => query::why(&context, scope),
-        Command::Unblock { blocked } => unblock::unblock(&context, blocked),
-        Command::Log { scope, follow, since } => log::log(&context, scope, follow, since),
-        Command::Decoy(command) => decoys::decoy(&context, &command),
-        Command::Allow(command) => allow::allow(&context, &command),
-        Command::Mode { mode } => mode::mode(&context, mode),
+        Command::List { addresses } => people::list(&context, addresses),
+        Command::Why { scope } => people::why(&context, scope),
+        Command::Unblock { blocked } => people::unblock(&context, &blocked),
+        Command::Log { scope, follow, since } => history::log(&context, scope, follow, since),
+        Command::Decoy { action, decoy } => decoys::decoy(&context, action, decoy.as_deref()),
+        Command::Allow { action, allowed } => edit::allow(&context, action, allowed),
+        Command::Mode { mode } => edit::mode(&context, mode),
         Command::Check => check(installed),
         Command::Selftest => selftest(installed),
         Command::Completions { shell } => print(&complete(shell, completions::<Flags>(shell))),
         Command::Block { scope, span, reason } => {
-            let [_, blocker] = ask_all(installed, &question(Some(scope)), TELLING);
+            let [_, blocker] = installed.ask_all(&people::question(scope));
             let mut program = block(installed, !blocker.is_absent());
-            program.arg("block").arg(scope.to_string());
-            program.args(span.iter().flat_map(|span| ["--for", span]));
-            program.args(reason.iter().map(|reason| format!("--reason={reason}")));
-            become_program(program)
+            program.args(["block", &scope.to_string()]).args(because(reason));
+            instead(program, &span.iter().flat_map(|span| ["--for", span]).collect::<Vec<_>>())
         }
         Command::Panic { reason } => {
             let mut program = block(installed, true);
-            program.arg("panic").args(reason.iter().map(|reason| format!("--reason={reason}")));
-            become_program(program)
+            program.arg("panic").args(because(reason));
+            instead(program, &[])
         }
-        Command::Resume => {
-            let mut program = block(installed, true);
-            program.arg("resume");
-            become_program(program)
-        }
-        Command::Explain { address } => {
-            judge(installed, &["explain", &address.to_string()], judging(installed, None)?)
-        }
-        Command::Replay { policy } => {
-            let mut flags = judging(installed, policy.as_deref())?;
-            if policy.is_some() && installed.policy().exists() {
-                flags.extend(["--against".to_owned(), installed.policy().display().to_string()]);
-            }
-            judge(installed, &["replay"], flags)
-        }
+        Command::Resume => instead(block(installed, true), &["resume"]),
+        Command::Explain { address } => judge(&context, &["explain", &address.to_string()], None),
+        Command::Replay { policy } => judge(&context, &["replay"], policy.as_deref()),
     }
 }
 
-/// Has psentry-judge read the log.
-fn judge(installed: &Installed, command: &[&str], flags: Vec<String>) -> Result<(), Error> {
-    let log = installed.log();
-    let files = psentry_follow::log_files(&log)?;
-    // One that may not be read ends the judge with less of a sentence.
-    std::fs::File::open(&log).map_err(Error::file("read", &log))?;
-    let mut program = sibling("psentry-judge");
-    program.args(command).args(flags).arg("--records").args(files);
-    become_program(program)
+/// Runs a program in the place of this one, whose exit code is the program's.
+pub(crate) fn instead(mut program: Program, args: &[&str]) -> Result<(), Error> {
+    let why = program.args(args).exec();
+    Err(missing(&program.get_program().to_string_lossy())(why))
 }
 
-/// Every stage checks its own settings; each is asked, also after one that found something.
+/// Has psentry-judge read the log, by the installed policy or by another one.
+fn judge(context: &Context, command: &[&str], other: Option<&Path>) -> Result<(), Error> {
+    let (log, policy) = (context.installed.log(), context.installed.etc("policy.toml"));
+    history::open(&log, Some(context.clock.now))?;
+    let mut program = sibling("psentry-judge");
+    program.args(command).args(judging(&context.installed, other.unwrap_or(&policy))?);
+    if other.is_some() && policy.exists() {
+        program.arg("--against").arg(policy);
+    }
+    program.arg("--records").args(psentry_follow::log_files(&log)?);
+    instead(program, &[])
+}
+
+/// Every stage checks its own settings, also after one that found something.
 fn check(installed: &Installed) -> Result<(), Error> {
+    let (ignore, policy) = (installed.etc("ignore"), installed.etc("policy.toml"));
     let mut wrong = Vec::new();
-    let ignore = installed.ignore();
-    for (stage, variable, allow) in [
-        ("psentry-listen", "LISTEN", None),
-        ("psentry-trap", "TRAP", Some("--allow")),
-        ("psentry-judge", "JUDGE", None),
-        ("psentry-block", "BLOCK", Some("--allow")),
+    for (stage, variable, files) in [
+        ("psentry-listen", "LISTEN", vec![]),
+        ("psentry-trap", "TRAP", vec![("--allow", &ignore)]),
+        ("psentry-judge", "JUDGE", vec![("--policy", &policy), ("--ignore", &ignore)]),
+        ("psentry-block", "BLOCK", vec![("--allow", &ignore)]),
     ] {
         let mut program = sibling(stage);
-        program.arg("--check").args(installed.words(variable));
-        if let Some(flag) = allow.filter(|_| ignore.exists()) {
-            program.arg(flag).arg(&ignore);
+        for (flag, file) in files.iter().filter(|(_, file)| file.exists()) {
+            program.arg(flag).arg(file);
         }
-        if stage == "psentry-judge" {
-            for (flag, file) in [("--policy", installed.policy()), ("--ignore", ignore.clone())] {
-                if file.exists() {
-                    program.arg(flag).arg(file);
-                }
-            }
-        }
-        let status = program.stdin(std::process::Stdio::null()).status().map_err(|why| {
-            Error::new(
-                Exit::Unavailable,
-                format!("cannot run {stage}: {why}; is psentry installed as a whole?"),
-            )
-        })?;
-        if status.success() {
+        program.arg("--check").args(installed.words(variable)).stdin(Stdio::null());
+        if program.status().map_err(missing(stage))?.success() {
             print(&format!("{stage}: its settings are sound\n"))?;
         } else {
             wrong.push(stage);
         }
     }
     installed.mode()?;
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::new(Exit::Config, format!("wrong settings: {}", wrong.join(", "))))
-    }
+    let error = || Error::new(Exit::Config, format!("the settings of {} are wrong", wrong.join(", ")));
+    if wrong.is_empty() { Ok(()) } else { Err(error()) }
 }
 
 /// Runs the self-test of the installed suite, here and now.
 fn selftest(installed: &Installed) -> Result<(), Error> {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|own| Some(own.parent()?.parent()?.join("lib/psentry/selftest")));
-    let installed = installed.path("usr/local/lib/psentry/selftest");
-    let Some(script) = beside.into_iter().chain([installed]).find(|path| path.exists()) else {
-        return Err(Error::new(Exit::Unavailable, "no self-test is installed; units/install brings it"));
-    };
-    if !geteuid().is_root() {
-        return Err(Error::not_root("the self-test makes a network of its own, which"));
+    let own = std::env::current_exe().ok();
+    let beside = own.and_then(|own| Some(own.parent()?.parent()?.join("lib/psentry/selftest")));
+    let places = beside.into_iter().chain([installed.path("usr/local/lib/psentry/selftest")]);
+    let none = || Error::new(Exit::Unavailable, "no self-test is installed; units/install brings it");
+    let script = places.into_iter().find(|path| path.exists()).ok_or_else(none)?;
+    if geteuid().is_root() {
+        instead(Program::new(script), &[])
+    } else {
+        Err(Error::rights("cannot test it"))
     }
-    become_program(std::process::Command::new(script))
 }
 
-/// Prints to standard output. A reader that has seen enough is no error.
+/// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    printed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Prints a list: plain lines, or strings of JSON.
+pub(crate) fn print_lines(context: &Context, lines: impl Iterator<Item = String>) -> Result<(), Error> {
+    let line = |line: String| if context.json { format!("{}\n", json!(line)) } else { line + "\n" };
+    print(&lines.map(line).collect::<String>())
+}
+
+/// What came of writing to standard output. A reader that has seen enough is no error.
+pub(crate) fn printed(written: io::Result<()>) -> Result<(), Error> {
+    match written {
         Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::new(Exit::Io, format!("cannot write to standard output: {why}")))
         }

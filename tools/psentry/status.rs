@@ -1,97 +1,146 @@
 //! `status`: whether all of it is well, in ten lines for people, in one object for programs, and as an exit code of Nagios.
-//! What is the case is gathered first; what follows of it is pure.
+//! What is the case is gathered here; what follows of it is in `findings.rs`, which is pure.
 
 mod findings;
-mod gather;
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::time::{Duration, UNIX_EPOCH};
+
+use psentry_control::Silence;
+use psentry_records::{Record, Timestamp};
+use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, printable};
 use serde_json::{Map, Value, json};
 
-use self::findings::{Finding, Level, findings};
-use crate::Error;
+use self::findings::{Finding, Gathered, Level, findings};
+use crate::installed::{Answer, Installed};
+use crate::programs::{has_systemd, systemctl};
 use crate::run::{Context, print};
+use crate::{Error, decoys, edit, history, people};
+
+/// Of how long ago records are read.
+const RECENT: Duration = Duration::from_secs(3600);
+
+/// What is asked of systemd.
+const SHOW: [&str; 10] = [
+    "show",
+    "--timestamp=unix",
+    "--property=Id,LoadState,ActiveState,Result,NRestarts,ActiveEnterTimestamp,ExecMainExitTimestamp",
+    "psentry-listen.service",
+    "psentry-trap.service",
+    "psentry-judge.service",
+    "psentry-block.service",
+    "psentry-selftest.service",
+    "psentry-selftest.timer",
+    "psentry.target",
+];
 
 /// Prints it. It is an error when anything is not well.
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
-    let gathered = gather::gather(context)?;
-    if !gathered.installed {
-        print(&if context.json {
-            json_text(Level::Unknown, &[])
-        } else {
-            "UNKNOWN: psentry is not installed here\n".to_owned()
-        })?;
-        return Err(Error::new(Exit::Unknown, ""));
-    }
-    let findings = findings(&gathered, &context.clock);
-    let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Unknown);
-    print(&if context.json { json_text(worst, &findings) } else { text(worst, &findings) })?;
-    match worst {
-        Level::Ok => Ok(()),
-        Level::Warning => Err(Error::no("")),
-        Level::Critical => Err(Error::new(Exit::Critical, "")),
-        Level::Unknown => Err(Error::new(Exit::Unknown, "")),
-    }
+    let findings = findings(&gather(context)?, &context.clock);
+    let worst = findings.iter().map(|(_, level, _)| *level).max().unwrap_or(Level::Unknown);
+    let part = |(name, level, text): &Finding| ((*name).to_owned(), json!({ "status": level, "text": text }));
+    print(&match context.json {
+        true => {
+            let parts: Map<String, Value> = findings.iter().map(part).collect();
+            json!({ "status": worst, "code": worst as u8, "parts": parts }).to_string() + "\n"
+        }
+        false => text(worst, &findings),
+    })?;
+    Err(Error::new(
+        match worst {
+            Level::Ok => return Ok(()),
+            Level::Warning => Exit::No,
+            Level::Critical => Exit::Critical,
+            Level::Unknown => Exit::Unknown,
+        },
+        "",
+    ))
 }
 
 /// The answer in one line, and a line for each finding.
 fn text(worst: Level, findings: &[Finding]) -> String {
-    let mut bad = findings.iter().filter(|finding| finding.level == worst);
-    let head = match (worst, bad.next()) {
-        (Level::Ok, _) | (_, None) => "OK: all of psentry is well".to_owned(),
-        (_, Some(first)) => {
-            let more = bad.count();
-            let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-            format!("{}: {}: {}{more}", worst.name(), first.name, first.text)
-        }
+    let line = |name: &str, level: Level, text: &str| {
+        let level = format!("{level:?}").to_uppercase();
+        printable(&format!("{level:<8}  {name:<9}  {text}")) + "\n"
     };
-    let mut text = printable(&head) + "\n";
-    for Finding { name, level, text: found } in findings {
-        text.push_str(&format!("{name:<10} {:<8}  {}\n", level.name(), printable(found)));
-    }
-    text
+    let bad = findings.iter().filter(|(_, level, _)| *level > Level::Ok).map(|(name, ..)| *name);
+    let bad = bad.collect::<Vec<_>>().join(", ");
+    let head = line("psentry", worst, if bad.is_empty() { "all of it is well" } else { &bad });
+    head + &findings.iter().map(|(name, level, text)| line(name, *level, text)).collect::<String>()
 }
 
-fn json_text(worst: Level, findings: &[Finding]) -> String {
-    let parts: Map<String, Value> = findings
-        .iter()
-        .map(|finding| {
-            (finding.name.to_owned(), json!({ "status": finding.level.name(), "text": finding.text }))
-        })
-        .collect();
-    format!("{}\n", json!({ "status": worst.name(), "code": worst as u8, "parts": parts }))
+/// What there is to know: units of systemd, the newest records of the log, the control sockets, the panic file.
+fn gather(context: &Context) -> Result<Gathered, Error> {
+    let Context { installed, clock, .. } = context;
+    let [trap, block] = installed.ask_all(b"{\"ask\":\"status\"}\n");
+    let mut gathered = Gathered {
+        installed: installed.log().exists() || installed.etc("psentry.conf").exists() || !block.is_absent(),
+        trap: lines(&trap)?,
+        block: lines(&block)?,
+        panic: PanicFile::default().holds().as_ref().map(Order::declared),
+        mode: installed.mode().map_or_else(|why| why.to_string(), edit::name),
+        conf_changed: changed(installed),
+        ..Gathered::default()
+    };
+    if has_systemd() {
+        gathered.units = units(&systemctl(&SHOW)?);
+        gathered.installed |=
+            gathered.units.values().any(|unit| unit.get("LoadState").is_some_and(|is| is == "loaded"));
+        gathered.decoys = Some(decoys::open()?.len());
+        let fifos = ["run/psentry/events", "run/psentry/verdicts"].map(|fifo| installed.path(fifo));
+        let is_fifo = |path| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+        gathered.fifos = Some(fifos.iter().all(is_fifo));
+    }
+    let mut newest = BTreeMap::new();
+    let read = history::open(&installed.log(), Some(clock.now.minus(RECENT))).and_then(|log| {
+        history::each(
+            log,
+            |_| true,
+            |record| {
+                let at = history::about(&record).0;
+                let stage = if let Record::Stats(stats) = record { Some(stats.body.stage) } else { None };
+                newest.extend(
+                    stage
+                        .into_iter()
+                        .chain([String::new()])
+                        .zip([at, at])
+                        .filter_map(|(of, at)| Some((of, at?))),
+                );
+            },
+        )
+    });
+    gathered.newest = newest;
+    gathered.log_error = read.err().map(|error| error.to_string());
+    Ok(gathered)
+}
+
+/// What a tool answers about itself; that it does not, as an error among the lines.
+fn lines(Answer { tool, path, reply }: &Answer) -> Result<Vec<Value>, Error> {
+    match reply {
+        Ok(reply) => {
+            let errors = reply.errors.iter().map(|error| json!({ "error": error }));
+            Ok(reply.lines.iter().filter_map(|line| serde_json::from_str(line).ok()).chain(errors).collect())
+        }
+        Err(silence @ Silence::Forbidden) => Err(people::silent(silence, path, tool)),
+        Err(silence) => Ok(vec![json!({ "error": silence.sentence(path, tool) })]),
+    }
+}
+
+fn changed(installed: &Installed) -> Option<Timestamp> {
+    let changed = fs::metadata(installed.etc("psentry.conf")).and_then(|meta| meta.modified()).ok()?;
+    Timestamp::from_secs(changed.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// The units that `systemctl show` prints, by name, with an empty line between two.
+fn units(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let unit = |part: &str| part.lines().filter_map(pair).collect::<BTreeMap<_, _>>();
+    text.split("\n\n").map(unit).filter_map(|unit| Some((unit.get("Id")?.clone(), unit))).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use jiff::tz::TimeZone;
-
-    use super::*;
-    use crate::clock::Clock;
-
-    /// Each case is what was gathered at 2026-11-22T15:04:05Z, and what is printed.
-    #[test]
-    fn golden_cases() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/status");
-        let mut cases: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        cases.retain(|path| path.extension().is_some_and(|end| end == "json"));
-        cases.sort();
-        assert!(cases.len() >= 10, "{cases:?}");
-        let clock = Clock::at("2026-11-22T15:04:05Z".parse().unwrap(), TimeZone::UTC);
-        for case in cases {
-            let gathered = serde_json::from_str(&fs::read_to_string(&case).unwrap())
-                .unwrap_or_else(|why| panic!("{}: {why}", case.display()));
-            let findings = findings(&gathered, &clock);
-            let worst = findings.iter().map(|finding| finding.level).max().unwrap();
-            let is = text(worst, &findings);
-            let golden = case.with_extension("txt");
-            if std::env::var("PSENTRY_GOLDEN").is_ok_and(|what| what == "write") {
-                fs::write(&golden, &is).unwrap();
-            }
-            assert_eq!(is, fs::read_to_string(&golden).unwrap_or_default(), "{}", case.display());
-            assert_eq!(is.lines().count(), 10);
-        }
-    }
-}
+#[path = "status/tests.rs"]
+mod tests;

@@ -1,15 +1,13 @@
-//! What follows of what was gathered: a finding for each part, with how bad it is. Pure.
+//! What follows of what was gathered: a finding for each part of the suite, with how bad it is. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use psentry_records::Timestamp;
-use psentry_stage::panic_file::Order;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cli::Mode;
-use crate::clock::Clock;
+use crate::rows::Clock;
 
 /// Each stage writes its counters once a minute: who has not for so long does not work.
 const LATE: Duration = Duration::from_secs(180);
@@ -17,316 +15,252 @@ const LATE: Duration = Duration::from_secs(180);
 /// A stage that was restarted so recently may be about to be restarted again.
 const UNSTEADY: Duration = Duration::from_secs(600);
 
-/// The self-test runs once an hour.
-const SELFTEST_LATE: Duration = Duration::from_secs(3 * 3600);
+/// What may be wrong with a backend beside what is not enforced, by the field of its report.
+const COMPLAINTS: [(&str, &str); 4] = [
+    ("shadowed", "does not block"),
+    ("memory", "outlives no reboot"),
+    ("unwritten", "loses records"),
+    ("full", "has no room for another block (--max-blocks)"),
+];
 
-/// How bad it is, in Nagios' words; the number is the exit code, and the order that of badness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How bad it is, in the words of Nagios; the number is the exit code of its plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub(super) enum Level {
-    Ok = 0,
-    Warning = 1,
-    Critical = 2,
-    Unknown = 3,
+    Ok,
+    Warning,
+    Critical,
+    Unknown,
 }
+use Level::{Critical, Ok, Unknown, Warning};
 
-impl Level {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Level::Ok => "OK",
-            Level::Warning => "WARNING",
-            Level::Critical => "CRITICAL",
-            Level::Unknown => "UNKNOWN",
-        }
-    }
-}
+/// A part of the suite, how bad it is, and in words.
+pub(super) type Finding = (&'static str, Level, String);
 
-/// A part of the suite, and how it is.
-pub(super) struct Finding {
-    pub(super) name: &'static str,
-    pub(super) level: Level,
-    pub(super) text: String,
-}
-
-/// All that bears on it.
+/// All that bears on it. Where systemd does not run there are no units, decoys and FIFOs.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Gathered {
     /// Whether anything of psentry is here.
     pub(super) installed: bool,
-    /// Units by name; none where systemd does not run.
-    pub(super) units: BTreeMap<String, Unit>,
-    /// How many decoys systemd holds open; absent: it does not run.
+    /// The properties of units, as systemctl shows them.
+    pub(super) units: BTreeMap<String, BTreeMap<String, String>>,
+    /// How many decoys systemd holds open.
     pub(super) decoys: Option<usize>,
-    /// The FIFOs that are missing; absent: systemd does not run, and pipes take their place.
-    pub(super) missing_fifos: Option<Vec<String>>,
-    /// When each stage last wrote its counters.
-    pub(super) stats: BTreeMap<String, Timestamp>,
-    /// When the newest record was written.
-    pub(super) newest: Option<Timestamp>,
+    /// Whether both FIFOs are there.
+    pub(super) fifos: Option<bool>,
+    /// When each stage last wrote its counters; under the empty name, the newest record of all.
+    pub(super) newest: BTreeMap<String, Timestamp>,
     /// Why the log cannot be read.
     pub(super) log_error: Option<String>,
-    /// What the blocker and the trap answer on their sockets.
-    pub(super) block: Socket,
-    pub(super) trap: Socket,
+    /// What the blocker and the trap say of themselves; a line with nothing but an `error` says why they do not.
+    pub(super) block: Vec<Value>,
+    pub(super) trap: Vec<Value>,
     /// The panic that holds.
-    pub(super) panic: Option<Order>,
+    pub(super) panic: Option<String>,
     /// "observe" or "block", or why that is not known.
     pub(super) mode: String,
     /// When psentry.conf was changed.
     pub(super) conf_changed: Option<Timestamp>,
 }
 
-/// A unit of systemd.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Unit {
-    pub(super) load: String,
-    pub(super) active: String,
-    pub(super) sub: String,
-    pub(super) result: String,
-    pub(super) restarts: u32,
-    /// Since when it is active.
-    pub(super) since: Option<Timestamp>,
-    /// When its process last ended.
-    pub(super) ended: Option<Timestamp>,
-}
-
-/// A control socket.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Socket {
-    /// Why nothing is answered; absent: it answers.
-    pub(super) silence: Option<String>,
-    /// The lines of the answer.
-    pub(super) reports: Vec<Value>,
-}
-
 /// The findings, in the order in which records go through the suite.
 pub(super) fn findings(gathered: &Gathered, clock: &Clock) -> Vec<Finding> {
-    let observes = gathered.mode == Mode::Observe.name();
-    let stage = |stage, level| stage_is(gathered, clock, stage, level);
-    let finding = |name, (level, text): (Level, String)| Finding { name, level, text };
-    let (listen, trap) = (stage("listen", Level::Warning), stage("trap", Level::Warning));
+    if !gathered.installed {
+        return vec![("psentry", Unknown, "it is not installed here".to_owned())];
+    }
+    let view = View { gathered, clock };
+    let listen = worse(view.stage("listen", Warning), view.decoys());
+    let trap = worse(view.stage("trap", Warning), view.trap());
     // Without any sensor nobody is noticed.
-    let blind = listen.0 != Level::Ok && trap.0 != Level::Ok;
-    let sensor = |(level, text): (Level, String)| (if blind { Level::Critical } else { level }, text);
-    vec![
-        finding("listen", sensor(also(listen, decoys(gathered)))),
-        finding("trap", sensor(also(trap, trap_answers(gathered, observes)))),
-        finding("judge", stage("judge", Level::Critical)),
-        finding("block", also(stage("block", Level::Critical), blocks(&gathered.block))),
-        finding("fifos", fifos(gathered)),
-        finding("log", log(gathered, clock)),
-        finding("self-test", selftest(gathered, clock)),
-        finding("mode", mode(gathered, clock, observes)),
-        finding("panic", panic(gathered, clock)),
-    ]
+    let least = if listen.0 > Ok && trap.0 > Ok { Critical } else { Ok };
+    let parts = [
+        ("listen", (listen.0.max(least), listen.1)),
+        ("trap", (trap.0.max(least), trap.1)),
+        ("judge", view.stage("judge", Critical)),
+        ("block", worse(view.stage("block", Critical), view.blocks())),
+        ("fifos", view.fifos()),
+        ("log", view.log()),
+        ("self-test", view.selftest()),
+        ("mode", view.mode()),
+        ("panic", view.panic()),
+    ];
+    parts.into_iter().map(|(name, (level, text))| (name, level, text)).collect()
 }
 
-/// Two findings about one part: the worse one first, and both where both are well.
-fn also(first: (Level, String), second: Option<(Level, String)>) -> (Level, String) {
+/// Of two findings about one part the worse one, or both where both are well.
+fn worse(first: (Level, String), second: Option<(Level, String)>) -> (Level, String) {
     match second {
-        None => first,
         Some(second) if second.0 > first.0 => second,
-        Some((Level::Ok, text)) if first.0 == Level::Ok => (Level::Ok, format!("{}, {text}", first.1)),
-        Some(_) => first,
+        Some((Ok, text)) if first.0 == Ok => (Ok, format!("{}, {text}", first.1)),
+        _ => first,
     }
 }
 
-/// Whether a stage runs and works; `absent` is how bad it is if there is none.
-fn stage_is(gathered: &Gathered, clock: &Clock, stage: &str, absent: Level) -> (Level, String) {
-    let name = format!("psentry-{stage}");
-    let last = gathered.stats.get(stage).copied();
-    let is_late = last.is_none_or(|last| clock.now.since(last) > LATE);
-    let unit = gathered.units.get(&format!("{name}.service"));
-    let Some(unit) = unit.filter(|unit| unit.load != "not-found") else {
-        return match last {
-            Some(last) if !is_late => {
-                (Level::Ok, format!("runs, not as a service; counted {}", clock.ago(last)))
+struct View<'a> {
+    gathered: &'a Gathered,
+    clock: &'a Clock,
+}
+
+impl View<'_> {
+    /// A property of a unit; empty where there is no such unit.
+    fn property(&self, unit: &str, name: &str) -> &str {
+        self.gathered.units.get(unit).and_then(|unit| unit.get(name)).map_or("", String::as_str)
+    }
+
+    /// A property that is a moment, as `@1790000000`.
+    fn moment(&self, unit: &str, name: &str) -> Option<Timestamp> {
+        Timestamp::from_secs(self.property(unit, name).strip_prefix('@')?.parse().ok()?)
+    }
+
+    /// Whether that was longer ago, or never.
+    fn is_older(&self, moment: Option<Timestamp>, limit: Duration) -> bool {
+        moment.is_none_or(|moment| self.clock.now.since(moment) > limit)
+    }
+
+    fn ago(&self, moment: Option<Timestamp>) -> String {
+        moment.map_or_else(|| "never".to_owned(), |moment| self.clock.ago(moment))
+    }
+
+    /// Whether a stage runs and works; `absent` is how bad it is if there is none.
+    fn stage(&self, stage: &str, absent: Level) -> (Level, String) {
+        let unit = format!("psentry-{stage}.service");
+        let counted = self.gathered.newest.get(stage).copied();
+        let (is_late, counts) = (self.is_older(counted, LATE), format!("counted {}", self.ago(counted)));
+        let up = self.moment(&unit, "ActiveEnterTimestamp");
+        let restarts: u32 = self.property(&unit, "NRestarts").parse().unwrap_or(0);
+        let (result, see) = (self.property(&unit, "Result"), format!("journalctl -u psentry-{stage}"));
+        match (self.property(&unit, "LoadState"), self.property(&unit, "ActiveState")) {
+            ("" | "not-found", _) if counted.is_none() => (absent, "is not there".to_owned()),
+            ("" | "not-found", _) if is_late => (Critical, format!("is gone: it last {counts}")),
+            ("" | "not-found", _) => (Ok, format!("runs without a unit, {counts}")),
+            ("masked", _) => (absent, format!("is masked; systemctl unmask psentry-{stage}")),
+            (_, "active") if restarts > 0 && !self.is_older(up, UNSTEADY) => {
+                let level = if restarts < 5 { Warning } else { Critical };
+                (level, format!("restarts: {restarts} times, the last {}; {see}", self.ago(up)))
             }
-            Some(last) => (Level::Critical, format!("does not run; it last counted {}", clock.ago(last))),
-            None => (absent, "is not there".to_owned()),
-        };
-    };
-    let up = unit.since.map(|since| clock.now.since(since));
-    let times = unit.restarts;
-    match (unit.load.as_str(), unit.active.as_str()) {
-        ("masked", _) => {
-            (absent, format!("is masked; systemctl unmask {name} && systemctl start psentry.target"))
+            (_, "active") if is_late && self.is_older(up, LATE) => {
+                (Critical, format!("runs and does not work: it last {counts}; {see}"))
+            }
+            (_, "active") => {
+                (Ok, format!("runs since {}", up.map_or_else(|| "?".to_owned(), |up| self.clock.moment(up))))
+            }
+            (_, "activating") if restarts == 0 => (Warning, "is starting".to_owned()),
+            (_, "activating") => {
+                (Critical, format!("restarts all the time, {restarts} times ({result}); {see}"))
+            }
+            (_, "failed") => (Critical, format!("has failed ({result}); {see}")),
+            _ => (Critical, "is stopped; systemctl start psentry.target".to_owned()),
         }
-        (_, "active") if times > 0 && up.is_some_and(|up| up < UNSTEADY) => {
-            let level = if times < 5 { Level::Warning } else { Level::Critical };
-            (level, format!("restarted {times} times, last {}; journalctl -u {name}", ago(clock, unit.since)))
-        }
-        (_, "active") if gathered.log_error.is_some() => {
-            (Level::Warning, "runs; whether it works the log does not say".to_owned())
-        }
-        (_, "active") if is_late && up.is_none_or(|up| up > LATE) => {
-            let since = last.map_or_else(|| "never".to_owned(), |last| clock.ago(last));
-            (
-                Level::Critical,
-                format!("runs and does not work: its last counters came {since}; journalctl -u {name}"),
-            )
-        }
-        (_, "active") => (Level::Ok, format!("running since {}", since(clock, unit.since))),
-        (_, "activating") if unit.sub == "auto-restart" || times > 0 => (
-            Level::Critical,
-            format!("restarts all the time, {times} times so far ({}); journalctl -u {name}", unit.result),
-        ),
-        (_, "activating") => (Level::Warning, "is starting".to_owned()),
-        (_, "failed") => (Level::Critical, format!("failed ({}); journalctl -u {name}", unit.result)),
-        _ => (Level::Critical, "is stopped; systemctl start psentry.target".to_owned()),
     }
-}
 
-fn decoys(gathered: &Gathered) -> Option<(Level, String)> {
-    Some(match gathered.decoys? {
-        0 => (Level::Warning, "no decoy port is open; psentry decoy add PORT".to_owned()),
-        1 => (Level::Warning, "1 decoy, which convicts nobody; psentry decoy add PORT".to_owned()),
-        count => (Level::Ok, format!("{count} decoys")),
-    })
-}
-
-fn trap_answers(gathered: &Gathered, observes: bool) -> Option<(Level, String)> {
-    if let Some(why) = &gathered.trap.silence {
-        return Some((Level::Warning, why.clone()));
+    fn decoys(&self) -> Option<(Level, String)> {
+        let count = self.gathered.decoys?;
+        let few = format!("{count} decoys convict nobody; psentry decoy add PORT");
+        Some(if count < 2 { (Warning, few) } else { (Ok, format!("{count} decoys")) })
     }
-    let number = |name: &str| gathered.trap.reports.iter().find_map(|report| report.get(name)?.as_u64());
-    let quarantined = number("quarantined")?;
-    Some((Level::Ok, if observes { "observes".to_owned() } else { format!("{quarantined} in quarantine") }))
-}
 
-/// How much of what is wanted is there, on each backend.
-fn blocks(socket: &Socket) -> Option<(Level, String)> {
-    if let Some(why) = &socket.silence {
-        return Some((Level::Critical, why.clone()));
+    fn trap(&self) -> Option<(Level, String)> {
+        let error = self.gathered.trap.iter().find_map(|line| line.get("error")?.as_str());
+        let quarantined = self.gathered.trap.iter().find_map(|line| line.get("quarantined")?.as_u64());
+        let quarantined = quarantined.map(|count| (Ok, format!("{count} in quarantine")));
+        error.map(|error| (Warning, error.to_owned())).or(quarantined)
     }
-    let mut found: Vec<(Level, String)> = Vec::new();
-    for report in &socket.reports {
-        let Some(backend) = report.get("backend").and_then(Value::as_str) else { continue };
-        let number = |name: &str| report.get(name).and_then(Value::as_u64);
-        let text = |name: &str| report.get(name).and_then(Value::as_str);
-        let (wanted, standing) = (number("wanted"), number("standing"));
-        let shown = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
-        let enforced = format!("{backend} {} of {}", shown(standing), shown(wanted));
-        let shadows = report.get("shadowed").and_then(Value::as_array).into_iter().flatten();
-        found.extend(
-            shadows
-                .filter_map(Value::as_str)
-                .map(|why| (Level::Critical, format!("{backend} does not block: {why}"))),
-        );
-        if number("failing") != Some(0) || wanted.is_none() || standing < wanted {
-            let why = text("error").map_or_else(String::new, |why| format!(": {why}"));
-            found.push((Level::Warning, format!("not all is enforced: {enforced}{why}")));
+
+    /// How much of what is wanted is there, on each backend, and what else is wrong with it.
+    fn blocks(&self) -> Option<(Level, String)> {
+        let mut all = Vec::new();
+        for line in &self.gathered.block {
+            let text = |name: &str| line.get(name).and_then(Value::as_str);
+            let Some(backend) = text("backend") else {
+                all.extend(text("error").map(|error| (Critical, error.to_owned())));
+                continue;
+            };
+            let number = |name: &str| line.get(name).and_then(Value::as_u64);
+            let (wanted, standing) = (number("wanted"), number("standing"));
+            let shown = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+            let enforced = format!("{backend} {} of {} enforced", shown(standing), shown(wanted));
+            if number("failing") != Some(0) || wanted.is_none() || standing < wanted {
+                all.push((Warning, format!("{enforced}: {}", text("error").unwrap_or("not all yet"))));
+            }
+            let wrong = COMPLAINTS.iter().filter_map(|(name, what)| Some((what, line.get(name)?)));
+            all.extend(wrong.map(|(what, why)| (Warning, format!("{backend} {what}: {why}"))));
+            all.push((Ok, enforced));
         }
-        let memory = text("memory").map(|why| format!("{backend} does not outlive a reboot: {why}"));
-        let unwritten = text("unwritten").map(|why| format!("records are lost: {why}"));
-        let full = report.get("full").filter(|full| full["refused"].as_u64() > Some(0));
-        let full = full.map(|_| "there is no room for another block (--max-blocks)".to_owned());
-        found.extend([memory, unwritten, full].into_iter().flatten().map(|why| (Level::Warning, why)));
-        found.push((Level::Ok, format!("{enforced} enforced")));
+        let worst = all.iter().map(|(level, _)| *level).max()?;
+        let texts = all.into_iter().filter(|(level, _)| *level == worst).map(|(_, text)| text);
+        Some((worst, texts.collect::<Vec<_>>().join(", ")))
     }
-    let worst = found.iter().map(|(level, _)| *level).max()?;
-    let texts: Vec<String> =
-        found.into_iter().filter(|(level, _)| *level == worst).map(|(_, text)| text).collect();
-    Some((worst, texts.join(", ")))
-}
 
-fn fifos(gathered: &Gathered) -> (Level, String) {
-    match gathered.missing_fifos.as_deref() {
-        None => (Level::Ok, "not used without systemd".to_owned()),
-        Some([]) => (Level::Ok, "events and verdicts are there".to_owned()),
-        Some(missing) => {
-            (Level::Critical, format!("missing: {}; systemctl restart psentry.target", missing.join(", ")))
+    fn fifos(&self) -> (Level, String) {
+        match self.gathered.fifos {
+            None => (Ok, "not used without systemd".to_owned()),
+            Some(true) => (Ok, "events and verdicts".to_owned()),
+            Some(false) => {
+                (Critical, "one in /run/psentry is missing; systemctl restart psentry.target".to_owned())
+            }
         }
     }
-}
 
-fn log(gathered: &Gathered, clock: &Clock) -> (Level, String) {
-    match (&gathered.log_error, gathered.newest) {
-        (Some(why), _) => (Level::Critical, why.clone()),
-        (None, None) => {
-            (Level::Critical, "has no record of this hour; each stage writes one a minute".to_owned())
+    fn log(&self) -> (Level, String) {
+        let newest = self.gathered.newest.get("").copied();
+        let text = format!("newest record {}", self.ago(newest));
+        match &self.gathered.log_error {
+            Some(error) => (Critical, error.clone()),
+            None if self.is_older(newest, LATE) => {
+                (Critical, format!("{text}; each stage writes one a minute"))
+            }
+            None => (Ok, text),
         }
-        (None, Some(newest)) if clock.now.since(newest) > LATE => (
-            Level::Critical,
-            format!("its newest record came {}; each stage writes one a minute", clock.ago(newest)),
-        ),
-        (None, Some(newest)) => (Level::Ok, format!("newest record {}", clock.ago(newest))),
     }
-}
 
-fn selftest(gathered: &Gathered, clock: &Clock) -> (Level, String) {
-    let Some(test) = gathered.units.get("psentry-selftest.service").filter(|unit| unit.load == "loaded")
-    else {
-        return match gathered.units.is_empty() {
-            true => (Level::Ok, "not run without systemd".to_owned()),
-            false => (Level::Warning, "is not installed".to_owned()),
-        };
-    };
-    let timer = gathered.units.get("psentry-selftest.timer").is_some_and(|timer| timer.active == "active");
-    let ended = ago(clock, test.ended);
-    match test.ended {
-        _ if test.active == "failed" || !matches!(test.result.as_str(), "success" | "") => {
-            (Level::Critical, format!("failed {ended}; journalctl -u psentry-selftest"))
+    fn selftest(&self) -> (Level, String) {
+        let unit = "psentry-selftest.service";
+        let ended = self.moment(unit, "ExecMainExitTimestamp");
+        let timer = self.property("psentry-selftest.timer", "ActiveState");
+        match (self.property(unit, "LoadState"), self.property(unit, "Result")) {
+            _ if self.gathered.units.is_empty() => (Ok, "not run without systemd".to_owned()),
+            ("loaded", "success") if timer != "active" => {
+                (Warning, "is not run; systemctl start psentry-selftest.timer".to_owned())
+            }
+            ("loaded", "success") if ended.is_none() => (Ok, "not run yet, but once an hour".to_owned()),
+            ("loaded", "success") => (Ok, format!("passed {}", self.ago(ended))),
+            ("loaded", _) => {
+                (Critical, format!("failed {}; journalctl -u psentry-selftest", self.ago(ended)))
+            }
+            _ => (Warning, "is not installed".to_owned()),
         }
-        _ if !timer => (Level::Warning, "is switched off; systemctl start psentry-selftest.timer".to_owned()),
-        None => (Level::Ok, "not run yet; it runs once an hour".to_owned()),
-        Some(at) if clock.now.since(at) > SELFTEST_LATE => {
-            (Level::Warning, format!("last passed {ended}, and should run once an hour"))
-        }
-        Some(_) => (Level::Ok, format!("passed {ended}")),
     }
-}
 
-fn mode(gathered: &Gathered, clock: &Clock, observes: bool) -> (Level, String) {
-    let judge = gathered.units.get("psentry-judge.service").filter(|unit| unit.active == "active");
-    let began = judge.and_then(|unit| unit.since);
-    if let (Some(changed), Some(began)) = (gathered.conf_changed, began)
-        && changed > began
-    {
-        let then = "systemctl daemon-reload && systemctl restart psentry.target";
-        return (
-            Level::Warning,
-            format!("psentry.conf was changed {}, after the start: {then}", clock.ago(changed)),
-        );
-    }
-    if observes {
+    fn mode(&self) -> (Level, String) {
+        let began = self.moment("psentry-judge.service", "ActiveEnterTimestamp");
+        let changed = self.gathered.conf_changed;
         let since = began
-            .or(gathered.conf_changed)
-            .map_or_else(String::new, |began| format!(" since {}", clock.moment(began)));
-        return (Level::Ok, format!("observing{since}: nobody is shut out; psentry mode block"));
+            .or(changed)
+            .map_or_else(String::new, |since| format!(" since {}", self.clock.moment(since)));
+        match self.gathered.mode.as_str() {
+            "observe" | "block" if began.is_some() && changed > began => {
+                let then = "systemctl daemon-reload && systemctl restart psentry.target";
+                (
+                    Warning,
+                    format!("psentry.conf was changed {} and is not in effect; {then}", self.ago(changed)),
+                )
+            }
+            "observe" => (Ok, format!("observing{since}: nobody is shut out; psentry mode block")),
+            "block" => (Ok, "blocking".to_owned()),
+            error => (Critical, error.to_owned()),
+        }
     }
-    let level = if gathered.mode == Mode::Block.name() { Level::Ok } else { Level::Critical };
-    (level, if level == Level::Ok { "blocking".to_owned() } else { gathered.mode.clone() })
-}
 
-/// What lets everybody in, or some.
-fn panic(gathered: &Gathered, clock: &Clock) -> (Level, String) {
-    if let Some(order) = &gathered.panic {
-        let why = order.reason.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        let since = clock.moment(order.timestamp);
-        return (
-            Level::Warning,
-            format!(
-                "a panic holds since {since}, declared by {}{why}: nobody is shut out; psentry resume",
-                order.by
-            ),
-        );
+    /// What lets everybody in, or some.
+    fn panic(&self) -> (Level, String) {
+        let brakes = self.gathered.block.iter().any(|line| line.get("brake").is_some());
+        match &self.gathered.panic {
+            Some(panic) => (Warning, format!("{panic}: nobody is shut out; psentry resume")),
+            None if brakes => {
+                (Warning, "none, but the brake holds: what is not proven is not blocked".to_owned())
+            }
+            None => (Ok, "none, and no brake holds".to_owned()),
+        }
     }
-    if gathered.block.reports.iter().any(|report| report.get("brake").is_some_and(|brake| !brake.is_null())) {
-        return (
-            Level::Warning,
-            "no panic, but the brake holds: what is not proven is not blocked".to_owned(),
-        );
-    }
-    (Level::Ok, "no panic, and no brake holds".to_owned())
-}
-
-fn ago(clock: &Clock, moment: Option<Timestamp>) -> String {
-    moment.map_or_else(|| "at a time that is not known".to_owned(), |moment| clock.ago(moment))
-}
-
-fn since(clock: &Clock, moment: Option<Timestamp>) -> String {
-    moment.map_or_else(|| "a time that is not known".to_owned(), |moment| clock.moment(moment))
 }
