@@ -166,5 +166,4 @@ fn span(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "rows_tests.rs"]
 mod tests;

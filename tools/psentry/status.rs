@@ -14,7 +14,7 @@ use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, printable};
 use serde_json::{Map, Value, json};
 
-use self::findings::{Finding, Gathered, Level, findings};
+use self::findings::{Finding, Gathered, findings};
 use crate::installed::{Answer, Installed};
 use crate::programs::{has_systemd, systemctl};
 use crate::run::{Context, print};
@@ -24,52 +24,43 @@ use crate::{Error, decoys, edit, history, people};
 const RECENT: Duration = Duration::from_secs(3600);
 
 /// What is asked of systemd.
-const SHOW: [&str; 10] = [
-    "show",
-    "--timestamp=unix",
-    "--property=Id,LoadState,ActiveState,Result,NRestarts,ActiveEnterTimestamp,ExecMainExitTimestamp",
-    "psentry-listen.service",
-    "psentry-trap.service",
-    "psentry-judge.service",
-    "psentry-block.service",
-    "psentry-selftest.service",
-    "psentry-selftest.timer",
-    "psentry.target",
-];
+const SHOW: &str = "show --timestamp=unix \
+    -p Id,LoadState,ActiveState,Result,NRestarts,ActiveEnterTimestamp,ExecMainExitTimestamp \
+    psentry-listen.service psentry-trap.service psentry-judge.service psentry-block.service \
+    psentry-selftest.service psentry-selftest.timer";
 
 /// Prints it. It is an error when anything is not well.
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let findings = findings(&gather(context)?, &context.clock);
-    let worst = findings.iter().map(|(_, level, _)| *level).max().unwrap_or(Level::Unknown);
-    let part = |(name, level, text): &Finding| ((*name).to_owned(), json!({ "status": level, "text": text }));
+    let worst = findings.iter().map(|(_, level, _)| *level).max().unwrap_or(Exit::Unknown);
+    let part =
+        |(name, level, text): &Finding| (name.to_string(), json!({ "status": word(*level), "text": text }));
+    let parts: Map<String, Value> = findings.iter().map(part).collect();
     print(&match context.json {
-        true => {
-            let parts: Map<String, Value> = findings.iter().map(part).collect();
-            json!({ "status": worst, "code": worst as u8, "parts": parts }).to_string() + "\n"
-        }
+        true => json!({ "status": word(worst), "code": worst as u8, "parts": parts }).to_string() + "\n",
         false => text(worst, &findings),
     })?;
-    Err(Error::new(
-        match worst {
-            Level::Ok => return Ok(()),
-            Level::Warning => Exit::No,
-            Level::Critical => Exit::Critical,
-            Level::Unknown => Exit::Unknown,
-        },
-        "",
-    ))
+    if worst == Exit::Ok { Ok(()) } else { Err(Error::new(worst, "")) }
 }
 
 /// The answer in one line, and a line for each finding.
-fn text(worst: Level, findings: &[Finding]) -> String {
-    let line = |name: &str, level: Level, text: &str| {
-        let level = format!("{level:?}").to_uppercase();
-        printable(&format!("{level:<8}  {name:<9}  {text}")) + "\n"
-    };
-    let bad = findings.iter().filter(|(_, level, _)| *level > Level::Ok).map(|(name, ..)| *name);
-    let bad = bad.collect::<Vec<_>>().join(", ");
-    let head = line("psentry", worst, if bad.is_empty() { "all of it is well" } else { &bad });
+fn text(worst: Exit, findings: &[Finding]) -> String {
+    let line = |name, level, text: &str| printable(&format!("{:<8}  {name:<9}  {text}", word(level))) + "\n";
+    let bad: Vec<&str> =
+        findings.iter().filter(|(_, level, _)| *level > Exit::Ok).map(|(name, ..)| *name).collect();
+    let head =
+        line("psentry", worst, &if bad.is_empty() { "all of it is well".to_owned() } else { bad.join(", ") });
     head + &findings.iter().map(|(name, level, text)| line(name, *level, text)).collect::<String>()
+}
+
+/// In the words of Nagios.
+fn word(level: Exit) -> &'static str {
+    match level {
+        Exit::Ok => "OK",
+        Exit::No => "WARNING",
+        Exit::Critical => "CRITICAL",
+        _ => "UNKNOWN",
+    }
 }
 
 /// What there is to know: units of systemd, the newest records of the log, the control sockets, the panic file.
@@ -86,7 +77,7 @@ fn gather(context: &Context) -> Result<Gathered, Error> {
         ..Gathered::default()
     };
     if has_systemd() {
-        gathered.units = units(&systemctl(&SHOW)?);
+        gathered.units = units(&systemctl(&SHOW.split_whitespace().collect::<Vec<_>>())?);
         gathered.installed |=
             gathered.units.values().any(|unit| unit.get("LoadState").is_some_and(|is| is == "loaded"));
         gathered.decoys = Some(decoys::open()?.len());
@@ -142,5 +133,4 @@ fn units(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
 }
 
 #[cfg(test)]
-#[path = "status/tests.rs"]
 mod tests;

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Command, Parser};
 use clap_complete::Shell;
 
 /// How a program ends, in the numbers of sysexits.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
     /// It did what it was asked to do (EX_OK).

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use psentry_records::Timestamp;
-use serde::{Deserialize, Serialize};
+use psentry_stage::Exit;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::rows::Clock;
@@ -16,26 +17,17 @@ const LATE: Duration = Duration::from_secs(180);
 const UNSTEADY: Duration = Duration::from_secs(600);
 
 /// What may be wrong with a backend beside what is not enforced, by the field of its report.
-const COMPLAINTS: [(&str, &str); 4] = [
-    ("shadowed", "does not block"),
-    ("memory", "outlives no reboot"),
-    ("unwritten", "loses records"),
-    ("full", "has no room for another block (--max-blocks)"),
+const COMPLAINTS: [(&str, Exit, &str); 4] = [
+    ("shadowed", Critical, "does not block"),
+    ("memory", Warning, "outlives no reboot"),
+    ("unwritten", Warning, "loses records"),
+    ("full", Warning, "has no room for another block (--max-blocks)"),
 ];
 
-/// How bad it is, in the words of Nagios; the number is the exit code of its plugins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(super) enum Level {
-    Ok,
-    Warning,
-    Critical,
-    Unknown,
-}
-use Level::{Critical, Ok, Unknown, Warning};
+use Exit::{Critical, No as Warning, Ok, Unknown};
 
-/// A part of the suite, how bad it is, and in words.
-pub(super) type Finding = (&'static str, Level, String);
+/// A part of the suite, how bad it is by the exit code of a plugin of Nagios, and in words.
+pub(super) type Finding = (&'static str, Exit, String);
 
 /// All that bears on it. Where systemd does not run there are no units, decoys and FIFOs.
 #[derive(Debug, Default, Deserialize)]
@@ -67,7 +59,7 @@ pub(super) struct Gathered {
 /// The findings, in the order in which records go through the suite.
 pub(super) fn findings(gathered: &Gathered, clock: &Clock) -> Vec<Finding> {
     if !gathered.installed {
-        return vec![("psentry", Unknown, "it is not installed here".to_owned())];
+        return vec![("suite", Unknown, "psentry is not installed here".to_owned())];
     }
     let view = View { gathered, clock };
     let listen = worse(view.stage("listen", Warning), view.decoys());
@@ -89,7 +81,7 @@ pub(super) fn findings(gathered: &Gathered, clock: &Clock) -> Vec<Finding> {
 }
 
 /// Of two findings about one part the worse one, or both where both are well.
-fn worse(first: (Level, String), second: Option<(Level, String)>) -> (Level, String) {
+fn worse(first: (Exit, String), second: Option<(Exit, String)>) -> (Exit, String) {
     match second {
         Some(second) if second.0 > first.0 => second,
         Some((Ok, text)) if first.0 == Ok => (Ok, format!("{}, {text}", first.1)),
@@ -123,10 +115,14 @@ impl View<'_> {
     }
 
     /// Whether a stage runs and works; `absent` is how bad it is if there is none.
-    fn stage(&self, stage: &str, absent: Level) -> (Level, String) {
+    fn stage(&self, stage: &str, absent: Exit) -> (Exit, String) {
         let unit = format!("psentry-{stage}.service");
         let counted = self.gathered.newest.get(stage).copied();
-        let (is_late, counts) = (self.is_older(counted, LATE), format!("counted {}", self.ago(counted)));
+        // Without the log it is not known.
+        let (is_late, counts) = (
+            self.gathered.log_error.is_none() && self.is_older(counted, LATE),
+            format!("counted {}", self.ago(counted)),
+        );
         let up = self.moment(&unit, "ActiveEnterTimestamp");
         let restarts: u32 = self.property(&unit, "NRestarts").parse().unwrap_or(0);
         let (result, see) = (self.property(&unit, "Result"), format!("journalctl -u psentry-{stage}"));
@@ -154,13 +150,13 @@ impl View<'_> {
         }
     }
 
-    fn decoys(&self) -> Option<(Level, String)> {
+    fn decoys(&self) -> Option<(Exit, String)> {
         let count = self.gathered.decoys?;
         let few = format!("{count} decoys convict nobody; psentry decoy add PORT");
         Some(if count < 2 { (Warning, few) } else { (Ok, format!("{count} decoys")) })
     }
 
-    fn trap(&self) -> Option<(Level, String)> {
+    fn trap(&self) -> Option<(Exit, String)> {
         let error = self.gathered.trap.iter().find_map(|line| line.get("error")?.as_str());
         let quarantined = self.gathered.trap.iter().find_map(|line| line.get("quarantined")?.as_u64());
         let quarantined = quarantined.map(|count| (Ok, format!("{count} in quarantine")));
@@ -168,7 +164,7 @@ impl View<'_> {
     }
 
     /// How much of what is wanted is there, on each backend, and what else is wrong with it.
-    fn blocks(&self) -> Option<(Level, String)> {
+    fn blocks(&self) -> Option<(Exit, String)> {
         let mut all = Vec::new();
         for line in &self.gathered.block {
             let text = |name: &str| line.get(name).and_then(Value::as_str);
@@ -183,8 +179,9 @@ impl View<'_> {
             if number("failing") != Some(0) || wanted.is_none() || standing < wanted {
                 all.push((Warning, format!("{enforced}: {}", text("error").unwrap_or("not all yet"))));
             }
-            let wrong = COMPLAINTS.iter().filter_map(|(name, what)| Some((what, line.get(name)?)));
-            all.extend(wrong.map(|(what, why)| (Warning, format!("{backend} {what}: {why}"))));
+            let wrong =
+                COMPLAINTS.iter().filter_map(|(name, level, what)| Some((*level, what, line.get(name)?)));
+            all.extend(wrong.map(|(level, what, why)| (level, format!("{backend} {what}: {why}"))));
             all.push((Ok, enforced));
         }
         let worst = all.iter().map(|(level, _)| *level).max()?;
@@ -192,7 +189,7 @@ impl View<'_> {
         Some((worst, texts.collect::<Vec<_>>().join(", ")))
     }
 
-    fn fifos(&self) -> (Level, String) {
+    fn fifos(&self) -> (Exit, String) {
         match self.gathered.fifos {
             None => (Ok, "not used without systemd".to_owned()),
             Some(true) => (Ok, "events and verdicts".to_owned()),
@@ -202,7 +199,7 @@ impl View<'_> {
         }
     }
 
-    fn log(&self) -> (Level, String) {
+    fn log(&self) -> (Exit, String) {
         let newest = self.gathered.newest.get("").copied();
         let text = format!("newest record {}", self.ago(newest));
         match &self.gathered.log_error {
@@ -214,7 +211,7 @@ impl View<'_> {
         }
     }
 
-    fn selftest(&self) -> (Level, String) {
+    fn selftest(&self) -> (Exit, String) {
         let unit = "psentry-selftest.service";
         let ended = self.moment(unit, "ExecMainExitTimestamp");
         let timer = self.property("psentry-selftest.timer", "ActiveState");
@@ -232,7 +229,7 @@ impl View<'_> {
         }
     }
 
-    fn mode(&self) -> (Level, String) {
+    fn mode(&self) -> (Exit, String) {
         let began = self.moment("psentry-judge.service", "ActiveEnterTimestamp");
         let changed = self.gathered.conf_changed;
         let since = began
@@ -253,7 +250,7 @@ impl View<'_> {
     }
 
     /// What lets everybody in, or some.
-    fn panic(&self) -> (Level, String) {
+    fn panic(&self) -> (Exit, String) {
         let brakes = self.gathered.block.iter().any(|line| line.get("brake").is_some());
         match &self.gathered.panic {
             Some(panic) => (Warning, format!("{panic}: nobody is shut out; psentry resume")),
