@@ -23,12 +23,12 @@ pub struct Flags {
 }
 
 /// So that it fits a screen of 24 lines.
-const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}\n\n{options}";
+const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}\n{options}";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show whether all is well; exits 0, 1 (warning), 2 (critical), 3 (unknown)
+    /// Show whether all is well; exits 0, 1, 2, 3 as Nagios has it
     Status,
     /// Show who is shut out, by what, for how long and why
     List {

@@ -109,6 +109,7 @@ fn command<Flags: Parser>() -> Command {
             .value_parser(clap::value_parser!(Shell))
             .action(ArgAction::Set)
             .exclusive(true)
+            .hide_possible_values(true)
             .help("Print a completion script for bash, zsh, fish, elvish or powershell"),
     )
 }
