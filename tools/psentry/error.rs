@@ -12,10 +12,6 @@ use psentry_stage::{Exit, Failure};
 pub struct Error(pub(crate) Exit, pub(crate) String);
 
 impl Error {
-    pub(crate) fn new(exit: Exit, sentence: impl Into<String>) -> Self {
-        Error(exit, sentence.into())
-    }
-
     /// A file cannot be read or written, or may not.
     pub(crate) fn file(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("cannot {doing} {}", path.display());

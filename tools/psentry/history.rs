@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anstream::AutoStream;
-use memchr::memmem::Finder;
 use psentry_follow::{Follower, Start, Step};
 use psentry_records::{Action, Prefix, Record, Timestamp, Verdict};
 use psentry_show::Renderer;
@@ -51,53 +50,46 @@ pub(crate) fn open(log: &Path, since: Option<Timestamp>) -> Result<Follower, Err
     Ok(Follower::open_from(log, is_early)?)
 }
 
-/// Takes each record there is, of those lines that may matter.
+/// Takes each record that there is, of those lines that may matter.
 pub(crate) fn each(
     mut log: Follower,
-    may_matter: impl Fn(&[u8]) -> bool,
+    may_matter: impl Fn(&str) -> bool,
     mut take: impl FnMut(Record),
 ) -> Result<(), Error> {
     loop {
         match log.step()? {
-            Step::Line(line) if may_matter(&line) => drop(parsed(&line).map(&mut take)),
+            Step::Line(line) => drop(parsed(&line, &may_matter).map(&mut take)),
+            Step::Missing(_) => {}
             Step::End => return Ok(()),
-            _ => {}
         }
     }
 }
 
-fn parsed(line: &[u8]) -> Option<Record> {
-    Record::parse(std::str::from_utf8(line).ok()?).ok()
+fn parsed(line: &[u8], may_matter: impl Fn(&str) -> bool) -> Option<Record> {
+    let line = std::str::from_utf8(line).ok().filter(|line| may_matter(line))?;
+    Record::parse(line).ok()
 }
 
 /// What the log knows of some scopes, from that moment on.
 pub(crate) fn known(log: &Path, scopes: &[Prefix], since: Option<Timestamp>) -> Result<Known, Error> {
     let mut known = Known::default();
-    let named: Vec<String> = scopes
-        .iter()
-        .map(|scope| if scope.is_host() { scope.addr().to_string() } else { "\"probe\"".into() })
-        .collect();
-    let named: Vec<Finder<'_>> = named.iter().map(Finder::new).chain([Finder::new("\"verdict\"")]).collect();
-    let may_matter = |line: &[u8]| named.iter().any(|name| name.find(line).is_some());
-    each(open(log, since)?, may_matter, |record| {
-        let of = about(&record).1;
-        if !of.is_some_and(|of| scopes.iter().any(|scope| scope.overlaps(of))) {
-            return;
+    let name =
+        |scope: &Prefix| if scope.is_host() { scope.addr().to_string() } else { "\"probe\"".to_owned() };
+    let named: Vec<String> = scopes.iter().map(name).chain(["\"verdict\"".to_owned()]).collect();
+    let may_matter = |line: &str| named.iter().any(|name| line.contains(name));
+    let is_meant = |of: Prefix| scopes.iter().any(|scope| scope.overlaps(of));
+    each(open(log, since)?, may_matter, |record| match record {
+        Record::Verdict(verdict) if is_meant(verdict.body.scope) => {
+            known.verdict = Some(verdict).filter(|verdict| verdict.body.action != Action::Unblock);
         }
-        match record {
-            Record::Probe(probe) => {
-                let common = &probe.common;
-                let port = common
-                    .dest_port
-                    .map_or_else(|| "no port".to_owned(), |port| port_name(port, common.proto));
-                known.touches.extend(common.src_ip.map(|addr| (addr, (common.timestamp, port))));
-                known.probes += u64::from(probe.body.count);
+        Record::Probe(probe) => {
+            let (common, count) = (probe.common, u64::from(probe.body.count));
+            if let Some(addr) = common.src_ip.filter(|addr| is_meant(Prefix::host(*addr))) {
+                known.touches.insert(addr, (common.timestamp, port_name(common.dest_port, common.proto)));
+                known.probes += count;
             }
-            Record::Verdict(verdict) => {
-                known.verdict = (verdict.body.action != Action::Unblock).then_some(verdict);
-            }
-            _ => {}
         }
+        _ => {}
     })?;
     Ok(known)
 }
@@ -110,8 +102,8 @@ pub(crate) fn log(
     since: Option<Timestamp>,
 ) -> Result<(), Error> {
     let path = context.installed.log();
-    let mut log =
-        if follow && since.is_none() { Follower::open(&path, Start::Now)? } else { open(&path, since)? };
+    let is_new = follow && since.is_none();
+    let mut log = if is_new { Follower::open(&path, Start::Now)? } else { open(&path, since)? };
     let mut renderer = Renderer::new(context.utc, AutoStream::choice(&io::stdout()));
     let mut out = io::BufWriter::new(io::stdout().lock());
     let is_meant = |record: &Record| {
@@ -120,7 +112,7 @@ pub(crate) fn log(
     };
     loop {
         let written = match log.step()? {
-            Step::Line(line) => match parsed(&line).filter(is_meant) {
+            Step::Line(line) => match parsed(&line, |_| true).filter(is_meant) {
                 Some(_) if context.json => out.write_all(&line).and_then(|()| out.write_all(b"\n")),
                 Some(record) => renderer.lines(&record).iter().try_for_each(|line| writeln!(out, "{line}")),
                 None => Ok(()),

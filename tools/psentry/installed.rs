@@ -1,17 +1,17 @@
-//! Where the installed suite is, and its settings: /etc/psentry, the log and the control sockets, also where flags in
-//! psentry.conf name other places. Each tool with a control socket is asked there.
+//! The suite as it is installed: its settings in /etc/psentry, the log, the control sockets, also where flags in psentry.conf name
+//! others; its programs, found beside this one or in PATH; and systemctl. There is no shell between.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+use std::{env, fs, io};
 
-use psentry_control::{Reply, Silence, ask};
-use psentry_stage::{Exit, read_if_there};
+use psentry_control::{Question, Reply, Silence, ask};
+use psentry_stage::{Exit, printable, read_if_there};
 
 use crate::Error;
 use crate::cli::Mode;
-use crate::programs::systemctl;
 
 /// How long a tool may take: longer than it waits for the kernel itself.
 const LIMIT: Duration = Duration::from_secs(17);
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(17);
 /// The tools that shut somebody out, and the variable of psentry.conf with their flags.
 const TOOLS: [(&str, &str); 2] = [("psentry-trap", "TRAP"), ("psentry-block", "BLOCK")];
 
-/// The suite as it is installed below a root, which is `/` but for tests.
+/// The suite below a root, which is `/` but for tests.
 pub(crate) struct Installed {
     root: PathBuf,
     /// The lines of psentry.conf, as systemd reads an EnvironmentFile; `None`: there is no such file.
@@ -29,27 +29,17 @@ pub(crate) struct Installed {
 /// What a tool answered, or why not.
 pub(crate) struct Answer {
     pub(crate) tool: &'static str,
-    pub(crate) path: PathBuf,
-    pub(crate) reply: Result<Reply, Silence>,
-}
-
-impl Answer {
-    /// Its own lines.
-    pub(crate) fn lines(&self) -> &[String] {
-        self.reply.as_ref().map_or(&[], |reply| &reply.lines)
-    }
-
-    /// Whether nobody listens there.
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self.reply, Err(Silence::Absent | Silence::Dead))
-    }
+    pub(crate) reply: Reply,
+    pub(crate) error: Option<Error>,
+    /// Nobody listens there.
+    pub(crate) is_absent: bool,
 }
 
 impl Installed {
     /// Reads the settings.
     pub(crate) fn below(root: &Path) -> Result<Self, Error> {
         let mut installed = Installed { root: root.to_owned(), settings: None };
-        let conf = installed.path("etc/psentry/psentry.conf");
+        let conf = installed.etc("psentry.conf");
         let bytes = read_if_there(&conf).map_err(Error::file("read", &conf))?;
         installed.settings = bytes.map(|bytes| settings(&String::from_utf8_lossy(&bytes)));
         Ok(installed)
@@ -62,7 +52,7 @@ impl Installed {
 
     /// A file of its settings.
     pub(crate) fn etc(&self, name: &str) -> PathBuf {
-        self.root.join("etc/psentry").join(name)
+        self.path("etc/psentry").join(name)
     }
 
     /// The log of all records.
@@ -80,27 +70,33 @@ impl Installed {
 
     /// The last value of a flag among those words.
     fn flag(&self, variable: &str, flag: &str) -> Option<String> {
-        let (words, joined) = (self.words(variable), format!("{flag}="));
-        let value = |(at, word): (usize, &String)| match word.strip_prefix(&joined) {
-            Some(value) => Some(value.to_owned()),
-            None => words.get(at + 1).filter(|_| word == flag).cloned(),
-        };
-        words.iter().enumerate().rev().find_map(value)
+        let words: Vec<String> =
+            self.words(variable).iter().flat_map(|word| word.split('=')).map(str::to_owned).collect();
+        let at = words.iter().rposition(|word| word == flag)?;
+        words.get(at + 1).cloned()
     }
 
     /// Asks both tools, psentry-trap first.
-    pub(crate) fn ask_all(&self, question: &[u8]) -> [Answer; 2] {
+    pub(crate) fn ask_all(&self, question: &Question) -> [Answer; 2] {
         TOOLS.map(|(tool, variable)| {
             let default = || self.path(&format!("run/{tool}/control"));
             let path = self.flag(variable, "--control").map_or_else(default, PathBuf::from);
-            Answer { tool, reply: ask(&path, question, LIMIT), path }
+            let answer = |reply, error, is_absent| Answer { tool, reply, error, is_absent };
+            ask(&path, &question.line(), LIMIT).map_or_else(
+                |silence| {
+                    let exit = if silence == Silence::Forbidden { Exit::NoPermission } else { Exit::Os };
+                    let is_absent = matches!(silence, Silence::Absent | Silence::Dead);
+                    answer(Reply::default(), Some(Error(exit, silence.sentence(&path, tool))), is_absent)
+                },
+                |reply| answer(reply, None, false),
+            )
         })
     }
 
     /// Whether it observes: as MODE= says, or OBSERVE= of an earlier psentry, or without psentry.conf the judge's unit.
     pub(crate) fn mode(&self) -> Result<Mode, Error> {
         let Some(settings) = &self.settings else {
-            let unit = systemctl(&["show", "-p", "ExecStart", "psentry-judge.service"]);
+            let unit = systemctl("show -p ExecStart psentry-judge.service");
             let observes = unit.is_ok_and(|text| text.contains("--observe"));
             return Ok(if observes { Mode::Observe } else { Mode::Block });
         };
@@ -108,22 +104,36 @@ impl Installed {
         match (value("MODE"), value("OBSERVE")) {
             (Some("observe"), _) | (None, Some("--observe")) => Ok(Mode::Observe),
             (Some("block"), _) | (None, Some("") | None) => Ok(Mode::Block),
-            _ => Err(Error::new(
-                Exit::Config,
-                format!("{}: MODE= is neither observe nor block", self.etc("psentry.conf").display()),
-            )),
+            _ => Err(Error(Exit::Config, "psentry.conf: MODE= is neither observe nor block".to_owned())),
         }
     }
 
-    /// Refuses a change of settings that NixOS declares, and names the option.
-    pub(crate) fn may_change(&self, file: &Path, option: &str) -> Result<(), Error> {
-        let is_in_store = fs::canonicalize(file).is_ok_and(|target| target.starts_with("/nix/store"));
-        if !is_in_store && !self.path("etc/NIXOS").exists() {
-            return Ok(());
+    /// psentry-block with its installed flags. One that runs has its own, and a command does not repeat them.
+    pub(crate) fn block(&self, runs: bool) -> Command {
+        let mut command = sibling("psentry-block");
+        command.arg("--state").arg(self.path("var/lib/psentry-block"));
+        if !runs {
+            command.arg("--allow").arg(self.etc("ignore")).args(self.words("BLOCK"));
         }
-        let why =
-            "NixOS declares this, so nothing is changed. Put this into its configuration, and switch to it";
-        Err(Error::new(Exit::Unavailable, format!("{why}:\n\n    services.psentry.{option};\n")))
+        command
+    }
+
+    /// The flags by which the installed judge judges, without what it keeps and passes on.
+    pub(crate) fn judging(&self, policy: &Path) -> Result<Vec<String>, Error> {
+        let files = [("--policy", policy.to_owned()), ("--ignore", self.etc("ignore"))].into_iter();
+        let files = files.filter(|(_, file)| file.exists());
+        let mut flags: Vec<String> =
+            files.flat_map(|(flag, file)| [flag.to_owned(), file.display().to_string()]).collect();
+        flags.extend((self.mode()? == Mode::Observe).then(|| "--observe".to_owned()));
+        let mut words = self.words("JUDGE").into_iter();
+        while let Some(word) = words.next() {
+            match word.split_once('=').map_or((word.as_str(), false), |(flag, _)| (flag, true)) {
+                ("--pass", _) | ("--state" | "--metrics", true) => {}
+                ("--state" | "--metrics", false) => drop(words.next()),
+                _ => flags.push(word),
+            }
+        }
+        Ok(flags)
     }
 }
 
@@ -139,56 +149,31 @@ fn settings(text: &str) -> BTreeMap<String, String> {
     lines.filter_map(pair).collect()
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A suite with these settings.
-    pub(crate) fn with_conf(text: &str) -> (tempfile::TempDir, Installed) {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("etc/psentry")).unwrap();
-        fs::write(root.path().join("etc/psentry/psentry.conf"), text).unwrap();
-        let installed = Installed::below(root.path()).unwrap();
-        (root, installed)
-    }
-
-    #[test]
-    fn places_are_the_default_ones_or_those_that_flags_name() {
-        let (root, installed) = with_conf("# BLOCK=--log /x,1M,2\nBLOCK=--backend nft\n");
-        assert_eq!(installed.log(), root.path().join("var/log/psentry/records.jsonl"));
-        let paths = |installed: &Installed| installed.ask_all(b"x\n").map(|answer| answer.path);
-        let default =
-            ["run/psentry-trap/control", "run/psentry-block/control"].map(|path| root.path().join(path));
-        assert_eq!(paths(&installed), default);
-        let (_root, installed) = with_conf(
-            "BLOCK=\"--backend nft --log '/srv/a,b.jsonl,64M,10' \\\n  --control=/none/c\"\nTRAP=--control /none/t\n",
-        );
-        assert_eq!(installed.log(), Path::new("/srv/a,b.jsonl"));
-        assert_eq!(paths(&installed), ["/none/t", "/none/c"].map(PathBuf::from));
-    }
-
-    #[test]
-    fn the_mode_is_a_word_or_the_flag_of_old() {
-        for (conf, mode) in [
-            ("MODE=observe\n", Some(Mode::Observe)),
-            ("MODE=\"block\"\nOBSERVE=--observe\n", Some(Mode::Block)),
-            ("OBSERVE=--observe\n", Some(Mode::Observe)),
-            ("OBSERVE=\n", Some(Mode::Block)),
-            ("OBSERVE=no\n", None),
-            ("MODE=\n", None),
-        ] {
-            let (_root, installed) = with_conf(conf);
-            assert_eq!(installed.mode().ok(), mode, "{conf}");
-        }
-    }
-
-    #[test]
-    fn what_nixos_declares_is_not_changed() {
-        let (root, installed) = with_conf("");
-        let conf = installed.etc("psentry.conf");
-        assert!(installed.may_change(&conf, "x").is_ok());
-        fs::write(root.path().join("etc/NIXOS"), "").unwrap();
-        let error = installed.may_change(&conf, "observe = false").unwrap_err();
-        assert!(error.to_string().contains("services.psentry.observe = false;"), "{error}");
-    }
+/// A program of the suite: the one beside this one, or whichever PATH has.
+pub(crate) fn sibling(name: &str) -> Command {
+    let beside = env::current_exe().ok().map(|own| own.with_file_name(name)).filter(|path| path.exists());
+    Command::new(beside.unwrap_or_else(|| name.into()))
 }
+
+/// That a program cannot be started.
+pub(crate) fn missing(name: &str) -> impl FnOnce(io::Error) -> Error {
+    let name = name.to_owned();
+    move |why| Error(Exit::Unavailable, format!("cannot run {name}: {why}; is it installed?"))
+}
+
+/// What systemctl prints.
+pub(crate) fn systemctl(words: &str) -> Result<String, Error> {
+    let output = Command::new("systemctl").args(words.split_whitespace()).stdin(Stdio::null()).output();
+    let output = output.map_err(missing("systemctl"))?;
+    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+    let why = || Error(Exit::Os, format!("systemctl {words}: {}", printable(&text(&output.stderr))));
+    output.status.success().then(|| text(&output.stdout)).ok_or_else(why)
+}
+
+/// Whether systemd runs here.
+pub(crate) fn has_systemd() -> bool {
+    fs::exists("/run/systemd/system").unwrap_or(false)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

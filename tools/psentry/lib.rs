@@ -7,28 +7,25 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `cli.rs`, `run.rs`, `error.rs` | flags, which command is run, what can go wrong |
-//! | `installed.rs` | where the suite is: settings, log, sockets, and each tool asked |
-//! | `programs.rs` | the programs of the suite, and systemctl |
+//! | `installed.rs` | the suite as it is installed: settings, log, sockets, programs |
 //! | `rows.rs` | who is shut out, merged over all tools, and why somebody is not; in words |
-//! | `history.rs` | what the log says of a source, and `log` |
 //! | `people.rs` | `list`, `why` and `unblock` |
+//! | `history.rs` | what the log says of a source, and `log` |
 //! | `status.rs`, `status/` | `status`: what is gathered, and what follows of it |
-//! | `decoys.rs`, `edit.rs` | the settings that commands change: `decoy`; `allow` and `mode` |
+//! | `settings.rs` | `decoy`, `allow` and `mode`: the settings that commands change |
 //! | `completions.rs` | completions that know addresses and decoys |
 
 #![forbid(unsafe_code)]
 
 mod cli;
 mod completions;
-mod decoys;
-mod edit;
 mod error;
 mod history;
 mod installed;
 mod people;
-mod programs;
 mod rows;
 mod run;
+mod settings;
 mod status;
 
 pub use cli::Flags;

@@ -7,7 +7,6 @@ use jiff::tz::TimeZone;
 use psentry_records::{Action, Outcome, OutcomeResult, Prefix, Proto, Timestamp};
 use psentry_stage::printable;
 
-use crate::cli::Mode;
 use crate::history::{Known, Touches};
 
 /// What shuts somebody out: what one tool does about one scope, on each of its backends.
@@ -39,23 +38,22 @@ pub(crate) fn merged(outcomes: impl IntoIterator<Item = (&'static str, Outcome)>
 impl Row {
     /// What shuts it out, for how long and why, as the end of a line.
     pub(crate) fn words(&self, touches: &Touches, clock: &Clock) -> String {
-        let body = &self.first.body;
+        let Outcome { common, body } = &self.first;
+        let some = |text: Option<String>| text.unwrap_or_default();
         if self.is_trap {
-            let left = body.until.map_or_else(|| "no end".to_owned(), |until| clock.left(until));
+            let left = body.until.map(|until| format!(", {}", clock.left(until)));
             let within = touches.range(self.scope.addr()..=self.scope.last()).map(|(_, touch)| touch);
-            let touch = within.max().map_or_else(String::new, |(_, port)| format!(", touched {port}"));
-            return format!("trap, {left}{touch}");
+            let touch = within.max().map(|(_, port)| format!(", touched {port}"));
+            return format!("trap{}{}", some(left), some(touch));
         }
-        let ports: Vec<String> =
-            body.ports.iter().map(|port| port_name(*port, self.first.common.proto)).collect();
-        let from = if ports.is_empty() { String::new() } else { format!(" from {}", ports.join(",")) };
-        let until = body
-            .until
-            .map_or_else(|| ", no end".to_owned(), |until| format!(" until {}", clock.moment(until)));
+        let ports: Vec<String> = body.ports.iter().map(|port| port_name(Some(*port), common.proto)).collect();
+        let from = if ports.is_empty() { "" } else { " from " };
+        let until =
+            body.until.map_or_else(|| "no end".into(), |until| format!("until {}", clock.moment(until)));
         let rule = printable(body.rule.as_deref().unwrap_or("unknown"));
         let spares = if body.handshake == Some(false) { ", but for established connections" } else { "" };
-        let reason = body.reason.as_deref().map_or_else(String::new, |why| format!(": {}", printable(why)));
-        let block = format!("{from}{until} by rule {rule}{spares}{reason}");
+        let reason = some(body.reason.as_ref().map(|why| format!(": {}", printable(why))));
+        let block = format!("{from}{} {until} by rule {rule}{spares}{reason}", ports.join(","));
         match (self.backends.is_empty(), self.failing.join("; ")) {
             (true, failing) => format!("to be blocked{block}, and is not yet: {failing}"),
             (false, failing) if failing.is_empty() => format!("blocked{block}"),
@@ -70,52 +68,31 @@ pub(crate) fn table(rows: &[Row], touches: &Touches, clock: &Clock) -> String {
     rows.iter().map(|row| format!("{:<width$}  {}\n", short(row.scope), row.words(touches, clock))).collect()
 }
 
-/// Why nothing shuts somebody out, a sentence a reason. `ignored` is the line of the ignore file that names it, `prospect` what
-/// psentry-block says would become of a verdict: `Err` where it could not block.
-pub(crate) fn reasons(
-    asked: Prefix,
-    ignored: Option<String>,
-    prospect: Result<Option<String>, String>,
-    mode: Mode,
-    known: &Known,
-    clock: &Clock,
-) -> Vec<String> {
-    let observes = mode == Mode::Observe;
-    let is_ignored = ignored.is_some();
-    let mut reasons = vec![format!("{} is not shut out", short(asked))];
-    reasons.extend(ignored.map(|line| format!("it is left alone: {line}")));
-    reasons.extend(match prospect {
-        Ok(but) => but.map(|but| format!("a verdict could block it, but {}", printable(&but))),
-        Err(why) => (!is_ignored).then(|| format!("nor can it be: {}", printable(&why))),
-    });
-    match &known.verdict {
-        None if observes => {
-            reasons.push("psentry observes, and shuts out nobody; it would not be blocked".to_owned());
-        }
-        None => {}
-        Some(verdict) => {
-            let until = verdict.until();
-            let is_over = until.is_some_and(|until| until <= clock.now);
-            let end = until.map_or_else(String::new, |until| format!(" until {}", clock.moment(until)));
-            let what = match (verdict.body.action == Action::Watch, is_over) {
-                (true, _) if !observes => "the last verdict on it only watched it",
-                (true, true) => "psentry observes; it would have been blocked",
-                (true, false) => "psentry observes; it would be blocked",
-                (false, true) => "it was blocked",
-                (false, false) => "the last verdict on it was to block it",
-            };
-            let rule = printable(verdict.body.rule.as_deref().unwrap_or("unknown"));
-            let why = printable(verdict.body.reason.as_deref().unwrap_or("no reason is given"));
-            reasons.push(format!("{what}{end} by rule {rule}: {why}"));
-        }
+/// Why nothing shuts somebody out, as far as the log knows, a sentence a reason.
+pub(crate) fn reasons(asked: Prefix, observes: bool, known: &Known, clock: &Clock) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if let Some(verdict) = &known.verdict {
+        let until = verdict.until();
+        let is_over = until.is_some_and(|until| until <= clock.now);
+        let end = until.map_or_else(String::new, |until| format!(" until {}", clock.moment(until)));
+        let what = match (verdict.body.action == Action::Watch, is_over) {
+            (true, _) if !observes => "the last verdict on it only watched it",
+            (true, true) => "psentry observes; it would have been blocked",
+            (true, false) => "psentry observes; it would be blocked",
+            (false, true) => "it was blocked",
+            (false, false) => "the last verdict on it was to block it",
+        };
+        let rule = printable(verdict.body.rule.as_deref().unwrap_or("unknown"));
+        let why = printable(verdict.body.reason.as_deref().unwrap_or("no reason is given"));
+        reasons.push(format!("{what}{end} by rule {rule}: {why}"));
+    } else if observes {
+        reasons.push("psentry observes, and shuts out nobody; it would not be blocked".to_owned());
     }
-    reasons.push(match known.touches.values().max() {
-        None => "the log has no probe of it: it was never seen".to_owned(),
-        Some((at, port)) => {
-            let (count, ago, addr) = (known.probes, clock.ago(*at), asked.addr());
-            format!("it touched {port} {ago}, {count} probes in all; what they weigh: psentry explain {addr}")
-        }
-    });
+    let never = || "the log has no probe of it: it was never seen".to_owned();
+    reasons.push(known.touches.values().max().map_or_else(never, |(at, port)| {
+        let (count, ago, addr) = (known.probes, clock.ago(*at), asked.addr());
+        format!("it touched {port} {ago}, {count} probes in all; what they weigh: psentry explain {addr}")
+    }));
     reasons
 }
 
@@ -125,8 +102,9 @@ pub(crate) fn short(scope: Prefix) -> String {
 }
 
 /// As people write a port.
-pub(crate) fn port_name(port: u16, proto: Option<Proto>) -> String {
-    proto.map_or_else(|| port.to_string(), |proto| format!("{port}/{}", proto.name().to_ascii_lowercase()))
+pub(crate) fn port_name(port: Option<u16>, proto: Option<Proto>) -> String {
+    let port = port.map_or_else(|| "no port".to_owned(), |port| port.to_string());
+    proto.map_or_else(|| port.clone(), |proto| format!("{port}/{}", proto.name().to_ascii_lowercase()))
 }
 
 /// What time it is, and the zone of whoever reads.

@@ -3,19 +3,19 @@
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command as Program, Stdio};
+use std::process::Command as Program;
 
 use jiff::tz::TimeZone;
 use nix::unistd::geteuid;
+use psentry_control::Question;
 use psentry_records::Timestamp;
 use psentry_stage::{Exit, completions};
 use serde_json::json;
 
 use crate::cli::{Command, Flags};
-use crate::installed::Installed;
-use crate::programs::{block, judging, missing, sibling};
+use crate::installed::{Installed, missing, sibling};
 use crate::rows::Clock;
-use crate::{Error, complete, decoys, edit, history, people, status};
+use crate::{Error, complete, history, people, settings, status};
 
 /// What every command has.
 pub(crate) struct Context {
@@ -41,32 +41,28 @@ pub fn run(Flags { command, json, utc }: Flags) -> Result<(), Error> {
         Command::Why { scope } => people::why(&context, scope),
         Command::Unblock { blocked } => people::unblock(&context, &blocked),
         Command::Log { scope, follow, since } => history::log(&context, scope, follow, since),
-        Command::Decoy { action, decoy } => decoys::decoy(&context, action, decoy.as_deref()),
-        Command::Allow { action, allowed } => edit::allow(&context, action, allowed),
-        Command::Mode { mode } => edit::mode(&context, mode),
+        Command::Decoy { action, decoy } => settings::decoy(&context, action, decoy.as_deref()),
+        Command::Allow { action, allowed } => settings::allow(&context, action, allowed),
+        Command::Mode { mode } => settings::mode(&context, mode),
         Command::Check => check(installed),
         Command::Selftest => selftest(installed),
         Command::Completions { shell } => print(&complete(shell, completions::<Flags>(shell))),
         Command::Block { scope, span, reason } => {
-            let [_, blocker] = installed.ask_all(&people::question(scope));
-            let mut program = block(installed, !blocker.is_absent());
+            let [_, blocker] = installed.ask_all(&Question::Why { addr: scope });
+            let mut program = installed.block(!blocker.is_absent);
             program.args(["block", &scope.to_string()]).args(because(reason));
-            instead(program, &span.iter().flat_map(|span| ["--for", span]).collect::<Vec<_>>())
+            instead(program.args(span.map(|span| format!("--for={span}"))))
         }
-        Command::Panic { reason } => {
-            let mut program = block(installed, true);
-            program.arg("panic").args(because(reason));
-            instead(program, &[])
-        }
-        Command::Resume => instead(block(installed, true), &["resume"]),
+        Command::Panic { reason } => instead(installed.block(true).arg("panic").args(because(reason))),
+        Command::Resume => instead(installed.block(true).arg("resume")),
         Command::Explain { address } => judge(&context, &["explain", &address.to_string()], None),
         Command::Replay { policy } => judge(&context, &["replay"], policy.as_deref()),
     }
 }
 
 /// Runs a program in the place of this one, whose exit code is the program's.
-pub(crate) fn instead(mut program: Program, args: &[&str]) -> Result<(), Error> {
-    let why = program.args(args).exec();
+pub(crate) fn instead(program: &mut Program) -> Result<(), Error> {
+    let why = program.exec();
     Err(missing(&program.get_program().to_string_lossy())(why))
 }
 
@@ -75,12 +71,11 @@ fn judge(context: &Context, command: &[&str], other: Option<&Path>) -> Result<()
     let (log, policy) = (context.installed.log(), context.installed.etc("policy.toml"));
     history::open(&log, Some(context.clock.now))?;
     let mut program = sibling("psentry-judge");
-    program.args(command).args(judging(&context.installed, other.unwrap_or(&policy))?);
+    program.args(command).args(context.installed.judging(other.unwrap_or(&policy))?);
     if other.is_some() && policy.exists() {
         program.arg("--against").arg(policy);
     }
-    program.arg("--records").args(psentry_follow::log_files(&log)?);
-    instead(program, &[])
+    instead(program.arg("--records").args(psentry_follow::log_files(&log)?))
 }
 
 /// Every stage checks its own settings, also after one that found something.
@@ -97,29 +92,27 @@ fn check(installed: &Installed) -> Result<(), Error> {
         for (flag, file) in files.iter().filter(|(_, file)| file.exists()) {
             program.arg(flag).arg(file);
         }
-        program.arg("--check").args(installed.words(variable)).stdin(Stdio::null());
-        if program.status().map_err(missing(stage))?.success() {
-            print(&format!("{stage}: its settings are sound\n"))?;
-        } else {
-            wrong.push(stage);
+        match program.arg("--check").args(installed.words(variable)).status().map_err(missing(stage))? {
+            status if status.success() => print(&format!("{stage}: its settings are sound\n"))?,
+            _ => wrong.push(stage),
         }
     }
     installed.mode()?;
-    let error = || Error::new(Exit::Config, format!("the settings of {} are wrong", wrong.join(", ")));
-    if wrong.is_empty() { Ok(()) } else { Err(error()) }
+    let wrong = wrong.join(", ");
+    if wrong.is_empty() { Ok(()) } else { Err(Error(Exit::Config, format!("wrong settings of {wrong}"))) }
 }
 
 /// Runs the self-test of the installed suite, here and now.
 fn selftest(installed: &Installed) -> Result<(), Error> {
-    let own = std::env::current_exe().ok();
-    let beside = own.and_then(|own| Some(own.parent()?.parent()?.join("lib/psentry/selftest")));
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside = own.ancestors().nth(2).map(|prefix| prefix.join("lib/psentry/selftest"));
     let places = beside.into_iter().chain([installed.path("usr/local/lib/psentry/selftest")]);
-    let none = || Error::new(Exit::Unavailable, "no self-test is installed; units/install brings it");
-    let script = places.into_iter().find(|path| path.exists()).ok_or_else(none)?;
-    if geteuid().is_root() {
-        instead(Program::new(script), &[])
-    } else {
-        Err(Error::rights("cannot test it"))
+    match places.into_iter().find(|path| path.exists()) {
+        None => {
+            Err(Error(Exit::Unavailable, "no self-test is installed; units/install brings it".to_owned()))
+        }
+        Some(_) if !geteuid().is_root() => Err(Error::rights("cannot make a network for the test")),
+        Some(script) => instead(&mut Program::new(script)),
     }
 }
 
@@ -139,7 +132,7 @@ pub(crate) fn print_lines(context: &Context, lines: impl Iterator<Item = String>
 pub(crate) fn printed(written: io::Result<()>) -> Result<(), Error> {
     match written {
         Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Exit::Io, format!("cannot write to standard output: {why}")))
+            Err(Error(Exit::Io, format!("cannot write to standard output: {why}")))
         }
         _ => Ok(()),
     }

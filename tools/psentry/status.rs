@@ -8,17 +8,16 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::time::{Duration, UNIX_EPOCH};
 
-use psentry_control::Silence;
+use psentry_control::Question;
 use psentry_records::{Record, Timestamp};
 use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, printable};
 use serde_json::{Map, Value, json};
 
 use self::findings::{Finding, Gathered, findings};
-use crate::installed::{Answer, Installed};
-use crate::programs::{has_systemd, systemctl};
+use crate::installed::{Answer, Installed, has_systemd, systemctl};
 use crate::run::{Context, print};
-use crate::{Error, decoys, edit, history, people};
+use crate::{Error, history, settings};
 
 /// Of how long ago records are read.
 const RECENT: Duration = Duration::from_secs(3600);
@@ -36,20 +35,17 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let part =
         |(name, level, text): &Finding| (name.to_string(), json!({ "status": word(*level), "text": text }));
     let parts: Map<String, Value> = findings.iter().map(part).collect();
-    print(&match context.json {
-        true => json!({ "status": word(worst), "code": worst as u8, "parts": parts }).to_string() + "\n",
-        false => text(worst, &findings),
-    })?;
-    if worst == Exit::Ok { Ok(()) } else { Err(Error::new(worst, "")) }
+    let object = || json!({ "status": word(worst), "code": worst as u8, "parts": parts }).to_string() + "\n";
+    print(&if context.json { object() } else { text(worst, &findings) })?;
+    if worst == Exit::Ok { Ok(()) } else { Err(Error(worst, String::new())) }
 }
 
 /// The answer in one line, and a line for each finding.
 fn text(worst: Exit, findings: &[Finding]) -> String {
     let line = |name, level, text: &str| printable(&format!("{:<8}  {name:<9}  {text}", word(level))) + "\n";
-    let bad: Vec<&str> =
-        findings.iter().filter(|(_, level, _)| *level > Exit::Ok).map(|(name, ..)| *name).collect();
-    let head =
-        line("psentry", worst, &if bad.is_empty() { "all of it is well".to_owned() } else { bad.join(", ") });
+    let bad = findings.iter().filter(|(_, level, _)| *level > Exit::Ok).map(|(name, ..)| *name);
+    let bad = bad.collect::<Vec<_>>().join(", ");
+    let head = line("psentry", worst, if bad.is_empty() { "all of it is well" } else { &bad });
     head + &findings.iter().map(|(name, level, text)| line(name, *level, text)).collect::<String>()
 }
 
@@ -66,58 +62,46 @@ fn word(level: Exit) -> &'static str {
 /// What there is to know: units of systemd, the newest records of the log, the control sockets, the panic file.
 fn gather(context: &Context) -> Result<Gathered, Error> {
     let Context { installed, clock, .. } = context;
-    let [trap, block] = installed.ask_all(b"{\"ask\":\"status\"}\n");
+    let [trap, block] = installed.ask_all(&Question::Status);
     let mut gathered = Gathered {
-        installed: installed.log().exists() || installed.etc("psentry.conf").exists() || !block.is_absent(),
-        trap: lines(&trap)?,
-        block: lines(&block)?,
+        installed: installed.log().exists() || installed.etc("psentry.conf").exists() || !block.is_absent,
+        trap: lines(trap)?,
+        block: lines(block)?,
         panic: PanicFile::default().holds().as_ref().map(Order::declared),
-        mode: installed.mode().map_or_else(|why| why.to_string(), edit::name),
+        mode: installed.mode().map_or_else(|why| why.to_string(), settings::name),
         conf_changed: changed(installed),
         ..Gathered::default()
     };
     if has_systemd() {
-        gathered.units = units(&systemctl(&SHOW.split_whitespace().collect::<Vec<_>>())?);
-        gathered.installed |=
-            gathered.units.values().any(|unit| unit.get("LoadState").is_some_and(|is| is == "loaded"));
-        gathered.decoys = Some(decoys::open()?.len());
+        gathered.units = units(&systemctl(SHOW)?);
+        let load =
+            |unit: &BTreeMap<String, String>| unit.get("LoadState").is_some_and(|load| load == "loaded");
+        gathered.installed |= gathered.units.values().any(load);
+        gathered.decoys = Some(settings::decoys()?.len());
         let fifos = ["run/psentry/events", "run/psentry/verdicts"].map(|fifo| installed.path(fifo));
         let is_fifo = |path| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
         gathered.fifos = Some(fifos.iter().all(is_fifo));
     }
-    let mut newest = BTreeMap::new();
-    let read = history::open(&installed.log(), Some(clock.now.minus(RECENT))).and_then(|log| {
-        history::each(
-            log,
-            |_| true,
-            |record| {
-                let at = history::about(&record).0;
-                let stage = if let Record::Stats(stats) = record { Some(stats.body.stage) } else { None };
-                newest.extend(
-                    stage
-                        .into_iter()
-                        .chain([String::new()])
-                        .zip([at, at])
-                        .filter_map(|(of, at)| Some((of, at?))),
-                );
-            },
-        )
-    });
-    gathered.newest = newest;
+    let newest = &mut gathered.newest;
+    let log = history::open(&installed.log(), Some(clock.now.minus(RECENT)));
+    let take = |record| {
+        let at = history::about(&record).0;
+        let stage = if let Record::Stats(stats) = record { stats.body.stage } else { String::new() };
+        newest.extend(at.map(|at| (stage, at)));
+    };
+    let read = log.and_then(|log| history::each(log, |_| true, take));
     gathered.log_error = read.err().map(|error| error.to_string());
     Ok(gathered)
 }
 
 /// What a tool answers about itself; that it does not, as an error among the lines.
-fn lines(Answer { tool, path, reply }: &Answer) -> Result<Vec<Value>, Error> {
-    match reply {
-        Ok(reply) => {
-            let errors = reply.errors.iter().map(|error| json!({ "error": error }));
-            Ok(reply.lines.iter().filter_map(|line| serde_json::from_str(line).ok()).chain(errors).collect())
-        }
-        Err(silence @ Silence::Forbidden) => Err(people::silent(silence, path, tool)),
-        Err(silence) => Ok(vec![json!({ "error": silence.sentence(path, tool) })]),
-    }
+fn lines(Answer { reply, error, .. }: Answer) -> Result<Vec<Value>, Error> {
+    let errors = match error {
+        Some(error) if error.0 == Exit::NoPermission => return Err(error),
+        error => error.map(|error| error.to_string()).into_iter().chain(reply.errors),
+    };
+    let lines = reply.lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+    Ok(lines.chain(errors.map(|error| json!({ "error": error }))).collect())
 }
 
 fn changed(installed: &Installed) -> Option<Timestamp> {

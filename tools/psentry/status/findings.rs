@@ -41,7 +41,7 @@ pub(super) struct Gathered {
     pub(super) decoys: Option<usize>,
     /// Whether both FIFOs are there.
     pub(super) fifos: Option<bool>,
-    /// When each stage last wrote its counters; under the empty name, the newest record of all.
+    /// When each stage last wrote its counters, and, under the empty name, when the newest other record was written.
     pub(super) newest: BTreeMap<String, Timestamp>,
     /// Why the log cannot be read.
     pub(super) log_error: Option<String>,
@@ -200,7 +200,7 @@ impl View<'_> {
     }
 
     fn log(&self) -> (Exit, String) {
-        let newest = self.gathered.newest.get("").copied();
+        let newest = self.gathered.newest.values().max().copied();
         let text = format!("newest record {}", self.ago(newest));
         match &self.gathered.log_error {
             Some(error) => (Critical, error.clone()),
