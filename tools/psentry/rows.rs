@@ -49,11 +49,11 @@ impl Row {
         let ports: Vec<String> = body.ports.iter().map(|port| port_name(Some(*port), common.proto)).collect();
         let from = if ports.is_empty() { "" } else { " from " };
         let until =
-            body.until.map_or_else(|| "no end".into(), |until| format!("until {}", clock.moment(until)));
+            body.until.map_or_else(|| ", no end".into(), |end| format!(" until {}", clock.moment(end)));
         let rule = printable(body.rule.as_deref().unwrap_or("unknown"));
         let spares = if body.handshake == Some(false) { ", but for established connections" } else { "" };
         let reason = some(body.reason.as_ref().map(|why| format!(": {}", printable(why))));
-        let block = format!("{from}{} {until} by rule {rule}{spares}{reason}", ports.join(","));
+        let block = format!("{from}{}{until} by rule {rule}{spares}{reason}", ports.join(","));
         match (self.backends.is_empty(), self.failing.join("; ")) {
             (true, failing) => format!("to be blocked{block}, and is not yet: {failing}"),
             (false, failing) if failing.is_empty() => format!("blocked{block}"),

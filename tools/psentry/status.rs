@@ -6,16 +6,16 @@ mod findings;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use psentry_control::Question;
-use psentry_records::{Record, Timestamp};
+use psentry_records::Record;
 use psentry_stage::panic_file::{Order, PanicFile};
 use psentry_stage::{Exit, printable};
 use serde_json::{Map, Value, json};
 
 use self::findings::{Finding, Gathered, findings};
-use crate::installed::{Answer, Installed, has_systemd, systemctl};
+use crate::installed::{Answer, has_systemd, systemctl};
 use crate::run::{Context, print};
 use crate::{Error, history, settings};
 
@@ -69,7 +69,6 @@ fn gather(context: &Context) -> Result<Gathered, Error> {
         block: lines(block)?,
         panic: PanicFile::default().holds().as_ref().map(Order::declared),
         mode: installed.mode().map_or_else(|why| why.to_string(), settings::name),
-        conf_changed: changed(installed),
         ..Gathered::default()
     };
     if has_systemd() {
@@ -102,11 +101,6 @@ fn lines(Answer { reply, error, .. }: Answer) -> Result<Vec<Value>, Error> {
     };
     let lines = reply.lines.iter().filter_map(|line| serde_json::from_str(line).ok());
     Ok(lines.chain(errors.map(|error| json!({ "error": error }))).collect())
-}
-
-fn changed(installed: &Installed) -> Option<Timestamp> {
-    let changed = fs::metadata(installed.etc("psentry.conf")).and_then(|meta| meta.modified()).ok()?;
-    Timestamp::from_secs(changed.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// The units that `systemctl show` prints, by name, with an empty line between two.

@@ -29,6 +29,9 @@ use Exit::{Critical, No as Warning, Ok, Unknown};
 /// A part of the suite, how bad it is by the exit code of a plugin of Nagios, and in words.
 pub(super) type Finding = (&'static str, Exit, String);
 
+/// The same without its name.
+type Part = (Exit, String);
+
 /// All that bears on it. Where systemd does not run there are no units, decoys and FIFOs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,8 +55,6 @@ pub(super) struct Gathered {
     pub(super) panic: Option<String>,
     /// "observe" or "block", or why that is not known.
     pub(super) mode: String,
-    /// When psentry.conf was changed.
-    pub(super) conf_changed: Option<Timestamp>,
 }
 
 /// The findings, in the order in which records go through the suite.
@@ -81,12 +82,24 @@ pub(super) fn findings(gathered: &Gathered, clock: &Clock) -> Vec<Finding> {
 }
 
 /// Of two findings about one part the worse one, or both where both are well.
-fn worse(first: (Exit, String), second: Option<(Exit, String)>) -> (Exit, String) {
+fn worse(first: Part, second: Option<Part>) -> Part {
     match second {
         Some(second) if second.0 > first.0 => second,
-        Some((Ok, text)) if first.0 == Ok => (Ok, format!("{}, {text}", first.1)),
+        Some((Ok, text)) if first.0 == Ok => ok(format!("{}, {text}", first.1)),
         _ => first,
     }
+}
+
+fn ok(text: impl Into<String>) -> Part {
+    (Ok, text.into())
+}
+
+fn warning(text: impl Into<String>) -> Part {
+    (Warning, text.into())
+}
+
+fn critical(text: impl Into<String>) -> Part {
+    (Critical, text.into())
 }
 
 struct View<'a> {
@@ -115,61 +128,55 @@ impl View<'_> {
     }
 
     /// Whether a stage runs and works; `absent` is how bad it is if there is none.
-    fn stage(&self, stage: &str, absent: Exit) -> (Exit, String) {
+    fn stage(&self, stage: &str, absent: Exit) -> Part {
         let unit = format!("psentry-{stage}.service");
         let counted = self.gathered.newest.get(stage).copied();
         // Without the log it is not known.
-        let (is_late, counts) = (
-            self.gathered.log_error.is_none() && self.is_older(counted, LATE),
-            format!("counted {}", self.ago(counted)),
-        );
+        let is_late = self.gathered.log_error.is_none() && self.is_older(counted, LATE);
+        let counts = format!("counted {}", self.ago(counted));
         let up = self.moment(&unit, "ActiveEnterTimestamp");
         let restarts: u32 = self.property(&unit, "NRestarts").parse().unwrap_or(0);
-        let (result, see) = (self.property(&unit, "Result"), format!("journalctl -u psentry-{stage}"));
+        let see = format!("({}); journalctl -u psentry-{stage}", self.property(&unit, "Result"));
         match (self.property(&unit, "LoadState"), self.property(&unit, "ActiveState")) {
             ("" | "not-found", _) if counted.is_none() => (absent, "is not there".to_owned()),
-            ("" | "not-found", _) if is_late => (Critical, format!("is gone: it last {counts}")),
-            ("" | "not-found", _) => (Ok, format!("runs without a unit, {counts}")),
+            ("" | "not-found", _) if is_late => critical(format!("is gone: it last {counts}")),
+            ("" | "not-found", _) => ok(format!("runs without a unit, {counts}")),
             ("masked", _) => (absent, format!("is masked; systemctl unmask psentry-{stage}")),
             (_, "active") if restarts > 0 && !self.is_older(up, UNSTEADY) => {
-                let level = if restarts < 5 { Warning } else { Critical };
-                (level, format!("restarts: {restarts} times, the last {}; {see}", self.ago(up)))
+                let text = format!("was restarted {restarts} times, the last {} {see}", self.ago(up));
+                if restarts < 5 { warning(text) } else { critical(text) }
             }
             (_, "active") if is_late && self.is_older(up, LATE) => {
-                (Critical, format!("runs and does not work: it last {counts}; {see}"))
+                critical(format!("runs and does not work: it last {counts} {see}"))
             }
-            (_, "active") => {
-                (Ok, format!("runs since {}", up.map_or_else(|| "?".to_owned(), |up| self.clock.moment(up))))
-            }
-            (_, "activating") if restarts == 0 => (Warning, "is starting".to_owned()),
-            (_, "activating") => {
-                (Critical, format!("restarts all the time, {restarts} times ({result}); {see}"))
-            }
-            (_, "failed") => (Critical, format!("has failed ({result}); {see}")),
-            _ => (Critical, "is stopped; systemctl start psentry.target".to_owned()),
+            (_, "active") => ok(format!("started {}", self.ago(up))),
+            (_, "activating") if restarts == 0 => warning("is starting"),
+            (_, "activating") => critical(format!("is restarted all the time, {restarts} times {see}")),
+            (_, "failed") => critical(format!("has failed {see}")),
+            _ => critical("is stopped; systemctl start psentry.target"),
         }
     }
 
-    fn decoys(&self) -> Option<(Exit, String)> {
+    fn decoys(&self) -> Option<Part> {
         let count = self.gathered.decoys?;
-        let few = format!("{count} decoys convict nobody; psentry decoy add PORT");
-        Some(if count < 2 { (Warning, few) } else { (Ok, format!("{count} decoys")) })
+        let few = || warning(format!("{count} decoys convict nobody; psentry decoy add PORT"));
+        Some(if count < 2 { few() } else { ok(format!("{count} decoys")) })
     }
 
-    fn trap(&self) -> Option<(Exit, String)> {
-        let error = self.gathered.trap.iter().find_map(|line| line.get("error")?.as_str());
-        let quarantined = self.gathered.trap.iter().find_map(|line| line.get("quarantined")?.as_u64());
-        let quarantined = quarantined.map(|count| (Ok, format!("{count} in quarantine")));
-        error.map(|error| (Warning, error.to_owned())).or(quarantined)
+    fn trap(&self) -> Option<Part> {
+        let lines = &self.gathered.trap;
+        let error = lines.iter().find_map(|line| line.get("error")?.as_str()).map(warning);
+        let quarantined = lines.iter().find_map(|line| line.get("quarantined")?.as_u64());
+        error.or(quarantined.map(|count| ok(format!("{count} in quarantine"))))
     }
 
     /// How much of what is wanted is there, on each backend, and what else is wrong with it.
-    fn blocks(&self) -> Option<(Exit, String)> {
+    fn blocks(&self) -> Option<Part> {
         let mut all = Vec::new();
         for line in &self.gathered.block {
             let text = |name: &str| line.get(name).and_then(Value::as_str);
             let Some(backend) = text("backend") else {
-                all.extend(text("error").map(|error| (Critical, error.to_owned())));
+                all.extend(text("error").map(critical));
                 continue;
             };
             let number = |name: &str| line.get(name).and_then(Value::as_u64);
@@ -177,87 +184,68 @@ impl View<'_> {
             let shown = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
             let enforced = format!("{backend} {} of {} enforced", shown(standing), shown(wanted));
             if number("failing") != Some(0) || wanted.is_none() || standing < wanted {
-                all.push((Warning, format!("{enforced}: {}", text("error").unwrap_or("not all yet"))));
+                all.push(warning(format!("{enforced}: {}", text("error").unwrap_or("not all yet"))));
             }
             let wrong =
                 COMPLAINTS.iter().filter_map(|(name, level, what)| Some((*level, what, line.get(name)?)));
             all.extend(wrong.map(|(level, what, why)| (level, format!("{backend} {what}: {why}"))));
-            all.push((Ok, enforced));
+            all.push(ok(enforced));
         }
         let worst = all.iter().map(|(level, _)| *level).max()?;
         let texts = all.into_iter().filter(|(level, _)| *level == worst).map(|(_, text)| text);
         Some((worst, texts.collect::<Vec<_>>().join(", ")))
     }
 
-    fn fifos(&self) -> (Exit, String) {
+    fn fifos(&self) -> Part {
         match self.gathered.fifos {
-            None => (Ok, "not used without systemd".to_owned()),
-            Some(true) => (Ok, "events and verdicts".to_owned()),
-            Some(false) => {
-                (Critical, "one in /run/psentry is missing; systemctl restart psentry.target".to_owned())
-            }
+            None => ok("not used without systemd"),
+            Some(true) => ok("events and verdicts"),
+            Some(false) => critical("one in /run/psentry is missing; systemctl restart psentry.target"),
         }
     }
 
-    fn log(&self) -> (Exit, String) {
+    fn log(&self) -> Part {
         let newest = self.gathered.newest.values().max().copied();
         let text = format!("newest record {}", self.ago(newest));
         match &self.gathered.log_error {
-            Some(error) => (Critical, error.clone()),
-            None if self.is_older(newest, LATE) => {
-                (Critical, format!("{text}; each stage writes one a minute"))
-            }
-            None => (Ok, text),
+            Some(error) => critical(error),
+            None if self.is_older(newest, LATE) => critical(text + "; each stage writes one a minute"),
+            None => ok(text),
         }
     }
 
-    fn selftest(&self) -> (Exit, String) {
+    fn selftest(&self) -> Part {
         let unit = "psentry-selftest.service";
         let ended = self.moment(unit, "ExecMainExitTimestamp");
-        let timer = self.property("psentry-selftest.timer", "ActiveState");
+        let runs = self.property("psentry-selftest.timer", "ActiveState") == "active";
         match (self.property(unit, "LoadState"), self.property(unit, "Result")) {
-            _ if self.gathered.units.is_empty() => (Ok, "not run without systemd".to_owned()),
-            ("loaded", "success") if timer != "active" => {
-                (Warning, "is not run; systemctl start psentry-selftest.timer".to_owned())
-            }
-            ("loaded", "success") if ended.is_none() => (Ok, "not run yet, but once an hour".to_owned()),
-            ("loaded", "success") => (Ok, format!("passed {}", self.ago(ended))),
-            ("loaded", _) => {
-                (Critical, format!("failed {}; journalctl -u psentry-selftest", self.ago(ended)))
-            }
-            _ => (Warning, "is not installed".to_owned()),
+            _ if self.gathered.units.is_empty() => ok("not run without systemd"),
+            ("loaded", "success") if !runs => warning("is not run; systemctl start psentry-selftest.timer"),
+            ("loaded", "success") if ended.is_none() => ok("not run yet, but once an hour"),
+            ("loaded", "success") => ok(format!("passed {}", self.ago(ended))),
+            ("loaded", _) => critical(format!("failed {}; journalctl -u psentry-selftest", self.ago(ended))),
+            _ => warning("is not installed"),
         }
     }
 
-    fn mode(&self) -> (Exit, String) {
+    fn mode(&self) -> Part {
         let began = self.moment("psentry-judge.service", "ActiveEnterTimestamp");
-        let changed = self.gathered.conf_changed;
-        let since = began
-            .or(changed)
-            .map_or_else(String::new, |since| format!(" since {}", self.clock.moment(since)));
+        let since = began.map_or_else(String::new, |began| format!(" since {}", self.clock.moment(began)));
         match self.gathered.mode.as_str() {
-            "observe" | "block" if began.is_some() && changed > began => {
-                let then = "systemctl daemon-reload && systemctl restart psentry.target";
-                (
-                    Warning,
-                    format!("psentry.conf was changed {} and is not in effect; {then}", self.ago(changed)),
-                )
-            }
-            "observe" => (Ok, format!("observing{since}: nobody is shut out; psentry mode block")),
-            "block" => (Ok, "blocking".to_owned()),
-            error => (Critical, error.to_owned()),
+            "observe" => ok(format!("observing{since}: nobody is shut out; psentry mode block")),
+            "block" => ok("blocking"),
+            error => critical(error),
         }
     }
 
     /// What lets everybody in, or some.
-    fn panic(&self) -> (Exit, String) {
-        let brakes = self.gathered.block.iter().any(|line| line.get("brake").is_some());
+    fn panic(&self) -> Part {
         match &self.gathered.panic {
-            Some(panic) => (Warning, format!("{panic}: nobody is shut out; psentry resume")),
-            None if brakes => {
-                (Warning, "none, but the brake holds: what is not proven is not blocked".to_owned())
+            Some(panic) => warning(format!("{panic}: nobody is shut out; psentry resume")),
+            None if self.gathered.block.iter().any(|line| line.get("brake").is_some()) => {
+                warning("none, but the brake holds: what is not proven is not blocked")
             }
-            None => (Ok, "none, and no brake holds".to_owned()),
+            None => ok("none, and no brake holds"),
         }
     }
 }
