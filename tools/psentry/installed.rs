@@ -112,9 +112,9 @@ impl Installed {
     pub(crate) fn block(&self, runs: bool) -> Command {
         let mut command = sibling("psentry-block");
         command.arg("--state").arg(self.path("var/lib/psentry-block"));
-        if !runs {
-            command.arg("--allow").arg(self.etc("ignore")).args(self.words("BLOCK"));
-        }
+        let ignore = Some(self.etc("ignore")).filter(|ignore| !runs && ignore.exists());
+        command.args(ignore.iter().flat_map(|ignore| [Path::new("--allow"), ignore]));
+        command.args(if runs { Vec::new() } else { self.words("BLOCK") });
         command
     }
 

@@ -28,7 +28,8 @@ pub(crate) fn list(context: &Context, addresses: bool) -> Result<(), Error> {
         return print_lines(context, rows.iter().map(|row| short(row.scope)));
     }
     show(context, &answers, &rows)?;
-    complete(answers)
+    complete(answers)?;
+    print(if rows.is_empty() && !context.json { "nobody is shut out\n" } else { "" })
 }
 
 /// Says what shuts somebody out and which command ends that, or why nothing does.
@@ -131,15 +132,18 @@ fn rows(answers: &[Answer]) -> Vec<Row> {
 
 /// Prints the notes beside the answers, and fails where something is missing: of who hangs, or may not be asked.
 fn complete(answers: [Answer; 2]) -> Result<(), Error> {
-    let nobody = answers.iter().all(|answer| answer.is_absent);
+    let nobody =
+        || Err(Error(Exit::No, "nobody who shuts somebody out answers; see 'psentry status'".into()));
+    let mut missing = if answers.iter().all(|answer| answer.is_absent) { nobody() } else { Ok(()) };
     for Answer { tool, reply, error, is_absent } in answers {
         reply.notes.iter().for_each(|note| eprintln!("psentry: {note}"));
         match error.or_else(|| Some(Error(Exit::Os, reply.errors.first()?.clone()))) {
-            Some(_) if is_absent && !nobody => {
-                eprintln!("psentry: {tool} does not answer; see 'psentry status'");
+            Some(_) if is_absent => {
+                eprintln!("psentry: {tool} does not answer, and what it does is not shown")
             }
-            error => error.map_or(Ok(()), Err)?,
+            Some(error) => missing = Err(error),
+            None => {}
         }
     }
-    Ok(())
+    missing
 }

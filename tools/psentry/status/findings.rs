@@ -131,6 +131,9 @@ impl View<'_> {
     fn stage(&self, stage: &str, absent: Exit) -> Part {
         let unit = format!("psentry-{stage}.service");
         let counted = self.gathered.newest.get(stage).copied();
+        let lines = [("block", &self.gathered.block), ("trap", &self.gathered.trap)].into_iter();
+        let mut lines = lines.filter(|(name, _)| *name == stage).flat_map(|(_, lines)| lines);
+        let answers = lines.any(|line| line.as_object().is_some_and(|line| !line.keys().eq(["error"])));
         // Without the log it is not known.
         let is_late = self.gathered.log_error.is_none() && self.is_older(counted, LATE);
         let counts = format!("counted {}", self.ago(counted));
@@ -138,8 +141,10 @@ impl View<'_> {
         let restarts: u32 = self.property(&unit, "NRestarts").parse().unwrap_or(0);
         let see = format!("({}); journalctl -u psentry-{stage}", self.property(&unit, "Result"));
         match (self.property(&unit, "LoadState"), self.property(&unit, "ActiveState")) {
-            ("" | "not-found", _) if counted.is_none() => (absent, "is not there".to_owned()),
-            ("" | "not-found", _) if is_late => critical(format!("is gone: it last {counts}")),
+            ("" | "not-found", _) if counted.is_none() && !answers => (absent, "is not there".to_owned()),
+            ("" | "not-found", _) if is_late && counted.is_some() => {
+                critical(format!("is gone: it last {counts}"))
+            }
             ("" | "not-found", _) => ok(format!("runs without a unit, {counts}")),
             ("masked", _) => (absent, format!("is masked; systemctl unmask psentry-{stage}")),
             (_, "active") if restarts > 0 && !self.is_older(up, UNSTEADY) => {
