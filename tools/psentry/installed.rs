@@ -118,10 +118,11 @@ impl Installed {
         command
     }
 
-    /// The flags by which the installed judge judges, without what it keeps and passes on.
-    pub(crate) fn judging(&self, policy: &Path) -> Result<Vec<String>, Error> {
-        let files = [("--policy", policy.to_owned()), ("--ignore", self.etc("ignore"))].into_iter();
-        let files = files.filter(|(_, file)| file.exists());
+    /// The flags by which the installed judge judges, without what it keeps and passes on; or with another policy.
+    pub(crate) fn judging(&self, other: Option<&Path>) -> Result<Vec<String>, Error> {
+        let policy = other.map_or_else(|| self.etc("policy.toml"), Path::to_owned);
+        let files = [("--policy", policy), ("--ignore", self.etc("ignore"))].into_iter();
+        let files = files.filter(|(_, file)| file.exists() || other == Some(file));
         let mut flags: Vec<String> =
             files.flat_map(|(flag, file)| [flag.to_owned(), file.display().to_string()]).collect();
         flags.extend((self.mode()? == Mode::Observe).then(|| "--observe".to_owned()));

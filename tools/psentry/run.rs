@@ -71,7 +71,7 @@ fn judge(context: &Context, command: &[&str], other: Option<&Path>) -> Result<()
     let (log, policy) = (context.installed.log(), context.installed.etc("policy.toml"));
     history::open(&log, Some(context.clock.now))?;
     let mut program = sibling("psentry-judge");
-    program.args(command).args(context.installed.judging(other.unwrap_or(&policy))?);
+    program.args(command).args(context.installed.judging(other)?);
     if other.is_some() && policy.exists() {
         program.arg("--against").arg(policy);
     }

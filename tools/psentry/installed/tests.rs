@@ -50,8 +50,10 @@ fn explain_is_given_the_policy_and_nothing_else() {
     let (_root, installed) =
         with_conf("OBSERVE=--observe\nJUDGE=--trigger 1 --metrics /m --pass --state=/s --duration 1d\n");
     let policy = installed.etc("policy.toml");
-    let flags = || installed.judging(&policy).unwrap().join(" ");
+    let flags = || installed.judging(None).unwrap().join(" ");
     assert_eq!(flags(), "--observe --trigger 1 --duration 1d");
     fs::write(&policy, "").unwrap();
     assert_eq!(flags(), format!("--policy {} --observe --trigger 1 --duration 1d", policy.display()));
+    // One that is named and is not there is an error of the judge.
+    assert!(installed.judging(Some(Path::new("/none"))).unwrap().join(" ").starts_with("--policy /none "));
 }
