@@ -104,7 +104,10 @@ impl Installed {
         match (value("MODE"), value("OBSERVE")) {
             (Some("observe"), _) | (None, Some("--observe")) => Ok(Mode::Observe),
             (Some("block"), _) | (None, Some("") | None) => Ok(Mode::Block),
-            _ => Err(Error(Exit::Config, "psentry.conf: MODE= is neither observe nor block".to_owned())),
+            _ => Err(Error(
+                Exit::Config,
+                "psentry.conf: MODE= is neither observe nor block; set it by 'psentry mode'".to_owned(),
+            )),
         }
     }
 

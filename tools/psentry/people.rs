@@ -51,7 +51,9 @@ pub(crate) fn why(context: &Context, asked: Prefix) -> Result<(), Error> {
     let prospect = lines.into_iter().find(|line| line.get("may_block").is_some());
     complete(answers)?;
     let mut text = vec![format!("{} is not shut out", short(asked))];
-    if let Some(line) = ignored(installed, asked)? {
+    let ignored = ignored(installed, asked)?;
+    let is_ignored = ignored.is_some();
+    if let Some(line) = ignored {
         text.push(format!("it is left alone: {line}"));
     } else if let Some(line) = prospect
         && let Some(why) = line.get("why").and_then(Value::as_str)
@@ -60,7 +62,9 @@ pub(crate) fn why(context: &Context, asked: Prefix) -> Result<(), Error> {
             if line.get("may_block") == Some(&json!(true)) { "it could be, but" } else { "nor can it be:" };
         text.push(format!("{may} {}", printable(why)));
     }
-    let known = or_nothing(known(&installed.log(), &[asked], None));
+    let mut known = or_nothing(known(&installed.log(), &[asked], None));
+    // Of who is left alone, verdicts are of the past.
+    known.verdict = known.verdict.filter(|_| !is_ignored);
     text.extend(reasons(asked, installed.mode()? == Mode::Observe, &known, &context.clock));
     let object = || json!({ "addr": asked.to_string(), "shut_out": false, "reasons": text }).to_string();
     print(&(if context.json { object() } else { text.join("\n") } + "\n"))?;

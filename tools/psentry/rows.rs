@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use psentry_records::{Action, Outcome, OutcomeResult, Prefix, Proto, Timestamp};
-use psentry_stage::printable;
+use psentry_stage::{counted, printable};
 
 use crate::history::{Known, Touches};
 
@@ -90,8 +90,8 @@ pub(crate) fn reasons(asked: Prefix, observes: bool, known: &Known, clock: &Cloc
     }
     let never = || "the log has no probe of it: it was never seen".to_owned();
     reasons.push(known.touches.values().max().map_or_else(never, |(at, port)| {
-        let (count, ago, addr) = (known.probes, clock.ago(*at), asked.addr());
-        format!("it touched {port} {ago}, {count} probes in all; what they weigh: psentry explain {addr}")
+        let (count, ago) = (counted(known.probes, "probe", "probes"), clock.ago(*at));
+        format!("it touched {port} {ago}, {count} in all; what they weigh: psentry explain {}", asked.addr())
     }));
     reasons
 }
