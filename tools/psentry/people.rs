@@ -143,7 +143,7 @@ fn complete(answers: [Answer; 2]) -> Result<(), Error> {
         reply.notes.iter().for_each(|note| eprintln!("psentry: {note}"));
         match error.or_else(|| Some(Error(Exit::Os, reply.errors.first()?.clone()))) {
             Some(_) if is_absent => {
-                eprintln!("psentry: {tool} does not answer, and what it does is not shown")
+                eprintln!("psentry: {tool} does not answer, and what it does is not shown");
             }
             Some(error) => missing = Err(error),
             None => {}
