@@ -39,8 +39,8 @@ pub enum Command {
     /// Say why somebody is shut out, or why not (exits 1)
     Why {
         /// An address or a prefix
-        #[arg(value_name = "CIDR", value_parser = prefix)]
-        scope: Prefix,
+        #[arg(value_parser = prefix)]
+        cidr: Prefix,
     },
     /// Let somebody in again, or 'all'
     Unblock {
@@ -51,8 +51,8 @@ pub enum Command {
     /// Shut somebody out
     Block {
         /// An address or a prefix
-        #[arg(value_name = "CIDR", value_parser = prefix)]
-        scope: Prefix,
+        #[arg(value_parser = prefix)]
+        cidr: Prefix,
         /// For how long, such as 2h [default: until it is unblocked]
         #[arg(long = "for", value_name = "TIME")]
         span: Option<String>,
@@ -71,8 +71,8 @@ pub enum Command {
     /// Show what happened
     Log {
         /// Only what is about this address or prefix
-        #[arg(value_name = "CIDR", value_parser = prefix)]
-        scope: Option<Prefix>,
+        #[arg(value_parser = prefix)]
+        cidr: Option<Prefix>,
         /// Go on with what happens from now on
         #[arg(short, long)]
         follow: bool,
@@ -83,8 +83,7 @@ pub enum Command {
     /// Tell what was held against an address, probe by probe
     Explain {
         /// Of whom
-        #[arg(value_name = "ADDR")]
-        address: IpAddr,
+        addr: IpAddr,
     },
     /// Tell whom the policy, or another one, blocks by the log
     Replay {
@@ -112,7 +111,6 @@ pub enum Command {
     /// Show whether psentry observes or blocks, or set it
     Mode {
         /// What it is to do
-        #[arg(value_enum)]
         mode: Option<Mode>,
     },
     /// Touch decoys, and see whether that is noticed

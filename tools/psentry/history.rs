@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anstream::AutoStream;
 use psentry_follow::{Follower, Start, Step};
-use psentry_records::{Action, Prefix, Record, Timestamp, Verdict};
+use psentry_records::{Action, Prefix, Probe, Record, Timestamp, Verdict};
 use psentry_show::Renderer;
 
 use crate::Error;
@@ -50,24 +50,24 @@ pub(crate) fn open(log: &Path, since: Option<Timestamp>) -> Result<Follower, Err
     Ok(Follower::open_from(log, is_early)?)
 }
 
-/// Takes each record that there is, of those lines that may matter.
+/// Takes each record that there is, of those lines that may matter, with its line.
 pub(crate) fn each(
-    mut log: Follower,
+    log: &mut Follower,
     may_matter: impl Fn(&str) -> bool,
-    mut take: impl FnMut(Record),
+    mut take: impl FnMut(&str, Record) -> Result<(), Error>,
 ) -> Result<(), Error> {
     loop {
         match log.step()? {
-            Step::Line(line) => drop(parsed(&line, &may_matter).map(&mut take)),
-            Step::Missing(_) => {}
+            Step::Line(line) => {
+                let line = String::from_utf8_lossy(&line);
+                if let Some(record) = may_matter(&line).then(|| Record::parse(&line).ok()).flatten() {
+                    take(&line, record)?;
+                }
+            }
+            Step::Missing(why) => eprintln!("psentry: {why}"),
             Step::End => return Ok(()),
         }
     }
-}
-
-fn parsed(line: &[u8], may_matter: impl Fn(&str) -> bool) -> Option<Record> {
-    let line = std::str::from_utf8(line).ok().filter(|line| may_matter(line))?;
-    Record::parse(line).ok()
 }
 
 /// What the log knows of some scopes, from that moment on.
@@ -78,18 +78,20 @@ pub(crate) fn known(log: &Path, scopes: &[Prefix], since: Option<Timestamp>) -> 
     let named: Vec<String> = scopes.iter().map(name).chain(["\"verdict\"".to_owned()]).collect();
     let may_matter = |line: &str| named.iter().any(|name| line.contains(name));
     let is_meant = |of: Prefix| scopes.iter().any(|scope| scope.overlaps(of));
-    each(open(log, since)?, may_matter, |record| match record {
-        Record::Verdict(verdict) if is_meant(verdict.body.scope) => {
-            known.verdict = Some(verdict).filter(|verdict| verdict.body.action != Action::Unblock);
-        }
-        Record::Probe(probe) => {
-            let (common, count) = (probe.common, u64::from(probe.body.count));
-            if let Some(addr) = common.src_ip.filter(|addr| is_meant(Prefix::host(*addr))) {
-                known.touches.insert(addr, (common.timestamp, port_name(common.dest_port, common.proto)));
-                known.probes += count;
+    each(&mut open(log, since)?, may_matter, |_, record| {
+        match record {
+            Record::Verdict(verdict) if is_meant(verdict.body.scope) => {
+                known.verdict = Some(verdict).filter(|verdict| verdict.body.action != Action::Unblock);
             }
+            Record::Probe(Probe { common, body }) => {
+                if let Some(addr) = common.src_ip.filter(|addr| is_meant(Prefix::host(*addr))) {
+                    known.touches.insert(addr, (common.timestamp, port_name(common.dest_port, common.proto)));
+                    known.probes += u64::from(body.count);
+                }
+            }
+            _ => {}
         }
-        _ => {}
+        Ok(())
     })?;
     Ok(known)
 }
@@ -106,23 +108,25 @@ pub(crate) fn log(
     let mut log = if is_new { Follower::open(&path, Start::Now)? } else { open(&path, since)? };
     let mut renderer = Renderer::new(context.utc, AutoStream::choice(&io::stdout()));
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let is_meant = |record: &Record| {
-        let (at, of) = about(record);
-        at >= since && scope.is_none_or(|scope| of.is_some_and(|of| of.overlaps(scope)))
-    };
     loop {
-        let written = match log.step()? {
-            Step::Line(line) => match parsed(&line, |_| true).filter(is_meant) {
-                Some(_) if context.json => out.write_all(&line).and_then(|()| out.write_all(b"\n")),
-                Some(record) => renderer.lines(&record).iter().try_for_each(|line| writeln!(out, "{line}")),
-                None => Ok(()),
+        each(
+            &mut log,
+            |_| true,
+            |line, record| {
+                let (at, of) = about(&record);
+                let is_meant = scope.is_none_or(|scope| of.is_some_and(|of| of.overlaps(scope)));
+                let lines = match context.json {
+                    true => vec![line.to_owned()],
+                    false => renderer.lines(&record),
+                };
+                let mut lines = lines.iter().filter(|_| is_meant && at >= since);
+                lines.try_for_each(|line| printed(writeln!(out, "{line}")))
             },
-            Step::Missing(why) => writeln!(io::stderr(), "psentry: {why}"),
-            Step::End if follow => out.flush().map(|()| log.wait(log.patience())),
-            Step::End => return printed(out.flush()),
-        };
-        if written.is_err() {
-            return printed(written);
+        )?;
+        printed(out.flush())?;
+        if !follow {
+            return Ok(());
         }
+        log.wait(log.patience());
     }
 }

@@ -111,13 +111,18 @@ impl Installed {
         }
     }
 
+    /// The words of a variable, and before them that the addresses of the ignore file are left alone.
+    pub(crate) fn sparing(&self, variable: &str) -> Vec<String> {
+        let ignore = Some(self.etc("ignore")).filter(|ignore| ignore.exists());
+        let ignore = ignore.map(|ignore| format!("--allow={}", ignore.display()));
+        ignore.into_iter().chain(self.words(variable)).collect()
+    }
+
     /// psentry-block with its installed flags. One that runs has its own, and a command does not repeat them.
     pub(crate) fn block(&self, runs: bool) -> Command {
         let mut command = sibling("psentry-block");
         command.arg("--state").arg(self.path("var/lib/psentry-block"));
-        let ignore = Some(self.etc("ignore")).filter(|ignore| !runs && ignore.exists());
-        command.args(ignore.iter().flat_map(|ignore| [Path::new("--allow"), ignore]));
-        command.args(if runs { Vec::new() } else { self.words("BLOCK") });
+        command.args(if runs { Vec::new() } else { self.sparing("BLOCK") });
         command
     }
 
@@ -126,8 +131,7 @@ impl Installed {
         let policy = other.map_or_else(|| self.etc("policy.toml"), Path::to_owned);
         let files = [("--policy", policy), ("--ignore", self.etc("ignore"))].into_iter();
         let files = files.filter(|(_, file)| file.exists() || other == Some(file));
-        let mut flags: Vec<String> =
-            files.flat_map(|(flag, file)| [flag.to_owned(), file.display().to_string()]).collect();
+        let mut flags: Vec<String> = files.map(|(flag, file)| format!("{flag}={}", file.display())).collect();
         flags.extend((self.mode()? == Mode::Observe).then(|| "--observe".to_owned()));
         let mut words = self.words("JUDGE").into_iter();
         while let Some(word) = words.next() {

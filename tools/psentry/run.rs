@@ -38,24 +38,24 @@ pub fn run(Flags { command, json, utc }: Flags) -> Result<(), Error> {
     match command {
         Command::Status => status::status(&context),
         Command::List { addresses } => people::list(&context, addresses),
-        Command::Why { scope } => people::why(&context, scope),
+        Command::Why { cidr } => people::why(&context, cidr),
         Command::Unblock { blocked } => people::unblock(&context, &blocked),
-        Command::Log { scope, follow, since } => history::log(&context, scope, follow, since),
+        Command::Log { cidr, follow, since } => history::log(&context, cidr, follow, since),
         Command::Decoy { action, decoy } => settings::decoy(&context, action, decoy.as_deref()),
         Command::Allow { action, allowed } => settings::allow(&context, action, allowed),
         Command::Mode { mode } => settings::mode(&context, mode),
         Command::Check => check(installed),
         Command::Selftest => selftest(installed),
         Command::Completions { shell } => print(&complete(shell, completions::<Flags>(shell))),
-        Command::Block { scope, span, reason } => {
-            let [_, blocker] = installed.ask_all(&Question::Why { addr: scope });
+        Command::Block { cidr, span, reason } => {
+            let [_, blocker] = installed.ask_all(&Question::Why { addr: cidr });
             let mut program = installed.block(!blocker.is_absent);
-            program.args(["block", &scope.to_string()]).args(because(reason));
+            program.args(["block", &cidr.to_string()]).args(because(reason));
             instead(program.args(span.map(|span| format!("--for={span}"))))
         }
         Command::Panic { reason } => instead(installed.block(true).arg("panic").args(because(reason))),
         Command::Resume => instead(installed.block(true).arg("resume")),
-        Command::Explain { address } => judge(&context, &["explain", &address.to_string()], None),
+        Command::Explain { addr } => judge(&context, &["explain", &addr.to_string()], None),
         Command::Replay { policy } => judge(&context, &["replay"], policy.as_deref()),
     }
 }
@@ -80,24 +80,18 @@ fn judge(context: &Context, command: &[&str], other: Option<&Path>) -> Result<()
 
 /// Every stage checks its own settings, also after one that found something.
 fn check(installed: &Installed) -> Result<(), Error> {
-    let (ignore, policy) = (installed.etc("ignore"), installed.etc("policy.toml"));
     let mut wrong = Vec::new();
-    for (stage, variable, files) in [
-        ("psentry-listen", "LISTEN", vec![]),
-        ("psentry-trap", "TRAP", vec![("--allow", &ignore)]),
-        ("psentry-judge", "JUDGE", vec![("--policy", &policy), ("--ignore", &ignore)]),
-        ("psentry-block", "BLOCK", vec![("--allow", &ignore)]),
+    for (stage, words) in [
+        ("psentry-listen", installed.words("LISTEN")),
+        ("psentry-trap", installed.sparing("TRAP")),
+        ("psentry-judge", installed.judging(None)?),
+        ("psentry-block", installed.sparing("BLOCK")),
     ] {
-        let mut program = sibling(stage);
-        for (flag, file) in files.iter().filter(|(_, file)| file.exists()) {
-            program.arg(flag).arg(file);
-        }
-        match program.arg("--check").args(installed.words(variable)).status().map_err(missing(stage))? {
+        match sibling(stage).arg("--check").args(words).status().map_err(missing(stage))? {
             status if status.success() => print(&format!("{stage}: its settings are sound\n"))?,
             _ => wrong.push(stage),
         }
     }
-    installed.mode()?;
     let wrong = wrong.join(", ");
     if wrong.is_empty() { Ok(()) } else { Err(Error(Exit::Config, format!("wrong settings of {wrong}"))) }
 }
@@ -128,12 +122,10 @@ pub(crate) fn print_lines(context: &Context, lines: impl Iterator<Item = String>
     print(&lines.map(line).collect::<String>())
 }
 
-/// What came of writing to standard output. A reader that has seen enough is no error.
+/// What came of writing to standard output. A reader that has seen enough ends the program, and is no error.
 pub(crate) fn printed(written: io::Result<()>) -> Result<(), Error> {
-    match written {
-        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error(Exit::Io, format!("cannot write to standard output: {why}")))
-        }
-        _ => Ok(()),
-    }
+    written.map_err(|why| match why.kind() {
+        io::ErrorKind::BrokenPipe => Error(Exit::Ok, String::new()),
+        _ => Error(Exit::Io, format!("cannot write to standard output: {why}")),
+    })
 }

@@ -83,12 +83,13 @@ fn gather(context: &Context) -> Result<Gathered, Error> {
     }
     let newest = &mut gathered.newest;
     let log = history::open(&installed.log(), Some(clock.now.minus(RECENT)));
-    let take = |record| {
+    let take = |_: &str, record| {
         let at = history::about(&record).0;
         let stage = if let Record::Stats(stats) = record { stats.body.stage } else { String::new() };
         newest.extend(at.map(|at| (stage, at)));
+        Ok(())
     };
-    let read = log.and_then(|log| history::each(log, |_| true, take));
+    let read = log.and_then(|mut log| history::each(&mut log, |_| true, take));
     gathered.log_error = read.err().map(|error| error.to_string());
     Ok(gathered)
 }

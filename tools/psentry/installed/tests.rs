@@ -53,7 +53,7 @@ fn explain_is_given_the_policy_and_nothing_else() {
     let flags = || installed.judging(None).unwrap().join(" ");
     assert_eq!(flags(), "--observe --trigger 1 --duration 1d");
     fs::write(&policy, "").unwrap();
-    assert_eq!(flags(), format!("--policy {} --observe --trigger 1 --duration 1d", policy.display()));
+    assert_eq!(flags(), format!("--policy={} --observe --trigger 1 --duration 1d", policy.display()));
     // One that is named and is not there is an error of the judge.
-    assert!(installed.judging(Some(Path::new("/none"))).unwrap().join(" ").starts_with("--policy /none "));
+    assert!(installed.judging(Some(Path::new("/none"))).unwrap().join(" ").starts_with("--policy=/none "));
 }
