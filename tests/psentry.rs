@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `shut_out.rs` | list, why, unblock, block, panic and resume; the log; the status of a pipeline |
 //! | `settings.rs` | the settings that it changes, and those that NixOS declares |
+//! | `booted.rs` | the status, decoys and the mode on a booted systemd |
 //! | `surface.rs` | help, manual, exit codes, completions |
 
 use std::process::Output;
 
 use crate::lab::{Lab, Program, bin, wait_until};
 
+mod booted;
 mod settings;
 mod shut_out;
 mod surface;
