@@ -80,8 +80,9 @@ fn on_nixos_the_option_is_printed() {
     }
     assert_eq!(lab.guard.sh(files), before);
     assert_eq!(psentry(&lab, &["allow", "list"]), (Some(0), "127.0.0.0/8\n".to_owned()));
-    // So it is where only the file is the store's.
+    // A link that leads elsewhere is no declaration, and stays one.
     lab.guard.sh("rm /etc/NIXOS; mkdir -p /run/store; mv /etc/psentry/ignore /run/store/
-        ln -s /run/store/ignore /etc/psentry/ignore; ln -s /nix/store/x /etc/psentry/psentry.conf");
+        ln -s /run/store/ignore /etc/psentry/ignore");
     assert_eq!(psentry(&lab, &["allow", "add", "192.0.2.7"]).0, Some(0), "another link is no such file");
+    assert_eq!(lab.guard.sh("test -L /etc/psentry/ignore; tail -1 /run/store/ignore"), "192.0.2.7\n");
 }

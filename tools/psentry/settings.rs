@@ -18,6 +18,7 @@ use crate::run::{Context, print, print_lines};
 
 /// Shows the decoys, or opens or closes the one at a port such as `23/tcp`.
 pub(crate) fn decoy(context: &Context, action: Action, port: Option<&str>) -> Result<(), Error> {
+    let port = port.filter(|_| action != Action::List);
     let Some((number, proto)) = port.and_then(|port| port.split_once('/')) else {
         return print_lines(context, decoys()?.into_iter());
     };
@@ -28,7 +29,7 @@ pub(crate) fn decoy(context: &Context, action: Action, port: Option<&str>) -> Re
         return Err(Error::rights("cannot change a decoy"));
     }
     match (action, decoys()?.contains(&port)) {
-        (Action::List, true) | (Action::Add, true) => print(&format!("{port} is a decoy\n")),
+        (Action::Add, true) => print(&format!("{port} is a decoy already\n")),
         (Action::Add, false) => {
             if let Some(service) = service(number, proto)? {
                 return Err(Error(
@@ -41,7 +42,7 @@ pub(crate) fn decoy(context: &Context, action: Action, port: Option<&str>) -> Re
             print(&format!("{port} is a decoy now; the firewall has to let strangers in to it\n"))
         }
         (_, false) => Err(Error(Exit::No, format!("{port} is no decoy; see 'psentry decoy list'"))),
-        (Action::Remove, true) => {
+        (_, true) => {
             systemctl(&format!("disable --now {unit}"))?;
             systemctl("restart psentry-listen.service")?;
             print(&format!("{port} is a decoy no more, and free for a service\n"))
@@ -143,7 +144,9 @@ fn text(path: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Writes a file anew; where it is a link, the file that it leads to.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     replace_file_like(path, path, 0o644, text.as_bytes()).map_err(Error::file("write", path))
 }
 
