@@ -64,7 +64,7 @@ fn completions_know_addresses_and_decoys() {
         let script = run(&["completions", shell]);
         assert_eq!(script, run(&["--completions", shell]), "{shell}");
         let asks = |what: &str| {
-            assert!(script.1.contains(&format!("psentry {what} 2>/dev/null")), "{shell}: {what}")
+            assert!(script.1.contains(&format!("psentry {what} 2>/dev/null")), "{shell}: {what}");
         };
         ["list --addresses", "decoy list", "allow list"].into_iter().for_each(asks);
     }
