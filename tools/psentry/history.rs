@@ -50,19 +50,28 @@ pub(crate) fn open(log: &Path, since: Option<Timestamp>) -> Result<Follower, Err
     Ok(Follower::open_from(log, is_early)?)
 }
 
-/// Takes each record that there is, of those lines that may matter, with its line.
+/// Takes each record that is about one of these scopes, or without scopes each that there is, with its line.
 pub(crate) fn each(
     log: &mut Follower,
-    may_matter: impl Fn(&str) -> bool,
+    scopes: &[Prefix],
     mut take: impl FnMut(&str, Record) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    // Most lines are about others, and are not parsed: those that name no scope, nor may be about a network around it.
+    let name = |scope: &Prefix| if scope.is_host() { scope.addr().to_string() } else { String::new() };
+    let wide = ["\"verdict\"", "\"outcome\""].map(str::to_owned);
+    let names: Vec<String> = scopes.iter().map(name).chain(wide).collect();
+    let is_meant = |of: Prefix| scopes.iter().any(|scope| scope.overlaps(of));
     loop {
         match log.step()? {
             Step::Line(line) => {
                 let line = String::from_utf8_lossy(&line);
-                if let Some(record) = may_matter(&line).then(|| Record::parse(&line).ok()).flatten() {
-                    take(&line, record)?;
+                if !scopes.is_empty() && !names.iter().any(|name| line.contains(name)) {
+                    continue;
                 }
+                let record = Record::parse(&line).ok();
+                let record =
+                    record.filter(|record| scopes.is_empty() || about(record).1.is_some_and(is_meant));
+                record.map_or(Ok(()), |record| take(&line, record))?;
             }
             Step::Missing(why) => eprintln!("psentry: {why}"),
             Step::End => return Ok(()),
@@ -73,21 +82,15 @@ pub(crate) fn each(
 /// What the log knows of some scopes, from that moment on.
 pub(crate) fn known(log: &Path, scopes: &[Prefix], since: Option<Timestamp>) -> Result<Known, Error> {
     let mut known = Known::default();
-    let name =
-        |scope: &Prefix| if scope.is_host() { scope.addr().to_string() } else { "\"probe\"".to_owned() };
-    let named: Vec<String> = scopes.iter().map(name).chain(["\"verdict\"".to_owned()]).collect();
-    let may_matter = |line: &str| named.iter().any(|name| line.contains(name));
-    let is_meant = |of: Prefix| scopes.iter().any(|scope| scope.overlaps(of));
-    each(&mut open(log, since)?, may_matter, |_, record| {
+    each(&mut open(log, since)?, scopes, |_, record| {
         match record {
-            Record::Verdict(verdict) if is_meant(verdict.body.scope) => {
+            Record::Verdict(verdict) => {
                 known.verdict = Some(verdict).filter(|verdict| verdict.body.action != Action::Unblock);
             }
             Record::Probe(Probe { common, body }) => {
-                if let Some(addr) = common.src_ip.filter(|addr| is_meant(Prefix::host(*addr))) {
-                    known.touches.insert(addr, (common.timestamp, port_name(common.dest_port, common.proto)));
-                    known.probes += u64::from(body.count);
-                }
+                let touch = (common.timestamp, port_name(common.dest_port, common.proto));
+                known.touches.extend(common.src_ip.map(|addr| (addr, touch)));
+                known.probes += u64::from(body.count);
             }
             _ => {}
         }
@@ -109,20 +112,13 @@ pub(crate) fn log(
     let mut renderer = Renderer::new(context.utc, AutoStream::choice(&io::stdout()));
     let mut out = io::BufWriter::new(io::stdout().lock());
     loop {
-        each(
-            &mut log,
-            |_| true,
-            |line, record| {
-                let (at, of) = about(&record);
-                let is_meant = scope.is_none_or(|scope| of.is_some_and(|of| of.overlaps(scope)));
-                let lines = match context.json {
-                    true => vec![line.to_owned()],
-                    false => renderer.lines(&record),
-                };
-                let mut lines = lines.iter().filter(|_| is_meant && at >= since);
-                lines.try_for_each(|line| printed(writeln!(out, "{line}")))
-            },
-        )?;
+        each(&mut log, scope.as_slice(), |line, record| {
+            if about(&record).0 < since {
+                return Ok(());
+            }
+            let lines = if context.json { vec![line.to_owned()] } else { renderer.lines(&record) };
+            lines.iter().try_for_each(|line| printed(writeln!(out, "{line}")))
+        })?;
         printed(out.flush())?;
         if !follow {
             return Ok(());

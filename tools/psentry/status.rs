@@ -89,7 +89,7 @@ fn gather(context: &Context) -> Result<Gathered, Error> {
         newest.extend(at.map(|at| (stage, at)));
         Ok(())
     };
-    let read = log.and_then(|mut log| history::each(&mut log, |_| true, take));
+    let read = log.and_then(|mut log| history::each(&mut log, &[], take));
     gathered.log_error = read.err().map(|error| error.to_string());
     Ok(gathered)
 }
