@@ -35,12 +35,13 @@ mod stats_timer;
 mod text;
 
 pub use bell::Bell;
+pub use clap_complete::Shell;
 pub use complaints::Complaints;
 pub use cpu_time::spent;
 pub use dedup::Dedup;
 pub use directory::{make_directory, runtime_directory};
 pub use durations::parse_duration;
-pub use exit::{Exit, Failure, run};
+pub use exit::{Exit, Failure, completions, run, run_with};
 pub use fifo::FifoWriter;
 pub use file_stamp::{FileStamp, file_stamp};
 pub use file_watch::FileWatch;
