@@ -41,7 +41,7 @@ let
             if lib.length firewall == 1 then "opens" else "open"
           } for something else. ${remove}"
           + lib.optionalString (
-            firewall == openers.port
+            firewall != [ ] && firewall == openers.port
           ) "; or, if nothing uses the port, off ${lib.head firewall}, ${opens}"
           + ".";
       }
@@ -68,6 +68,32 @@ let
     ++ hidden "udp" "allowedUDPPorts" "allowedUDPPortRanges"
   );
   trusted = lib.remove "lo" firewall.trustedInterfaces;
+  hides =
+    "services.psentry has "
+    + (
+      if lib.length closed == decoys then
+        "its decoys"
+      else
+        "${toString (lib.length closed)} of its ${toString decoys} decoys (${concatStringsSep ", " closed})"
+    )
+    + " behind a closed firewall, where they see "
+    + (
+      if trusted == [ ] then
+        "nobody"
+      else
+        "only who comes by ${concatStringsSep " or " trusted} (networking.firewall.trustedInterfaces)"
+    )
+    + ". Set services.psentry.openFirewall = true, which opens the decoys and nothing else"
+    + lib.optionalString cfg.trap.enable (
+      "; or leave the ports to psentry-trap, which sees packets before the firewall does: "
+      + (
+        if lib.length closed == decoys then
+          "set services.psentry.tcpPorts = [ ] and services.psentry.udpPorts = [ ]"
+        else
+          "take them off services.psentry.tcpPorts and services.psentry.udpPorts"
+      )
+    )
+    + ".";
 
   decoys = lib.length (lib.unique cfg.tcpPorts) + lib.length (lib.unique cfg.udpPorts);
   # As how many they count: ports of one family are one contact, and so is a port over TCP and UDP.
@@ -136,13 +162,7 @@ in
   );
 
   config.warnings = lib.mkIf cfg.enable (
-    lib.optional (closed != [ ])
-      "services.psentry has ${toString (lib.length closed)} of its ${toString decoys} decoys behind a closed firewall, where ${
-        if trusted == [ ] then
-          "they see nobody"
-        else
-          "they see only who comes by ${concatStringsSep " or " trusted} (networking.firewall.trustedInterfaces)"
-      }: ${concatStringsSep " " closed}. Set services.psentry.openFirewall = true, which opens the decoys and nothing else; or leave these ports to psentry-trap, which sees packets before the firewall does, by services.psentry.tcpPorts = [ ] and services.psentry.udpPorts = [ ]."
+    lib.optional (closed != [ ]) hides
     ++
       lib.optional (mirage && firewall.enable && !cfg.openFirewall && !mirageIsOpen)
         "services.psentry.trap.mirage sees nobody behind a closed firewall. Set services.psentry.openFirewall = true, or let in yourself what `socket transparent 1` matches in nftables, or `-m socket --transparent` in iptables."

@@ -11,7 +11,7 @@ use crate::lab::bin;
 const LISTING: &str = r#"(.units | to_entries[] | "=== \(.key)", .value),
     (.etc | to_entries[] | "=== etc/\(.key)", .value.text),
     "=== sysusers", .sysusers, "=== tmpfiles", .tmpfiles,
-    "=== firewall", (.firewall | to_entries[] | select(.value | type == "array") | "\(.key) \(.value | sort | map(tostring) | join(" "))"),
+    "=== firewall", (.firewall | to_entries[] | select(.key | startswith("allowed")) | "\(.key) \(.value | sort | map(tostring) | join(" "))"),
     (.firewall.extraInputRules | select(. != "")),
     "=== warnings", .warnings[], "=== check", .checks[]"#;
 
@@ -94,9 +94,10 @@ impl Made<'_> {
 
     /// All of it, fact by fact.
     pub fn facts(&self) -> super::facts::Facts {
-        super::facts::of_listing(
-            &self.jq(LISTING).replace(self.store.folder.path().to_str().unwrap(), "/nix/store"),
-        )
+        let store = self.store.folder.path().to_str().unwrap();
+        // A warning names the file of a definition.
+        let listing = self.jq(LISTING).replace(store, "/nix/store").replace(&format!("{HERE}/"), "");
+        super::facts::of_listing(&listing)
     }
 
     /// Runs the check that a build of the machine runs, with the real programs.
