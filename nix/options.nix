@@ -171,8 +171,9 @@ in
         '';
       };
       mirage = mkOption {
-        type = types.either types.bool (types.ints.between 1 65535);
+        type = types.either types.bool port;
         default = false;
+        example = true;
         description = ''
           Whether {command}`psentry-listen` answers at every port that no service uses, so that all ports look open, the
           real ones among them, and each connection proves its address. It does so by one socket, on port 61999, or on
@@ -185,6 +186,7 @@ in
       size = mkOption {
         type = types.strMatching "[0-9]+[KMG]?";
         default = "16M";
+        example = "64M";
         description = ''
           How large {file}`/var/log/psentry/records.jsonl` may become before it is rotated to {file}`records.jsonl.1`.
         '';
@@ -192,6 +194,7 @@ in
       files = mkOption {
         type = types.ints.between 2 1000;
         default = 20;
+        example = 5;
         description = "How many files of the log there are at most, the one that is written included.";
       };
     };
@@ -274,11 +277,13 @@ in
       maxBlocks = mkOption {
         type = types.nullOr (types.ints.between 1 1000000);
         default = null;
+        example = 20000;
         description = "The most blocks at a time. With `null` it is the program's default: `100000`.";
       };
       brake = mkOption {
         type = types.nullOr types.str;
         default = "600/min";
+        example = "60/min";
         description = ''
           In at most so many new networks (a /24 of IPv4, a /48 of IPv6) a minute are blocks made that no handshake proves;
           more are refused, so that whoever forges packets from everywhere blocks no more than that. Proven blocks are

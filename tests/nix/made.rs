@@ -77,6 +77,15 @@ impl Store {
     }
 }
 
+/// What a filter of jq finds in JSON, strings without quotes.
+pub fn jq(json: &[u8], filter: &str) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), json).unwrap();
+    let output = Command::new("jq").args(["-r", filter]).arg(file.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// What comes of a configuration.
 pub struct Made<'a> {
     store: &'a Store,
@@ -85,11 +94,7 @@ pub struct Made<'a> {
 
 impl Made<'_> {
     fn jq(&self, filter: &str) -> String {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), &self.json).unwrap();
-        let output = Command::new("jq").args(["-r", filter]).arg(file.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        jq(&self.json, filter)
     }
 
     /// All of it, fact by fact.

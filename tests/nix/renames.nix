@@ -13,7 +13,12 @@ in
       old = of from options;
     in
     {
-      options = lib.setAttrByPath from (lib.mkOption { type = lib.types.unspecified; });
+      options = lib.setAttrByPath from (
+        lib.mkOption {
+          type = lib.types.unspecified;
+          visible = false;
+        }
+      );
       config = {
         warnings = lib.optional old.isDefined "The option `${lib.showOption from}' defined in ${files old} has been renamed to `${lib.showOption to}'.";
       }
@@ -28,7 +33,12 @@ in
       old = of from options;
     in
     {
-      options = lib.setAttrByPath from (lib.mkOption { type = lib.types.unspecified; });
+      options = lib.setAttrByPath from (
+        lib.mkOption {
+          type = lib.types.unspecified;
+          visible = false;
+        }
+      );
       config = {
         warnings = lib.optional old.isDefined "The option `${lib.showOption from}' defined in ${files old} has been changed to `${lib.showOption to}' that has a different type. Please read `${lib.showOption to}' documentation and update your configuration accordingly.";
       }
