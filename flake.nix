@@ -87,6 +87,7 @@
                   boot.isContainer = true;
                   system.stateVersion = lib.trivial.release;
                   services.psentry.enable = true;
+                  services.psentry.openFirewall = true;
                 }
               ];
             };

@@ -9,7 +9,7 @@ let
   cfg = config.services.psentry;
   inherit (lib) concatStringsSep optionals;
   occupied = import ./occupied.nix { inherit config lib options; };
-  inherit (import ./decoys.nix { inherit config lib options; }) written;
+  inherit (import ./decoys.nix { inherit config lib options; }) isDefault;
 
   # What is wrong with a decoy that somebody wrote down: a list of assertions, of which one fails at most.
   sound =
@@ -47,7 +47,9 @@ let
       }
     ];
   all = protocol: lib.unique cfg."${protocol}Ports";
-  checked = protocol: optionals (written protocol) (lib.concatMap (sound protocol) (all protocol));
+  checked =
+    protocol:
+    lib.concatMap (sound protocol) (lib.filter (port: !isDefault protocol port) (all protocol));
 
   # The decoys that the firewall opens on no interface.
   inherit (config.networking) firewall;

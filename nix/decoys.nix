@@ -11,14 +11,20 @@ let
   defaults = import ./default-decoys.nix;
 in
 rec {
-  # Whether the list of "tcp" or "udp" is one that somebody wrote, and not the default.
-  written =
-    protocol:
-    options.services.psentry."${protocol}Ports".highestPrio < (lib.mkOptionDefault null).priority;
-
-  # Those that can be decoys.
+  # Those that can be decoys: the lists as they are, before options.nix leaves out what something else has.
   possible =
-    protocol: if written protocol then lib.unique cfg."${protocol}Ports" else defaults.${protocol};
+    protocol:
+    let
+      option = options.services.psentry."${protocol}Ports";
+    in
+    lib.unique
+      (lib.mergeDefinitions option.loc option.type option.definitionsWithLocations).mergedValue;
+
+  # Whether nobody wrote this port: the list is the default one, or adds to it.
+  isDefault =
+    protocol: port:
+    options.services.psentry."${protocol}Ports".highestPrio >= (lib.mkOptionDefault null).priority
+    && lib.elem port defaults.${protocol};
 
   # A definition for each of them, which holds if it is one.
   each =

@@ -17,19 +17,19 @@ let
     ;
 
   occupied = import ./occupied.nix { inherit config lib options; };
-  inherit (import ./decoys.nix { inherit config lib options; }) written;
+  inherit (import ./decoys.nix { inherit config lib options; }) isDefault;
   defaults = import ./default-decoys.nix;
   # No types.port, which has 0 among its values.
   port = types.ints.between 1 65535;
   ports = types.listOf port;
-  # Of the default list, what nothing else has.
+  # Of the ports that nobody wrote, those that nothing else has.
   free =
-    protocol: ports:
+    protocol:
     let
       openers = port: lib.concatLists (lib.attrValues (occupied.openers protocol port));
       isFree = port: occupied.users protocol port == [ ] && openers port == [ ];
     in
-    if written protocol then ports else lib.filter isFree ports;
+    lib.filter (port: isDefault protocol port -> isFree port);
   # As the tools write times: "10m", "1d 12h"; or a number of seconds.
   time = types.either types.ints.positive (types.strMatching "[0-9]+[a-zA-Z0-9 ]*|forever");
   argsFor =
@@ -62,8 +62,10 @@ in
         TCP ports that are decoys: nothing is behind them, and whoever touches two of them is a scanner.
 
         Of the default list, ports are left out that another service of this machine has: sshd, services of NixOS that are
-        enabled, socket units, published ports of containers, and whatever {option}`networking.firewall` opens. If you
-        define the list, such a port in it is an error.
+        enabled, socket units, published ports of containers, and whatever {option}`networking.firewall` opens. Such a port
+        that you write here yourself is an error.
+
+        A definition replaces the default list; `lib.mkOptionDefault [ 2222 ]` adds to it.
       '';
     };
     udpPorts = mkOption {
@@ -72,7 +74,7 @@ in
       apply = free "udp";
       example = [ 161 ];
       description = ''
-        UDP ports that are decoys; of the default list, ports are left out as of {option}`services.psentry.tcpPorts`.
+        UDP ports that are decoys, to which applies what {option}`services.psentry.tcpPorts` says.
         The source of a datagram can be forged, so what is seen there blocks for a minute only.
       '';
     };
