@@ -113,8 +113,9 @@ else
     passthru = builtins.attrNames package.passthru;
     sameVersion = package.version == manifest.workspace.package.version;
     sameDescription = package.meta.description == manifest.package.description;
-    # Of neither list is there one that the other lacks.
+    # Programs that are built and get no completions.
     unnamed = lib.filter (bin: !(lib.elem bin package.passthru.programs)) bins;
+    skipped = package.checkFlags;
     versionChecked =
       package.doInstallCheck && package.nativeInstallCheckInputs == [ "versionCheckHook" ];
   }

@@ -81,6 +81,47 @@ fn the_families_of_the_module_are_those_that_are_compiled_in() {
     assert!(of_module.len() > 5);
 }
 
+/// Whatever the code and the unit tests of a tool read outside its folder, the source of the package has.
+#[test]
+fn the_package_has_the_files_that_the_tools_read() {
+    let package = read("nix/package.nix");
+    let sources: Vec<&str> = package.lines().filter_map(|line| line.trim().strip_prefix("../")).collect();
+    let mut folders = vec![Path::new(HERE).join("tools")];
+    let mut read_by_tools = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let named = text.split("../../").skip(1).filter_map(|rest| rest.split_once('"'));
+                read_by_tools.extend(named.map(|(file, _)| file.trim_start_matches("../").to_owned()));
+            }
+        }
+    }
+    assert!(read_by_tools.len() >= 6, "{read_by_tools:?}");
+    for file in read_by_tools {
+        let there = sources.iter().any(|source| Path::new(&file).starts_with(source));
+        assert!(there, "{file} is read, and nix/package.nix does not name it");
+    }
+}
+
+/// A test that a build leaves out by its name is one that is there.
+#[test]
+fn the_tests_that_the_package_skips_exist() {
+    let package = read("nix/package.nix");
+    let skipped = package.lines().filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix('"'));
+    let skipped: Vec<&str> = skipped.filter(|word| word.contains("::tests::")).collect();
+    assert_eq!(skipped.len(), 3);
+    for test in skipped {
+        let (module, name) = test.split_once("::tests::").unwrap();
+        let mut files = ["linux", "log"].iter().map(|tool| format!("tools/{tool}/{module}.rs"));
+        let file = files.find(|file| Path::new(HERE).join(file).exists()).unwrap();
+        assert!(read(&file).contains(&format!("fn {name}()")), "{file} has no test {name}");
+    }
+}
+
 /// What is in nix/ reads nothing outside it but what is there for the package and for the test.
 #[test]
 fn the_module_reads_no_file_outside_its_folder() {
