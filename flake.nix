@@ -56,6 +56,7 @@
             pkgs.mandoc
             pkgs.netcat-openbsd
             pkgs.nftables
+            pkgs.nixfmt
             pkgs.nmap
             pkgs.python3
             pkgs.shellcheck
