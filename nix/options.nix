@@ -309,7 +309,7 @@ in
         type = types.nullOr types.str;
         default = null;
         example = literalExpression ''
-          "${lib.getExe' pkgs.iproute2 "ip"} route replace blackhole {scope} proto 99"
+          "''${lib.getExe' pkgs.iproute2 "ip"} route replace blackhole {scope} proto 99"
         '';
         description = ''
           The command that blocks, for the backend `exec`. It may change the firewall and routes, and no files, and has a
@@ -321,7 +321,7 @@ in
         type = types.nullOr types.str;
         default = null;
         example = literalExpression ''
-          "${lib.getExe' pkgs.iproute2 "ip"} route delete blackhole {scope} proto 99"
+          "''${lib.getExe' pkgs.iproute2 "ip"} route delete blackhole {scope} proto 99"
         '';
         description = "The command that ends a block, for the backend `exec`. Without it, blocks end by themselves.";
       };

@@ -73,6 +73,12 @@ if documented then
     withoutDefault = map named (
       lib.filter ({ option, ... }: !(option ? default || option ? defaultText)) options
     );
+    # An expression that was evaluated too early, so that the manual would show a path of the store.
+    exampleOfTheStore = map named (
+      lib.filter (
+        { option, ... }: lib.hasInfix "${pkgs.coreutils}/bin" (option.example.text or "")
+      ) options
+    );
     examples = builtins.listToAttrs (
       map (shown: lib.nameValuePair (named shown) (valueOf shown)) (
         lib.filter ({ option, ... }: option ? example) options

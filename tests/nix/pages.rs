@@ -64,6 +64,7 @@ fn every_option_is_described_and_its_example_is_of_its_type() {
     let found = |filter: &str| jq(&output.stdout, filter);
     assert_eq!(found(".withoutDescription[]"), "");
     assert_eq!(found(".withoutDefault[]"), "");
+    assert_eq!(found(".exampleOfTheStore[]"), "");
     assert!(found(".options[]").lines().count() >= 30);
     assert!(found(".examples | keys[]").lines().count() >= 20);
     assert_eq!(found(".examples.tcpPorts | tostring").trim(), "[23,2222,3389]");
