@@ -28,13 +28,18 @@ fn the_demo_shows_the_scan_and_the_block() {
         "203.0.113.7 touched",
         "block 203.0.113.7/32 for 1h",
         "blocked  203.0.113.7/32 by nft",
+        "before the block hit it: of the services",
         "nmap found open: nothing",
         "table inet psentry",
         "once more with psentry-trap",
-        "before the kernel blocked it",
+        "before the kernel blocked it: of the services none; decoys, which psentry opened:",
         "had it blocked again",
     ] {
         assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");
+    }
+    // What the programs say of themselves is no part of the story.
+    for program in ["psentry-listen:", "psentry-trap:", "psentry-judge:", "psentry-block:", "/control"] {
+        assert!(!said.contains(program) && !error.contains(program), "{said}\n{error}");
     }
 }
 
