@@ -77,6 +77,7 @@ fn what_could_go_wrong_is_seen_before_anything_is_changed() {
         ("echo host.example >> /etc/psentry/ignore", "host.example"),
         ("sed -i 's/^JUDGE=.*/JUDGE=--nonsense/' /etc/psentry/psentry.conf", "--nonsense"),
         ("sed -i 's/^BLOCK=.*/BLOCK=--backend exec/' /etc/psentry/psentry.conf", "--exec"),
+        ("chmod 600 /etc/psentry/policy.toml", "may not read /etc/psentry/policy.toml"),
         ("rm /etc/psentry/ignore; mkdir /etc/psentry/ignore", "/etc/psentry/ignore"),
     ] {
         guard.sh(change);
