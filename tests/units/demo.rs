@@ -186,7 +186,7 @@ fn try_leaves_nothing_behind_however_it_ends() {
         if how == "psentry-trap" {
             script.complaint("psentry-trap has ended: closed ports are not watched any more.");
             wait_until("its rules are gone", || tables() == "table inet psentry\n");
-            ctrl_c(&mut script);
+            lab.guard.sh(&format!("kill -INT -- -{}", script.pid()));
         }
         wait_until(&format!("{how}: every trace is gone"), || {
             tables().is_empty()
