@@ -4,6 +4,7 @@
 pub mod backends;
 mod decoys;
 mod guard;
+mod install;
 mod load;
 mod log;
 mod losses;
@@ -62,7 +63,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     // As by sudo, which hides from whom it was typed.
     let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
         SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
-    assert!(said.contains("It observes, and blocks nobody"), "{said}");
+    assert!(said.contains("It observes, and blocks nobody") && said.contains("MODE=block"), "{said}");
     assert!(said.contains("psentry runs with 29 decoy ports"), "{said}");
     for address in ["192.0.2.44", "192.0.2.53"] {
         assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
