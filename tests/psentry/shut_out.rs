@@ -111,8 +111,10 @@ fn the_log_is_printed_and_followed() {
         "2026-11-22T15:04:03Z",
     ]));
     follow.line("what is there", |line| line == record(3, 23));
-    lab.guard.sh(&format!("mv {log} {log}.0; echo '{}' > {log}", record(4, 24)));
-    lab.guard.sh(&format!("rm {log}.0"));
+    lab.guard.sh(&format!(
+        "mv {log}.2.gz {log}.3.gz; mv {log}.1 {log}.2; mv {log} {log}.1; echo '{}' > {log}",
+        record(4, 24)
+    ));
     follow.line("what comes", |line| line == record(4, 24));
     lab.guard.sh(&format!("rm {log}"));
     let (code, text) = psentry(&lab, &["log"]);
