@@ -31,7 +31,9 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../man
       # Named in Cargo.toml, so that they have to be there, and read by a unit test; the rest of tests/ is no part of a build.
       ../tests/bench
+      ../tests/cases/list
       ../tests/cases/reconcile
+      ../tests/cases/status
       ../tests/tests.rs
       ../tools
       ../units

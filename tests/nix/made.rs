@@ -27,7 +27,9 @@ impl Store {
         let (programs, lib) = (store.path("psentry/bin"), store.path("psentry/lib/psentry"));
         fs::create_dir_all(&programs).unwrap();
         fs::create_dir_all(&lib).unwrap();
-        for name in ["psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"] {
+        for name in
+            ["psentry", "psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"]
+        {
             fs::copy(bin(name), programs.join(name)).unwrap();
         }
         fs::copy(Path::new(HERE).join("units/selftest"), lib.join("selftest")).unwrap();

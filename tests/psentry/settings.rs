@@ -69,10 +69,10 @@ fn on_nixos_the_option_is_printed() {
     let files = "cd /etc/psentry; ls -l --time-style=full-iso; cat *";
     let before = lab.guard.sh(files);
     for (line, option) in [
-        (&["mode", "block"][..], "services.psentry.observe = false;"),
+        (&["mode", "block"][..], "services.psentry.mode = \"block\";"),
         (&["allow", "add", "192.0.2.0/24"], "services.psentry.ignore = [ \"192.0.2.0/24\" ];"),
         (&["allow", "remove", "127.0.0.0/8"], "services.psentry.ignore = [ \"127.0.0.0/8\" ];"),
-        (&["decoy", "add", "2222"], "services.psentry.tcpPorts = [ 2222 ];"),
+        (&["decoy", "add", "2222"], "services.psentry.tcpPorts = lib.mkOptionDefault [ 2222 ];"),
         (&["decoy", "remove", "161/udp"], "services.psentry.udpPorts = [ 161 ];"),
     ] {
         let (code, text) = psentry(&lab, line);

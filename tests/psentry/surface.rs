@@ -45,7 +45,7 @@ fn what_is_wrong_has_its_exit_code_and_what_is_near_is_suggested() {
         (&["mode", "blok"], "'block'"),
         (&["why", "nowhere.example"], "host name"),
         (&["why", "192.0.2.0/33"], "0 to 32"),
-        (&["unblock", "everybody"], "192.0.2.7"),
+        (&["unblock", "everybody"], "host name"),
         (&["decoy", "add"], "PORT"),
         (&["decoy", "add", "70000"], "1 to 65535"),
         (&["allow", "remove"], "CIDR"),

@@ -110,7 +110,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     guard.sh("echo 20000 29999 > /proc/sys/net/ipv4/ip_local_port_range; systemctl kill --signal=USR1 psentry-trap");
     wait_until("the trap has seen them", || guard.sh(log).contains(r#""client_ports":[20000,29999]"#));
 
-    guard.sh("sed -i 's/^OBSERVE=.*/OBSERVE=/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
+    guard.sh("sed -i 's/^MODE=.*/MODE=block/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
     wait_until("the decoys are back", || guard.ok("systemctl is-active psentry-listen"));
     scan(&scanner);
     wait_until("the scanner is blocked", || guard.sh("nft list table inet psentry").contains(SCANNER));

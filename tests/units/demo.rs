@@ -180,12 +180,12 @@ fn try_leaves_nothing_behind_however_it_ends() {
             );
             lab.guard.sh(&kill);
         } else {
-            lab.guard.sh(&format!("kill -{how}{}", script.pid()));
+            lab.guard.sh(&format!("kill -s {how}{}", script.pid()));
         }
         if how == "psentry-trap" {
             script.complaint("psentry-trap has ended: closed ports are not watched any more.");
             wait_until("its rules are gone", || tables() == "table inet psentry\n");
-            lab.guard.sh(&format!("kill -INT -- -{}", script.pid()));
+            lab.guard.sh(&format!("kill -s INT -- -{}", script.pid()));
         }
         wait_until(&format!("{how}: every trace is gone"), || {
             tables().is_empty()

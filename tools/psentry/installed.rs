@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use psentry_control::{Question, Reply, Silence, ask};
-use psentry_stage::{Exit, printable, read_if_there};
+use psentry_stage::{Exit, parse_mode, printable, read_if_there};
 
 use crate::Error;
 use crate::cli::Mode;
@@ -100,13 +100,14 @@ impl Installed {
             let observes = unit.is_ok_and(|text| text.contains("--observe"));
             return Ok(if observes { Mode::Observe } else { Mode::Block });
         };
-        let value = |name: &str| settings.get(name).map(String::as_str);
-        match (value("MODE"), value("OBSERVE")) {
-            (Some("observe"), _) | (None, Some("--observe")) => Ok(Mode::Observe),
-            (Some("block"), _) | (None, Some("") | None) => Ok(Mode::Block),
-            _ => Err(Error(
+        // As the units give it to --mode.
+        let value = |name: &str| settings.get(name).map_or("", String::as_str);
+        match parse_mode(&format!("{}{}", value("MODE"), value("OBSERVE"))) {
+            Ok(psentry_stage::Mode::Observe) => Ok(Mode::Observe),
+            Ok(_) => Ok(Mode::Block),
+            Err(_) => Err(Error(
                 Exit::Config,
-                "psentry.conf: MODE= is neither observe nor block; set it by 'psentry mode'".to_owned(),
+                "psentry.conf: MODE= is neither observe nor block, or OBSERVE= is there, too; set it by 'psentry mode'".to_owned(),
             )),
         }
     }

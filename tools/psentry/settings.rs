@@ -24,7 +24,12 @@ pub(crate) fn decoy(context: &Context, action: Action, port: Option<&str>) -> Re
     };
     let (port, unit) = (format!("{number}/{proto}"), format!("psentry-{proto}@{number}.socket"));
     let installed = &context.installed;
-    may_change(installed, &installed.etc("psentry.conf"), &format!("{proto}Ports = [ {number} ]"))?;
+    // What is added goes beside the default list; what is removed is left out of a list that is written whole.
+    let option = match action {
+        Action::Add => format!("{proto}Ports = lib.mkOptionDefault [ {number} ]"),
+        _ => format!("{proto}Ports = [ {number} ]"),
+    };
+    may_change(installed, &installed.etc("psentry.conf"), &option)?;
     if !geteuid().is_root() {
         return Err(Error::rights("cannot change a decoy"));
     }
@@ -165,7 +170,7 @@ pub(crate) fn mode(context: &Context, wanted: Option<Mode>) -> Result<(), Error>
     let installed = &context.installed;
     let Some(wanted) = wanted else { return print_lines(context, [name(installed.mode()?)].into_iter()) };
     let (conf, name) = (installed.etc("psentry.conf"), name(wanted));
-    may_change(installed, &conf, &format!("observe = {}", wanted == Mode::Observe))?;
+    may_change(installed, &conf, &format!("mode = \"{name}\""))?;
     let text = text(&conf)?;
     let changed = with_mode(&text, &name);
     if changed == text {

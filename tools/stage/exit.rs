@@ -67,7 +67,7 @@ pub fn run_with<Flags: Parser, E: Failure>(
     let flags = match Flags::from_arg_matches(&matches) {
         Ok(flags) => flags,
         Err(error) => {
-            let _ = error.print();
+            let _ = error.format(&mut command.clone()).print();
             return code(Exit::Usage);
         }
     };
@@ -102,7 +102,9 @@ fn command<Flags: Parser>() -> Command {
         .global(true)
         .action(ArgAction::HelpShort)
         .help("Print this help");
-    Flags::command().disable_help_subcommand(true).disable_help_flag(true).arg(help.display_order(1000)).arg(
+    // Of a program that needs one, `from_arg_matches` says so; --completions needs none.
+    let flags = Flags::command().subcommand_required(false);
+    flags.disable_help_subcommand(true).disable_help_flag(true).arg(help.display_order(1000)).arg(
         Arg::new("completions")
             .long("completions")
             .value_name("SHELL")

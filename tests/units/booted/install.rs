@@ -41,11 +41,7 @@ fn what_could_go_wrong_is_seen_before_anything_is_changed() {
     guard.sh("mkdir -p /opt/psentry/target/release; cp /opt/psentry/bin/* /opt/psentry/target/release/; cd /opt/psentry/target/release
               for name in *; do echo \"$PWD/$name: $(find /opt/psentry/tools -name '*.rs' -printf '%p ')\" > $name.d; done
               touch -d '1 minute' /opt/psentry/tools/judge/lib.rs");
-    refused(
-        install,
-        69,
-        "/opt/psentry/tools/judge/lib.rs is newer than /opt/psentry/target/release/psentry-judge",
-    );
+    refused(install, 69, "/opt/psentry/tools/judge/lib.rs is newer than /opt/psentry/target/release/psentry");
     guard.sh("touch -d '1 minute ago' /opt/psentry/tools/judge/lib.rs; touch -d '1 minute' /opt/psentry/Cargo.lock");
     refused(install, 69, "/opt/psentry/Cargo.lock is newer than /opt/psentry/target/release/psentry");
     guard.sh("touch -d '1 minute ago' /opt/psentry/Cargo.lock

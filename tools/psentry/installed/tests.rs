@@ -34,11 +34,12 @@ fn places_are_the_default_ones_or_those_that_flags_name() {
 fn the_mode_is_a_word_or_the_flag_of_old() {
     for (conf, mode) in [
         ("MODE=observe\n", Some(Mode::Observe)),
-        ("MODE=\"block\"\nOBSERVE=--observe\n", Some(Mode::Block)),
+        ("MODE=\"block\"\nOBSERVE=\n", Some(Mode::Block)),
+        ("MODE=block\nOBSERVE=--observe\n", None),
         ("OBSERVE=--observe\n", Some(Mode::Observe)),
         ("OBSERVE=\n", Some(Mode::Block)),
         ("OBSERVE=no\n", None),
-        ("MODE=\n", None),
+        ("MODE=\n", Some(Mode::Block)),
     ] {
         let (_root, installed) = with_conf(conf);
         assert_eq!(installed.mode().ok(), mode, "{conf}");

@@ -48,6 +48,6 @@ fn what_nixos_declares_is_not_changed() {
     let conf = installed.etc("psentry.conf");
     assert!(may_change(&installed, &conf, "x").is_ok());
     fs::write(root.path().join("etc/NIXOS"), "").unwrap();
-    let error = may_change(&installed, &conf, "observe = false").unwrap_err();
-    assert!(error.to_string().contains("services.psentry.observe = false;"), "{error}");
+    let error = may_change(&installed, &conf, "mode = \"block\"").unwrap_err();
+    assert!(error.to_string().contains("services.psentry.mode = \"block\";"), "{error}");
 }
