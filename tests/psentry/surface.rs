@@ -80,7 +80,7 @@ fn completions_know_addresses_and_decoys() {
     fs::write(&script, run(&["completions", "bash"]).1).unwrap();
     let completed = |words: &str, at: usize| {
         let line = format!(
-            "PATH={}:$PATH; . {}; COMP_WORDS=({words}); COMP_CWORD={at}; _psentry_known psentry; echo \"${{COMPREPLY[@]}}\"",
+            "PATH={}:$PATH; . {}; COMP_WORDS=({words}); COMP_CWORD={at}; _psentry_known psentry \"${{COMP_WORDS[COMP_CWORD]}}\"; echo \"${{COMPREPLY[@]}}\"",
             folder.path().display(),
             script.display()
         );

@@ -65,7 +65,8 @@ fn gather(context: &Context) -> Result<Gathered, Error> {
     let [trap, block] = installed.ask_all(&Question::Status);
     let mut gathered = Gathered {
         installed: installed.log().exists() || installed.etc("psentry.conf").exists() || !block.is_absent,
-        trap: lines(trap)?,
+        // Where none listens for questions, its unit and its counters say how it is.
+        trap: if trap.is_absent { Vec::new() } else { lines(trap)? },
         block: lines(block)?,
         panic: PanicFile::default().holds().as_ref().map(Order::declared),
         mode: installed.mode().map_or_else(|why| why.to_string(), settings::name),

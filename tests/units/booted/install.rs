@@ -72,7 +72,7 @@ fn what_could_go_wrong_is_seen_before_anything_is_changed() {
     let running = pids();
     guard.sh("echo '# newer' >> /opt/psentry/units/psentry-judge.service; cp -r /etc/psentry /root/settings");
     for (change, why) in [
-        ("echo 'nonsense = 1' >> /etc/psentry/policy.toml", "nonsense"),
+        ("echo 'nonsense = 1' >> /etc/psentry/policy.toml", "/etc/psentry/policy.toml, line"),
         ("echo host.example >> /etc/psentry/ignore", "host.example"),
         ("sed -i 's/^JUDGE=.*/JUDGE=--nonsense/' /etc/psentry/psentry.conf", "--nonsense"),
         ("sed -i 's/^BLOCK=.*/BLOCK=--backend exec/' /etc/psentry/psentry.conf", "--exec"),
