@@ -205,7 +205,9 @@ impl View<'_> {
         match self.gathered.fifos {
             None => ok("not used without systemd"),
             Some(true) => ok("events and verdicts"),
-            Some(false) => critical("one in /run/psentry is missing; systemctl restart psentry.target"),
+            Some(false) => critical(
+                "one in /run/psentry is missing; systemctl restart psentry-events.socket psentry-verdicts.socket psentry.target",
+            ),
         }
     }
 
