@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guess_is_told_what_to_write() {
+    fn a_wrong_guess_is_refused_with_what_to_write() {
         let both = ["observe", "--observe", "block", ""].map(parse_mode);
         assert_eq!(both, [Ok(Mode::Observe), Ok(Mode::Observe), Ok(Mode::Block), Ok(Mode::Unset)]);
         for text in ["no", "--observe=no", "block--observe", "BLOCK", "observe "] {
