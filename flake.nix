@@ -15,20 +15,30 @@
         f: lib.genAttrs systems (system: f (nixpkgs.legacyPackages.${system}.extend self.overlays.default));
     in
     {
-      overlays.default = final: _: { psentry = final.callPackage ./nix/package.nix { }; };
+      overlays.default = final: prev: {
+        psentry = final.callPackage ./nix/package.nix {
+          nixosTests = prev.nixosTests // {
+            psentry = final.testers.runNixOSTest ./nix/test.nix;
+          };
+        };
+      };
 
       packages = forAll (pkgs: {
         default = pkgs.psentry;
         inherit (pkgs) psentry;
       });
 
-      nixosModules.default =
-        { lib, pkgs, ... }:
-        {
-          imports = [ ./nix/module.nix ];
-          # Not by the overlay, so that a configuration whose `pkgs` is given from outside can take it, too.
-          services.psentry.package = lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.default;
-        };
+      nixosModules = {
+        default = self.nixosModules.psentry;
+        psentry =
+          { lib, pkgs, ... }:
+          {
+            imports = [ ./nix/module.nix ];
+            # From the packages of the machine, so that there is no second nixpkgs beside its own; and not by the overlay,
+            # so that a configuration whose `pkgs` is given from outside can take it, too.
+            services.psentry.package = lib.mkDefault (pkgs.callPackage ./nix/package.nix { });
+          };
+      };
 
       devShells = forAll (pkgs: {
         default = pkgs.mkShell {
@@ -46,6 +56,7 @@
             pkgs.mandoc
             pkgs.netcat-openbsd
             pkgs.nftables
+            pkgs.nixfmt
             pkgs.nmap
             pkgs.python3
             pkgs.shellcheck
@@ -61,7 +72,11 @@
 
       checks = forAll (pkgs: {
         package = pkgs.psentry;
-        machines = pkgs.testers.runNixOSTest ./nix/test.nix;
+        machines = pkgs.psentry.tests.psentry;
+        format = pkgs.runCommand "psentry-format" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
+          nixfmt --check ${./flake.nix} ${./nix}/*.nix ${./tests/nix}/*.nix ${./tests/nix/cases}/*.nix
+          touch $out
+        '';
         # A whole machine is evaluated, with its assertions; what it is made of is not built.
         module =
           let
@@ -73,6 +88,7 @@
                   boot.isContainer = true;
                   system.stateVersion = lib.trivial.release;
                   services.psentry.enable = true;
+                  services.psentry.openFirewall = true;
                 }
               ];
             };

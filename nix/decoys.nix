@@ -1,37 +1,33 @@
-# Ports that scanners love and that nobody mistypes: the same as in units/install.
+# The decoys of a configuration. Which of the default ones there are depends on the firewall and on the sockets of the
+# machine, to which psentry adds its own. So a list that goes there has its length from what is known before, and each
+# element says by itself whether it is there.
 {
-  tcp = [
-    21
-    23
-    79
-    111
-    113
-    135
-    139
-    445
-    512
-    513
-    514
-    1433
-    1521
-    2323
-    3389
-    5038
-    5555
-    5900
-    6379
-    7547
-    9200
-    11211
-    27017
-  ];
-  udp = [
-    69
-    111
-    161
-    623
-    1900
-    5060
-    11211
-  ];
+  config,
+  lib,
+  options,
+}:
+let
+  cfg = config.services.psentry;
+  defaults = import ./default-decoys.nix;
+in
+rec {
+  # Those that can be decoys: the lists as they are, before options.nix leaves out what something else has.
+  possible =
+    protocol:
+    let
+      option = options.services.psentry."${protocol}Ports";
+    in
+    lib.unique
+      (lib.mergeDefinitions option.loc option.type option.definitionsWithLocations).mergedValue;
+
+  # Whether nobody wrote this port: the list is the default one, or adds to it.
+  isDefault =
+    protocol: port:
+    options.services.psentry."${protocol}Ports".highestPrio >= (lib.mkOptionDefault null).priority
+    && lib.elem port defaults.${protocol};
+
+  # A definition for each of them, which holds if it is one.
+  each =
+    protocol: definition:
+    map (port: lib.mkIf (lib.elem port cfg."${protocol}Ports") (definition port)) (possible protocol);
 }

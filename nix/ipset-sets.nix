@@ -7,12 +7,28 @@
 }:
 let
   cfg = config.services.psentry;
-  # As units/ makes them.
-  lines = lib.filter builtins.isString (
-    builtins.split "\n" (builtins.readFile ../units/psentry-ipset-sets.service)
-  );
-  makes = lib.filter (lib.hasPrefix "ExecStart=ipset ") lines;
-  arguments = map (lib.removePrefix "ExecStart=ipset ") makes;
+  # As units/psentry-ipset-sets.service makes them; a test compares both.
+  sets =
+    lib.concatMap
+      (
+        version:
+        let
+          family = if version == "6" then "inet6" else "inet";
+          set =
+            name: type:
+            "-exist create psentry${version}${name} hash:${type} family ${family} timeout 0 maxelem 262144 comment";
+        in
+        [
+          (set "" "net")
+          (set "_ports" "net,port")
+          (set "_unproven" "net")
+          (set "_unproven_ports" "net,port")
+        ]
+      )
+      [
+        "4"
+        "6"
+      ];
 in
 {
   config.systemd.services.psentry-ipset-sets =
@@ -51,7 +67,7 @@ in
           // {
             Type = "oneshot";
             RemainAfterExit = true;
-            ExecStart = map (words: "${lib.getExe' pkgs.ipset "ipset"} ${words}") arguments;
+            ExecStart = map (set: "${lib.getExe' pkgs.ipset "ipset"} ${set}") sets;
           };
       };
 }

@@ -1,5 +1,6 @@
 # The NixOS module of psentry: the services of units/, with options in place of /etc/psentry/psentry.conf. What differs
-# from units/, and why, is in tests/nix/cases/default.differs.
+# from units/, and why, is in tests/nix/cases/default.differs. Nothing here reads a file outside this folder, so that the folder
+# can be one of nixpkgs (CONTRIBUTING.md).
 {
   config,
   lib,
@@ -12,7 +13,9 @@ in
 {
   imports = [
     ./options.nix
+    ./renamed.nix
     ./assertions.nix
+    ./firewall.nix
     ./sockets.nix
     ./services.nix
     ./ipset-sets.nix
@@ -29,14 +32,10 @@ in
       description = "Blocker of psentry";
     };
     # The directory of the file that says that a panic holds, which root alone may write.
-    systemd.tmpfiles.rules = [ "d /var/lib/psentry 0755 root root -" ];
-    networking.firewall = lib.mkIf cfg.openFirewall {
-      allowedTCPPorts = lib.unique cfg.tcpPorts;
-      allowedUDPPorts = lib.unique cfg.udpPorts;
-      # What comes to any port and goes to the mirage still bears the port that it came to.
-      extraInputRules = lib.mkIf (
-        cfg.trap.mirage != false && config.networking.nftables.enable
-      ) "meta l4proto { tcp, udp } socket transparent 1 socket mark 0x70730001 accept";
+    systemd.tmpfiles.settings.psentry."/var/lib/psentry".d = {
+      mode = "0755";
+      user = "root";
+      group = "root";
     };
 
     systemd.targets.psentry = {

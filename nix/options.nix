@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -15,17 +16,32 @@ let
     types
     ;
 
-  decoys = import ./decoys.nix;
-  ports = types.listOf (types.ints.between 1 65535);
+  occupied = import ./occupied.nix { inherit config lib options; };
+  inherit (import ./decoys.nix { inherit config lib options; }) isDefault;
+  defaults = import ./default-decoys.nix;
+  # No types.port, which has 0 among its values.
+  port = types.ints.between 1 65535;
+  ports = types.listOf port;
+  # Of the ports that nobody wrote, those that nothing else has.
+  free =
+    protocol:
+    let
+      openers = port: lib.concatLists (lib.attrValues (occupied.openers protocol port));
+      isFree = port: occupied.users protocol port == [ ] && openers port == [ ];
+    in
+    lib.filter (port: isDefault protocol port -> isFree port);
   # As the tools write times: "10m", "1d 12h"; or a number of seconds.
   time = types.either types.ints.positive (types.strMatching "[0-9]+[a-zA-Z0-9 ]*|forever");
-  flagsFor =
-    program:
+  argsFor =
+    program: example:
     mkOption {
       type = types.listOf types.str;
       default = [ ];
-      example = [ "--host=edge-1" ];
-      description = "More flags for {command}`${program}`, besides those that options give; see {manpage}`${program}(8)`.";
+      inherit example;
+      description = ''
+        More command-line arguments for {command}`${program}`, after those that the other options give; see
+        {manpage}`${program}(8)`.
+      '';
     };
 in
 {
@@ -35,7 +51,8 @@ in
 
     tcpPorts = mkOption {
       type = ports;
-      default = decoys.tcp;
+      default = defaults.tcp;
+      apply = free "tcp";
       example = [
         23
         2222
@@ -43,54 +60,65 @@ in
       ];
       description = ''
         TCP ports that are decoys: nothing is behind them, and whoever touches two of them is a scanner.
-        A port that a service of this machine uses must not be among them.
+
+        Of the default list, ports are left out that another service of this machine has: sshd, services of NixOS that are
+        enabled, socket units, published ports of containers, and whatever {option}`networking.firewall` opens. Such a port
+        that you write here yourself is an error.
+
+        A definition replaces the default list; `lib.mkOptionDefault [ 2222 ]` adds to it.
       '';
     };
     udpPorts = mkOption {
       type = ports;
-      default = decoys.udp;
+      default = defaults.udp;
+      apply = free "udp";
       example = [ 161 ];
       description = ''
-        UDP ports that are decoys.
+        UDP ports that are decoys, to which applies what {option}`services.psentry.tcpPorts` says.
         The source of a datagram can be forged, so what is seen there blocks for a minute only.
       '';
     };
     openFirewall = mkOption {
       type = types.bool;
-      default = true;
+      default = false;
+      example = true;
       description = ''
-        Whether to open the decoys in the firewall, on all interfaces.
-        A decoy that the firewall hides sees nobody. To have decoys on one interface only, set this to `false` and name
-        them in {option}`networking.firewall.interfaces.<name>.allowedTCPPorts`.
+        Whether to open the decoys in the firewall, on all interfaces. A decoy that the firewall hides sees nobody, and
+        there is a warning if that is so.
+
+        To have decoys on one interface only, leave this at `false`, define {option}`services.psentry.tcpPorts` and
+        {option}`services.psentry.udpPorts`, and name the same ports in
+        {option}`networking.firewall.interfaces.<name>.allowedTCPPorts` and its like for UDP.
       '';
     };
 
     ignore = mkOption {
       type = types.listOf types.str;
-      default = [
-        "127.0.0.0/8"
-        "::1"
-      ];
+      default = [ ];
       example = [
         "192.0.2.0/24"
         "2001:db8::/32"
       ];
       description = ''
-        Addresses and prefixes that are neither judged nor trapped nor blocked. A definition replaces the default.
-        Put there from where this machine is administered and monitored, and its time servers. Its own addresses, its
-        gateways and its resolvers are never blocked in any case, nor is who is logged in.
+        Addresses and prefixes that are neither judged nor trapped nor blocked, besides `127.0.0.0/8` and `::1`, which
+        always are among them. Put there from where this machine is administered and monitored, and its time servers. Its
+        own addresses, its gateways and its resolvers are never blocked in any case, nor is who is logged in.
       '';
     };
-    observe = mkOption {
-      type = types.bool;
-      default = true;
+    mode = mkOption {
+      type = types.enum [
+        "observe"
+        "block"
+      ];
+      default = "observe";
+      example = "block";
       description = ''
-        Whether to observe only, the judge and the trap: {file}`/var/log/psentry/records.jsonl` says who would be
-        blocked, and nobody is.
-        It is so at first, so that you see whom it would hit; set it to `false` to have psentry block.
+        Whether anybody is shut out, by the judge's verdicts or by the trap. With `observe` nobody is:
+        {file}`/var/log/psentry/records.jsonl` says who would be, so that you see whom it would hit. Set it to `block` when
+        you have seen that.
       '';
     };
-    policy = import ./policy.nix { inherit lib pkgs time; };
+    settings = import ./settings.nix { inherit lib pkgs time; };
     ports = mkOption {
       type = types.nullOr types.lines;
       default = null;
@@ -100,8 +128,8 @@ in
         worm tcp/23
       '';
       description = ''
-        What closed ports mean: {file}`/etc/psentry/ports`, whose statements {manpage}`psentry-trap(8)` has. It takes the
-        place of the lines that are compiled in, which hold with `null`.
+        The text of {file}`/etc/psentry/ports`, which says what a packet to a closed port means, in the statements of
+        {manpage}`psentry-trap(8)`. It replaces the text that is compiled in, which is used with `null`.
       '';
     };
 
@@ -109,9 +137,10 @@ in
       enable = mkOption {
         type = types.bool;
         default = true;
+        example = false;
         description = ''
           Whether to run {command}`psentry-trap`, which blocks for seconds, in the kernel, whoever sends a packet to a
-          port that no service uses. With {option}`services.psentry.observe` it only tells of them.
+          port that no service uses. With {option}`services.psentry.mode` at `observe` it only reports them.
         '';
       };
       quarantine = mkOption {
@@ -132,9 +161,7 @@ in
         description = "What becomes of packets that are not let through: `reject` answers as a closed port does.";
       };
       exceptPorts = mkOption {
-        type = types.listOf (
-          types.either (types.ints.between 1 65535) (types.strMatching "[0-9]+-[0-9]+")
-        );
+        type = types.listOf (types.either (types.ints.between 1 65535) (types.strMatching "[0-9]+-[0-9]+"));
         default = [ ];
         example = [
           6881
@@ -146,8 +173,9 @@ in
         '';
       };
       mirage = mkOption {
-        type = types.either types.bool (types.ints.between 1 65535);
+        type = types.either types.bool port;
         default = false;
+        example = true;
         description = ''
           Whether {command}`psentry-listen` answers at every port that no service uses, so that all ports look open, the
           real ones among them, and each connection proves its address. It does so by one socket, on port 61999, or on
@@ -160,6 +188,7 @@ in
       size = mkOption {
         type = types.strMatching "[0-9]+[KMG]?";
         default = "16M";
+        example = "64M";
         description = ''
           How large {file}`/var/log/psentry/records.jsonl` may become before it is rotated to {file}`records.jsonl.1`.
         '';
@@ -167,6 +196,7 @@ in
       files = mkOption {
         type = types.ints.between 2 1000;
         default = 20;
+        example = 5;
         description = "How many files of the log there are at most, the one that is written included.";
       };
     };
@@ -249,16 +279,18 @@ in
       maxBlocks = mkOption {
         type = types.nullOr (types.ints.between 1 1000000);
         default = null;
+        example = 20000;
         description = "The most blocks at a time. With `null` it is the program's default: `100000`.";
       };
       brake = mkOption {
         type = types.nullOr types.str;
         default = "600/min";
+        example = "60/min";
         description = ''
           In at most so many new networks (a /24 of IPv4, a /48 of IPv6) a minute are blocks made that no handshake proves;
           more are refused, so that whoever forges packets from everywhere blocks no more than that. Proven blocks are
           never held up: their limit is {option}`services.psentry.block.maxBlocks`. The judge has a brake of its own,
-          `brake.unproven` in {option}`services.psentry.policy`, which is lower and holds first; this one holds where
+          `brake.unproven` in {option}`services.psentry.settings`, which is lower and holds first; this one holds where
           verdicts come from elsewhere. With `null` there is no limit.
         '';
       };
@@ -266,13 +298,19 @@ in
         type = ports;
         default =
           if config.services.openssh.enable then lib.unique config.services.openssh.ports else [ 22 ];
-        defaultText = literalExpression "the ports of services.openssh, or else [ 22 ]";
+        defaultText = literalExpression "if config.services.openssh.enable then config.services.openssh.ports else [ 22 ]";
+        example = [
+          22
+          2222
+        ];
         description = "The ports at which people log in. Who is logged in there is blocked when he has logged out.";
       };
       exec = mkOption {
         type = types.nullOr types.str;
         default = null;
-        example = literalExpression "\"\${lib.getExe pkgs.my-ban} --seconds {duration} {scope}\"";
+        example = literalExpression ''
+          "''${lib.getExe' pkgs.iproute2 "ip"} route replace blackhole {scope} proto 99"
+        '';
         description = ''
           The command that blocks, for the backend `exec`. It may change the firewall and routes, and no files, and has a
           network only with {option}`services.psentry.block.execNetwork`. Its program must lie in the Nix store: it is looked for when
@@ -282,7 +320,9 @@ in
       execUndo = mkOption {
         type = types.nullOr types.str;
         default = null;
-        example = literalExpression "\"\${lib.getExe pkgs.my-ban} --undo {scope}\"";
+        example = literalExpression ''
+          "''${lib.getExe' pkgs.iproute2 "ip"} route delete blackhole {scope} proto 99"
+        '';
         description = "The command that ends a block, for the backend `exec`. Without it, blocks end by themselves.";
       };
       execNetwork = mkOption {
@@ -304,11 +344,11 @@ in
       '';
     };
 
-    extraFlags = {
-      listen = flagsFor "psentry-listen";
-      judge = flagsFor "psentry-judge";
-      trap = flagsFor "psentry-trap";
-      block = flagsFor "psentry-block";
+    extraArgs = {
+      listen = argsFor "psentry-listen" [ "--host=edge-1" ];
+      judge = argsFor "psentry-judge" [ "--host=edge-1" ];
+      trap = argsFor "psentry-trap" [ "--served=1m" ];
+      block = argsFor "psentry-block" [ "--exec-timeout=5s" ];
     };
   };
 }

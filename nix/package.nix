@@ -1,30 +1,39 @@
 # psentry: the programs, their manual and shell completions, and what the services of nix/module.nix run.
+#
+# It has the form of pkgs/by-name/ps/psentry/package.nix of nixpkgs, where two lines differ: `src` is
+# `fetchFromGitHub { inherit owner repo; tag = "v${finalAttrs.version}"; hash = ...; }`, and `cargoHash` stands in place of
+# `cargoLock`. What is said here of the programs and the version a test compares with Cargo.toml.
 {
   lib,
   stdenv,
   bash,
-  rustPlatform,
   installShellFiles,
+  nix-update-script,
+  nixosTests,
+  rustPlatform,
+  versionCheckHook,
 }:
 let
-  root = ../.;
-  manifest = lib.importTOML ../Cargo.toml;
-  programs = map (bin: bin.name) manifest.bin;
+  # OWNER is whoever publishes it.
+  repository = "https://github.com/OWNER/psentry";
 in
-rustPlatform.buildRustPackage {
+rustPlatform.buildRustPackage (finalAttrs: {
   pname = "psentry";
-  inherit (manifest.workspace.package) version;
+  version = "0.1.0";
 
   # What the build reads, and no more, so that a change elsewhere builds nothing anew.
   src = lib.fileset.toSource {
-    inherit root;
+    root = ../.;
     fileset = lib.fileset.unions [
       ../Cargo.toml
       ../Cargo.lock
       ../LICENSE
       ../man
-      # Named in Cargo.toml, so that they have to be there; the rest of tests/ is no part of a build.
+      # Named in Cargo.toml, so that they have to be there, and read by a unit test; the rest of tests/ is no part of a build.
       ../tests/bench
+      ../tests/cases/list
+      ../tests/cases/reconcile
+      ../tests/cases/status
       ../tests/tests.rs
       ../tools
       ../units
@@ -33,13 +42,21 @@ rustPlatform.buildRustPackage {
   cargoLock.lockFile = ../Cargo.lock;
 
   nativeBuildInputs = [ installShellFiles ];
-  # Of units/selftest.
+  # Of units/selftest, which patchShebangs gives the shell of the machine that it is for.
   buildInputs = [ bash ];
 
-  # The unit tests; those in tests/ make network namespaces, which a build may not.
+  # The unit tests, which need no other program (so no nativeCheckInputs) and no network but loopback. Those in tests/ take root
+  # and make network namespaces, which a build may not; passthru.tests has the machines that do.
   cargoTestFlags = [
     "--workspace"
     "--lib"
+  ];
+  checkFlags = map (test: "--skip=${test}") [
+    # Take CAP_NET_ADMIN.
+    "netlink_monitor::tests::a_loss_is_reported_until_the_queue_is_read"
+    "netlink_monitor::tests::without_a_change_there_is_no_notification"
+    # Opens /dev/null as root would.
+    "log_file::tests::what_is_no_file_of_ones_own_is_refused"
   ];
 
   postInstall = ''
@@ -56,19 +73,44 @@ rustPlatform.buildRustPackage {
     install -D -m 644 -t $out/share/psentry units/etc/policy.toml
   ''
   # A program says its completions itself, where it can be run.
-  + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) (
-    lib.concatMapStrings (name: ''
-      installShellCompletion --cmd ${name} \
-        --bash <($out/bin/${name} --completions bash) \
-        --fish <($out/bin/${name} --completions fish) \
-        --zsh <($out/bin/${name} --completions zsh)
-    '') programs
-  );
+  + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    for name in ${lib.concatStringsSep " " finalAttrs.passthru.programs}; do
+      installShellCompletion --cmd $name \
+        --bash <($out/bin/$name --completions bash) \
+        --fish <($out/bin/$name --completions fish) \
+        --zsh <($out/bin/$name --completions zsh)
+    done
+  '';
+
+  doInstallCheck = true;
+  nativeInstallCheckInputs = [ versionCheckHook ];
+
+  passthru = {
+    programs = [
+      "psentry"
+      "psentry-block"
+      "psentry-judge"
+      "psentry-listen"
+      "psentry-show"
+      "psentry-trap"
+    ];
+    tests = { inherit (nixosTests) psentry; };
+    updateScript = nix-update-script { };
+  };
 
   meta = {
-    inherit (manifest.package) description;
+    description = "Notices hosts that probe ports nobody has a reason to touch, and shuts them out";
+    longDescription = ''
+      Decoy ports and a trap on every closed port notice scanners; a judge decides, by a policy that is a file, whom to
+      shut out and for how long; a blocker does it by nftables, iptables, ipset, routes or a command of yours. Each stage is
+      a small program in a sandbox of its own, and every step is a line of JSON in a log.
+    '';
+    homepage = repository;
+    changelog = "${repository}/blob/v${finalAttrs.version}/CHANGELOG.md";
     license = lib.licenses.mit;
-    mainProgram = "psentry-show";
+    # In nixpkgs: whoever submits it, of lib.maintainers.
+    maintainers = [ { name = "the psentry authors"; } ];
+    mainProgram = "psentry";
     platforms = lib.platforms.linux;
   };
-}
+})

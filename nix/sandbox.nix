@@ -1,4 +1,4 @@
-# What every stage lives in: no capability, no device, no file but its own, no call that a filter does not make.
+# What every stage lives in: no capability, no device, no file but its own, and only the system calls that such a program needs.
 {
   NoNewPrivileges = true;
   DynamicUser = true;

@@ -53,7 +53,7 @@ let
       ) settings
     );
   flags = {
-    listen = cfg.extraFlags.listen;
+    listen = cfg.extraArgs.listen;
     judge = [
       "--pass"
       "--policy"
@@ -63,8 +63,8 @@ let
       "--state"
       "/var/lib/psentry-judge"
     ]
-    ++ toFlags { inherit (cfg) observe; }
-    ++ cfg.extraFlags.judge;
+    ++ toFlags { observe = cfg.mode == "observe"; }
+    ++ cfg.extraArgs.judge;
     trap = [
       "--allow"
       "${ignore}"
@@ -74,13 +74,13 @@ let
       "2m"
     ]
     ++ toFlags {
-      inherit (cfg) observe;
+      observe = cfg.mode == "observe";
       inherit (cfg.trap) quarantine;
       answer = if cfg.trap.answer == "drop" then null else cfg.trap.answer;
       except = cfg.trap.exceptPorts;
       mirage = if cfg.trap.mirage == true then 61999 else cfg.trap.mirage;
     }
-    ++ cfg.extraFlags.trap;
+    ++ cfg.extraArgs.trap;
     block = [
       "--pass"
       "--log"
@@ -108,12 +108,19 @@ let
       else
         { backend = "dry-run"; }
     )
-    ++ cfg.extraFlags.block;
+    ++ cfg.extraArgs.block;
   };
-  ignore = pkgs.writeText "psentry-ignore" (lib.concatMapStrings (line: line + "\n") cfg.ignore);
+  # Loopback is left alone whatever else is.
+  loopback = [
+    "127.0.0.0/8"
+    "::1"
+  ];
+  ignore = pkgs.writeText "psentry-ignore" (
+    lib.concatMapStrings (line: line + "\n") (lib.unique (loopback ++ cfg.ignore))
+  );
   # Without the options that are not set; TOML has no null.
   policy = (pkgs.formats.toml { }).generate "psentry-policy.toml" (
-    lib.filterAttrsRecursive (_: value: value != null) cfg.policy
+    lib.filterAttrsRecursive (_: value: value != null) cfg.settings
   );
 
   # Without it no backend does anything; the log is kept all the same.

@@ -2,11 +2,13 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
 let
   cfg = config.services.psentry;
+  inherit (import ./decoys.nix { inherit config lib options; }) possible;
 
   # Stopped once the target and whoever reads it are, but not restarted with them: a restart closes no decoy and loses
   # nothing that is in a FIFO. StopPropagatedFrom= would not do: since systemd 253 it stops at a restart, too. However
@@ -16,41 +18,40 @@ let
     StartLimitIntervalSec = 0;
   };
 
-  decoys = lib.concatMap (protocol: map (decoy protocol) (lib.unique cfg."${protocol}Ports")) [
-    "tcp"
-    "udp"
-  ];
+  nameOf = protocol: port: "psentry-${protocol}@${toString port}";
   # Full units and not instances of a template: so a switch closes the decoys that are no longer named.
-  decoy =
-    protocol: port:
-    lib.nameValuePair "psentry-${protocol}@${toString port}" {
-      description = "psentry: decoy on ${
+  decoys =
+    protocol:
+    lib.listToAttrs (
+      map (
+        port:
+        lib.nameValuePair (nameOf protocol port) (
+          lib.mkIf (lib.elem port cfg."${protocol}Ports") (decoy protocol)
+        )
+      ) (possible protocol)
+    );
+  decoy = protocol: {
+    description = "psentry: decoy on ${lib.toUpper protocol} port %i";
+    documentation = [ "man:psentry-listen(8)" ];
+    unitConfig = held;
+    wantedBy = [ "psentry.target" ];
+    socketConfig = {
+      FileDescriptorName = protocol;
+      Service = "psentry-listen.service";
+      TriggerLimitIntervalSec = 0;
+      # 0x70730001: psentry-trap asks the kernel by this mark which sockets are decoys.
+      Mark = 1886584833;
+    }
+    // (
+      if protocol == "tcp" then
         {
-          tcp = "TCP";
-          udp = "UDP";
+          ListenStream = "%i";
+          Backlog = 64;
         }
-        .${protocol}
-      } port %i";
-      documentation = [ "man:psentry-listen(8)" ];
-      unitConfig = held;
-      wantedBy = [ "psentry.target" ];
-      socketConfig = {
-        FileDescriptorName = protocol;
-        Service = "psentry-listen.service";
-        TriggerLimitIntervalSec = 0;
-        # 0x70730001: psentry-trap asks the kernel by this mark which sockets are decoys.
-        Mark = 1886584833;
-      }
-      // (
-        if protocol == "tcp" then
-          {
-            ListenStream = "%i";
-            Backlog = 64;
-          }
-        else
-          { ListenDatagram = "%i"; }
-      );
-    };
+      else
+        { ListenDatagram = "%i"; }
+    );
+  };
 
   # The decoy on every port that no service has, to which psentry-trap sends what came there.
   mirage =
@@ -78,7 +79,12 @@ let
       };
     };
   sockets =
-    map (decoy: "${decoy.name}.socket") decoys
+    lib.concatMap
+      (protocol: map (port: "${nameOf protocol port}.socket") (lib.unique cfg."${protocol}Ports"))
+      [
+        "tcp"
+        "udp"
+      ]
     ++ lib.optional (cfg.trap.mirage != false) "psentry-mirage.socket";
 
   # Held open by systemd, so that what is on its way waits there while its reader restarts; `access` is who may open it.
@@ -122,7 +128,8 @@ in
     ];
 
     systemd.sockets = lib.mkMerge [
-      (lib.listToAttrs decoys)
+      (decoys "tcp")
+      (decoys "udp")
       {
         psentry-events = fifo "events" "probes" "judge" group;
         psentry-verdicts = fifo "verdicts" "verdicts" "block" root;

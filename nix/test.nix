@@ -31,6 +31,7 @@ let
     networking.nftables.flushRuleset = true;
     services.psentry = {
       enable = true;
+      openFirewall = true;
     }
     // psentry;
   };
@@ -40,7 +41,7 @@ in
 
   nodes = {
     guard = machine 1 (guarded {
-      observe = false;
+      mode = "block";
       # So that nobody has to wait for its end for long.
       trap.quarantine = "5s";
     });
@@ -56,7 +57,8 @@ in
         ];
         services.psentry = {
           enable = true;
-          observe = false;
+          openFirewall = true;
+          mode = "block";
           block.backends = [
             "ipset"
             "iptables"
@@ -65,7 +67,7 @@ in
         };
       }
     );
-    # As the module comes.
+    # It observes, as the module does unless it is told to block.
     observer = machine 2 (guarded { });
     # To which every port is a decoy.
     mirage = machine 4 (guarded {

@@ -9,6 +9,7 @@
 mod backends;
 mod facts;
 mod made;
+mod pages;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +43,7 @@ fn what_is_accepted_differs_from_the_default_as_written_down_and_builds() {
     let store = Store::new();
     let default = store.configuration(&Path::new(HERE).join("tests/nix/cases/default.nix")).unwrap().facts();
     let cases = cases("");
-    assert!(cases.len() >= 6, "{cases:?}");
+    assert!(cases.len() >= 15, "{cases:?}");
     for case in cases {
         let name = case.file_stem().unwrap().to_str().unwrap();
         let made = store.configuration(&case).unwrap_or_else(|error| panic!("{name} is refused: {error}"));
@@ -170,7 +171,7 @@ fn systemd_understands_the_units_and_every_sandbox_is_tight() {
 
 #[test]
 fn the_flake_holds_what_it_should() {
-    let output = Store::new().evaluate("flake.nix", &[]);
+    let output = Store::new().evaluate("flake.nix", &["--arg", "user", "null"]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     let expected = fs::read_to_string(Path::new(HERE).join("tests/nix/flake.json")).unwrap();

@@ -275,6 +275,11 @@ fn check_says_whether_the_configuration_is_sound() {
             "bad, line 2: 'office.example.org' looks like a host name",
         ),
         ("psentry-trap", vec!["--check", "--except", "1-65535"], 78, "no port"),
+        // What psentry.conf may say, as the units put it together.
+        ("psentry-trap", vec!["--check", "--mode="], 0, ""),
+        ("psentry-trap", vec!["--check", "--mode=no"], 64, "MODE=block"),
+        ("psentry-judge", vec!["--check", "--mode=--observe"], 0, ""),
+        ("psentry-judge", vec!["--check", "--mode=block--observe"], 64, "none with OBSERVE="),
         ("psentry-show", vec!["--check"], 0, ""),
     ] {
         let output = run(program, &flags);

@@ -9,6 +9,7 @@
 //! | `listen.rs`, `listen/` | sockets passed by systemd, signals, broken readers; the mirage, one socket for every port |
 //! | `judge.rs`, `judge/` | psentry-judge: golden cases (`cases/`), reloads, state, counters, explain, replay |
 //! | `pipeline.rs`, `pipeline/` | the stages together: nmap is blocked on every backend, FIFOs, signals, bad input |
+//! | `psentry.rs`, `psentry/` | the command psentry: list, why, unblock, log, status, settings, NixOS |
 //! | `units.rs`, `units/` | the unit files, read by systemd-analyze and on a really booted systemd; `units/try` |
 //! | `nix.rs`, `nix/` | the NixOS module without NixOS: evaluated, refused, run on containers |
 //! | `surface.rs` | help and manual agree, exit codes, --check, completions |
@@ -31,6 +32,7 @@ mod listen;
 mod modules;
 mod nix;
 mod pipeline;
+mod psentry;
 mod surface;
 mod trap;
 mod units;

@@ -31,8 +31,10 @@ done
 : > root/etc/machine-id
 mkdir -p root/opt/psentry/bin root/etc/systemd/journald.conf.d
 printf '[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n' > root/etc/systemd/journald.conf.d/test.conf
-cp -r "$1/units" "$1/man" root/opt/psentry/
-for name in listen trap judge block show; do cp "$2/psentry-$name" root/opt/psentry/bin/; done
+cp -r "$1/units" "$1/man" "$1/Cargo.toml" "$1/Cargo.lock" "$1/tools" root/opt/psentry/
+for name in $(sed -n '/^\[\[bin\]\]/,/^$/s/^name = "\(.*\)"/\1/p' "$1/Cargo.toml"); do
+    cp "$2/$name" root/opt/psentry/bin/
+done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet -M "$4" --private-network -D root --keep-unit --register=no --boot --console=pipe
 "#;

@@ -23,6 +23,7 @@ pub fn bin(name: &str) -> &'static str {
         "psentry-judge" => env!("CARGO_BIN_EXE_psentry-judge"),
         "psentry-block" => env!("CARGO_BIN_EXE_psentry-block"),
         "psentry-show" => env!("CARGO_BIN_EXE_psentry-show"),
+        "psentry" => env!("CARGO_BIN_EXE_psentry"),
         other => panic!("{other} is none of psentry's programs"),
     }
 }

@@ -1,6 +1,31 @@
 # The small functions of the stand-in for nixpkgs' `lib`; see lib.nix.
 let
   inherit (builtins) concatStringsSep;
+  letters = text: builtins.filter (one: builtins.isString one && one != "") (builtins.split "" text);
+  escapeRegex =
+    builtins.replaceStrings
+      [
+        "."
+        "["
+        "("
+        "*"
+        "+"
+        "?"
+        "|"
+        "^"
+        "$"
+      ]
+      [
+        "\\."
+        "\\["
+        "\\("
+        "\\*"
+        "\\+"
+        "\\?"
+        "\\|"
+        "\\^"
+        "\\$"
+      ];
   functions = {
     inherit (builtins)
       all
@@ -11,6 +36,7 @@ let
       concatMap
       concatStringsSep
       elem
+      elemAt
       filter
       genList
       head
@@ -23,6 +49,11 @@ let
       match
       toJSON
       ;
+    attrByPath =
+      path: default: set:
+      builtins.foldl' (
+        place: name: if builtins.isAttrs place && place ? ${name} then place.${name} else default
+      ) set path;
     boolToString = value: if value then "true" else "false";
     concatMapStrings = f: list: concatStringsSep "" (map f list);
     concatMapStringsSep =
@@ -47,6 +78,7 @@ let
         }) names
       );
     getExe' = package: program: "${package}/bin/${program}";
+    hasInfix = part: text: builtins.length (builtins.split (escapeRegex part) text) > 1;
     hasPrefix = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
     removePrefix =
       start: text:
@@ -65,6 +97,19 @@ let
     mapAttrsToList = f: set: map (name: f name set.${name}) (builtins.attrNames set);
     mapAttrs' = f: set: builtins.listToAttrs (functions.mapAttrsToList f set);
     nameValuePair = name: value: { inherit name value; };
+    remove = gone: builtins.filter (value: value != gone);
+    setAttrByPath =
+      path: value:
+      if path == [ ] then
+        value
+      else
+        { ${builtins.head path} = functions.setAttrByPath (builtins.tail path) value; };
+    splitString =
+      separator: text: builtins.filter builtins.isString (builtins.split (escapeRegex separator) text);
+    toInt = builtins.fromJSON;
+    toUpper = builtins.replaceStrings (letters "abcdefghijklmnopqrstuvwxyz") (
+      letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    );
     optional = condition: value: if condition then [ value ] else [ ];
     optionals = condition: list: if condition then list else [ ];
     optionalAttrs = condition: set: if condition then set else { };

@@ -53,7 +53,43 @@ let
     else
       [ value ];
 
-  at = name: sets: builtins.concatMap (set: if set ? ${name} then [ set.${name} ] else [ ]) sets;
+  # What stands at a name in sets, each with the file that it is from.
+  at =
+    name: sets:
+    builtins.concatMap (
+      { file, value }:
+      if value ? ${name} then
+        [
+          {
+            inherit file;
+            value = value.${name};
+          }
+        ]
+      else
+        [ ]
+    ) sets;
+  exposed = builtins.concatMap ({ file, value }: map (value: { inherit file value; }) (expose value));
+
+  # All definitions of an option, with what comes of them.
+  mergeDefinitions =
+    place: type: given:
+    let
+      all = builtins.concatMap (
+        { file, value }: map (definition: definition // { inherit file; }) (discharge 100 value)
+      ) given;
+      highestPrio = builtins.foldl' (least: d: if d.priority < least then d.priority else least) 9999 all;
+      kept = builtins.filter (d: d.priority == highestPrio) all;
+    in
+    {
+      inherit highestPrio;
+      isDefined = kept != [ ];
+      definitionsWithLocations = map (d: { inherit (d) file value; }) kept;
+      mergedValue =
+        if kept != [ ] then
+          type.merge place (map (d: d.value) kept)
+        else
+          (type.emptyValue or (throw "The option `${lib.showOption place}' is used but not defined.")).value;
+    };
 
   # Declared options of all modules in one tree.
   declared =
@@ -77,23 +113,25 @@ let
       let
         here = place ++ [ name ];
         given = at name sets;
-        defaults = if declaration ? default then discharge 1500 declaration.default else [ ];
-        definitions = builtins.concatMap (discharge 100) given;
-        values = strongest (definitions ++ defaults);
-        value =
-          if values == [ ] then
-            throw "The option `${lib.showOption here}' is used but not defined."
-          else
-            declaration.type.merge here values;
+        default = {
+          file = "the declaration";
+          value = lib.mkOptionDefault declaration.default;
+        };
+        merged = mergeDefinitions here declaration.type (
+          given ++ lib.optional (declaration ? default) default
+        );
       in
       if isType "option" declaration then
         declaration
         // {
-          value = (declaration.apply or (x: x)) value;
-          definitions = strongest definitions;
+          loc = here;
+          inherit (merged) highestPrio isDefined definitionsWithLocations;
+          value = (declaration.apply or (x: x)) merged.mergedValue;
+          definitions = map (d: d.value) merged.definitionsWithLocations;
+          files = map (d: d.file) merged.definitionsWithLocations;
         }
       else
-        evaluate here declaration (builtins.concatMap expose given)
+        evaluate here declaration (exposed given)
     ) tree;
 
   results = builtins.mapAttrs (
@@ -110,18 +148,19 @@ let
         given = at name sets;
       in
       if !(tree ? ${name}) then
-        if builtins.concatMap (discharge 100) given == [ ] then [ ] else [ here ]
+        if builtins.concatMap (d: discharge 100 d.value) given == [ ] then [ ] else [ here ]
       else if isType "option" tree.${name} then
         [ ]
       else
-        strays here tree.${name} (builtins.concatMap expose given)
-    ) (builtins.attrNames (builtins.foldl' (all: set: all // set) { } sets));
+        strays here tree.${name} (exposed given)
+    ) (builtins.attrNames (builtins.foldl' (all: set: all // set.value) { } sets));
 
   # What is left of a definition without what is declared, for a type that takes all the rest.
   undeclared =
     tree: set:
     builtins.mapAttrs (
-      name: value: if tree ? ${name} then mkMerge (map (undeclared tree.${name}) (expose value)) else value
+      name: value:
+      if tree ? ${name} then mkMerge (map (undeclared tree.${name}) (expose value)) else value
     ) (lib.filterAttrs (name: _: !(isType "option" (tree.${name} or null))) set);
 
   evalModules =
@@ -134,32 +173,38 @@ let
       arguments = specialArgs // {
         inherit lib options config;
       };
+      # A module that is no file is said to be in the one that imports it.
       load =
-        module:
+        from: module:
         let
-          read = if builtins.isPath module || builtins.isString module then import module else module;
+          isFile = builtins.isPath module || builtins.isString module;
+          file = if isFile then toString module else from;
+          read = if isFile then import module else module;
           body = if builtins.isFunction read then read arguments else read;
           whole = body ? options || body ? config || body ? freeformType;
           settings = if whole then body.config or { } else removeAttrs body [ "imports" ];
         in
-        builtins.concatMap load (body.imports or [ ])
+        builtins.concatMap (load file) (body.imports or [ ])
         ++ [
           {
-            inherit settings;
+            settings = {
+              inherit file;
+              value = settings;
+            };
             options = body.options or { };
             freeform = body.freeformType or null;
           }
         ];
-      loaded = builtins.concatMap load modules;
+      loaded = builtins.concatMap (load "<unknown-file>") modules;
       tree = builtins.foldl' (declared prefix) { } (map (module: module.options) loaded);
-      sets = builtins.concatMap (module: expose module.settings) loaded;
+      sets = exposed (map (module: module.settings) loaded);
       freeforms = builtins.filter (type: type != null) (map (module: module.freeform) loaded);
       options = evaluate prefix tree sets;
       free =
         if freeforms == [ ] then
           { }
         else
-          (builtins.head freeforms).merge prefix (map (undeclared tree) sets);
+          (builtins.head freeforms).merge prefix (map (set: undeclared tree set.value) sets);
       config = lib.recursiveUpdate free (results options);
       stray = if freeforms == [ ] then strays prefix tree sets else [ ];
     in
@@ -172,34 +217,39 @@ let
           throw "The option `${lib.showOption (builtins.head stray)}' does not exist.";
     };
 
-  lib = import ./functions.nix // {
-    inherit
-      types
-      discharge
-      strongest
-      expose
-      evalModules
-      mkIf
-      mkMerge
-      mkOverride
-      ;
-    mkDefault = mkOverride 1000;
-    mkForce = mkOverride 50;
-    mkOption = option: option // { _type = "option"; };
-    mkEnableOption =
-      what:
-      lib.mkOption {
-        type = types.bool;
-        default = false;
-        description = "Whether to enable ${what}.";
-      };
-    mkPackageOption =
-      pkgs: name: _:
-      lib.mkOption {
-        type = types.package;
-        default = pkgs.${name};
-        description = "The ${name} package to use.";
-      };
-  };
+  lib =
+    import ./functions.nix
+    // import ./renames.nix lib
+    // {
+      inherit
+        types
+        discharge
+        strongest
+        expose
+        evalModules
+        mergeDefinitions
+        mkIf
+        mkMerge
+        mkOverride
+        ;
+      mkDefault = mkOverride 1000;
+      mkForce = mkOverride 50;
+      mkOptionDefault = mkOverride 1500;
+      mkOption = option: option // { _type = "option"; };
+      mkEnableOption =
+        what:
+        lib.mkOption {
+          type = types.bool;
+          default = false;
+          description = "Whether to enable ${what}.";
+        };
+      mkPackageOption =
+        pkgs: name: _:
+        lib.mkOption {
+          type = types.package;
+          default = pkgs.${name};
+          description = "The ${name} package to use.";
+        };
+    };
 in
 lib

@@ -11,7 +11,7 @@ use crate::lab::bin;
 const LISTING: &str = r#"(.units | to_entries[] | "=== \(.key)", .value),
     (.etc | to_entries[] | "=== etc/\(.key)", .value.text),
     "=== sysusers", .sysusers, "=== tmpfiles", .tmpfiles,
-    "=== firewall", (.firewall | to_entries[] | select(.value | type == "array") | "\(.key) \(.value | sort | map(tostring) | join(" "))"),
+    "=== firewall", (.firewall | to_entries[] | select(.key | startswith("allowed")) | "\(.key) \(.value | sort | map(tostring) | join(" "))"),
     (.firewall.extraInputRules | select(. != "")),
     "=== warnings", .warnings[], "=== check", .checks[]"#;
 
@@ -27,7 +27,9 @@ impl Store {
         let (programs, lib) = (store.path("psentry/bin"), store.path("psentry/lib/psentry"));
         fs::create_dir_all(&programs).unwrap();
         fs::create_dir_all(&lib).unwrap();
-        for name in ["psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"] {
+        for name in
+            ["psentry", "psentry-listen", "psentry-trap", "psentry-judge", "psentry-block", "psentry-show"]
+        {
             fs::copy(bin(name), programs.join(name)).unwrap();
         }
         fs::copy(Path::new(HERE).join("units/selftest"), lib.join("selftest")).unwrap();
@@ -77,6 +79,15 @@ impl Store {
     }
 }
 
+/// What a filter of jq finds in JSON, strings without quotes.
+pub fn jq(json: &[u8], filter: &str) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), json).unwrap();
+    let output = Command::new("jq").args(["-r", filter]).arg(file.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// What comes of a configuration.
 pub struct Made<'a> {
     store: &'a Store,
@@ -85,18 +96,15 @@ pub struct Made<'a> {
 
 impl Made<'_> {
     fn jq(&self, filter: &str) -> String {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), &self.json).unwrap();
-        let output = Command::new("jq").args(["-r", filter]).arg(file.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        jq(&self.json, filter)
     }
 
     /// All of it, fact by fact.
     pub fn facts(&self) -> super::facts::Facts {
-        super::facts::of_listing(
-            &self.jq(LISTING).replace(self.store.folder.path().to_str().unwrap(), "/nix/store"),
-        )
+        let store = self.store.folder.path().to_str().unwrap();
+        // A warning names the file of a definition.
+        let listing = self.jq(LISTING).replace(store, "/nix/store").replace(&format!("{HERE}/"), "");
+        super::facts::of_listing(&listing)
     }
 
     /// Runs the check that a build of the machine runs, with the real programs.

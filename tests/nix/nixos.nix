@@ -73,6 +73,8 @@ in
     networking.firewall = openPorts // {
       enable = flag true;
       interfaces = set (types.submodule { options = openPorts; });
+      trustedInterfaces = list types.str;
+      extraCommands = option types.lines "";
       extraInputRules = option types.lines "";
     };
     networking.nftables.enable = flag false;
@@ -92,8 +94,14 @@ in
       }
     );
     services.rpcbind.enable = flag false;
+    services.samba.enable = flag false;
+    services.memcached.enable = flag false;
+    services.memcached.port = option types.port 11211;
+    virtualisation.oci-containers.containers = set (
+      types.submodule { options.ports = list types.str; }
+    );
 
-    systemd.tmpfiles.rules = list types.str;
+    systemd.tmpfiles.settings = set (types.attrsOf (types.attrsOf (types.attrsOf types.str)));
     systemd.package = option types.package pkgs.systemd;
     systemd.targets = units { };
     systemd.timers = units { timerConfig = set directive; };
@@ -112,6 +120,8 @@ in
   };
 
   config = lib.mkMerge [
+    # As NixOS has it.
+    { networking.firewall.trustedInterfaces = [ "lo" ]; }
     (lib.mkIf config.services.openssh.enable {
       networking.firewall.allowedTCPPorts = config.services.openssh.ports;
     })

@@ -25,8 +25,7 @@ let
       } }"
     else
       builtins.toJSON value;
-  key =
-    name: if builtins.match "[A-Za-z0-9_-]+" name != null then name else builtins.toJSON name;
+  key = name: if builtins.match "[A-Za-z0-9_-]+" name != null then name else builtins.toJSON name;
   toml =
     place: set:
     let

@@ -111,7 +111,19 @@ in
           inherit (entry.source) text;
           path = entry.source.outPath;
         }) config.environment.etc;
-        tmpfiles = file systemd.tmpfiles.rules;
+        tmpfiles = file (
+          lib.concatLists (
+            lib.mapAttrsToList (
+              _: paths:
+              lib.concatLists (
+                lib.mapAttrsToList (
+                  path: types:
+                  lib.mapAttrsToList (type: rule: "${type} ${path} ${rule.mode} ${rule.user} ${rule.group} -") types
+                ) paths
+              )
+            ) systemd.tmpfiles.settings
+          )
+        );
         checks = map (check: check.script) config.system.checks;
         sysusers = file (
           lib.mapAttrsToList (name: _: "g ${name} -") config.users.groups

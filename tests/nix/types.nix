@@ -91,14 +91,24 @@ let
         place: values: (if builtins.all one.check values then one else other).merge place values
       );
     oneOf = all: builtins.foldl' types.either (builtins.head all) (builtins.tail all);
+    # An element may say by a condition whether it is there.
     listOf =
       type:
       joined "list of ${type.name}" builtins.isList (
         place: values:
-        lib.imap1 (n: value: type.merge (place ++ [ "[definition ${toString n}]" ]) [ value ]) (
-          builtins.concatLists values
+        builtins.concatLists (
+          lib.imap1 (
+            n: value:
+            let
+              kept = lib.strongest (lib.discharge 100 value);
+            in
+            lib.optional (kept != [ ]) (type.merge (place ++ [ "[definition ${toString n}]" ]) kept)
+          ) (builtins.concatLists values)
         )
-      );
+      )
+      // {
+        emptyValue.value = [ ];
+      };
     attrsOf =
       type:
       joined "attribute set of ${type.name}" builtins.isAttrs (
@@ -115,7 +125,10 @@ let
         builtins.mapAttrs (name: type.merge (place ++ [ name ])) (
           lib.filterAttrs (_: all: all != [ ]) found
         )
-      );
+      )
+      // {
+        emptyValue.value = { };
+      };
     submodule =
       module:
       joined "submodule" (value: builtins.isAttrs value || builtins.isFunction value) (

@@ -4,6 +4,7 @@
 pub mod backends;
 mod decoys;
 mod guard;
+mod install;
 mod load;
 mod log;
 mod losses;
@@ -62,7 +63,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     // As by sudo, which hides from whom it was typed.
     let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
         SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
-    assert!(said.contains("It observes, and blocks nobody"), "{said}");
+    assert!(said.contains("It observes, and blocks nobody") && said.contains("MODE=block"), "{said}");
     assert!(said.contains("psentry runs with 29 decoy ports"), "{said}");
     for address in ["192.0.2.44", "192.0.2.53"] {
         assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
@@ -109,7 +110,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     guard.sh("echo 20000 29999 > /proc/sys/net/ipv4/ip_local_port_range; systemctl kill --signal=USR1 psentry-trap");
     wait_until("the trap has seen them", || guard.sh(log).contains(r#""client_ports":[20000,29999]"#));
 
-    guard.sh("sed -i 's/^OBSERVE=.*/OBSERVE=/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
+    guard.sh("sed -i 's/^MODE=.*/MODE=block/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
     wait_until("the decoys are back", || guard.ok("systemctl is-active psentry-listen"));
     scan(&scanner);
     wait_until("the scanner is blocked", || guard.sh("nft list table inet psentry").contains(SCANNER));
@@ -222,6 +223,8 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     assert!(guard.sh("journalctl -u psentry-selftest -p crit -o cat").contains("psentry is dead"));
 
     guard.sh("/opt/psentry/units/uninstall");
+    // It was there before units/install was run, and is empty.
+    guard.sh("rmdir /usr/local/lib/tmpfiles.d");
     assert_eq!(guard.sh("nft list ruleset"), rules);
     assert_eq!(guard.sh(people), group);
     let after = guard.sh(everything);

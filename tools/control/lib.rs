@@ -1,5 +1,5 @@
-//! The control socket of a psentry tool: how commands ask the one that runs. What is asked and what is answered is the
-//! tool's own; here is only how it gets there and back.
+//! The control socket of a psentry tool: how commands ask the one that runs. What is asked is alike for all tools
+//! ([`Question`]); what is answered is the tool's own, and here is only how it gets there and back.
 //!
 //! A client connects, writes one line of at most [`LONGEST_LINE`] bytes, and reads lines until an empty one, which says that
 //! the answer is complete: a server that dies meanwhile closes the connection without it. Instead of an answer, or after a
@@ -10,6 +10,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `question.rs` | what is asked |
 //! | `socket.rs` | the file: made, taken over from a dead process, removed |
 //! | `server.rs` | the threads that read questions and write answers, and never wait for anybody for long |
 //! | `client.rs` | the other end |
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod question;
 mod refusal;
 mod reply;
 mod server;
@@ -28,6 +30,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use client::{Silence, ask};
+pub use question::{BY_HAND, Question};
 pub use reply::{Reply, error_line, json_line, note_line};
 pub use server::{Answer, Closing, Request, Server};
 

@@ -70,6 +70,23 @@ impl Follower {
         Ok(follower)
     }
 
+    /// Reads the log at this path from the beginning of the newest file whose first line `is_early`, or from its oldest line
+    /// where no file has such a line: so whoever asks for what is new does not read all that is old.
+    ///
+    /// # Errors
+    /// A file of it cannot be read.
+    pub fn open_from(log: &Path, is_early: impl Fn(&str) -> bool) -> Result<Self, FollowError> {
+        let mut follower = Self::open(log, Start::Oldest)?;
+        for file in follower.files()? {
+            let opened = open(&file.path).map_err(FollowError::of(&file.path))?;
+            if let Some(opened) = opened.filter(|(_, first)| is_early(first)) {
+                follower.enter(opened);
+                break;
+            }
+        }
+        Ok(follower)
+    }
+
     /// Where it is: the next line is the first one behind.
     #[must_use]
     pub fn cursor(&self) -> &Cursor {

@@ -200,3 +200,30 @@ proptest! {
         prop_assert_eq!(read(&mut follower, &written, 1000)?, written.count);
     }
 }
+
+/// Whoever asks for what is new begins in the newest file that begins early enough, also a compressed one.
+#[test]
+fn a_reader_of_what_is_new_leaves_older_files_unread() {
+    let mut written = Written::new();
+    for _ in 0..3 {
+        written.write(10);
+        written.rotate();
+    }
+    written.compress(2);
+    written.write(5);
+    let first = |early: u32| {
+        let mut follower =
+            Follower::open_from(&written.log, |line| number(line.as_bytes()) <= early).unwrap();
+        let Step::Line(line) = follower.step().unwrap() else { panic!() };
+        number(&line)
+    };
+    assert_eq!([35, 30, 29, 19, 5].map(first), [30, 30, 20, 10, 0]);
+    // Where none is early enough, with all that there is.
+    let mut all = Follower::open_from(&written.log, |_| false).unwrap();
+    assert_eq!(all.step().unwrap(), Step::Line(b"line 0".to_vec()));
+    let files = crate::log_files(&written.log).unwrap();
+    assert_eq!(
+        files,
+        [rotated(&written.log, 3), written.gz(2), rotated(&written.log, 1), written.log.clone()]
+    );
+}

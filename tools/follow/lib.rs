@@ -24,7 +24,7 @@ mod lines;
 mod watch;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use cursor::Cursor;
 pub use decompress::decompressed;
@@ -32,6 +32,15 @@ pub use follower::{Follower, Start, Step};
 
 /// The longest line in bytes, with its newline: as long as PIPE_BUF lets a record be. Longer ones are passed over.
 pub const LONGEST_LINE: usize = 4096;
+
+/// The files of the log at this path, the oldest first; those that are compressed among them.
+///
+/// # Errors
+/// Its directory cannot be read; that it is missing is none.
+pub fn log_files(log: &Path) -> Result<Vec<PathBuf>, FollowError> {
+    let newest_first = files::files(log).map_err(FollowError::of(log))?;
+    Ok(newest_first.into_iter().rev().map(|file| file.path).collect())
+}
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +53,7 @@ pub struct FollowError {
 }
 
 impl FollowError {
-    fn of(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+    fn of(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| FollowError { path, source }
     }

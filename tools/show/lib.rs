@@ -16,4 +16,4 @@ mod run;
 pub use cli::Flags;
 pub use error::ShowError;
 pub use line::{Line, Tone, render};
-pub use run::run;
+pub use run::{Renderer, run};

@@ -23,7 +23,9 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
     let mut intake = Intake::stdin(signals).map_err(ShowError::Input)?;
     let mut output = Output::stdout("psentry-show").map_err(ShowError::Output)?;
     let mut complaints = Complaints::new("psentry-show");
-    let mut renderer = Renderer::new(&flags);
+    let colours =
+        if flags.tee { AutoStream::choice(&io::stderr()) } else { AutoStream::choice(&io::stdout()) };
+    let mut renderer = Renderer::new(flags.utc, colours);
     loop {
         let item = match intake.next(None).map_err(ShowError::Input)? {
             Next::Item(item) => item,
@@ -58,23 +60,24 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
 }
 
 /// Renders records for one stream, and keeps the day of the last line, so that a new day is a line of its own.
-struct Renderer {
+pub struct Renderer {
     zone: TimeZone,
     colours: bool,
     day: String,
 }
 
 impl Renderer {
-    fn new(flags: &Flags) -> Self {
-        let zone = if flags.utc { TimeZone::UTC } else { TimeZone::system() };
-        let choice =
-            if flags.tee { AutoStream::choice(&io::stderr()) } else { AutoStream::choice(&io::stdout()) };
+    /// For a stream that takes colours or not, with times in UTC or in local time.
+    #[must_use]
+    pub fn new(utc: bool, colours: ColorChoice) -> Self {
+        let zone = if utc { TimeZone::UTC } else { TimeZone::system() };
         let day = day(Timestamp::now(), &zone);
-        Renderer { zone, colours: choice != ColorChoice::Never, day }
+        Renderer { zone, colours: colours != ColorChoice::Never, day }
     }
 
     /// The line of a record, after a line with its day if that is not the day of the line before.
-    fn lines(&mut self, record: &Record) -> Vec<String> {
+    #[must_use]
+    pub fn lines(&mut self, record: &Record) -> Vec<String> {
         let Some(Line { day, time, label, tone, text }) = render(record, &self.zone) else {
             return Vec::new();
         };

@@ -9,13 +9,17 @@ use clap::{Arg, ArgAction, Command, Parser};
 use clap_complete::Shell;
 
 /// How a program ends, in the numbers of sysexits.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
     /// It did what it was asked to do (EX_OK).
     Ok = 0,
     /// What was asked was answered, and the answer is no.
     No = 1,
+    /// What was asked about is broken: CRITICAL in the words of Nagios, whose WARNING is [`No`](Self::No).
+    Critical = 2,
+    /// What was asked about is not known, because it is not here: UNKNOWN in the words of Nagios.
+    Unknown = 3,
     /// The command line is wrong (EX_USAGE).
     Usage = 64,
     /// A program that is needed is missing (EX_UNAVAILABLE).
@@ -38,6 +42,14 @@ pub trait Failure: Error {
 
 /// A whole `main`: reads the flags, runs `program`, says what went wrong. Adds `--completions` to the flags.
 pub fn run<Flags: Parser, E: Failure>(program: impl FnOnce(Flags) -> Result<(), E>) -> ExitCode {
+    run_with(program, |_, script| script)
+}
+
+/// The same for a program that adds to its completion scripts what only it knows: `complete` is given each shell's.
+pub fn run_with<Flags: Parser, E: Failure>(
+    program: impl FnOnce(Flags) -> Result<(), E>,
+    complete: impl FnOnce(Shell, String) -> String,
+) -> ExitCode {
     let command = command::<Flags>();
     let name = command.get_name().to_owned();
     let matches = match command.clone().try_get_matches() {
@@ -49,25 +61,36 @@ pub fn run<Flags: Parser, E: Failure>(program: impl FnOnce(Flags) -> Result<(), 
         }
     };
     if let Some(shell) = matches.get_one::<Shell>("completions") {
-        let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut shown(&command), &name, &mut script);
-        let _ = io::stdout().write_all(&script);
+        let _ = io::stdout().write_all(complete(*shell, completions::<Flags>(*shell)).as_bytes());
         return code(Exit::Ok);
     }
     let flags = match Flags::from_arg_matches(&matches) {
         Ok(flags) => flags,
         Err(error) => {
-            let _ = error.print();
+            let _ = error.format(&mut command.clone()).print();
             return code(Exit::Usage);
         }
     };
     match program(flags) {
         Ok(()) => code(Exit::Ok),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{name}: {error}");
+            // One that has no words said all on standard output.
+            let why = error.to_string();
+            if !why.is_empty() {
+                let _ = writeln!(io::stderr(), "{name}: {why}");
+            }
             code(error.exit())
         }
     }
+}
+
+/// The completion script of a program for a shell.
+#[must_use]
+pub fn completions<Flags: Parser>(shell: Shell) -> String {
+    let mut script = Vec::new();
+    let command = command::<Flags>();
+    clap_complete::generate(shell, &mut shown(&command), command.get_name().to_owned(), &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// The flags of a program and the ones that all have.
@@ -79,13 +102,16 @@ fn command<Flags: Parser>() -> Command {
         .global(true)
         .action(ArgAction::HelpShort)
         .help("Print this help");
-    Flags::command().disable_help_subcommand(true).disable_help_flag(true).arg(help.display_order(1000)).arg(
+    // Of a program that needs one, `from_arg_matches` says so; --completions needs none.
+    let flags = Flags::command().subcommand_required(false);
+    flags.disable_help_subcommand(true).disable_help_flag(true).arg(help.display_order(1000)).arg(
         Arg::new("completions")
             .long("completions")
             .value_name("SHELL")
             .value_parser(clap::value_parser!(Shell))
             .action(ArgAction::Set)
             .exclusive(true)
+            .hide_possible_values(true)
             .help("Print a completion script for bash, zsh, fish, elvish or powershell"),
     )
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use psentry_stage::parse_duration;
+use psentry_stage::{Mode, parse_duration, parse_mode};
 
 /// Shuts out whoever touches a closed port, in the kernel, and writes a probe for each such packet.
 #[derive(Debug, Parser)]
@@ -19,6 +19,10 @@ pub struct Flags {
     /// Only watch: let every packet through
     #[arg(long)]
     pub observe: bool,
+
+    /// The same by 'observe', and by 'block' not to [default: block]
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true, value_parser = parse_mode)]
+    pub mode: Mode,
 
     /// What becomes of packets that are not let through
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Answer::Drop)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use psentry_stage::Mode;
+
 use crate::TrapError;
 use crate::cli::{Answer, Flags};
 use crate::ports::{self, Ranges};
@@ -85,7 +87,7 @@ impl Settings {
         }
         Ok(Settings {
             quarantine: flags.quarantine,
-            observe: flags.observe,
+            observe: flags.observe || flags.mode == Mode::Observe,
             answer: flags.answer,
             allow: flags.allow,
             excepted_tcp,

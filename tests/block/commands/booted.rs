@@ -120,7 +120,7 @@ fn the_judge_of_the_service_knows_who_was_released() {
         return;
     }
     let guard = boot();
-    guard.sh("sed -i 's/^OBSERVE=.*/OBSERVE=/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
+    guard.sh("sed -i 's/^MODE=.*/MODE=block/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
     answers(&guard);
     let scan = r#"for port in 23 445; do
         printf '{"timestamp":"%s","event_type":"probe","src_ip":"192.0.2.98","dest_port":%d,"proto":"TCP","probe":{"handshake":true}}\n' \

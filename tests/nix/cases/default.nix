@@ -1,4 +1,7 @@
-# As it comes.
+# What the other cases are compared with: as it comes, and the decoys are reached.
 {
-  services.psentry.enable = true;
+  services.psentry = {
+    enable = true;
+    openFirewall = true;
+  };
 }

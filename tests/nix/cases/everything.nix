@@ -11,13 +11,13 @@
       2222
     ];
     udpPorts = [ 161 ];
-    openFirewall = false;
+    openFirewall = true;
     ignore = [
       "192.0.2.0/24"
       "2001:db8::/32"
     ];
-    observe = false;
-    policy = {
+    mode = "block";
+    settings = {
       test.trigger = 3;
       test.window = "10m";
       block.duration = "1d 12h";
@@ -81,7 +81,7 @@
       execUndo = "/bin/false {scope}";
     };
     selftest.enable = true;
-    extraFlags = {
+    extraArgs = {
       listen = [ "--host=edge" ];
       judge = [ "--ignore=/dev/null" ];
       trap = [ "--served=1m" ];
@@ -91,4 +91,6 @@
       ];
     };
   };
+  # By which the firewall lets strangers in to the mirage.
+  networking.nftables.enable = true;
 }

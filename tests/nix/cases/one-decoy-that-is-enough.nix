@@ -2,9 +2,10 @@
 {
   services.psentry = {
     enable = true;
+    openFirewall = true;
     tcpPorts = [ 23 ];
     udpPorts = [ ];
     trap.enable = false;
-    policy.test.trigger = 1;
+    settings.test.trigger = 1;
   };
 }

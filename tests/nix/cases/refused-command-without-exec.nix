@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
+    openFirewall = true;
     block.exec = "/opt/ban {scope}";
   };
 }

@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
+    openFirewall = true;
     tcpPorts = [ ];
     udpPorts = [ ];
     trap.enable = false;

@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
+    openFirewall = true;
     tcpPorts = [ 631 ];
   };
   systemd.sockets.cups.listenStreams = [

@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
+    openFirewall = true;
     udpPorts = [ 5060 ];
   };
   networking.firewall.allowedUDPPortRanges = [

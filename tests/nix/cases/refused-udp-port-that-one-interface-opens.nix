@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
+    openFirewall = true;
     udpPorts = [ 1900 ];
   };
   networking.firewall.interfaces.lan.allowedUDPPortRanges = [

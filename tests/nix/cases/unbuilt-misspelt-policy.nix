@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
-    policy.slow.port = 2;
+    openFirewall = true;
+    settings.slow.port = 2;
   };
 }

@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
-    extraFlags.listen = [ "--banner=/nonexistent" ];
+    openFirewall = true;
+    extraArgs.listen = [ "--banner=/nonexistent" ];
   };
 }

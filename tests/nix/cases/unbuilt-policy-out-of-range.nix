@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
-    policy.test.trigger = 100000;
+    openFirewall = true;
+    settings.test.trigger = 100000;
   };
 }

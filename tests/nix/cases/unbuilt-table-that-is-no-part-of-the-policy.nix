@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
-    policy.trigger = 2;
+    openFirewall = true;
+    settings.trigger = 2;
   };
 }

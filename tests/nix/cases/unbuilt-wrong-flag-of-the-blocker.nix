@@ -1,6 +1,7 @@
 {
   services.psentry = {
     enable = true;
-    extraFlags.block = [ "--max-blocks=many" ];
+    openFirewall = true;
+    extraArgs.block = [ "--max-blocks=many" ];
   };
 }

@@ -2,6 +2,7 @@
 {
   services.psentry = {
     enable = true;
+    openFirewall = true;
     block.enable = false;
   };
 }

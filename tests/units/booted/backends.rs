@@ -92,9 +92,8 @@ impl Site {
     }
 
     fn set(&self, block: &str, exec_network: &str) {
-        let settings = format!(
-            "OBSERVE=--observe\nJUDGE=\nBLOCK={block}\nEXEC_NETWORK={exec_network}\nTRAP=\nLISTEN=\n"
-        );
+        let settings =
+            format!("MODE=observe\nJUDGE=\nBLOCK={block}\nEXEC_NETWORK={exec_network}\nTRAP=\nLISTEN=\n");
         fs::write(self.guard.path("/etc/psentry/psentry.conf"), settings).unwrap();
     }
 

@@ -34,7 +34,7 @@ fn standing() -> (Booted, Host, Load) {
     let (guard, scanner) = guard_and_scanner();
     guard.sh(&format!(
         "/opt/psentry/units/install --programs /opt/psentry/bin
-         sed -i 's/^OBSERVE=.*/OBSERVE=/; s/^JUDGE=.*/JUDGE=--trigger 1/; s|^BLOCK=.*|& --max-blocks 1000000 --brake 1000000/min --log /var/log/psentry/records.jsonl,1G,2 --log-rate none|' /etc/psentry/psentry.conf
+         sed -i 's/^MODE=.*/OBSERVE=/; s/^JUDGE=.*/JUDGE=--trigger 1/; s|^BLOCK=.*|& --max-blocks 1000000 --brake 1000000/min --log /var/log/psentry/records.jsonl,1G,2 --log-rate none|' /etc/psentry/psentry.conf
          printf '[brake]\nblocks = 0\n[sweep]\nsources = 0\n' > /etc/psentry/policy.toml
          echo {VISITORS} >> /etc/psentry/ignore; systemctl restart psentry.target"
     ));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use psentry_ports::PortTable;
 use psentry_records::{Ignore, Prefix};
-use psentry_stage::{host_name, read_ignore_files};
+use psentry_stage::{Mode, host_name, read_ignore_files};
 
 use super::Families;
 use super::file::{File, PolicyError, Text};
@@ -161,7 +161,12 @@ impl PolicyFlags {
         set(&mut file.block.duration, self.duration);
         set(&mut file.block.unproven, self.unproven);
         set(&mut file.memory.sources, self.max_sources);
-        file.block.observe |= self.observe;
+        file.block.observe = self.observe
+            || match self.mode {
+                Mode::Observe => true,
+                Mode::Block => false,
+                Mode::Unset => file.block.observe,
+            };
         file.ignore.files.extend(self.ignore.iter().cloned());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use psentry_ports::PORTS_FILE;
 use psentry_records::Prefix;
-use psentry_stage::parse_duration;
+use psentry_stage::{Mode, parse_duration, parse_mode};
 
 use super::defaults;
 use super::values::BlockDuration;
@@ -60,6 +60,10 @@ pub struct PolicyFlags {
     /// Only watch: verdicts say what would be done, and nobody is blocked
     #[arg(long)]
     pub observe: bool,
+
+    /// The same by 'observe', and by 'block' not to, whatever the policy says [default: as the policy says]
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true, value_parser = parse_mode)]
+    pub mode: Mode,
 
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SOURCES)),
         help = format!("How many sources to remember; those whose packets could be forged are forgotten first \

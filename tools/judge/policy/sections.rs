@@ -14,7 +14,7 @@ pub(super) fn span(text: &str) -> Duration {
     parse_duration(text).unwrap_or_default()
 }
 
-/// `[evidence]`: of the first contacts of innocent sources, one in how many is of that class.
+/// `[evidence]`: N means that one in N first contacts of innocent sources is of that class. A larger N is stronger evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct Odds {

@@ -100,7 +100,7 @@ fn a_mistake_is_named_with_file_line_and_column() {
         ("[test\n", "policy.toml, line 1, column 6: "),
         ("sweep = 3\n", "policy.toml, line 1, column 9: invalid type: integer `3`, expected a table"),
         ("\n\n[block]\nduration = \"nie\"\n", "line 4, column 12: write a duration as 600 (seconds), 10m"),
-        ("[evidence]\ndecoy = 0.5\n", "line 2, column 9: write one in how many"),
+        ("[evidence]\ndecoy = 0.5\n", "line 2, column 9: write a number N from 1"),
         ("[levels]\npackets = [5, 4, 3, 2, 1]\n", "line 2, column 11: write five numbers"),
         ("[levels]\nblock = 6\n", "line 2, column 9: write a level from 1 to 5"),
         ("[sweep]\nipv4 = 8\n", "line 2, column 8: write at most four lengths of IPv4 prefixes"),

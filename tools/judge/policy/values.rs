@@ -85,7 +85,7 @@ pub(super) fn placed_probability<'de, D: Deserializer<'de>>(
 }
 
 pub(super) fn odds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let bounds = "write one in how many: a number from 1 (counts nothing) to 1000000000";
+    let bounds = "write a number N from 1 to 1000000000: one in N first contacts of innocents is of this kind, and 1 is no evidence";
     bounded(deserializer, |odds| (1.0..=1e9).contains(odds), bounds)
 }
 

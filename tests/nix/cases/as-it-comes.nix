@@ -1,0 +1,4 @@
+# The firewall hides the decoys until somebody opens them.
+{
+  services.psentry.enable = true;
+}

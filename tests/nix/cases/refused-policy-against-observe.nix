@@ -1,7 +1,0 @@
-{
-  services.psentry = {
-    enable = true;
-    observe = true;
-    policy.block.observe = false;
-  };
-}

@@ -1,6 +1,0 @@
-{
-  services.psentry = {
-    enable = true;
-    policy.test.trigger = "two";
-  };
-}

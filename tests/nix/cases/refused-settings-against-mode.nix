@@ -1,0 +1,7 @@
+{
+  services.psentry = {
+    enable = true;
+    mode = "observe";
+    settings.block.observe = false;
+  };
+}

@@ -1,0 +1,7 @@
+{
+  services.psentry = {
+    enable = true;
+    openFirewall = true;
+    settings.test.trigger = "two";
+  };
+}
