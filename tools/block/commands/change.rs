@@ -13,7 +13,7 @@ use super::client::{Answer, Client};
 use super::print::{self, first, print};
 use crate::error::Error;
 use crate::outcomes::report;
-use crate::protocol::{BY_HAND, Question};
+use psentry_control::{BY_HAND, Question};
 
 /// Blocks a scope. It is no success before every backend has confirmed it.
 pub(super) fn block(

@@ -10,7 +10,8 @@ use crate::cli::Flags;
 use crate::engine;
 use crate::error::Error;
 use crate::outcomes::report;
-use crate::protocol::{Prospect, Question, Report};
+use crate::protocol::{Prospect, Report};
+use psentry_control::Question;
 
 /// How long a change may take: longer than the engine waits for its backends, and longer than the socket waits for the
 /// engine, which then says that it hangs.

@@ -17,7 +17,8 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::journal::Place;
 use crate::outcomes::{EVENTS, PANIC_OVER, everybody, outcome, report};
-use crate::protocol::{Question, Report};
+use crate::protocol::Report;
+use psentry_control::Question;
 
 /// How long all backends together may take; each has a thread of its own, so that none waits for another.
 const PURGING: Duration = Duration::from_secs(20);

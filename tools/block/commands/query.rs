@@ -11,7 +11,8 @@ use super::client::{Answer, Client};
 use super::print::{self, print};
 use crate::error::Error;
 use crate::note::moment;
-use crate::protocol::{Prospect, Question};
+use crate::protocol::Prospect;
+use psentry_control::Question;
 
 /// Shows what is blocked.
 pub(super) fn list(client: Client<'_>) -> Result<(), Error> {

@@ -15,7 +15,8 @@ use crate::brake::Holding;
 use crate::cli::{Flags, Which};
 use crate::desired::Full;
 use crate::error::Error;
-use crate::protocol::{Question, Report};
+use crate::protocol::Report;
+use psentry_control::Question;
 
 /// The last line: all of it.
 #[derive(Debug, Serialize)]

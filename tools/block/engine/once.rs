@@ -17,8 +17,8 @@ use crate::cli::{Flags, Which};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::outcomes::report;
-use crate::protocol::Question;
 use crate::settings;
+use psentry_control::Question;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,8 +15,9 @@ use crate::desired::Full;
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::outcomes::listed;
-use crate::protocol::{Prospect, Question, Report};
+use crate::protocol::{Prospect, Report};
 use crate::reconcile::{SLACK, wanted_there};
+use psentry_control::Question;
 
 /// How long backends have time to say what is there, and to do what is asked of them.
 const TIME: Duration = Duration::from_secs(3);

@@ -17,9 +17,9 @@ use crate::error::Error;
 use crate::journal::{Entry, Journal};
 use crate::note::moment;
 use crate::outcomes::{EVENTS, PANIC_OVER, everybody, outcome, released};
-use crate::protocol::BY_HAND;
 use crate::reconcile::wanted_there;
 use crate::worker::Task;
+use psentry_control::BY_HAND;
 
 /// Why all are released.
 const FLUSHED: &str = "everybody was released by 'psentry-block flush'";

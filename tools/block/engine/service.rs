@@ -14,8 +14,8 @@ use super::{Engine, Reply};
 use crate::cli::Flags;
 use crate::error::Error;
 use crate::outcomes::{Sink, report};
-use crate::protocol::Question;
 use crate::settings;
+use psentry_control::Question;
 
 /// How many verdicts are taken before it is looked what else there is to do.
 const TOGETHER: u32 = 64;
