@@ -2,6 +2,14 @@
 lib:
 let
   of = path: set: builtins.foldl' (place: name: place.${name}) set path;
+  hidden =
+    path:
+    lib.setAttrByPath path (
+      lib.mkOption {
+        type = lib.types.unspecified;
+        visible = false;
+      }
+    );
   files = option: lib.concatMapStringsSep " and " (file: "`${file}'") option.files;
 in
 {
@@ -13,12 +21,7 @@ in
       old = of from options;
     in
     {
-      options = lib.setAttrByPath from (
-        lib.mkOption {
-          type = lib.types.unspecified;
-          visible = false;
-        }
-      );
+      options = hidden from;
       config = {
         warnings = lib.optional old.isDefined "The option `${lib.showOption from}' defined in ${files old} has been renamed to `${lib.showOption to}'.";
       }
@@ -33,12 +36,7 @@ in
       old = of from options;
     in
     {
-      options = lib.setAttrByPath from (
-        lib.mkOption {
-          type = lib.types.unspecified;
-          visible = false;
-        }
-      );
+      options = hidden from;
       config = {
         warnings = lib.optional old.isDefined "The option `${lib.showOption from}' defined in ${files old} has been changed to `${lib.showOption to}' that has a different type. Please read `${lib.showOption to}' documentation and update your configuration accordingly.";
       }
