@@ -70,8 +70,10 @@ impl Installed {
 
     /// The last value of a flag among those words.
     fn flag(&self, variable: &str, flag: &str) -> Option<String> {
+        let words = self.words(variable);
+        // A value may have a `=` of its own.
         let words: Vec<String> =
-            self.words(variable).iter().flat_map(|word| word.split('=')).map(str::to_owned).collect();
+            words.iter().flat_map(|word| word.splitn(2, '=')).map(str::to_owned).collect();
         let at = words.iter().rposition(|word| word == flag)?;
         words.get(at + 1).cloned()
     }

@@ -22,7 +22,9 @@ pub fn parse_mode(text: &str) -> Result<Mode, String> {
         "observe" | "--observe" => Ok(Mode::Observe),
         "block" => Ok(Mode::Block),
         "" => Ok(Mode::Unset),
-        _ => Err("write observe or block; in psentry.conf that is one line, MODE=observe or MODE=block, and none with OBSERVE=".to_owned()),
+        _ => Err("write observe or block; in psentry.conf that is one line, MODE=observe or MODE=block, and none with \
+                  OBSERVE="
+            .to_owned()),
     }
 }
 

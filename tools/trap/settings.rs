@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-
 use psentry_stage::Mode;
 
 use crate::TrapError;

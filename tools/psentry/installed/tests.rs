@@ -1,3 +1,5 @@
+//! What is found of an installed suite, in folders of /etc that a test makes.
+
 use super::*;
 
 /// A suite with these settings.

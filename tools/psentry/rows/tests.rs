@@ -1,3 +1,5 @@
+//! Golden cases: `tests/cases/list/NAME.answers` has what the tools answer and what the log knows, and `NAME.txt` what people read.
+
 use std::fs;
 use std::path::Path;
 

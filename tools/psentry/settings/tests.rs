@@ -1,3 +1,5 @@
+//! How settings are changed, as text: nothing here asks systemd or writes to /etc.
+
 use super::*;
 
 #[test]

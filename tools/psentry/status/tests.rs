@@ -1,3 +1,5 @@
+//! Golden cases: `tests/cases/status/NAME.json` has what is gathered, and `NAME.txt` the status that follows of it.
+
 use std::fs;
 use std::path::Path;
 
