@@ -64,8 +64,11 @@ pub struct Caps {
     pub name: &'static str,
     /// Whether what it applied ends at its end without psentry-block.
     pub expires: bool,
-    /// Whether it can list what is there. What cannot be listed is remembered in the journal.
+    /// Whether it can list what is there.
     pub lists: bool,
+    /// Whether the journal remembers what it did, for nobody can list it. Its lines are those of exec, so that one backend of a kind
+    /// that cannot list is all that a run can have.
+    pub journaled: bool,
     /// Whether a block can leave established connections alone, as an unproven one has to.
     pub spares: bool,
     /// How many threads apply operations beside each other.
@@ -82,10 +85,10 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// Whether the journal has to remember what it did, for nobody can list it.
+    /// Whether a block may be put on it: one that cannot spare established connections takes none that is unproven.
     #[must_use]
-    pub fn is_journaled(&self) -> bool {
-        !self.lists && self.name != "dry-run"
+    pub fn takes(&self, block: &Block) -> bool {
+        self.spares || !block.unproven
     }
 
     /// Of a backend that can do what most can: the kernel expires blocks, lists them and spares what is established.
@@ -95,6 +98,7 @@ impl Caps {
             name,
             expires: true,
             lists: true,
+            journaled: false,
             spares: true,
             lanes: 1,
             batch: 2000,

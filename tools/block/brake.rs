@@ -22,7 +22,7 @@ pub struct Rate(usize);
 
 /// That a rate is not written as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a number of blocks a minute from 1 to {MOST}, such as 600/min")]
+#[error("'{0}' is not a number of networks a minute from 1 to {MOST}, such as 600/min")]
 pub struct NoRate(String);
 
 impl FromStr for Rate {

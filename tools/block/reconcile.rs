@@ -47,7 +47,7 @@ pub(crate) fn wanted_there<'a>(
     caps: &Caps,
     now: Timestamp,
 ) -> Option<&'a Block> {
-    desired.get(scope).filter(|block| !block.is_over(now) && (caps.spares || !block.unproven))
+    desired.get(scope).filter(|block| !block.is_over(now) && caps.takes(block))
 }
 
 /// What has to be done about one scope.

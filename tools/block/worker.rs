@@ -4,6 +4,7 @@
 
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -204,10 +205,12 @@ impl KillOnBlock {
         let mut killer = ConnectionKiller::open()?;
         let sockets = killer.can_destroy_sockets()?;
         if !sockets {
-            report(
+            // Each lane of each backend kills its own.
+            static REPORTED: Once = Once::new();
+            REPORTED.call_once(|| report(
                 "--cut: this kernel cannot destroy sockets (it was built without CONFIG_INET_DIAG_DESTROY); nothing \
                  arrives from blocked sources, but services see that only when their own time is up",
-            );
+            ));
         }
         Ok(Some(KillOnBlock { killer, forward: reach.forward, sockets, failing: false }))
     }

@@ -1,7 +1,6 @@
 //! The backends, one module each, and how a name on the command line becomes one.
 //!
-//! To add one: a module with a type that implements [`Backend`], a variant of [`Which`], a line in [`open`] and one
-//! in [`check`].
+//! What else one takes is in ARCHITECTURE.md, "Where to add something".
 
 mod dry_run;
 mod exec;

@@ -1,21 +1,18 @@
-//! What backends are given to do. They are listed at the start, after somebody changed something, and for a question: the truth is
-//! the list. For each scope that is enqueued they get whatever makes what is there what is wanted; in their order, each once the
-//! one before has confirmed it or failed, or has taken longer than its patience.
+//! What backends are given to do. For each scope that is enqueued they get whatever makes what is there what is wanted; in their
+//! order, each once the one before has confirmed it or failed, or has taken longer than its patience: so a command before a
+//! firewall has run before the source is shut out, as PortSentry's `KILL_RUN_CMD_FIRST` has it.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use psentry_records::{OutcomeResult, Prefix};
 
 use super::Engine;
-use super::backend_state::{Broken, Given, Job, Ruleset, Work};
-use super::repair::{Repair, UNREAD};
-use super::start::Purpose;
-use crate::backend::{Drift, Listing, Op};
-use crate::block::{Block, Entry};
+use super::backend_state::{Given, Ruleset, Work};
+use crate::backend::Op;
+use crate::block::Block;
 use crate::error::Error;
-use crate::journal::Entry as Noted;
-use crate::reconcile::{plan, reconcile};
+use crate::journal::JournalEntry;
+use crate::reconcile::plan;
 use crate::worker::Task;
 
 /// Why a block must not be made, as a sentence.
@@ -63,7 +60,7 @@ impl Engine {
                 match self.next_op(index, scope) {
                     Some(op) => ops.push(op),
                     None => {
-                        self.is_right(index, scope);
+                        self.done_with(index, scope);
                         self.enqueue(index + 1, scope);
                     }
                 }
@@ -78,9 +75,9 @@ impl Engine {
     fn give(&mut self, index: usize, lane: usize, ops: Vec<Op>) {
         let ops: Vec<Op> = ops.into_iter().map(|op| self.with_all_known(op)).collect();
         // What is confirmed is in the journal by then, and what a command may have done is before it is run.
-        let is_journaled = self.backends.get(index).is_some_and(|state| state.caps.is_journaled());
-        for op in ops.iter().filter(|_| is_journaled) {
-            self.note(Noted::Unsure(op.scope(), self.lasting(op.about())));
+        let journaled = self.backends.get(index).is_some_and(|state| state.caps.journaled);
+        for op in ops.iter().filter(|_| journaled) {
+            self.record(JournalEntry::Unsure(op.scope(), self.lasting(op.about())));
         }
         self.commit();
         let task = Task::Apply(ops.iter().map(|op| self.op_by_wall(op)).collect());
@@ -187,154 +184,5 @@ impl Engine {
         let mut ending = self.backends.iter().filter_map(|state| state.ending.get(&scope));
         let known = ending.next().map_or_else(|| was.clone(), |(block, _)| block.clone());
         Op::Delete { scope, was: Block { ports: was.ports, unproven: was.unproven, ..known } }
-    }
-}
-
-impl Engine {
-    /// Has a backend listed, or all that it keeps deleted, where that is due and it is idle.
-    pub(super) fn sync_if_due(&mut self, index: usize) {
-        let now = Instant::now();
-        let Some(state) = self.backends.get_mut(index).filter(|state| state.is_idle()) else { return };
-        if state.sync.ruleset == Ruleset::Purge {
-            self.begin_purge(index);
-        } else if state.next_list(now).is_some_and(|moment| moment <= now) {
-            let may_repair = state.sync.rate.not_before(now).is_none();
-            self.begin_sync(index, may_repair);
-        }
-    }
-
-    /// Has a backend listed now, which is idle; `repairs`: what differs is put right.
-    pub(super) fn begin_sync(&mut self, index: usize, repairs: bool) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        state.sync.wanted = false;
-        let ensure = match self.purpose {
-            Purpose::Serve => repairs && state.sync.ruleset != Ruleset::Purged,
-            // For a question it is no matter whether a command is there that blocks.
-            Purpose::Block => !state.caps.is_journaled(),
-            Purpose::Release | Purpose::Read => false,
-        };
-        if let Some(lane) = state.lanes.first_mut() {
-            lane.give(Task::Sync { ensure }, Work::List { repairs });
-        }
-    }
-
-    /// A backend was listed, which began at the moment `began`, or could not be.
-    pub(super) fn synced(
-        &mut self,
-        index: usize,
-        (began, repairs): (Instant, bool),
-        made: Result<bool, Error>,
-        listing: Result<Listing, Error>,
-    ) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        let made = match made {
-            Ok(made) => made,
-            Err(error) => {
-                // It fails alone, and is tried again.
-                state.broken = Some(Broken::again(state.broken.as_ref(), &error));
-                return;
-            }
-        };
-        let again = made && repairs && state.sync.ruleset == Ruleset::MadeAnew;
-        if again {
-            state.sync.ruleset = Ruleset::Kept;
-        }
-        let first = state.sync.listed.replace(began).is_none();
-        let drift = state.sync.drifted.take();
-        if let Some(broken) = state.broken.take() {
-            // What failed for that reason waits no longer.
-            state.backoff.take_all().into_iter().for_each(|scope| state.queue.push(scope));
-            if broken.reported {
-                self.outcomes.report(&format!("{} works again", state.caps.name));
-            }
-        }
-        match listing {
-            Ok(listing) => {
-                let repair = Repair::new(drift, began, made && !again);
-                self.listed(index, listing, first, repairs, repair);
-            }
-            Err(error) => self.unread(index, error, drift),
-        }
-    }
-
-    /// Reports which backends cannot work, each reason once.
-    pub(super) fn report_broken(&mut self) {
-        for state in &mut self.backends {
-            let name = state.caps.name;
-            if let Some(broken) = state.broken.as_mut().filter(|broken| !broken.reported) {
-                broken.reported = true;
-                let error = &broken.error;
-                self.outcomes.report(&format!("{name} cannot work, and is tried again: {error}"));
-            }
-        }
-    }
-
-    /// A thread of a backend is gone, with what it was given.
-    pub(super) fn broke(&mut self, index: usize, job: Option<Job>) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        let never = Duration::from_secs(u32::MAX.into());
-        let error = Error::Unfinished("its thread broke; this is a bug of psentry".to_owned());
-        self.outcomes.report(&format!("{}: {error}", state.caps.name));
-        let retry = Instant::now() + never;
-        state.broken = Some(Broken { error: error.clone(), retry, wait: never, reported: true });
-        let Some(Job { work: Work::Apply(given), .. }) = job else { return };
-        given.into_iter().for_each(|given| self.applied(index, given, Err(error.clone())));
-    }
-
-    /// What is there cannot be read. Each reason is told once.
-    fn unread(&mut self, index: usize, error: Error, drift: Option<Drift>) {
-        let Some(state) = self.backends.get_mut(index) else { return };
-        state.sync.rate.looked(Instant::now(), UNREAD);
-        state.sync.drifted = Some(drift.unwrap_or_default());
-        let before = state.sync.unread.replace(error.clone());
-        let news = before.is_none_or(|before| before.to_string() != error.to_string());
-        // Whoever asks one question is told in the answer.
-        if news && self.purpose == Purpose::Serve {
-            let name = state.caps.name;
-            self.outcomes.report(&format!("{name}: what is blocked cannot be read: {error}"));
-        }
-    }
-
-    fn listed(&mut self, index: usize, listing: Listing, first: bool, repairs: bool, repair: Repair) {
-        let entries = listing.entries.iter();
-        let entries = entries.map(|entry| entry.with_moments(|moment| self.clock.of_wall(moment)));
-        let entries: HashMap<Prefix, Entry> = entries.map(|entry| (entry.scope, entry)).collect();
-        let is_once = self.is_once();
-        let Some(state) = self.backends.get_mut(index) else { return };
-        state.sync.unread = None;
-        for sentence in listing.shadowed.iter().filter(|sentence| !state.shadowed.contains(sentence)) {
-            self.outcomes.report(&format!("{}: {sentence}", state.caps.name));
-        }
-        state.shadowed = listing.shadowed;
-        if !state.caps.lists {
-            // What it has is known by the journal, and put in place when that is read.
-            let scopes = state.actual.scopes();
-            let wanted = self.desired.iter().map(|(scope, _)| scope).filter(|_| !is_once);
-            let scopes: Vec<Prefix> = scopes.chain(wanted).collect();
-            scopes.into_iter().for_each(|scope| state.queue.push(scope));
-            return;
-        }
-        let before = std::mem::replace(&mut state.actual.entries, entries);
-        if is_once {
-            return;
-        }
-        if first {
-            let ops = reconcile(&self.desired, &state.actual, &state.caps, self.clock.now());
-            ops.iter().for_each(|op| state.queue.push(op.scope()));
-        } else {
-            self.put_right(index, &before, repairs, repair);
-        }
-    }
-
-    /// Without a journal what an earlier run left is wanted, unless its own note says that it is over.
-    pub(super) fn adopt(&mut self) {
-        let there = self.backends.iter().flat_map(|state| state.actual.entries.values());
-        let there: Vec<(Prefix, Block)> = there.map(|entry| (entry.scope, Block::from(entry))).collect();
-        self.restore(there);
-        let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
-        for scope in wanted {
-            self.note_wanted(scope);
-            self.enqueue_everywhere(scope);
-        }
     }
 }

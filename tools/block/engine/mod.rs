@@ -15,18 +15,18 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `verdict.rs` | what a verdict changes |
-//! | `dispatch.rs` | what backends are given to do: to list at the start, after drift and for a question; to put and to delete |
-//! | `results.rs` | what came of it |
+//! | `dispatch.rs` | what backends are given to do: to put and to delete |
+//! | `sync.rs` | they are listed: at the start, after drift and for a question |
+//! | `results.rs` | what came of it, and what else backends tell |
 //! | `repair.rs` | what others changed is put right, and reported |
 //! | `release.rs` | who is not wanted any more: expired, flushed, allowed, in a panic; what the judge is told of it |
 //! | `questions.rs` | what people ask |
 //! | `backend_state.rs` | what the engine knows of one backend |
-//! | `start.rs`, `service.rs`, `end.rs` | the start; the loop that reads verdicts; the end |
+//! | `start.rs`, `service.rs`, `stop.rs` | the start; the loop that reads verdicts; the end |
 //! | `once.rs` | one question, where no engine runs |
 
 mod backend_state;
 mod dispatch;
-mod end;
 mod once;
 mod questions;
 mod release;
@@ -34,6 +34,8 @@ mod repair;
 mod results;
 mod service;
 mod start;
+mod stop;
+mod sync;
 mod verdict;
 
 use std::collections::HashMap;
@@ -56,7 +58,7 @@ use crate::brake::Brake;
 use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
-use crate::journal::{CommandState, Journal, Recorded};
+use crate::journal::{CommandState, Journal, JournalEntry, Recorded};
 use crate::outcomes::Outcomes;
 use crate::reach::Ports;
 
@@ -239,11 +241,36 @@ impl Engine {
         }
     }
 
+    /// Has an entry written into the journal with the next commit.
+    fn record(&mut self, entry: JournalEntry) {
+        if let Some(journal) = &mut self.journal {
+            journal.record(entry);
+        }
+    }
+
+    /// The same, how a scope is wanted now.
+    fn record_wanted(&mut self, scope: Prefix) {
+        if let Some(block) = self.desired.get(scope) {
+            let block = self.lasting(block);
+            self.record(JournalEntry::Wanted(scope, block));
+        }
+    }
+
+    /// A block as it is written into the journal.
+    fn lasting(&self, block: &Block) -> Block {
+        block.with_moments(|moment| self.clock.lasting(moment))
+    }
+
+    /// A block as backends, records and people have it.
+    fn by_wall(&self, block: &Block) -> Block {
+        block.with_moments(|moment| self.clock.wall(moment))
+    }
+
     /// All that the journal has to hold: what is wanted, and what commands did or may have done, and for whom.
     fn remembered(&self) -> Recorded {
         let blocks = self.desired.iter().map(|(scope, block)| (scope, self.lasting(block))).collect();
         let mut by_command = self.by_command.clone();
-        for state in self.backends.iter().filter(|state| state.caps.is_journaled()) {
+        for state in self.backends.iter().filter(|state| state.caps.journaled) {
             let known = |scope: Prefix| {
                 let ending = state.ending.get(&scope).map(|(block, _)| block);
                 self.desired.get(scope).or(ending).cloned().unwrap_or_default()

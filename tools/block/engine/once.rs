@@ -100,7 +100,7 @@ impl Engine {
         let errors = errors.filter(|(_, error)| !lacks(error)).map(|(name, error)| (name, error.clone()));
         let trouble = summary(errors.collect());
         // What commands did their backend alone knows.
-        if self.backends.iter().any(|state| state.caps.is_journaled() && state.trouble().is_some()) {
+        if self.backends.iter().any(|state| state.caps.journaled && state.trouble().is_some()) {
             self.journal.iter().for_each(Journal::keep_long);
         }
         self.backends.retain(|state| match state.trouble() {

@@ -135,7 +135,7 @@ impl Engine {
             blocks.extend(there.map(|(scope, entry)| (*scope, index, self.known(*scope, entry), None)));
             let Some(around) = around else { continue };
             for (scope, block) in self.desired.overlapping(around) {
-                if state.actual.entries.contains_key(&scope) || (block.unproven && !state.caps.spares) {
+                if state.actual.entries.contains_key(&scope) || !state.caps.takes(block) {
                     continue;
                 }
                 let why = match state.backoff.get(scope) {

@@ -14,7 +14,7 @@ use super::backend_state::{Ask, End, Ruleset, Work};
 use super::{Engine, Reply};
 use crate::block::Block;
 use crate::error::Error;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Journal, JournalEntry};
 use crate::note::moment;
 use crate::outcomes::{EVENTS, PANIC_OVER, everybody, outcome, released};
 use crate::reconcile::wanted_there;
@@ -33,7 +33,7 @@ impl Engine {
             // What ends by itself may have been listed as gone a moment before.
             let had = state.knows(scope) || (is_over && state.sync.listed.is_some());
             // What a backend cannot spare was never there: of its end only verdicts are told that still wait for their outcome.
-            if had && (state.caps.spares || !block.unproven || state.asks.contains_key(&scope)) {
+            if had && (state.caps.takes(block) || state.asks.contains_key(&scope)) {
                 state.ending.insert(scope, (block.clone(), end.clone()));
             }
         }
@@ -43,7 +43,7 @@ impl Engine {
     pub(super) fn expire(&mut self) {
         for (scope, block) in self.desired.expire(self.clock.now()) {
             // Whatever a clock says later, it has ended.
-            self.note(Entry::Released(scope));
+            self.record(JournalEntry::Released(scope));
             self.end(scope, &block, &End::Released(None));
             for index in 0..self.backends.len() {
                 self.expire_on(index, scope);
@@ -120,7 +120,7 @@ impl Engine {
         let mut released = Vec::new();
         for scope in scopes {
             let Some(block) = self.desired.release(scope) else { continue };
-            self.note(Entry::Released(scope));
+            self.record(JournalEntry::Released(scope));
             self.end(scope, &block, end);
             self.enqueue_everywhere(scope);
             released.push((scope, block));
@@ -131,7 +131,7 @@ impl Engine {
     /// A scope must not be blocked after all.
     pub(super) fn refuse(&mut self, scope: Prefix, why: &str) {
         let Some(block) = self.desired.release(scope) else { return };
-        self.note(Entry::Released(scope));
+        self.record(JournalEntry::Released(scope));
         self.outcomes.complain(&format!("refused: {why}"));
         for state in &mut self.backends {
             state.ending.insert(scope, (block.clone(), End::Refused(why.to_owned())));

@@ -140,6 +140,11 @@ impl Repair {
         }
     }
 
+    /// It does not wait for a scope any more; whether it did.
+    pub(super) fn waited_for(&mut self, scope: Prefix) -> bool {
+        self.waits.remove(&scope)
+    }
+
     /// Who did it, if anything reported it.
     fn by(&self) -> Option<&str> {
         self.drift.as_ref().map(|drift| drift.who.as_deref().unwrap_or(SOMEBODY))
@@ -196,20 +201,8 @@ impl Engine {
         }
     }
 
-    /// There is nothing more to do about a scope, or it failed: perhaps it was the last one that was to be put right.
-    pub(super) fn is_right(&mut self, index: usize, scope: Prefix) {
-        let Some(state) = self.backends.get_mut(index).filter(|state| !state.is_in_flight(scope)) else {
-            return;
-        };
-        state.restoring.remove(&scope);
-        if let Some(repair) = &mut state.sync.repair
-            && repair.waits.remove(&scope)
-        {
-            self.repaired_if_done(index);
-        }
-    }
-
-    fn repaired_if_done(&mut self, index: usize) {
+    /// Reports what was put right, once the last of it is.
+    pub(super) fn repaired_if_done(&mut self, index: usize) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let Some(repair) = state.sync.repair.take_if(|repair| repair.waits.is_empty()) else { return };
         let is_there = |scope: &Prefix| state.actual.entries.contains_key(scope);

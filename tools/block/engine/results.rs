@@ -1,15 +1,15 @@
 //! What came of operations: what is there from now on, and the outcomes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use psentry_records::{Action, Common, OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 
-use super::backend_state::{Ask, End, Given, Job, Work};
+use super::backend_state::{Ask, Broken, End, Given, Job, Work};
 use super::{Engine, Reply};
 use crate::backend::{Drift, Op};
 use crate::block::Block;
 use crate::error::Error;
-use crate::journal::Entry as Noted;
+use crate::journal::JournalEntry;
 use crate::reconcile::{plan, wanted_there};
 use crate::worker::Event;
 
@@ -34,6 +34,18 @@ impl Engine {
         }
     }
 
+    /// A thread of a backend is gone, with what it was given.
+    pub(super) fn broke(&mut self, index: usize, job: Option<Job>) {
+        let Some(state) = self.backends.get_mut(index) else { return };
+        let never = Duration::from_secs(u32::MAX.into());
+        let error = Error::Unfinished("its thread broke; this is a bug of psentry".to_owned());
+        self.outcomes.report(&format!("{}: {error}", state.caps.name));
+        let retry = Instant::now() + never;
+        state.broken = Some(Broken { error: error.clone(), retry, wait: never, reported: true });
+        let Some(Job { work: Work::Apply(given), .. }) = job else { return };
+        given.into_iter().for_each(|given| self.applied(index, given, Err(error.clone())));
+    }
+
     fn drifted(&mut self, index: usize, drift: Result<Drift, Error>) {
         let Some(state) = self.backends.get_mut(index).filter(|state| state.sync.listed.is_some()) else {
             return;
@@ -52,32 +64,32 @@ impl Engine {
     pub(super) fn applied(&mut self, index: usize, Given { op, asks }: Given, result: Result<(), Error>) {
         let scope = op.scope();
         let Some(state) = self.backends.get_mut(index) else { return };
-        let is_journaled = state.caps.is_journaled();
+        let journaled = state.caps.journaled;
         match (&op, result) {
             (Op::Put { block, .. }, Ok(())) => {
                 state.actual.entries.insert(scope, block.entry(scope));
                 state.actual.unsure.remove(&scope);
-                if is_journaled {
+                if journaled {
                     let block = self.lasting(block);
-                    self.note(Noted::Done(scope, block));
+                    self.record(JournalEntry::Done(scope, block));
                 }
                 self.commit();
                 self.blocked(index, scope, block, asks, true);
             }
             (Op::Delete { .. }, Ok(())) => {
-                if is_journaled {
-                    self.note(Noted::Undone(scope));
+                if journaled {
+                    self.record(JournalEntry::Undone(scope));
                 }
                 self.commit();
                 self.deleted_for(index, scope, asks);
             }
             (_, Err(error)) => {
-                if op.block().is_some() && is_journaled {
+                if op.block().is_some() && journaled {
                     // A command that failed half-way may have blocked; one that was never run did nothing.
                     if !error.never_ran() {
                         state.actual.unsure.insert(scope);
                     } else if !state.actual.may_have(scope) {
-                        self.note(Noted::Undone(scope));
+                        self.record(JournalEntry::Undone(scope));
                     }
                 }
                 self.not_done(index, &op, asks, &error.to_string(), OutcomeResult::Failed);
@@ -91,9 +103,22 @@ impl Engine {
             state.queue.push(scope);
         }
         if !more || failing {
-            self.is_right(index, scope);
+            self.done_with(index, scope);
         }
         self.enqueue(index + 1, scope);
+    }
+
+    /// There is nothing more to do about a scope, or it failed: perhaps it was the last one that was to be put right.
+    pub(super) fn done_with(&mut self, index: usize, scope: Prefix) {
+        let Some(state) = self.backends.get_mut(index).filter(|state| !state.is_in_flight(scope)) else {
+            return;
+        };
+        state.restoring.remove(&scope);
+        if let Some(repair) = &mut state.sync.repair
+            && repair.waited_for(scope)
+        {
+            self.repaired_if_done(index);
+        }
     }
 
     /// A block is there as it is wanted: it was `put`, or it was there.

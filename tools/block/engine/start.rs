@@ -19,7 +19,7 @@ use crate::cli::{Flags, Which};
 use crate::clock::Clock;
 use crate::desired::{Capacity, Desired};
 use crate::error::Error;
-use crate::journal::{CommandState, Journal, Place, Recorded};
+use crate::journal::{CommandState, Journal, JournalEntry, Place, Recorded};
 use crate::outcomes::{EVENTS, Outcomes, PANIC_OVER, Sink, common_of, report};
 use crate::reach::Reach;
 use crate::settings;
@@ -127,7 +127,7 @@ impl Engine {
             workers.push(Worker::start(backend, kill, self.bell.clone())?);
         }
         let mut state = BackendState::new(caps, workers, self.clock.now());
-        if caps.is_journaled() {
+        if caps.journaled {
             for (scope, CommandState { confirmed, unsure }) in std::mem::take(&mut self.by_command) {
                 state.actual.entries.extend(confirmed.as_ref().map(|block| (scope, block.entry(scope))));
                 state.actual.unsure.extend(unsure.as_ref().map(|_| scope));
@@ -160,10 +160,10 @@ impl Engine {
                     &common_of(&block, Timestamp::now()),
                     OutcomeBody { error: Some(why), ..outcome },
                 );
-                self.note(crate::journal::Entry::Released(scope));
+                self.record(JournalEntry::Released(scope));
             } else if !self.desired.restore(scope, block) {
                 over += 1;
-                self.note(crate::journal::Entry::Released(scope));
+                self.record(JournalEntry::Released(scope));
             }
         }
         if over > 0 {
@@ -190,6 +190,18 @@ impl Engine {
         }
         if order.over.is_some() {
             self.tell_judge_of_all(PANIC_OVER, None, None);
+        }
+    }
+
+    /// Without a journal what an earlier run left is wanted, unless its own note says that it is over.
+    fn adopt(&mut self) {
+        let there = self.backends.iter().flat_map(|state| state.actual.entries.values());
+        let there: Vec<(Prefix, Block)> = there.map(|entry| (entry.scope, Block::from(entry))).collect();
+        self.restore(there);
+        let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
+        for scope in wanted {
+            self.record_wanted(scope);
+            self.enqueue_everywhere(scope);
         }
     }
 

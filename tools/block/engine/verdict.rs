@@ -10,7 +10,7 @@ use super::{Engine, Reply};
 use crate::block::{Block, probed};
 use crate::brake::TurnedDown;
 use crate::desired::Change;
-use crate::journal::Entry;
+use crate::journal::JournalEntry;
 use crate::reach::Ports;
 
 impl Engine {
@@ -32,7 +32,7 @@ impl Engine {
         let scope = self.released_by(verdict);
         let released = self.desired.release(scope);
         if let Some(block) = &released {
-            self.note(Entry::Released(scope));
+            self.record(JournalEntry::Released(scope));
             self.end(scope, block, &End::Released(None));
             self.tell_judge(scope, block, reply.as_ref());
         }
@@ -101,7 +101,7 @@ impl Engine {
         match self.desired.block(scope, block) {
             Change::Wanted => {
                 self.capacity.had_room(Instant::now());
-                self.note_wanted(scope);
+                self.record_wanted(scope);
                 self.backends.iter_mut().for_each(|state| _ = state.ending.remove(&scope));
                 Ok((scope, false, remark))
             }
@@ -203,30 +203,5 @@ impl Engine {
             backend.ask(scope, ask.clone());
         }
         self.enqueue(0, scope);
-    }
-
-    /// Has an entry written into the journal with the next commit.
-    pub(super) fn note(&mut self, entry: Entry) {
-        if let Some(journal) = &mut self.journal {
-            journal.note(entry);
-        }
-    }
-
-    /// The same, how a scope is wanted now.
-    pub(super) fn note_wanted(&mut self, scope: Prefix) {
-        if let Some(block) = self.desired.get(scope) {
-            let block = self.lasting(block);
-            self.note(Entry::Wanted(scope, block));
-        }
-    }
-
-    /// A block as it is written into the journal.
-    pub(super) fn lasting(&self, block: &Block) -> Block {
-        block.with_moments(|moment| self.clock.lasting(moment))
-    }
-
-    /// A block as backends, records and people have it.
-    pub(super) fn by_wall(&self, block: &Block) -> Block {
-        block.with_moments(|moment| self.clock.wall(moment))
     }
 }

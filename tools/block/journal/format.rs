@@ -46,7 +46,7 @@ pub(crate) struct CommandState {
 
 /// What is written down.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Entry {
+pub(crate) enum JournalEntry {
     /// A scope is wanted like this.
     Wanted(Prefix, Block),
     /// It is not wanted any more.
@@ -59,7 +59,7 @@ pub(crate) enum Entry {
     Undone(Prefix),
 }
 
-impl Entry {
+impl JournalEntry {
     /// As a line, written at the moment `now`.
     pub(crate) fn write(&self, now: Timestamp, text: &mut Vec<u8>) {
         let mut line = Vec::new();
@@ -78,14 +78,14 @@ impl Entry {
             Record::Outcome(Outcome { common, body })
         };
         match self {
-            Entry::Wanted(scope, block) => wanted(*scope, block, now),
-            Entry::Released(scope) => {
+            JournalEntry::Wanted(scope, block) => wanted(*scope, block, now),
+            JournalEntry::Released(scope) => {
                 let body = VerdictBody::new(Action::Unblock, *scope);
                 Record::Verdict(Verdict { common: Common::at(now), body })
             }
-            Entry::Unsure(scope, block) => exec(*scope, Some(block), OutcomeResult::Failed),
-            Entry::Done(scope, block) => exec(*scope, Some(block), OutcomeResult::Applied),
-            Entry::Undone(scope) => exec(*scope, None, OutcomeResult::Released),
+            JournalEntry::Unsure(scope, block) => exec(*scope, Some(block), OutcomeResult::Failed),
+            JournalEntry::Done(scope, block) => exec(*scope, Some(block), OutcomeResult::Applied),
+            JournalEntry::Undone(scope) => exec(*scope, None, OutcomeResult::Released),
         }
     }
 }
@@ -140,12 +140,12 @@ impl Recorded {
     /// All of it as lines, written at the moment `now`.
     pub(crate) fn text(self, now: Timestamp) -> Vec<u8> {
         let mut text = Vec::new();
-        let mut write = |entry: Entry| entry.write(now, &mut text);
-        self.blocks.into_iter().for_each(|(scope, block)| write(Entry::Wanted(scope, block)));
+        let mut write = |entry: JournalEntry| entry.write(now, &mut text);
+        self.blocks.into_iter().for_each(|(scope, block)| write(JournalEntry::Wanted(scope, block)));
         for (scope, CommandState { confirmed, unsure }) in self.by_command {
             // What a command has done is before what it may have done since.
-            confirmed.into_iter().for_each(|block| write(Entry::Done(scope, block)));
-            unsure.into_iter().for_each(|block| write(Entry::Unsure(scope, block)));
+            confirmed.into_iter().for_each(|block| write(JournalEntry::Done(scope, block)));
+            unsure.into_iter().for_each(|block| write(JournalEntry::Unsure(scope, block)));
         }
         text
     }
@@ -211,7 +211,7 @@ mod tests {
         recorded
     }
 
-    fn written(entries: &[Entry]) -> Vec<u8> {
+    fn written(entries: &[JournalEntry]) -> Vec<u8> {
         let mut text = Vec::new();
         entries.iter().for_each(|entry| entry.write(at(1_000_010), &mut text));
         text
@@ -222,12 +222,12 @@ mod tests {
         let (a, b) = ("192.0.2.7".parse().unwrap(), "2001:db8::/64".parse().unwrap());
         let fraction = Block { until: Some(at(1_003_600).plus(Duration::from_micros(7))), ..block(0) };
         let text = written(&[
-            Entry::Wanted(a, block(1_000_060)),
-            Entry::Wanted(b, fraction.clone()),
-            Entry::Wanted(a, block(1_000_120)),
-            Entry::Unsure(b, block(1_000_060)),
-            Entry::Done(b, block(1_000_060)),
-            Entry::Unsure(b, block(1_000_120)),
+            JournalEntry::Wanted(a, block(1_000_060)),
+            JournalEntry::Wanted(b, fraction.clone()),
+            JournalEntry::Wanted(a, block(1_000_120)),
+            JournalEntry::Unsure(b, block(1_000_060)),
+            JournalEntry::Done(b, block(1_000_060)),
+            JournalEntry::Unsure(b, block(1_000_120)),
         ]);
         let recorded = read(&text);
         assert_eq!(recorded.blocks[&a].until, Some(at(1_000_120)));
@@ -236,7 +236,7 @@ mod tests {
         let CommandState { confirmed, unsure } = &recorded.by_command[&b];
         let until = |block: &Option<Block>| block.as_ref().unwrap().until;
         assert_eq!((until(confirmed), until(unsure)), (Some(at(1_000_060)), Some(at(1_000_120))));
-        let more = [&*text, &written(&[Entry::Released(a), Entry::Undone(b)])].concat();
+        let more = [&*text, &written(&[JournalEntry::Released(a), JournalEntry::Undone(b)])].concat();
         let recorded = read(&more);
         assert_eq!((recorded.blocks.len(), recorded.by_command.len()), (1, 0));
     }
@@ -245,19 +245,19 @@ mod tests {
     fn what_was_read_is_written_in_as_few_lines_as_can_be_and_damage_is_counted() {
         let scopes: Vec<Prefix> = (1..7).map(|n| format!("192.0.2.{n}").parse().unwrap()).collect();
         let mut text = written(&[
-            Entry::Wanted(scopes[0], block(1_000_060)),
-            Entry::Wanted(scopes[0], block(1_000_090)),
-            Entry::Wanted(scopes[2], block(1_000_060)),
-            Entry::Done(scopes[3], block(1_000_060)),
+            JournalEntry::Wanted(scopes[0], block(1_000_060)),
+            JournalEntry::Wanted(scopes[0], block(1_000_090)),
+            JournalEntry::Wanted(scopes[2], block(1_000_060)),
+            JournalEntry::Done(scopes[3], block(1_000_060)),
             // Of a command that fails again and again the last line is enough.
-            Entry::Unsure(scopes[3], block(1_000_080)),
-            Entry::Unsure(scopes[3], block(1_000_090)),
-            Entry::Done(scopes[4], block(1_000_060)),
-            Entry::Unsure(scopes[5], block(1_000_070)),
-            Entry::Done(scopes[5], block(1_000_080)),
+            JournalEntry::Unsure(scopes[3], block(1_000_080)),
+            JournalEntry::Unsure(scopes[3], block(1_000_090)),
+            JournalEntry::Done(scopes[4], block(1_000_060)),
+            JournalEntry::Unsure(scopes[5], block(1_000_070)),
+            JournalEntry::Done(scopes[5], block(1_000_080)),
         ]);
         text.extend(b"{\"event_type\":\"later\"}\nno record\nnor this\n");
-        text.extend(written(&[Entry::Released(scopes[2]), Entry::Undone(scopes[4])]));
+        text.extend(written(&[JournalEntry::Released(scopes[2]), JournalEntry::Undone(scopes[4])]));
         let before = read(&text);
         // A record of a later psentry is no damage.
         assert_eq!(before.damaged, [("journal".into(), 2, 11)]);

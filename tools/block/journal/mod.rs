@@ -30,7 +30,7 @@ use psentry_stage::{runtime_directory, sync_folder};
 
 use self::file::{JournalFile, open_to_read};
 use self::flusher::Shared;
-pub(crate) use self::format::{CommandState, Entry, Recorded};
+pub(crate) use self::format::{CommandState, JournalEntry, Recorded};
 use self::old_format::OldFiles;
 use crate::error::Error;
 
@@ -44,7 +44,7 @@ const SERVICE: &str = "/var/lib/psentry-block";
 pub(crate) struct Journal {
     shared: Arc<Shared>,
     flusher: Option<JoinHandle<()>>,
-    pending: Vec<Entry>,
+    pending: Vec<JournalEntry>,
 }
 
 /// Where a journal is, and whether somebody asked for it.
@@ -142,11 +142,11 @@ impl Journal {
     }
 
     /// What is to be written with the next [`commit`](Self::commit).
-    pub(crate) fn note(&mut self, entry: Entry) {
+    pub(crate) fn record(&mut self, entry: JournalEntry) {
         self.pending.push(entry);
     }
 
-    /// Writes what was noted, at the moment `now`. Never waits for the disk.
+    /// Writes what was recorded, at the moment `now`, into the kernel's cache. Does not wait until the disk has it.
     pub(crate) fn commit(&mut self, now: Timestamp) {
         let mut text = Vec::new();
         self.pending.drain(..).for_each(|entry| entry.write(now, &mut text));

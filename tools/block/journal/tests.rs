@@ -45,8 +45,8 @@ fn open_with_messages(directory: &Path) -> (Journal, Recorded, Arc<Mutex<Vec<Str
     (journal, recorded, messages)
 }
 
-fn write(journal: &mut Journal, entries: impl IntoIterator<Item = Entry>) {
-    entries.into_iter().for_each(|entry| journal.note(entry));
+fn write(journal: &mut Journal, entries: impl IntoIterator<Item = JournalEntry>) {
+    entries.into_iter().for_each(|entry| journal.record(entry));
     journal.commit(Timestamp::now());
 }
 
@@ -56,8 +56,8 @@ fn write_anew(journal: &Journal, numbers: impl IntoIterator<Item = u32>) {
     journal.write_anew(Recorded { blocks, ..Recorded::default() }, Timestamp::now());
 }
 
-fn want(number: u32) -> Entry {
-    Entry::Wanted(scope(number), block())
+fn want(number: u32) -> JournalEntry {
+    JournalEntry::Wanted(scope(number), block())
 }
 
 fn sorted(blocks: &HashMap<Prefix, Block>) -> Vec<Prefix> {
@@ -103,7 +103,7 @@ fn what_could_not_be_written_is_written_when_it_can_be_and_the_newest_counts() {
     fs::write(&inner, "in the way").unwrap();
     let (mut journal, recorded, messages) = open_with_messages(&inner);
     assert!(recorded.blocks.is_empty() && journal.trouble().is_some());
-    for entry in [want(1), want(2), Entry::Released(scope(1))] {
+    for entry in [want(1), want(2), JournalEntry::Released(scope(1))] {
         write(&mut journal, [entry]);
     }
     let trouble = journal.trouble().unwrap();
@@ -291,7 +291,7 @@ fn taking_over_may_be_cut_short_anywhere() {
         assert!(recorded.known && !old.exists(), "{cut}");
         assert_eq!(sorted(&recorded.blocks), [scope(1), scope(2), scope(3)], "{cut}");
         // What is released from here on is not wanted again because of an old file.
-        write(&mut journal, [Entry::Released(scope(2))]);
+        write(&mut journal, [JournalEntry::Released(scope(2))]);
         drop(journal);
         fs::write(&old, &written).unwrap();
         assert_eq!(sorted(&open(directory.path()).1), [scope(1), scope(3)], "{cut}");

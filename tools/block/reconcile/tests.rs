@@ -37,7 +37,7 @@ fn caps(name: &str) -> Caps {
         "nft" => Caps::of("nft"),
         "route" => Caps { expires: false, spares: false, ..Caps::of("route") },
         "hosts-deny" => Caps { expires: false, ..Caps::of("hosts-deny") },
-        "exec" => Caps { expires: false, lists: false, ..Caps::of("exec") },
+        "exec" => Caps { expires: false, lists: false, journaled: true, ..Caps::of("exec") },
         name => panic!("caps {name}"),
     }
 }
@@ -194,7 +194,7 @@ mod properties {
                 let now = case.now;
                 let live = |entry: &&Entry| entry.until.is_none_or(|until| until > now);
                 for (scope, block) in case.desired.iter() {
-                    let wanted = !block.is_over(now) && (case.caps.spares || !block.unproven);
+                    let wanted = !block.is_over(now) && case.caps.takes(block);
                     let there = case.actual.entries.get(&scope).filter(live).is_some_and(|entry| entry.is(block, SLACK));
                     prop_assert_eq!(wanted, there, "{}", scope);
                 }

@@ -103,6 +103,7 @@ impl Backend for Exec {
             // Without a command that ends them, the one that blocks is to end its blocks itself.
             expires: self.undo.is_none(),
             lists: false,
+            journaled: true,
             lanes: self.jobs,
             // A command may take seconds, and its outcome is wanted soon.
             batch: 1,

@@ -35,7 +35,11 @@ fn what_is_written_while_it_is_written_anew_goes_along() {
     let mut anew = 0;
     for round in 0..40 {
         let entry = |number| {
-            if round % 2 == 0 || number == round { want(number) } else { Entry::Released(scope(number)) }
+            if round % 2 == 0 || number == round {
+                want(number)
+            } else {
+                JournalEntry::Released(scope(number))
+            }
         };
         write(&mut journal, (0..200).map(entry));
         if journal.is_due() {
@@ -87,8 +91,8 @@ fn what_was_written_by_another_wall_clock_is_forgotten() {
     let (mut journal, _) = open(directory.path());
     let ahead = Timestamp::now().plus(Duration::from_secs(100 * 365 * 86_400));
     let (since, until) = (Some(ahead), Some(ahead.plus(Duration::from_secs(600))));
-    journal.note(Entry::Wanted(scope(1), Block { since, until, ..Block::default() }));
-    journal.note(Entry::Released(scope(2)));
+    journal.record(JournalEntry::Wanted(scope(1), Block { since, until, ..Block::default() }));
+    journal.record(JournalEntry::Released(scope(2)));
     journal.commit(ahead);
     write(&mut journal, [want(1)]);
     assert!(!journal.is_due());
@@ -106,7 +110,7 @@ fn what_was_written_by_another_wall_clock_is_forgotten() {
 fn a_journal_is_written_anew_whatever_has_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(directory.path());
-    write(&mut journal, [want(1), want(2), Entry::Released(scope(1))]);
+    write(&mut journal, [want(1), want(2), JournalEntry::Released(scope(1))]);
     let path = directory.path().join(NAME);
     fs::remove_file(&path).unwrap();
     mkfifo(&path, Mode::S_IRWXU).unwrap();
