@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use psentry_control::{error_line, note_line};
 use psentry_records::{Action, Common, Prefix, Timestamp};
-use psentry_stage::FifoWriter;
 use psentry_stage::panic_file::Order;
+use psentry_stage::{FifoWriter, counted};
 
 use super::backend_state::{Ask, End, Ruleset, Work};
 use super::{Engine, Reply};
@@ -99,7 +99,10 @@ impl Engine {
         let then = if holds { ", and nobody is blocked until 'psentry-block resume'" } else { "" };
         let what = if holds { "a panic holds" } else { "there was a panic" };
         if holds || released > 0 {
-            self.outcomes.report(&format!("{what}: {released} blocks are released{then}"));
+            self.outcomes.report(&format!(
+                "{what}: {}{then}",
+                counted(released as u64, "block is released", "blocks are released")
+            ));
         }
     }
 

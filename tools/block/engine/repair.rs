@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, OutcomeResult, Prefix, Timestamp};
+use psentry_stage::counted;
 
 use super::Engine;
 use super::backend_state::{Ask, BackendState};
@@ -268,7 +269,7 @@ fn differing(state: &BackendState, desired: &Desired, now: Timestamp) -> impl It
 }
 
 fn what(blocks: usize, made: bool) -> String {
-    let count = format!("{blocks} block{}", if blocks == 1 { "" } else { "s" });
+    let count = counted(blocks as u64, "block", "blocks");
     match (blocks, made) {
         (0, _) => "the ruleset of psentry".to_owned(),
         (_, true) => format!("the ruleset of psentry and {count}"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Timestamp};
 use psentry_stage::panic_file::PanicFile;
-use psentry_stage::{Bell, FifoWriter, FileWatch};
+use psentry_stage::{Bell, FifoWriter, FileWatch, counted};
 
 use super::Engine;
 use super::backend_state::{BackendState, End};
@@ -182,7 +182,10 @@ impl Engine {
         let said = match order.over {
             None => order.sentence(),
             Some(_) if released == 0 => return,
-            Some(_) => format!("there was a panic: {released} blocks are not put back"),
+            Some(_) => format!(
+                "there was a panic: {} put back",
+                counted(released as u64, "block is not", "blocks are not")
+            ),
         };
         // Whoever asks one question hears of it where it matters for the answer.
         if !self.is_once() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Verdict};
-use psentry_stage::clean;
+use psentry_stage::{clean, counted};
 
 use super::backend_state::{Ask, End};
 use super::{Engine, Reply};
@@ -185,7 +185,10 @@ impl Engine {
             (None, Some(count)) => (count, "held until the end"),
             (None, None) => return,
         };
-        self.outcomes.report(&format!("the brake {what}: {count} unproven blocks were turned down"));
+        self.outcomes.report(&format!(
+            "the brake {what}: {} turned down",
+            counted(count, "unproven block was", "unproven blocks were")
+        ));
     }
 
     /// Every backend is to give an outcome, the first one first.
