@@ -26,7 +26,7 @@ use nix::sys::signal::Signal;
 use psentry_records::{Action, OutcomeBody, OutcomeResult, Record};
 
 use crate::lab::blocker::{outcome, result, say, say_unproven, start};
-use crate::lab::{GUARD, Lab, Program, SCANNER, bin, wait_until};
+use crate::lab::{GUARD, Lab, Program, SCANNER, WAIT, bin, wait_until};
 
 /// Another place than the default one, on the guard alone.
 const CONTROL: [&str; 2] = ["--control", "/run/psentry/control"];
@@ -236,7 +236,7 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
     let began = Instant::now();
     let (code, text) = status();
     println!("{:.1?} beside one that hangs: {text}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(15));
+    assert!(began.elapsed() < WAIT);
     assert!(
         code == Some(1) && text.contains("\"daemon\":\"hangs\"") && text.contains("hangs, and does not"),
         "{text}"

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{bin, wait_until};
+use super::{DISK_WAIT, bin, wait_until_within};
 
 /// A booted container. Powered off when dropped; its files were never on the disk.
 pub struct Booted {
@@ -91,7 +91,7 @@ impl Booted {
             .spawn()
             .unwrap();
         let mut booted = Booted { nspawn, leader: 0, cgroup };
-        wait_until("the container has booted", || {
+        wait_until_within(DISK_WAIT, "the container has booted", || {
             // The script's own children come before the container's first process.
             booted.leader = booted.child_of(booted.nspawn.id()).unwrap_or(0);
             let state = booted.run("systemctl is-system-running").stdout;

@@ -23,7 +23,7 @@ pub use fake_clock::FakeClock;
 pub use host::Host;
 pub use iptables::Iptables;
 pub use notified::Notified;
-pub use program::{Program, WAIT, bin, complaints, wait_until, without_stats};
+pub use program::{DISK_WAIT, Program, WAIT, bin, complaints, wait_until, wait_until_within, without_stats};
 
 /// The guard's addresses.
 pub const GUARD: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];

@@ -15,6 +15,9 @@ use super::signals;
 /// How long anything is waited for. Far more than it takes; only a failing test waits so long.
 pub const WAIT: Duration = Duration::from_secs(30);
 
+/// How long that is waited for which the disk does, such as a machine that boots: a disk that is busy takes minutes for it.
+pub const DISK_WAIT: Duration = Duration::from_secs(300);
+
 /// The path of one of psentry's programs.
 pub fn bin(name: &str) -> &'static str {
     match name {
@@ -42,12 +45,17 @@ pub fn complaints(lines: &[String]) -> Vec<&str> {
 
 /// Waits for a condition, or fails with its name. A look at it may itself take longer than it is waited for, and then
 /// says what was so before; so it is looked at once more when the time is over.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until_within(WAIT, what, condition);
+}
+
+/// The same, for so long.
+pub fn wait_until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     let mut over = false;
     while !condition() {
         assert!(!over, "waited in vain until {what}");
-        over = start.elapsed() >= WAIT;
+        over = start.elapsed() >= limit;
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,8 +1,6 @@
 //! A closed port beside a served one, which the clients of that one try as well, is no probe; and what of that a machine
 //! says otherwise in `/etc/psentry/ports`.
 
-use std::time::{Duration, Instant};
-
 use psentry_records::Class;
 
 use super::{probe, python, quarantined, release, trap};
@@ -29,9 +27,11 @@ fn a_browser_that_tries_https_first_is_served() {
             let url = format!("{scheme}://{host}/");
             lab.innocent.run(&["curl", "-sS", "-o", "/dev/null", "--max-time", "10", &url])
         };
-        let start = Instant::now();
-        assert_eq!(curl("https").status.code(), Some(7), "curl(1): failed to connect");
-        assert!(start.elapsed() < Duration::from_secs(5), "it is refused, and need not wait");
+        assert_eq!(
+            curl("https").status.code(),
+            Some(7),
+            "curl(1): it is refused; 28 would be that it waited"
+        );
         assert!(curl("http").status.success());
         let stray = probe(&mut trap, "a stray", |probe| probe.common.dest_port == Some(443));
         assert_eq!((stray.body.class, stray.body.quarantine), (Some(Class::Stray), None));

@@ -2,6 +2,7 @@
 //! be blocked: blocking goes on, and what is wrong is said. Torn lines are a unit test of the journal.
 
 use super::*;
+use crate::lab::{DISK_WAIT, wait_until_within};
 
 /// Remembers some blocks and is killed.
 fn remembering(state: &State, scopes: &[&str]) {
@@ -143,7 +144,7 @@ fn the_journal_does_not_grow_for_ever() {
     }
     let length = || state.journal().metadata().unwrap().len();
     // All that was written is more than 800 KiB; a thousand blocks are some 170 KiB, and twice that is no reason to shorten it.
-    wait_until("it is short", || length() < 400 * 1024);
+    wait_until_within(DISK_WAIT, "it is short", || length() < 400 * 1024);
     kill(&mut block);
     println!("{} KiB", length() / 1024);
     assert_eq!(back(&state), ["203.0.113.7/32"]);
