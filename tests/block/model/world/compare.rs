@@ -31,15 +31,19 @@ impl Run<'_> {
     /// What is there is what is to be there, within `patience`; and the psentry-block that runs knows it.
     pub(super) fn compare(&self, patience: Duration) -> Result<(), String> {
         let began = Instant::now();
-        while let Some(wrong) = self.wrong(&NOBODY)? {
+        loop {
+            let wrong = match self.wrong(&NOBODY)? {
+                // It cannot list a backend while it waits to repair what somebody broke in the midst of a repair.
+                None => match self.wrong(&[]) {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(wrong)) | Err(wrong) => format!("as psentry-block has it, {wrong}"),
+                },
+                Some(wrong) => wrong,
+            };
             if began.elapsed() >= patience {
                 return Err(wrong);
             }
             thread::sleep(Duration::from_millis(10));
-        }
-        match self.wrong(&[])? {
-            None => Ok(()),
-            Some(wrong) => Err(format!("as psentry-block has it, {wrong}")),
         }
     }
 
