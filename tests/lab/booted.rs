@@ -158,6 +158,8 @@ impl Drop for Booted {
         }
         let _ = self.nspawn.kill();
         let _ = self.nspawn.wait();
+        // Whatever still runs in it, such as a machine that had not booted yet (cgroups(7)).
+        let _ = fs::write(format!("{}/cgroup.kill", self.cgroup), "1");
         let _ = Command::new("find")
             .args([&self.cgroup, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
             .stderr(Stdio::null())
