@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ChildStdin;
 
 use crate::lab::{GUARD, Lab, Program, bin, wait_until};
-use crate::remembered::{Remembered, state};
+use crate::remembered::{Remembered, State, state};
 use crate::visits::HELLO;
 use crate::{CLIENT, SERVICE, median};
 
@@ -29,7 +29,7 @@ struct Way {
     order: ChildStdin,
     measured: [Vec<f64>; 3],
     _remembered: Option<Remembered>,
-    _state: tempfile::TempDir,
+    _state: State,
     _service: Program,
     _lab: Lab,
 }

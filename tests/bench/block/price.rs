@@ -161,15 +161,19 @@ fn through_the_program(program: &Path, backend: &str, flags: &[&str], rounds: u3
 
 /// Many verdicts in a pipe, from the first one to the last outcome.
 fn all_at_once(program: &Path, many: u32, next: &mut u32) -> Price {
-    let lines: String = (0..many).map(|n| verdict(*next + n + 1)).collect();
-    *next += many;
+    let first = verdict(*next + 1);
+    let lines: String = (1..=many).map(|n| verdict(*next + n + 1)).collect();
+    *next += many + 1;
     let mut program = Command::new(program);
     program.args(["--backend", "nft"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut program = program.spawn().unwrap();
     let (mut stdin, stdout) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
+    let mut outcomes = stdout.lines();
+    // What it finds at its start is taken over by then.
+    stdin.write_all(first.as_bytes()).unwrap();
+    assert!(outcomes.next().unwrap().unwrap().contains("\"applied\""));
     let began = Instant::now();
     let feeder = std::thread::spawn(move || stdin.write_all(lines.as_bytes()).map(|()| stdin));
-    let mut outcomes = stdout.lines();
     let outcomes = outcomes.by_ref().take(many as usize).map_while(Result::ok);
     assert_eq!(outcomes.filter(|line| line.contains("\"applied\"")).count(), many as usize);
     let took = began.elapsed();

@@ -16,23 +16,30 @@ pub(crate) struct Remembered {
     _program: Program,
 }
 
+/// A directory for `--state`, and how many blocks it remembers.
+pub(crate) struct State {
+    folder: tempfile::TempDir,
+    many: u32,
+}
+
 /// A directory for `--state` that remembers so many blocks, in a file of this name.
-pub(crate) fn state(file: &str, many: u32) -> tempfile::TempDir {
+pub(crate) fn state(file: &str, many: u32) -> State {
     let state = tempfile::tempdir().unwrap();
     let journal: String = (0..many).map(verdict).collect();
     std::fs::write(state.path().join(file), journal).unwrap();
-    state
+    State { folder: state, many }
 }
 
 impl Remembered {
     /// Starts this program on the guard.
-    pub(crate) fn start(lab: &Lab, program: &Path, backend: &str, state: &tempfile::TempDir) -> Self {
+    pub(crate) fn start(lab: &Lab, program: &Path, backend: &str, state: &State) -> Self {
         let began = Instant::now();
         let mut command = lab.guard.command(program.to_str().unwrap());
-        command.args(["--backend", backend, "--state"]).arg(state.path());
+        command.args(["--backend", backend, "--state"]).arg(state.folder.path());
         let mut program = Program::start_fed(command.stdin(Stdio::piped()));
         let stdin = program.stdin();
-        program.complaint("put back");
+        // Of none nothing is reported.
+        program.complaint(if state.many == 0 { "ready" } else { "put back" });
         Remembered { took: began.elapsed(), _stdin: stdin, _program: program }
     }
 }

@@ -134,9 +134,12 @@ fn flood(program: &str, sent: &Flood) {
     println!("resident memory, both processes: {memory} kB before, {most} kB at most");
     println!("in quarantine at the end: {}", listed.matches("expires").count());
     println!("counters: {counters:?}");
-    assert_eq!(of("seen"), of("logged") + of("over_source_rate") + of("over_rate"));
-    assert_eq!(of("logged"), of("received") + of("kernel_drops"));
-    assert_eq!(of("received"), of("probes") + of("duplicates") + of("unreadable"));
+    // An older one had other names for them.
+    if counters.contains_key("logged") {
+        assert_eq!(of("seen"), of("logged") + of("over_source_rate") + of("over_rate"));
+        assert_eq!(of("logged"), of("received") + of("kernel_drops"));
+        assert_eq!(of("received"), of("probes") + of("duplicates") + of("unreadable"));
+    }
     assert_eq!(of("refused"), of("seen"), "nothing was let through");
     println!(
         "received by the interface, but not seen by the trap, or otherwise: {}",
