@@ -119,10 +119,18 @@ impl Fed {
     /// The next verdict, when all that was fed is judged.
     fn verdict(&mut self) -> (String, Option<u32>) {
         self.input.flush().unwrap();
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        let Ok(Record::Verdict(verdict)) = Record::parse(&line) else { panic!("{line}") };
-        (verdict.body.scope.to_string(), verdict.body.offence)
+        loop {
+            let mut line = String::new();
+            self.output.read_line(&mut line).unwrap();
+            match Record::parse(&line) {
+                Ok(Record::Verdict(verdict)) => {
+                    return (verdict.body.scope.to_string(), verdict.body.offence);
+                }
+                // It writes its counters once a minute.
+                Ok(Record::Stats(_)) => {}
+                _ => panic!("{line}"),
+            }
+        }
     }
 
     /// Its memory, in bytes (proc_pid_status(5)).
