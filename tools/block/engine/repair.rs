@@ -142,7 +142,7 @@ impl Repair {
     }
 
     /// It does not wait for a scope any more; whether it did.
-    pub(super) fn waited_for(&mut self, scope: Prefix) -> bool {
+    pub(super) fn remove_waiting(&mut self, scope: Prefix) -> bool {
         self.waits.remove(&scope)
     }
 

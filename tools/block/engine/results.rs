@@ -115,7 +115,7 @@ impl Engine {
         };
         state.restoring.remove(&scope);
         if let Some(repair) = &mut state.sync.repair
-            && repair.waited_for(scope)
+            && repair.remove_waiting(scope)
         {
             self.repaired_if_done(index);
         }
