@@ -132,21 +132,21 @@ in
       }
       {
         assertion = cfg.selftest.enable -> decoys > 0;
-        message = "services.psentry.selftest touches decoys, and there is none. Name one in services.psentry.tcpPorts, or set services.psentry.selftest.enable = false.";
+        message = "services.psentry.selftest touches decoys, but there is none. Name one in services.psentry.tcpPorts, or set services.psentry.selftest.enable = false.";
       }
       {
         assertion = mirage -> cfg.trap.enable;
-        message = "services.psentry.trap.mirage is what the trap sends strangers to, and services.psentry.trap.enable is false. Set both or neither.";
+        message = "services.psentry.trap.mirage needs the trap, which redirects packets to it, but services.psentry.trap.enable is false. Set both or neither.";
       }
       {
         assertion =
           mirage && cfg.openFirewall && config.networking.firewall.enable
           -> config.networking.nftables.enable;
-        message = "services.psentry.trap.mirage would be hidden by a firewall that psentry can open to it only in nftables. Set networking.nftables.enable = true; or set services.psentry.openFirewall = false, and let in yourself what `-m socket --nowildcard --transparent` matches.";
+        message = "services.psentry.trap.mirage would be hidden by a firewall that psentry can open to it only in nftables. Set networking.nftables.enable = true; or set services.psentry.openFirewall = false, and accept yourself what `-m socket --nowildcard --transparent` matches.";
       }
       {
         assertion = (cfg.settings.block.observe or observe) == observe;
-        message = "services.psentry.settings.block.observe and services.psentry.mode contradict each other. Remove the first: the second says for the judge and the trap alike whether anybody is shut out.";
+        message = "services.psentry.settings.block.observe and services.psentry.mode contradict each other. Remove the first: the second sets for both the judge and the trap whether anybody is shut out.";
       }
       {
         assertion = cfg.block.enable -> cfg.block.backends != [ ];

@@ -59,11 +59,11 @@ in
         3389
       ];
       description = ''
-        TCP ports that are decoys: nothing is behind them, and whoever touches two of them is a scanner.
+        TCP ports that are decoys: no service is behind them, and a source that touches two of them is convicted.
 
-        Of the default list, ports are left out that another service of this machine has: sshd, services of NixOS that are
-        enabled, socket units, published ports of containers, and whatever {option}`networking.firewall` opens. Such a port
-        that you write here yourself is an error.
+        The default list leaves out ports that this machine itself uses: those of sshd, of enabled services of NixOS, of
+        socket units and of published containers, and those that {option}`networking.firewall` opens. Such a port
+        in your own list is an error.
 
         A definition replaces the default list; `lib.mkOptionDefault [ 2222 ]` adds to it.
       '';
@@ -74,8 +74,8 @@ in
       apply = free "udp";
       example = [ 161 ];
       description = ''
-        UDP ports that are decoys, to which applies what {option}`services.psentry.tcpPorts` says.
-        The source of a datagram can be forged, so what is seen there blocks for a minute only.
+        UDP ports that are decoys, as {option}`services.psentry.tcpPorts` describes them.
+        The source of a datagram can be forged, so datagrams block their source only for a minute.
       '';
     };
     openFirewall = mkOption {
@@ -83,8 +83,8 @@ in
       default = false;
       example = true;
       description = ''
-        Whether to open the decoys in the firewall, on all interfaces. A decoy that the firewall hides sees nobody, and
-        there is a warning if that is so.
+        Whether to open the decoys in the firewall, on all interfaces. A decoy that the firewall hides sees nobody, which
+        causes a warning.
 
         To have decoys on one interface only, leave this at `false`, define {option}`services.psentry.tcpPorts` and
         {option}`services.psentry.udpPorts`, and name the same ports in
@@ -100,9 +100,10 @@ in
         "2001:db8::/32"
       ];
       description = ''
-        Addresses and prefixes that are neither judged nor trapped nor blocked, besides `127.0.0.0/8` and `::1`, which
-        always are among them. Put there from where this machine is administered and monitored, and its time servers. Its
-        own addresses, its gateways and its resolvers are never blocked in any case, nor is who is logged in.
+        Addresses and prefixes that are never judged, trapped or blocked, besides `127.0.0.0/8` and `::1`, which
+        are always included. List the networks from which this machine is administered and monitored, and its time servers. Its
+        own addresses, its gateways and its resolvers are never blocked in any case, and neither is an address from which
+        somebody is logged in.
       '';
     };
     mode = mkOption {
@@ -113,9 +114,9 @@ in
       default = "observe";
       example = "block";
       description = ''
-        Whether anybody is shut out, by the judge's verdicts or by the trap. With `observe` nobody is:
-        {file}`/var/log/psentry/records.jsonl` says who would be, so that you see whom it would hit. Set it to `block` when
-        you have seen that.
+        Whether the judge's verdicts and the trap shut anybody out. With `observe` they do not:
+        {file}`/var/log/psentry/records.jsonl` only shows which sources would be shut out. Set it to `block` when you have
+        checked these.
       '';
     };
     settings = import ./settings.nix { inherit lib pkgs time; };
@@ -128,7 +129,7 @@ in
         worm tcp/23
       '';
       description = ''
-        The text of {file}`/etc/psentry/ports`, which says what a packet to a closed port means, in the statements of
+        The text of {file}`/etc/psentry/ports`, which classifies packets to closed ports by the statements of
         {manpage}`psentry-trap(8)`. It replaces the text that is compiled in, which is used with `null`.
       '';
     };
@@ -139,8 +140,8 @@ in
         default = true;
         example = false;
         description = ''
-          Whether to run {command}`psentry-trap`, which blocks for seconds, in the kernel, whoever sends a packet to a
-          port that no service uses. With {option}`services.psentry.mode` at `observe` it only reports them.
+          Whether to run {command}`psentry-trap`, which blocks the source of each packet to a port that no service uses, for
+          seconds, in the kernel. With {option}`services.psentry.mode` at `observe` it only records them.
         '';
       };
       quarantine = mkOption {
@@ -158,7 +159,7 @@ in
           "reject"
         ];
         default = "drop";
-        description = "What becomes of packets that are not let through: `reject` answers as a closed port does.";
+        description = "How packets that are not let through are answered: `reject` answers as a closed port does.";
       };
       exceptPorts = mkOption {
         type = types.listOf (types.either (types.ints.between 1 65535) (types.strMatching "[0-9]+-[0-9]+"));
@@ -168,8 +169,8 @@ in
           "27000-27050"
         ];
         description = ''
-          Ports and ranges that are no trap, TCP and UDP alike, such as those at which clients call that nobody serves
-          any more. What listens, or did within ten minutes, is no trap anyway.
+          Ports and ranges that the trap does not watch, for TCP and UDP, such as the port of a removed service to which clients
+          still connect. Ports at which a service listens, or did within ten minutes, are never traps.
         '';
       };
       mirage = mkOption {
@@ -178,7 +179,7 @@ in
         example = true;
         description = ''
           Whether {command}`psentry-listen` answers at every port that no service uses, so that all ports look open, the
-          real ones among them, and each connection proves its address. It does so by one socket, on port 61999, or on
+          real ones cannot be recognized, and each connection proves its address. It uses one socket, on port 61999, or on
           the port that is given here.
         '';
       };
@@ -197,7 +198,7 @@ in
         type = types.ints.between 2 1000;
         default = 20;
         example = 5;
-        description = "How many files of the log there are at most, the one that is written included.";
+        description = "The most files of the log, including the current one.";
       };
     };
 
@@ -206,9 +207,9 @@ in
         type = types.bool;
         default = true;
         description = ''
-          Whether verdicts are carried out. Without it {command}`psentry-block` only keeps the log, and says in it what
-          it would do, as its backend `dry-run`: nobody is blocked but for seconds, by
-          {option}`services.psentry.trap.enable`.
+          Whether verdicts are carried out. Without it {command}`psentry-block` only writes the log and records what
+          it would do, by its backend `dry-run`; only the trap of {option}`services.psentry.trap.enable` blocks anybody, for
+          seconds.
         '';
       };
       backends = mkOption {
@@ -228,11 +229,11 @@ in
           "exec"
         ];
         description = ''
-          How to block, in this order; see {manpage}`psentry-block(8)`. `nft` keeps a table of its own, `inet psentry`, beside
-          whatever firewall there is. Each has the rights that it takes, and no others. `exec` runs
-          {option}`services.psentry.block.exec` in the sandbox of the service. The program's `hosts-deny` is no choice here,
-          since NixOS' sshd and most services of today do not read {file}`/etc/hosts.deny`, and whoever may write there may
-          become root.
+          How to block, in this order; see {manpage}`psentry-block(8)`. `nft` has a table of its own, `inet psentry`, beside
+          any other firewall. Each backend gets the rights that it needs, and no others. `exec` runs
+          {option}`services.psentry.block.exec` in the sandbox of the service. The program's `hosts-deny` cannot be chosen here,
+          because sshd of NixOS and most current services do not read {file}`/etc/hosts.deny`, and a process that may write
+          there can become root.
         '';
       };
       answer = mkOption {
@@ -242,8 +243,8 @@ in
         ];
         default = "drop";
         description = ''
-          What a source that is blocked is answered: nothing, or that it is refused. See {manpage}`psentry-block(8)` on
-          how far a block reaches, and on what each backend can do.
+          What a blocked source is answered: nothing, or a rejection. See {manpage}`psentry-block(8)` on the reach of a block,
+          and on what each backend supports.
         '';
       };
       ports = mkOption {
@@ -257,7 +258,7 @@ in
       forward = mkOption {
         type = types.bool;
         default = true;
-        description = "Whether what this machine only forwards, to containers or to networks behind it, is blocked, too.";
+        description = "Whether packets that this machine forwards, to containers or to networks behind it, are blocked, too.";
       };
       egress = mkOption {
         type = types.bool;
@@ -272,8 +273,8 @@ in
         ];
         default = "starve";
         description = ''
-          What becomes of established connections when their source is blocked and handshakes prove who it is: nothing of
-          them arrives any more, they go on, or they are ended at once. Those of other sources always go on.
+          What happens to established connections of a blocked source whose address handshakes prove: their packets are dropped
+          (`starve`), they go on (`spare`), or they are ended at once (`cut`). Those of unproven sources always go on.
         '';
       };
       maxBlocks = mkOption {
@@ -287,11 +288,11 @@ in
         default = "600/min";
         example = "60/min";
         description = ''
-          In at most so many new networks (a /24 of IPv4, a /48 of IPv6) a minute are blocks made that no handshake proves;
-          more are refused, so that whoever forges packets from everywhere blocks no more than that. Proven blocks are
-          never held up: their limit is {option}`services.psentry.block.maxBlocks`. The judge has a brake of its own,
-          `brake.unproven` in {option}`services.psentry.settings`, which is lower and holds first; this one holds where
-          verdicts come from elsewhere. With `null` there is no limit.
+          The most new networks (a /24 of IPv4, a /48 of IPv6) a minute in which unproven blocks are made;
+          more are refused, so that packets with forged sources block no more than that. Proven blocks are not
+          limited by it: their limit is {option}`services.psentry.block.maxBlocks`. The judge has a brake of its own,
+          `brake.unproven` in {option}`services.psentry.settings`, which is lower and holds first; this one is for
+          verdicts from elsewhere. With `null` there is no limit.
         '';
       };
       loginPorts = mkOption {
@@ -303,7 +304,7 @@ in
           22
           2222
         ];
-        description = "The ports at which people log in. Who is logged in there is blocked when he has logged out.";
+        description = "The ports at which people log in. An address from which somebody is logged in there is blocked only after the logout.";
       };
       exec = mkOption {
         type = types.nullOr types.str;
@@ -312,9 +313,9 @@ in
           "''${lib.getExe' pkgs.iproute2 "ip"} route replace blackhole {scope} proto 99"
         '';
         description = ''
-          The command that blocks, for the backend `exec`. It may change the firewall and routes, and no files, and has a
-          network only with {option}`services.psentry.block.execNetwork`. Its program must lie in the Nix store: it is looked for when
-          the machine is built, where there is nothing else.
+          The command that blocks, for the backend `exec`. It may change the firewall and routes, but no files, and has a
+          network only with {option}`services.psentry.block.execNetwork`. Its program must be in the Nix store, because the build of
+          the machine checks that it exists.
         '';
       };
       execUndo = mkOption {
@@ -323,12 +324,12 @@ in
         example = literalExpression ''
           "''${lib.getExe' pkgs.iproute2 "ip"} route delete blackhole {scope} proto 99"
         '';
-        description = "The command that ends a block, for the backend `exec`. Without it, blocks end by themselves.";
+        description = "The command that ends a block, for the backend `exec`. Without it, the command of {option}`services.psentry.block.exec` has to end its own blocks.";
       };
       execNetwork = mkOption {
         type = types.bool;
         default = false;
-        description = "Whether the commands of the backend `exec` have a network, to ask a router or a provider.";
+        description = "Whether the commands of the backend `exec` have a network, for example to reach a router or a provider.";
       };
     };
 
@@ -339,8 +340,9 @@ in
         && (cfg.openFirewall || !config.networking.firewall.enable);
       defaultText = lib.literalMD "`true` if there are decoys that no firewall hides";
       description = ''
-        Whether to touch the decoys once an hour from a network namespace, and to fail {command}`psentry-selftest` and
-        write a critical line to the journal when nobody notices. The decoys have to be open to all interfaces.
+        Whether to touch the decoys once an hour from a network namespace. If this is not noticed,
+        {command}`psentry-selftest` fails and writes a critical message to the journal. The decoys have to be open to all
+        interfaces.
       '';
     };
 

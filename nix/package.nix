@@ -1,8 +1,9 @@
 # psentry: the programs, their manual and shell completions, and what the services of nix/module.nix run.
 #
-# It has the form of pkgs/by-name/ps/psentry/package.nix of nixpkgs, where two lines differ: `src` is
-# `fetchFromGitHub { inherit owner repo; tag = "v${finalAttrs.version}"; hash = ...; }`, and `cargoHash` stands in place of
-# `cargoLock`. What is said here of the programs and the version a test compares with Cargo.toml.
+# It has the form of pkgs/by-name/ps/psentry/package.nix of nixpkgs, where these lines differ: `src` is
+# `fetchFromGitHub { owner = ...; repo = "psentry"; tag = "v${finalAttrs.version}"; hash = ...; }`, `cargoHash` is in place of
+# `cargoLock`, and meta also has the `homepage` and the `changelog` of that repository. What is said here of the programs and
+# the version a test compares with Cargo.toml.
 {
   lib,
   stdenv,
@@ -13,10 +14,6 @@
   rustPlatform,
   versionCheckHook,
 }:
-let
-  # OWNER is whoever publishes it.
-  repository = "https://github.com/OWNER/psentry";
-in
 rustPlatform.buildRustPackage (finalAttrs: {
   pname = "psentry";
   version = "0.1.0";
@@ -105,8 +102,6 @@ rustPlatform.buildRustPackage (finalAttrs: {
       shut out and for how long; a blocker does it by nftables, iptables, ipset, routes or a command of yours. Each stage is
       a small program in a sandbox of its own, and every step is a line of JSON in a log.
     '';
-    homepage = repository;
-    changelog = "${repository}/blob/v${finalAttrs.version}/CHANGELOG.md";
     license = lib.licenses.mit;
     # In nixpkgs: whoever submits it, of lib.maintainers.
     maintainers = [ { name = "the psentry authors"; } ];

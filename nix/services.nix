@@ -224,11 +224,18 @@ in
             # Longer than nft may take.
             WatchdogSec = "3min";
             StandardOutput = "file:/run/psentry/events";
+            # Wrong flags or settings: the unit fails, so that it is seen. No stranger can cause these exit codes. Not so for the
+            # other stages, which what waits in their sockets would start again at once: they are tried again once a second.
+            RestartPreventExitStatus = "64 78";
             # The kernel acts by itself; this is for what is told of it.
             Nice = -10;
             # Which ports were served outlives a restart.
             StateDirectory = "psentry-trap";
             StateDirectoryMode = "0700";
+            # Whoever is in the group may ask on the socket that is there.
+            Group = "psentry";
+            RuntimeDirectory = "psentry-trap";
+            RuntimeDirectoryMode = "0755";
           };
         }
       );

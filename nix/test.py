@@ -44,7 +44,7 @@ def blocked(*scopes):
 
 def blocks(guard):
     """What is blocked on which backend, and until when."""
-    outcomes = [json.loads(line)["outcome"] for line in guard.succeed("psentry-block list").splitlines()]
+    outcomes = [json.loads(line)["outcome"] for line in guard.succeed("psentry-block list --json").splitlines()]
     return [((each["scope"], each["backend"]), datetime.fromisoformat(each["until"])) for each in outcomes]
 
 
@@ -189,7 +189,7 @@ with subtest("blocks survive a reboot with the time they had left, and who was r
     elder.wait_until_succeeds("ipset list psentry4 | grep -F 192.0.2.7")
     elder.wait_until_succeeds("systemctl is-active psentry-ipset-sets.service")
     for machine, was in zip(rebooted, before):
-        machine.wait_until_succeeds(f"psentry-block list | wc -l | grep -x {len(was)}")
+        machine.wait_until_succeeds(f"psentry-block list --json | wc -l | grep -x {len(was)}")
         for (block, until), (same, then) in zip(blocks(machine), was):
             assert block == same, f"{block} is no {same}"
             # ipset knows whole seconds that are left.

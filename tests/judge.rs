@@ -67,7 +67,7 @@ fn a_policy_that_changes_is_read_again_and_nothing_is_forgotten() {
     judge.record("verdict by the new policy", verdict);
     // A bad one is refused with its place, and the old one stays.
     fs::write(&policy, "[test]\ntriger = 1\n").unwrap();
-    let said = judge.complaint("the old policy stays");
+    let said = judge.complaint("what was last right counts");
     assert!(said.contains("policy.toml, line 2, column 1: unknown field `triger`"), "{said}");
     for port in 1..=4 {
         writeln!(input, "{}", probe("15:00:02", "192.0.2.8", port)).unwrap();
@@ -103,7 +103,7 @@ fn the_table_of_ports_is_followed_and_a_wrong_one_is_named() {
     touch("192.0.2.10", &[8006, 3128]);
     assert_eq!(scope(judge.record("verdict by the new table", verdict)), "192.0.2.10/32");
     fs::write(&ports, "\nfamily mine\n").unwrap();
-    let said = judge.complaint("the old policy stays");
+    let said = judge.complaint("what was last right counts");
     assert!(said.contains("/etc/psentry/ports, line 2: the ports are missing"), "{said}");
     touch("192.0.2.11", &[8006, 445]);
     touch("192.0.2.12", &[8006, 3128]);

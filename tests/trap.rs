@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `kinds.rs` | every scan of nmap's, on both versions of IP, against a capture of the same run |
 //! | `quarantine.rs` | what a scanner learns, whom it costs what, and the ways around it |
+//! | `control.rs` | who is in quarantine is listed and released by commands |
 //! | `rotation.rs` | a scanner of IPv6 that has a network of its own |
 //! | `full.rs` | a quarantine that a flood has filled |
 //! | `decoys.rs` | decoys in quarantine |
@@ -36,6 +37,7 @@ use psentry_records::{Probe, Record, Stats};
 use crate::lab::{Host, Lab, Program, bin, wait_until};
 
 mod chatter;
+mod control;
 mod decoys;
 mod drift;
 mod early;

@@ -37,10 +37,10 @@ fn asked(lab: &Lab, state: &tempfile::TempDir, more: &[&str]) -> (Program, std::
     start(lab, &flags)
 }
 
-/// Runs a command of psentry-block on the guard.
+/// Runs a command of psentry-block on the guard, as programs do.
 fn run(lab: &Lab, state: &tempfile::TempDir, line: &[&str]) -> Output {
     let flags = [&CONTROL[..], &["--state", state.path().to_str().unwrap()]].concat();
-    lab.guard.run(&[&[bin("psentry-block")], line, &flags].concat())
+    lab.guard.run(&[&[bin("psentry-block")], line, &["--json"], &flags].concat())
 }
 
 /// The outcomes that a command printed.
@@ -189,16 +189,18 @@ fn why_not() {
     // Without a memory the reason is what the running one knows; a network holds its hosts.
     let (mut block, _stdin) = start(&lab, &[&CONTROL[..], &["--backend", "nft"]].concat());
     block.complaint("may be asked");
-    let line = [&[bin("psentry-block"), "block", "203.0.112.0/24", "--reason", "all of them"], &CONTROL[..]];
+    let line = [
+        &[bin("psentry-block"), "block", "--json", "203.0.112.0/24", "--reason", "all of them"],
+        &CONTROL[..],
+    ];
     lab.guard.read(&line.concat());
-    let line = [&[bin("psentry-block"), "why", "203.0.112.9"], &CONTROL[..]].concat();
+    let line = [&[bin("psentry-block"), "why", "--json", "203.0.112.9"], &CONTROL[..]].concat();
     let found = outcomes(&lab.guard.run(&line));
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].reason.as_deref(), Some("all of them"));
     assert_eq!((found[0].until, found[0].result), (None, OutcomeResult::Already));
-    // For people, what ends it; never with colours.
-    let line = line.join(" ");
-    let text = lab.guard.sh(&format!("NO_COLOR=1 script -qec '{line}' /dev/null"));
+    // For people, what ends it.
+    let text = lab.guard.read(&[&[bin("psentry-block"), "why", "203.0.112.9"], &CONTROL[..]].concat());
     assert!(text.contains("ended by: psentry-block unblock 203.0.112.0/24"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
@@ -224,12 +226,7 @@ fn status_tells_what_is_enforced_however_the_blocker_is() {
         code == Some(0) && text.contains("deleted or changed the ruleset of psentry and 2 blocks\""),
         "{text}"
     );
-    let table = lab.guard.sh(&format!(
-        "script -qec '{} status {} {}' /dev/null",
-        bin("psentry-block"),
-        CONTROL[0],
-        CONTROL[1]
-    ));
+    let table = lab.guard.read(&[&[bin("psentry-block"), "status"], &CONTROL[..]].concat());
     assert!(table.contains(" 2 of 2 ") && !table.contains('{'), "{table}");
     // Stopped: nobody answers, and that is said in time.
     block.signal(Signal::SIGSTOP);

@@ -28,7 +28,7 @@ fn what_a_failed_command_may_have_blocked_is_undone() {
     assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Failed);
     block.signal(Signal::SIGKILL);
     block.end();
-    let unblock = [&[bin("psentry-block"), "unblock", "203.0.113.8"], &flags[..]].concat();
+    let unblock = [&[bin("psentry-block"), "unblock", "--json", "203.0.113.8"], &flags[..]].concat();
     assert!(lab.guard.read(&unblock).contains("released"));
     assert!(!lab.guard.sh("ls /run").contains("203.0.113.8"));
 }
@@ -45,7 +45,7 @@ fn what_failed_says_so_and_is_tried_again() {
     let failed = outcome(&mut block, "203.0.113.7/32");
     assert_eq!(failed.body.result, OutcomeResult::Failed);
     assert!(failed.body.error.as_ref().is_some_and(|error| error.contains("/run/willing")), "{failed:?}");
-    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "exec"]);
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--json", "--backend", "exec"]);
     assert_eq!(list, "", "what failed is never written down as done");
     lab.guard.sh("touch /run/willing");
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied);
@@ -166,7 +166,7 @@ fn a_command_is_told_the_attacker_and_not_the_first_address_of_his_network() {
     }
     say(&mut stdin, Action::Unblock, "2001:db8:8::/64", None);
     assert_eq!(result(&mut block, "2001:db8:8::/64"), OutcomeResult::Released);
-    let flush = lab.guard.read(&[bin("psentry-block"), "flush"]);
+    let flush = lab.guard.read(&[bin("psentry-block"), "flush", "--json"]);
     assert_eq!(flush.matches("\"released\"").count(), 2, "{flush}");
     let mut ran: Vec<String> = lab.guard.sh("cat /run/ran").lines().map(str::to_owned).collect();
     ran.sort_unstable();
@@ -239,7 +239,7 @@ fn no_command_is_repeated_for_what_is_restored() {
     say(&mut stdin, Action::Block, "203.0.113.10/32", Some(600));
     assert_eq!(result(&mut block, "203.0.113.10/32"), OutcomeResult::Applied);
     assert_eq!(ran().lines().count(), 4, "{}", ran());
-    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "exec"]);
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--json", "--backend", "exec"]);
     assert_eq!(list.lines().count(), 4, "{list}");
     say(&mut stdin, Action::Unblock, "203.0.113.7/32", None);
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);
@@ -283,9 +283,9 @@ fn what_a_command_was_doing_at_a_flush_is_undone_though_psentry_block_was_killed
     say(&mut stdin, Action::Block, "203.0.113.7", Some(600));
     let is_there = || lab.guard.ok(&["test", "-e", "/run/203.0.113.7"]);
     crate::lab::wait_until("it runs", is_there);
-    let _flush = Program::start(lab.guard.command(bin("psentry-block")).arg("flush"));
+    let _flush = Program::start(lab.guard.command(bin("psentry-block")).args(["flush", "--json"]));
     crate::lab::wait_until("nobody is wanted", || {
-        let status = lab.guard.run(&[bin("psentry-block"), "status"]);
+        let status = lab.guard.run(&[bin("psentry-block"), "status", "--json"]);
         String::from_utf8_lossy(&status.stdout).contains("\"wanted\":0,")
     });
     block.signal(Signal::SIGKILL);
@@ -341,7 +341,7 @@ fn an_unblock_without_a_control_socket_waits_for_nothing() {
     let is_there = |addr: &str| lab.guard.ok(&["test", "-e", &format!("/run/{addr}")]);
     let unblock = |addr: &str, more: &[&str]| {
         let mut command = lab.guard.command(bin("psentry-block"));
-        let mut unblock = Program::start(command.args(["unblock", addr]).args(&flags).args(more));
+        let mut unblock = Program::start(command.args(["unblock", addr, "--json"]).args(&flags).args(more));
         unblock.end()
     };
     // It is asked at another place, so that the command finds nobody: the journal is kept by somebody, and that is said.

@@ -110,7 +110,7 @@ fn a_set_of_nft_that_somebody_made_in_another_way_is_made_anew() {
             "nft 'flush ruleset; add table inet psentry; add set inet psentry v4_32 {{ {kind} }}'"
         ));
         wait_until("they are back", there);
-        wait_until("all is well", || lab.guard.ok(&[bin("psentry-block"), "status"]));
+        wait_until("all is well", || lab.guard.ok(&[bin("psentry-block"), "status", "--json"]));
     }
 }
 

@@ -270,7 +270,7 @@ fn whom_the_list_names_is_never_blocked_from_then_on() {
     assert_eq!(why, "192.0.2.8/31 holds an address that --allow names");
     applied(&mut block, &mut stdin, SCOPE);
     lab.guard.sh("echo office.example.org > /run/allow");
-    block.complaint("--allow: /run/allow, line 1: 'office.example.org' looks like a host name");
+    block.complaint("/run/allow, line 1: 'office.example.org' looks like a host name");
     refused(&mut block, &mut stdin, "192.0.2.8/32");
     lab.guard.sh("echo 203.0.113.7 > /run/allow");
     let let_in = outcome(&mut block, SCOPE);
@@ -336,7 +336,7 @@ fn the_brake_turns_down_what_is_too_much() {
     let control = ["--control", "/run/psentry/control"];
     let (mut block, mut stdin) =
         start(&lab, &[&["--backend", "nft", "--brake", "3/min"], &control[..]].concat());
-    let status = || lab.guard.run(&[&[bin("psentry-block"), "status"], &control[..]].concat());
+    let status = || lab.guard.run(&[&[bin("psentry-block"), "status", "--json"], &control[..]].concat());
     let mut forged = |scope: &str, duration: u64| {
         say_unproven(&mut stdin, scope, duration);
         outcome(&mut block, scope).body
@@ -369,7 +369,7 @@ fn the_brake_turns_down_what_is_too_much() {
         text.contains(r#""enforced":false"#) && text.contains("the brake holds: 2 unproven blocks"),
         "{text}"
     );
-    let why = lab.guard.run(&[&[bin("psentry-block"), "why", "198.18.5.1"], &control[..]].concat());
+    let why = lab.guard.run(&[&[bin("psentry-block"), "why", "--json", "198.18.5.1"], &control[..]].concat());
     let why = String::from_utf8_lossy(&why.stderr).into_owned();
     assert!(why.contains("nothing keeps a verdict from blocking it now, but the brake holds"), "{why}");
     say_unproven(&mut stdin, "198.18.5.1/32", 600);

@@ -124,7 +124,7 @@ fn hosts_deny_is_left_as_it_was_found() {
             assert_eq!(lab.guard.sh("stat -c %a /run/hosts.deny").trim(), mode);
         }
         drop(stdin);
-        lab.guard.read(&[&[bin("psentry-block"), "flush"], &flags[..]].concat());
+        lab.guard.read(&[&[bin("psentry-block"), "flush", "--json"], &flags[..]].concat());
         let after = lab.guard.run(&["cat", "/run/hosts.deny"]);
         assert_eq!(after.status.success().then_some(&after.stdout[..]), before);
     }

@@ -77,7 +77,7 @@ fn without_rights_or_programs_it_says_what_to_do() {
     }
 }
 
-/// `list` is for people on a terminal, and JSON for programs; both are sorted.
+/// `list` is a table for people, also in a pipe, and JSON for programs who ask for it; both are sorted.
 #[test]
 fn list_speaks_to_people_and_to_programs() {
     let lab = Lab::new();
@@ -88,7 +88,7 @@ fn list_speaks_to_people_and_to_programs() {
         say(&mut stdin, Action::Block, scope, duration);
         assert_eq!(result(&mut block, scope), OutcomeResult::Applied);
     }
-    let list = lab.guard.read(&[bin("psentry-block"), "list"]);
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--json"]);
     let scopes: Vec<String> = list
         .lines()
         .map(|line| match Record::parse(line) {
@@ -97,6 +97,6 @@ fn list_speaks_to_people_and_to_programs() {
         })
         .collect();
     assert_eq!(scopes, ["203.0.113.7/32", "203.0.113.9/32", "2001:db8:7::/64"]);
-    let table = lab.guard.sh(&format!("script -qec '{} list' /dev/null", bin("psentry-block")));
+    let table = lab.guard.read(&[bin("psentry-block"), "list"]);
     assert!(table.contains("203.0.113.7") && !table.contains('{'), "{table}");
 }

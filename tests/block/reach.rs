@@ -50,7 +50,7 @@ fn unblock(program: &mut Program, stdin: &mut ChildStdin) {
 }
 
 fn flush(lab: &Lab, backend: &str) {
-    lab.guard.read(&[bin("psentry-block"), "flush", "--backend", backend]);
+    lab.guard.read(&[bin("psentry-block"), "flush", "--json", "--backend", backend]);
 }
 
 /// Waits until a block that somebody deleted was put back, of which an outcome tells.
@@ -58,7 +58,7 @@ fn put_back(program: &mut Program, scope: &str) {
     let body = outcome(program, scope).body;
     assert_eq!(body.result, OutcomeResult::Applied, "{body:?}");
     let why = body.reason.unwrap_or_default();
-    assert!(why.starts_with("put back, for "), "{why}");
+    assert!(why.starts_with("put back, because "), "{why}");
     assert!(why.ends_with(&format!("'psentry-block unblock {scope}'")), "{why}");
 }
 

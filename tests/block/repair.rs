@@ -77,7 +77,7 @@ fn put_back(program: &mut Program, scope: &str) {
         "{scope}"
     );
     let why = told.reason.unwrap();
-    assert!(why.starts_with("put back, for "), "{why}");
+    assert!(why.starts_with("put back, because "), "{why}");
     assert!(why.ends_with(&format!("'psentry-block unblock {scope}'")), "{why}");
 }
 
@@ -212,8 +212,12 @@ fn a_fighter_is_not_fought() {
     lab.guard.sh("nft flush ruleset");
     let start = Instant::now();
     for _ in 0..5 {
-        assert!(!lab.guard.ok(&[bin("psentry-block"), "status"]), "it is not enforced");
-        assert_eq!(lab.guard.read(&[bin("psentry-block"), "list"]), "", "who asks has nothing put back");
+        assert!(!lab.guard.ok(&[bin("psentry-block"), "status", "--json"]), "it is not enforced");
+        assert_eq!(
+            lab.guard.read(&[bin("psentry-block"), "list", "--json"]),
+            "",
+            "who asks has nothing put back"
+        );
     }
     // In the end it is there nevertheless.
     wait_until("it is back", || count(&lab.guard, "v4_32") == 1);
@@ -236,7 +240,7 @@ fn a_repair_that_fails_is_told_and_tried_again() {
     block(&mut program, &mut stdin, &[SCANNER]);
     lab.guard.sh("cp $(command -v nft) /run/nft; mount -t tmpfs tmpfs /usr/sbin; /run/nft flush ruleset");
     program.complaint("nft cannot work, and is tried again: --backend nft needs the program 'nft'");
-    let status = lab.guard.run(&[bin("psentry-block"), "status"]);
+    let status = lab.guard.run(&[bin("psentry-block"), "status", "--json"]);
     assert_eq!(status.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&status.stderr).contains("needs the program 'nft'"), "{status:?}");
     // A verdict that cannot be applied has its answer at once.

@@ -51,7 +51,7 @@ type Listed = (String, String, Option<Timestamp>);
 
 /// What `list` says of each scope and backend.
 fn listed(lab: &Lab, flags: &[&str]) -> Vec<Listed> {
-    let list = lab.guard.read(&[&[bin("psentry-block"), "list"], flags].concat());
+    let list = lab.guard.read(&[&[bin("psentry-block"), "list", "--json"], flags].concat());
     let entry = |line: &str| {
         let Ok(Record::Outcome(outcome)) = Record::parse(line) else { panic!("{line}") };
         (outcome.body.scope.to_string(), outcome.body.backend.unwrap(), outcome.body.until)

@@ -215,7 +215,7 @@ fn who_was_unblocked_is_not_blocked_for_longer_than_the_next_verdict_says() {
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Applied, "{name}");
         say(&mut stdin, Action::Block, "203.0.113.7", Some(60));
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Already, "{name}");
-        lab.guard.read(&[bin("psentry-block"), "unblock", "203.0.113.7", "--backend", name]);
+        lab.guard.read(&[bin("psentry-block"), "unblock", "--json", "203.0.113.7", "--backend", name]);
         assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released, "{name}");
         for (duration, want) in [(60, OutcomeResult::Applied), (50, OutcomeResult::Already)] {
             say(&mut stdin, Action::Block, "203.0.113.7", Some(duration));
@@ -223,6 +223,6 @@ fn who_was_unblocked_is_not_blocked_for_longer_than_the_next_verdict_says() {
             assert_eq!(outcome.body.result, want, "{name}");
             assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() <= 60, "{name}");
         }
-        lab.guard.read(&[bin("psentry-block"), "flush", "--backend", name]);
+        lab.guard.read(&[bin("psentry-block"), "flush", "--json", "--backend", name]);
     }
 }

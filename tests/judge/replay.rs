@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::{judge, name, probe, text};
 use crate::lab::bin;
@@ -24,7 +24,7 @@ fn archive(folder: &Path) -> Vec<String> {
 #[test]
 fn explain_tells_what_was_held_against_an_address() {
     let folder = tempfile::tempdir().unwrap();
-    let mut flags = vec!["explain".to_owned(), "192.0.2.7".to_owned(), "--records".to_owned()];
+    let mut flags = ["explain", "192.0.2.7", "--json", "--records"].map(str::to_owned).to_vec();
     flags.extend(archive(folder.path()));
     let output = judge(&flags.iter().map(String::as_str).collect::<Vec<_>>(), "");
     let said = text(&output.stdout);
@@ -36,12 +36,12 @@ fn explain_tells_what_was_held_against_an_address() {
         "{said}"
     );
     assert!(
-        lines[1].contains("block 192.0.2.7/32 until 2026-11-22T16:00:01.000000Z by sequential"),
+        lines[1].contains("block 192.0.2.7/32, until 2026-11-22T16:00:01.000000Z, by sequential"),
         "{said}"
     );
-    assert!(lines[2].contains(r#""undo":"psentry-block unblock 192.0.2.7/32""#), "{said}");
+    assert!(lines[2].contains(r#""undo":"psentry unblock 192.0.2.7""#), "{said}");
     assert!(
-        lines[2].contains("By this policy it would be blocked until 2026-11-22T16:00:01.000000Z."),
+        lines[2].contains("By this policy it would be blocked, until 2026-11-22T16:00:01.000000Z."),
         "{said}"
     );
     for (address, answer) in
@@ -51,7 +51,7 @@ fn explain_tells_what_was_held_against_an_address() {
         assert!(text(&output.stdout).contains(answer), "{}", text(&output.stdout));
     }
     let output = judge(&["explain", "192.0.2.9", "--records", "/nonexistent"], "");
-    assert_eq!(output.status.code(), Some(74));
+    assert_eq!(output.status.code(), Some(78));
     assert!(text(&output.stderr).contains("--records: cannot read /nonexistent"), "{}", text(&output.stderr));
 }
 
@@ -64,8 +64,11 @@ fn the_files_of_a_rotated_log_are_read_from_the_oldest_on() {
     {
         fs::write(folder.path().join(file), probe(at, "192.0.2.7", port) + "\n").unwrap();
     }
-    let script =
-        format!("{} explain 192.0.2.7 --records {}/r.jsonl*", bin("psentry-judge"), folder.path().display());
+    let script = format!(
+        "{} explain 192.0.2.7 --json --records {}/r.jsonl*",
+        bin("psentry-judge"),
+        folder.path().display()
+    );
     let output = Command::new("sh").args(["-ec", &script]).output().unwrap();
     let said = text(&output.stdout);
     let lines: Vec<&str> = said.lines().collect();
@@ -78,19 +81,19 @@ fn the_files_of_a_rotated_log_are_read_from_the_oldest_on() {
 fn explain_knows_who_was_released_and_who_is_only_watched() {
     let events = [probe("15:00:00", "192.0.2.7", 23), probe("15:00:01", "192.0.2.7", 445)].join("\n");
     let released = r#"{"timestamp":"2026-11-22T15:10:00Z","event_type":"outcome","outcome":{"action":"unblock","scope":"192.0.2.7/32","backend":"nft","result":"released"}}"#;
-    let said = text(&judge(&["explain", "192.0.2.7"], &format!("{events}\n{released}\n")).stdout);
+    let said = text(&judge(&["explain", "--json", "192.0.2.7"], &format!("{events}\n{released}\n")).stdout);
     assert!(
         said.contains(r#""what":"its block was released""#) && said.contains(r#""blocked":false"#),
         "{said}"
     );
-    let said = text(&judge(&["explain", "192.0.2.7", "--observe"], &events).stdout);
-    let want = "By this policy it would be convicted until 2026-11-22T16:00:01.000000Z, and only watched.";
+    let said = text(&judge(&["explain", "192.0.2.7", "--observe", "--json"], &events).stdout);
+    let want = "By this policy it would be convicted, until 2026-11-22T16:00:01.000000Z, and only watched.";
     assert!(said.contains(want) && !said.contains("undo"), "{said}");
     // What a judge that only observes remembers was never blocked.
     let folder = tempfile::tempdir().unwrap();
     judge(&["--observe", "--state", name(folder.path())], &events);
     let observed = folder.path().join("observed");
-    let said = text(&judge(&["explain", "192.0.2.7", "--state", name(&observed)], "").stdout);
+    let said = text(&judge(&["explain", "192.0.2.7", "--json", "--state", name(&observed)], "").stdout);
     assert!(said.contains(r#""watched":true"#), "{said}");
 }
 
@@ -104,20 +107,17 @@ fn explain_says_of_a_block_that_ended_that_it_ended() {
 }
 
 #[test]
-fn explain_and_replay_are_tables_on_a_terminal() {
+fn explain_and_replay_are_tables_without_json() {
     let folder = tempfile::tempdir().unwrap();
     let files = archive(folder.path()).join(" ");
     for (command, want) in [
         (
             format!("explain 192.0.2.7 --records {files}"),
-            "If it is blocked, this lets it in again: psentry-block unblock 192.0.2.7/32",
+            "If it is blocked, this lets it in again: psentry unblock 192.0.2.7",
         ),
         (format!("replay --records {files}"), "blocked most"),
     ] {
-        let script = format!("{} {command}", bin("psentry-judge"));
-        let output =
-            Command::new("script").args(["-qec", &script, "/dev/null"]).stdin(Stdio::null()).output();
-        let said = text(&output.unwrap().stdout);
+        let said = text(&judge(&command.split(' ').collect::<Vec<_>>(), "").stdout);
         assert!(said.contains(want) && !said.contains("{\""), "{said}");
     }
 }
@@ -128,7 +128,7 @@ fn replay_tells_what_another_policy_would_have_done() {
     let (new, old) = (folder.path().join("new.toml"), folder.path().join("old.toml"));
     fs::write(&new, "[test]\ntrigger = 1\n[ignore]\nnetworks = [\"192.0.2.7\"]\n").unwrap();
     fs::write(&old, "").unwrap();
-    let mut flags = vec!["replay", "--policy", name(&new), "--against", name(&old), "--records"];
+    let mut flags = vec!["replay", "--json", "--policy", name(&new), "--against", name(&old), "--records"];
     let files = archive(folder.path());
     flags.extend(files.iter().map(String::as_str));
     let output = judge(&flags, "");

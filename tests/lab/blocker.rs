@@ -67,7 +67,16 @@ pub fn block_many(program: &mut Program, mut stdin: ChildStdin, count: u32) -> C
 
 /// Whom a backend blocks, read by a process that asks no psentry-block which runs.
 pub fn there(lab: &Lab, backend: &str) -> BTreeSet<String> {
-    let words = ["list", "--control", "/run/nobody", "--backend", backend, "--hosts-deny", "/run/hosts.deny"];
+    let words = [
+        "list",
+        "--json",
+        "--control",
+        "/run/nobody",
+        "--backend",
+        backend,
+        "--hosts-deny",
+        "/run/hosts.deny",
+    ];
     let list = lab.guard.read(&[&[bin("psentry-block")][..], &words].concat());
     let scope = |line: &str| match Record::parse(line) {
         Ok(Record::Outcome(outcome)) => outcome.body.scope.to_string(),

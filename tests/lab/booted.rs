@@ -22,6 +22,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// group, $4: a name. All mounts are in a mount namespace of this script's own, and end with it.
 const BOOT: &str = r#"
 mkdir -p "$3"; echo $$ > "$3/cgroup.procs"
+# It deletes what it made there, and does so on a tmpfs only.
+mkdir -p /run/systemd/nspawn; mount -t tmpfs tmpfs /run/systemd/nspawn
 mount -t tmpfs -o size=2g tmpfs /mnt; cd /mnt; mkdir up wk root
 mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=wk root
 for unit in $(cd root && find etc/systemd/system -maxdepth 2 -path '*.wants/*' -printf '%f\n' | sort -u) \
@@ -36,7 +38,12 @@ for name in $(sed -n '/^\[\[bin\]\]/,/^$/s/^name = "\(.*\)"/\1/p' "$1/Cargo.toml
     cp "$2/$name" root/opt/psentry/bin/
 done
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-exec systemd-nspawn --quiet -M "$4" --private-network -D root --keep-unit --register=no --boot --console=pipe
+# 133: to be booted anew.
+status=133
+while [ $status = 133 ]; do
+    status=0
+    systemd-nspawn --quiet -M "$4" --private-network -D root --keep-unit --register=no --boot --console=pipe || status=$?
+done
 "#;
 
 /// What booting takes, tried.
@@ -47,6 +54,12 @@ mkdir "$base/psentry-may-$$"; rmdir "$base/psentry-may-$$"
 exec unshare --mount bash -ec 'mount -t tmpfs tmpfs /mnt; mkdir /mnt/u /mnt/w /mnt/r
     mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r'
 "#;
+
+/// The first child of a process.
+fn child_of(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
 
 impl Booted {
     /// Whether a machine can be booted here. If not, the test that asks is not run, and says so; with
@@ -91,18 +104,27 @@ impl Booted {
             .spawn()
             .unwrap();
         let mut booted = Booted { nspawn, leader: 0, cgroup };
-        wait_until_within(DISK_WAIT, "the container has booted", || {
-            // The script's own children come before the container's first process.
-            booted.leader = booted.child_of(booted.nspawn.id()).unwrap_or(0);
-            let state = booted.run("systemctl is-system-running").stdout;
-            ["running\n", "degraded\n"].contains(&&*String::from_utf8_lossy(&state))
-        });
+        booted.comes_up();
         booted
     }
 
-    fn child_of(&self, pid: u32) -> Option<u32> {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        children.split_whitespace().next()?.parse().ok()
+    fn comes_up(&mut self) {
+        wait_until_within(DISK_WAIT, "the container has booted", || {
+            // Of the script, systemd-nspawn, whose child is the container's first process.
+            self.leader = child_of(self.nspawn.id()).and_then(child_of).unwrap_or(0);
+            let state = self.run("systemctl is-system-running").stdout;
+            ["running\n", "degraded\n"].contains(&&*String::from_utf8_lossy(&state))
+        });
+    }
+
+    /// Boots it anew: its files are as they were, and it has a new network without a link to anybody.
+    pub fn reboot(&mut self) {
+        let before = self.leader;
+        self.run("systemctl reboot");
+        wait_until_within(DISK_WAIT, "the container goes down", || {
+            !Path::new(&format!("/proc/{before}")).exists()
+        });
+        self.comes_up();
     }
 
     /// The process whose network namespace is the container's.

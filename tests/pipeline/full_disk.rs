@@ -78,7 +78,7 @@ fn a_scanner_is_blocked_though_nothing_can_be_written() {
     assert_eq!(disk.read("log"), "");
     // Who asks is told, and a monitor sees it.
     let status = || {
-        let output = lab.guard.run(&[bin("psentry-block"), "status", "--control", CONTROL]);
+        let output = lab.guard.run(&[bin("psentry-block"), "status", "--json", "--control", CONTROL]);
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
         (output.status.code(), text)
     };

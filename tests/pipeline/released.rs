@@ -67,7 +67,7 @@ fn scan(lab: &Lab) {
 
 /// Runs a command of psentry-block; what it says on standard error.
 fn command(lab: &Lab, line: &[&str]) -> String {
-    let output = lab.guard.run(&[&[bin("psentry-block")], line].concat());
+    let output = lab.guard.run(&[&[bin("psentry-block")], line, &["--json"]].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{line:?}: {said}");
     said
@@ -143,7 +143,7 @@ fn in_a_bare_pipe_the_command_says_until_when_the_judge_is_silent() {
     let until = outcome(&mut block, OutcomeResult::Applied).body.until.unwrap();
     let said = command(&lab, &["unblock", SCANNER[0]]);
     let wants = format!(
-        "the judge is not told, for none reads /run/psentry/events: it says nothing more of {SCOPE} until "
+        "the judge is not told, because nothing reads /run/psentry/events: it writes no further verdict about {SCOPE} until "
     );
     let told = said.trim().split_once(&wants).and_then(|(_, until)| until.parse::<Timestamp>().ok());
     assert!(told.is_some_and(|told| told >= until && told.since(until).as_secs() <= 1), "{said}");

@@ -112,16 +112,16 @@ fn story(backend: &Backend) {
         let mut pipeline = Pipeline::start(&lab, backend, "1h");
         lab.scanner.read(&scan);
         pipeline.outcome(OutcomeResult::Applied, scope);
-        let list = lab.guard.read(&[&[bin("psentry-block"), "list"], backend.flags].concat());
+        let list = lab.guard.read(&[&[bin("psentry-block"), "list", "--json"], backend.flags].concat());
         assert!(list.contains(scope), "{}: {list}", backend.name);
-        lab.guard.read(&[&[bin("psentry-block"), "unblock", scope], backend.flags].concat());
+        lab.guard.read(&[&[bin("psentry-block"), "unblock", "--json", scope], backend.flags].concat());
         assert!(lab.scanner.reaches(guard, SERVICE), "{}: unblocked by hand", backend.name);
         assert!(!lab.guard.sh(backend.look).contains(backend.written[family]), "{}", backend.name);
-        let list = lab.guard.read(&[&[bin("psentry-block"), "list"], backend.flags].concat());
+        let list = lab.guard.read(&[&[bin("psentry-block"), "list", "--json"], backend.flags].concat());
         assert!(!list.contains(scope), "{}: {list}", backend.name);
     }
 
-    lab.guard.read(&[&[bin("psentry-block"), "flush"], backend.flags].concat());
+    lab.guard.read(&[&[bin("psentry-block"), "flush", "--json"], backend.flags].concat());
     let after = without_empty_chains(&lab.guard.sh(RULESET));
     let before = without_empty_chains(&before);
     let differs: Vec<_> =
@@ -247,7 +247,7 @@ fn a_bare_firewall_is_bare_again() {
         assert_ne!(lab.guard.sh("nft list ruleset"), "", "{name}");
         drop(stdin);
         block.terminate();
-        lab.guard.read(&[&[bin("psentry-block"), "flush"], &flags[..]].concat());
+        lab.guard.read(&[&[bin("psentry-block"), "flush", "--json"], &flags[..]].concat());
         assert_eq!(without_empty_chains(&lab.guard.sh("nft list ruleset; ipset save")), "", "{name}");
     }
 }
@@ -306,7 +306,7 @@ fn an_innocent_is_left_alone() {
     }
     lab.scanner.read(&["nmap", "-n", "-Pn", "-sT", "-p21,23", GUARD[0]]);
     pipeline.outcome(OutcomeResult::Applied, SCANNER_SCOPE[0]);
-    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--json", "--backend", "nft"]);
     assert!(list.contains(SCANNER[0]) && !list.contains(INNOCENT[0]), "{list}");
     assert!(lab.innocent.reaches(GUARD[0], SERVICE));
 }

@@ -121,6 +121,24 @@ fn show_passes_records_on_unchanged_and_says_them() {
     assert!(!said.contains('\u{1b}'), "colours are for terminals: {said:?}");
 }
 
+/// In the order in which they were written, whatever their names are; `| head` is no error.
+#[test]
+fn show_reads_files_plain_and_packed_from_the_oldest_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().display();
+    let (first, second) = (probe("192.0.2.7", 23), probe("192.0.2.8", 445));
+    let files = format!(
+        "printf '%s\\n' '{second}' > {place}/a; printf '%s\\nnothing\\n' '{first}' | gzip > {place}/b.gz"
+    );
+    let (lines, errors) = sh(&format!("{files}; $show {place}/a {place}/b.gz --utc"));
+    let of = |port: &str| lines.lines().position(|line| line.contains(port)).unwrap();
+    assert!(of(" touched 23/tcp") < of(" touched 445/tcp"), "{lines}");
+    assert!(errors.contains("line 2 of the input skipped"), "{errors}");
+    let (codes, _) =
+        sh(&format!("set +e; $show {place}/a {place}/b.gz | true; echo ${{PIPESTATUS[0]}}; exit 0"));
+    assert_eq!(codes, "0\n");
+}
+
 #[test]
 fn a_stage_whose_reader_is_gone_says_so_and_exits_74() {
     let events: String =

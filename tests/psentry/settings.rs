@@ -23,14 +23,23 @@ fn an_address_is_allowed_and_the_blocker_releases_it() {
     assert!(code == Some(1) && text.contains("has no line for 198.18.0.7"), "{text}");
     assert_eq!(psentry(&lab, &["allow", "remove", "198.18.0.0/24"]).0, Some(0));
     assert_eq!(lab.guard.sh("cat /etc/psentry/ignore"), "127.0.0.0/8  # this machine\n");
+    // A wrong line is named, and is in nobody's way.
     lab.guard.sh("echo office.example.org >> /etc/psentry/ignore");
-    for line in [&["allow"][..], &["allow", "add", "198.18.0.9"], &["why", "198.18.0.9"]] {
-        let (code, text) = psentry(&lab, line);
+    for (line, says) in [
+        (&["allow", "add", "198.18.0.9"][..], "198.18.0.9 is left alone from now on"),
+        (&["allow"], "127.0.0.0/8\n198.18.0.9\n"),
+        (&["why", "198.18.0.9"], "198.18.0.9 in line 3 of /etc/psentry/ignore"),
+    ] {
+        let (_, text) = psentry(&lab, line);
         assert!(
-            code == Some(78) && text.contains("ignore, line 2: 'office.example.org'"),
+            text.contains("ignore, line 2: 'office.example.org'") && text.contains(says),
             "{line:?}: {text}"
         );
     }
+    wait_until("the status names it", || {
+        let (code, text) = psentry(&lab, &["status"]);
+        code != Some(0) && text.contains("nft has a wrong setting: \"/etc/psentry/ignore, line 2: ")
+    });
     block.terminate();
 }
 
@@ -52,6 +61,15 @@ fn the_mode_is_shown_and_set() {
 #[test]
 fn check_has_every_stage_check_its_settings() {
     let lab = installed("MODE=block\nBLOCK=--backend nft\nTRAP=--except 6881\n");
+    let (code, text) = psentry(&lab, &["check"]);
+    assert!(
+        code == Some(78) && text.contains("cannot read /etc/psentry/policy.toml: No such file"),
+        "{text}"
+    );
+    lab.guard.sh("touch /etc/psentry/policy.toml; chmod 600 /etc/psentry/policy.toml");
+    let (code, text) = psentry(&lab, &["check"]);
+    assert!(code == Some(78) && text.contains("policy.toml; chmod 644 it"), "{text}");
+    lab.guard.sh("chmod 644 /etc/psentry/policy.toml");
     let (code, text) = psentry(&lab, &["check"]);
     assert!(code == Some(0) && text.matches("its settings are sound").count() == 4, "{text}");
     lab.guard

@@ -15,7 +15,7 @@ fn a_block_is_listed_explained_and_ended() {
     let (code, text) = psentry(&lab, &["list"]);
     assert_eq!(code, Some(0));
     for part in [
-        "198.18.0.0/24  blocked, no end by rule by-hand",
+        "198.18.0.0/24  blocked, no end, by rule by-hand",
         "203.0.113.7 ",
         "by rule by-hand: looks odd\\u{1b}[2J",
     ] {
@@ -27,8 +27,13 @@ fn a_block_is_listed_explained_and_ended() {
     assert!(code == Some(0) && text.contains("to let it in: psentry unblock 198.18.0.0/24"), "{text}");
     let (code, text) = psentry(&lab, &["unblock", "198.18.0.9"]);
     assert!(code == Some(1) && text.contains("still shut out, as a part of 198.18.0.0/24"), "{text}");
+    let (code, text) = psentry(&lab, &["unblock", "203.0.113.0/24"]);
+    let part = "203.0.113.7 is still shut out, as a part of 203.0.113.0/24; to end that: psentry unblock 203.0.113.7\n";
+    assert!(code == Some(1) && text.ends_with(part), "{text}");
     let (code, text) = psentry(&lab, &["unblock", SCANNER[0]]);
     assert!(code == Some(0) && text.contains("203.0.113.7/32 by nft: released"), "{text}");
+    let (code, text) = psentry(&lab, &["unblock", SCANNER[0]]);
+    assert!(code == Some(0) && text.starts_with("203.0.113.7 was not shut out\n"), "{text}");
     let (code, text) = psentry(&lab, &["why", SCANNER[0]]);
     assert!(
         code == Some(1) && text.contains("is not shut out") && text.contains("it was never seen"),
@@ -37,11 +42,11 @@ fn a_block_is_listed_explained_and_ended() {
     let (code, text) = psentry(&lab, &["why", GUARD[0]]);
     assert!(code == Some(1) && text.contains("nor can it be"), "{text}");
     assert_eq!(psentry(&lab, &["unblock", "all"]).0, Some(0));
-    assert!(psentry(&lab, &["list"]).1.contains("nobody is shut out"));
+    assert!(psentry(&lab, &["list"]).1.starts_with("nobody is shut out\n"));
     block.terminate();
     // One that is gone is not taken for one that blocks nobody.
     let (code, text) = psentry(&lab, &["list"]);
-    assert!(code == Some(1) && text.contains("nobody who shuts somebody out answers"), "{text}");
+    assert!(code == Some(1) && text.contains("neither psentry-trap nor psentry-block answers"), "{text}");
 }
 
 #[test]
@@ -56,6 +61,69 @@ fn what_a_dead_blocker_left_is_ended_all_the_same() {
     assert!(!lab.guard.sh("nft list ruleset").contains("198.18.0.7"));
 }
 
+/// By a pipeline of trap and blocker, whose log has what was touched.
+#[test]
+fn a_quarantine_is_listed_with_what_was_touched_and_ended() {
+    let lab = installed("MODE=block\n");
+    let _service = lab.service(8088);
+    let pipeline = format!(
+        "{} --quarantine 10m | {} --pass --log /var/log/psentry/records.jsonl,1M,3",
+        bin("psentry-trap"),
+        bin("psentry-block")
+    );
+    let mut pipeline = Program::start(lab.guard.command("sh").args(["-c", &pipeline]));
+    // Of trap and blocker, whichever is first.
+    (0..2).for_each(|_| _ = pipeline.complaint(": ready: "));
+    for (family, shown) in ["203.0.113.7", "2001:db8:7::/64"].into_iter().enumerate() {
+        let (guard, scanner) = (GUARD[family], SCANNER[family]);
+        assert!(lab.scanner.is_shut_out(guard, 445) && lab.scanner.is_shut_out(guard, 8088));
+        wait_until("it is in the log", || psentry(&lab, &["list"]).1.contains("touched 445/tcp"));
+        let (code, text) = psentry(&lab, &["list"]);
+        assert!(code == Some(0) && text.starts_with(&format!("{shown}  trap, ")), "{text}");
+        assert!(text.ends_with(" left, touched 445/tcp\n"), "{text}");
+        let (code, text) = psentry(&lab, &["why", scanner]);
+        let how = format!("to let it in: psentry unblock {shown}\n");
+        assert!(
+            code == Some(0) && text.contains(" left, touched 445/tcp\n") && text.contains(&how),
+            "{text}"
+        );
+        let (_, text) = psentry(&lab, &["status"]);
+        assert!(text.contains("1 in quarantine"), "{text}");
+        let (code, text) = psentry(&lab, &["unblock", scanner]);
+        assert!(
+            code == Some(0) && text.contains(" by trap: released") && !text.contains("already"),
+            "{text}"
+        );
+        assert!(lab.scanner.reaches(guard, 8088), "at once");
+    }
+    assert!(psentry(&lab, &["list"]).1.contains("nobody is shut out"));
+    lab.innocent.is_shut_out(GUARD[0], 9);
+    assert_eq!(psentry(&lab, &["unblock", "all"]).0, Some(0));
+    assert!(lab.innocent.reaches(GUARD[0], 8088));
+}
+
+/// One that listens for no question is no trap of which nothing is known.
+#[test]
+fn a_trap_that_cannot_be_asked_is_not_well() {
+    let lab = installed("MODE=block\n");
+    let pipeline = format!(
+        "{} --control /run/elsewhere | {} --pass --log /var/log/psentry/records.jsonl,1M,3",
+        bin("psentry-trap"),
+        bin("psentry-block")
+    );
+    let _pipeline = Program::start(lab.guard.command("sh").args(["-c", &pipeline]));
+    let trap = || {
+        let (_, text) = psentry(&lab, &["status"]);
+        text.lines().find(|line| line.contains(" trap ")).unwrap_or_default().to_owned()
+    };
+    wait_until("it counts", || trap().contains("no psentry-trap answers"));
+    // Beside a listener it would be a warning; without any sensor that answers nobody is noticed.
+    assert!(trap().starts_with("CRITICAL "), "{}", trap());
+    // Told where it is, psentry finds it.
+    lab.guard.sh("echo TRAP=--control=/run/elsewhere >> /etc/psentry/psentry.conf");
+    assert!(trap().ends_with("0 in quarantine"), "{}", trap());
+}
+
 #[test]
 fn a_panic_is_in_the_status_until_it_is_over() {
     let lab = installed("MODE=block\n");
@@ -65,12 +133,18 @@ fn a_panic_is_in_the_status_until_it_is_over() {
     let panic = |text: &str| text.lines().find(|line| line.contains(" panic ")).unwrap().to_owned();
     let (code, text) = psentry(&lab, &["status"]);
     assert!(
-        code == Some(2) && panic(&text).contains("(a test): nobody is shut out; psentry resume"),
+        code == Some(2) && panic(&text).contains("(a test): nobody is shut out; to end it: psentry resume"),
         "{text}"
     );
     assert_eq!(text.lines().count(), 10, "{text}");
     let (code, text) = psentry(&lab, &["why", "198.18.0.7"]);
     assert!(code == Some(1) && text.contains("a panic holds"), "{text}");
+    let (_, text) = psentry(&lab, &["list"]);
+    assert!(
+        text.contains("nobody is shut out: a panic holds since ")
+            && text.contains("; to end it: psentry resume\n"),
+        "{text}"
+    );
     assert_eq!(psentry(&lab, &["resume"]).0, Some(0));
     let (_, text) = psentry(&lab, &["status"]);
     assert!(panic(&text).starts_with("OK"), "{text}");
@@ -98,7 +172,7 @@ fn the_log_is_printed_and_followed() {
     ));
     let (code, text) = psentry(&lab, &["log", "--utc"]);
     let ports: Vec<&str> = text.lines().filter(|line| line.contains("touched")).collect();
-    assert!(code == Some(0) && ports.len() == 3 && ports[0].starts_with("15:04:01 probe"), "{text}");
+    assert!(code == Some(0) && ports.len() == 3 && ports[0].starts_with("15:04:01 UTC probe"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
     assert_eq!(psentry(&lab, &["log", "203.0.113.2", "--json"]).1, record(2, 22) + "\n");
     let (_, text) = psentry(&lab, &["log", "--since", "2026-11-22T15:04:03Z"]);

@@ -45,6 +45,8 @@ fn what_is_wrong_has_its_exit_code_and_what_is_near_is_suggested() {
         (&["mode", "blok"], "'block'"),
         (&["why", "nowhere.example"], "host name"),
         (&["why", "192.0.2.0/33"], "0 to 32"),
+        (&["explain", "192.0.2.0/24"], "this is a network; name an address in it"),
+        (&["allow", "add", "::/0"], "psentry mode observe"),
         (&["unblock", "everybody"], "host name"),
         (&["decoy", "add"], "PORT"),
         (&["decoy", "add", "70000"], "1 to 65535"),
@@ -61,8 +63,7 @@ fn what_is_wrong_has_its_exit_code_and_what_is_near_is_suggested() {
 #[test]
 fn completions_know_addresses_and_decoys() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = run(&["completions", shell]);
-        assert_eq!(script, run(&["--completions", shell]), "{shell}");
+        let script = run(&["--completions", shell]);
         let asks = |what: &str| {
             assert!(script.1.contains(&format!("psentry {what} 2>/dev/null")), "{shell}: {what}");
         };
@@ -77,7 +78,7 @@ fn completions_know_addresses_and_decoys() {
     )
     .unwrap();
     fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    fs::write(&script, run(&["completions", "bash"]).1).unwrap();
+    fs::write(&script, run(&["--completions", "bash"]).1).unwrap();
     let completed = |words: &str, at: usize| {
         let line = format!(
             "PATH={}:$PATH; . {}; COMP_WORDS=({words}); COMP_CWORD={at}; _psentry_known psentry \"${{COMP_WORDS[COMP_CWORD]}}\"; echo \"${{COMPREPLY[@]}}\"",

@@ -69,10 +69,13 @@ fn what_was_served_before_a_restart_is_no_trap_after_it() {
 fn without_its_folder_the_trap_stands() {
     let lab = Lab::new();
     let _service = lab.service(SERVICE);
-    let mut trap = trap(&lab, &["--state", "/nonexistent"]);
+    let mut trap = trap(&lab, &["--state", "/proc/nonexistent"]);
     assert!(lab.scanner.is_shut_out(GUARD[0], 9) && quarantined(&lab)[0]);
     let (status, _, errors) = trap.terminate();
-    assert!(status.success() && errors.iter().any(|line| line.contains("/nonexistent/served")), "{errors:?}");
+    assert!(
+        status.success() && errors.iter().any(|line| line.contains("/proc/nonexistent/served")),
+        "{errors:?}"
+    );
 }
 
 /// The trap on a machine that has been up for so many seconds (time_namespaces(7)).

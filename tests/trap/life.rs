@@ -30,7 +30,7 @@ pub fn worker(trap: &Program) -> i32 {
 #[test]
 fn a_stopped_trap_leaves_nothing() {
     let lab = Lab::new();
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let mut trap = trap(&lab, &[]);
         lab.scanner.is_shut_out(GUARD[0], 9);
         assert_eq!(quarantined(&lab), [true, false]);
@@ -108,7 +108,7 @@ fn the_worker_has_no_privilege_and_its_end_is_the_traps() {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     let (status, _, errors) = trap.end();
     assert_eq!(status.code(), Some(71), "{errors:?}");
-    assert!(errors.iter().any(|line| line.contains("the rules are taken away")), "{errors:?}");
+    assert!(errors.iter().any(|line| line.contains("the rules are removed")), "{errors:?}");
     assert_eq!(lab.guard.read(&["nft", "list", "ruleset"]), "");
 }
 

@@ -139,13 +139,24 @@ fn a_change_of_the_file_takes_effect_at_once() {
     for guard in GUARD {
         wait_until("the file is heeded", || lab.scanner.reaches(guard, SERVICE));
     }
+    wait_until("the quarantine has ended, and is not only passed over", || quarantined(&lab) == [false; 2]);
 
-    write(&format!("{}\n2001:db8:7::/129\n", SCANNER[0]));
+    // A wrong line takes nothing from the others, nor from what the file said when all of it was right.
+    write(&format!("{}\n2001:db8:7::/129\n203.0.113.99\n", SCANNER[0]));
     trap.complaint("line 2: ");
-    assert!(lab.scanner.reaches(GUARD[0], SERVICE), "what it said before still holds");
+    let allowed = |set: &str| lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", set]);
+    wait_until("the right lines are heeded", || allowed("allow4").contains("203.0.113.99"));
+    assert!(allowed("allow6").contains("2001:db8:7::/48"));
+    assert!(lab.scanner.reaches(GUARD[0], SERVICE));
 
+    // Out of the file he is as anybody else: in by what was, shut out by a new probe.
     write("# nobody any more\n");
-    wait_until("the file is heeded", || lab.scanner.is_shut_out(GUARD[0], SERVICE));
+    let mut port = 10;
+    wait_until("the file is heeded", || {
+        port += 1;
+        lab.scanner.is_shut_out(GUARD[0], port);
+        lab.scanner.is_shut_out(GUARD[0], SERVICE)
+    });
     assert_eq!(counter(&trap.terminate().1, "repairs"), 0);
 }
 

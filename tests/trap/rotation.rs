@@ -57,7 +57,7 @@ pub fn route_any(lab: &Lab) {
 }
 
 /// What becomes of connections from these /64s of the scanner's network to these ports.
-fn tries(lab: &Lab, ports: &[u16], networks: &[u16]) -> Vec<String> {
+pub fn tries(lab: &Lab, ports: &[u16], networks: &[u16]) -> Vec<String> {
     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
     let sources =
         networks.iter().map(|network| format!("2001:db8:7:{network:x}::9")).collect::<Vec<_>>().join(",");

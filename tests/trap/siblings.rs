@@ -118,7 +118,7 @@ fn the_file_of_ports_is_followed() {
     assert_eq!(quarantined(&lab), [false; 2]);
     write("sibling 8089\\n");
     let complaint = trap.complaint("/etc/psentry/ports, line 1");
-    assert!(complaint.contains("what it said before still holds"), "{complaint}");
+    assert!(complaint.contains("what was last right counts"), "{complaint}");
     // A worm's port is a probe whatever it is beside.
     write("sibling tcp/8089 of tcp/8088\\nworm tcp/8089\\n");
     let worms = || lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", "worms"]);

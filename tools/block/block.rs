@@ -14,6 +14,10 @@ const UDP: u8 = 17;
 /// How many ports are shut one by one: eight rules of iptables. Beyond that the source is shut out as a whole.
 pub const MOST_PORTS: usize = 120;
 
+/// How far apart two ends may be and be the same: the kernel's clock and ours are not the same, ipset is given whole seconds, and
+/// notes have whole seconds.
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
+
 /// A block: its end, and what is told about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
@@ -161,13 +165,18 @@ impl Entry {
         Entry { damaged: self.damaged || other.damaged, ..joined }
     }
 
-    /// Whether this is what a backend has that was given `block`: the same end, or one that is later by `slack` at most, the same
+    /// Whether it is over when `block` is, without anybody deleting it. Somebody may have put it there again with another end.
+    #[must_use]
+    pub fn ends_with(&self, block: &Block) -> bool {
+        !self.damaged && alike(self.until, block.until)
+    }
+
+    /// Whether this is what a backend has that was given `block`: the same end, or one that is hardly later, the same
     /// ports, the same regard for established connections.
     #[must_use]
-    pub fn is(&self, block: &Block, slack: Duration) -> bool {
+    pub fn is(&self, block: &Block) -> bool {
         let transports = |proto| Block { proto, ..Block::default() }.transports();
-        !self.damaged
-            && alike(self.until, block.until, slack)
+        self.ends_with(block)
             // What ends too early is not what was asked for.
             && self.until.zip(block.until).is_none_or(|(until, wanted)| until >= wanted)
             && self.unproven == block.unproven
@@ -177,7 +186,7 @@ impl Entry {
 }
 
 impl From<&Entry> for Block {
-    /// All that can be told of a block by what is there.
+    /// All that is known of a block from what is there.
     fn from(entry: &Entry) -> Self {
         let Entry { until, since, proto, unproven, .. } = *entry;
         let (rule, ports) = (entry.rule.clone(), entry.ports.clone());
@@ -185,11 +194,11 @@ impl From<&Entry> for Block {
     }
 }
 
-/// Whether two ends are no further apart than `slack`.
+/// Whether two ends are the same, as far as clocks are.
 #[must_use]
-pub fn alike(a: Option<Timestamp>, b: Option<Timestamp>, slack: Duration) -> bool {
+pub fn alike(a: Option<Timestamp>, b: Option<Timestamp>) -> bool {
     match (a, b) {
-        (Some(a), Some(b)) => a.since(b).max(b.since(a)) <= slack,
+        (Some(a), Some(b)) => a.since(b).max(b.since(a)) <= SLACK,
         (a, b) => a == b,
     }
 }
@@ -235,6 +244,19 @@ mod tests {
             );
         }
         assert!(block(&[22, 53], None, 60).covers(&block(&[53], Some(Proto::Udp), 60)));
+    }
+
+    #[test]
+    fn what_ends_with_a_block_needs_no_deletion() {
+        let wanted = block(&[], None, 60);
+        let there = |seconds| Entry::new("192.0.2.7".parse().unwrap(), Timestamp::from_secs(seconds), None);
+        let endless = Entry { until: None, ..there(60) };
+        let damaged = Entry { damaged: true, ..there(60) };
+        for (entry, with) in
+            [(there(60), true), (there(61), true), (there(100), false), (endless, false), (damaged, false)]
+        {
+            assert_eq!(entry.ends_with(&wanted), with, "{entry:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// Over how long blocks are counted, and how long nobody must have been turned down until the brake lets go.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The most that can be asked for: each is remembered for a minute.
+/// The highest rate that can be set: each network is remembered for a minute.
 const MOST: usize = 1_000_000;
 
 /// In how many networks a minute new blocks are let through: `--brake N/min`.

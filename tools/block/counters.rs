@@ -17,7 +17,7 @@ pub(crate) struct Counters {
     pub(crate) guarded: u64,
     /// Blocks refused by `--brake`.
     pub(crate) braked: u64,
-    /// Blocks refused for want of room (`--max-blocks`).
+    /// Blocks refused because there was no room (`--max-blocks`).
     pub(crate) no_room: u64,
     /// Attempts to do what failed before.
     pub(crate) retries: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Counters {
     pub(crate) repairs: u64,
 }
 
-/// What whoever takes the records has counted by now.
+/// What the receiver of the records has counted by now.
 #[derive(Clone, Default)]
 pub(crate) struct SinkCounts {
     /// Records that a full disk did not take.

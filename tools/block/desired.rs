@@ -1,5 +1,5 @@
 //! What is wanted: which scope is to be blocked, and until when. The engine alone changes it: by verdicts, by the ends of blocks,
-//! by the allow list, by a panic. And whether there is room for one more: what is refused for want of room is not blocked later
+//! by the allow list, by a panic. And whether there is room for one more: what is refused because there was no room is not blocked later
 //! either, so people who ask are told as long as there is none, and for a minute after the last refusal. Pure: knows no backend,
 //! does nothing, and never asks a clock.
 
@@ -101,6 +101,11 @@ impl Desired {
         })
     }
 
+    /// Makes room for as many as an earlier run wanted.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.blocks.reserve(more.min(self.max_blocks));
+    }
+
     /// Takes over what an earlier run wanted, unless there are too many; whether it has.
     pub(crate) fn restore(&mut self, scope: Prefix, block: Block) -> bool {
         !matches!(self.block(scope, block), Change::Full(_))
@@ -140,7 +145,7 @@ impl Desired {
     }
 }
 
-/// How many were refused for want of room, and when the last one was.
+/// How many were refused because there was no room, and when the last one was.
 #[derive(Default)]
 pub(crate) struct Capacity(Option<(usize, Instant)>);
 

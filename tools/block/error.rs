@@ -51,7 +51,7 @@ pub enum Error {
         why: Arc<io::Error>,
     },
     /// A file that psentry-block keeps was changed by somebody into what it cannot read.
-    #[error("{}, line {line}: {what}; mend it by hand, psentry-block does not guess", path.display())]
+    #[error("{}, line {line}: {what}; repair it by hand", path.display())]
     Damaged {
         /// Which.
         path: PathBuf,
@@ -177,7 +177,7 @@ fn remedy(why: &io::Error) -> &'static str {
     match why.kind() {
         io::ErrorKind::PermissionDenied => "; run this as root, or give this user the right",
         io::ErrorKind::ReadOnlyFilesystem => {
-            "; a service is given the right as psentry-block(8) says under 'What each backend may'"
+            "; a service is given the right as psentry-block(8) says under 'Rights of the backends'"
         }
         _ => "",
     }

@@ -12,6 +12,7 @@
 //! | `journal/` | what is wanted, on disk |
 //! | `clock.rs` | the time of the engine, which nobody sets |
 //! | `outcomes.rs`, `counters.rs` | what is said: records, complaints, to the judge; what is counted |
+//! | `journald.rs` | what systemd's journal has of outcomes |
 //! | `commands/`, `protocol.rs` | what people ask, and how it is asked on the control socket |
 //! | `cli.rs`, `reach.rs`, `settings.rs` | the flags, how far blocks reach by them, and whether they go together |
 //! | `error.rs` | what can go wrong |
@@ -31,6 +32,7 @@ mod desired;
 mod engine;
 mod error;
 mod journal;
+mod journald;
 mod note;
 mod outcomes;
 mod protocol;

@@ -17,9 +17,6 @@ use crate::block::{Block, Entry, alike};
 /// the end of all time, which is no whole second, and `UNPROVEN` takes 11.
 const LONGEST_RULE: usize = 58;
 
-/// How far the kernel's clock and a note, which is written in whole seconds, may disagree.
-const SLACK: Duration = Duration::from_secs(2);
-
 /// Stands for a rule that has no name.
 const NO_RULE: &str = "psentry";
 
@@ -81,7 +78,7 @@ pub(crate) fn reconcile(
     let Some(Noted { rule, since, until, unproven }) = noted else { return Entry::new(scope, kernel, None) };
     let capped = matches!((kernel, until), (Some(kernel), Some(until))
         if until > kernel && kernel.since(now) >= longest / 2);
-    let damaged = !capped && !alike(kernel, until, SLACK);
+    let damaged = !capped && !alike(kernel, until);
     Entry { since, unproven, damaged, ..Entry::new(scope, until, rule) }
 }
 

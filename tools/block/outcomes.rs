@@ -3,7 +3,7 @@
 //! while too many records wait. And what is said to the judge.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,12 +16,13 @@ use psentry_log::{Log, LogCounts, LogRate};
 use psentry_records::{
     Action, Common, Malformed, Outcome, OutcomeBody, OutcomeResult, Prefix, Record, Stats, Timestamp,
 };
-use psentry_stage::{Bell, Complaints, Output, Patience};
+use psentry_stage::{Bell, Complaints, Journal, Output, Patience, speak};
 
 use crate::block::Block;
 use crate::cli::Flags;
 use crate::counters::{Counters, SinkCounts};
 use crate::error::Error;
+use crate::journald;
 
 /// How many records may wait to be written before no more verdicts are taken.
 const WAITING: usize = 1024;
@@ -58,7 +59,8 @@ pub(crate) struct Outcomes {
 
 /// What is to be written.
 enum Written {
-    Record(Box<Record>),
+    /// And why somebody is blocked, for the journal of systemd.
+    Record(Box<Record>, String),
     /// A record's line as it was read.
     Passed(Box<Record>, Vec<u8>),
 }
@@ -86,6 +88,15 @@ impl Sink {
         let opened = Log::open(settings.clone(), rate, "psentry-block", Instant::now());
         opened.map(|log| Sink::Log(Box::new(log))).map_err(Error::file(&settings.path, "write the log"))
     }
+
+    /// What it counts, and why the last record could not be written.
+    fn state(&self) -> (SinkCounts, Option<String>) {
+        let (lost, log, failure) = match self {
+            Sink::Stdout(output) => (output.lost(), LogCounts::default(), output.failure()),
+            Sink::Log(log) => (log.lost(), log.counts(), log.failure()),
+        };
+        (SinkCounts { lost, log }, failure.map(str::to_owned))
+    }
 }
 
 impl Outcomes {
@@ -111,14 +122,23 @@ impl Outcomes {
         let stop = watch().map_err(|errno| Error::system("wait for signals")(errno.into()))?;
         let shared = Arc::new(Shared {
             waiting: AtomicUsize::new(0),
-            sink: Mutex::default(),
+            // A log that could not be opened is known before the first record is lost.
+            sink: Mutex::new(sink.as_ref().map(Sink::state).unwrap_or_default()),
             broken: OnceLock::new(),
         });
         let (mut records, mut thread) = (None, None);
         if let Some(sink) = sink {
+            let journal = journald::open();
             let (sender, waiting) = channel();
-            let writer =
-                Writer { sink, waiting, shared: Arc::clone(&shared), bell, stop, _stopper: stopper.clone() };
+            let writer = Writer {
+                sink,
+                journal,
+                waiting,
+                shared: Arc::clone(&shared),
+                bell,
+                stop,
+                _stopper: stopper.clone(),
+            };
             let started = thread::Builder::new().name("records".to_owned()).spawn(move || writer.run());
             thread = Some(started.map_err(Error::system("start a thread"))?);
             records = Some(sender);
@@ -136,10 +156,16 @@ impl Outcomes {
 
     /// Writes an outcome, and gives it as a line for whoever asked on the control socket; of which verdict, `common` tells.
     pub(crate) fn outcome(&mut self, common: &Common, body: OutcomeBody) -> Record {
+        self.explained(common, body, None)
+    }
+
+    /// The same of a block, which says why to the journal of systemd.
+    pub(crate) fn explained(&mut self, common: &Common, body: OutcomeBody, block: Option<&Block>) -> Record {
         self.counters.outcome(body.result);
         let common = Common { timestamp: Timestamp::now(), host: self.host.clone(), ..common.clone() };
         let record = Record::Outcome(Outcome { common, body });
-        self.write(Written::Record(Box::new(record.clone())));
+        let because = block.map_or_else(String::new, journald::because);
+        self.write(Written::Record(Box::new(record.clone()), because));
         record
     }
 
@@ -153,7 +179,7 @@ impl Outcomes {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
         let body = self.counters.body(&self.sink().0, count(blocks), count(waiting));
-        self.write(Written::Record(Box::new(Record::Stats(Stats { common, body }))));
+        self.write(Written::Record(Box::new(Record::Stats(Stats { common, body })), String::new()));
     }
 
     /// Passes on a record's line as it was read.
@@ -199,7 +225,7 @@ impl Outcomes {
         self.complaints.skipped(line, malformed);
     }
 
-    /// Reports something that is no complaint, and so is never left out.
+    /// Reports something that is no complaint, and so is not limited in number.
     pub(crate) fn report(&self, sentence: &str) {
         report(sentence);
     }
@@ -228,14 +254,15 @@ impl Outcomes {
     }
 }
 
-/// Reports something on standard error.
+/// Reports something on standard error, unless that would wait: a terminal that is paused must not stop the engine.
 pub(crate) fn report(sentence: &str) {
-    let _ = writeln!(io::stderr(), "psentry-block: {sentence}");
+    speak(&format!("psentry-block: {sentence}"));
 }
 
 /// The thread that writes records.
 struct Writer {
     sink: Sink,
+    journal: Option<Journal>,
     waiting: Receiver<Written>,
     shared: Arc<Shared>,
     bell: Bell,
@@ -258,27 +285,29 @@ impl Writer {
     }
 
     fn write(&mut self, written: &Written) -> io::Result<()> {
+        match (&mut self.journal, written) {
+            (Some(journal), Written::Record(record, _)) if matches!(**record, Record::Stats(_)) => {
+                journal.report_left_out();
+            }
+            (Some(journal), Written::Record(record, because)) => journald::write(journal, record, because),
+            _ => {}
+        }
         let (patience, now) = (Patience::Until(self.stop.0.as_fd()), Instant::now());
         let result = match (&mut self.sink, written) {
-            (Sink::Stdout(output), Written::Record(record)) => output.write(patience, record),
+            (Sink::Stdout(output), Written::Record(record, _)) => output.write(patience, record),
             (Sink::Stdout(output), Written::Passed(_, line)) => output.pass(patience, line),
-            (Sink::Log(log), Written::Record(record)) => log.write(record, now),
+            (Sink::Log(log), Written::Record(record, _)) => log.write(record, now),
             (Sink::Log(log), Written::Passed(record, line)) => {
                 log.pass(record, line, now);
                 Ok(())
             }
         };
-        let (lost, log, failure) = match &self.sink {
-            Sink::Stdout(output) => (output.lost(), LogCounts::default(), output.failure()),
-            Sink::Log(log) => (log.lost(), log.counts(), log.failure()),
-        };
-        let counts = (SinkCounts { lost, log }, failure.map(str::to_owned));
-        *self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        *self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner) = self.sink.state();
         result
     }
 }
 
-/// What a block tells of the contact that convicted its source.
+/// What a block says of the contact that convicted its source.
 pub(crate) fn common_of(block: &Block, at: Timestamp) -> Common {
     let (src_ip, dest_port, proto) = (block.addr, block.port, block.proto);
     Common { src_ip, dest_port, proto, ..Common::at(at) }

@@ -67,6 +67,9 @@ pub(crate) struct Report {
     /// Why records are being lost; absent: they are written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unwritten: Option<String>,
+    /// Which settings are wrong, so that their last good copies count; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wrong_settings: Option<String>,
     /// The panic that holds, as this psentry-block sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) panic: Option<Order>,

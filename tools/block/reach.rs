@@ -64,7 +64,7 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// Whether connections that stand go on.
+    /// Whether established connections pass.
     #[must_use]
     pub fn spares(self, unproven: bool) -> bool {
         unproven || self.established == Established::Spared

@@ -3,16 +3,12 @@
 //! Golden cases in `tests/cases/reconcile` show it: what is wanted, what is there, and the operations.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use psentry_records::{Prefix, Timestamp};
 
 use crate::backend::{Caps, Op};
 use crate::block::{Block, Entry};
 use crate::desired::Desired;
-
-/// How far an end may be from the wanted one: the kernel's clock and ours are not the same, and notes have whole seconds.
-pub(crate) const SLACK: Duration = Duration::from_secs(2);
 
 /// What is there on a backend, as far as the engine knows.
 #[derive(Clone, Debug, Default)]
@@ -24,9 +20,10 @@ pub(crate) struct Actual {
 }
 
 impl Actual {
-    /// The scopes of which something is there, or may be.
+    /// The scopes of which something is there, or may be, each once.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = Prefix> {
-        self.entries.keys().chain(&self.unsure).copied()
+        let unsure = self.unsure.iter().filter(|scope| !self.entries.contains_key(scope));
+        self.entries.keys().chain(unsure).copied()
     }
 
     /// Nothing of a scope is there any more; whether anything was, or may have been.
@@ -58,27 +55,63 @@ pub(crate) fn plan(
     caps: &Caps,
     now: Timestamp,
 ) -> Option<Op> {
+    Some(match difference(scope, desired, actual, caps, now)? {
+        Difference::Put(block, was) => Op::Put { scope, block: block.clone(), was: was.cloned() },
+        Difference::Delete(was) => Op::Delete { scope, was: was.map(Block::from).unwrap_or_default() },
+    })
+}
+
+/// Whether anything has to be done about one scope.
+pub(crate) fn differs(
+    scope: Prefix,
+    desired: &Desired,
+    actual: &Actual,
+    caps: &Caps,
+    now: Timestamp,
+) -> bool {
+    difference(scope, desired, actual, caps, now).is_some()
+}
+
+/// The scopes about which something has to be done on a backend, deletions first, each in the order of scopes: [`plan`] says what.
+pub(crate) fn reconcile(desired: &Desired, actual: &Actual, caps: &Caps, now: Timestamp) -> Vec<Prefix> {
+    let unwanted = actual.scopes().filter(|scope| desired.get(*scope).is_none());
+    let scopes = desired.iter().map(|(scope, _)| scope).chain(unwanted);
+    let mut due: Vec<(bool, Prefix)> = scopes
+        .filter_map(|scope| {
+            let difference = difference(scope, desired, actual, caps, now)?;
+            Some((matches!(difference, Difference::Put(..)), scope))
+        })
+        .collect();
+    due.sort_unstable();
+    due.into_iter().map(|(_, scope)| scope).collect()
+}
+
+/// How what is there differs from what is wanted: this is wanted, and something else or nothing is there; or this is there, or may
+/// be, and is not wanted.
+enum Difference<'a> {
+    Put(&'a Block, Option<&'a Entry>),
+    Delete(Option<&'a Entry>),
+}
+
+fn difference<'a>(
+    scope: Prefix,
+    desired: &'a Desired,
+    actual: &'a Actual,
+    caps: &Caps,
+    now: Timestamp,
+) -> Option<Difference<'a>> {
     let (there, unsure) = (actual.entries.get(&scope), actual.unsure.contains(&scope));
     match wanted_there(scope, desired, caps, now) {
-        Some(block) if !unsure && there.is_some_and(|entry| entry.is(block, SLACK)) => None,
-        Some(block) => Some(Op::Put { scope, block: block.clone(), was: there.cloned() }),
-        None if unsure => Some(Op::Delete { scope, was: there.map(Block::from).unwrap_or_default() }),
+        Some(block) if !unsure && there.is_some_and(|entry| entry.is(block)) => None,
+        Some(block) => Some(Difference::Put(block, there)),
+        None if unsure => Some(Difference::Delete(there)),
         None => {
             let entry = there?;
             // The kernel has ended it by now, or does so in this moment.
             let ended = caps.expires && !entry.damaged && entry.until.is_some_and(|until| until <= now);
-            (!ended).then(|| Op::Delete { scope, was: Block::from(entry) })
+            (!ended).then_some(Difference::Delete(there))
         }
     }
-}
-
-/// What has to be done on a backend, deletions first, each in the order of scopes.
-pub(crate) fn reconcile(desired: &Desired, actual: &Actual, caps: &Caps, now: Timestamp) -> Vec<Op> {
-    let scopes: HashSet<Prefix> = desired.iter().map(|(scope, _)| scope).chain(actual.scopes()).collect();
-    let mut ops: Vec<Op> =
-        scopes.into_iter().filter_map(|scope| plan(scope, desired, actual, caps, now)).collect();
-    ops.sort_unstable_by_key(|op| (op.block().is_some(), op.scope()));
-    ops
 }
 
 #[cfg(test)]

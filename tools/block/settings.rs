@@ -2,10 +2,10 @@
 //! the guard leaves alone.
 
 use psentry_guard::Guard;
-use psentry_stage::parse_ports;
+use psentry_stage::LastGood;
 
 use crate::backends;
-use crate::cli::{Flags, Which};
+use crate::cli::{Flags, LoginPorts, Which};
 use crate::error::Error;
 use crate::reach::{Answer, Ports};
 
@@ -20,7 +20,7 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
     for which in chosen {
         backends::check(which, flags).map_err(wrong)?;
     }
-    guard(flags).map_err(wrong)?;
+    guard(flags, LastGood::default()).map_err(wrong)?;
     match &flags.state {
         Some(state) if state.exists() && !state.is_dir() => {
             Err(Error::Config(format!("--state {}: this is no directory", state.display())))
@@ -33,10 +33,9 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Error> {
 ///
 /// # Errors
 /// Which flag, or which line of its file, cannot be used.
-pub(crate) fn guard(flags: &Flags) -> Result<Guard, Error> {
-    let logins =
-        parse_ports(&flags.login_ports).map_err(|why| Error::Usage(format!("--login-ports: {why}")))?;
-    Guard::new(logins, flags.login_grace, &flags.allow)
+pub(crate) fn guard(flags: &Flags, last_good: LastGood) -> Result<Guard, Error> {
+    let LoginPorts(logins) = flags.login_ports.clone();
+    Guard::new(logins, flags.login_grace, &flags.allow, last_good)
         .map_err(|why| Error::Config(format!("--allow: {why}")))
 }
 
@@ -60,7 +59,7 @@ pub(crate) fn fit(chosen: &[Which], flags: &Flags) -> Result<(), Error> {
     fit_reach(chosen, flags)
 }
 
-/// Flags that a chosen backend cannot heed are a mistake: nobody is to believe in a block that is not there.
+/// Flags that a chosen backend does not support are an error: nobody should believe in a block that is not there.
 ///
 /// # Errors
 /// Which flag, and what that backend does instead.
@@ -105,7 +104,7 @@ fn given(flags: &Flags) -> Vec<&'static str> {
     words.into_iter().flatten().collect()
 }
 
-/// Why a backend cannot heed a flag; `None`: it can, or does so anyway.
+/// Why a backend does not support a flag; `None`: it does, or works that way anyway.
 fn unheeded(which: Which, flag: &str) -> Option<&'static str> {
     match (which, flag) {
         (Which::Route, "--ports probed") => Some("a route knows no ports"),

@@ -3,7 +3,7 @@
 //!
 //! A client connects, writes one line of at most [`LONGEST_LINE`] bytes, and reads lines until an empty one, which says that
 //! the answer is complete: a server that dies meanwhile closes the connection without it. Instead of an answer, or after a
-//! part of it, comes `{"error":"..."}`; and what else whoever asked should know, `{"note":"..."}` (see [`Reply`]).
+//! part of it, comes `{"error":"..."}`; and what else the client should know, `{"note":"..."}` (see [`Reply`]).
 //!
 //! Who may connect is a matter of the file's mode and group; whether somebody may change something the server decides by
 //! the credentials that the kernel has of the connection ([`Request::may_change`]).
@@ -11,6 +11,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `question.rs` | what is asked |
+//! | `place.rs` | where a tool listens, if its flags do not say it |
 //! | `socket.rs` | the file: made, taken over from a dead process, removed |
 //! | `server.rs` | the threads that read questions and write answers, and never wait for anybody for long |
 //! | `client.rs` | the other end |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod place;
 mod question;
 mod refusal;
 mod reply;
@@ -30,6 +32,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use client::{Silence, ask};
+pub use place::{default_path, parse_control_mode};
 pub use question::{BY_HAND, Question};
 pub use reply::{Reply, error_line, json_line, note_line};
 pub use server::{Answer, Closing, Request, Server};

@@ -1,5 +1,5 @@
 //! An answer as a client has it: the tool's own lines, and beside them those that any answer may have, `{"note":"..."}` for
-//! what whoever asked should know besides, and `{"error":"..."}` for why something is missing.
+//! what else the client should know, and `{"error":"..."}` for why something is missing.
 
 use psentry_stage::printable;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::refusal;
 pub struct Reply {
     /// The tool's own lines.
     pub lines: Vec<String>,
-    /// What whoever asked should know besides; sentences that are fit for a terminal.
+    /// What else the client should know; sentences that are fit for a terminal.
     pub notes: Vec<String>,
     /// Why something is missing; sentences that are fit for a terminal.
     pub errors: Vec<String>,

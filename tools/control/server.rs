@@ -3,7 +3,7 @@
 //! writing. Whoever connects and is silent holds up nobody.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use psentry_stage::Bell;
 
 use crate::refusal::{self, Kind};
 use crate::socket::{Socket, left};
-use crate::{ControlError, LONGEST_LINE};
+use crate::{ControlError, LONGEST_LINE, Question};
 
 /// How many connections of users who may only ask are served at once, and of each user who may change something; more are asked
 /// to come again. So nobody who may only ask keeps out who may change.
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked at the end whether everybody has his answer.
 const TICK: Duration = Duration::from_millis(5);
 
-/// How long whoever is slow is waited for.
+/// How long a slow client is waited for.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// For the whole question.
@@ -79,7 +79,7 @@ pub struct Answer {
     shared: Arc<Shared>,
 }
 
-/// A server that takes no more questions, but brings what was answered to whoever asked.
+/// A server that accepts no more questions, but delivers the answers that there are.
 #[derive(Debug)]
 pub struct Closing(Arc<Shared>);
 
@@ -101,6 +101,19 @@ impl Shared {
     }
 }
 
+impl Request {
+    /// What is asked, and where the answer goes; `None`: it is no question, or this user may not ask that, and that was answered.
+    #[must_use]
+    pub fn question(self) -> Option<(Question, Answer)> {
+        match Question::parse(&self.line) {
+            Err(why) => self.answer.refuse(&why),
+            Ok(question) if question.changes() && !self.may_change => self.answer.forbid(),
+            Ok(question) => return Some((question, self.answer)),
+        }
+        None
+    }
+}
+
 impl Answer {
     /// Sends lines, each with its newline.
     pub fn send(&self, lines: Vec<u8>) {
@@ -108,7 +121,7 @@ impl Answer {
         let _ = self.lines.send(lines);
     }
 
-    /// Ends the answer with why it is none, or not all of it, in a sentence.
+    /// Ends the answer with a sentence on why it is missing or incomplete.
     pub fn refuse(self, why: &str) {
         self.send(refusal::line(why, None));
     }
@@ -130,7 +143,7 @@ impl Drop for Answer {
 }
 
 impl Closing {
-    /// Waits until whoever asked has his answer; nobody longer than a client may take to read.
+    /// Waits until each client has its answer, for at most as long as a client may take to read.
     pub fn wait(&self) {
         let began = Instant::now();
         while !self.0.served().is_empty() && began.elapsed() < self.0.limits.writing {
@@ -188,10 +201,17 @@ impl Server {
         self.requests.try_iter().collect()
     }
 
-    /// Takes no more questions. What was answered by now is brought to whoever asked, which [`Closing::wait`] waits for.
+    /// Accepts no more questions. Answers that there are by now are delivered, which [`Closing::wait`] waits for.
     #[must_use]
     pub fn close(self) -> Closing {
         Closing(Arc::clone(&self.shared))
+    }
+}
+
+/// Readable as [`bell`](Self::bell) is.
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.bell.as_fd()
     }
 }
 
@@ -280,7 +300,7 @@ fn is_ending(owner: &str) -> Vec<u8> {
     refusal::line(&format!("{owner} is ending"), Some(Kind::Ending))
 }
 
-/// Whether a user may change something: root, and whom this process runs as.
+/// Whether a user may change something: root, and the user that this process runs as.
 fn may_change(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }

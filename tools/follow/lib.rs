@@ -1,9 +1,8 @@
-//! The log of all records, for whoever reads it: line by line from the oldest file to what is being written, and on as it grows.
+//! The log of all records, for its readers: line by line from the oldest file to what is being written, and on as it grows.
 //! A reader that keeps its [`Cursor`] goes on after a restart where it was, whatever was rotated or compressed meanwhile; what
 //! was removed before it was read is reported.
 //!
-//! This is how every reader of all records gets them: stages write to one log only, and have no second output. Lines are bytes
-//! here; psentry-records knows what they mean. Who writes the log and rotates it is psentry-log's.
+//! This is how every reader of all records gets them: stages write to one log only, and have no second output. Who writes the log and rotates it is psentry-log's.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -13,22 +12,28 @@
 //! | `lines.rs` | whole lines of one file, of bounded length |
 //! | `decompress.rs` | gzip and zstd, told by their first bytes |
 //! | `watch.rs` | that something was written |
+//! | `records.rs` | [`Records`]: the records from a moment on, and about some scopes |
+//! | `archive.rs` | files that somebody names, from the oldest on |
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod cursor;
 mod decompress;
 mod files;
 mod follower;
 mod lines;
+mod records;
 mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use archive::from_oldest;
 pub use cursor::Cursor;
 pub use decompress::decompressed;
 pub use follower::{Follower, Start, Step};
+pub use records::{RecordStep, Records};
 
 /// The longest line in bytes, with its newline: as long as PIPE_BUF lets a record be. Longer ones are passed over.
 pub const LONGEST_LINE: usize = 4096;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-/// How often the log is read where nothing tells of changes.
+/// How often the log is read where changes are not reported.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is read anyway: a directory may have been mounted over the one that is watched.

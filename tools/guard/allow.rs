@@ -1,46 +1,44 @@
-//! The files of `--allow`: whom never to block, in the format that psentry-judge and psentry-trap read, too. They are
+//! The files of `--allow`: the addresses never to block, in the format that psentry-judge and psentry-trap read, too. They are
 //! read again when they change.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use psentry_records::{Ignore, IgnoreError, Prefix};
-use psentry_stage::{FileStamp, file_stamp, read_ignore_files};
+use psentry_stage::{IgnoreFiles, LastGood};
 
 /// Whom never to block, as the files had it last.
-#[derive(Default)]
 pub(crate) struct Allow {
-    files: Vec<PathBuf>,
-    stamps: Vec<FileStamp>,
+    files: IgnoreFiles,
     list: Arc<Ignore>,
     changed: bool,
 }
 
 impl Allow {
-    /// Reads the files.
+    /// Reads the files; copies of them are in `last_good`.
     ///
     /// # Errors
-    /// The first file, or line, that cannot be used.
-    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, IgnoreError> {
-        // From before they are read, so that a file that changes meanwhile is read once more.
-        let stamps = stamps(files);
-        let list = Arc::new(read_ignore_files(files)?.into_iter().collect());
-        Ok(Allow { files: files.to_vec(), stamps, list, changed: false })
+    /// The first file, or line, that cannot be used, where there is no copy of that file.
+    pub(crate) fn read(files: &[PathBuf], last_good: LastGood) -> Result<Self, IgnoreError> {
+        let files = IgnoreFiles::open(files, last_good)?;
+        let list = Arc::new(files.prefixes().iter().copied().collect());
+        Ok(Allow { files, list, changed: false })
     }
 
-    /// Reads the files again if they have changed.
-    ///
-    /// # Errors
-    /// What cannot be used, once for each change; then it stays as it was.
-    pub(crate) fn renew(&mut self) -> Result<(), IgnoreError> {
-        let stamps = stamps(&self.files);
-        if stamps == self.stamps {
-            return Ok(());
+    /// Reads the files again if they have changed; whether they have.
+    pub(crate) fn renew(&mut self) -> bool {
+        let changed = self.files.follow();
+        if changed {
+            let list: Ignore = self.files.prefixes().iter().copied().collect();
+            self.changed |= list != *self.list;
+            self.list = Arc::new(list);
         }
-        self.stamps = stamps;
-        self.list = Arc::new(read_ignore_files(&self.files)?.into_iter().collect());
-        self.changed = true;
-        Ok(())
+        changed
+    }
+
+    /// What is wrong with them now, each as a sentence.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        self.files.wrong()
     }
 
     /// Why `scope` must not be blocked; `None`: it may.
@@ -56,12 +54,8 @@ impl Allow {
 
     /// The files.
     pub(crate) fn files(&self) -> &[PathBuf] {
-        &self.files
+        self.files.files()
     }
-}
-
-fn stamps(files: &[PathBuf]) -> Vec<FileStamp> {
-    files.iter().map(|path| file_stamp(path)).collect()
 }
 
 #[cfg(test)]
@@ -70,7 +64,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_change_counts_and_a_broken_one_leaves_all_as_it_was() {
+    fn a_change_counts_and_a_wrong_line_costs_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("allow");
         let write = |text: &str| {
@@ -79,22 +73,21 @@ mod tests {
             fs::rename(next, &file).unwrap();
         };
         write("192.0.2.7 # office\n");
-        let mut allow = Allow::read(std::slice::from_ref(&file)).unwrap();
+        let mut allow = Allow::read(std::slice::from_ref(&file), LastGood::default()).unwrap();
         let held = |allow: &Allow, addr: &str| allow.list.holds(addr.parse().unwrap());
         assert!(held(&allow, "192.0.2.7") && !held(&allow, "192.0.2.8"));
-        allow.renew().unwrap();
+        assert!(!allow.renew());
         assert!(allow.changed().is_none());
         write("192.0.2.8\n");
-        allow.renew().unwrap();
+        assert!(allow.renew() && allow.wrong().is_empty());
         assert!(held(&allow, "192.0.2.8") && !held(&allow, "192.0.2.7"));
         assert!(allow.changed().is_some_and(|list| list.holds("192.0.2.8".parse().unwrap())));
         write("192.0.2.9\nexample.org\n");
-        let said = allow.renew().unwrap_err().to_string();
-        assert!(said.contains("line 2"), "{said}");
-        allow.renew().unwrap();
+        assert!(allow.renew() && allow.wrong()[0].contains("line 2"));
+        assert!(held(&allow, "192.0.2.9") && held(&allow, "192.0.2.8") && allow.changed().is_some());
+        assert!(!allow.renew());
         fs::remove_file(&file).unwrap();
-        assert!(allow.renew().unwrap_err().to_string().contains("cannot read"));
-        assert!(held(&allow, "192.0.2.8"));
-        assert!(allow.changed().is_none());
+        assert!(allow.renew() && allow.wrong()[0].contains("cannot read"));
+        assert!(held(&allow, "192.0.2.8") && !held(&allow, "192.0.2.9"));
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use psentry_linux::{Error, HostAddresses, HostMonitor, RESOLVER_FILES, host_addresses};
 use psentry_ports::PORTS_FILE;
 use psentry_records::{Ignore, IgnoreError, Prefix};
-use psentry_stage::spent;
+use psentry_stage::{LastGood, spent};
 
 use crate::allow::Allow;
 use crate::connections::in_use;
@@ -66,11 +66,12 @@ impl Guard {
     /// logging in, and for whom the files `allow` name.
     ///
     /// # Errors
-    /// Which file of `allow`, or which line of it, cannot be used.
+    /// Which file of `allow`, or which line of it, cannot be used, where `last_good` has no copy of that file.
     pub fn new(
         logins: Vec<RangeInclusive<u16>>,
         grace: Duration,
         allow: &[PathBuf],
+        last_good: LastGood,
     ) -> Result<Self, IgnoreError> {
         let mut guard = Guard {
             monitor: None,
@@ -79,10 +80,11 @@ impl Guard {
             sessions: Sessions::new(grace),
             looked: None,
             blind: None,
-            allow: Allow::read(allow)?,
+            allow: Allow::read(allow, last_good)?,
             translators: Translators::of(PathBuf::from(PORTS_FILE)),
             news: Vec::new(),
         };
+        guard.news = guard.wrong_settings();
         guard.read_files();
         Ok(guard)
     }
@@ -99,13 +101,23 @@ impl Guard {
     /// Reads again what has changed of those files.
     pub fn read_files(&mut self) {
         self.around = None;
-        if let Err(error) = self.allow.renew() {
-            self.news.push(format!("--allow: {error}; what was read before stays"));
+        let was_wrong = !self.wrong_settings().is_empty();
+        if self.allow.renew() {
+            let wrong = self.wrong_settings();
+            let mended =
+                (was_wrong && wrong.is_empty()).then(|| "--allow: all of it is right again".to_owned());
+            self.news.extend(wrong.into_iter().chain(mended));
         }
         if let Err(error) = self.translators.renew() {
             self.news.push(format!("{error}; what was read before stays"));
         }
         self.sessions.heed_record(logind::remote_addresses(Path::new(logind::RUN)));
+    }
+
+    /// What is wrong with the files of `--allow` now, so that copies count, each as a sentence.
+    #[must_use]
+    pub fn wrong_settings(&self) -> Vec<String> {
+        self.allow.wrong()
     }
 
     /// Why `scope` must not be blocked; `None`: it may.
@@ -184,8 +196,8 @@ impl Guard {
         let why = seen.as_ref().err().cloned();
         if let Some(why) = why.as_ref().filter(|why| self.blind.as_ref() != Some(why)) {
             self.news.push(format!(
-                "the kernel does not tell who is connected ({why}): whom --allow does not name is blocked even while he is \
-                 logged in"
+                "the kernel does not tell who is connected ({why}): an address that --allow does not name is blocked even \
+                 while somebody is logged in from there"
             ));
         }
         self.blind = why;

@@ -114,7 +114,7 @@ impl Sessions {
     }
 }
 
-/// What stands with the addresses of a scope.
+/// The established connections with the addresses of a scope.
 fn of(
     standing: &BTreeMap<(IpAddr, [u8; 8]), Standing>,
     scope: Prefix,

@@ -83,7 +83,7 @@ mod tests {
         assert!(!refused(&translators, "2001:db8:64::/64"));
         translators.renew().unwrap();
         assert!(refused(&translators, "2001:db8:64::/64") && !refused(&translators, "64:ff9b::/64"));
-        // A wrong one is told of once, and leaves what was read before.
+        // An error in it is reported once, and the former contents stay.
         fs::write(&file, "translator 2001:db8::/64 # too wide\n").unwrap();
         let said = translators.renew().unwrap_err().to_string();
         assert!(said.contains("ports, line 1: 2001:db8::/64 is no /96"), "{said}");

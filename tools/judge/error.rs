@@ -10,7 +10,7 @@ use crate::policy::PolicyError;
 /// Why psentry-judge ends with another exit code than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// `--policy FILE` or a list of whom to ignore is unreadable or wrong.
+    /// `--policy FILE` or an ignore file is unreadable or wrong.
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The folder of `--state` cannot be used.
@@ -48,11 +48,8 @@ pub enum JudgeError {
 impl Failure for JudgeError {
     fn exit(&self) -> Exit {
         match self {
-            JudgeError::Policy(_) | JudgeError::Locked(_) => Exit::Config,
-            JudgeError::State { .. }
-            | JudgeError::Records { .. }
-            | JudgeError::Input(_)
-            | JudgeError::Output(_) => Exit::Io,
+            JudgeError::Policy(_) | JudgeError::Locked(_) | JudgeError::Records { .. } => Exit::Config,
+            JudgeError::State { .. } | JudgeError::Input(_) | JudgeError::Output(_) => Exit::Io,
             JudgeError::Signals(_) => Exit::Os,
         }
     }

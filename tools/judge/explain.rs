@@ -2,22 +2,39 @@
 
 mod saved_state;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use psentry_local_time::Zone;
 use psentry_records::{Action, Class, OutcomeResult, Prefix, Proto, Record, Timestamp, Verdict, canonical};
 use psentry_stage::printable;
 use serde::Serialize;
 use serde_json::json;
 
 use self::saved_state::SavedSource;
+use crate::cli::Printing;
 use crate::memory::Source;
 use crate::policy::InsideAction;
 use crate::rules::rounded;
 use crate::step::is_released;
 use crate::tally::Tally;
 use crate::{JudgeError, Policy, PolicyFlags, State, input, step, wording};
+
+/// How moments are printed: in a zone for people, and for programs as records have them.
+struct Moments(Option<Zone>);
+
+impl Moments {
+    fn of(&self, moment: Timestamp) -> String {
+        self.0.as_ref().map_or_else(|| moment.to_string(), |zone| zone.full(moment))
+    }
+
+    /// When something ends, to follow a word.
+    fn end(&self, until: Option<Timestamp>) -> String {
+        let until = until.filter(|until| *until < Timestamp::MAX);
+        until.map_or_else(|| "no end".to_owned(), |until| format!("until {}", self.of(until)))
+    }
+}
 
 /// One record about the address.
 #[derive(Serialize)]
@@ -50,7 +67,7 @@ struct Summary {
     undo: Option<String>,
 }
 
-/// Prints it on standard output: a table on a terminal, else JSON.
+/// Prints it on standard output: a table, or lines of JSON.
 ///
 /// # Errors
 /// A policy or a file that cannot be read, or an output that cannot be written.
@@ -59,10 +76,12 @@ pub(crate) fn run(
     files: &[PathBuf],
     folder: Option<&Path>,
     flags: &PolicyFlags,
+    print: Printing,
 ) -> Result<(), JudgeError> {
+    let moments = Moments((!print.json).then(|| Zone::new(print.utc)));
     let policy = Policy::from_flags(flags)?;
     let address = canonical(address);
-    let saved = folder.map(|folder| SavedSource::read(folder, &policy, address)).transpose()?;
+    let saved = folder.map(|folder| SavedSource::read(folder, &policy, address, &moments)).transpose()?;
     let mut state = State::new(policy.max_sources);
     let mut lines = Vec::new();
     let mut on_address: Vec<Verdict> = Vec::new();
@@ -74,7 +93,9 @@ pub(crate) fn run(
         }
         let hits: Vec<Verdict> =
             verdicts.into_iter().filter(|verdict| verdict.body.scope.contains(address)).collect();
-        let Some((at, what)) = describe(record, &policy, &state, address) else {
+        // Before its first probe it is no matter to this source that somebody was released.
+        let is_about = |_: &_| released(record).is_none() || !lines.is_empty();
+        let Some((at, what)) = describe(record, &policy, &state, address).filter(is_about) else {
             // Somebody else's probe may have had its prefix blocked.
             for verdict in hits {
                 lines.push(line(
@@ -84,37 +105,43 @@ pub(crate) fn run(
                     verdict.common.timestamp,
                     String::new(),
                     &[&verdict],
+                    &moments,
                 ));
                 on_address.push(verdict);
             }
             return;
         };
-        lines.push(line(&state, &policy, address, at, what, &hits.iter().collect::<Vec<_>>()));
+        lines.push(line(&state, &policy, address, at, what, &hits.iter().collect::<Vec<_>>(), &moments));
         on_address.extend(hits);
     };
     if files.is_empty() && saved.is_some() {
-        // Only what is remembered is asked for.
+        // Only what is remembered is requested.
     } else if files.is_empty() {
         input::records_of(io::stdin().lock(), &mut take).map_err(JudgeError::Input)?;
     } else {
         input::each_record(files, &mut take)?;
     }
-    let summary = summarize(&state, &policy, address, &on_address);
+    let summary = summarize(&state, &policy, address, &on_address, &moments);
     let judged = saved.is_none() || !files.is_empty();
-    print(judged.then_some((&lines[..], &summary)), saved.as_ref()).map_err(JudgeError::Output)
+    let judged = judged.then_some((&lines[..], &summary));
+    write(judged, saved.as_ref(), print.json, &moments).map_err(JudgeError::Output)
 }
 
-fn print(judged: Option<(&[Line], &Summary)>, saved: Option<&SavedSource>) -> io::Result<()> {
+fn write(
+    judged: Option<(&[Line], &Summary)>,
+    saved: Option<&SavedSource>,
+    as_json: bool,
+    moments: &Moments,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let terminal = out.is_terminal();
     match judged {
-        Some((lines, summary)) if terminal => table(&mut out, lines, summary)?,
-        Some((lines, summary)) => json(&mut out, lines, summary)?,
+        Some((lines, summary)) if as_json => json(&mut out, lines, summary)?,
+        Some((lines, summary)) => table(&mut out, lines, summary, moments)?,
         None => {}
     }
     match saved {
-        Some(saved) if terminal => saved.table(&mut out),
-        Some(saved) => writeln!(out, "{}", json!({ "remembered": saved })),
+        Some(saved) if as_json => writeln!(out, "{}", json!({ "remembered": saved })),
+        Some(saved) => saved.table(&mut out, moments),
         None => Ok(()),
     }
 }
@@ -143,7 +170,8 @@ fn describe(record: &Record, policy: &Policy, state: &State, address: IpAddr) ->
         }
         Record::Outcome(outcome) => {
             let about = released(record).is_some_and(|released| released.contains(address));
-            about.then(|| (outcome.common.timestamp, "its block was released".to_owned()))
+            let whose = if outcome.body.scope.len() == 0 { "everybody" } else { "its block" };
+            about.then(|| (outcome.common.timestamp, format!("{whose} was released")))
         }
         _ => None,
     }
@@ -162,21 +190,27 @@ fn line(
     timestamp: Timestamp,
     what: String,
     verdicts: &[&Verdict],
+    moments: &Moments,
 ) -> Line {
     let scope = policy.scope(address, &state.machine);
     let tally = state.sources.peek(scope).map(|source| Tally::of(source, scope, policy)).unwrap_or_default();
     let words = |verdict: &&Verdict| {
         let body = &verdict.body;
-        let until =
-            verdict.until().map_or_else(|| "until unblocked".to_owned(), |until| format!("until {until}"));
+        let until = moments.end(verdict.until());
         let (rule, reason) = (body.rule.as_deref().unwrap_or("?"), body.reason.as_deref().unwrap_or(""));
-        format!("{} {} {until} by {rule}: {reason}", body.action.name(), body.scope)
+        format!("{} {}, {until}, by {rule}: {reason}", body.action.name(), body.scope)
     };
     let verdict = (!verdicts.is_empty()).then(|| verdicts.iter().map(words).collect::<Vec<_>>().join(" / "));
     Line { timestamp, what, score: rounded(tally.all.score), proven: rounded(tally.proven.score), verdict }
 }
 
-fn summarize(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdict]) -> Summary {
+fn summarize(
+    state: &State,
+    policy: &Policy,
+    address: IpAddr,
+    verdicts: &[Verdict],
+    moments: &Moments,
+) -> Summary {
     let scope = policy.scope(address, &state.machine);
     let now = state.clock.now();
     let in_force =
@@ -198,15 +232,15 @@ fn summarize(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdic
     // What would be: these records are judged by this policy, and what a blocker made of other verdicts is not asked.
     let answer = match (blocked, source) {
         _ if ignored => "It is ignored, and never judged.".to_owned(),
-        (Some(verdict), _) => match verdict.until() {
-            Some(until) => format!("By this policy it would be blocked until {until}."),
-            None => "By this policy it would be blocked until somebody unblocks it.".to_owned(),
-        },
+        (Some(verdict), _) => {
+            format!("By this policy it would be blocked, {}.", moments.end(verdict.until()))
+        }
         (None, _) if vouched.is_some() => {
             "It would not be blocked; who logged in is only watched.".to_owned()
         }
         (None, Some(source)) if convicted(source) => {
-            format!("By this policy it would be convicted until {}, and only watched.", source.until())
+            let end = moments.end(Some(source.until()));
+            format!("By this policy it would be convicted, {end}, and only watched.")
         }
         (None, Some(_)) if verdicts.iter().any(|verdict| verdict.body.action == Action::Block) => {
             "It would not be blocked any more: that is over.".to_owned()
@@ -223,7 +257,7 @@ fn summarize(state: &State, policy: &Policy, address: IpAddr, verdicts: &[Verdic
         vouched_until: vouched.map(|voucher| voucher.until),
         offences: source.map_or(0, Source::offences),
         answer,
-        undo: blocked.map(|verdict| format!("psentry-block unblock {}", verdict.body.scope)),
+        undo: blocked.map(|verdict| format!("psentry unblock {}", verdict.body.scope.short())),
     }
 }
 
@@ -234,14 +268,14 @@ fn json(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<(
     writeln!(out, "{}", json!({ "now": summary }))
 }
 
-fn table(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<()> {
-    writeln!(out, "{:<27}  {:>8}  {:>8}  what", "when", "score", "proven")?;
+fn table(out: &mut impl Write, lines: &[Line], summary: &Summary, moments: &Moments) -> io::Result<()> {
+    writeln!(out, "{:<23}  {:>8}  {:>8}  what", "when", "score", "proven")?;
     for line in lines {
         let what = printable(&line.what);
         writeln!(
             out,
-            "{:<27}  {:>8.3}  {:>8.3}  {what}",
-            line.timestamp.to_string(),
+            "{:<23}  {:>8.3}  {:>8.3}  {what}",
+            moments.of(line.timestamp),
             line.score,
             line.proven
         )?;
@@ -249,7 +283,10 @@ fn table(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<
             writeln!(out, "  -> {}", printable(verdict))?;
         }
     }
-    let as_of = summary.as_of.map(|as_of| format!(", as of the last record, {as_of}")).unwrap_or_default();
+    let as_of = summary
+        .as_of
+        .map(|as_of| format!(", as of the last record, {}", moments.of(as_of)))
+        .unwrap_or_default();
     writeln!(out, "\n{}{as_of}: {}", summary.scope, summary.answer)?;
     match summary.offences {
         0 => {}
@@ -257,7 +294,7 @@ fn table(out: &mut impl Write, lines: &[Line], summary: &Summary) -> io::Result<
         times => writeln!(out, "By handshakes it would have been convicted {times} times.")?,
     }
     if let Some(until) = summary.vouched_until {
-        writeln!(out, "Somebody logged in from there; that counts until {until}.")?;
+        writeln!(out, "Somebody logged in from there; that counts until {}.", moments.of(until))?;
     }
     if let Some(undo) = &summary.undo {
         writeln!(out, "If it is blocked, this lets it in again: {undo}")?;

@@ -6,8 +6,8 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use psentry_follow::decompressed;
-use psentry_records::{Outcome, Probe, Reader, Record, Stats, Timestamp, Verdict, Vouch};
+use psentry_follow::{FollowError, decompressed, from_oldest};
+use psentry_records::{Reader, Record};
 
 use crate::JudgeError;
 
@@ -22,43 +22,14 @@ pub(crate) fn each_record(files: &[PathBuf], mut each: impl FnMut(&Record)) -> R
     let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let mut skipped = 0;
-    for path in from_oldest(files)? {
+    let unread = |FollowError { path, source }| JudgeError::Records { path, source };
+    for path in from_oldest(files).map_err(unread)? {
         let failed = |source| JudgeError::Records { path: path.clone(), source };
         let source = open(path, &bar).map_err(failed)?;
         skipped += records_of(source, &mut each).map_err(failed)?;
     }
     bar.finish_and_clear();
     Ok(skipped)
-}
-
-/// The files in the order of their first records: FILE* has the newest one of a rotated log first.
-fn from_oldest(files: &[PathBuf]) -> Result<Vec<&PathBuf>, JudgeError> {
-    let mut starts = Vec::with_capacity(files.len());
-    for path in files {
-        let start = first_time(path).map_err(|source| JudgeError::Records { path: path.clone(), source })?;
-        starts.push((start, path));
-    }
-    starts.sort_by_key(|(start, _)| *start);
-    Ok(starts.into_iter().map(|(_, path)| path).collect())
-}
-
-/// When the first record was written; `None`: there is none, or it cannot be read twice, as of a pipe.
-fn first_time(path: &Path) -> io::Result<Option<Timestamp>> {
-    if !path.metadata()?.is_file() {
-        return Ok(None);
-    }
-    let mut reader = Reader::new(open(path, &ProgressBar::hidden())?);
-    while let Some(item) = reader.next_item()? {
-        match item.record {
-            Ok(Record::Probe(Probe { common, .. }))
-            | Ok(Record::Verdict(Verdict { common, .. }))
-            | Ok(Record::Outcome(Outcome { common, .. }))
-            | Ok(Record::Vouch(Vouch { common, .. }))
-            | Ok(Record::Stats(Stats { common, .. })) => return Ok(Some(common.timestamp)),
-            Ok(Record::Other(_)) | Err(_) => {}
-        }
-    }
-    Ok(None)
 }
 
 /// The same for one stream.

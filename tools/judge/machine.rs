@@ -6,7 +6,7 @@ use psentry_records::{Ignore, Machine, Prefix, Stats};
 /// The sensor whose `stats` records say what the machine is.
 const STAGE: &str = "trap";
 
-/// No network wider than this is believed, of IPv4 and of IPv6: whoever may write a record must not make the whole world
+/// No network wider than this is accepted, of IPv4 and of IPv6: whoever may write a record must not make the whole world
 /// a neighbour.
 const WIDEST: (u8, u8) = (8, 32);
 

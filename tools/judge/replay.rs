@@ -1,7 +1,7 @@
-//! `psentry-judge replay`: whom a policy would have had blocked, and how another one differs.
+//! `psentry-judge replay`: the sources that a policy would have had blocked, and how another policy differs.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use psentry_records::{Action, Prefix, Record, Verdict};
@@ -60,11 +60,16 @@ impl Trial {
     }
 }
 
-/// Prints it on standard output: a table on a terminal, else JSON.
+/// Prints it on standard output: a table, or lines of JSON.
 ///
 /// # Errors
 /// A policy or a file that cannot be read, or an output that cannot be written.
-pub(crate) fn run(files: &[PathBuf], flags: &PolicyFlags, against: Option<&Path>) -> Result<(), JudgeError> {
+pub(crate) fn run(
+    files: &[PathBuf],
+    flags: &PolicyFlags,
+    against: Option<&Path>,
+    as_json: bool,
+) -> Result<(), JudgeError> {
     let mut new = Trial::of(flags)?;
     let old_flags = against.map(|path| PolicyFlags { policy: Some(path.to_owned()), ..flags.clone() });
     let mut old = old_flags.as_ref().map(Trial::of).transpose()?;
@@ -75,15 +80,12 @@ pub(crate) fn run(files: &[PathBuf], flags: &PolicyFlags, against: Option<&Path>
         }
     })?;
     let mut out = io::stdout().lock();
-    let written = if out.is_terminal() {
-        table(&mut out, &new, old.as_ref(), skipped)
-    } else {
-        json(&mut out, &new, old.as_ref(), skipped)
-    };
+    let print = if as_json { json } else { table };
+    let written = print(&mut out, &new, old.as_ref(), skipped);
     written.map_err(JudgeError::Output)
 }
 
-/// How the two differ: whom only the new one blocks, and whom only the old one.
+/// How the two differ: the sources that only the new one blocks, and those that only the old one does.
 fn difference<'a>(new: &'a Trial, old: &'a Trial) -> (Vec<Prefix>, Vec<Prefix>) {
     let only = |one: &'a Trial, other: &Trial| -> Vec<Prefix> {
         one.blocked.keys().filter(|scope| !other.blocked.contains_key(scope)).copied().collect()
@@ -119,7 +121,7 @@ fn json(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) ->
     writeln!(out, "{}", json!({ "sum": sum }))
 }
 
-/// How many lines of a list a terminal gets.
+/// How many lines of a list a table has.
 const MAX_LISTED: usize = 20;
 
 fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -> io::Result<()> {
@@ -142,7 +144,7 @@ fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -
         writeln!(out, "\n{:<43} {:>6} {:>12}  rule", "blocked most", "times", "hours")?;
         for (scope, blocked) in most.iter().take(MAX_LISTED) {
             let hours =
-                if blocked.forever { "for ever".to_owned() } else { (blocked.seconds / 3600).to_string() };
+                if blocked.forever { "no end".to_owned() } else { (blocked.seconds / 3600).to_string() };
             writeln!(out, "{:<43} {:>6} {hours:>12}  {}", scope.to_string(), blocked.times, blocked.rule)?;
         }
         return Ok(());
@@ -158,11 +160,7 @@ fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -
             writeln!(out, "  {:<43} {rule}", scope.to_string())?;
         }
         if scopes.len() > MAX_LISTED {
-            writeln!(
-                out,
-                "  and {} more; without a terminal all are told, as JSON",
-                scopes.len() - MAX_LISTED
-            )?;
+            writeln!(out, "  and {} more; --json has all", scopes.len() - MAX_LISTED)?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_records::{Item, OutcomeResult, Record, Timestamp, Verdict};
-use psentry_stage::{Complaints, Intake, Next, Output, Signals, speak};
+use psentry_stage::{Complaints, Intake, LastGood, Next, Output, Signals, speak};
 
 use crate::decode::{Decoded, decode};
 use crate::journal::Journal;
@@ -28,14 +28,16 @@ const RECORDS_BETWEEN_CHECKS: u32 = 1024;
 /// [`JudgeError`]; the end of the input and SIGTERM are no errors.
 pub fn run(flags: Flags) -> Result<(), JudgeError> {
     match flags.command {
-        Some(Command::Explain { address, records, state, policy }) => {
-            explain::run(address, &records, state.as_deref(), &policy)
+        Some(Command::Explain { address, records, state, print, policy }) => {
+            explain::run(address, &records, state.as_deref(), &policy, print)
         }
-        Some(Command::Replay { records, against, policy }) => {
-            replay::run(&records, &policy, against.as_deref())
+        Some(Command::Replay { records, against, print, policy }) => {
+            replay::run(&records, &policy, against.as_deref(), print.json)
         }
         None => {
-            let (watched, policy) = WatchedFiles::start(&flags.policy)?;
+            // A check is of the files themselves, and makes no copy.
+            let last_good = LastGood::of_state(flags.state.as_deref().filter(|_| !flags.check));
+            let (watched, policy) = WatchedFiles::start(&flags.policy, last_good)?;
             if flags.check { Ok(()) } else { Judge::start(flags, watched, policy)?.run() }
         }
     }
@@ -123,7 +125,7 @@ impl Judge {
         let folder = self.journal.as_ref().map(Journal::folder);
         speak(&format!("psentry-judge: {}", summary::ready(&self.policy, &self.state, folder)));
         let before = self.state.counters;
-        let ended = self.judge();
+        let ended = self.tell_wrong(true).and_then(|()| self.judge());
         speak(&format!("psentry-judge: {}", summary::ended(&before, &self.state.counters)));
         // Whatever ended it, what is known is kept.
         if let Some(journal) = &mut self.journal {
@@ -149,7 +151,7 @@ impl Judge {
             self.records_since_check += 1;
             if self.records_since_check >= RECORDS_BETWEEN_CHECKS {
                 self.records_since_check = 0;
-                self.housekeep();
+                self.housekeep()?;
             }
         }
     }
@@ -207,26 +209,29 @@ impl Judge {
         let requests = self.intake.requests();
         if requests.reload {
             self.watched.changed();
-            self.reload();
+            self.reload()?;
         }
         if requests.report {
-            // Before the first record there is no other time.
-            let at = self.state.clock.now().unwrap_or_else(Timestamp::now);
-            let record = stats::record(&self.state, at, self.policy.host.as_deref(), self.output.lost());
-            self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)?;
+            self.write_counters()?;
         }
-        self.housekeep();
-        Ok(())
+        self.housekeep()
+    }
+
+    fn write_counters(&mut self) -> Result<(), JudgeError> {
+        // By this machine's clock, as a setting changes and a signal comes between records.
+        let record =
+            stats::record(&self.state, Timestamp::now(), self.policy.host.as_deref(), self.output.lost());
+        self.output.write(self.intake.patience(), &record).map_err(JudgeError::Output)
     }
 
     /// Does what is too slow to be done for each record, at most once a second.
-    fn housekeep(&mut self) {
+    fn housekeep(&mut self) -> Result<(), JudgeError> {
         if self.last_housekeeping.elapsed() < HOUSEKEEPING_INTERVAL {
-            return;
+            return Ok(());
         }
         self.last_housekeeping = Instant::now();
         if self.watched.changed() {
-            self.reload();
+            self.reload()?;
         }
         // A full disk does not stop the judge; it is tried, and reported, again with the next round.
         if let Some(journal) = &mut self.journal
@@ -235,17 +240,36 @@ impl Judge {
             self.complaints.say(&error.to_string());
         }
         self.write_metrics();
+        Ok(())
     }
 
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Result<(), JudgeError> {
         match self.watched.read(&self.flags) {
             Ok(policy) => {
                 self.state.sources.resize(policy.max_sources);
                 self.policy = policy;
-                self.complaints.say("the policy was read again");
+                if self.watched.wrong().is_empty() {
+                    self.complaints.say("the policy was read again");
+                }
+                self.tell_wrong(false)
             }
-            Err(error) => self.complaints.say(&format!("{error}; the old policy stays")),
+            // As long as it runs it has copies of all files.
+            Err(error) => {
+                self.complaints.say(&format!("{error}; the old policy stays"));
+                Ok(())
+            }
         }
+    }
+
+    /// Says which settings are wrong, so that copies count. The counters say so at once where these are others than before; and
+    /// when a service starts, so that those of its predecessor count no more.
+    fn tell_wrong(&mut self, starts: bool) -> Result<(), JudgeError> {
+        for sentence in self.watched.wrong() {
+            self.complaints.say(sentence);
+        }
+        let is_new = self.watched.wrong() != self.state.wrong_settings;
+        self.state.wrong_settings = self.watched.wrong().to_vec();
+        if is_new || starts && self.journal.is_some() { self.write_counters() } else { Ok(()) }
     }
 
     fn write_metrics(&mut self) {

@@ -28,6 +28,8 @@ pub struct State {
     pub counters: Counters,
     /// The minute of the last `stats` record.
     pub stats_at: Option<Timestamp>,
+    /// What is wrong with settings, so that copies of them count, each as a sentence.
+    pub wrong_settings: Vec<String>,
     /// Sentences for standard error, until they are written there.
     pub warnings: Vec<String>,
 }
@@ -45,6 +47,7 @@ impl State {
             machine: MachineFacts::default(),
             counters: Counters::default(),
             stats_at: None,
+            wrong_settings: Vec::new(),
             warnings: Vec::new(),
         }
     }

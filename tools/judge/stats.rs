@@ -20,7 +20,8 @@ pub fn record(state: &State, at: Timestamp, host: Option<&str>, lost: u64) -> Re
     let sources =
         [("lost", lost), ("sources", state.sources.held() as u64), ("evicted", state.sources.evicted())];
     let common = Common { host: host.map(str::to_owned), ..Common::at(at) };
-    Record::Stats(Stats { common, body: StatsBody::new("judge", counters.into_iter().chain(sources)) })
+    let body = StatsBody::new("judge", counters.into_iter().chain(sources));
+    Record::Stats(Stats { common, body: body.with_wrong_settings(&state.wrong_settings) })
 }
 
 /// The record that is due, if a minute of the records' time has passed since the last one.

@@ -41,11 +41,17 @@ impl Voucher {
     /// The sentence that verdicts add, without its full stop.
     #[must_use]
     pub fn describe(&self) -> String {
+        self.describe_at(|moment| moment.to_string())
+    }
+
+    /// The same with the moments as people read them.
+    pub fn describe_at(&self, moment: impl Fn(Timestamp) -> String) -> String {
         let who = self.user.as_deref().unwrap_or("Somebody");
         let how = self.method.as_ref().map(|method| format!(" by {method}")).unwrap_or_default();
         format!(
             "{who} logged in from there{how} at {}, so it is only watched until {}",
-            self.from, self.until
+            moment(self.from),
+            moment(self.until)
         )
     }
 }

@@ -95,7 +95,7 @@ pub(crate) fn brake(policy: &BrakePolicy, proven: bool, admission: Admission) ->
     ))
 }
 
-/// Why a prefix is blocked as a whole, and whom else that hits: `others` of its `capacity` sources.
+/// Why a prefix is blocked as a whole, and which other sources that affects: `others` of its `capacity` sources.
 pub(crate) fn sweep(due: &DuePrefix, others: usize, capacity: u64) -> String {
     let DuePrefix { prefix, sources, parts: (parts, len) } = *due;
     let single = len == if prefix.is_ipv4() { 32 } else { 64 };

@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How many bytes of standard output are kept, from the start. A hundred thousand rules of iptables are 15 MB.
 const MAX_STDOUT: usize = 256 * 1024 * 1024;
 
-/// How many bytes of standard error are kept, from the end, where the reason stands.
+/// How many bytes of standard error are kept, from the end, where the reason is.
 const MAX_STDERR: usize = 500;
 
 /// How long to wait for the end of the output once the program has exited. A child that it left behind may hold the

@@ -8,7 +8,7 @@ use std::path::Path;
 use psentry_records::canonical;
 
 /// The files that name resolvers: the one that the C library reads, and those in which systemd-resolved and NetworkManager,
-/// which run stubs, name whom those ask.
+/// which run stubs, name the resolvers that these ask.
 pub const RESOLVER_FILES: [&str; 3] =
     ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
 

@@ -53,7 +53,7 @@ pub(crate) struct Opened {
     pub(crate) lacked_rights: bool,
 }
 
-/// Opens the ports that were asked for.
+/// Opens the requested ports.
 pub(crate) fn open(settings: &Settings, complaints: &mut Complaints) -> Opened {
     let mut opened = Opened::default();
     let mut failures: BTreeMap<Failure, BTreeSet<u16>> = BTreeMap::new();
@@ -79,7 +79,7 @@ pub(crate) fn open(settings: &Settings, complaints: &mut Complaints) -> Opened {
     opened
 }
 
-/// All sockets that were asked for. The kernel hands a mirage what came to any address, so it is bound to all.
+/// All requested sockets. The kernel redirects packets to any address to a mirage, so it is bound to all.
 fn wanted(settings: &Settings) -> Vec<(Purpose, Proto, u16, IpAddr)> {
     let everywhere = BTreeSet::from([EVERYWHERE]);
     let addrs = if settings.bind.is_empty() { &everywhere } else { &settings.bind };

@@ -90,7 +90,7 @@ pub(crate) struct ConnectionTable {
     connections: BTreeMap<u64, Connection>,
     next: u64,
     most: usize,
-    /// Whether `most` is less than was asked for.
+    /// Whether `most` is less than was requested.
     lowered: bool,
 }
 

@@ -57,7 +57,7 @@ pub enum ListenError {
         "there is no port to listen on: give --tcp or --udp, or start it from a socket unit (systemd.socket(5))"
     )]
     NoSockets,
-    /// Ports were asked for, or passed, and none could be used.
+    /// Ports were requested, or passed, and none could be used.
     #[error("none of the ports can be a decoy, for the reasons above; choose others")]
     NoneLeft,
     /// The same, and for some of them for lack of rights.
@@ -82,10 +82,8 @@ pub enum ListenError {
 impl Failure for ListenError {
     fn exit(&self) -> Exit {
         match self {
-            ListenError::Ports { .. }
-            | ListenError::BindForm(_)
-            | ListenError::BindMany(_)
-            | ListenError::BindAlone
+            ListenError::Ports { .. } | ListenError::BindForm(_) | ListenError::BindMany(_) => Exit::Usage,
+            ListenError::BindAlone
             | ListenError::MirageTwice(_)
             | ListenError::Banner { .. }
             | ListenError::BannerEmpty(_)

@@ -39,7 +39,7 @@ pub(crate) enum Turn {
     Quiet,
     /// Something was ready, and is done.
     Busy,
-    /// The counters are asked for.
+    /// The counters are requested.
     Report,
     /// The program is asked to end.
     Stop,

@@ -46,7 +46,7 @@ impl SavedSyns {
         }
     }
 
-    /// What the saved SYN of `connection` tells, or that there is none.
+    /// What the saved SYN of `connection` shows, or that there is none.
     pub(crate) fn read(self, connection: &Socket) -> Handshake {
         if self == SavedSyns::Forgotten {
             return Handshake::default();

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `cli.rs`, `settings.rs`, `limits.rs`, `ports.rs` | flags, what they mean, their defaults and bounds, lists of ports |
 //! | `decoy.rs`, `socket_activation.rs`, `bind.rs` | a decoy port, passed by systemd or bound here |
-//! | `mirage.rs` | the one socket that stands for every port |
+//! | `mirage.rs` | the one socket that receives connections to every port |
 //! | `tcp.rs`, `udp.rs` | accept(2) of a connection, recvmsg(2) of a datagram |
 //! | `handshake.rs` | what a handshake proves, and which scanner built its SYN |
 //! | `answer.rs` | what a datagram is answered, so that nobody gains by forging it |

@@ -1,4 +1,4 @@
-//! The mirage: one socket that stands for every port. The kernel's `tproxy` hands it packets to ports that no service
+//! The mirage: one socket that receives connections to every port. The kernel's `tproxy` hands it packets to ports that no service
 //! has, unchanged, so that their own destination is still there to be read. What such a socket has and no other needs
 //! is `IP_TRANSPARENT`: by that it is known, whoever opened it.
 

@@ -52,7 +52,7 @@ pub(crate) struct RecordCounts {
     pub(crate) over_source_rate: u64,
     /// Contacts without a probe, beyond `--rate`.
     pub(crate) over_rate: u64,
-    /// Seconds of alike contacts that ended early for want of room.
+    /// Seconds of alike contacts that ended early because there was no room.
     pub(crate) dedup_evicted: u64,
     /// Records that a full disk did not take.
     pub(crate) lost: u64,

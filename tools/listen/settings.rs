@@ -148,13 +148,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_a_configuration_error() {
+    fn a_wrong_value_is_of_usage() {
         for flags in [
             &["--tcp", "0"][..],
             &["--udp", "69,tftp"],
             &["--tcp", "23", "--bind", "localhost"],
             &["--tcp", "23", "--bind", "224.0.0.1"],
-            &["--bind", "127.0.0.1"],
+        ] {
+            let error = settings(flags).unwrap_err();
+            assert_eq!(error.exit(), psentry_stage::Exit::Usage, "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_goes_not_together_and_a_bad_file_are_of_configuration() {
+        for flags in [
+            &["--bind", "127.0.0.1"][..],
             &["--bind", "127.0.0.1", "--mirage", "61999"],
             &["--tcp", "1-1024", "--mirage", "80"],
             &["--udp", "69", "--mirage", "69"],

@@ -79,7 +79,7 @@ impl Admission {
         }
     }
 
-    /// How many sources were forgotten for want of room.
+    /// How many sources were forgotten because there was no room.
     pub(crate) fn evicted(&self) -> u64 {
         self.sources.evicted
     }

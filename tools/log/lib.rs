@@ -8,7 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `settings.rs` | where the log is, how large it may become |
-//! | `log.rs` | [`Log`]: a record is admitted and appended, or counted; what is told of that |
+//! | `log.rs` | [`Log`]: a record is admitted and appended, or counted; what is reported of that |
 //! | `admission.rs`, `sources.rs` | which records are written beyond the rate; which sources are known. Without I/O |
 //! | `log_file.rs` | the file that is appended to, whatever becomes of it |
 //! | `rotation.rs` | the names of the rotated files, for whoever writes them and whoever reads them |

@@ -1,4 +1,4 @@
-//! The log as whoever writes it sees it: a record is admitted and appended, or it is counted.
+//! The log as its writer sees it: a record is admitted and appended, or it is counted.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub struct LogCounts {
     pub over_rate: u64,
     /// How often the file was rotated.
     pub rotations: u64,
-    /// Sources that were forgotten for want of room: their next contact counts as a first one.
+    /// Sources that were forgotten because there was no room: their next contact counts as a first one.
     pub sources_evicted: u64,
 }
 
@@ -42,8 +42,8 @@ impl Log {
     /// out, is reported on standard error in the name of `program`.
     ///
     /// # Errors
-    /// It is no regular file, somebody else writes it, or it may not be written or rotated. A full or broken disk is no
-    /// error: then the file is opened when that is over.
+    /// It is no regular file, or somebody else writes it. What the system refuses is no error: a full disk, or a directory that
+    /// is not there or may not be written. Then that is reported, and the file is opened when it is over.
     pub fn open(
         settings: LogSettings,
         rate: Option<u64>,
@@ -53,13 +53,16 @@ impl Log {
         let file = LogFile::open(settings, now)?;
         let admission = rate.map(|rate| Admission::new(rate, now));
         let line = Vec::new();
-        Ok(Log { program, file, rate, admission, line, over_rate: 0, reported: 0, unreported: None })
+        let mut log =
+            Log { program, file, rate, admission, line, over_rate: 0, reported: 0, unreported: None };
+        log.tell(now);
+        Ok(log)
     }
 
     /// Writes a record.
     ///
     /// # Errors
-    /// It cannot be written as a line. What becomes of the file is none.
+    /// It cannot be written as a line. Errors of the file are not such an error.
     pub fn write(&mut self, record: &Record, now: Instant) -> io::Result<()> {
         record.encode(&mut self.line)?;
         self.append(record, now);

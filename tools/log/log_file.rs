@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::Flock;
 use nix::unistd::{AccessFlags, access};
-use psentry_stage::{LineFile, is_survivable, lock_file, open_regular};
+use psentry_stage::{LineFile, lock_file, open_regular};
 
 use crate::rotation;
 use crate::settings::LogSettings;
@@ -22,7 +22,7 @@ const MODE: u32 = 0o640;
 /// again.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often at most the oldest file is removed for want of room. Where it is somebody else who fills the disk, that must
+/// How often at most the oldest file is removed because there was no room. Where it is somebody else who fills the disk, that must
 /// not cost the whole log at once.
 const FREE: Duration = Duration::from_secs(60);
 
@@ -47,22 +47,21 @@ struct Open {
 }
 
 impl LogFile {
-    /// Opens it, or makes it.
+    /// Opens it, or makes it. What the system refuses, such as a directory that is not there or may not be written, is no
+    /// error: it is reported, and tried again every second.
     ///
     /// # Errors
-    /// It is no regular file, somebody else writes it, or it may not be written or rotated. A full or broken disk is no
-    /// error: the file is opened when that is over.
+    /// It is no regular file, or somebody else writes it: waiting mends neither.
     pub(crate) fn open(settings: LogSettings, now: Instant) -> io::Result<Self> {
         let name = format!("the log {}", settings.path.display());
-        let folder = settings.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        match access(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK) {
-            Err(errno) if !is_survivable(&errno.into()) => return Err(errno.into()),
-            _ => {}
-        }
         let (lines, open) = match open(&settings.path) {
             Ok((file, open)) => (LineFile::new(file, &name), Ok(open)),
-            // Nothing is written to the file in its place.
-            Err(why) if is_survivable(&why) => (LineFile::new(File::open("/dev/null")?, &name), Err(why)),
+            Err(why) if why.raw_os_error().is_some() => {
+                // Nothing is written to the file in its place.
+                let mut lines = LineFile::new(File::open("/dev/null")?, &name);
+                lines.note_failure(&why, now);
+                (lines, Err(why))
+            }
             Err(why) => return Err(why),
         };
         // What cannot be removed costs room, but no record.
@@ -139,8 +138,10 @@ impl LogFile {
     }
 }
 
-/// Opens a regular file for appending, or makes it.
+/// Opens a regular file for appending, or makes it. Its directory has to be writable, too: it is rotated there.
 fn open(path: &Path) -> io::Result<(File, Open)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    access(folder.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK)?;
     let mut options = File::options();
     options.read(true).append(true);
     let file = match open_regular(path, options.clone().create_new(true)) {
@@ -278,6 +279,25 @@ mod tests {
     }
 
     #[test]
+    fn a_log_without_a_directory_is_opened_once_that_is_made() {
+        let (folder, _, _log, start) = log();
+        let path = folder.path().join("none/records.jsonl");
+        let mut log = LogFile::open(settings(&path), start).unwrap();
+        let failure = log.lines().failure().unwrap().to_owned();
+        assert!(failure.contains("none/records.jsonl cannot be written: No such file"), "{failure}");
+        assert_eq!(log.report().as_deref(), Some(format!("{failure}, and the work goes on").as_str()));
+        log.append(b"one\n", start);
+        fs::create_dir(folder.path().join("none")).unwrap();
+        log.append(b"two\n", start + LOOK);
+        assert_eq!((text(&path), log.lines().lost(), log.lines().failure()), ("two\n".into(), 1, None));
+        assert!(log.report().unwrap().ends_with("can be written again; 1 record was lost"));
+        // Nor is one that may not be written, or that is a directory by now.
+        fs::create_dir(folder.path().join("taken")).unwrap();
+        let log = LogFile::open(settings(&folder.path().join("taken")), start).unwrap();
+        assert!(log.lines().failure().unwrap().contains("Is a directory"));
+    }
+
+    #[test]
     fn what_is_no_file_of_ones_own_is_refused() {
         let (folder, path, _log, now) = log();
         let file = |name: &str| folder.path().join(name);
@@ -286,10 +306,8 @@ mod tests {
         symlink("/dev/null", file("null")).unwrap();
         for (path, says) in [
             (path, "another psentry-block writes it"),
-            (file("folder"), "Is a directory"),
             (file("link"), "it is a symbolic link"),
             (file("null"), "it is a symbolic link"),
-            (file("none/log"), "No such file"),
             ("/dev/null".into(), "it is no regular file"),
         ] {
             let Err(why) = LogFile::open(settings(&path), now) else {

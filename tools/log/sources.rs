@@ -11,7 +11,7 @@ pub(crate) struct Sources<K> {
     old: HashSet<K>,
     /// How many one half holds.
     half: usize,
-    /// How many were forgotten for want of room.
+    /// How many were forgotten because there was no room.
     pub(crate) evicted: u64,
 }
 
@@ -21,7 +21,7 @@ impl<K: Copy + Eq + Hash> Sources<K> {
         Sources { young: HashSet::new(), old: HashSet::new(), half: (most / 2).max(1), evicted: 0 }
     }
 
-    /// Whether it is known. Whoever is asked for counts as young again.
+    /// Whether it is known. A source that is looked up counts as recently used.
     pub(crate) fn knows(&mut self, key: K) -> bool {
         if self.young.contains(&key) {
             return true;

@@ -56,7 +56,7 @@ pub enum Object<'a> {
 }
 
 impl<'a> Notification<'a> {
-    /// Reads a message; `None`: it is none of nftables.
+    /// Reads a message; `None`: it is no message of nftables.
     #[must_use]
     pub(crate) fn read(header: &NetlinkHeader, message: &'a [u8]) -> Option<Self> {
         let [kind, subsystem] = header.message_type.to_le_bytes();

@@ -1,4 +1,4 @@
-//! A table of the family `inet` as it is in the kernel: asked for, and changed in transactions.
+//! A table of the family `inet` as it is in the kernel: read, and changed in transactions.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -12,7 +12,7 @@ use psentry_linux::{Error, NetlinkSocket};
 
 use crate::decode::{self, Chain, Element, Rule, Set};
 use crate::notification::Family;
-use crate::transaction::{Transaction, name, on_set, on_table, request, request_of};
+use crate::transaction::{Transaction, name, on_element, on_set, on_table, request, request_of};
 use crate::uapi::*;
 
 /// How often a set is listed until each of its elements is listed once, and the pause before it is listed again: the kernel
@@ -132,6 +132,22 @@ impl Table {
         }
         let why = "some were listed twice, and so not all of them, each time".to_owned();
         Err(Error::Netlink { doing, why })
+    }
+
+    /// The element of a set with this key, as `read` understands it; `None`: there is none. However many the set has: of one that
+    /// has hundreds of thousands a list takes the kernel seconds.
+    ///
+    /// # Errors
+    /// When the kernel does not say it.
+    pub fn element<V>(
+        &mut self,
+        set: &str,
+        key: &[u8],
+        read: impl Fn(Element<'_>) -> Option<V>,
+    ) -> Result<Option<V>, Error> {
+        let question = on_element(self.name, set, key);
+        let read = |message: &[u8]| decode::elements(message).find_map(&read);
+        Ok(query(&mut self.link, "read an element of a set of nftables", &question, read)?.flatten())
     }
 
     /// Asks for a list, and reads each of its messages; empty where there is no such table or set.

@@ -88,9 +88,7 @@ impl Transaction {
             while let Some(element) = elements.next_if(|_| list.len() < LIST) {
                 nest(&mut list, NFTA_LIST_ELEM, |bytes| element.write(bytes));
             }
-            let list = DefaultNla::new(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, list);
-            let attributes = vec![name(NFTA_TABLE, self.table), name(NFTA_SET, set), list];
-            self.messages.push((request(message_type, attributes), flags));
+            self.messages.push((on_elements(message_type, self.table, set, list), flags));
         }
     }
 
@@ -139,6 +137,20 @@ pub(crate) fn on_table(message_type: u8, table: &str) -> NetfilterMessage {
 /// A request that names a set: for it, or for its elements.
 pub(crate) fn on_set(message_type: u8, table: &str, set: &str) -> NetfilterMessage {
     request(message_type, vec![name(NFTA_TABLE, table), name(NFTA_SET, set)])
+}
+
+/// A request that names elements of a set, each an attribute in `list`.
+fn on_elements(message_type: u8, table: &str, set: &str, list: Vec<u8>) -> NetfilterMessage {
+    let list = DefaultNla::new(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, list);
+    request(message_type, vec![name(NFTA_TABLE, table), name(NFTA_SET, set), list])
+}
+
+/// A request for one element.
+pub(crate) fn on_element(table: &str, set: &str, key: &[u8]) -> NetfilterMessage {
+    let element = NewElement { key: key.to_vec(), ..NewElement::default() };
+    let mut list = Vec::new();
+    nest(&mut list, NFTA_LIST_ELEM, |bytes| element.write(bytes));
+    on_elements(NFT_MSG_GETSETELEM, table, set, list)
 }
 
 /// A request of the family `inet`.

@@ -59,21 +59,29 @@ impl PortTable {
     /// # Errors
     /// [`PortsFileError`]: the file cannot be read, or a line is wrong.
     pub fn read(file: &Path) -> Result<Self, PortsFileError> {
+        Self::parse(file, &Self::bytes(file)?)
+    }
+
+    /// What a file says; what is compiled in, if there is no such file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn bytes(file: &Path) -> Result<Vec<u8>, PortsFileError> {
         match fs::read(file) {
             Ok(bytes) if bytes.len() > LONGEST => Err(PortsFileError::Long { file: file.to_owned() }),
-            Ok(bytes) => Self::parse(file, &String::from_utf8_lossy(&bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::builtin()),
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BUILTIN.into()),
             Err(source) => Err(PortsFileError::Read { file: file.to_owned(), source }),
         }
     }
 
-    /// The table of a text; `file` is where an error says that it stands.
+    /// The table of a text; `file` is its name in errors.
     ///
     /// # Errors
     /// The first line that is wrong.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, PortsFileError> {
+    pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, PortsFileError> {
         let mut table = PortTable::default();
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in String::from_utf8_lossy(bytes).lines().enumerate() {
             let wrong = |problem| PortsFileError::Line { file: file.to_owned(), line: index + 1, problem };
             table.add(line).map_err(wrong)?;
         }
@@ -152,12 +160,12 @@ mod tests {
     use super::*;
 
     fn problem(line: &str) -> String {
-        PortTable::parse(Path::new("/etc/psentry/ports"), line).unwrap_err().to_string()
+        PortTable::parse(Path::new("/etc/psentry/ports"), line.as_bytes()).unwrap_err().to_string()
     }
 
     #[test]
     fn each_line_that_is_compiled_in_is_read_and_names_its_source() {
-        let table = PortTable::parse(Path::new("units/etc/ports"), BUILTIN).unwrap();
+        let table = PortTable::parse(Path::new("units/etc/ports"), BUILTIN.as_bytes()).unwrap();
         assert_eq!(table, PortTable::builtin());
         for line in BUILTIN.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             assert!(line.split_once('#').is_some_and(|(_, source)| source.contains(['(', 'R'])), "{line}");
@@ -198,7 +206,7 @@ mod tests {
         #[test]
         fn no_line_is_too_odd(line in ".{0,80}", words in "(chatter|stray|sibling|family|worm)( (from|of|to|tcp/1|udp/2-9|x)){0,5}") {
             let file = Path::new("ports");
-            let _ = (PortTable::parse(file, &line), PortTable::parse(file, &words));
+            let _ = (PortTable::parse(file, line.as_bytes()), PortTable::parse(file, words.as_bytes()));
         }
     }
 }

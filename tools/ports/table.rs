@@ -18,7 +18,7 @@ pub struct Family {
 /// What is said about ports, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PortTable {
-    /// What machines say by habit to these ports, on their own network.
+    /// What machines send regularly to these ports, on their own network.
     pub chatter: Vec<Services>,
     /// The same from the first port to the second, from anywhere. Both are of one protocol.
     pub chatter_between: Vec<(Service, Service)>,

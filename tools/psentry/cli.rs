@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use psentry_records::{Ignore, Prefix, Timestamp};
-use psentry_stage::{Shell, parse_duration};
+use psentry_stage::{Mode, parse_moment, parse_port};
 
-/// See, ask and change what the installed psentry does
-#[derive(Debug, Parser)]
-#[command(name = "psentry", version, max_term_width = 100, help_template = TEMPLATE)]
+/// Show and change what the installed psentry does
+#[derive(Debug, Args)]
+#[command(version, max_term_width = 100, help_template = TEMPLATE)]
 pub struct Flags {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Print JSON, for programs
+    /// Print lines of JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
     /// Print times in UTC instead of local time
@@ -28,7 +28,7 @@ const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}\n{opti
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show whether all is well; exits 0, 1, 2, 3 as Nagios has it
+    /// Show whether everything works; exits 0, 1, 2, 3 as Nagios expects
     Status,
     /// Show who is shut out, by what, for how long and why
     List {
@@ -36,33 +36,33 @@ pub enum Command {
         #[arg(long, hide = true)]
         addresses: bool,
     },
-    /// Say why somebody is shut out, or why not (exits 1)
+    /// Show why an address is shut out, or why not (exits 1)
     Why {
         /// An address or a prefix
-        #[arg(value_parser = prefix)]
+        #[arg(value_parser = Ignore::parse_entry)]
         cidr: Prefix,
     },
-    /// Let somebody in again, or 'all'
+    /// Release an address, a prefix or 'all'
     Unblock {
         /// An address or a prefix, as `list` shows it, or 'all'
         #[arg(value_name = "CIDR|all", value_parser = whom)]
         blocked: String,
     },
-    /// Shut somebody out
+    /// Block an address or a prefix
     Block {
         /// An address or a prefix
-        #[arg(value_parser = prefix)]
+        #[arg(value_parser = Ignore::parse_entry)]
         cidr: Prefix,
-        /// For how long, such as 2h [default: until it is unblocked]
+        /// For how long, such as 2h [default: no end]
         #[arg(long = "for", value_name = "TIME")]
         span: Option<String>,
-        /// Why, for people who list
+        /// The reason that lists show
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Let everybody in, and shut nobody out until 'resume'
+    /// Release everybody, and shut nobody out until 'resume'
     Panic {
-        /// Why, for people who look
+        /// The reason that is shown
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -70,22 +70,23 @@ pub enum Command {
     Resume,
     /// Show what happened
     Log {
-        /// Only what is about this address or prefix
-        #[arg(value_parser = prefix)]
+        /// Only records about this address or prefix
+        #[arg(value_parser = Ignore::parse_entry)]
         cidr: Option<Prefix>,
-        /// Go on with what happens from now on
+        /// Follow the log
         #[arg(short, long)]
         follow: bool,
-        /// From then on: a span such as 12h, or a time such as 2026-11-22T15:04:05Z
-        #[arg(long, value_name = "TIME", value_parser = moment)]
+        /// Start at an age such as 24h, or at a time such as 2026-11-22T15:04:05Z
+        #[arg(long, value_name = "TIME", value_parser = parse_moment)]
         since: Option<Timestamp>,
     },
-    /// Tell what was held against an address, probe by probe
+    /// Show the evidence against an address, probe by probe
     Explain {
-        /// Of whom
+        /// The address
+        #[arg(value_parser = address)]
         addr: IpAddr,
     },
-    /// Tell whom the policy, or another one, blocks by the log
+    /// Show whom the policy, or another one, would have blocked
     Replay {
         /// Another policy, to compare with the installed one
         policy: Option<PathBuf>,
@@ -96,33 +97,27 @@ pub enum Command {
         #[arg(value_enum, default_value_t = Action::List)]
         action: Action,
         /// Such as 2222 or 161/udp
-        #[arg(value_name = "PORT", value_parser = port, required_if_eq_any(NEEDED))]
+        #[arg(value_name = "PORT", value_parser = parse_port, required_if_eq_any(NEEDED))]
         decoy: Option<String>,
     },
-    /// List, add or remove whom psentry leaves alone
+    /// List, add or remove addresses that are never shut out
     Allow {
         /// What to do
         #[arg(value_enum, default_value_t = Action::List)]
         action: Action,
         /// An address or a prefix
-        #[arg(value_name = "CIDR", value_parser = prefix, required_if_eq_any(NEEDED))]
+        #[arg(value_name = "CIDR", value_parser = Ignore::parse_entry, required_if_eq_any(NEEDED))]
         allowed: Option<Prefix>,
     },
     /// Show whether psentry observes or blocks, or set it
     Mode {
-        /// What it is to do
+        /// The mode
         mode: Option<Mode>,
     },
-    /// Touch decoys, and see whether that is noticed
+    /// Touch decoys, and check that this is noticed
     Selftest,
     /// Check the settings of every stage; exits 0 or 78
     Check,
-    /// Print a completion script
-    #[command(hide = true)]
-    Completions {
-        /// bash, zsh, fish, elvish or powershell
-        shell: Shell,
-    },
 }
 
 /// What to do with a list in the settings.
@@ -132,43 +127,48 @@ pub enum Action {
     List,
     /// Add to it
     Add,
-    /// Take something out of it
+    /// Remove something from it
     Remove,
 }
 
 /// With which action an argument is needed.
 const NEEDED: [(&str, &str); 2] = [("action", "add"), ("action", "remove")];
 
-/// Whether anybody is shut out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Say who would be shut out, and shut out nobody
-    Observe,
-    /// Shut out
-    Block,
-}
+/// Which commands heed the flags that any command takes: those of the others do not show them.
+const HEEDING: [(&str, &str); 2] = [
+    ("json", "status list why unblock block log explain replay decoy allow mode"),
+    ("utc", "status list why unblock block log explain"),
+];
 
-fn prefix(text: &str) -> Result<Prefix, String> {
-    Ignore::parse_entry(text)
-}
+impl CommandFactory for Flags {
+    fn command() -> clap::Command {
+        let command = Flags::augment_args(clap::Command::new("psentry"));
+        let shared: Vec<_> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+        command.mut_subcommands(|sub| {
+            let is_heeded = |id: &str| {
+                let heeding = HEEDING.iter().find(|(flag, _)| *flag == id);
+                heeding.is_some_and(|(_, commands)| commands.split(' ').any(|name| name == sub.get_name()))
+            };
+            let args: Vec<_> =
+                shared.iter().map(|arg| arg.clone().hide(!is_heeded(arg.get_id().as_str()))).collect();
+            sub.args(args)
+        })
+    }
 
-fn whom(text: &str) -> Result<String, String> {
-    if text == "all" { Ok(text.to_owned()) } else { Ok(prefix(text)?.to_string()) }
-}
-
-/// A port as `23/tcp`.
-fn port(text: &str) -> Result<String, String> {
-    let (number, proto) = text.split_once('/').unwrap_or((text, "tcp"));
-    match number.parse::<u16>() {
-        Ok(number) if number > 0 && ["tcp", "udp"].contains(&proto) => Ok(format!("{number}/{proto}")),
-        _ => Err("write a port from 1 to 65535, such as 2222 or 161/udp".to_owned()),
+    fn command_for_update() -> clap::Command {
+        Self::command()
     }
 }
 
-/// A moment, or how long ago it was.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let ago = |_| parse_duration(text).map(|span| Timestamp::now().minus(span));
-    text.parse()
-        .or_else(ago)
-        .map_err(|_| "write a span such as 12h, or a time such as 2026-11-22T15:04:05Z".into())
+impl Parser for Flags {}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| match Ignore::parse_entry(text) {
+        Ok(network) => format!("this is a network; name an address in it, such as {}", network.last()),
+        Err(why) => why,
+    })
+}
+
+fn whom(text: &str) -> Result<String, String> {
+    if text == "all" { Ok(text.to_owned()) } else { Ok(Ignore::parse_entry(text)?.to_string()) }
 }

@@ -4,32 +4,8 @@
 use psentry_stage::Shell;
 
 /// Around the function that clap generates, for arguments of which psentry knows the values.
-const BASH: &str = r#"
-_psentry_known() {
-    local word=${COMP_WORDS[COMP_CWORD]} known=
-    case "${COMP_WORDS[1]-} ${COMP_WORDS[2]-}" in
-        "unblock "*) known="$(psentry list --addresses 2>/dev/null) all" ;;
-        "why "*) known=$(psentry list --addresses 2>/dev/null) ;;
-        "decoy remove") [ "$COMP_CWORD" -lt 3 ] || known=$(psentry decoy list 2>/dev/null) ;;
-        "allow remove") [ "$COMP_CWORD" -lt 3 ] || known=$(psentry allow list 2>/dev/null) ;;
-    esac
-    if [ "$COMP_CWORD" -lt 2 ] || [ -z "$known" ] || [[ "$word" = -* ]]; then
-        _psentry "$@"
-        return
-    fi
-    # A colon of IPv6 ends a word for bash.
-    if declare -F _get_comp_words_by_ref >/dev/null; then _get_comp_words_by_ref -n : -c word; fi
-    COMPREPLY=($(compgen -W "$known" -- "$word"))
-    if declare -F __ltrim_colon_completions >/dev/null; then __ltrim_colon_completions "$word"; fi
-}
-complete -F _psentry_known psentry
-"#;
-
-const FISH: &str = r#"
-complete -c psentry -n "__fish_seen_subcommand_from unblock why" -f -a "(psentry list --addresses 2>/dev/null)"
-complete -c psentry -n "__fish_seen_subcommand_from decoy; and __fish_seen_subcommand_from remove" -f -a "(psentry decoy list 2>/dev/null)"
-complete -c psentry -n "__fish_seen_subcommand_from allow; and __fish_seen_subcommand_from remove" -f -a "(psentry allow list 2>/dev/null)"
-"#;
+const BASH: &str = include_str!("completions/psentry.bash");
+const FISH: &str = include_str!("completions/psentry.fish");
 
 /// Arguments as zsh's script of clap names them, and what lists their values.
 const ZSH: [(&str, &str); 3] =

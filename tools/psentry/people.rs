@@ -2,18 +2,17 @@
 
 use anstream::AutoStream;
 use psentry_control::Question;
+use psentry_installed::{Answer, Error};
 use psentry_records::{
     Action, Common, Outcome, OutcomeResult, Prefix, Record, Timestamp, Verdict, VerdictBody,
 };
 use psentry_show::Renderer;
-use psentry_stage::{Exit, printable};
+use psentry_stage::panic_file::PanicFile;
+use psentry_stage::{Exit, Mode, printable};
 use serde_json::{Value, json};
 
-use crate::Error;
-use crate::cli::Mode;
 use crate::history::{Known, known};
-use crate::installed::Answer;
-use crate::rows::{Row, merged, reasons, short, table};
+use crate::rows::{Row, merged, reasons, table};
 use crate::run::{Context, instead, print, print_lines};
 use crate::settings::ignored;
 
@@ -25,11 +24,23 @@ pub(crate) fn list(context: &Context, addresses: bool) -> Result<(), Error> {
     let answers = context.installed.ask_all(&Question::List);
     let rows = rows(&answers);
     if addresses {
-        return print_lines(context, rows.iter().map(|row| short(row.scope)));
+        return print_lines(context, rows.iter().map(|row| row.scope.short()));
     }
     show(context, &answers, &rows)?;
     complete(answers)?;
-    print(if rows.is_empty() && !context.json { "nobody is shut out\n" } else { "" })
+    if !rows.is_empty() || context.json {
+        return Ok(());
+    }
+    let panic = PanicFile::default().holds();
+    let panic = panic.map(|order| order.declared_at(|moment| context.clock.moment(moment)));
+    let why = match panic {
+        Some(panic) => format!(": {panic}; to end it: psentry resume"),
+        None if context.installed.mode()? == Mode::Observe => {
+            ": psentry observes; to have it block: psentry mode block".to_owned()
+        }
+        None => String::new(),
+    };
+    print(&format!("nobody is shut out{why}\n"))
 }
 
 /// Says what shuts somebody out and which command ends that, or why nothing does.
@@ -39,10 +50,10 @@ pub(crate) fn why(context: &Context, asked: Prefix) -> Result<(), Error> {
     let rows = rows(&answers);
     if !rows.is_empty() {
         show(context, &answers, &rows)?;
-        let mut scopes: Vec<String> = rows.iter().map(|row| short(row.scope)).collect();
+        let mut scopes: Vec<String> = rows.iter().map(|row| row.scope.short()).collect();
         scopes.dedup();
         let end = scopes.iter().map(|scope| format!("to let it in: psentry unblock {scope}\n"));
-        let never = format!("never to shut it out: psentry allow add {}\n", short(asked));
+        let never = format!("never to shut it out: psentry allow add {}\n", asked.short());
         print(&end.chain([never]).filter(|_| !context.json).collect::<String>())?;
         return complete(answers);
     }
@@ -50,7 +61,7 @@ pub(crate) fn why(context: &Context, asked: Prefix) -> Result<(), Error> {
     let lines = reply.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let prospect = lines.into_iter().find(|line| line.get("may_block").is_some());
     complete(answers)?;
-    let mut text = vec![format!("{} is not shut out", short(asked))];
+    let mut text = vec![format!("{} is not shut out", asked.short())];
     let ignored = ignored(installed, asked)?;
     let is_ignored = ignored.is_some();
     if let Some(line) = ignored {
@@ -78,9 +89,19 @@ pub(crate) fn unblock(context: &Context, whom: &str) -> Result<(), Error> {
         let body = VerdictBody::new(Action::Unblock, scope);
         Question::Verdict(Box::new(Verdict { common: Common::at(Timestamp::now()), body }))
     }));
-    let outcomes: Vec<Outcome> = answers.iter().flat_map(outcomes).collect();
+    let mut outcomes: Vec<Outcome> = answers.iter().flat_map(outcomes).collect();
+    // Whom one tool releases the other one mostly had nothing against.
+    if outcomes.iter().any(|outcome| outcome.body.result == OutcomeResult::Released) {
+        outcomes.retain(|outcome| outcome.body.result != OutcomeResult::Already);
+    }
+    let [trap, blocker] = &answers;
+    let answered = |answer: &Answer| answer.error.is_none() && answer.reply.errors.is_empty();
+    let answered = answered(blocker) && (trap.is_absent || answered(trap));
     if context.json {
         show(context, &answers, &[])?;
+    } else if answered && outcomes.iter().all(|outcome| outcome.body.result == OutcomeResult::Already) {
+        let sentence = |scope: Prefix| format!("{} was not shut out\n", scope.short());
+        print(&scope.map_or_else(|| "nobody was shut out\n".to_owned(), sentence))?;
     } else {
         // As the log has them.
         let mut renderer = Renderer::new(context.utc, AutoStream::choice(&std::io::stdout()));
@@ -91,21 +112,25 @@ pub(crate) fn unblock(context: &Context, whom: &str) -> Result<(), Error> {
     if outcomes.iter().any(|outcome| is_bad(outcome.body.result)) {
         return Err(Error(Exit::Os, "not everything that was asked is done".to_owned()));
     }
-    let [_, blocker] = &answers;
     if blocker.is_absent {
         // What it blocked may still be in the kernel, where its own command finds it.
         let words = scope.map_or(vec!["flush"], |_| vec!["unblock", whom]);
-        return instead(context.installed.block(false).args(words));
+        return instead(context.installed.block(false).args(words).args(context.printing()));
     }
     complete(answers)?;
     let Some(scope) = scope else { return Ok(()) };
-    // A prefix around it may be shut out, too.
+    // A prefix around it may be shut out, too, and parts of it.
     let left = rows(&context.installed.ask_all(&Question::Why { addr: scope }));
-    left.iter().find(|row| row.scope.len() <= scope.len()).map_or(Ok(()), |row| {
-        let around = short(row.scope);
-        let how = format!("as a part of {around}; to end that: psentry unblock {around}");
-        Err(Error(Exit::No, format!("{} is still shut out, {how}", short(scope))))
-    })
+    let (around, parts): (Vec<Prefix>, Vec<Prefix>) =
+        left.iter().map(|row| row.scope).partition(|other| other.len() <= scope.len());
+    let still = |part: Prefix, of: Prefix, end: Prefix| {
+        let (part, of, end) = (part.short(), of.short(), end.short());
+        format!("{part} is still shut out, as a part of {of}; to end that: psentry unblock {end}")
+    };
+    let mut named: Vec<String> = around.into_iter().map(|around| still(scope, around, around)).collect();
+    named.extend(parts.into_iter().map(|part| still(part, scope, part)));
+    named.dedup();
+    if named.is_empty() { Ok(()) } else { Err(Error(Exit::No, named.join("\npsentry: "))) }
 }
 
 /// Prints the rows, or the records as the tools gave them.
@@ -136,8 +161,9 @@ fn rows(answers: &[Answer]) -> Vec<Row> {
 
 /// Prints the notes beside the answers, and fails where something is missing: of who hangs, or may not be asked.
 fn complete(answers: [Answer; 2]) -> Result<(), Error> {
-    let nobody =
-        || Err(Error(Exit::No, "nobody who shuts somebody out answers; see 'psentry status'".into()));
+    let nobody = || {
+        Err(Error(Exit::No, "neither psentry-trap nor psentry-block answers; see 'psentry status'".into()))
+    };
     let mut missing = if answers.iter().all(|answer| answer.is_absent) { nobody() } else { Ok(()) };
     for Answer { tool, reply, error, is_absent } in answers {
         reply.notes.iter().for_each(|note| eprintln!("psentry: {note}"));

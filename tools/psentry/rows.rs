@@ -1,10 +1,10 @@
 //! Who is shut out: the rows of all tools in one list, one for each tool and scope, and in words; and why somebody is not. Pure.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use jiff::tz::TimeZone;
-use psentry_records::{Action, Outcome, OutcomeResult, Prefix, Proto, Timestamp};
+use psentry_local_time::Clock;
+use psentry_ports::named_ports;
+use psentry_records::{Action, Outcome, OutcomeResult, Prefix};
 use psentry_stage::{counted, printable};
 
 use crate::history::{Known, Touches};
@@ -46,14 +46,16 @@ impl Row {
             let touch = within.max().map(|(_, port)| format!(", touched {port}"));
             return format!("trap{}{}", some(left), some(touch));
         }
-        let ports: Vec<String> = body.ports.iter().map(|port| port_name(Some(*port), common.proto)).collect();
-        let from = if ports.is_empty() { "" } else { " from " };
+        let ports = match &*body.ports {
+            [] => String::new(),
+            ports => format!(" from {}", named_ports(ports, common.proto)),
+        };
         let until =
-            body.until.map_or_else(|| ", no end".into(), |end| format!(" until {}", clock.moment(end)));
+            body.until.map_or_else(|| ", no end,".into(), |end| format!(" until {}", clock.moment(end)));
         let rule = printable(body.rule.as_deref().unwrap_or("unknown"));
         let spares = if body.handshake == Some(false) { ", but for established connections" } else { "" };
         let reason = some(body.reason.as_ref().map(|why| format!(": {}", printable(why))));
-        let block = format!("{from}{}{until} by rule {rule}{spares}{reason}", ports.join(","));
+        let block = format!("{ports}{until} by rule {rule}{spares}{reason}");
         match (self.backends.is_empty(), self.failing.join("; ")) {
             (true, failing) => format!("to be blocked{block}, and is not yet: {failing}"),
             (false, failing) if failing.is_empty() => format!("blocked{block}"),
@@ -64,8 +66,8 @@ impl Row {
 
 /// A line for each row, with the addresses lined up.
 pub(crate) fn table(rows: &[Row], touches: &Touches, clock: &Clock) -> String {
-    let width = rows.iter().map(|row| short(row.scope).len()).max().unwrap_or(0);
-    rows.iter().map(|row| format!("{:<width$}  {}\n", short(row.scope), row.words(touches, clock))).collect()
+    let width = rows.iter().map(|row| row.scope.short().len()).max().unwrap_or(0);
+    rows.iter().map(|row| format!("{:<width$}  {}\n", row.scope.short(), row.words(touches, clock))).collect()
 }
 
 /// Why nothing shuts somebody out, as far as the log knows, a sentence a reason.
@@ -74,7 +76,7 @@ pub(crate) fn reasons(asked: Prefix, observes: bool, known: &Known, clock: &Cloc
     if let Some(verdict) = &known.verdict {
         let until = verdict.until();
         let is_over = until.is_some_and(|until| until <= clock.now);
-        let end = until.map_or_else(String::new, |until| format!(" until {}", clock.moment(until)));
+        let end = until.map_or_else(|| ", no end,".into(), |until| format!(" until {}", clock.moment(until)));
         let what = match (verdict.body.action == Action::Watch, is_over) {
             (true, _) if !observes => "the last verdict on it only watched it",
             (true, true) => "psentry observes; it would have been blocked",
@@ -85,6 +87,10 @@ pub(crate) fn reasons(asked: Prefix, observes: bool, known: &Known, clock: &Cloc
         let rule = printable(verdict.body.rule.as_deref().unwrap_or("unknown"));
         let why = printable(verdict.body.reason.as_deref().unwrap_or("no reason is given"));
         reasons.push(format!("{what}{end} by rule {rule}: {why}"));
+        reasons.extend(known.released.map(|at| format!("it was released at {}", clock.moment(at))));
+        if observes && verdict.body.action != Action::Watch {
+            reasons.push("psentry observes by now, and blocks nobody who scans".to_owned());
+        }
     } else if observes {
         reasons.push("psentry observes, and shuts out nobody; it would not be blocked".to_owned());
     }
@@ -94,53 +100,6 @@ pub(crate) fn reasons(asked: Prefix, observes: bool, known: &Known, clock: &Cloc
         format!("it touched {port} {ago}, {count} in all; what they weigh: psentry explain {}", asked.addr())
     }));
     reasons
-}
-
-/// As people write a scope: a single address without its length.
-pub(crate) fn short(scope: Prefix) -> String {
-    if scope.is_host() { scope.addr().to_string() } else { scope.to_string() }
-}
-
-/// As people write a port.
-pub(crate) fn port_name(port: Option<u16>, proto: Option<Proto>) -> String {
-    let port = port.map_or_else(|| "no port".to_owned(), |port| port.to_string());
-    proto.map_or_else(|| port.clone(), |proto| format!("{port}/{}", proto.name().to_ascii_lowercase()))
-}
-
-/// What time it is, and the zone of whoever reads.
-pub(crate) struct Clock {
-    pub(crate) now: Timestamp,
-    pub(crate) zone: TimeZone,
-}
-
-impl Clock {
-    /// A moment as `14:05 CET`, or with its date where it is not of these hours.
-    pub(crate) fn moment(&self, moment: Timestamp) -> String {
-        let away = moment.since(self.now).max(self.now.since(moment));
-        let form = if away < Duration::from_secs(18 * 3600) { "%H:%M %Z" } else { "%Y-%m-%d %H:%M %Z" };
-        let moment = jiff::Timestamp::from_microsecond(moment.micros()).unwrap_or_default();
-        moment.to_zoned(self.zone.clone()).strftime(form).to_string()
-    }
-
-    /// How long ago a moment was.
-    pub(crate) fn ago(&self, moment: Timestamp) -> String {
-        format!("{} ago", span(self.now.since(moment).as_secs()))
-    }
-
-    /// How long it is until a moment; a second that has begun counts.
-    fn left(&self, moment: Timestamp) -> String {
-        format!("{} left", span(moment.since(self.now).as_micros().div_ceil(1_000_000) as u64))
-    }
-}
-
-/// A span in its largest unit, rounded down.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]

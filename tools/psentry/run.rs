@@ -1,21 +1,20 @@
 //! Which command is run, and what all of them have.
 
-use std::io::{self, Write};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command as Program;
 
-use jiff::tz::TimeZone;
 use nix::unistd::geteuid;
 use psentry_control::Question;
-use psentry_records::Timestamp;
-use psentry_stage::{Exit, completions};
+use psentry_installed::{Error, Installed, Status, missing, sibling};
+use psentry_local_time::Clock;
+use psentry_stage::Exit;
 use serde_json::json;
 
 use crate::cli::{Command, Flags};
-use crate::installed::{Installed, missing, sibling};
-use crate::rows::Clock;
-use crate::{Error, complete, history, people, settings, status};
+use crate::{history, people, settings};
 
 /// What every command has.
 pub(crate) struct Context {
@@ -25,18 +24,24 @@ pub(crate) struct Context {
     pub(crate) utc: bool,
 }
 
+impl Context {
+    /// The flags by which another program of the suite prints as this one.
+    pub(crate) fn printing(&self) -> impl Iterator<Item = &'static str> {
+        let flags = [("--json", self.json), ("--utc", self.utc)];
+        flags.into_iter().filter_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
 /// The whole program, after its flags are read.
 ///
 /// # Errors
 /// What went wrong, or that the answer is no.
 pub fn run(Flags { command, json, utc }: Flags) -> Result<(), Error> {
-    let zone = if utc { TimeZone::UTC } else { TimeZone::system() };
-    let clock = Clock { now: Timestamp::now(), zone };
-    let context = Context { installed: Installed::below(Path::new("/"))?, clock, json, utc };
+    let context = Context { installed: Installed::below(Path::new("/"))?, clock: Clock::new(utc), json, utc };
     let installed = &context.installed;
     let because = |reason: Option<String>| reason.map(|reason| format!("--reason={reason}"));
     match command {
-        Command::Status => status::status(&context),
+        Command::Status => status(&context),
         Command::List { addresses } => people::list(&context, addresses),
         Command::Why { cidr } => people::why(&context, cidr),
         Command::Unblock { blocked } => people::unblock(&context, &blocked),
@@ -46,11 +51,10 @@ pub fn run(Flags { command, json, utc }: Flags) -> Result<(), Error> {
         Command::Mode { mode } => settings::mode(&context, mode),
         Command::Check => check(installed),
         Command::Selftest => selftest(installed),
-        Command::Completions { shell } => print(&complete(shell, completions::<Flags>(shell))),
         Command::Block { cidr, span, reason } => {
             let [_, blocker] = installed.ask_all(&Question::Why { addr: cidr });
             let mut program = installed.block(!blocker.is_absent);
-            program.args(["block", &cidr.to_string()]).args(because(reason));
+            program.args(["block", &cidr.to_string()]).args(because(reason)).args(context.printing());
             instead(program.args(span.map(|span| format!("--for={span}"))))
         }
         Command::Panic { reason } => instead(installed.block(true).arg("panic").args(because(reason))),
@@ -69,18 +73,41 @@ pub(crate) fn instead(program: &mut Program) -> Result<(), Error> {
 /// Has psentry-judge read the log, by the installed policy or by another one.
 fn judge(context: &Context, command: &[&str], other: Option<&Path>) -> Result<(), Error> {
     let (log, policy) = (context.installed.log(), context.installed.etc("policy.toml"));
-    history::open(&log, Some(context.clock.now))?;
+    if let Some(other) = other {
+        fs::File::open(other)
+            .map_err(|why| Error(Exit::Config, format!("cannot read {}: {why}", other.display())))?;
+    }
+    fs::File::open(&log).map_err(Error::file("read", &log))?;
     let mut program = sibling("psentry-judge");
-    program.args(command).args(context.installed.judging(other)?);
+    program.args(command).args(context.printing()).args(context.installed.judging(other)?);
     if other.is_some() && policy.exists() {
         program.arg("--against").arg(policy);
     }
     instead(program.arg("--records").args(psentry_follow::log_files(&log)?))
 }
 
+/// Says how the suite is. It is an error when anything is not well.
+fn status(context: &Context) -> Result<(), Error> {
+    let status = Status::of(&context.installed, &context.clock)?;
+    print(&if context.json { format!("{}\n", status.json()) } else { status.text() })?;
+    if status.worst() == Exit::Ok { Ok(()) } else { Err(Error(status.worst(), String::new())) }
+}
+
+/// The files that stages read as users without any right.
+const FILES: [&str; 3] = ["policy.toml", "ignore", "ports"];
+
+/// Says that others than its owner may not read a file, if it is so. Root, who checks it, could.
+fn is_private(file: &Path) -> bool {
+    let mode = fs::metadata(file).map_or(0o004, |meta| meta.mode());
+    if mode & 0o004 == 0 {
+        eprintln!("psentry: the stages, which are not root, cannot read {}; chmod 644 it", file.display());
+    }
+    mode & 0o004 == 0
+}
+
 /// Every stage checks its own settings, also after one that found something.
 fn check(installed: &Installed) -> Result<(), Error> {
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<_> = FILES.into_iter().filter(|name| is_private(&installed.etc(name))).collect();
     for (stage, words) in [
         ("psentry-listen", installed.words("LISTEN")),
         ("psentry-trap", installed.sparing("TRAP")),
@@ -112,20 +139,11 @@ fn selftest(installed: &Installed) -> Result<(), Error> {
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    printed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    psentry_stage::print(text.as_bytes()).map_err(Error::output)
 }
 
 /// Prints a list: plain lines, or strings of JSON.
 pub(crate) fn print_lines(context: &Context, lines: impl Iterator<Item = String>) -> Result<(), Error> {
     let line = |line: String| if context.json { format!("{}\n", json!(line)) } else { line + "\n" };
     print(&lines.map(line).collect::<String>())
-}
-
-/// What came of writing to standard output. A reader that has seen enough ends the program, and is no error.
-pub(crate) fn printed(written: io::Result<()>) -> Result<(), Error> {
-    written.map_err(|why| match why.kind() {
-        io::ErrorKind::BrokenPipe => Error(Exit::Ok, String::new()),
-        _ => Error(Exit::Io, format!("cannot write to standard output: {why}")),
-    })
 }

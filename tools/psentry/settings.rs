@@ -5,15 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use clap::ValueEnum;
 use nix::unistd::geteuid;
+use psentry_installed::{
+    Error, Installed, decoys, has_systemd, missing, systemctl, with_line, with_variable,
+};
 use psentry_records::{Ignore, Prefix};
-use psentry_stage::{Exit, printable, read_if_there, replace_file_like};
+use psentry_stage::{Exit, Mode, printable, read_if_there, replace_settings};
 
-use crate::Error;
-use crate::cli::{Action, Mode};
-use crate::installed::{Installed, has_systemd, missing, systemctl};
-use crate::rows::short;
+use crate::cli::Action;
 use crate::run::{Context, print, print_lines};
 
 /// Shows the decoys, or opens or closes the one at a port such as `23/tcp`.
@@ -55,23 +54,6 @@ pub(crate) fn decoy(context: &Context, action: Action, port: Option<&str>) -> Re
     }
 }
 
-/// The decoys that are open, as `23/tcp`, by number.
-pub(crate) fn decoys() -> Result<Vec<String>, Error> {
-    let text = systemctl("show --state=active -p Listen psentry-*.socket")?;
-    let mut ports: Vec<(u16, &str)> = text.lines().filter_map(port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    Ok(ports.into_iter().map(|(number, proto)| format!("{number}/{proto}")).collect())
-}
-
-/// The port of a line such as `Listen=[::]:23 (Stream)`; none of a FIFO.
-fn port(line: &str) -> Option<(u16, &'static str)> {
-    let (address, kind) = line.strip_prefix("Listen=")?.rsplit_once(' ')?;
-    let (_, proto) =
-        [("(Stream)", "tcp"), ("(Datagram)", "udp")].into_iter().find(|(name, _)| *name == kind)?;
-    Some((address.rsplit_once(':')?.1.parse().ok()?, proto))
-}
-
 /// What listens on a port, by name where that is known.
 fn service(number: &str, proto: &str) -> Result<Option<String>, Error> {
     let args = ["-Hlnp", &format!("--{proto}"), &format!("sport = :{number}")];
@@ -86,25 +68,31 @@ fn listener(lines: &str) -> Option<String> {
     (!lines.trim().is_empty()).then_some(name)
 }
 
-/// Shows whom psentry leaves alone, or changes that.
+/// Shows the addresses that psentry ignores, or changes them.
 pub(crate) fn allow(context: &Context, action: Action, scope: Option<Prefix>) -> Result<(), Error> {
     let path = context.installed.etc("ignore");
     let text = text(&path)?;
-    let entries = entries(&path, &text)?;
+    let entries = entries(&path, &text);
     let Some(scope) = scope.filter(|_| action != Action::List) else {
-        return print_lines(context, entries.iter().map(|(_, prefix)| short(*prefix)));
+        return print_lines(context, entries.iter().map(|(_, prefix)| prefix.short()));
     };
-    let name = short(scope);
+    let name = scope.short();
+    if action == Action::Add && scope.len() == 0 {
+        let why = "is everybody, so that psentry would act on nobody; for that: psentry mode observe";
+        return Err(Error(Exit::Usage, format!("{name} {why}")));
+    }
+    let named = entries.iter().filter(|(_, prefix)| *prefix == scope).map(|(line, _)| *line);
+    let named: Vec<usize> = named.collect();
     may_change(&context.installed, &path, &format!("ignore = [ \"{name}\" ]"))?;
     let around = |(_, prefix): &&(usize, Prefix)| {
         prefix.overlaps(scope) && prefix.len() <= scope.len() && (action == Action::Add || *prefix != scope)
     };
     let around =
-        entries.iter().find(around).map(|(line, prefix)| format!("{} in line {line}", short(*prefix)));
+        entries.iter().find(around).map(|(line, prefix)| format!("{} in line {line}", prefix.short()));
     let changed = match (action, &around) {
         (Action::Add, Some(around)) => return print(&format!("{name} is left alone already, by {around}\n")),
-        (Action::Add, None) => added(&text, &name),
-        _ => removed(&text, scope),
+        (Action::Add, None) => with_line(&text, &name),
+        _ => without(&text, &named),
     };
     if changed == text {
         return Err(Error(Exit::No, format!("{} has no line for {name}", path.display())));
@@ -120,28 +108,24 @@ pub(crate) fn allow(context: &Context, action: Action, scope: Option<Prefix>) ->
 /// The line of the ignore file that holds a scope, or some of it.
 pub(crate) fn ignored(installed: &Installed, scope: Prefix) -> Result<Option<String>, Error> {
     let path = installed.etc("ignore");
-    let entries = entries(&path, &text(&path)?)?;
+    let entries = entries(&path, &text(&path)?);
     let line = entries.iter().find(|(_, prefix)| prefix.overlaps(scope));
-    Ok(line.map(|(line, prefix)| format!("{} in line {line} of {}", short(*prefix), path.display())))
+    Ok(line.map(|(line, prefix)| format!("{} in line {line} of {}", prefix.short(), path.display())))
 }
 
-/// The lines that name somebody, each with its number. One that is wrong is an error of the file.
-fn entries(path: &Path, text: &str) -> Result<Vec<(usize, Prefix)>, Error> {
-    Ignore::parse(path, text.as_bytes()).map_err(|why| Error(Exit::Config, why.to_string()))?;
-    Ok((1..).zip(text.lines()).filter_map(|(number, line)| Some((number, entry(line)?))).collect())
+/// The lines that name somebody, each with its number. One that is wrong costs no other line, and is reported.
+fn entries(path: &Path, text: &str) -> Vec<(usize, Prefix)> {
+    let (entries, wrong) = Ignore::parse_lines(path, text.as_bytes());
+    for wrong in wrong {
+        eprintln!("psentry: {wrong}");
+    }
+    entries
 }
 
-fn entry(line: &str) -> Option<Prefix> {
-    Ignore::parse(Path::new(""), line.as_bytes()).ok()?.first().copied()
-}
-
-fn added(text: &str, line: &str) -> String {
-    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-    format!("{text}{newline}{line}\n")
-}
-
-fn removed(text: &str, scope: Prefix) -> String {
-    text.split_inclusive('\n').filter(|line| entry(line) != Some(scope)).collect()
+/// The text without the lines of these numbers.
+fn without(text: &str, numbers: &[usize]) -> String {
+    let lines = (1..).zip(text.split_inclusive('\n'));
+    lines.filter(|(number, _)| !numbers.contains(number)).map(|(_, line)| line).collect()
 }
 
 fn text(path: &Path) -> Result<String, Error> {
@@ -149,10 +133,8 @@ fn text(path: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Writes a file anew; where it is a link, the file that it leads to.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    replace_file_like(path, path, 0o644, text.as_bytes()).map_err(Error::file("write", path))
+    replace_settings(path, text).map_err(Error::file("write", path))
 }
 
 /// Refuses a change of settings that NixOS declares, and names the option.
@@ -168,11 +150,13 @@ fn may_change(installed: &Installed, file: &Path, option: &str) -> Result<(), Er
 /// Shows whether psentry observes or blocks, or sets it and restarts the services.
 pub(crate) fn mode(context: &Context, wanted: Option<Mode>) -> Result<(), Error> {
     let installed = &context.installed;
-    let Some(wanted) = wanted else { return print_lines(context, [name(installed.mode()?)].into_iter()) };
-    let (conf, name) = (installed.etc("psentry.conf"), name(wanted));
+    let Some(wanted) = wanted else {
+        return print_lines(context, [installed.mode()?.name().to_owned()].into_iter());
+    };
+    let (conf, name) = (installed.etc("psentry.conf"), wanted.name());
     may_change(installed, &conf, &format!("mode = \"{name}\""))?;
     let text = text(&conf)?;
-    let changed = with_mode(&text, &name);
+    let changed = with_variable(&text, &["MODE", "OBSERVE"], name);
     if changed == text {
         return print(&format!("psentry is set to {name} already\n"));
     }
@@ -182,21 +166,12 @@ pub(crate) fn mode(context: &Context, wanted: Option<Mode>) -> Result<(), Error>
     }
     systemctl("daemon-reload")?;
     systemctl("restart psentry.target")?;
-    print(&format!("psentry is set to {name}, and its services are restarted; see 'psentry status'\n"))
-}
-
-/// As psentry.conf has it.
-pub(crate) fn name(mode: Mode) -> String {
-    mode.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-/// The same settings with another mode: in the place of the line that says it, or at the end.
-fn with_mode(text: &str, mode: &str) -> String {
-    let says = |line: &&str| ["MODE=", "OBSERVE="].iter().any(|name| line.starts_with(name));
-    let line = format!("MODE={mode}");
-    let Some(old) = text.lines().find(says) else { return added(text, &line) };
-    let others = text.lines().filter(|other| *other == old || !says(other));
-    others.map(|other| if other == old { &line } else { other }).map(|line| format!("{line}\n")).collect()
+    let stay = if wanted == Mode::Observe {
+        "; whoever is blocked stays so until it ends: psentry list"
+    } else {
+        ""
+    };
+    print(&format!("psentry is set to {name}, and its services are restarted; see 'psentry status'{stay}\n"))
 }
 
 #[cfg(test)]

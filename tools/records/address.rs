@@ -76,6 +76,12 @@ impl Prefix {
         self.len() == if self.is_ipv4() { 32 } else { 128 }
     }
 
+    /// As people write it: a single address without its length.
+    #[must_use]
+    pub fn short(self) -> String {
+        if self.is_host() { self.addr().to_string() } else { self.to_string() }
+    }
+
     /// Whether this is a range of IPv4.
     #[must_use]
     pub fn is_ipv4(self) -> bool {

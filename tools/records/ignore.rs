@@ -46,7 +46,15 @@ impl Ignore {
     /// # Errors
     /// A line that cannot be used; `file` only names it.
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<Prefix>, IgnoreError> {
-        let mut prefixes = Vec::new();
+        let (entries, errors) = Self::parse_lines(file, bytes);
+        let prefixes = entries.into_iter().map(|(_, prefix)| prefix).collect();
+        errors.into_iter().next().map_or(Ok(prefixes), Err)
+    }
+
+    /// The same with the number of each line, counted from 1, and each line that cannot be used beside the others.
+    #[must_use]
+    pub fn parse_lines(file: &Path, bytes: &[u8]) -> (Vec<(usize, Prefix)>, Vec<IgnoreError>) {
+        let (mut prefixes, mut errors) = (Vec::new(), Vec::new());
         for (line, bytes) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
             let text = String::from_utf8_lossy(bytes);
             // An editor on Windows begins a file with a byte order mark.
@@ -56,9 +64,12 @@ impl Ignore {
                 continue;
             }
             let refuse = |problem| IgnoreError::Line { file: file.to_owned(), line, problem };
-            prefixes.push(Self::parse_entry(entry).map_err(refuse)?);
+            match Self::parse_entry(entry) {
+                Ok(prefix) => prefixes.push((line, prefix)),
+                Err(problem) => errors.push(refuse(problem)),
+            }
         }
-        Ok(prefixes)
+        (prefixes, errors)
     }
 
     /// One entry without its comment, as a policy may hold it too.

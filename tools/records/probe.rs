@@ -39,7 +39,7 @@ pub struct ProbeBody {
     /// For how many seconds this packet put its source into quarantine, or renewed its quarantine. Absent: it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<u32>,
-    /// How many alike this record stands for.
+    /// How many equal contacts this record stands for.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u32,
     /// The first bytes that were sent, printable ASCII with `\r`, `\n`, `\t`, `\\` and `\xNN` for the rest.
@@ -83,7 +83,7 @@ fn is_one(count: &u32) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// What machines say by habit on their own network.
+    /// What machines send regularly on their own network.
     Chatter,
     /// What an honest peer, client or guest may send.
     Stray,

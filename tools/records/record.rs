@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use crate::address::read_addr;
 use crate::{
-    Common, MAX_LINE, Outcome, OutcomeBody, Probe, ProbeBody, Proto, Stats, StatsBody, Timestamp, Verdict,
-    VerdictBody, Vouch, VouchBody,
+    Common, MAX_LINE, Outcome, OutcomeBody, Prefix, Probe, ProbeBody, Proto, Stats, StatsBody, Timestamp,
+    Verdict, VerdictBody, Vouch, VouchBody,
 };
 
 /// A line of the stream.
@@ -130,6 +130,35 @@ impl Record {
                 Ok(Record::Stats(Stats { common, body }))
             }
             other => Ok(Record::Other(other.to_owned())),
+        }
+    }
+
+    /// What records have in common; `None` of an event of another tool.
+    fn common(&self) -> Option<&Common> {
+        match self {
+            Record::Probe(Probe { common, .. })
+            | Record::Verdict(Verdict { common, .. })
+            | Record::Outcome(Outcome { common, .. })
+            | Record::Vouch(Vouch { common, .. })
+            | Record::Stats(Stats { common, .. }) => Some(common),
+            Record::Other(_) => None,
+        }
+    }
+
+    /// When it was written; `None` of an event of another tool.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        Some(self.common()?.timestamp)
+    }
+
+    /// Whom it is about: the scope of a verdict or an outcome, the source of a probe or a vouch.
+    #[must_use]
+    pub fn scope(&self) -> Option<Prefix> {
+        match self {
+            Record::Verdict(verdict) => Some(verdict.body.scope),
+            Record::Outcome(outcome) => Some(outcome.body.scope),
+            Record::Probe(_) | Record::Vouch(_) => self.common()?.src_ip.map(Prefix::host),
+            Record::Stats(_) | Record::Other(_) => None,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct StatsBody {
     pub counters: Vec<(String, u64)>,
     /// What the machine is; only psentry-trap knows.
     pub machine: Option<Machine>,
+    /// Which settings are wrong, so that their last good copies count; empty: none.
+    pub wrong_settings: String,
 }
 
 /// The networks and ports of the machine on which a stage runs.
@@ -49,11 +51,22 @@ const CLIENT_PORTS: &str = "client_ports";
 /// Counts the networks that did not fit into the line.
 const UNLISTED_NETWORKS: &str = "unlisted_networks";
 
+const WRONG_SETTINGS: &str = "wrong_settings";
+
+/// How many characters of what is wrong are written, so that a line has room for all else.
+const MAX_WRONG: usize = 400;
+
 impl StatsBody {
     /// The counters of `stage`, in the order in which they are to be written.
     pub fn new<'a>(stage: &str, counters: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
         let counters = counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        StatsBody { stage: stage.to_owned(), counters, machine: None }
+        StatsBody { stage: stage.to_owned(), counters, ..StatsBody::default() }
+    }
+
+    /// The same with what is wrong with settings, each as a sentence.
+    #[must_use]
+    pub fn with_wrong_settings(self, sentences: &[String]) -> Self {
+        StatsBody { wrong_settings: sentences.join("; ").chars().take(MAX_WRONG).collect(), ..self }
     }
 
     /// A counter by its name; 0 for one that the stage does not have.
@@ -95,6 +108,9 @@ impl Serialize for StatsBody {
             map.serialize_entry(INSIDE_NETWORKS, &machine.inside_networks)?;
             map.serialize_entry(CLIENT_PORTS, &machine.client_ports)?;
         }
+        if !self.wrong_settings.is_empty() {
+            map.serialize_entry(WRONG_SETTINGS, &self.wrong_settings)?;
+        }
         // Behind the lists that it is about, whoever counts on after it was left out.
         for (name, value) in left_out {
             map.serialize_entry(name, value)?;
@@ -124,12 +140,18 @@ impl<'de> Visitor<'de> for StatsVisitor {
         let mut stage = None;
         let mut counters = Vec::new();
         let (mut own_networks, mut inside_networks, mut client_ports) = (None, None, None);
+        let mut wrong_settings = String::new();
         while let Some(name) = map.next_key::<String>()? {
             match &*name {
                 STAGE => stage = Some(map.next_value::<String>()?),
                 OWN_NETWORKS => own_networks = networks(&map.next_value()?),
                 INSIDE_NETWORKS => inside_networks = networks(&map.next_value()?),
                 CLIENT_PORTS => client_ports = serde_json::from_value(map.next_value::<Value>()?).ok(),
+                WRONG_SETTINGS => {
+                    if let Value::String(wrong) = map.next_value()? {
+                        wrong_settings = wrong;
+                    }
+                }
                 // A line has at most 4096 bytes, so the list is short enough.
                 _ => match map.next_value::<NumberOrElse>()? {
                     NumberOrElse::Number(value) => counters.push((name, value)),
@@ -144,7 +166,7 @@ impl<'de> Visitor<'de> for StatsVisitor {
             inside_networks,
             client_ports,
         });
-        Ok(StatsBody { stage, counters, machine })
+        Ok(StatsBody { stage, counters, machine, wrong_settings })
     }
 }
 
@@ -195,6 +217,22 @@ mod tests {
              \"inside_networks\":[\"2001:db8:7::/64\"],\"client_ports\":[32768,60999]}}\n"
         );
         assert_eq!(Record::parse(&line), Ok(trap(1)));
+    }
+
+    #[test]
+    fn wrong_settings_are_named_and_only_where_there_are_any() {
+        let wrong = ["/etc/psentry/ignore, line 3: 'office.example.org' looks like a host name".to_owned()];
+        let record = |wrong: &[String]| {
+            let body = StatsBody::new("judge", [("records", 7)]).with_wrong_settings(wrong);
+            Record::Stats(Stats { common: Common::at(Timestamp::from_secs(1_700_000_000).unwrap()), body })
+        };
+        let line = encoded(&record(&wrong));
+        let ends = format!("\"records\":7,\"wrong_settings\":\"{}\"}}}}\n", wrong[0]);
+        assert!(line.ends_with(&ends), "{line}");
+        assert_eq!(Record::parse(&line), Ok(record(&wrong)));
+        assert!(encoded(&record(&[])).ends_with("\"records\":7}}\n"));
+        let long = vec!["\u{1b}".repeat(1000); 9];
+        assert!(encoded(&record(&long)).len() <= MAX_LINE);
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! A record as a line of text. Pure: no clock, no terminal; colours are only named here, as the tone of a line.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
+use psentry_local_time::Zone;
 use psentry_records::{
-    Action, Class, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Timestamp, Verdict, Vouch,
+    Action, Class, Common, Kind, Outcome, OutcomeResult, Probe, Proto, Record, Verdict, Vouch,
 };
 use psentry_stage::printable;
 
 /// The parts of a line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// The date in the time zone asked for, as 2026-11-22.
+    /// The date in the chosen time zone, as 2026-11-22.
     pub day: String,
-    /// The time of day in that zone, as 15:04:05.
+    /// The time of day in that zone, as 15:04:05 CET.
     pub time: String,
     /// What kind of record it is, in one word: "probe", "blocked", ...
     pub label: &'static str,
@@ -40,7 +41,7 @@ pub enum Tone {
 
 /// The line of a record; `None` for counters and for the records of other tools.
 #[must_use]
-pub fn render(record: &Record, zone: &TimeZone) -> Option<Line> {
+pub fn render(record: &Record, zone: &Zone) -> Option<Line> {
     let (common, (label, tone, text)) = match record {
         Record::Probe(probe) => (&probe.common, probe_text(probe)),
         Record::Verdict(verdict) => (&verdict.common, verdict_text(verdict)),
@@ -49,8 +50,8 @@ pub fn render(record: &Record, zone: &TimeZone) -> Option<Line> {
         Record::Stats(_) | Record::Other(_) => return None,
     };
     Some(Line {
-        day: day(common.timestamp, zone),
-        time: clock(common.timestamp, zone, "%H:%M:%S"),
+        day: zone.day(common.timestamp),
+        time: zone.time(common.timestamp),
         label,
         tone,
         text: printable(&text),
@@ -91,8 +92,12 @@ fn probe_text(probe: &Probe) -> (&'static str, Tone, String) {
 fn verdict_text(verdict: &Verdict) -> (&'static str, Tone, String) {
     let body = &verdict.body;
     let mut text = format!("{} {}", body.action.name(), body.scope);
-    if let (Action::Block | Action::Watch, Some(secs)) = (body.action, body.duration) {
-        text.push_str(&format!(" for {}", humantime::format_duration(Duration::from_secs(secs))));
+    match (body.action, body.duration) {
+        (Action::Block | Action::Watch, Some(secs)) => {
+            text.push_str(&format!(" for {}", humantime::format_duration(Duration::from_secs(secs))));
+        }
+        (Action::Block, None) => text.push_str(", no end"),
+        _ => {}
     }
     if let Some(reason) = &body.reason {
         text.push_str(&format!(": {reason}"));
@@ -100,7 +105,7 @@ fn verdict_text(verdict: &Verdict) -> (&'static str, Tone, String) {
     ("verdict", Tone::Plain, text)
 }
 
-fn outcome_text(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, String) {
+fn outcome_text(outcome: &Outcome, zone: &Zone) -> (&'static str, Tone, String) {
     let body = &outcome.body;
     let (label, tone) = match (body.result, body.action) {
         (OutcomeResult::Applied | OutcomeResult::Already, Action::Unblock) => ("free", Tone::Relief),
@@ -109,7 +114,11 @@ fn outcome_text(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, Stri
         (OutcomeResult::Refused, _) => ("refused", Tone::Alarm),
         (OutcomeResult::Failed, _) => ("failed", Tone::Alarm),
     };
-    let mut text = body.scope.to_string();
+    let mut text = match (body.scope.len(), body.scope.addr()) {
+        (0, IpAddr::V4(_)) => "everybody of IPv4".to_owned(),
+        (0, IpAddr::V6(_)) => "everybody of IPv6".to_owned(),
+        _ => body.scope.to_string(),
+    };
     if let Some(backend) = &body.backend {
         text.push_str(&format!(" by {backend}"));
     }
@@ -121,12 +130,13 @@ fn outcome_text(outcome: &Outcome, zone: &TimeZone) -> (&'static str, Tone, Stri
     }
     match (body.result, body.until) {
         (OutcomeResult::Applied, Some(until)) => {
-            text.push_str(&format!(" until {}", end(outcome, until, zone)));
+            text.push_str(&format!(" until {}", zone.near(until, outcome.common.timestamp)));
         }
         (OutcomeResult::Already, Some(until)) => {
-            text.push_str(&format!(" already, until {}", end(outcome, until, zone)));
+            text.push_str(&format!(" already, until {}", zone.near(until, outcome.common.timestamp)));
         }
-        (OutcomeResult::Applied, None) if body.action == Action::Block => text.push_str(" until unblocked"),
+        (OutcomeResult::Applied, None) if body.action == Action::Block => text.push_str(", no end"),
+        (OutcomeResult::Already, None) if body.action == Action::Block => text.push_str(" already, no end"),
         (OutcomeResult::Already, None) => text.push_str(" already"),
         (OutcomeResult::Expired, _) => text.push_str(": its time is over"),
         (OutcomeResult::Released, _) => text.push_str(": released"),
@@ -151,17 +161,13 @@ fn vouch_text(vouch: &Vouch) -> (&'static str, Tone, String) {
     ("vouch", Tone::Relief, text)
 }
 
-/// The end of a block: the time of day, with the date when it is not within a day.
-fn end(outcome: &Outcome, until: Timestamp, zone: &TimeZone) -> String {
-    let far = until.since(outcome.common.timestamp) >= Duration::from_secs(86_400);
-    clock(until, zone, if far { "%Y-%m-%d %H:%M" } else { "%H:%M:%S" })
-}
-
 fn source(common: &Common) -> String {
     common.src_ip.map_or_else(|| "somebody".to_owned(), |addr| addr.to_string())
 }
 
-fn port(common: &Common) -> String {
+/// What was touched, as `23/tcp`.
+#[must_use]
+pub fn port(common: &Common) -> String {
     match (common.dest_port, common.proto) {
         (Some(port), None | Some(Proto::Other)) => format!("port {port}"),
         (Some(port), Some(proto)) => format!("{port}/{}", proto.name().to_ascii_lowercase()),
@@ -171,24 +177,12 @@ fn port(common: &Common) -> String {
     }
 }
 
-fn clock(moment: Timestamp, zone: &TimeZone, form: &str) -> String {
-    jiff::Timestamp::from_microsecond(moment.micros()).map_or_else(
-        |_| moment.to_string(),
-        |moment| moment.to_zoned(zone.clone()).strftime(form).to_string(),
-    )
-}
-
-/// The date of a moment, as 2026-11-22.
-pub(crate) fn day(moment: Timestamp, zone: &TimeZone) -> String {
-    clock(moment, zone, "%Y-%m-%d")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn rendered(line: &str) -> String {
-        let line = render(&Record::parse(line).unwrap(), &TimeZone::UTC).unwrap();
+        let line = render(&Record::parse(line).unwrap(), &Zone::new(true)).unwrap();
         format!("{} {} {}", line.time, line.label, line.text)
     }
 
@@ -197,39 +191,47 @@ mod tests {
         for (line, want) in [
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","payload":"GET /\\r\\n"}}"#,
-                r#"15:04:05 probe 192.0.2.7 touched 23/tcp and said "GET /\r\n""#,
+                r#"15:04:05 UTC probe 192.0.2.7 touched 23/tcp and said "GET /\r\n""#,
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"syn","count":3,"signature":"nmap"}}"#,
-                "15:04:05 probe 192.0.2.7 touched 23/tcp (syn) 3 times with the signature of nmap",
+                "15:04:05 UTC probe 192.0.2.7 touched 23/tcp (syn) 3 times with the signature of nmap",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","handshake":true,"cookie":true,"signature":"raw"}}"#,
-                "15:04:05 probe 192.0.2.7 touched 23/tcp with packets of its own making (proven by a SYN cookie only)",
+                "15:04:05 UTC probe 192.0.2.7 touched 23/tcp with packets of its own making (proven by a SYN cookie only)",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":445,"proto":"TCP","probe":{"kind":"syn","class":"probe","quarantine":90}}"#,
-                "15:04:05 probe 192.0.2.7 touched 445/tcp (syn) and is shut out for 1m 30s",
+                "15:04:05 UTC probe 192.0.2.7 touched 445/tcp (syn) and is shut out for 1m 30s",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":443,"proto":"TCP","probe":{"kind":"syn","class":"stray"}}"#,
-                "15:04:05 probe 192.0.2.7 touched 443/tcp (syn), a stray",
+                "15:04:05 UTC probe 192.0.2.7 touched 443/tcp (syn), a stray",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","verdict":{"action":"block","scope":"192.0.2.7/32","duration":5400,"reason":"It scanned."}}"#,
-                "15:04:05 verdict block 192.0.2.7/32 for 1h 30m: It scanned.",
+                "15:04:05 UTC verdict block 192.0.2.7/32 for 1h 30m: It scanned.",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"verdict","verdict":{"action":"block","scope":"192.0.2.7/32","reason":"It scanned."}}"#,
+                "15:04:05 UTC verdict block 192.0.2.7/32, no end: It scanned.",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","outcome":{"action":"block","scope":"192.0.2.7","backend":"nft","result":"applied"}}"#,
+                "15:04:05 UTC blocked 192.0.2.7/32 by nft, no end",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","outcome":{"action":"block","scope":"2001:db8::/64","backend":"nft","result":"applied","until":"2026-11-22T16:04:05Z"}}"#,
-                "15:04:05 blocked 2001:db8::/64 by nft until 16:04:05",
+                "15:04:05 UTC blocked 2001:db8::/64 by nft until 16:04:05 UTC",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","proto":"TCP","outcome":{"action":"block","scope":"192.0.2.7","backend":"nft","result":"already","ports":[22,53]}}"#,
-                "15:04:05 blocked 192.0.2.7/32 by nft from 22,53/tcp already",
+                "15:04:05 UTC blocked 192.0.2.7/32 by nft from 22,53/tcp already, no end",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"outcome","outcome":{"action":"block","scope":"192.0.2.1","result":"refused","error":"It is the gateway."}}"#,
-                "15:04:05 refused 192.0.2.1/32: It is the gateway.",
+                "15:04:05 UTC refused 192.0.2.1/32: It is the gateway.",
             ),
         ] {
             assert_eq!(rendered(line), want);

@@ -1,14 +1,15 @@
 //! Standard input to standard output, or with `--tee` to standard error: one line a record, at once.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use jiff::tz::TimeZone;
-use psentry_records::{Record, Timestamp};
+use psentry_follow::{FollowError, decompressed, from_oldest};
+use psentry_local_time::Zone;
+use psentry_records::{Reader, Record, Timestamp};
 use psentry_stage::{Complaints, Intake, Next, Output, Signals, speak};
 
-use crate::line::day;
 use crate::{Flags, Line, ShowError, Tone, render};
 
 /// The whole program, after its flags are read.
@@ -18,6 +19,9 @@ use crate::{Flags, Line, ShowError, Tone, render};
 pub fn run(flags: Flags) -> Result<(), ShowError> {
     if flags.check {
         return Ok(());
+    }
+    if !flags.files.is_empty() {
+        return of_files(&flags);
     }
     let signals = Signals::catch().map_err(|errno| ShowError::Signals(errno.into()))?;
     let mut intake = Intake::stdin(signals).map_err(ShowError::Input)?;
@@ -59,9 +63,38 @@ pub fn run(flags: Flags) -> Result<(), ShowError> {
     }
 }
 
+/// The records of files, from the oldest on.
+fn of_files(flags: &Flags) -> Result<(), ShowError> {
+    let mut renderer = Renderer::new(flags.utc, AutoStream::choice(&io::stdout()));
+    let mut complaints = Complaints::new("psentry-show");
+    let mut out = BufWriter::new(io::stdout().lock());
+    for path in from_oldest(&flags.files)? {
+        let failed = |source| ShowError::File(FollowError { path: path.clone(), source });
+        let file = BufReader::new(File::open(path).map_err(failed)?);
+        let mut reader = Reader::new(decompressed(file).map_err(failed)?);
+        while let Some(item) = reader.next_item().map_err(failed)? {
+            let lines = match &item.record {
+                Ok(record) => renderer.lines(record),
+                Err(malformed) => {
+                    complaints.skipped(item.line, malformed);
+                    continue;
+                }
+            };
+            match lines.iter().try_for_each(|line| writeln!(out, "{line}")) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                written => written.map_err(ShowError::Output)?,
+            }
+        }
+    }
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ShowError::Output(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Renders records for one stream, and keeps the day of the last line, so that a new day is a line of its own.
 pub struct Renderer {
-    zone: TimeZone,
+    zone: Zone,
     colours: bool,
     day: String,
 }
@@ -70,8 +103,8 @@ impl Renderer {
     /// For a stream that takes colours or not, with times in UTC or in local time.
     #[must_use]
     pub fn new(utc: bool, colours: ColorChoice) -> Self {
-        let zone = if utc { TimeZone::UTC } else { TimeZone::system() };
-        let day = day(Timestamp::now(), &zone);
+        let zone = Zone::new(utc);
+        let day = zone.day(Timestamp::now());
         Renderer { zone, colours: colours != ColorChoice::Never, day }
     }
 

@@ -74,7 +74,7 @@ impl<K: Clone + Eq + Hash, V> Dedup<K, V> {
         self.ends.front().map(|(end, _)| *end)
     }
 
-    /// How many windows ended early for want of room.
+    /// How many windows ended early because there was no room.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted

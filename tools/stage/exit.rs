@@ -5,8 +5,12 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, Parser};
 use clap_complete::Shell;
+
+/// How alike a word has to be to be suggested, as clap has it.
+const ALIKE: f64 = 0.7;
 
 /// How a program ends, in the numbers of sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,11 +54,14 @@ pub fn run_with<Flags: Parser, E: Failure>(
     program: impl FnOnce(Flags) -> Result<(), E>,
     complete: impl FnOnce(Shell, String) -> String,
 ) -> ExitCode {
-    let command = command::<Flags>();
+    // All flags are shown where all are asked for, else those that most people need.
+    let all = std::env::args_os().any(|arg| arg == "--help");
+    let command = if all { command::<Flags>() } else { short(command::<Flags>()) };
     let name = command.get_name().to_owned();
     let matches = match command.clone().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => {
+        Err(mut error) => {
+            suggest_command(&mut error, &command);
             // Help and version go to standard output and are no error; a reader that has left is none either.
             let _ = error.print();
             return code(if error.use_stderr() { Exit::Usage } else { Exit::Ok });
@@ -84,6 +91,24 @@ pub fn run_with<Flags: Parser, E: Failure>(
     }
 }
 
+/// Where a flag that is none is like a command, as `--lst` is like `list`, the command is suggested, unless a flag is more like it.
+fn suggest_command(error: &mut clap::Error, command: &Command) {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return };
+    if error.kind() != ErrorKind::UnknownArgument || !flag.starts_with("--") {
+        return;
+    }
+    let word = flag.trim_start_matches('-');
+    let like = |name: &str| strsim::jaro(word, name);
+    let commands = command.get_subcommands().map(|sub| (like(sub.get_name()), sub.get_name()));
+    let Some((best, name)) = commands.max_by(|a, b| a.0.total_cmp(&b.0)) else { return };
+    let flags = command.get_arguments().filter_map(|arg| arg.get_long()).map(like);
+    if best > ALIKE && flags.fold(0.0, f64::max) < best {
+        let name = ContextValue::String(name.to_owned());
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::SuggestedSubcommand, name);
+    }
+}
+
 /// The completion script of a program for a shell.
 #[must_use]
 pub fn completions<Flags: Parser>(shell: Shell) -> String {
@@ -95,13 +120,13 @@ pub fn completions<Flags: Parser>(shell: Shell) -> String {
 
 /// The flags of a program and the ones that all have.
 fn command<Flags: Parser>() -> Command {
-    // Help is short, so that it fits one screen; the manual page is the long one.
+    // Help has one line a flag, so that -h fits a screen of 24 lines and --help two; the manual page is the long one.
     let help = Arg::new("help")
         .short('h')
         .long("help")
         .global(true)
         .action(ArgAction::HelpShort)
-        .help("Print this help");
+        .help("Print this help; --help has every flag");
     // Of a program that needs one, `from_arg_matches` says so; --completions needs none.
     let flags = Flags::command().subcommand_required(false);
     flags.disable_help_subcommand(true).disable_help_flag(true).arg(help.display_order(1000)).arg(
@@ -114,6 +139,15 @@ fn command<Flags: Parser>() -> Command {
             .hide_possible_values(true)
             .help("Print a completion script for bash, zsh, fish, elvish or powershell"),
     )
+}
+
+/// The same with help that leaves out what has a heading of its own, and what is asked for once in a lifetime.
+fn short(command: Command) -> Command {
+    let hide = |arg: Arg| {
+        let hides = arg.get_help_heading().is_some() || arg.get_id() == "completions";
+        arg.hide_short_help(hides)
+    };
+    command.mut_args(hide).mut_subcommands(|sub| sub.mut_args(hide))
 }
 
 /// The same with only what help shows: what a command does not heed is not completed there either.

@@ -19,11 +19,12 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-/// What changes a file: of what is written into it, only the end counts.
+/// What changes a file, or whether it may be read: of what is written into it, only the end counts.
 const CHANGES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVE)
     .union(AddWatchFlags::IN_DELETE)
     .union(AddWatchFlags::IN_CLOSE_WRITE)
+    .union(AddWatchFlags::IN_ATTRIB)
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_DELETE_SELF);
 
@@ -158,9 +159,10 @@ fn components(path: &Path) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::file_stamp;
 
     fn watch(paths: &[&Path]) -> FileWatch {
         let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
@@ -182,17 +184,20 @@ mod tests {
         assert!(!watch.changed());
         replace(&folder.path().join("other"));
         assert!(!watch.changed());
-        let steps: [&dyn Fn(); 5] = [
+        let steps: [&dyn Fn(); 6] = [
             &|| fs::write(&file, "x").unwrap(),
+            &|| fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap(),
             &|| fs::write(&file, "y").unwrap(),
             &|| replace(&file),
             &|| fs::write(&file, "z").unwrap(),
             &|| fs::remove_file(&file).unwrap(),
         ];
         for step in steps {
+            let before = file_stamp(&file);
             step();
             assert!(watch.changed());
             assert!(!watch.changed());
+            assert_ne!(file_stamp(&file), before);
         }
     }
 

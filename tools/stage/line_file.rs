@@ -103,6 +103,11 @@ impl LineFile {
     /// Counts a line that was not written because of this error, such as of opening the file.
     pub fn count_loss(&mut self, error: &io::Error, now: Instant) {
         self.lost += 1;
+        self.note_failure(error, now);
+    }
+
+    /// Notes, and reports, that lines are going to be lost because of this error.
+    pub fn note_failure(&mut self, error: &io::Error, now: Instant) {
         self.full = error
             .raw_os_error()
             .map(Errno::from_raw)

@@ -1,7 +1,9 @@
 //! Whether psentry acts or only observes, as the flag `--mode` of more than one program says it.
 
+use clap::ValueEnum;
+
 /// What `--mode` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Nobody is shut out; what would have been done is recorded.
     Observe,
@@ -9,7 +11,20 @@ pub enum Mode {
     Block,
     /// Nothing: whatever else says so, or to act.
     #[default]
+    #[value(skip)]
     Unset,
+}
+
+impl Mode {
+    /// The word on the command line and in psentry.conf.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Observe => "observe",
+            Mode::Block => "block",
+            Mode::Unset => "",
+        }
+    }
 }
 
 /// Reads the value of `--mode`. The units put it together from `MODE=` and `OBSERVE=` of psentry.conf, of which the second is what

@@ -108,7 +108,7 @@ impl PanicFile {
 }
 
 impl Order {
-    /// A panic of now, in the name of whoever runs this program.
+    /// A panic that begins now, in the name of the user that runs this program.
     #[must_use]
     pub fn now(reason: Option<&str>) -> Self {
         let uid = nix::unistd::geteuid();
@@ -120,14 +120,24 @@ impl Order {
     /// That it holds, since when and why.
     #[must_use]
     pub fn declared(&self) -> String {
+        self.declared_at(second)
+    }
+
+    /// The same with the moment as people read it.
+    pub fn declared_at(&self, moment: impl Fn(Timestamp) -> String) -> String {
         let reason = self.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        format!("a panic holds since {}, declared by {}{reason}", second(self.timestamp), self.by)
+        format!("a panic holds since {}, declared by {}{reason}", moment(self.timestamp), self.by)
     }
 
     /// As a sentence of psentry-block's.
     #[must_use]
     pub fn sentence(&self) -> String {
-        format!("{}: nobody is blocked until 'psentry-block resume'", self.declared())
+        self.sentence_at(second)
+    }
+
+    /// The same with the moment as people read it.
+    pub fn sentence_at(&self, moment: impl Fn(Timestamp) -> String) -> String {
+        format!("{}: nobody is blocked until 'psentry resume'", self.declared_at(moment))
     }
 }
 

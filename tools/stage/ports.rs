@@ -32,6 +32,17 @@ fn range(part: &str) -> Result<RangeInclusive<u16>, PortsError> {
     if last < first { Err(PortsError::Backwards(quoted())) } else { Ok(first..=last) }
 }
 
+/// Reads a port such as `2222` or `161/udp`, and returns it with its transport. For clap's `value_parser`.
+///
+/// # Errors
+/// A sentence that says how to write it.
+pub fn parse_port(text: &str) -> Result<String, String> {
+    let (port, proto) = text.split_once('/').unwrap_or((text, "tcp"));
+    let port = number(port).filter(|_| ["tcp", "udp"].contains(&proto));
+    let port = port.ok_or_else(|| "write a port from 1 to 65535, such as 2222 or 161/udp".to_owned())?;
+    Ok(format!("{port}/{proto}"))
+}
+
 /// A port in digits alone: no sign, and not zero.
 fn number(text: &str) -> Option<u16> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -43,6 +54,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_port_has_a_transport() {
+        for (text, is) in
+            [("2222", Some("2222/tcp")), ("161/udp", Some("161/udp")), ("0", None), ("1/sctp", None)]
+        {
+            assert_eq!(parse_port(text).ok().as_deref(), is, "{text}");
+        }
+    }
 
     #[test]
     fn ports_and_ranges_are_read() {

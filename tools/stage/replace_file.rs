@@ -19,7 +19,7 @@ pub enum DraftName<'a> {
     Fixed,
     /// A dot, the target's name and random letters: several processes may write drafts of one target at once.
     Random,
-    /// This prefix and random letters, for whoever is to know the draft by its name.
+    /// This prefix and random letters, so that the draft can be recognized by its name.
     Prefix(&'a str),
 }
 
@@ -95,7 +95,7 @@ impl Replacement {
     }
 }
 
-/// Brings onto the disk which file bears the name `path`.
+/// Syncs to the disk which file has the name `path`.
 ///
 /// # Errors
 /// open(2)'s and fsync(2)'s.

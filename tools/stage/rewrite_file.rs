@@ -67,6 +67,16 @@ pub fn replace_file_like(target: &Path, like: &Path, mode: u32, contents: &[u8])
     })
 }
 
+/// Replaces a file of settings as [`replace_file_like`] does, and keeps its owner and its mode; where it is a link, the file that it
+/// leads to.
+///
+/// # Errors
+/// As of [`replace_file_like`].
+pub fn replace_settings(path: &Path, contents: &str) -> io::Result<()> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    replace_file_like(path, path, 0o644, contents.as_bytes())
+}
+
 /// Writes new contents over those of a file, which are lost if the machine crashes meanwhile.
 ///
 /// # Errors

@@ -4,10 +4,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
-use psentry_records::{Ignore, IgnoreError, Prefix};
+use psentry_records::IgnoreError;
 
 /// Opens a regular file, and nothing else; a symbolic link is not followed.
 ///
@@ -23,21 +23,20 @@ fn open(path: &Path, options: &OpenOptions, more: OFlag) -> io::Result<File> {
     if is_file { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
-/// The prefixes of all these ignore files. They may be symbolic links, and are read again when they change: a pipe is none.
+/// What an ignore file says. It may be a symbolic link, and is read again when it changes: a pipe is none.
 ///
 /// # Errors
-/// The first file, or line, that cannot be used.
-pub fn read_ignore_files(files: &[PathBuf]) -> Result<Vec<Prefix>, IgnoreError> {
-    let mut prefixes = Vec::new();
+/// It cannot be read.
+pub(crate) fn read_ignore_file(file: &Path) -> Result<Vec<u8>, IgnoreError> {
+    let mut bytes = Vec::new();
     // Which says that nobody is meant.
-    for file in files.iter().filter(|file| *file != Path::new("/dev/null")) {
-        let mut bytes = Vec::new();
-        open(file, OpenOptions::new().read(true), OFlag::empty())
-            .and_then(|mut opened| opened.read_to_end(&mut bytes))
-            .map_err(|source| IgnoreError::Read { file: file.clone(), source })?;
-        prefixes.extend(Ignore::parse(file, &bytes)?);
+    if file == Path::new("/dev/null") {
+        return Ok(bytes);
     }
-    Ok(prefixes)
+    open(file, OpenOptions::new().read(true), OFlag::empty())
+        .and_then(|mut opened| opened.read_to_end(&mut bytes))
+        .map_err(|source| IgnoreError::Read { file: file.to_owned(), source })?;
+    Ok(bytes)
 }
 
 /// Makes a file belong to whom its directory belongs to, as far as the program may: what root makes with a command is to be the
@@ -84,8 +83,10 @@ mod tests {
         fs::write(path("file"), "192.0.2.7\n").unwrap();
         symlink(path("file"), path("link")).unwrap();
         mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
-        assert_eq!(read_ignore_files(&[path("file"), "/dev/null".into(), path("link")]).unwrap().len(), 2);
-        let error = read_ignore_files(&[path("link"), path("pipe")]).unwrap_err().to_string();
+        let lengths = [path("file"), "/dev/null".into(), path("link")]
+            .map(|file| read_ignore_file(&file).unwrap().len());
+        assert_eq!(lengths, [10, 0, 10]);
+        let error = read_ignore_file(&path("pipe")).unwrap_err().to_string();
         assert!(error.ends_with("pipe: it is no regular file"), "{error}");
     }
 }

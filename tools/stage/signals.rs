@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT, SIGHUP and SIGUSR1 as something to poll(2) for, instead of handlers that interrupt anywhere.
+//! SIGTERM, SIGINT, SIGQUIT, SIGHUP and SIGUSR1 as something to poll(2) for, instead of handlers that interrupt anywhere.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,9 +12,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub enum Stop {
     /// SIGINT, from Ctrl-C: all programs of the pipeline, so that the ones before this one may still write.
     Pipeline,
-    /// SIGTERM or SIGHUP: this program alone.
+    /// SIGTERM or SIGHUP: this program alone. SIGQUIT too, from Ctrl-\, which people press where Ctrl-C takes too long for them.
     Alone,
 }
+
+/// The signals that always ask for an end.
+const END: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +45,13 @@ struct Apart {
 }
 
 impl Signals {
-    /// Holds back SIGTERM, SIGINT and SIGHUP from now on, but for those that whoever started the program had it
+    /// Holds back SIGTERM, SIGINT, SIGQUIT and SIGHUP from now on, but for those that whoever started the program had it
     /// ignore, as nohup(1) and a shell's background jobs do. Programs started later get them as ever.
     ///
     /// # Errors
     /// signalfd(2)'s, which in practice means that no descriptor is left.
     pub fn catch() -> Result<Self, Errno> {
-        Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP], &[], false)
+        Self::hold_back(&[&END[..], &[Signal::SIGHUP]].concat(), &[], false)
     }
 
     /// The same for a program that can say how it is, which SIGUSR1 asks for. When it `reloads`, SIGHUP asks it to
@@ -58,9 +61,9 @@ impl Signals {
     /// As [`catch`](Self::catch).
     pub fn catch_requests(reloads: bool) -> Result<Self, Errno> {
         if reloads {
-            Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT], &[Signal::SIGHUP, Signal::SIGUSR1], true)
+            Self::hold_back(&END, &[Signal::SIGHUP, Signal::SIGUSR1], true)
         } else {
-            Self::hold_back(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP], &[Signal::SIGUSR1], false)
+            Self::hold_back(&[&END[..], &[Signal::SIGHUP]].concat(), &[Signal::SIGUSR1], false)
         }
     }
 
@@ -126,7 +129,7 @@ fn ignored_signals(status: &str) -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Readable as long as anything is asked for.
+/// Readable as long as any request is pending.
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.all.as_fd()

@@ -44,6 +44,18 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// Writes to standard output. That its reader has seen enough, as `| head` has, is no error.
+///
+/// # Errors
+/// write(2)'s.
+pub fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 /// Writes one line to standard error, unless that would wait: a terminal that is paused, or a pipe that nobody reads,
 /// must not stop the guard. Says whether it was written.
 pub fn speak(line: &str) -> bool {

@@ -62,7 +62,7 @@ fn getsockopt_int(socket: BorrowedFd<'_>, option: c_int) -> io::Result<c_int> {
     Ok(c_int::from_ne_bytes(value))
 }
 
-/// getsockopt(2) at the level of TCP; returns how many bytes of `into` the kernel filled.
+/// getsockopt(2) at the level of TCP, for options that no crate wraps; returns how many bytes of `into` the kernel filled.
 fn getsockopt(socket: BorrowedFd<'_>, option: c_int, into: &mut [u8]) -> io::Result<usize> {
     let mut length = socklen_t::try_from(into.len()).unwrap_or(socklen_t::MAX);
     // SAFETY: `socket` is an open descriptor for as long as it is borrowed. The kernel writes at most `length` bytes
@@ -75,7 +75,7 @@ fn getsockopt(socket: BorrowedFd<'_>, option: c_int, into: &mut [u8]) -> io::Res
     Ok(usize::try_from(length).unwrap_or(0))
 }
 
-/// setsockopt(2) of an integer at the level of TCP.
+/// setsockopt(2) of an integer at the level of TCP, for options that no crate wraps.
 fn setsockopt(socket: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result<()> {
     let length = size_of::<c_int>() as socklen_t;
     // SAFETY: `socket` is an open descriptor for as long as it is borrowed. The kernel reads `length` bytes, which is

@@ -6,13 +6,11 @@ use psentry_stage::counted;
 /// Packets that the rules counted since the start, or since they were read last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KernelCounters {
-    /// Packets that a rule was about to log.
-    pub(crate) seen: u64,
-    /// Those of them that were logged.
+    /// Packets that were logged.
     pub(crate) logged: u64,
-    /// Those that were not, because their source was beyond `--source-rate`.
+    /// Packets that were not, because their source was beyond `--source-rate`.
     pub(crate) over_source_rate: u64,
-    /// Those that were not, because all sources together were beyond `--rate`.
+    /// Packets that were not, because all sources together were beyond `--rate`.
     pub(crate) over_rate: u64,
     /// Packets that put their source into quarantine, or renewed its quarantine.
     pub(crate) quarantined: u64,
@@ -53,10 +51,14 @@ impl KernelCounters {
         found.then_some(counters)
     }
 
+    /// Packets that were logged, or would have been but for the rates.
+    fn seen(&self) -> u64 {
+        self.logged.saturating_add(self.over_source_rate).saturating_add(self.over_rate)
+    }
+
     /// The counter that has this name in `ruleset.nft`, which is its name in a record, too.
     fn by_name(&mut self, name: &str) -> Option<&mut u64> {
         Some(match name {
-            "seen" => &mut self.seen,
             "logged" => &mut self.logged,
             "over_source_rate" => &mut self.over_source_rate,
             "over_rate" => &mut self.over_rate,
@@ -73,7 +75,6 @@ impl KernelCounters {
     /// The sum of two periods.
     pub(crate) fn plus(self, later: KernelCounters) -> KernelCounters {
         KernelCounters {
-            seen: self.seen.saturating_add(later.seen),
             logged: self.logged.saturating_add(later.logged),
             over_source_rate: self.over_source_rate.saturating_add(later.over_source_rate),
             over_rate: self.over_rate.saturating_add(later.over_rate),
@@ -89,7 +90,7 @@ impl KernelCounters {
     /// Each with its name in a `stats` record, in the order in which they are written.
     pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
         [
-            ("seen", self.seen),
+            ("seen", self.seen()),
             ("logged", self.logged),
             ("over_source_rate", self.over_source_rate),
             ("over_rate", self.over_rate),
@@ -109,7 +110,7 @@ impl KernelCounters {
         format!(
             "ended: {} seen, {unlogged} of them beyond --source-rate or --rate; {} put a source into quarantine or renewed that; \
              {} refused, {} of chatter",
-            packets(self.seen),
+            packets(self.seen()),
             packets(self.quarantined.saturating_add(self.quarantined_briefly)),
             packets(self.refused),
             packets(self.chatter)
@@ -133,7 +134,7 @@ pub(crate) struct WorkerCounters {
     pub(crate) decoy_packets: u64,
     /// Packets whose IP header cannot be read.
     pub(crate) unreadable: u64,
-    /// Windows of the deduplication that ended early for want of room.
+    /// Windows of the deduplication that ended early because there was no room.
     pub(crate) dedup_evicted: u64,
     /// SYNs to decoys of which it is unknown whether a handshake followed.
     pub(crate) half_open_evicted: u64,
@@ -179,15 +180,15 @@ mod tests {
 
     #[test]
     fn a_listing_of_nft_is_read() {
-        let listing = "table inet psentry_trap {\n\tcounter seen {\n\t\tpackets 12 bytes 720\n\t}\n\
+        let listing = "table inet psentry_trap {\n\tcounter over_rate {\n\t\tpackets 5 bytes 720\n\t}\n\
                        \tcounter logged { packets 7 bytes 0 }\n\tcounter quarantine_full {\n\t\tpackets many\n\t}\n\
                        \tcounter odd { packets 9 }\n}\n";
         let counters = KernelCounters::parse(listing).unwrap();
-        assert_eq!(counters, KernelCounters { seen: 12, logged: 7, ..KernelCounters::default() });
+        assert_eq!(counters, KernelCounters { over_rate: 5, logged: 7, ..KernelCounters::default() });
         assert_eq!(counters.plus(counters).logged, 14);
         assert_eq!(
             KernelCounters { refused: 1, ..counters }.summary(),
-            "ended: 12 packets seen, 0 of them beyond --source-rate or --rate; 0 packets put a source into quarantine or renewed \
+            "ended: 12 packets seen, 5 of them beyond --source-rate or --rate; 0 packets put a source into quarantine or renewed \
              that; 1 packet refused, 0 packets of chatter"
         );
         assert_eq!(KernelCounters::parse(""), None);
@@ -201,8 +202,10 @@ mod tests {
             rules.lines().filter_map(|line| line.trim().strip_prefix("counter ")?.strip_suffix(" { }"));
         let listing: String = names.clone().map(|name| format!("counter {name} {{ packets 1 }} ")).collect();
         let counters = KernelCounters::parse(&listing).unwrap();
-        assert_eq!(names.count(), counters.named().len());
-        assert!(counters.named().iter().all(|(_, packets)| *packets == 1), "{counters:?}");
+        // And one that is the sum of three.
+        assert_eq!(names.count() + 1, counters.named().len());
+        let value = |name| if name == "seen" { 3 } else { 1 };
+        assert!(counters.named().iter().all(|(name, packets)| *packets == value(*name)), "{counters:?}");
     }
 
     #[test]

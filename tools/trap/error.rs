@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use psentry_control::ControlError;
 use psentry_ports::PortsFileError;
 use psentry_records::IgnoreError;
 use psentry_stage::{Exit, Failure, PortsError};
@@ -24,7 +25,7 @@ pub enum TrapError {
     NoPortLeft,
     /// `--quarantine` is longer than this, the longest that there is.
     #[error(
-        "--quarantine is at most {}s, since a forged packet costs its victim as much; long blocks are psentry-judge's",
+        "--quarantine is at most {}s, because a forged packet shuts its victim out for as long; psentry-judge makes longer blocks",
         .0.as_secs()
     )]
     QuarantineLong(Duration),
@@ -50,14 +51,20 @@ pub enum TrapError {
         "this kernel cannot log packets to programs; it needs nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"
     )]
     NoNflog,
+    /// The control socket cannot be had.
+    #[error("--control {0}")]
+    Control(#[from] ControlError),
+    /// A command got no answer, or the answer is no.
+    #[error("{1}")]
+    Unanswered(Exit, String),
     /// The kernel or nft did not do what was asked.
     #[error(transparent)]
     Kernel(#[from] psentry_linux::Error),
-    /// nft did not load the rules, for want of a privilege.
+    /// nft did not load the rules, because a privilege is missing.
     #[error("{0}; psentry-trap needs CAP_NET_ADMIN")]
     Refused(psentry_linux::Error),
     /// The worker ended on its own, in this way.
-    #[error("the process that reads packets ended ({0}); the rules are taken away")]
+    #[error("the process that reads packets ended ({0}); the rules are removed")]
     WorkerEnded(String),
     /// A system call that should not fail failed: what it was for, and why.
     #[error("cannot {0}: {1}")]
@@ -66,7 +73,7 @@ pub enum TrapError {
     #[error("the reader of standard output is gone; start it again, and psentry-trap with it")]
     ReaderGone,
     /// In the monitor: the worker ended because the reader of the records is gone, or does not read.
-    #[error("the rules are taken away, because nobody reads what psentry-trap writes")]
+    #[error("the rules are removed, because nobody reads what psentry-trap writes")]
     OutputGone,
     /// Standard output cannot be written.
     #[error("cannot write probes to standard output: {0}")]
@@ -76,15 +83,26 @@ pub enum TrapError {
 impl Failure for TrapError {
     fn exit(&self) -> Exit {
         match self {
-            TrapError::Ports { .. }
-            | TrapError::NoPortLeft
+            TrapError::Ports { .. } => Exit::Usage,
+            TrapError::NoPortLeft
             | TrapError::QuarantineLong(_)
             | TrapError::Allow(_)
             | TrapError::PortsFile(_) => Exit::Config,
+            TrapError::Unanswered(exit, _) => *exit,
+            TrapError::Control(ControlError::NotASocket { .. }) => Exit::Usage,
+            TrapError::Control(ControlError::File { why, .. })
+                if why.kind() != io::ErrorKind::PermissionDenied =>
+            {
+                Exit::Io
+            }
+            TrapError::Control(ControlError::File { .. }) => Exit::NoPermission,
             TrapError::NoNft | TrapError::NoNflog | TrapError::GroupTaken(_) => Exit::Unavailable,
             TrapError::NotPermitted | TrapError::Refused(_) => Exit::NoPermission,
             TrapError::Kernel(error) if error.is_permission() => Exit::NoPermission,
-            TrapError::Kernel(_) | TrapError::WorkerEnded(_) | TrapError::System(..) => Exit::Os,
+            TrapError::Kernel(_)
+            | TrapError::WorkerEnded(_)
+            | TrapError::System(..)
+            | TrapError::Control(_) => Exit::Os,
             TrapError::ReaderGone | TrapError::OutputGone | TrapError::Output(_) => Exit::Io,
         }
     }

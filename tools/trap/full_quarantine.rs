@@ -1,4 +1,4 @@
-//! A flood from more sources than the quarantine has room for is told of when it begins and when it is over, however long
+//! A flood from more sources than the quarantine has room for is reported when it begins and when it is over, however long
 //! it lasts. The counters of the `stats` records have the rest.
 
 use std::time::{Duration, Instant};
@@ -22,6 +22,11 @@ struct Full {
 }
 
 impl FullQuarantine {
+    /// That it is full, in a sentence.
+    pub(crate) fn trouble(&self) -> Option<&'static str> {
+        self.since.map(|_| "the quarantine is full: whoever finds no room there is shut out for two seconds at most, and not listed")
+    }
+
     /// Takes what the rules counted since the last time; returns what is to be said.
     pub(crate) fn update(&mut self, now: Instant, new: &KernelCounters) -> Option<String> {
         let (briefly, refused) = (new.quarantined_briefly, new.quarantine_full);
@@ -61,12 +66,13 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(full.update(start, &new(0, 0)), None);
         assert!(full.update(at(10), &new(7, 0)).unwrap().starts_with("the quarantine is full: 7 packets"));
+        assert!(full.trouble().is_some());
         assert_eq!(full.update(at(20), &new(5, 3)), None);
         // Somebody changed a route, and it was looked at early.
         assert_eq!(full.update(at(21), &new(0, 0)), None);
         let over = full.update(at(30), &new(0, 0)).unwrap();
         assert!(over.contains("room again: 12 packets") && over.contains(" 3 were refused"), "{over}");
-        assert_eq!(full.update(at(40), &new(0, 0)), None);
+        assert_eq!((full.update(at(40), &new(0, 0)), full.trouble()), (None, None));
         assert!(full.update(at(50), &new(0, 1)).unwrap().contains(" 1 were refused"), "a new flood");
     }
 }

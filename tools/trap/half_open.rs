@@ -79,7 +79,7 @@ impl HalfOpen {
         self.deadlines.front().map(|(deadline, _)| *deadline)
     }
 
-    /// How many were evicted for want of room.
+    /// How many were evicted because there was no room.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }

@@ -2,7 +2,8 @@
 //! gives it the rules for that, and writes a probe of each such packet.
 //!
 //! It is two processes. The *monitor* has CAP_NET_ADMIN: it loads the rules, keeps them up to date and deletes them. It
-//! reads nothing that a stranger wrote. The *worker*, its child, has no privilege at all: it reads the headers of the
+//! reads nothing that a stranger wrote: but for files of the administrator's, only what root and the group psentry may ask on
+//! its control socket. The *worker*, its child, has no privilege at all: it reads the headers of the
 //! packets, and writes the records. What the monitor has to say in them goes to the worker through a pipe, and nothing
 //! comes back.
 //!
@@ -19,8 +20,11 @@
 //! | `panic_watch.rs` | whether a panic holds, and each change of that |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
 //! | `monitor/rules.rs` | how the monitor loads, repairs and changes the rules |
+//! | `quarantine.rs` | who is in quarantine, and the release of sources from it |
+//! | `monitor/questions.rs`, `protocol.rs`, `commands.rs` | what is asked on the control socket, what it answers, and the commands that ask |
 //! | `report.rs` | the pipe from the monitor to the worker |
 //! | `nflog.rs`, `nflog_message.rs` | packets from the kernel |
+//! | `quarantine_journal.rs` | what the journal has of the quarantine |
 //! | `privdrop.rs` | how the worker drops every privilege |
 //! | `half_open.rs` | SYNs to decoys that no handshake follows |
 //! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
@@ -28,6 +32,7 @@
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
 
 mod cli;
+mod commands;
 mod config_files;
 mod counters;
 mod drift;
@@ -43,6 +48,9 @@ mod panic_watch;
 mod ports;
 mod privdrop;
 mod probes;
+mod protocol;
+mod quarantine;
+mod quarantine_journal;
 mod ready;
 mod report;
 mod rtnetlink;

@@ -1,6 +1,6 @@
 //! The monitor: loads the rules, keeps them up to date, deletes them. It has the privilege to, and so it reads nothing
-//! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine, and files of the
-//! administrator's.
+//! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine, files of the
+//! administrator's, and what those ask whom the control socket lets in.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use psentry_control::{Closing, Server};
 use psentry_linux::{NetlinkMonitor, netlink_monitor};
 use psentry_records::StatsBody;
 use psentry_stage::panic_file::PanicFile;
@@ -23,6 +24,7 @@ use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
 use crate::panic_watch::PanicWatch;
+use crate::quarantine::{Quarantine, newly_allowed};
 use crate::ready::ready_sentence;
 use crate::served_file::ServedFile;
 use crate::settings::Settings;
@@ -31,9 +33,10 @@ use crate::table::Table;
 use crate::worker_process::{Ended, WorkerProcess};
 use crate::{TrapError, rtnetlink, ruleset, sockets};
 
+mod questions;
 mod rules;
 
-/// How often the host's facts and the table are polled. Netlink tells of most changes, but of no socket.
+/// How often the host's facts and the table are polled. Netlink reports most changes, but none of sockets.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How soon after a notification they are polled: several changes often come together.
@@ -61,7 +64,10 @@ pub(crate) struct Monitor {
     panics: u64,
     /// What the rules counted from the start, also those that others deleted.
     counters: KernelCounters,
+    quarantine: Quarantine,
     full_quarantine: FullQuarantine,
+    /// Where people ask; `None`: nowhere.
+    control: Option<Server>,
     complaints: Complaints,
     loaded: bool,
 }
@@ -78,6 +84,8 @@ enum Event {
     Drifted,
     /// A panic may have begun, or be over.
     Panic,
+    /// Somebody asks something.
+    Asked,
     /// The time is over.
     Due,
 }
@@ -87,7 +95,11 @@ impl Monitor {
     ///
     /// # Errors
     /// nft is missing, or the kernel does not take them.
-    pub(crate) fn new(settings: Settings, files: ConfigFiles) -> Result<Self, TrapError> {
+    pub(crate) fn new(
+        settings: Settings,
+        files: ConfigFiles,
+        control: Option<Server>,
+    ) -> Result<Self, TrapError> {
         let table = Table::new()?;
         let file_changes = files.watch();
         // First the subscription, so that no change falls between it and the facts.
@@ -129,7 +141,9 @@ impl Monitor {
             route_changes,
             rule_changes,
             counters: KernelCounters::default(),
+            quarantine: Quarantine::open()?,
             full_quarantine: FullQuarantine::default(),
+            control,
             complaints,
             loaded: false,
         };
@@ -164,12 +178,13 @@ impl Monitor {
                 Event::WorkerEnded(ended) => break Some(ended),
                 Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
                 Event::Panic => self.follow_panic(),
+                Event::Asked => self.answer_questions(),
                 Event::Drifted => self.repair_at = Some(self.pace.due(Instant::now())),
                 // What it says is to be as of now.
                 Event::StatsAsked => (next_poll, stats_asked) = (Instant::now(), true),
                 Event::Due => {
                     next_poll = Instant::now() + POLL_INTERVAL;
-                    // Also where nothing told of it: a directory may have been mounted.
+                    // Also if nothing reported it: a directory may have been mounted.
                     self.follow_panic();
                     // First, since all else may wait a second for a full quarantine to be listed.
                     let repaired = match self.repair_at {
@@ -186,6 +201,8 @@ impl Monitor {
                 }
             }
         };
+        // Whoever asks from here on finds nobody, and knows it.
+        let closing = self.control.take().map(Server::close);
         if ended.is_none() {
             // From now on the worker writes no `stats` record until it has written all probes.
             worker.ask_to_stop();
@@ -201,6 +218,7 @@ impl Monitor {
         worker.report(stats);
         let ended = ended.unwrap_or_else(|| worker.end());
         self.complaints.say(&self.counters.summary());
+        closing.iter().for_each(Closing::wait);
         deleted?;
         match ended {
             Ended::Well => Ok(()),
@@ -234,7 +252,9 @@ impl Monitor {
                 [signals.as_fd(), worker.as_fd(), self.route_changes.as_fd(), self.rule_changes.as_fd()];
             let files = self.file_changes.as_ref().map(AsFd::as_fd);
             let watched = files.is_some();
-            let fds = fds.into_iter().chain(files).chain(self.panic.as_fd());
+            let control = self.control.as_ref().map(AsFd::as_fd);
+            let is_open = control.is_some();
+            let fds = fds.into_iter().chain(files).chain(control).chain(self.panic.as_fd());
             let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             // Rounded up, so that waiting for a moment never spins just before it.
             let millis = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
@@ -245,6 +265,7 @@ impl Monitor {
             let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
             let [signal, ended, routes, tables] = std::array::from_fn(|_| ready.next().unwrap_or(false));
             let files = watched && ready.next().unwrap_or(false);
+            let asked = is_open && ready.next().unwrap_or(false);
             let panic = ready.next().unwrap_or(false);
             match signal.then(|| signals.request()).flatten() {
                 Some(Request::Stop(_)) => return Ok(Event::Stop),
@@ -256,6 +277,9 @@ impl Monitor {
             }
             if panic {
                 return Ok(Event::Panic);
+            }
+            if asked {
+                return Ok(Event::Asked);
             }
             let mut changed = files && self.file_changes.as_mut().is_some_and(FileWatch::changed);
             if routes {
@@ -281,16 +305,21 @@ impl Monitor {
     /// What is trapped, and that a panic holds.
     fn status(&self) -> String {
         let ready = ready_sentence(&self.settings);
-        match self.panic.holds() {
+        let status = match self.panic.holds() {
             Some(order) => format!("{ready}; {}", rules::panic_sentence(order)),
             None => ready,
-        }
+        };
+        let wrong = self.files.wrong();
+        if wrong.is_empty() { status } else { format!("degraded: {}; {status}", wrong.join("; ")) }
     }
 
     /// Updates the rules to the host's facts.
     fn poll_host(&mut self) -> Result<(), TrapError> {
-        for error in self.files.follow() {
-            self.complaints.say(&format!("{error}; what it said before still holds"));
+        if self.files.follow() {
+            for sentence in self.files.wrong() {
+                self.complaints.say(&sentence);
+            }
+            report_status(&self.status());
         }
         let there = self.read_counters();
         if !there {
@@ -302,7 +331,11 @@ impl Monitor {
         let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
         let facts = HostFacts::read(listening, served, &self.files)?;
         self.apply(&ruleset::update(&self.facts, &facts))?;
+        let allowed = newly_allowed(&self.facts.allow, &facts.allow);
         self.facts = facts;
+        // Their packets pass anyway; so that nobody is told that they are in quarantine, and they are out should they leave
+        // --allow soon.
+        self.quarantine.release(&allowed)?;
         self.save_served(|file, served| file.save(Instant::now(), served));
         Ok(())
     }
@@ -343,9 +376,14 @@ impl Monitor {
             self.complaints.say(&error.to_string());
         }
         let machine = networks.ok().map(|networks| machine(&networks, self.facts.client_ports));
+        let body = StatsBody::new("trap", self.named_counters()).with_wrong_settings(&self.files.wrong());
+        StatsBody { machine, ..body }
+    }
+
+    /// The monitor's counters by name.
+    fn named_counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let own = [("repairs", self.repairs), ("panics", self.panics)];
-        let counters = self.counters.named().into_iter().chain(own);
-        StatsBody { machine, ..StatsBody::new("trap", counters) }
+        self.counters.named().into_iter().chain(own)
     }
 
     /// Deletes the rules, once.

@@ -8,7 +8,7 @@ use psentry_records::Class;
 /// Why a packet was logged, as the prefix that `ruleset.rs` gives it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// It is evidence: a probe or a stray, or something that was asked for.
+    /// It is evidence: a probe or a stray, or something that a flag asks for.
     Evidence(Judgement),
     /// A SYN to a decoy: a handshake may follow.
     DecoySyn,

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use psentry_stage::panic_file::{Mark, Order, PanicFile};
 
-/// How often to look where nothing tells of changes; and how soon again where the rules could not be changed.
+/// How often to check where changes are not reported; and when to retry if the rules could not be changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What may be a change of the file; and that the directory is another one, or that there is one at last.
@@ -105,7 +105,7 @@ impl PanicWatch {
         self.pending = None;
     }
 
-    /// When to look though nothing tells of a change.
+    /// When to check although no change is reported.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         (self.watched.is_none() || self.pending.is_some()).then(|| self.looked + LOOK_INTERVAL)
     }

@@ -20,7 +20,7 @@ impl ReportSender {
     /// When no descriptor is left.
     pub(crate) fn pipe() -> io::Result<(Self, PipeReader)> {
         let (reader, writer) = io::pipe()?;
-        // The monitor must not wait for a worker that waits for whoever reads its records.
+        // The monitor must not wait for a worker that waits for the reader of its records.
         fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         fcntl(&reader, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok((ReportSender(Writer::new(writer)), reader))

@@ -69,7 +69,7 @@ const BRIEF: Duration = Duration::from_secs(2);
 
 /// What is asked to know whether a source is in quarantine. A line of the template with `$in_quarantine` stands there once
 /// for each.
-const IN_QUARANTINE: [&str; 8] = [
+pub(crate) const IN_QUARANTINE: [&str; 8] = [
     "ip saddr @quarantine4",
     "ip saddr @brief4",
     "ip6 saddr & ffff:ffff:ffff:ffff:: @quarantine6",

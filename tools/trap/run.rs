@@ -7,19 +7,21 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use netlink_sys::Socket;
+use psentry_control::Server;
 use psentry_ports::PORTS_FILE;
-use psentry_stage::{Signals, host_name};
+use psentry_stage::{Signals, host_name, speak};
 
 use crate::config_files::ConfigFiles;
 use crate::host_facts::HostFacts;
 use crate::monitor::Monitor;
 use crate::nflog::{self, Log};
+use crate::quarantine_journal::QuarantineJournal;
 use crate::report::{ReportReceiver, ReportSender};
 use crate::settings::Settings;
 use crate::sockets::Listening;
 use crate::worker::Worker;
 use crate::worker_process::WorkerProcess;
-use crate::{Flags, TrapError, privdrop, ruleset, sockets};
+use crate::{Flags, TrapError, commands, privdrop, ruleset, sockets};
 
 /// The whole program, after its flags are read.
 ///
@@ -29,9 +31,14 @@ pub fn run(flags: Flags) -> Result<(), TrapError> {
     if let (Some(parent), Some(reports)) = (flags.worker, flags.reports) {
         return run_worker(parent, reports, flags.host.or_else(host_name));
     }
+    if let Some(command) = &flags.command {
+        return commands::run(&flags, command);
+    }
     let (check, print) = (flags.check, flags.print);
     let settings = Settings::from_flags(flags)?;
-    let files = ConfigFiles::open(Path::new(PORTS_FILE), &settings.allow)?;
+    // A check is of the files themselves, and makes no copy.
+    let state = settings.state.as_deref().filter(|_| !check && !print);
+    let files = ConfigFiles::open(Path::new(PORTS_FILE), &settings.allow, state)?;
     if check {
         return Ok(());
     }
@@ -47,7 +54,12 @@ fn run_monitor(settings: Settings, files: ConfigFiles) -> Result<(), TrapError> 
     let signals = catch_signals()?;
     // Before the rules, so that nothing is logged while nobody reads; and so that a second psentry-trap ends here.
     let socket = nflog::open(settings.group)?;
-    let monitor = Monitor::new(settings, files)?;
+    // Before the first thread, and before the rules: what cannot be had is not found out when somebody is shut out.
+    let control = settings.control.as_deref();
+    let control = Server::listen_for("psentry-trap", control, settings.control_mode, |text| {
+        let _ = speak(&format!("psentry-trap: {text}"));
+    })?;
+    let monitor = Monitor::new(settings, files, control)?;
     let worker = start_worker(socket)?;
     monitor.run(worker, &signals)
 }
@@ -75,9 +87,10 @@ fn run_worker(parent: i32, reports: i32, host: Option<String>) -> Result<(), Tra
     // Before the user changes, since a pipe is its creator's.
     let reports =
         ReportReceiver::open(reports).map_err(|why| TrapError::System("open the monitor's pipe", why))?;
+    let journal = QuarantineJournal::open();
     privdrop::drop_privileges(parent)?;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    Worker::new(Log::new(socket), reports, signals, host)?.run()
+    Worker::new(Log::new(socket), reports, signals, host, journal)?.run()
 }
 
 /// The signals of both processes, since a terminal and systemd send them to both.

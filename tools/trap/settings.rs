@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) state: Option<PathBuf>,
     /// For how long after the machine came up a packet to a closed port is a stray.
     pub(crate) grace: Duration,
-    /// Whether only packets that other tables let in are looked at.
+    /// Whether only packets that other tables accept are watched.
     pub(crate) after_firewall: bool,
     /// Whether pings are logged.
     pub(crate) icmp: bool,
@@ -45,6 +45,10 @@ pub(crate) struct Settings {
     pub(crate) protocols: bool,
     /// The port of psentry-listen's transparent socket, to which closed ports are handed.
     pub(crate) mirage: Option<u16>,
+    /// Where it may be asked; `None`: at the default place, if that can be had.
+    pub(crate) control: Option<PathBuf>,
+    /// Who may ask there, as the mode of a file.
+    pub(crate) control_mode: u32,
     /// The group of NFLOG, one for each program that reads it.
     pub(crate) group: u16,
     /// How many packets a second are logged, of all sources together.
@@ -99,6 +103,8 @@ impl Settings {
             icmp: flags.icmp,
             protocols: flags.protocols,
             mirage: flags.mirage.map(Into::into),
+            control: flags.control,
+            control_mode: flags.control_mode,
             group: flags.group,
             rate: flags.rate,
             source_rate: flags.source_rate,
@@ -150,16 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_a_configuration_error() {
-        for flags in [
-            &["--tcp-ports", "0"][..],
-            &["--tcp-ports", "none", "--tcp-ports", "22"],
-            &["--except", "1-65535"],
-            &["--tcp-ports", "22", "--udp-ports", "none", "--except", "22"],
-            &["--quarantine", "1d"],
+    fn a_wrong_value_is_of_usage_and_what_goes_not_together_of_configuration() {
+        for (flags, exit) in [
+            (&["--tcp-ports", "0"][..], Exit::Usage),
+            (&["--tcp-ports", "none", "--tcp-ports", "22"], Exit::Usage),
+            (&["--except", "1-65535"], Exit::Config),
+            (&["--tcp-ports", "22", "--udp-ports", "none", "--except", "22"], Exit::Config),
+            (&["--quarantine", "1d"], Exit::Config),
         ] {
             let error = settings(flags).unwrap_err();
-            assert_eq!(error.exit(), Exit::Config, "{flags:?}: {error}");
+            assert_eq!(error.exit(), exit, "{flags:?}: {error}");
         }
     }
 }

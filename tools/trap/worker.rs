@@ -18,6 +18,7 @@ use crate::half_open::HalfOpen;
 use crate::nflog::Log;
 use crate::nflog_message::{self, Judgement, LoggedPacket, Reason, SequenceGaps};
 use crate::probes::{DedupKey, dedup_key, probe};
+use crate::quarantine_journal::QuarantineJournal;
 use crate::report::ReportReceiver;
 
 /// For how long alike probes are one.
@@ -47,6 +48,7 @@ pub(crate) struct Worker {
     stdout: File,
     signals: Signals,
     host: Option<String>,
+    journal: Option<QuarantineJournal>,
     dedup: Dedup<DedupKey, (Timestamp, Packet, Judgement)>,
     half_open: HalfOpen,
     gaps: SequenceGaps,
@@ -67,6 +69,7 @@ impl Worker {
         reports: ReportReceiver,
         signals: Signals,
         host: Option<String>,
+        journal: Option<QuarantineJournal>,
     ) -> Result<Self, TrapError> {
         Ok(Worker {
             log,
@@ -75,6 +78,7 @@ impl Worker {
             stdout: File::from(io::stdout().as_fd().try_clone_to_owned()?),
             signals,
             host,
+            journal,
             dedup: Dedup::new(DEDUP_WINDOW, DEDUP_CAPACITY),
             half_open: HalfOpen::default(),
             gaps: SequenceGaps::default(),
@@ -198,7 +202,11 @@ impl Worker {
         count: u32,
     ) -> Result<(), TrapError> {
         self.counters.probes += 1;
-        self.write(&Record::Probe(probe(self.host.clone(), time, packet, judgement, count)))
+        let record = Record::Probe(probe(self.host.clone(), time, packet, judgement, count));
+        if let Some(journal) = &mut self.journal {
+            journal.probe(&record, Instant::now());
+        }
+        self.write(&record)
     }
 
     fn read_reports(&mut self) -> Result<(), TrapError> {
@@ -214,6 +222,9 @@ impl Worker {
     fn write_stats(&mut self) -> Result<(), TrapError> {
         let Some(mut body) = self.report.take() else { return Ok(()) };
         self.counters.lost = self.output.lost();
+        if let Some(journal) = &mut self.journal {
+            journal.report();
+        }
         let counters = self.counters.settled(self.half_open.waiting(), self.dedup.pending());
         body.counters.extend(counters.named().map(|(name, value)| (name.to_owned(), value)));
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };

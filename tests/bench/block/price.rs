@@ -5,14 +5,17 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use psentry_block::backend::{Backend, Op};
 use psentry_block::backends::nft::Nft;
 use psentry_block::block::Block;
 use psentry_block::reach::Reach;
 use psentry_records::Timestamp;
+use tempfile::TempDir;
 
 use crate::lab::{Lab, Program, bin, wait_until};
 use crate::{INSIDE, address, median, verdict};
@@ -29,8 +32,18 @@ pub(crate) fn measure(print: bool, older: Option<&Path>) {
     assert!(inside.status().unwrap().success());
 }
 
+/// How often many verdicts are sent at once.
+const AT_ONCE: usize = 9;
+
 /// What was measured: seconds for one block.
 struct Price(String, f64);
+
+impl Price {
+    /// The same of somebody.
+    fn of(self, whose: &str) -> Self {
+        Price(format!("{whose}{}", self.0), self.1)
+    }
+}
 
 /// Does it so often, each time for so many blocks; the median, since other work on the machine takes its time from some.
 fn timed(name: impl Into<String>, rounds: u32, of: u32, mut block: impl FnMut()) -> Price {
@@ -45,33 +58,44 @@ fn timed(name: impl Into<String>, rounds: u32, of: u32, mut block: impl FnMut())
 pub(crate) fn inside(print: bool, older: Option<&Path>) {
     let of = |many: u32| if print { many } else { 1 };
     let mut next = 0;
-    let mut prices = vec![
-        through_the_backend(of(3000), 1, &mut next),
-        through_the_backend(of(300), 100, &mut next),
-        through_the_program(Path::new(bin("psentry-block")), "nft", &[], of(3000), &mut next),
-    ];
-    if let Some(older) = older {
-        let Price(name, each) = through_the_program(older, "nft", &[], of(3000), &mut next);
-        prices.push(Price(format!("an older one: {name}"), each));
-        let Price(name, each) = all_at_once(older, of(10_000), &mut next);
-        prices.push(Price(format!("an older one: {name}"), each));
+    let mut prices =
+        vec![through_the_backend(of(3000), 1, &mut next), through_the_backend(of(300), 100, &mut next)];
+    let this = Path::new(bin("psentry-block"));
+    let both = || [("", this)].into_iter().chain(older.map(|older| ("an older one: ", older)));
+    for (whose, program) in both() {
+        prices.push(through_the_program(program, "nft", &[], of(3000), &mut next).of(whose));
     }
+    for (whose, program) in both() {
+        let price = on_one_processor(|| through_the_program(program, "nft", &[], of(3000), &mut next));
+        let what = "the same, whoever sends and reads it being on the same processor";
+        prices.push(Price(what.to_owned(), price.1).of(whose));
+    }
+    // In turns, since other work on the machine takes its time from some.
+    let mut at_once: Vec<_> = both().map(|(whose, program)| (whose, program, Vec::new())).collect();
+    for _ in 0..if print { AT_ONCE } else { 1 } {
+        for (_, program, times) in &mut at_once {
+            times.push(all_at_once(program, of(10_000), &mut next));
+        }
+    }
+    let at_once = at_once.into_iter().map(|(whose, _, times)| {
+        Price("psentry-block, 10,000 verdicts at once".to_owned(), median(&times)).of(whose)
+    });
+    prices.extend(at_once);
     let state = tempfile::tempdir().unwrap();
     prices.push(through_the_program(
-        Path::new(bin("psentry-block")),
+        this,
         "nft",
         &["--state", state.path().to_str().unwrap()],
         of(3000),
         &mut next,
     ));
-    prices.push(all_at_once(Path::new(bin("psentry-block")), of(10_000), &mut next));
     prices.push(by_processes("a process 'nft add element' each", of(300), &mut next, |addr| {
         let element = format!("{{ {addr} timeout 1d comment \"bench\" }}");
         run("nft", &["add", "element", "inet", "psentry", "v4_32", &element]);
     }));
     prices.push(by_a_file(of(10_000), &mut next));
     sh("nft flush ruleset");
-    prices.push(through_the_program(Path::new(bin("psentry-block")), "ipset", &[], of(3000), &mut next));
+    prices.push(through_the_program(this, "ipset", &[], of(3000), &mut next));
     prices.push(by_processes("a process 'ipset add' each", of(300), &mut next, |addr| {
         run("ipset", &["add", "psentry4", addr, "timeout", "86400", "comment", "bench"]);
     }));
@@ -132,11 +156,31 @@ fn through_the_backend(rounds: u32, together: u32, next: &mut u32) -> Price {
     })
 }
 
+/// Measures while this program, and whatever it starts, runs on one processor. To wake somebody on another one costs a virtual
+/// machine more than all the rest.
+fn on_one_processor(measure: impl FnOnce() -> Price) -> Price {
+    let (this, all) = (Pid::from_raw(0), sched_getaffinity(Pid::from_raw(0)).unwrap());
+    let first = (0..CpuSet::count()).find(|cpu| all.is_set(*cpu).unwrap()).unwrap();
+    let mut one = CpuSet::new();
+    one.set(first).unwrap();
+    sched_setaffinity(this, &one).unwrap();
+    let price = measure();
+    sched_setaffinity(this, &all).unwrap();
+    price
+}
+
+/// A psentry-block that knows of nothing that an earlier one wanted, and where it keeps what it wants.
+fn start(program: &Path, backend: &str, flags: &[&str]) -> (Child, TempDir) {
+    sh("nft flush ruleset");
+    let state = tempfile::tempdir().unwrap();
+    let mut program = Command::new(program);
+    program.args(["--backend", backend]).args(flags).env("RUNTIME_DIRECTORY", state.path());
+    (program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap(), state)
+}
+
 /// From a line of its input to the line of its output.
 fn through_the_program(program: &Path, backend: &str, flags: &[&str], rounds: u32, next: &mut u32) -> Price {
-    let mut program = Command::new(program);
-    program.args(["--backend", backend]).args(flags).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut program = program.spawn().unwrap();
+    let (mut program, _state) = start(program, backend, flags);
     let (mut stdin, mut stdout) =
         (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
     let mut line = String::new();
@@ -151,7 +195,7 @@ fn through_the_program(program: &Path, backend: &str, flags: &[&str], rounds: u3
     let name = match (backend, flags) {
         ("ipset", _) => "psentry-block on ipset, a verdict in and its outcome out, one by one",
         (_, []) => "psentry-block on nft, a verdict in and its outcome out, one by one",
-        _ => "the same with --state",
+        _ => "psentry-block on nft with --state, one by one",
     };
     let price = timed(name, rounds, 1, || one(&mut stdin));
     drop(stdin);
@@ -160,13 +204,11 @@ fn through_the_program(program: &Path, backend: &str, flags: &[&str], rounds: u3
 }
 
 /// Many verdicts in a pipe, from the first one to the last outcome.
-fn all_at_once(program: &Path, many: u32, next: &mut u32) -> Price {
+fn all_at_once(program: &Path, many: u32, next: &mut u32) -> f64 {
     let first = verdict(*next + 1);
     let lines: String = (1..=many).map(|n| verdict(*next + n + 1)).collect();
     *next += many + 1;
-    let mut program = Command::new(program);
-    program.args(["--backend", "nft"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut program = program.spawn().unwrap();
+    let (mut program, _state) = start(program, "nft", &[]);
     let (mut stdin, stdout) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
     let mut outcomes = stdout.lines();
     // What it finds at its start is taken over by then.
@@ -179,7 +221,7 @@ fn all_at_once(program: &Path, many: u32, next: &mut u32) -> Price {
     let took = began.elapsed();
     drop(feeder.join().unwrap());
     program.wait().unwrap();
-    Price("psentry-block, 10,000 verdicts at once".to_owned(), took.as_secs_f64() / f64::from(many))
+    took.as_secs_f64() / f64::from(many)
 }
 
 fn by_processes(name: &str, rounds: u32, next: &mut u32, block: impl Fn(&str)) -> Price {

@@ -15,7 +15,9 @@ fn stop(guard: &Booted) {
 
 /// Waits until the service answers.
 fn answers(guard: &Booted) {
-    wait_until("it answers", || guard.ok(&format!("{BLOCK} status 2>&1 | grep -q '\"daemon\":\"answers\"'")));
+    wait_until("it answers", || {
+        guard.ok(&format!("{BLOCK} status --json 2>&1 | grep -q '\"daemon\":\"answers\"'"))
+    });
 }
 
 /// A command in the name of a user: its exit code, and what it says.
@@ -44,9 +46,9 @@ fn root_commands_the_service_and_the_group_asks_it() {
     }
     let guard = boot();
     guard.sh("useradd --no-create-home --groups psentry member; useradd --no-create-home stranger");
-    guard.sh(&format!("{BLOCK} block 203.0.113.7 --for 1h --reason 'by hand' | grep -q applied"));
-    guard.sh(&format!("{BLOCK} status | grep -q '\"wanted\":1,\"standing\":1'"));
-    guard.sh(&format!("{BLOCK} why 203.0.113.7 | grep -q '\"reason\":\"by hand\"'"));
+    guard.sh(&format!("{BLOCK} block --json 203.0.113.7 --for 1h --reason 'by hand' | grep -q applied"));
+    guard.sh(&format!("{BLOCK} status --json | grep -q '\"wanted\":1,\"standing\":1'"));
+    guard.sh(&format!("{BLOCK} why --json 203.0.113.7 | grep -q '\"reason\":\"by hand\"'"));
     guard.sh("grep -q 203.0.113.7 /var/lib/psentry-block/journal.jsonl; grep -q applied /var/log/psentry/records.jsonl");
 
     // The group may ask, and change nothing.
@@ -72,7 +74,7 @@ fn root_commands_the_service_and_the_group_asks_it() {
     let (code, said) = as_user(&guard, "psentry-block", "unblock 203.0.113.7");
     assert!(code == Some(0) && said.contains("released"), "{said}");
 
-    guard.sh(&format!("{BLOCK} block 203.0.113.7 --for 1h"));
+    guard.sh(&format!("{BLOCK} block --json 203.0.113.7 --for 1h"));
 
     // A panic is a file of root's, which everybody may read.
     assert_eq!(guard.sh("stat -c '%a %U %G' /var/lib/psentry"), "755 root root\n");
@@ -92,23 +94,24 @@ fn root_commands_the_service_and_the_group_asks_it() {
     stop(&guard);
     guard.sh(&format!("{BLOCK} panic; systemctl start psentry.target"));
     answers(&guard);
-    let refused = guard.run(&format!("{BLOCK} block 203.0.113.7 --for 1h"));
+    let refused = guard.run(&format!("{BLOCK} block --json 203.0.113.7 --for 1h"));
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("panic"));
-    assert_eq!(guard.run(&format!("{BLOCK} status")).status.code(), Some(1));
-    guard
-        .sh(&format!("{BLOCK} resume; {BLOCK} block 203.0.113.8 --for 1h | grep -q applied; {BLOCK} status"));
+    assert_eq!(guard.run(&format!("{BLOCK} status --json")).status.code(), Some(1));
+    guard.sh(&format!(
+        "{BLOCK} resume; {BLOCK} block --json 203.0.113.8 --for 1h | grep -q applied; {BLOCK} status --json"
+    ));
     assert!(!is_blocked(&guard, "203.0.113.7"));
     // A restart loses neither.
     guard.sh("systemctl restart psentry-block");
     answers(&guard);
-    guard.sh(&format!("{BLOCK} status | grep -q '\"wanted\":1,\"standing\":1'"));
+    guard.sh(&format!("{BLOCK} status --json | grep -q '\"wanted\":1,\"standing\":1'"));
     // No command of root's left anything that the service cannot write.
     assert_eq!(guard.sh("find /run/psentry-block /var/lib/psentry-block ! -user psentry-block"), "");
     // Gone, it leaves no socket behind, and its commands work without it.
     stop(&guard);
     guard.sh(&format!(
-        "{BLOCK} status | grep -q '\"standing\":1'; {BLOCK} unblock 203.0.113.8 | grep -q released"
+        "{BLOCK} status --json | grep -q '\"standing\":1'; {BLOCK} unblock 203.0.113.8 | grep -q released"
     ));
     assert_eq!(guard.sh("find /var/lib/psentry-block ! -user psentry-block"), "");
 }

@@ -181,7 +181,7 @@ fn without_a_running_one_what_is_not_blocked_takes_nothing_to_release() {
     let lab = Lab::new();
     let before = lab.guard.sh("nft list ruleset; ipset save; ip route");
     for line in [&["unblock", SCANNER[0]][..], &["flush"], &["list"], &["panic"], &["resume"]] {
-        let (code, text) = told(&lab.guard.run(&[&[bin("psentry-block")], line].concat()));
+        let (code, text) = told(&lab.guard.run(&[&[bin("psentry-block")], line, &["--json"]].concat()));
         assert_eq!(code, Some(0), "{line:?}: {text}");
         assert_eq!(lab.guard.sh("nft list ruleset; ipset save; ip route"), before, "{line:?}");
     }

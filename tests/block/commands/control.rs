@@ -55,7 +55,7 @@ fn hostile_clients_hold_up_nobody() {
         assert_eq!(result(&mut block, &scope), OutcomeResult::Applied);
     }
     println!("99 verdicts one by one in {:.1?} beside {} clients", began.elapsed(), silent.len());
-    let line = [bin("psentry-block"), "status", "--control", path.to_str().unwrap()];
+    let line = [bin("psentry-block"), "status", "--json", "--control", path.to_str().unwrap()];
     let (code, text) = told(&lab.guard.run(&line));
     assert!(code == Some(0) && text.contains("\"wanted\":99"), "patience is rewarded: {text}");
     println!("{} threads, {quiet} before", threads());
@@ -102,7 +102,7 @@ fn who_may_only_ask_keeps_root_from_nothing() {
         std::thread::sleep(Duration::from_secs(1));
         for line in [&["block", "203.0.113.7"][..], &["unblock", "203.0.113.7"], &["status"]] {
             let began = Instant::now();
-            let line = [&[bin("psentry-block")], line, &["--control", path]].concat();
+            let line = [&[bin("psentry-block")], line, &["--json", "--control", path]].concat();
             let (code, text) = told(&lab.guard.run(&line));
             let took = began.elapsed();
             println!("{question:?}, {reads}: {line:?} took {took:.1?}");
@@ -141,7 +141,7 @@ fn who_is_let_in_asks_and_only_root_and_its_own_user_change() {
         let is = fs::metadata(&path).unwrap();
         assert_eq!((format!("{:04o}", is.mode() & 0o777), is.uid()), (mode.to_owned(), 65532));
         let run = |uid: &str, line: &[&str]| {
-            told(&as_user(uid).args(line).arg("--control").arg(&path).output().unwrap())
+            told(&as_user(uid).args(line).args(["--json", "--control"]).arg(&path).output().unwrap())
         };
         for uid in ["0", OWN] {
             assert_eq!(run(uid, &["block", "203.0.113.7"]).0, Some(0), "{mode} {uid}");
@@ -179,7 +179,7 @@ fn at_the_default_place_a_second_one_goes_on_without() {
     );
     say(&mut stdin, Action::Block, SCANNER[0], Some(600));
     assert_eq!(result(&mut second, "203.0.113.7/32"), OutcomeResult::Applied);
-    let run = |line: &[&str]| lab.guard.run(&[&[bin("psentry-block")], line].concat());
+    let run = |line: &[&str]| lab.guard.run(&[&[bin("psentry-block")], line, &["--json"]].concat());
     let names =
         |output: &Output| outcomes(output).into_iter().map(|body| body.backend.unwrap()).collect::<Vec<_>>();
     assert_eq!(names(&run(&["block", "203.0.113.8"])), ["nft"]);

@@ -83,7 +83,7 @@ fn a_panic_outlives_restarts_and_reboots_and_whom_it_released_stays_so() {
 #[test]
 fn a_panic_needs_no_psentry_block_and_no_state() {
     let lab = Lab::new();
-    let run = |line: &[&str]| lab.guard.run(&[&[bin("psentry-block")], line].concat());
+    let run = |line: &[&str]| lab.guard.run(&[&[bin("psentry-block")], line, &["--json"]].concat());
     assert!(run(&["block", SCANNER[0], "--backend", "nft"]).status.success());
     assert!(run(&["panic"]).status.success());
     assert!(!lab.guard.sh("nft list ruleset").contains("psentry"));
@@ -117,7 +117,7 @@ fn a_panic_that_cannot_be_written_still_releases_everybody() {
     lab.guard.sh("mkdir /var/lib/psentry; mount -t tmpfs -o ro tmpfs /var/lib/psentry");
     let (code, text) = told(&run(&lab, &state, &["panic"]));
     assert_eq!(code, Some(74), "{text}");
-    assert!(text.contains("the panic does not hold: whoever is convicted next is blocked"), "{text}");
+    assert!(text.contains("the panic does not hold: the next source that is convicted is blocked"), "{text}");
     assert!(text.contains("/var/lib/psentry/panic: cannot write it"), "{text}");
     // The running one releases him, too, instead of putting him back.
     assert_eq!(result(&mut block, "203.0.113.7/32"), OutcomeResult::Released);

@@ -25,7 +25,7 @@ fn without_rights_every_command_says_what_it_takes() {
         assert!(text.contains("CAP_NET_ADMIN"), "{line:?}: {text}");
     }
     // Said once, however much of it there is, and what could be read.
-    let (code, text) = told(&lab.guard.run(&["unshare", "--user", bin("psentry-block"), "list"]));
+    let (code, text) = told(&lab.guard.run(&["unshare", "--user", bin("psentry-block"), "list", "--json"]));
     let right =
         text.contains("as root") && text.contains("CAP_NET_ADMIN") && text.contains("could not be asked");
     assert!(code == Some(77) && right && text.lines().count() == 1, "{text}");

@@ -146,12 +146,12 @@ fn delays_nobody_else(hang: &Hang, order: [&str; 2]) {
     say(&mut stdin, Action::Block, soon, Some(6));
     told(&mut block, soon, other, OutcomeResult::Applied);
     assert!(there(&lab, "nft").contains(late) && there(&lab, "nft").contains(soon));
-    let status = lab.guard.run(&[bin("psentry-block"), "status"]);
+    let status = lab.guard.run(&[bin("psentry-block"), "status", "--json"]);
     let said = String::from_utf8_lossy(&status.stderr);
     assert_eq!(status.status.code(), Some(1), "{said}");
     assert!(said.contains(hanging) && !said.contains("psentry-block hangs"), "{said}");
     // What a command asks for is done on the other one, and the command says who is late.
-    let unblock = lab.guard.run(&[bin("psentry-block"), "unblock", both]);
+    let unblock = lab.guard.run(&[bin("psentry-block"), "unblock", "--json", both]);
     let said = String::from_utf8_lossy(&unblock.stderr);
     assert!(
         !unblock.status.success() && said.contains(&format!("{hanging} has not answered within")),
@@ -174,7 +174,7 @@ fn delays_nobody_else(hang: &Hang, order: [&str; 2]) {
         is_blocked(late) && !is_blocked(soon) && !is_blocked(both)
     };
     wait_until("it has what is wanted", is_right);
-    wait_until("all is enforced", || lab.guard.ok(&[bin("psentry-block"), "status"]));
+    wait_until("all is enforced", || lab.guard.ok(&[bin("psentry-block"), "status", "--json"]));
     let (status, _, errors) = block.terminate();
     assert!(status.success(), "{errors:?}");
 }
@@ -190,7 +190,7 @@ fn a_flush_names_the_backend_that_hangs() {
     lab.guard.sh(hang.hang);
     say(&mut stdin, Action::Block, SCANNER, Some(600));
     assert_eq!(result(&mut block, SCANNER), OutcomeResult::Applied);
-    let flush = lab.guard.run(&[bin("psentry-block"), "flush"]);
+    let flush = lab.guard.run(&[bin("psentry-block"), "flush", "--json"]);
     let said = String::from_utf8_lossy(&flush.stderr);
     let late = "iptables has not answered within 10 s, and may still do it";
     assert!(flush.status.code() == Some(71) && said.contains(late) && !said.contains("nft"), "{said}");
@@ -212,7 +212,7 @@ fn a_block_during_a_flush_is_not_taken_for_what_the_flush_deletes() {
     say(&mut stdin, Action::Block, SCANNER, Some(600));
     assert_eq!(result(&mut block, SCANNER), OutcomeResult::Applied);
     lab.guard.sh(hang.hang);
-    let mut flush = Program::start(lab.guard.command(bin("psentry-block")).arg("flush"));
+    let mut flush = Program::start(lab.guard.command(bin("psentry-block")).args(["flush", "--json"]));
     wait_until("the flush is under way", || lab.guard.ok(&["sh", "-c", STOPPED]));
     say(&mut stdin, Action::Block, SCANNER, Some(300));
     // When this one is answered, that one has been read.

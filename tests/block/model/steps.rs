@@ -116,7 +116,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Before and after the ends of verdicts, and soon.
-const ENDS: &[Option<u64>] = &[Some(5), Some(300), Some(9000), None];
+const ENDS: &[Option<u64>] = &[Some(5), Some(1000), Some(20_000), None];
 
 /// One of the backends, however many there are.
 fn backend() -> impl Strategy<Value = usize> {

@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
 
     /// Runs a command of psentry-block.
     fn psentry(&self, words: &[&str], flags: &[String]) -> Output {
-        self.sandbox.psentry().args(words).args(flags).output().unwrap()
+        self.sandbox.psentry().args(words).arg("--json").args(flags).output().unwrap()
     }
 
     fn side(&mut self, backend: Option<&str>) -> Result<&mut Side, String> {

@@ -149,7 +149,9 @@ fn a_connected_datagram_socket_is_cut_too() {
 }
 
 fn flush_with(lab: &Lab, flags: &[&str]) {
-    lab.guard.read(&[&[bin("psentry-block"), "flush", "--hosts-deny", "/run/hosts.deny"], flags].concat());
+    lab.guard.read(
+        &[&[bin("psentry-block"), "flush", "--json", "--hosts-deny", "/run/hosts.deny"], flags].concat(),
+    );
 }
 
 #[test]

@@ -79,7 +79,9 @@ fn other_flags_make_other_rules_of_iptables_and_ipset() {
                 say(&mut stdin, Action::Unblock, "198.18.0.1", None);
                 assert_eq!(result(&mut program, "198.18.0.1/32"), OutcomeResult::Already);
                 // That nobody is blocked there was known before the block of an earlier run had got its new rules.
-                wait_until("all is as these flags say", || lab.guard.ok(&[bin("psentry-block"), "status"]));
+                wait_until("all is as these flags say", || {
+                    lab.guard.ok(&[bin("psentry-block"), "status", "--json"])
+                });
                 seen.push(rules());
                 let heard = if flags.contains(&"reject") { "refused" } else { "timed out" };
                 assert_eq!(call(&lab.scanner, GUARD[0], 8087), heard, "{backend} {flags:?}");

@@ -29,7 +29,7 @@ fn only_the_ports_that_verdicts_name_are_shut_and_all_of_them() {
         assert_eq!(seen(&lab), [true; 4]);
         block_ports(&mut program, &mut stdin, &[22], Proto::Tcp, 600);
         assert_eq!(seen(&lab), [true, false, true, true], "{backend}");
-        let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", backend]);
+        let list = lab.guard.read(&[bin("psentry-block"), "list", "--json", "--backend", backend]);
         assert!(list.contains("\"proto\":\"TCP\"") && list.contains("\"ports\":[22]"), "{backend}: {list}");
         // What is shut already, for as long.
         tell(&mut stdin, &[22], Proto::Tcp, 60);
@@ -39,17 +39,17 @@ fn only_the_ports_that_verdicts_name_are_shut_and_all_of_them() {
         assert_eq!(seen(&lab), [true, false, false, true], "{backend}");
         block_ports(&mut program, &mut stdin, &[23], Proto::Udp, 60);
         assert_eq!(seen(&lab), [true, false, false, false], "{backend}");
-        let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", backend]);
+        let list = lab.guard.read(&[bin("psentry-block"), "list", "--json", "--backend", backend]);
         assert_eq!(list.matches(SCOPE).count(), 1, "{backend}: {list}");
         // TCP and UDP together shut both ports of either.
         assert!(list.contains("\"ports\":[22,23]") && !list.contains("\"proto\""), "{backend}: {list}");
         let shown = |line: &str| {
-            let line = format!("{} {line} --backend {backend}", bin("psentry-block"));
-            lab.guard.sh(&format!("script -qec '{line}' /dev/null"))
+            let words: Vec<&str> = line.split(' ').collect();
+            lab.guard.read(&[&[bin("psentry-block")], &*words, &["--backend", backend]].concat())
         };
         assert!(shown("list").contains("  22,23  "), "{backend}: {}", shown("list"));
         let why = shown("why 203.0.113.7");
-        assert!(why.contains("  ports   22,23\r\n"), "{backend}: {why:?}");
+        assert!(why.contains("  ports   22,23\n"), "{backend}: {why:?}");
         unblock(&mut program, &mut stdin);
         assert_eq!(seen(&lab), [true; 4], "{backend}");
         // A verdict that names no port shuts all, and so it stays.
@@ -150,7 +150,16 @@ fn ports_are_remembered_and_put_back_when_others_delete_them() {
         // What was put back is still known: more for it is added.
         block_ports(&mut program, &mut stdin, &[23], Proto::Tcp, 600);
         assert_eq!(seen(&lab), [false, false, false, true], "{backend}");
-        lab.guard.read(&[bin("psentry-block"), "unblock", SCOPE, "--backend", backend, "--state", path]);
+        lab.guard.read(&[
+            bin("psentry-block"),
+            "unblock",
+            "--json",
+            SCOPE,
+            "--backend",
+            backend,
+            "--state",
+            path,
+        ]);
         assert_eq!(seen(&lab), [true; 4], "{backend}");
     }
 }
@@ -166,7 +175,7 @@ fn a_block_of_many_ports_is_put_back_whole() {
     block_ports(&mut program, &mut stdin, &many, Proto::Udp, 600);
     lab.guard.sh("nft flush ruleset");
     put_back(&mut program, SCOPE);
-    let list = lab.guard.read(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    let list = lab.guard.read(&[bin("psentry-block"), "list", "--json", "--backend", "nft"]);
     let Ok(Record::Outcome(outcome)) = Record::parse(list.lines().next().unwrap()) else { panic!("{list}") };
     assert!(outcome.body.until.unwrap().since(Timestamp::now()).as_secs() > 500, "{list}");
     let set = lab.guard.sh("nft list set inet psentry v4_32_ports");

@@ -15,7 +15,7 @@ fn block_unproven(program: &mut Program, stdin: &mut ChildStdin, duration: u64) 
 
 /// What is listed of the scanner: its line.
 fn listed(lab: &Lab, flags: &[&str]) -> String {
-    let text = lab.guard.read(&[&[bin("psentry-block"), "list"], flags].concat());
+    let text = lab.guard.read(&[&[bin("psentry-block"), "list", "--json"], flags].concat());
     text.lines().find(|line| line.contains(SCOPE)).unwrap_or_default().to_owned()
 }
 
@@ -71,7 +71,7 @@ fn what_is_not_proven_is_not_cut() {
         block(&mut program, &mut stdin);
         connection.is_cut();
         program.terminate();
-        lab.guard.read(&[&[bin("psentry-block"), "flush"], &flags[..2], &flags[3..]].concat());
+        lab.guard.read(&[&[bin("psentry-block"), "flush", "--json"], &flags[..2], &flags[3..]].concat());
     }
 }
 
@@ -120,7 +120,7 @@ fn a_restart_and_a_repair_know_which_it_was() {
         say(&mut stdin, Action::Block, "198.18.0.1", Some(600));
         assert_eq!(result(&mut program, "198.18.0.1/32"), OutcomeResult::Applied);
         let proof = || -> BTreeSet<bool> {
-            let text = lab.guard.read(&[&[bin("psentry-block"), "list"], &flags[..]].concat());
+            let text = lab.guard.read(&[&[bin("psentry-block"), "list", "--json"], &flags[..]].concat());
             text.lines().map(|line| line.contains(UNPROVEN)).collect()
         };
         let both = BTreeSet::from([false, true]);
@@ -140,7 +140,8 @@ fn a_restart_and_a_repair_know_which_it_was() {
         assert_eq!(proof(), both, "{backend}");
         assert!(connection.goes_on(), "{backend}");
         assert_eq!(call(&lab.scanner, GUARD[0], 8087), "timed out", "{backend}");
-        let why = lab.guard.read(&[&[bin("psentry-block"), "why", "203.0.113.7"], &flags[..]].concat());
+        let why =
+            lab.guard.read(&[&[bin("psentry-block"), "why", "--json", "203.0.113.7"], &flags[..]].concat());
         assert!(why.contains(UNPROVEN), "{why}");
         // And of what is there, with another memory.
         program.signal(Signal::SIGKILL);

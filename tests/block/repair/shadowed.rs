@@ -7,7 +7,7 @@ use crate::lab::SCANNER as SCANNERS;
 
 /// What is wrong, as `status` says; empty: nothing is.
 fn wrong(guard: &Host) -> String {
-    let status = guard.run(&[bin("psentry-block"), "status"]);
+    let status = guard.run(&[bin("psentry-block"), "status", "--json"]);
     let said = String::from_utf8(status.stderr).unwrap();
     assert_eq!(status.status.success(), said.is_empty(), "{said}");
     said

@@ -78,6 +78,25 @@ fn whoever_deletes_or_adds_a_single_block_is_told_what_to_do_instead() {
     }
 }
 
+/// A block that others put there without an end, while nothing is repaired, is over at its own end.
+#[test]
+fn what_others_give_no_end_ends_with_its_block() {
+    let lab = Lab::new();
+    let (mut program, mut stdin) = start(&lab, &["--backend", "nft"]);
+    block(&mut program, &mut stdin, &["203.0.113.8/32"]);
+    // After that nothing is repaired for ten seconds.
+    lab.guard.sh("for n in $(seq 30); do nft flush ruleset; sleep 0.12; done");
+    program.complaint("again and again");
+    say(&mut stdin, Action::Block, SCANNER, Some(3));
+    assert_eq!(result(&mut program, SCANNER), OutcomeResult::Applied);
+    lab.guard.sh("nft 'delete element inet psentry v4_32 { 203.0.113.7 }; add element inet psentry v4_32 { 203.0.113.7 }'");
+    // Who asks has it listed, and nothing put right.
+    lab.guard.run(&[bin("psentry-block"), "list"]);
+    assert_eq!(result(&mut program, SCANNER), OutcomeResult::Expired);
+    let list = lab.guard.sh("nft list set inet psentry v4_32");
+    assert!(!list.contains("203.0.113.7"), "{list}");
+}
+
 /// Another end is no decision either.
 #[test]
 fn whoever_changes_when_a_block_ends_is_told_what_to_do_instead() {

@@ -24,7 +24,7 @@ fn start_at(lab: &Lab, clock: &FakeClock, flags: &[&str]) -> (Program, ChildStdi
 /// How many seconds each scope has left on each backend, by the wall clock that is set; asked of the one that runs.
 fn left(lab: &Lab, clock: &FakeClock) -> Vec<(String, String, i64)> {
     let mut command = lab.guard.command(bin("psentry-block"));
-    let list = command.arg("list").envs(clock.environment()).output().unwrap();
+    let list = command.args(["list", "--json"]).envs(clock.environment()).output().unwrap();
     assert!(list.status.success(), "{list:?}");
     let now = clock.now().micros();
     let entry = |line: &str| {

@@ -38,7 +38,7 @@ fn a_full_disk_is_told_once_and_blocking_goes_on() {
     assert!(said.contains("not remembered"), "{said}");
     say(&mut stdin, Action::Unblock, "198.18.0.1", None);
     assert_eq!(result(&mut block, "198.18.0.1/32"), OutcomeResult::Released);
-    let status = lab.guard.run(&[bin("psentry-block"), "status"]);
+    let status = lab.guard.run(&[bin("psentry-block"), "status", "--json"]);
     let status_said = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(!status.status.success() && status_said.contains("changes are not remembered"), "{status:?}");
     lab.guard.sh("rm /run/full/ballast");
@@ -61,7 +61,7 @@ fn a_flush_on_a_full_disk_outlives_a_kill() {
     let (mut block, stdin) = start(&lab, &flags);
     let stdin = block_many(&mut block, stdin, 150);
     lab.guard.run(&["sh", "-c", "head -c 100k /dev/zero > /run/full/ballast"]);
-    let output = lab.guard.run(&[bin("psentry-block"), "flush"]);
+    let output = lab.guard.run(&[bin("psentry-block"), "flush", "--json"]);
     assert!(output.status.success(), "{output:?}");
     wait_until("it is written", || lab.guard.sh("wc -c < /run/full/journal.jsonl").trim() == "0");
     block.signal(Signal::SIGKILL);

@@ -104,11 +104,11 @@ fn put(lab: &Lab, numbers: std::ops::Range<u32>) {
 /// How many psentry-block lists, each once.
 fn listed(lab: &Lab) -> usize {
     // So many may take a busy machine longer to list than a question waits.
-    let mut list = lab.guard.run(&[bin("psentry-block"), "list", "--backend", "nft"]);
+    let mut list = lab.guard.run(&[bin("psentry-block"), "list", "--json", "--backend", "nft"]);
     wait_until("it is listed", || {
         let is_whole = list.status.success();
         if !is_whole {
-            list = lab.guard.run(&[bin("psentry-block"), "list", "--backend", "nft"]);
+            list = lab.guard.run(&[bin("psentry-block"), "list", "--json", "--backend", "nft"]);
         }
         is_whole
     });

@@ -55,7 +55,8 @@ fn the_state_directory_of_an_earlier_version_is_taken_over() {
 
     let lab = Lab::new();
     // A command that only looks takes nothing over.
-    let why = lab.guard.read(&[&[bin("psentry-block"), "why", "203.0.113.13"], &flags[..2]].concat());
+    let why =
+        lab.guard.read(&[&[bin("psentry-block"), "why", "--json", "203.0.113.13"], &flags[..2]].concat());
     assert!(why.contains("it is wanted, and is not there"), "{why}");
     assert_eq!(names(state.0.path()).len(), 7);
     let (mut block, _stdin) = start(&lab, &flags);

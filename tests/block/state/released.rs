@@ -3,7 +3,7 @@
 use super::*;
 
 fn unblock(lab: &Lab, scope: &str, flags: &[&str]) -> String {
-    lab.guard.read(&[&[bin("psentry-block"), "unblock", scope], flags].concat())
+    lab.guard.read(&[&[bin("psentry-block"), "unblock", "--json", scope], flags].concat())
 }
 
 #[test]
@@ -30,14 +30,15 @@ fn who_was_released_is_not_blocked_by_a_reboot() {
         assert!(unblock(&lab, &scopes[3], &flags).contains("\"released\""), "{name}");
         assert!(unblock(&lab, &scopes[3], &flags).contains("\"already\""), "{name}");
         assert!(listed(&lab, &flags).is_empty(), "{name}: what is not there is not listed");
-        let why = lab.guard.read(&[&[bin("psentry-block"), "why", &scopes[4]], &flags[..]].concat());
+        let why =
+            lab.guard.read(&[&[bin("psentry-block"), "why", "--json", &scopes[4]], &flags[..]].concat());
         assert!(why.contains("it is wanted, and is not there"), "{name}: {why}");
         let (mut block, _stdin) = start(&lab, &flags);
         assert_eq!(restored(&mut block), 1, "{name}");
         let scopes_of =
             |listed: Vec<(String, String, _)>| -> Vec<String> { listed.into_iter().map(|e| e.0).collect() };
         assert_eq!(scopes_of(listed(&lab, &flags)), scopes[4..], "{name}");
-        let flushed = lab.guard.read(&[&[bin("psentry-block"), "flush"], &flags[..]].concat());
+        let flushed = lab.guard.read(&[&[bin("psentry-block"), "flush", "--json"], &flags[..]].concat());
         assert!(flushed.contains(&scopes[4]), "{name}: {flushed}");
         kill(&mut block);
         let lab = Lab::new();
@@ -70,7 +71,7 @@ fn a_command_keeps_what_is_remembered_beyond_its_own_limit() {
 fn commands_find_the_journal_in_the_runtime_directory() {
     let lab = Lab::new();
     lab.guard.sh("mkdir /run/private; ln -s private/psentry-block /run/psentry-block");
-    lab.guard.read(&[bin("psentry-block"), "block", "203.0.113.6", "--backend", "nft"]);
+    lab.guard.read(&[bin("psentry-block"), "block", "--json", "203.0.113.6", "--backend", "nft"]);
     lab.guard.sh("test -f /run/private/psentry-block/journal.jsonl && test -L /run/psentry-block");
     let mut service = lab.guard.command("env");
     service.args([

@@ -149,10 +149,10 @@ impl Site {
         self.verdicts();
         self.is_blocked(backend);
         self.is_green(backend);
-        let standing = "psentry-block status | grep -q '\"wanted\":2,\"standing\":2'";
+        let standing = "psentry-block status --json | grep -q '\"wanted\":2,\"standing\":2'";
         assert!(self.guard.ok(standing), "{backend}");
         for (scope, host) in SCOPES.iter().zip([SCANNER, SCANNER6]) {
-            let said = self.guard.sh(&format!("psentry-block unblock {scope}"));
+            let said = self.guard.sh(&format!("psentry-block unblock --json {scope}"));
             assert!(said.contains(r#""result":"released""#), "{backend}: {said}");
             wait_until(&format!("{backend} lets {host} in"), || self.is_greeted(host));
         }
@@ -282,7 +282,7 @@ fn one_that_cannot_work_fails_alone(site: &Site) {
     site.is_red(&[
         "hosts-deny ? of 2",
         "/etc/hosts.deny: cannot write a new one beside it",
-        "What each backend may",
+        "Rights of the backends",
     ]);
     site.runs_on("hosts-deny");
     site.restart();

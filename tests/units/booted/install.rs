@@ -56,7 +56,7 @@ fn what_could_go_wrong_is_seen_before_anything_is_changed() {
 
     let said = guard.sh(install);
     for word in [
-        "MODE=block",
+        "psentry mode block",
         "psentry status",
         "psentry log -f",
         "psentry unblock ADDR",

@@ -32,3 +32,18 @@ pub(super) fn knows_the_trap(guard: &Booted) {
     let said = guard.sh("journalctl -u psentry-selftest -p crit -o cat");
     assert!(said.contains("touching the closed port 2"), "{said}");
 }
+
+/// It names the unit that does not run, before it touches a port; one that is masked on purpose is named, and all is well.
+pub(super) fn names_the_unit_that_does_not_run(guard: &Booted) {
+    // What waits for one of the others would start it again.
+    guard.sh("systemctl stop psentry-trap");
+    assert!(!guard.ok("systemctl start psentry-selftest.service"));
+    guard.sh("systemctl reset-failed psentry-selftest");
+    let said = guard.sh("journalctl -u psentry-selftest -p crit -o cat | tail -n 1");
+    let want = "psentry is dead: psentry-trap.service does not run, it is inactive; see journalctl -u psentry-trap.service\n";
+    assert_eq!(said, want);
+    guard.sh("systemctl mask --now --runtime psentry-trap && systemctl start psentry-selftest.service");
+    let said = guard.sh("journalctl -u psentry-selftest -o cat | grep 'psentry is well' | tail -n 1");
+    assert!(said.ends_with("was judged, without psentry-trap (masked).\n"), "{said}");
+    guard.sh("systemctl unmask --runtime psentry-trap; systemctl start psentry-trap");
+}

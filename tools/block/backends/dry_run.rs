@@ -30,9 +30,11 @@ impl Backend for DryRun {
         let say = |op: &Op| {
             let sentence = match op {
                 Op::Put { scope, block, .. } => {
-                    let until = block.until.map_or_else(|| "it is unblocked".to_owned(), moment);
+                    let end = block
+                        .until
+                        .map_or_else(|| ", no end".to_owned(), |until| format!(" until {}", moment(until)));
                     let unproven = if block.unproven { " (unproven)" } else { "" };
-                    format!("would block {scope}{}{unproven} until {until}", ports(block))
+                    format!("would block {scope}{}{unproven}{end}", ports(block))
                 }
                 Op::Delete { scope, .. } => format!("would unblock {scope}"),
             };

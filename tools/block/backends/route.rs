@@ -68,7 +68,9 @@ impl Route {
     fn beaten(&mut self, scope: Prefix) -> Result<Option<String>, Error> {
         let reachable = self.table.find_reachable(scope).map_err(failed(NAME))?;
         Ok(reachable.map(|addr| {
-            format!("another route to {addr} stands before the blackhole; 'ip route get {addr}' shows it")
+            format!(
+                "another route to {addr} takes precedence over the blackhole; 'ip route get {addr}' shows it"
+            )
         }))
     }
 

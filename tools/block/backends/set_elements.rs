@@ -8,9 +8,6 @@ use psentry_records::{Prefix, Timestamp};
 use crate::block::{Block, Entry, alike, transport};
 use crate::note;
 
-/// How far apart the ends of the elements of one block may be: ipset is given whole seconds.
-const SLACK: Duration = Duration::from_secs(2);
-
 /// The key of an element: a prefix, and in a set of ports the number of the transport and the port.
 pub(super) type Key = (Prefix, Option<(u8, u16)>);
 
@@ -63,7 +60,7 @@ fn joined<S: PartialEq>(found: &[(S, Entry)], set_of: impl Fn(Prefix, &Block) ->
     let mut entry = rest.iter().fold(first.clone(), |joined, (_, entry)| joined.joined(entry));
     let block = Block::from(&entry);
     let set = set_of(entry.scope, &block);
-    let is_part = |(other, part): &(S, Entry)| *other == set && alike(part.until, entry.until, SLACK);
+    let is_part = |(other, part): &(S, Entry)| *other == set && alike(part.until, entry.until);
     entry.damaged |= keys(entry.scope, &block).len() != found.len() || !found.iter().all(is_part);
     Some(entry)
 }

@@ -1,7 +1,6 @@
 //! `block`, `unblock` and `flush`: what the engine has to change, and whether it did.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use psentry_records::{
@@ -32,7 +31,7 @@ pub(super) fn block(
     let answer = client.ask(&verdict(body))?;
     if !answer.running && answer.outcomes.iter().any(|outcome| outcome.body.result == Is::Applied) {
         report(&format!(
-            "{}: no psentry-block answers here, so none was asked whom its --allow leaves alone",
+            "{}: no psentry-block answers here, so the files of its --allow are not checked",
             client.path().display()
         ));
     }
@@ -47,8 +46,8 @@ pub(super) fn unblock(client: Client<'_>, scope: Prefix) -> Result<(), Error> {
     if answer.outcomes.iter().any(was_blocked) || answer.trouble.is_some() {
         // Of all backends that this machine has, only those count that blocked it.
         answer.outcomes.retain(|outcome| answer.running || was_blocked(outcome));
-    } else if !io::stdout().is_terminal() && answer.complete().is_ok() {
-        // On a terminal the outcomes say so.
+    } else if client.flags.json && answer.complete().is_ok() {
+        // Otherwise the outcomes say so in words.
         report(&format!("{scope} was not blocked"));
     }
     show(client, &answer)?;
@@ -109,7 +108,8 @@ fn verdict(body: VerdictBody) -> Question {
 
 /// Prints what came of it.
 fn show(client: Client<'_>, answer: &Answer) -> Result<(), Error> {
-    print(|| print::text(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
+    let people = || print::text(&answer.outcomes, &client.clock());
+    print(client.flags, people, || print::lines(&answer.outcomes, client.host))?;
     answer.notes.iter().for_each(|note| report(note));
     Ok(())
 }
@@ -118,7 +118,7 @@ fn show(client: Client<'_>, answer: &Answer) -> Result<(), Error> {
 fn confirmed(answer: &Answer, scope: Prefix, good: &[Is]) -> Result<(), Error> {
     succeeded(answer, good)?;
     if answer.outcomes.is_empty() {
-        return Err(Error::No(format!("nobody confirmed what was asked of {scope}")));
+        return Err(Error::No(format!("no backend confirmed the request for {scope}")));
     }
     Ok(())
 }
@@ -150,7 +150,7 @@ mod tests {
             (&[(nft, Is::Applied), (route, Is::Failed)], "Unfinished: route: it is not known why"),
             (&[(None, Is::Refused)], "No: it is not known why"),
             (&[(nft, Is::Released)], "No: nft: it is not known why"),
-            (&[], "No: nobody confirmed what was asked of 192.0.2.7/32"),
+            (&[], "No: no backend confirmed the request for 192.0.2.7/32"),
         ] {
             let is = match confirmed(
                 &answer(results),

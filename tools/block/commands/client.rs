@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use psentry_control::{Reply, Silence};
+use psentry_local_time::Clock;
 use psentry_records::{Outcome, Record};
 
 use crate::cli::Flags;
@@ -83,6 +84,11 @@ impl Answer {
 }
 
 impl Client<'_> {
+    /// What time it is, for people.
+    pub(super) fn clock(&self) -> Clock {
+        Clock::new(self.flags.utc)
+    }
+
     /// The socket of the engine.
     pub(super) fn path(&self) -> PathBuf {
         self.flags.control_path()

@@ -31,7 +31,7 @@ type Purge = (Which, Box<dyn FnOnce() -> Result<(), Error> + Send>);
 
 /// Releases everybody, and blocks nobody until [`resume`].
 pub(super) fn panic(client: Client<'_>, file: &PanicFile, reason: Option<&str>) -> Result<(), Error> {
-    let declared = write(file, &Order::now(reason));
+    let declared = write(file, &order(file.holds(), Order::now(reason)));
     let purge = |which: Which| -> Purge {
         let backend = backends::open(which, client.flags);
         (which, Box::new(move || backend?.purge()))
@@ -46,7 +46,7 @@ pub(super) fn panic(client: Client<'_>, file: &PanicFile, reason: Option<&str>) 
     // It looks at the file once it is asked anything.
     match client.ask_running(&Question::Status, WAKING) {
         Ok(answer) if answer.reports.iter().any(blocks_by_command) => {
-            report("exec: the psentry-block that runs releases whom its command blocked");
+            report("exec: the psentry-block that runs ends the blocks of its command");
         }
         Ok(_) => {}
         Err(silence) => {
@@ -61,13 +61,21 @@ pub(super) fn panic(client: Client<'_>, file: &PanicFile, reason: Option<&str>) 
     }
     let purged = first(errors);
     report(match (file.holds(), &purged) {
-        (None, _) => "the panic does not hold: whoever is convicted next is blocked",
-        (Some(_), Ok(())) => "everybody is released, and nobody is blocked until 'psentry-block resume'",
+        (None, _) => "the panic does not hold: the next source that is convicted is blocked",
+        (Some(_), Ok(())) => "everybody is released, and nobody is blocked until 'psentry resume'",
         (Some(_), Err(_)) => {
-            "nobody more is blocked until 'psentry-block resume', but not everybody could be released"
+            "nobody more is blocked until 'psentry resume', but not everybody could be released"
         }
     });
     purged.and(declared)
+}
+
+/// What the file is to say. A panic that holds keeps its time, its author and its reason: whoever ends it has to know them.
+fn order(first: Option<Order>, now: Order) -> Order {
+    match first {
+        Some(first) => Order { reason: first.reason.or(now.reason), ..first },
+        None => now,
+    }
 }
 
 /// That commands still block somebody, and what ends that: the engine alone knows how to undo what they did.
@@ -124,7 +132,7 @@ pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: FifoWriter
         report("the panic still holds: nobody is blocked");
         return Err(error);
     }
-    report("the panic is over: verdicts from now on are applied; who was released stays released");
+    report("the panic is over: whoever scans from now on is blocked; who was released stays so until then");
     // It looks at the file once it is asked anything, and tells the judge.
     match client.ask_running(&Question::Status, WAKING) {
         Err(Silence::Absent | Silence::Dead) => {
@@ -135,8 +143,8 @@ pub(super) fn resume(client: Client<'_>, file: &PanicFile, mut judge: FifoWriter
         Err(_) => {}
         Ok(_) if judge.is_read() => {}
         Ok(_) => report(&format!(
-            "the judge is not told, for none reads {EVENTS}: it says nothing more of whom it convicted until that block would \
-             have ended"
+            "the judge is not told, because nothing reads {EVENTS}: it writes no further verdict about the \
+             sources that it convicted until their blocks would have ended"
         )),
     }
     Ok(())
@@ -151,6 +159,18 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn a_second_panic_keeps_what_the_first_said() {
+        let said = |reason: Option<&str>, by: &str| Order { by: by.to_owned(), ..Order::now(reason) };
+        let first = said(Some("the shop is down"), "alice");
+        assert_eq!(order(None, first.clone()), first);
+        assert_eq!(order(Some(first.clone()), said(Some("another"), "bob")), first);
+        assert_eq!(order(Some(first.clone()), said(None, "bob")), first);
+        let silent = said(None, "alice");
+        let both = order(Some(silent.clone()), said(Some("customers"), "bob"));
+        assert_eq!(both, Order { reason: Some("customers".to_owned()), ..silent });
+    }
 
     #[test]
     fn a_backend_that_hangs_holds_up_no_other_and_is_named() {

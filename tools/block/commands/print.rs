@@ -1,37 +1,37 @@
-//! How answers are printed: on a terminal sentences and tables for people, otherwise lines of JSON for programs. Text that came
-//! from outside is escaped for people.
+//! How answers are printed: sentences and tables for people, or with `--json` lines of JSON for programs. Text that came from
+//! outside is escaped for people.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use psentry_local_time::Clock;
 use psentry_ports::named_ports_shortly;
 use psentry_records::{Action, Outcome, OutcomeBody, OutcomeResult, Record, Timestamp};
 use psentry_stage::printable;
 use terminal_size::{Width, terminal_size};
 
+use crate::cli::Flags;
 use crate::error::Error;
-use crate::note::moment;
 use crate::outcomes::report;
 
 /// How many released blocks of one backend are named one by one.
 const NAMED: usize = 20;
 
+/// What is said of a block that ends only when it is unblocked.
+pub(super) const NO_END: &str = "no end";
+
 /// How wide a terminal is that does not say so.
 const COLUMNS: usize = 100;
 
-/// Prints to standard output what is for people, or what is for programs. A reader that has seen enough is no error.
+/// Prints to standard output what is for people, or with `--json` what is for programs. A reader that has seen enough is no error.
 pub(super) fn print(
+    flags: &Flags,
     people: impl FnOnce() -> String,
     programs: impl FnOnce() -> Vec<u8>,
 ) -> Result<(), Error> {
-    let text = if io::stdout().is_terminal() { people().into_bytes() } else { programs() };
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(&text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(Arc::new(error))),
-        _ => Ok(()),
-    }
+    let text = if flags.json { programs() } else { people().into_bytes() };
+    psentry_stage::print(&text).map_err(|error| Error::Output(Arc::new(error)))
 }
 
 /// Of several errors the first is that of the program, and the others are reported.
@@ -55,7 +55,7 @@ pub(super) fn lines(outcomes: &[Outcome], host: Option<&str>) -> Vec<u8> {
     text
 }
 
-/// Why an outcome is not what was asked for.
+/// Why an outcome is not what the command wants.
 pub(super) fn trouble(body: &OutcomeBody) -> String {
     let backend =
         body.backend.as_ref().map_or_else(String::new, |backend| format!("{}: ", printable(backend)));
@@ -63,7 +63,7 @@ pub(super) fn trouble(body: &OutcomeBody) -> String {
 }
 
 /// A sentence for each outcome, but not thousands of them.
-pub(super) fn text(outcomes: &[Outcome]) -> String {
+pub(super) fn text(outcomes: &[Outcome], clock: &Clock) -> String {
     let (mut text, mut count): (String, BTreeMap<&str, usize>) = Default::default();
     for Outcome { body, .. } in outcomes {
         if body.result == OutcomeResult::Released {
@@ -73,7 +73,7 @@ pub(super) fn text(outcomes: &[Outcome]) -> String {
                 continue;
             }
         }
-        text.push_str(&sentence(body));
+        text.push_str(&sentence(body, clock));
         text.push('\n');
     }
     for (backend, count) in count.into_iter().filter(|(_, count)| *count > NAMED) {
@@ -82,17 +82,18 @@ pub(super) fn text(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn sentence(body: &OutcomeBody) -> String {
+fn sentence(body: &OutcomeBody, clock: &Clock) -> String {
     let scope = body.scope;
     let place =
         body.backend.as_ref().map_or_else(String::new, |backend| format!(" on {}", printable(backend)));
-    let end = body.until.map_or_else(|| "it is unblocked".to_owned(), moment);
+    let end =
+        body.until.map_or_else(|| format!(", {NO_END}"), |until| format!(" until {}", clock.moment(until)));
     let is = match (body.action, body.result) {
         (_, OutcomeResult::Released) => format!("{scope} is released{place}"),
         (Action::Unblock, OutcomeResult::Already) => format!("{scope} was not blocked{place}"),
         (Action::Unblock, OutcomeResult::Failed) => return format!("{scope} could not be unblocked{place}"),
-        (_, OutcomeResult::Applied) => format!("{scope} is blocked{place} until {end}"),
-        (_, OutcomeResult::Already) => format!("{scope} was blocked{place} already, until {end}"),
+        (_, OutcomeResult::Applied) => format!("{scope} is blocked{place}{end}"),
+        (_, OutcomeResult::Already) => format!("{scope} was blocked{place} already{end}"),
         // The command ends with why.
         (_, result) => return format!("{scope}{place}: {}", result.name()),
     };
@@ -130,7 +131,7 @@ fn blocks_within(outcomes: &[Outcome], now: Timestamp, columns: usize) -> String
             } else {
                 named_ports_shortly(&body.ports, common.proto)
             },
-            body.until.map_or_else(|| "-".to_owned(), |until| left(until.since(now))),
+            body.until.map_or_else(|| NO_END.to_owned(), |until| left(until.since(now))),
             rule(body),
             printable(body.reason.as_deref().unwrap_or("-")),
         ]
@@ -179,9 +180,15 @@ pub(super) fn left(span: Duration) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use psentry_local_time::Zone;
     use psentry_records::{Common, Proto};
 
     use super::*;
+
+    /// What time it is to these tests.
+    pub(crate) fn clock() -> Clock {
+        Clock { now: "2026-11-22T15:04:05Z".parse().unwrap(), zone: Zone::east(1) }
+    }
 
     /// An outcome on 192.0.2.N.
     pub(crate) fn outcome(action: Action, n: u8, backend: Option<&str>, result: OutcomeResult) -> Outcome {
@@ -191,26 +198,26 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn on_a_terminal_outcomes_are_text() {
+    fn people_read_outcomes_in_words() {
         use OutcomeResult::*;
         let (block, unblock) = (Action::Block, Action::Unblock);
         let with = |action, result, change: fn(&mut OutcomeBody)| {
             let mut outcome = outcome(action, 7, Some("nft"), result);
             change(&mut outcome.body);
-            sentence(&outcome.body)
+            sentence(&outcome.body, &clock())
         };
         let of = |action, result| with(action, result, |_| {});
         for (is, text) in [
-            (of(block, Applied), "192.0.2.7/32 is blocked on nft until it is unblocked"),
+            (of(block, Applied), "192.0.2.7/32 is blocked on nft, no end"),
             (
                 with(block, Applied, |body| body.until = Some("2026-11-22T16:04:05Z".parse().unwrap())),
-                "192.0.2.7/32 is blocked on nft until 2026-11-22T16:04:05Z",
+                "192.0.2.7/32 is blocked on nft until 17:04:05 +01",
             ),
             (
                 with(block, Applied, |body| body.error = Some("it alone\u{1b}".to_owned())),
-                "192.0.2.7/32 is blocked on nft until it is unblocked: it alone\\u{1b}",
+                "192.0.2.7/32 is blocked on nft, no end: it alone\\u{1b}",
             ),
-            (of(block, Already), "192.0.2.7/32 was blocked on nft already, until it is unblocked"),
+            (of(block, Already), "192.0.2.7/32 was blocked on nft already, no end"),
             (with(block, Refused, |body| body.backend = None), "192.0.2.7/32: refused"),
             (with(block, Failed, |body| body.error = Some("no".to_owned())), "192.0.2.7/32 on nft: failed"),
             (of(block, Released), "192.0.2.7/32 is released on nft"),
@@ -236,7 +243,7 @@ pub(super) mod tests {
         let on = |backend: &'static str| {
             (0..100).map(move |n| outcome(Action::Block, n, Some(backend), OutcomeResult::Released))
         };
-        let text = text(&on("nft").chain(on("route").take(NAMED)).collect::<Vec<_>>());
+        let text = text(&on("nft").chain(on("route").take(NAMED)).collect::<Vec<_>>(), &clock());
         assert_eq!(text.lines().count(), 2 * NAMED + 1);
         assert!(text.ends_with("80 more are released on nft\n"), "{text}");
     }
@@ -264,18 +271,18 @@ pub(super) mod tests {
         let mut rows = [first, second];
         assert_eq!(
             blocks_within(&rows, now, 80),
-            "SCOPE          BACKEND  PORTS  LEFT   RULE  REASON\n\
-             192.0.2.7/32   nft      all    1h 2m  fan   7 ports within two seconds\n\
-             2001:db8::/64  route    all    -      -     -\n"
+            "SCOPE          BACKEND  PORTS  LEFT    RULE  REASON\n\
+             192.0.2.7/32   nft      all    1h 2m   fan   7 ports within two seconds\n\
+             2001:db8::/64  route    all    no end  -     -\n"
         );
         rows[0].body.handshake = Some(false);
         (rows[0].body.ports, rows[0].common.proto) = (vec![22, 53], Some(Proto::Tcp));
         rows[1].body.rule = Some("\u{1b}[2J".to_owned());
         assert_eq!(
             blocks_within(&rows, now, 72),
-            "SCOPE          BACKEND  PORTS      LEFT   RULE            REASON\n\
-             192.0.2.7/32   nft      22,53/tcp  1h 2m  fan (unproven)  7 ports wit...\n\
-             2001:db8::/64  route    all        -      \\u{1b}[2J       -\n"
+            "SCOPE          BACKEND  PORTS      LEFT    RULE            REASON\n\
+             192.0.2.7/32   nft      22,53/tcp  1h 2m   fan (unproven)  7 ports wi...\n\
+             2001:db8::/64  route    all        no end  \\u{1b}[2J       -\n"
         );
     }
 

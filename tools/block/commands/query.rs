@@ -3,21 +3,21 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
+use psentry_local_time::Clock;
 use psentry_ports::named_ports;
-use psentry_records::{Outcome, OutcomeResult, Prefix, Timestamp};
-use psentry_stage::{printable, second};
+use psentry_records::{Outcome, OutcomeResult, Prefix};
+use psentry_stage::printable;
 
 use super::client::{Answer, Client};
 use super::print::{self, print};
 use crate::error::Error;
-use crate::note::moment;
 use crate::protocol::Prospect;
 use psentry_control::Question;
 
 /// Shows what is blocked.
 pub(super) fn list(client: Client<'_>) -> Result<(), Error> {
     let answer = client.ask(&Question::List)?.selected(client.flags);
-    print(|| print::blocks(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
+    print(client.flags, || print::blocks(&answer.outcomes), || print::lines(&answer.outcomes, client.host))?;
     answer.complete()
 }
 
@@ -29,9 +29,9 @@ pub(super) fn why(client: Client<'_>, asked: Prefix) -> Result<(), Error> {
         answer.complete()?;
         return Err(Error::No(not_blocked(asked, &answer, &client.path())));
     }
-    let now = Timestamp::now();
-    let people = || answer.outcomes.iter().map(|outcome| description(outcome, asked, now)).collect();
-    print(people, || print::lines(&answer.outcomes, client.host))?;
+    let clock = client.clock();
+    let people = || answer.outcomes.iter().map(|outcome| description(outcome, asked, &clock)).collect();
+    print(client.flags, people, || print::lines(&answer.outcomes, client.host))?;
     answer.complete()
 }
 
@@ -62,7 +62,7 @@ fn not_blocked(asked: Prefix, answer: &Answer, path: &Path) -> String {
 }
 
 /// All that is known of a block, for people.
-fn description(Outcome { common, body }: &Outcome, asked: Prefix, now: Timestamp) -> String {
+fn description(Outcome { common, body }: &Outcome, asked: Prefix, clock: &Clock) -> String {
     let scope = body.scope;
     let backend = printable(body.backend.as_deref().unwrap_or("no backend"));
     let why = body.error.as_deref().map(printable);
@@ -85,8 +85,8 @@ fn description(Outcome { common, body }: &Outcome, asked: Prefix, now: Timestamp
         ports => format!("  ports   {}\n", named_ports(ports, common.proto)),
     };
     let until = body.until.map_or_else(
-        || "it is unblocked".to_owned(),
-        |until| format!("{} ({} left)", moment(until), print::left(until.since(now))),
+        || print::NO_END.to_owned(),
+        |until| format!("{} ({} left)", clock.moment(until), print::left(until.since(clock.now))),
     );
     let spares = if body.handshake == Some(false) {
         "  spares  established connections, for no handshake proves the source\n"
@@ -99,7 +99,7 @@ fn description(Outcome { common, body }: &Outcome, asked: Prefix, now: Timestamp
          ended by: psentry-block unblock {scope}\n",
         text(&body.rule),
         text(&body.reason),
-        body.since.map_or_else(|| "not known".to_owned(), second),
+        body.since.map_or_else(|| "not known".to_owned(), |since| clock.moment(since)),
     )
 }
 
@@ -110,15 +110,16 @@ mod tests {
     use psentry_records::{Action, Proto};
 
     use super::*;
-    use crate::commands::print::tests::outcome;
+    use crate::commands::print::tests::{clock, outcome};
 
     #[test]
     fn all_that_is_known_of_a_block_is_described() {
-        let now: Timestamp = "2026-11-22T15:04:05Z".parse().unwrap();
+        let clock = clock();
+        let now = clock.now;
         let mut block = outcome(Action::Block, 7, Some("nft"), OutcomeResult::Already);
         assert_eq!(
-            description(&block, "192.0.2.7".parse().unwrap(), now),
-            "192.0.2.7/32 is blocked on nft\n  rule    -\n  reason  -\n  since   not known\n  until   it is unblocked\n  \
+            description(&block, "192.0.2.7".parse().unwrap(), &clock),
+            "192.0.2.7/32 is blocked on nft\n  rule    -\n  reason  -\n  since   not known\n  until   no end\n  \
              ended by: psentry-block unblock 192.0.2.7/32\n"
         );
         block.body.result = OutcomeResult::Failed;
@@ -130,15 +131,15 @@ mod tests {
         block.body.until = Some(now.plus(Duration::from_secs(3725)));
         block.body.handshake = Some(false);
         assert_eq!(
-            description(&block, "192.0.2.0/24".parse().unwrap(), now),
+            description(&block, "192.0.2.0/24".parse().unwrap(), &clock),
             "192.0.2.7/32 is to be blocked on nft and is not: no room\n  it lies in 192.0.2.0/24\n  \
-             ports   22,53/tcp\n  rule    fan\n  reason  7 ports\\u{9b}\n  since   2026-11-22T15:04:05Z\n  \
-             until   2026-11-22T16:06:10Z (1h 2m left)\n  \
+             ports   22,53/tcp\n  rule    fan\n  reason  7 ports\\u{9b}\n  since   16:04:05 +01\n  \
+             until   17:06:10 +01 (1h 2m left)\n  \
              spares  established connections, for no handshake proves the source\n  \
              ended by: psentry-block unblock 192.0.2.7/32\n"
         );
         block.body.scope = "192.0.0.0/16".parse().unwrap();
-        let text = description(&block, "192.0.2.0/24".parse().unwrap(), now);
+        let text = description(&block, "192.0.2.0/24".parse().unwrap(), &clock);
         assert!(text.contains("\n  it holds all of 192.0.2.0/24\n"), "{text}");
     }
 

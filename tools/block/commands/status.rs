@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use psentry_control::{Silence, json_line};
+use psentry_local_time::Clock;
 use psentry_records::Timestamp;
 use psentry_stage::panic_file::{Order, PanicFile};
-use psentry_stage::{counted, printable, second};
+use psentry_stage::{counted, printable};
 use serde::Serialize;
 
 use super::client::{Answer, Client, TELLING};
@@ -57,11 +58,13 @@ pub(super) fn status(client: Client<'_>) -> Result<(), Error> {
     if trouble.is_none() {
         answer.errors.extend(unkept(&answer, client.flags));
     }
+    let clock = client.clock();
     let (mut summary, reasons) =
-        judge(&answer, silence.as_ref(), &client.path(), PanicFile::default().holds());
+        judge(&answer, silence.as_ref(), &client.path(), PanicFile::default().holds(), &clock);
     summary.enforced &= trouble.is_none();
     print(
-        || table(&answer.reports),
+        client.flags,
+        || table(&answer.reports, &clock),
         || answer.reports.iter().map(json_line).chain([json_line(&summary)]).flatten().collect(),
     )?;
     first(trouble.into_iter().chain(reasons.into_iter().map(|reason| Error::No(printable(&reason)))))
@@ -81,13 +84,14 @@ fn judge(
     silence: Option<&Silence>,
     path: &Path,
     panic: Option<Order>,
+    clock: &Clock,
 ) -> (Summary, Vec<String>) {
     let reports = &answer.reports;
     let panic = panic.or_else(|| reports.iter().find_map(|report| report.panic.clone()));
     let brake = reports.iter().find_map(|report| report.brake);
     let full = reports.iter().find_map(|report| report.full);
     let mut reasons: Vec<String> = Vec::new();
-    reasons.extend(panic.as_ref().map(Order::sentence));
+    reasons.extend(panic.as_ref().map(|order| order.sentence_at(|moment| clock.moment(moment))));
     reasons.extend(brake.map(Holding::sentence));
     reasons.extend(full.filter(|full| full.refused > 0).map(Full::sentence));
     reasons
@@ -99,7 +103,7 @@ fn judge(
     let (daemon, why) = match silence {
         None => ("answers", None),
         Some(Silence::Hangs) => ("hangs", Some("psentry-block hangs, and applies no verdict")),
-        Some(Silence::Dead) => ("dead", Some("psentry-block is dead, and nobody applies verdicts")),
+        Some(Silence::Dead) => ("dead", Some("psentry-block is dead, and verdicts are not applied")),
         Some(_) => ("absent", None),
     };
     reasons.extend(why.map(|why| format!("{}: {why}", path.display())));
@@ -114,18 +118,22 @@ fn judge(
     let unwritten = reports.iter().find_map(|report| report.unwritten.as_ref());
     let recorded = unwritten.is_none();
     reasons.extend(unwritten.map(|why| format!("what happens is not recorded: {why}")));
+    let wrong = reports.iter().find_map(|report| report.wrong_settings.as_ref());
+    reasons.extend(wrong.map(|why| format!("a setting is wrong: {why}")));
     (Summary { enforced, remembered, recorded, daemon, panic, brake, full }, reasons)
 }
 
-fn table(reports: &[Report]) -> String {
+fn table(reports: &[Report], clock: &Clock) -> String {
     let head = ["BACKEND", "ENFORCED", "FAILING", "WAITING", "SINCE", "LAST REPAIR", "LATEST ERROR"];
-    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(reports.iter().map(row)).collect();
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned))
+        .chain(reports.iter().map(|report| row(report, clock)))
+        .collect();
     lined_up(&rows)
 }
 
-fn row(report: &Report) -> [String; 7] {
+fn row(report: &Report, clock: &Clock) -> [String; 7] {
     let when = |text: &Option<String>, at: Option<Timestamp>| match (text, at) {
-        (Some(text), Some(at)) => format!("{} {}", second(at), printable(text)),
+        (Some(text), Some(at)) => format!("{} {}", clock.moment(at), printable(text)),
         (Some(text), None) => printable(text),
         (None, _) => "-".to_owned(),
     };
@@ -134,7 +142,7 @@ fn row(report: &Report) -> [String; 7] {
         enforced(report),
         report.failing.to_string(),
         report.waiting.to_string(),
-        report.since.map_or_else(|| "-".to_owned(), second),
+        report.since.map_or_else(|| "-".to_owned(), |since| clock.moment(since)),
         when(&report.repair, report.repaired),
         when(&report.error, report.error_at),
     ]
@@ -164,13 +172,20 @@ fn shortage(report: &Report) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::print::tests::clock;
 
     fn nft(wanted: Option<usize>, standing: Option<usize>) -> Report {
         Report { backend: "nft".to_owned(), wanted, standing, ..Report::default() }
     }
 
     fn judged(reports: Vec<Report>, silence: Option<Silence>) -> (Summary, Vec<String>) {
-        judge(&Answer { reports, ..Answer::default() }, silence.as_ref(), Path::new("/run/control"), None)
+        judge(
+            &Answer { reports, ..Answer::default() },
+            silence.as_ref(),
+            Path::new("/run/control"),
+            None,
+            &clock(),
+        )
     }
 
     #[test]
@@ -226,8 +241,12 @@ mod tests {
         );
         assert!(!judged(Vec::new(), Some(Silence::Dead)).0.enforced);
         let order = Order::now(None);
-        let (summary, reasons) = judge(&Answer::default(), None, Path::new(""), Some(order.clone()));
-        assert_eq!((summary.enforced, reasons), (false, vec![order.sentence()]));
+        let (summary, reasons) =
+            judge(&Answer::default(), None, Path::new(""), Some(order.clone()), &clock());
+        assert_eq!(
+            (summary.enforced, reasons),
+            (false, vec![order.sentence_at(|moment| clock().moment(moment))])
+        );
     }
 
     #[test]
@@ -246,9 +265,9 @@ mod tests {
              {\"enforced\":false,\"remembered\":true,\"recorded\":true,\"daemon\":\"answers\"}\n"
         );
         assert_eq!(
-            table(&[report]),
+            table(&[report], &clock()),
             "BACKEND  ENFORCED  FAILING  WAITING  SINCE  LAST REPAIR  LATEST ERROR\n\
-             nft      2 of 3    0        0        -      -            2026-11-22T15:04:05Z no\\u{1b}\n"
+             nft      2 of 3    0        0        -      -            16:04:05 +01 no\\u{1b}\n"
         );
     }
 }

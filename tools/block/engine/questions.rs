@@ -9,14 +9,14 @@ use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Record, Timestamp};
 use super::backend_state::BackendState;
 use super::dispatch::Refused;
 use super::{Engine, Reply};
-use crate::block::{Block, Entry};
+use crate::block::{Block, Entry, SLACK};
 use crate::brake::Holding;
 use crate::desired::Full;
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::outcomes::listed;
 use crate::protocol::{Prospect, Report};
-use crate::reconcile::{SLACK, wanted_there};
+use crate::reconcile::wanted_there;
 use psentry_control::Question;
 
 /// How long backends have time to say what is there, and to do what is asked of them.
@@ -163,7 +163,7 @@ impl Engine {
     fn known(&self, scope: Prefix, entry: &Entry) -> Block {
         let there = Block::from(entry);
         let block = match self.desired.get(scope) {
-            Some(wanted) if entry.is(wanted, SLACK) => wanted.clone(),
+            Some(wanted) if entry.is(wanted) => wanted.clone(),
             Some(wanted) => Block {
                 rule: there.rule.clone().or_else(|| wanted.rule.clone()),
                 since: wanted.since.or(there.since),
@@ -229,7 +229,7 @@ impl Engine {
         // What is about to end may have ended in the kernel a moment before.
         let ends = |block: &Block| state.caps.expires && block.is_over(clock.plus(SLACK));
         let is_there = |(scope, block): &&(Prefix, &Block)| {
-            ends(block) || state.actual.entries.get(scope).is_some_and(|entry| entry.is(block, SLACK))
+            ends(block) || state.actual.entries.get(scope).is_some_and(|entry| entry.is(block))
         };
         let missing = wanted.iter().filter(|pair| !is_there(pair));
         let queued =
@@ -259,6 +259,7 @@ impl Engine {
             repaired,
             memory: self.journal.as_ref().and_then(Journal::trouble),
             unwritten: self.outcomes.unwritten(),
+            wrong_settings: Some(self.guard.wrong_settings().join("; ")).filter(|wrong| !wrong.is_empty()),
             panic: self.panic.clone(),
             brake,
             full,

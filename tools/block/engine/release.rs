@@ -8,7 +8,7 @@ use std::time::Instant;
 use psentry_control::{error_line, note_line};
 use psentry_records::{Action, Common, Prefix, Timestamp};
 use psentry_stage::panic_file::Order;
-use psentry_stage::{FifoWriter, counted};
+use psentry_stage::{FifoWriter, counted, report_status};
 
 use super::backend_state::{Ask, End, Ruleset, Work};
 use super::{Engine, Reply};
@@ -46,15 +46,15 @@ impl Engine {
             self.record(JournalEntry::Released(scope));
             self.end(scope, &block, &End::Released(None));
             for index in 0..self.backends.len() {
-                self.expire_on(index, scope);
+                self.expire_on(index, scope, &block);
             }
         }
     }
 
-    fn expire_on(&mut self, index: usize, scope: Prefix) {
+    fn expire_on(&mut self, index: usize, scope: Prefix, block: &Block) {
         let Some(state) = self.backends.get_mut(index) else { return };
         let by_itself = state.caps.expires
-            && state.actual.entries.get(&scope).is_none_or(|entry| !entry.damaged)
+            && state.actual.entries.get(&scope).is_none_or(|entry| entry.ends_with(block))
             && !state.is_in_flight(scope);
         if by_itself && !state.asks.contains_key(&scope) {
             self.deleted(index, scope, Vec::new());
@@ -63,10 +63,20 @@ impl Engine {
         }
     }
 
-    /// Releases whom the administrator has just said never to block.
+    /// How it is, for the service manager.
+    pub(super) fn service_status(&self) -> String {
+        let wrong = self.guard.wrong_settings();
+        if wrong.is_empty() { "ready".to_owned() } else { format!("degraded: {}", wrong.join("; ")) }
+    }
+
+    /// Releases the addresses that a file of `--allow` names from now on.
     pub(super) fn heed_allow_list(&mut self) {
-        for sentence in self.guard.news() {
-            self.outcomes.report(&sentence);
+        let news = self.guard.news();
+        for sentence in &news {
+            self.outcomes.report(sentence);
+        }
+        if !news.is_empty() {
+            report_status(&self.service_status());
         }
         let Some(allowed) = self.guard.allowed_anew() else { return };
         let why = "--allow names it from now on";
@@ -93,10 +103,10 @@ impl Engine {
             // Nothing is left of psentry, as the command does it, too: then that is no drift.
             self.purge_everywhere();
         } else if held || released > 0 {
-            // Also whom the judge convicted while it held.
+            // Also the sources that the judge convicted while it held.
             self.tell_judge_of_all(PANIC_OVER, None, None);
         }
-        let then = if holds { ", and nobody is blocked until 'psentry-block resume'" } else { "" };
+        let then = if holds { ", and nobody is blocked until 'psentry resume'" } else { "" };
         let what = if holds { "a panic holds" } else { "there was a panic" };
         if holds || released > 0 {
             self.outcomes.report(&format!(
@@ -106,7 +116,7 @@ impl Engine {
         }
     }
 
-    /// Releases whom a panic releases: everybody while it holds, and then those who were blocked before it.
+    /// Releases what a panic ends: every block while it holds, and after it the blocks from before.
     pub(super) fn release_before(&mut self, order: &Order) -> usize {
         let declared = self.clock.of_wall(order.timestamp);
         let holds = order.over.is_none();
@@ -115,7 +125,7 @@ impl Engine {
         self.release_those(|_, block| before(block), &End::Released(Some(why))).len()
     }
 
-    /// Releases all of whom this holds; whom, and how they were blocked.
+    /// Releases every block for which this is true; returns which, and how they were made.
     fn release_those(&mut self, which: impl Fn(Prefix, &Block) -> bool, end: &End) -> Vec<(Prefix, Block)> {
         let scopes = self.desired.iter().filter(|(scope, block)| which(*scope, block));
         let mut scopes: Vec<Prefix> = scopes.map(|(scope, _)| scope).collect();
@@ -220,7 +230,7 @@ impl Engine {
         let record = outcome(released(scope), self.outcomes.host());
         let Some(judge) = &mut self.judge else { return };
         if !judge.write(&record) && is_judged(block) {
-            self.not_heard(&format!("it says nothing more of {scope}"), block.until, reply);
+            self.not_heard(&format!("it writes no further verdict about {scope}"), block.until, reply);
         }
     }
 
@@ -234,7 +244,7 @@ impl Engine {
             }
         } else if let Some(latest) = latest {
             self.not_heard(
-                "it says nothing more of whom it had blocked, of the last one",
+                "it writes no further verdict about the sources that it had blocked, about the last one",
                 latest.until,
                 reply,
             );
@@ -246,7 +256,7 @@ impl Engine {
         let Some(reply) = reply.filter(|_| !self.is_once()) else { return };
         let until =
             until.map_or_else(String::new, |until| format!(" until {}", moment(self.clock.wall(until))));
-        reply.send(note_line(&format!("the judge is not told, for none reads {EVENTS}: {so}{until}")));
+        reply.send(note_line(&format!("the judge is not told, because nothing reads {EVENTS}: {so}{until}")));
     }
 
     /// The block of the judge's that ends last.
@@ -264,8 +274,8 @@ impl Engine {
         let given_up = judge.take_given_up();
         if given_up > 0 {
             self.outcomes.complain(&format!(
-                "{EVENTS}: the judge does not read, and does not know of {given_up} releases: it says nothing more of \
-                 those sources until their blocks would have ended"
+                "{EVENTS}: the judge does not read, and does not know of {given_up} releases: it writes no further verdict \
+                 about those sources until their blocks would have ended"
             ));
         }
     }

@@ -10,10 +10,10 @@ use psentry_stage::counted;
 
 use super::Engine;
 use super::backend_state::{Ask, BackendState};
-use crate::backend::{Drift, Op};
-use crate::block::{Block, Entry};
+use crate::backend::Drift;
+use crate::block::{Block, Entry, SLACK};
 use crate::desired::Desired;
-use crate::reconcile::{SLACK, reconcile, wanted_there};
+use crate::reconcile::{reconcile, wanted_there};
 
 /// Up to how many blocks that are put back have an outcome each.
 const NAMED: usize = 20;
@@ -122,7 +122,7 @@ impl Repair {
         now: Timestamp,
     ) {
         let fits = |there: &HashMap<Prefix, Entry>, scope: &Prefix, block: &Block| {
-            there.get(scope).is_some_and(|entry| entry.is(block, SLACK))
+            there.get(scope).is_some_and(|entry| entry.is(block))
         };
         // What is about to end has ended in the kernel perhaps, and may be there a moment longer.
         let ends = |until: Option<Timestamp>| until.is_some_and(|until| until <= now.plus(SLACK));
@@ -226,14 +226,14 @@ impl Engine {
         if repair.made || !back.is_empty() {
             let said = says(repair.what_was_done(), what(back.len(), repair.made));
             self.outcomes.report(&format!(
-                "{name}: {said}; put back within {took} ms; to release somebody there is 'psentry-block unblock CIDR'"
+                "{name}: {said}; put back within {took} ms; to release somebody use 'psentry-block unblock CIDR'"
             ));
             repaired.push(said);
         }
         if !gone.is_empty() {
             let said = says(ADDED, list(&gone));
             self.outcomes.report(&format!(
-                "{name}: {said}; deleted within {took} ms, for nobody asked psentry-block for it; to block somebody there is \
+                "{name}: {said}; deleted within {took} ms, because nobody asked psentry-block for it; to block somebody use \
                  'psentry-block block CIDR'"
             ));
             repaired.push(said);
@@ -243,8 +243,8 @@ impl Engine {
         }
         if let Some(wait) = fight {
             self.outcomes.report(&format!(
-                "somebody changes psentry's blocks on {name} again and again; from now on that is put right only every {} s, \
-                 and less often, until a minute passes in peace: find out who it is",
+                "somebody changes psentry's blocks on {name} again and again; from now on this is repaired only every {} s, \
+                 and less often, until a minute passes without a change: find out what does it",
                 wait.as_secs()
             ));
         }
@@ -253,7 +253,7 @@ impl Engine {
             let done = repair.changes.get(scope).copied().unwrap_or_default();
             let by = repair.by().unwrap_or(SOMEBODY);
             let why = format!(
-                "put back, for {by} had {done} it; to release it there is 'psentry-block unblock {scope}'"
+                "put back, because {by} had {done} it; to release it use 'psentry-block unblock {scope}'"
             );
             let ask = Ask { remark: Some(why), ..Ask::unasked(Action::Block, &block) };
             self.answer(index, *scope, &ask, OutcomeResult::Applied, block.until, None);
@@ -263,9 +263,8 @@ impl Engine {
 
 /// The scopes of which something else is there than is wanted, and about which nothing is going to be done yet.
 fn differing(state: &BackendState, desired: &Desired, now: Timestamp) -> impl Iterator<Item = Prefix> {
-    let ops = reconcile(desired, &state.actual, &state.caps, now);
-    let scopes = ops.into_iter().map(|op: Op| op.scope());
-    scopes.filter(|scope| state.backoff.get(*scope).is_none() && !state.queue.contains(*scope))
+    let due = reconcile(desired, &state.actual, &state.caps, now).into_iter();
+    due.filter(|scope| state.backoff.get(*scope).is_none() && !state.queue.contains(*scope))
 }
 
 fn what(blocks: usize, made: bool) -> String {

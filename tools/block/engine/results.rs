@@ -10,7 +10,7 @@ use crate::backend::{Drift, Op};
 use crate::block::Block;
 use crate::error::Error;
 use crate::journal::JournalEntry;
-use crate::reconcile::{plan, wanted_there};
+use crate::reconcile::{differs, wanted_there};
 use crate::worker::Event;
 
 impl Engine {
@@ -97,7 +97,7 @@ impl Engine {
         }
         let Some(state) = self.backends.get_mut(index) else { return };
         // Whatever changed meanwhile is done next.
-        let more = plan(scope, &self.desired, &state.actual, &state.caps, self.clock.now()).is_some();
+        let more = differs(scope, &self.desired, &state.actual, &state.caps, self.clock.now());
         let (asked, failing) = (state.asks.contains_key(&scope), state.backoff.get(scope).is_some());
         if asked || if more { !failing } else { state.ending.contains_key(&scope) } {
             state.queue.push(scope);
@@ -249,14 +249,15 @@ impl Engine {
         self.tell(&ask.common, outcome, ask.reply.as_ref());
     }
 
-    /// Writes an outcome, which goes to whoever waits for it, too.
+    /// Writes an outcome, which is also sent to the client that waits for it.
     pub(super) fn tell(&mut self, common: &Common, outcome: OutcomeBody, reply: Option<&Reply>) {
-        let record = self.outcomes.outcome(common, outcome);
+        let block = self.desired.get(outcome.scope);
+        let record = self.outcomes.explained(common, outcome, block);
         send(reply, &record);
     }
 }
 
-/// A record as a line, for whoever waits for it.
+/// A record as a line, for the client that waits for it.
 pub(super) fn send(reply: Option<&Reply>, record: &Record) {
     let Some(reply) = reply else { return };
     let mut line = Vec::new();

@@ -60,7 +60,8 @@ impl Service {
         let signals =
             Signals::catch_requests(false).map_err(|errno| Error::system("catch signals")(errno.into()))?;
         let sink = Some(Sink::open(flags)?);
-        let control = listen(flags)?;
+        let control =
+            Server::listen_for("psentry-block", flags.control.as_deref(), flags.control_mode, report)?;
         let asked = signals.stop().try_clone_to_owned().map_err(Error::system("keep a descriptor"))?;
         let mut intake = Intake::stdin(signals).map_err(|why| Error::Input(Arc::new(why)))?;
         if flags.log.is_some() {
@@ -208,39 +209,21 @@ impl Service {
             }
             report(&format!("ready: {backends} {}", names.join(", ")));
             // Whoever is ordered after psentry-block.service starts with everybody blocked who was.
-            report_ready("psentry-block", None).unwrap_or_else(|why| report(&why));
+            report_ready("psentry-block", Some(&self.engine.service_status()))
+                .unwrap_or_else(|why| report(&why));
         }
         self.pulse.wait();
     }
 
     fn answer(&mut self, request: Request) {
-        let Request { line, may_change, answer } = request;
-        match Question::parse(&line) {
-            Err(why) => answer.refuse(&why),
-            Ok(question) if question.changes() && !may_change => answer.forbid(),
-            Ok(Question::Verdict(_)) if self.over => {
+        match request.question() {
+            Some((Question::Verdict(_), answer)) if self.over => {
                 answer.refuse("the input has ended: psentry-block only ends its blocks, and makes no more");
             }
-            Ok(question) => self.engine.ask(question, Reply::new(move |lines| answer.send(lines))),
-        }
-    }
-}
-
-/// The control socket. One at the default place that another psentry-block has is done without.
-fn listen(flags: &Flags) -> Result<Option<Server>, Error> {
-    let path = flags.control_path();
-    match Server::listen(&path, flags.control_mode, "psentry-block") {
-        Ok(server) => {
-            // At its default place it is always.
-            if flags.control.is_some() {
-                report(&format!("{}: psentry-block may be asked here", path.display()));
+            Some((question, answer)) => {
+                self.engine.ask(question, Reply::new(move |lines| answer.send(lines)));
             }
-            Ok(Some(server))
-        }
-        Err(error) if flags.control.is_some() => Err(error.into()),
-        Err(error) => {
-            report(&format!("{error}; this one cannot be asked"));
-            Ok(None)
+            None => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How an engine comes about: the journal is read, every backend gets its thread and says what is there, and what is wanted
+//! How an engine starts: the journal is read, every backend gets its thread and says what is there, and what is wanted
 //! and missing is put back before the first verdict is applied.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{OutcomeBody, OutcomeResult, Prefix, Timestamp};
 use psentry_stage::panic_file::PanicFile;
-use psentry_stage::{Bell, FifoWriter, FileWatch, counted};
+use psentry_stage::{Bell, FifoWriter, FileWatch, LastGood, counted};
 
 use super::Engine;
 use super::backend_state::{BackendState, End};
@@ -53,7 +53,7 @@ impl Engine {
         purpose: Purpose,
     ) -> Result<Self, Error> {
         let (once, read_only) = (purpose != Purpose::Serve, purpose == Purpose::Read);
-        let mut guard = settings::guard(flags)?;
+        let mut guard = settings::guard(flags, LastGood::of_state(flags.state.as_deref().filter(|_| !once)))?;
         let panic_file = PanicFile::default();
         let files = watch([guard.files(), vec![panic_file.path().to_owned()]].concat());
         // Whoever is connected by now may have been for long.
@@ -141,13 +141,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes over what was wanted before, apart from whom must not be blocked by now.
+    /// Takes over what was wanted before, except addresses that must not be blocked by now.
     pub(super) fn restore(&mut self, blocks: impl IntoIterator<Item = (Prefix, Block)>) {
         let now = self.clock.now();
         let blocks = blocks.into_iter().filter(|(_, block)| !block.is_over(now));
         let mut blocks: Vec<(Prefix, Block)> = blocks.collect();
-        blocks.sort_unstable_by_key(|(scope, _)| *scope);
+        // Each block is moved once.
+        blocks.sort_by_cached_key(|(scope, _)| *scope);
         let total = blocks.len();
+        self.desired.reserve(total);
         let mut over = 0;
         for (scope, block) in blocks {
             if let Ok(Some(why)) = self.guard.refusal(scope)
@@ -175,7 +177,7 @@ impl Engine {
         }
     }
 
-    /// Releases whom a panic released that was declared while no psentry-block ran.
+    /// Releases the blocks that a panic ended which was declared while no psentry-block ran.
     fn heed_last_panic(&mut self) {
         let Some(order) = self.panic_file.last() else { return };
         let released = self.release_before(&order);

@@ -133,8 +133,8 @@ impl Engine {
             return;
         }
         if first {
-            let ops = reconcile(&self.desired, &state.actual, &state.caps, self.clock.now());
-            ops.iter().for_each(|op| state.queue.push(op.scope()));
+            let due = reconcile(&self.desired, &state.actual, &state.caps, self.clock.now());
+            due.into_iter().for_each(|scope| state.queue.push(scope));
         } else {
             self.put_right(index, &before, repairs, repair);
         }

@@ -47,7 +47,7 @@ pub(crate) struct Journal {
     pending: Vec<JournalEntry>,
 }
 
-/// Where a journal is, and whether somebody asked for it.
+/// Where a journal is, and whether a flag names it.
 pub(crate) struct Place {
     directory: PathBuf,
     /// By `--state`. At the default place it is no error that another psentry-block keeps it.

@@ -88,7 +88,9 @@ impl Case {
 
     /// Has the operations done.
     fn reconcile(&mut self) -> Vec<String> {
-        let ops = reconcile(&self.desired, &self.actual, &self.caps, self.now);
+        let due = || reconcile(&self.desired, &self.actual, &self.caps, self.now);
+        let planned = |scope| plan(scope, &self.desired, &self.actual, &self.caps, self.now).unwrap();
+        let ops: Vec<Op> = due().into_iter().map(planned).collect();
         for op in &ops {
             self.actual.unsure.remove(&op.scope());
             match op {
@@ -195,7 +197,7 @@ mod properties {
                 let live = |entry: &&Entry| entry.until.is_none_or(|until| until > now);
                 for (scope, block) in case.desired.iter() {
                     let wanted = !block.is_over(now) && case.caps.takes(block);
-                    let there = case.actual.entries.get(&scope).filter(live).is_some_and(|entry| entry.is(block, SLACK));
+                    let there = case.actual.entries.get(&scope).filter(live).is_some_and(|entry| entry.is(block));
                     prop_assert_eq!(wanted, there, "{}", scope);
                 }
                 for entry in case.actual.entries.values().filter(live) {

@@ -74,6 +74,21 @@ fn what_is_refused_and_what_is_forbidden_differ() {
 }
 
 #[test]
+fn what_is_no_question_or_may_not_be_asked_is_answered_without_the_tool() {
+    let (_directory, path, server) = server(long());
+    let asked = |line: &str, may_change: bool| {
+        let client = asking(&path, line);
+        let question = Request { may_change, ..next(&server) }.question().map(|(question, _)| question);
+        (question, client.join().unwrap())
+    };
+    let flush = "{\"ask\":\"flush\"}";
+    assert_eq!(asked(flush, true), (Some(Question::Flush), Ok(Reply::default())));
+    assert_eq!(asked(flush, false), (None, Err(Silence::Forbidden)));
+    assert_eq!(asked("{\"ask\":\"list\"}", false).0, Some(Question::List));
+    assert!(matches!(asked("x", true), (None, Err(Silence::Refused(why))) if why.contains("no question")));
+}
+
+#[test]
 fn a_line_has_its_size_and_is_text() {
     let (_directory, path, server) = server(long());
     let longest = "x".repeat(LONGEST_LINE - 1);

@@ -1,4 +1,4 @@
-//! What a judge at work remembers of an address, from its state on disk: read, and neither claimed nor changed.
+//! What a running judge remembers of an address, from its state on disk: read, and neither locked nor changed.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -8,6 +8,7 @@ use psentry_records::{Kind, Prefix, Proto, Timestamp};
 use psentry_stage::printable;
 use serde::Serialize;
 
+use super::Moments;
 use crate::memory::{Contact, Source};
 use crate::rules::rounded;
 use crate::run::OBSERVED;
@@ -73,7 +74,12 @@ impl SavedContact {
 }
 
 impl SavedSource {
-    pub(super) fn read(folder: &Path, policy: &Policy, address: IpAddr) -> Result<SavedSource, JudgeError> {
+    pub(super) fn read(
+        folder: &Path,
+        policy: &Policy,
+        address: IpAddr,
+        moments: &Moments,
+    ) -> Result<SavedSource, JudgeError> {
         // Room for what is about it, which is at most itself, its /64, and its prefixes.
         let mut state = State::new(16);
         journal::read_about(folder, &mut state, Prefix::host(address))?;
@@ -103,20 +109,20 @@ impl SavedSource {
             convicted,
             vouched: now
                 .and_then(|now| state.vouchers.active(scope, now))
-                .map(crate::vouchers::Voucher::describe),
+                .map(|voucher| voucher.describe_at(|moment| moments.of(moment))),
             prefix: now.and_then(|now| state.sweeps.release(&policy.sweep, scope, now).pop()),
             observed,
         })
     }
 
     /// Prints it for a person.
-    pub(super) fn table(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn table(&self, out: &mut impl Write, moments: &Moments) -> io::Result<()> {
         let Some(as_of) = self.as_of else { return writeln!(out, "\nThe judge remembers nothing yet.") };
-        writeln!(out, "\nThe judge remembers of {}, as of {as_of}:", self.scope)?;
+        writeln!(out, "\nThe judge remembers of {}, as of {}:", self.scope, moments.of(as_of))?;
         for touched in &self.ports {
             let port = wording::port(touched.port, touched.proto);
             let proof = if touched.handshake { ", handshake" } else { "" };
-            writeln!(out, "{:<27}  {port}{proof}, {} in all", touched.last.to_string(), touched.count)?;
+            writeln!(out, "{:<23}  {port}{proof}, {} in all", moments.of(touched.last), touched.count)?;
         }
         let (score, proven, packets) = (self.score, self.proven, self.packets);
         writeln!(
@@ -127,7 +133,7 @@ impl SavedSource {
         if let Some(Convicted { proven, watched, until }) = &self.convicted {
             let how = if *proven { "by handshakes" } else { "by packets that could be forged" };
             let what = if *watched { "only watched" } else { "blocked" };
-            writeln!(out, "Convicted {how} until {until}, and {what}.")?;
+            writeln!(out, "Convicted {how}, {}, and {what}.", moments.end(Some(*until)))?;
         }
         if let Some(prefix) = &self.prefix {
             let what = if self.observed { "only watched" } else { "blocked" };

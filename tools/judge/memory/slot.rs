@@ -4,7 +4,7 @@
 use super::key::Key;
 use super::source::Source;
 
-/// Who is evicted before whom, in this order.
+/// The order in which sources are evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EvictionClass {
     /// Its packets could all be forged.
@@ -39,7 +39,7 @@ pub(super) struct Slot {
 
 /// It is in the list of those who completed a handshake.
 pub(super) const LINKED_KNOWN: u8 = 16;
-/// It is in the list of those whom handshakes convicted.
+/// It is in the list of sources that handshakes convicted.
 pub(super) const LINKED_OFFENDER: u8 = 128;
 /// It changed since the journal was last written.
 pub(super) const DIRTY: u8 = 32;

@@ -84,7 +84,7 @@ impl Table {
         self.forgeable.len + self.known.len + self.offenders.len
     }
 
-    /// How many were forgotten for want of room.
+    /// How many were forgotten because there was no room.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted

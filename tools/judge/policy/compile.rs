@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use psentry_ports::PortTable;
 use psentry_records::{Ignore, Prefix};
-use psentry_stage::{Mode, host_name, read_ignore_files};
+use psentry_stage::{LastGood, Mode, host_name, read_ignore_files};
 
 use super::Families;
 use super::file::{File, PolicyError, Text};
@@ -34,11 +34,23 @@ impl Policy {
     /// # Errors
     /// A file that cannot be read, or something in it that cannot be used.
     pub fn from_flags(flags: &PolicyFlags) -> Result<Self, PolicyError> {
-        let text = match &flags.policy {
-            Some(path) => Text::read(path)?,
-            None => Text::default(),
+        Self::read(flags, &LastGood::default()).map(|(policy, _)| policy)
+    }
+
+    /// The same, and what is wrong with files in whose place their copies count.
+    ///
+    /// # Errors
+    /// A file that cannot be used, and of which there is no copy that can.
+    pub(crate) fn read(
+        flags: &PolicyFlags,
+        last_good: &LastGood,
+    ) -> Result<(Self, Vec<PolicyError>), PolicyError> {
+        let Some(path) = &flags.policy else { return Self::from_file(flags, &Text::default(), last_good) };
+        let parse = |bytes: &[u8]| {
+            Self::from_file(flags, &Text::new(path, &String::from_utf8_lossy(bytes)), last_good)
         };
-        Self::from_file(flags, &text)
+        let ((policy, wrong), error) = last_good.read(path, Text::read(path).map(Text::into_bytes), parse)?;
+        Ok((policy, error.into_iter().chain(wrong).collect()))
     }
 
     /// The policy of a text, as a file would hold it.
@@ -46,7 +58,8 @@ impl Policy {
     /// # Errors
     /// Something in it cannot be used.
     pub fn from_text(text: &str) -> Result<Self, PolicyError> {
-        Self::from_file(&PolicyFlags::default(), &Text::new(Path::new("policy"), text))
+        let text = Text::new(Path::new("policy"), text);
+        Self::from_file(&PolicyFlags::default(), &text, &LastGood::default()).map(|(policy, _)| policy)
     }
 
     /// The files that such a policy would come from, as far as they can be known, also where it cannot be used.
@@ -57,16 +70,22 @@ impl Policy {
         flags.files().chain(file.ignore.files).collect()
     }
 
-    fn from_file(flags: &PolicyFlags, text: &Text) -> Result<Self, PolicyError> {
+    fn from_file(
+        flags: &PolicyFlags,
+        text: &Text,
+        last_good: &LastGood,
+    ) -> Result<(Self, Vec<PolicyError>), PolicyError> {
         let mut file = text.parse()?;
         flags.apply(&mut file);
         let files = flags.files().chain(file.ignore.files.iter().cloned()).collect();
-        let ignored = read_ignore_files(&file.ignore.files)?;
-        let ports = PortTable::read(&flags.ports)?;
+        let (ignored, wrong) = read_ignore_files(&file.ignore.files, last_good)?;
+        let parse = |bytes: &[u8]| PortTable::parse(&flags.ports, bytes);
+        let (ports, error) = last_good.read(&flags.ports, PortTable::bytes(&flags.ports), parse)?;
+        let wrong = wrong.into_iter().map(PolicyError::from).chain(error.map(PolicyError::from)).collect();
         let policy = Self::compile(file, ignored, &ports)
             .map_err(|Problem { at, problem }| text.refuse(at, problem))?;
         let own = flags.own.iter().copied().collect();
-        Ok(Policy { files, own, host: flags.host.clone().or_else(host_name), ..policy })
+        Ok((Policy { files, own, host: flags.host.clone().or_else(host_name), ..policy }, wrong))
     }
 
     /// Works out what the judge asks; `ignored` are the prefixes of the lists that the file names.

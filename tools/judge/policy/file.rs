@@ -109,7 +109,7 @@ pub(super) struct IgnoreSection {
 /// Why a policy cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// A list of whom to ignore is unreadable or wrong.
+    /// An ignore file is unreadable or wrong.
     #[error("--ignore: {0}")]
     Ignore(#[from] IgnoreError),
     /// The table of ports is unreadable or wrong.
@@ -157,6 +157,10 @@ impl Text {
             let valid = String::from_utf8_lossy(valid);
             Text::new(path, &valid).refuse(valid.len(), "it is not UTF-8".to_owned())
         })
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.text.into_bytes()
     }
 
     pub(super) fn parse(&self) -> Result<File, PolicyError> {

@@ -19,55 +19,53 @@ pub struct PolicyFlags {
     #[arg(skip = PathBuf::from(PORTS_FILE))]
     pub ports: PathBuf,
 
-    /// The policy, see psentry-policy(5); flags override what it says
+    /// The policy, psentry-policy(5); flags override it
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 
-    /// Convict at N different ports, as PortSentry's SCAN_TRIGGER; 1 = at the first touch. Without it, a
-    /// sequential test decides: two different decoys convict
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TRIGGER)))]
+    /// Convict at N different ports, as PortSentry's SCAN_TRIGGER; without it two different decoys convict
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TRIGGER)), help_heading = "Verdicts")]
     pub trigger: Option<u32>,
 
     #[arg(long, value_name = "TIME", value_parser = parse_duration,
-        help = format!("How long a touch counts [default: {}]", defaults::WINDOW))]
+        help = format!("How long a touch counts [default: {}]", defaults::WINDOW), help_heading = "Verdicts")]
     /// How long a touch counts.
     pub window: Option<Duration>,
 
     #[arg(long, value_name = "TIME",
         help = format!("How long a first block lasts when completed handshakes prove the address; or forever \
-            [default: {}]", defaults::DURATION))]
+            [default: {}]", defaults::DURATION), help_heading = "Verdicts")]
     /// How long a first block lasts.
     pub duration: Option<BlockDuration>,
 
     #[arg(long, value_name = "TIME", value_parser = parse_duration,
-        help = format!("How long it lasts when the packets could be forged [default: {}]", defaults::UNPROVEN))]
+        help = format!("How long it lasts when the packets could be forged [default: {}]", defaults::UNPROVEN), help_heading = "Verdicts")]
     /// How long it lasts when the packets could be forged.
     pub unproven: Option<Duration>,
 
-    /// Addresses never to judge, one a line, as in PortSentry's ignore file; may be repeated
+    /// Addresses never to judge, one a line; may be repeated
     #[arg(long, value_name = "FILE")]
     pub ignore: Vec<PathBuf>,
 
-    /// A network in which this machine has an address; may be repeated. Only needed where no psentry-trap runs, whose
-    /// records name them
-    #[arg(long, value_name = "CIDR", value_parser = own_network)]
+    /// A network of this machine, where no psentry-trap runs, whose records name them; may be repeated
+    #[arg(long, value_name = "CIDR", value_parser = own_network, help_heading = "This machine")]
     pub own: Vec<Prefix>,
 
-    /// This machine's name in the records, its own of counters and those of psentry-trap [default: its host name]
-    #[arg(long, value_name = "NAME")]
+    /// This machine's name in the records [default: its host name]
+    #[arg(long, value_name = "NAME", help_heading = "This machine")]
     pub host: Option<String>,
 
-    /// Only watch: verdicts say what would be done, and nobody is blocked
+    /// Only watch: nobody is blocked
     #[arg(long)]
     pub observe: bool,
 
     /// The same by 'observe', and by 'block' not to, whatever the policy says [default: as the policy says]
-    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true, value_parser = parse_mode)]
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true, value_parser = parse_mode, help_heading = "Verdicts")]
     pub mode: Mode,
 
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SOURCES)),
         help = format!("How many sources to remember; those whose packets could be forged are forgotten first \
-            [default: {}]", defaults::MAX_SOURCES))]
+            [default: {}]", defaults::MAX_SOURCES), help_heading = "This machine")]
     /// How many sources to remember.
     pub max_sources: Option<u32>,
 }

@@ -2,7 +2,7 @@
 
 use psentry_ports::PortTable;
 
-/// Where the table stands in the page.
+/// Where the table is in the page.
 const BEGIN: &str =
     ".\\\" The table of families, which a test of psentry-judge makes from units/etc/ports.\n";
 const END: &str = ".\\\" The end of the table.\n";

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::values::{self, Groups, NetworkList, Ports};
 
-/// One rule of the file: to whom and what it applies, and what it does about it.
+/// One rule of the file: the contacts to which it applies, and what it does about them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct NamedRule {
@@ -85,7 +85,7 @@ impl NamedRule {
         }
         if self.threshold.is_some() && (self.ports.is_some() || self.proto.is_some()) {
             return Err(format!(
-                "rule '{name}': a threshold is of a source, so it goes without ports and proto"
+                "rule '{name}': a threshold is for a source, so the rule cannot have ports or proto"
             ));
         }
         let prefixes = self.networks.as_mut().map(|networks| networks.resolve(groups)).transpose();

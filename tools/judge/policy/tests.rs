@@ -130,7 +130,7 @@ fn a_mistake_is_named_with_file_line_and_column() {
             "line 1, column 1: rule 'x': there is no group",
         ),
         ("[[rule]]\nname = \"x\"\nports = [1]\n", "line 1, column 1: rule 'x' does nothing"),
-        ("[[rule]]\nname = \"x\"\nports = [1]\nthreshold = 2.0\n", "a threshold is of a source"),
+        ("[[rule]]\nname = \"x\"\nports = [1]\nthreshold = 2.0\n", "a threshold is for a source"),
         ("[[rule]]\nname = \"\\u001b\"\nconvict = true\n", "the name of a rule is 1 to 60"),
         (
             "[[rule]]\nname = \"sweep\"\nconvict = true\n",

@@ -22,7 +22,7 @@ const FLAGS: u16 = 6;
 const DATA: u16 = 7;
 const ELEMENTS_OF: u16 = 8;
 
-// What a set tells of itself.
+// The attributes of a set.
 const SIZE: u16 = 19;
 const ELEMENTS: u16 = 24;
 
@@ -162,7 +162,7 @@ pub(crate) fn header(message: &[u8]) -> Option<SetHeader> {
     Some(SetHeader { keeps_notes: timeout && comment, ..header })
 }
 
-/// The elements that a message of a list tells of.
+/// The elements in a message of a list.
 pub(crate) fn elements(message: &[u8]) -> Vec<SetElement> {
     let of = message.get(BEFORE..).and_then(|body| attribute(body, ELEMENTS_OF)).unwrap_or_default();
     attributes(of).filter(|(kind, _)| *kind == DATA).filter_map(|(_, data)| element(data)).collect()

@@ -138,7 +138,7 @@ impl Rule {
         self.value("-j").or_else(|| self.value("-g"))
     }
 
-    /// From whom, or to whom.
+    /// The source or the destination.
     #[must_use]
     pub fn scope(&self) -> Option<Prefix> {
         self.value("-s").or_else(|| self.value("-d"))?.parse().ok()

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use psentry_local_time::Zone;
 use psentry_records::{Common, Record, Verdict, VerdictBody};
 
 use super::*;
 
 fn clock() -> Clock {
-    Clock { now: "2026-11-22T15:04:05Z".parse().unwrap(), zone: TimeZone::fixed(jiff::tz::offset(1)) }
+    Clock { now: "2026-11-22T15:04:05Z".parse().unwrap(), zone: Zone::east(1) }
 }
 
 /// Each case is what the tools answered and what the log has, a line each with the tool's name before it, and the list of it.
@@ -26,7 +27,7 @@ fn golden_cases() {
                 Record::Outcome(outcome) if of == "psentry-trap" => outcomes.push(("psentry-trap", outcome)),
                 Record::Outcome(outcome) => outcomes.push(("psentry-block", outcome)),
                 Record::Probe(probe) => {
-                    let port = port_name(probe.common.dest_port, probe.common.proto);
+                    let port = psentry_show::port(&probe.common);
                     touches.insert(probe.common.src_ip.unwrap(), (probe.common.timestamp, port));
                 }
                 other => panic!("{other:?}"),
@@ -59,7 +60,9 @@ fn who_is_not_shut_out_has_the_reasons() {
     let said =
         |observes, known: &Known| reasons("192.0.2.7".parse().unwrap(), observes, known, &clock()).join("\n");
     let never = Known::default();
-    let seen = |verdict| Known { touches: touched.clone(), probes: 3, verdict };
+    let seen = |verdict| Known { touches: touched.clone(), probes: 3, verdict, released: None };
+    let released =
+        Known { released: "2026-11-22T15:00:06Z".parse().ok(), ..seen(verdict(Action::Block, 60)) };
     let it = "it touched 445/tcp 4 min ago, 3 probes in all; what they weigh: psentry explain 192.0.2.7";
     for (is, reasons) in [
         (said(false, &never), "the log has no probe of it: it was never seen"),
@@ -71,40 +74,34 @@ fn who_is_not_shut_out_has_the_reasons() {
         (
             said(true, &seen(verdict(Action::Watch, 3600))),
             &format!(
-                "psentry observes; it would be blocked until 17:00 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
+                "psentry observes; it would be blocked until 17:00:05 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
             ),
         ),
         (
             said(true, &seen(verdict(Action::Watch, 60))),
             &format!(
-                "psentry observes; it would have been blocked until 16:01 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
+                "psentry observes; it would have been blocked until 16:01:05 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
             ),
         ),
         (
             said(false, &seen(verdict(Action::Block, 60))),
             &format!(
-                "it was blocked until 16:01 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
+                "it was blocked until 16:01:05 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
+            ),
+        ),
+        (
+            said(false, &released),
+            &format!(
+                "it was blocked until 16:01:05 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\nit was released at 16:00:06 +01\n{it}"
             ),
         ),
         (
             said(false, &seen(verdict(Action::Watch, 3600))),
             &format!(
-                "the last verdict on it only watched it until 17:00 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
+                "the last verdict on it only watched it until 17:00:05 +01 by rule sequential: It touched 2 decoys.\\u{{1b}}\n{it}"
             ),
         ),
     ] {
         assert_eq!(is, reasons);
     }
-}
-
-#[test]
-fn a_moment_has_its_zone_and_a_far_one_its_date() {
-    let clock = clock();
-    let moment = |text: &str| clock.moment(text.parse().unwrap());
-    assert_eq!(moment("2026-11-22T15:05:00Z"), "16:05 +01");
-    assert_eq!(moment("2026-11-24T15:05:00Z"), "2026-11-24 16:05 +01");
-    assert_eq!(moment("2026-11-20T15:05:00Z"), "2026-11-20 16:05 +01");
-    assert_eq!(clock.ago("2026-11-22T15:00:05Z".parse().unwrap()), "4 min ago");
-    assert_eq!(clock.left("2026-11-22T15:04:25.1Z".parse().unwrap()), "21 s left");
-    assert_eq!(clock.left("2026-11-25T15:04:26Z".parse().unwrap()), "3 days left");
 }

@@ -145,7 +145,10 @@ fn record() -> BoxedStrategy<Record> {
         |(common, stage, counters, machine)| {
             let taken = ["stage", "own_networks", "inside_networks", "client_ports"];
             let counters = counters.into_iter().filter(|(name, _)| !taken.contains(&&**name)).collect();
-            Record::Stats(Stats { common, body: StatsBody { stage, counters, machine } })
+            Record::Stats(Stats {
+                common,
+                body: StatsBody { stage, counters, machine, ..StatsBody::default() },
+            })
         },
     );
     prop_oneof![probe.boxed(), verdict.boxed(), outcome.boxed(), vouch.boxed(), stats.boxed()].boxed()

@@ -45,6 +45,11 @@ impl Monitor {
         self.apply(&ruleset::wake()).is_ok() && self.apply(&text).is_ok()
     }
 
+    /// Loads the rules again, and releases everybody.
+    pub(super) fn release_all(&mut self) -> Result<(), TrapError> {
+        if self.reload(ruleset::release) { Ok(()) } else { self.load() }
+    }
+
     /// Loads the rules again, after others changed them.
     pub(super) fn repair(&mut self) -> Result<(), TrapError> {
         let now = Instant::now();
@@ -61,9 +66,9 @@ impl Monitor {
         self.pace.repaired(now);
         let somebody = |author: Option<String>| author.unwrap_or_else(|| "somebody".to_owned());
         let what = match change {
-            None => "somebody took the rules away".to_owned(),
+            None => "somebody removed the rules".to_owned(),
             Some(TableChange::Transaction { author, deleted: true }) => {
-                format!("{} took the rules away", somebody(author))
+                format!("{} removed the rules", somebody(author))
             }
             Some(TableChange::Transaction { author, .. }) => {
                 format!("{} changed the rules", somebody(author))
@@ -72,14 +77,14 @@ impl Monitor {
         };
         let quarantine = match kept {
             _ if self.in_force().observe => "",
-            true => "; whoever was in quarantine still is",
+            true => "; the quarantine is kept",
             false => "; the quarantine is empty",
         };
         self.complaints.say(&format!("{what}; they are loaded again{quarantine}"));
         if self.pace.is_contested(now) {
             self.complaints.say(&format!(
-                "the rules were changed again and again; they are loaded again at most every {} s, until a minute goes by \
-                 without that",
+                "the rules were changed again and again; they are loaded again at most every {} s, until a minute passes \
+                 without a change",
                 RepairPace::PATIENCE.as_secs()
             ));
         }
@@ -98,9 +103,7 @@ impl Monitor {
                 return false;
             }
         };
-        if !self.reload(ruleset::release)
-            && let Err(error) = self.load()
-        {
+        if let Err(error) = self.release_all() {
             self.complaints.say(&error.to_string());
             return false;
         }
@@ -120,5 +123,5 @@ impl Monitor {
 
 /// That a panic holds, and what that means.
 pub(super) fn panic_sentence(order: &Order) -> String {
-    format!("{}: nobody is in quarantine until 'psentry-block resume'", order.declared())
+    format!("{}: nobody is in quarantine until 'psentry resume'", order.declared())
 }

@@ -6,7 +6,7 @@ use psentry_ports::{PortTable, Service, Services};
 
 use super::protocol;
 
-/// Where the table stands in the page.
+/// Where the table is in the page.
 const BEGIN: &str =
     ".\\\" The table of the classes, which a test of psentry-trap makes from units/etc/ports.\n";
 const END: &str = ".\\\" The end of the table.\n";
@@ -33,9 +33,9 @@ fn table(ports: &PortTable) -> String {
             "To a port that is served at another address of this machine, such as that of the other version of IP.",
             Vec::new(),
         ),
-        ("probe", "To a port that nobody asks for by mistake:", all(&ports.worms)),
+        ("probe", "To a port that nobody connects to by mistake:", all(&ports.worms)),
         ("stray", "To the first port, where the second is served and the first is not:", siblings),
-        ("stray", "UDP to a port of this machine's own clients.", Vec::new()),
+        ("stray", "UDP to an ephemeral port of this machine.", Vec::new()),
         ("stray", "From a network behind this machine.", Vec::new()),
         ("probe", "Everything else.", Vec::new()),
     ] {

@@ -43,9 +43,15 @@ impl Run<'_> {
         }
         let listed = self.listed()?;
         let now = Timestamp::now();
+        // Of what a kill left open, too, whichever of it was wanted.
+        let open =
+            self.open.iter().flat_map(|(scope, may)| may.iter().flatten().map(|block| (*scope, block.until)));
+        let ended: Vec<(Prefix, Until)> = open
+            .filter(|(_, until)| is_over(*until, now.plus(EARLY)) && !is_over(*until, started.minus(EARLY)))
+            .collect();
         let doubtful = self.find(&listed, now)?;
         for side in &mut self.sides {
-            side.ending.clear();
+            side.ending = ended.iter().copied().collect();
             side.damaged.clear();
             side.holds = self.known.on(side.backend).map(|(scope, block)| (scope, block.until)).collect();
         }

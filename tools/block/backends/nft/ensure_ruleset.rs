@@ -117,7 +117,7 @@ fn action(found: &nftables::Rule, sets: &BTreeSet<SetId>) -> Option<Action> {
 /// The ruleset was made, and was another one again each time it was read.
 fn contested() -> Error {
     Error::NoEffect(
-        "somebody else changes the rules of table inet psentry whenever they are made; \
+        "somebody else changes the rules of table inet psentry each time they are loaded; \
          if another psentry-block with other flags runs in this network namespace, end it"
             .to_owned(),
     )

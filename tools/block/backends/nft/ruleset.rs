@@ -17,8 +17,8 @@ pub(super) const TABLE: &str = "psentry";
 const ADVICE: &str = "kept by psentry-block(8), which repairs it; 'psentry-block unblock CIDR' ends one block, 'psentry-block flush' all";
 
 /// The comments of the rules that accept. They are recognised by them.
-pub(super) const SPARE: &str = "connections that stand go on";
-pub(super) const SPARE_TCP: &str = "TCP that begins nothing goes on";
+pub(super) const SPARE: &str = "established connections pass";
+pub(super) const SPARE_TCP: &str = "TCP packets with ACK or RST pass";
 
 /// Before connection tracking: a packet that is dropped there costs least (linux/netfilter_ipv4.h).
 const RAW: i32 = -300;
@@ -258,13 +258,13 @@ mod tests {
             lines(reach, &["192.0.2.7"]),
             [
                 "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",
-                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
-                "insert rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
+                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP packets with ACK or RST pass\"",
+                "insert rule prerouting_tracked ct state established,related accept comment \"established connections pass\"",
                 "add rule prerouting_tracked ip saddr @v4_32 counter drop",
                 "add rule prerouting_tracked ip saddr . meta l4proto . th dport @v4_32_ports counter drop",
                 "add chain postrouting_tracked { type filter hook postrouting priority -300; policy accept; }",
-                "insert rule postrouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
-                "insert rule postrouting_tracked ct state established,related accept comment \"connections that stand go on\"",
+                "insert rule postrouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP packets with ACK or RST pass\"",
+                "insert rule postrouting_tracked ct state established,related accept comment \"established connections pass\"",
                 "add rule postrouting_tracked ip daddr @v4_32 counter drop",
                 "add rule postrouting_tracked ip daddr . meta l4proto . th sport @v4_32_ports counter drop",
             ]
@@ -283,8 +283,8 @@ mod tests {
                 "add chain prerouting { type filter hook prerouting priority -300; policy accept; }",
                 "add rule prerouting ip saddr @v4_32 counter drop",
                 "add chain prerouting_tracked { type filter hook prerouting priority -190; policy accept; }",
-                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP that begins nothing goes on\"",
-                "insert rule prerouting_tracked ct state established,related accept comment \"connections that stand go on\"",
+                "insert rule prerouting_tracked tcp flags & (rst | ack) != 0 accept comment \"TCP packets with ACK or RST pass\"",
+                "insert rule prerouting_tracked ct state established,related accept comment \"established connections pass\"",
                 "add rule prerouting_tracked ip saddr @v4_32_unproven counter drop",
                 "add rule prerouting_tracked ip saddr . meta l4proto . th dport @v4_32_unproven_ports counter drop",
             ]

@@ -62,13 +62,13 @@ fn leaves(nft: &mut Nft, ops: &[Op], blocks: &[(Prefix, &Block)]) {
     let entries = entries(nft);
     assert_eq!(entries.len(), blocks.len(), "{entries:?}");
     for (entry, (scope, block)) in entries.iter().zip(blocks) {
-        assert!(entry.scope == *scope && entry.is(block, Duration::from_secs(1)), "{entry:?} {block:?}");
+        assert!(entry.scope == *scope && entry.is(block), "{entry:?} {block:?}");
     }
     assert_eq!(nft.drift().unwrap(), None);
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn blocks_are_put_replaced_and_deleted() {
     let nft = &mut fresh();
     let (whole, longer) = (block(600), block(6000));
@@ -98,7 +98,7 @@ fn blocks_are_put_replaced_and_deleted() {
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn what_others_do_is_drift_and_is_listed() {
     let mut backend = fresh();
     let (whole, ports) = (block(600), Block { ports: vec![22, 80], ..block(600) });
@@ -147,7 +147,7 @@ fn note_of(block: &Block) -> String {
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn a_ruleset_that_is_gone_is_made_again_within_apply() {
     let backend = &mut fresh();
     let (whole, mut n) = (block(600), 0);
@@ -167,7 +167,7 @@ fn a_ruleset_that_is_gone_is_made_again_within_apply() {
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn many_are_deleted_although_one_is_gone_and_a_full_set_refuses_what_is_new() {
     let backend = &mut fresh();
     let whole = block(600);
@@ -192,7 +192,7 @@ fn many_are_deleted_although_one_is_gone_and_a_full_set_refuses_what_is_new() {
 
 /// A set that others made under a name of ours, and all that they add to the table.
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn what_others_add_to_the_table_is_deleted_and_their_sets_are_made_anew() {
     let backend = &mut fresh();
     let plain = || nft("list table inet psentry");
@@ -241,7 +241,7 @@ fn without_handles(listed: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn flags_make_their_rules_and_rules_of_others_are_deleted() {
     let backend = &mut fresh();
     let reach = Reach { answer: Answer::Reject, egress: true, ..Reach::default() };
@@ -262,7 +262,7 @@ fn flags_make_their_rules_and_rules_of_others_are_deleted() {
 
 /// Not a test: how long it takes.
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn speed() {
     let backend = &mut fresh();
     let whole = block(86_400);

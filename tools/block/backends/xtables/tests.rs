@@ -93,7 +93,7 @@ fn reconcile(backend: &mut dyn Backend, wanted: &BTreeMap<Prefix, Block>) {
     let mut ops: Vec<Op> = stray.map(delete).collect();
     for (scope, block) in wanted {
         let was = entries.iter().find(|entry| entry.scope == *scope);
-        if !was.is_some_and(|was| was.is(block, Duration::from_secs(2))) {
+        if !was.is_some_and(|was| was.is(block)) {
             ops.push(put(*scope, block, was));
         }
     }
@@ -117,7 +117,7 @@ fn reaches() -> [Reach; 3] {
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn what_is_applied_is_listed_and_no_drift_and_purged() {
     sh("iptables -A INPUT -s 10.0.0.0/8 -j ACCEPT; ip6tables -A FORWARD -j ACCEPT");
     let before = sh("iptables -S; ip6tables -S");
@@ -155,7 +155,7 @@ fn what_is_applied_is_listed_and_no_drift_and_purged() {
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn whatever_others_change_is_drift_and_nothing_else_is() {
     let all = all();
     let rules = [
@@ -220,7 +220,7 @@ fn whatever_others_change_is_drift_and_nothing_else_is() {
 }
 
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn both_backends_beside_each_other_are_content_with_their_places() {
     let all = all();
     let mut backends = BACKENDS.map(|name| open(name, Reach::default()));
@@ -237,7 +237,7 @@ fn both_backends_beside_each_other_are_content_with_their_places() {
 
 /// Somebody changes this and that all the time, and in the end all is as it should be.
 #[test]
-#[ignore = "needs a network namespace of its own"]
+#[ignore = "tests/run runs it in a network namespace of its own"]
 fn no_change_is_missed_amid_operations() {
     const DAMAGE: [&str; 9] = [
         "iptables -F INPUT",

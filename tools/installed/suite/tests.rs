@@ -1,9 +1,11 @@
 //! What is found of an installed suite, in folders of /etc that a test makes.
 
+use std::fs;
+
 use super::*;
 
 /// A suite with these settings.
-pub(crate) fn with_conf(text: &str) -> (tempfile::TempDir, Installed) {
+fn with_conf(text: &str) -> (tempfile::TempDir, Installed) {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("etc/psentry")).unwrap();
     fs::write(root.path().join("etc/psentry/psentry.conf"), text).unwrap();
@@ -52,11 +54,13 @@ fn the_mode_is_a_word_or_the_flag_of_old() {
 fn explain_is_given_the_policy_and_nothing_else() {
     let (_root, installed) =
         with_conf("OBSERVE=--observe\nJUDGE=--trigger 1 --metrics /m --pass --state=/s --duration 1d\n");
-    let policy = installed.etc("policy.toml");
-    let flags = || installed.judging(None).unwrap().join(" ");
-    assert_eq!(flags(), "--observe --trigger 1 --duration 1d");
-    fs::write(&policy, "").unwrap();
-    assert_eq!(flags(), format!("--policy={} --observe --trigger 1 --duration 1d", policy.display()));
+    let files = |installed: &Installed| {
+        let (policy, ignore) = (installed.etc("policy.toml"), installed.etc("ignore"));
+        format!("--policy={} --ignore={}", policy.display(), ignore.display())
+    };
+    // Also where one is missing: the units name them.
+    let flags = installed.judging(None).unwrap().join(" ");
+    assert_eq!(flags, format!("{} --observe --trigger 1 --duration 1d", files(&installed)));
     // One that is named and is not there is an error of the judge.
     assert!(installed.judging(Some(Path::new("/none"))).unwrap().join(" ").starts_with("--policy=/none "));
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use psentry_local_time::Clock;
 use psentry_records::Timestamp;
-use psentry_stage::Exit;
+use psentry_stage::{Exit, counted};
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::rows::Clock;
 
 /// Each stage writes its counters once a minute: who has not for so long does not work.
 const LATE: Duration = Duration::from_secs(180);
@@ -16,49 +15,58 @@ const LATE: Duration = Duration::from_secs(180);
 /// A stage that was restarted so recently may be about to be restarted again.
 const UNSTEADY: Duration = Duration::from_secs(600);
 
+/// A unit with type exec is active for a moment at each try, too: with many restarts before, that is no state to rely on.
+const MOMENT: Duration = Duration::from_secs(10);
+
+/// How many restarts are many.
+const MANY: u32 = 5;
+
 /// What may be wrong with a backend beside what is not enforced, by the field of its report.
-const COMPLAINTS: [(&str, Exit, &str); 4] = [
+const COMPLAINTS: [(&str, Exit, &str); 5] = [
     ("shadowed", Critical, "does not block"),
     ("memory", Warning, "outlives no reboot"),
     ("unwritten", Warning, "loses records"),
+    ("wrong_settings", Warning, "has a wrong setting"),
     ("full", Warning, "has no room for another block (--max-blocks)"),
 ];
 
 use Exit::{Critical, No as Warning, Ok, Unknown};
 
 /// A part of the suite, how bad it is by the exit code of a plugin of Nagios, and in words.
-pub(super) type Finding = (&'static str, Exit, String);
+pub(crate) type Finding = (&'static str, Exit, String);
 
 /// The same without its name.
 type Part = (Exit, String);
 
-/// All that bears on it. Where systemd does not run there are no units, decoys and FIFOs.
+/// All that is relevant to it. Where systemd does not run there are no units, decoys and FIFOs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     /// Whether anything of psentry is here.
-    pub(super) installed: bool,
+    pub(crate) installed: bool,
     /// The properties of units, as systemctl shows them.
-    pub(super) units: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) units: BTreeMap<String, BTreeMap<String, String>>,
     /// How many decoys systemd holds open.
-    pub(super) decoys: Option<usize>,
+    pub(crate) decoys: Option<usize>,
     /// Whether both FIFOs are there.
-    pub(super) fifos: Option<bool>,
+    pub(crate) fifos: Option<bool>,
     /// When each stage last wrote its counters, and, under the empty name, when the newest other record was written.
-    pub(super) newest: BTreeMap<String, Timestamp>,
+    pub(crate) newest: BTreeMap<String, Timestamp>,
+    /// What the judge's newest counters say is wrong with its settings; the others answer for themselves.
+    pub(crate) wrong_settings: String,
     /// Why the log cannot be read.
-    pub(super) log_error: Option<String>,
+    pub(crate) log_error: Option<String>,
     /// What the blocker and the trap say of themselves; a line with nothing but an `error` says why they do not.
-    pub(super) block: Vec<Value>,
-    pub(super) trap: Vec<Value>,
+    pub(crate) block: Vec<Value>,
+    pub(crate) trap: Vec<Value>,
     /// The panic that holds.
-    pub(super) panic: Option<String>,
+    pub(crate) panic: Option<String>,
     /// "observe" or "block", or why that is not known.
-    pub(super) mode: String,
+    pub(crate) mode: String,
 }
 
 /// The findings, in the order in which records go through the suite.
-pub(super) fn findings(gathered: &Gathered, clock: &Clock) -> Vec<Finding> {
+pub(crate) fn findings(gathered: &Gathered, clock: &Clock) -> Vec<Finding> {
     if !gathered.installed {
         return vec![("suite", Unknown, "psentry is not installed here".to_owned())];
     }
@@ -70,7 +78,7 @@ pub(super) fn findings(gathered: &Gathered, clock: &Clock) -> Vec<Finding> {
     let parts = [
         ("listen", (listen.0.max(least), listen.1)),
         ("trap", (trap.0.max(least), trap.1)),
-        ("judge", view.stage("judge", Critical)),
+        ("judge", worse(view.stage("judge", Critical), view.settings())),
         ("block", worse(view.stage("block", Critical), view.blocks())),
         ("fifos", view.fifos()),
         ("log", view.log()),
@@ -130,36 +138,46 @@ impl View<'_> {
     /// Whether a stage runs and works; `absent` is how bad it is if there is none.
     fn stage(&self, stage: &str, absent: Exit) -> Part {
         let unit = format!("psentry-{stage}.service");
-        let counted = self.gathered.newest.get(stage).copied();
+        let newest = self.gathered.newest.get(stage).copied();
         let lines = [("block", &self.gathered.block), ("trap", &self.gathered.trap)].into_iter();
         let mut lines = lines.filter(|(name, _)| *name == stage).flat_map(|(_, lines)| lines);
         let answers = lines.any(|line| line.as_object().is_some_and(|line| !line.keys().eq(["error"])));
         // Without the log it is not known.
-        let is_late = self.gathered.log_error.is_none() && self.is_older(counted, LATE);
-        let counts = format!("counted {}", self.ago(counted));
+        let is_late = self.gathered.log_error.is_none() && self.is_older(newest, LATE);
+        let counts = format!("counted {}", self.ago(newest));
         let up = self.moment(&unit, "ActiveEnterTimestamp");
         let restarts: u32 = self.property(&unit, "NRestarts").parse().unwrap_or(0);
-        let see = format!("({}); journalctl -u psentry-{stage}", self.property(&unit, "Result"));
+        let see = format!("; journalctl -u psentry-{stage}");
+        let result = self.property(&unit, "Result");
+        let all_the_time = format!("is restarted all the time, {restarts} times{see}");
         match (self.property(&unit, "LoadState"), self.property(&unit, "ActiveState")) {
-            ("" | "not-found", _) if counted.is_none() && !answers => (absent, "is not there".to_owned()),
-            ("" | "not-found", _) if is_late && counted.is_some() => {
+            ("" | "not-found", _) if newest.is_none() && !answers => (absent, "is not there".to_owned()),
+            ("" | "not-found", _) if is_late && newest.is_some() => {
                 critical(format!("is gone: it last {counts}"))
             }
             ("" | "not-found", _) => ok(format!("runs without a unit, {counts}")),
             ("masked", _) => (absent, format!("is masked; systemctl unmask psentry-{stage}")),
+            (_, "active") if restarts >= MANY && !self.is_older(up, MOMENT) => critical(all_the_time),
             (_, "active") if restarts > 0 && !self.is_older(up, UNSTEADY) => {
-                let text = format!("was restarted {restarts} times, the last {} {see}", self.ago(up));
-                if restarts < 5 { warning(text) } else { critical(text) }
+                let times = counted(restarts.into(), "time", "times");
+                let text = format!("was restarted {times}, the last {}{see}", self.ago(up));
+                if restarts < MANY { warning(text) } else { critical(text) }
             }
             (_, "active") if is_late && self.is_older(up, LATE) => {
-                critical(format!("runs and does not work: it last {counts} {see}"))
+                critical(format!("runs and does not work: it last {counts}{see}"))
             }
             (_, "active") => ok(format!("started {}", self.ago(up))),
             (_, "activating") if restarts == 0 => warning("is starting"),
-            (_, "activating") => critical(format!("is restarted all the time, {restarts} times {see}")),
-            (_, "failed") => critical(format!("has failed {see}")),
+            (_, "activating") => critical(all_the_time),
+            (_, "failed") => critical(format!("has failed ({result}){see}")),
             _ => critical("is stopped; systemctl start psentry.target"),
         }
+    }
+
+    /// Settings of the judge that are wrong, so that their last good copies count.
+    fn settings(&self) -> Option<Part> {
+        let wrong = &*self.gathered.wrong_settings;
+        (!wrong.is_empty()).then(|| warning(wrong))
     }
 
     fn decoys(&self) -> Option<Part> {
@@ -228,7 +246,9 @@ impl View<'_> {
         match (self.property(unit, "LoadState"), self.property(unit, "Result")) {
             _ if self.gathered.units.is_empty() => ok("not run without systemd"),
             ("loaded", "success") if !runs => warning("is not run; systemctl start psentry-selftest.timer"),
-            ("loaded", "success") if ended.is_none() => ok("not run yet, but once an hour"),
+            ("loaded", "success") if ended.is_none() => {
+                ok("not run by its timer yet, which does so once an hour")
+            }
             ("loaded", "success") => ok(format!("passed {}", self.ago(ended))),
             ("loaded", _) => critical(format!("failed {}; journalctl -u psentry-selftest", self.ago(ended))),
             _ => warning("is not installed"),
@@ -239,7 +259,9 @@ impl View<'_> {
         let began = self.moment("psentry-judge.service", "ActiveEnterTimestamp");
         let since = began.map_or_else(String::new, |began| format!(" since {}", self.clock.moment(began)));
         match self.gathered.mode.as_str() {
-            "observe" => ok(format!("observing{since}: nobody is shut out; psentry mode block")),
+            "observe" => {
+                ok(format!("observing{since}: nobody new is blocked; to have it block: psentry mode block"))
+            }
             "block" => ok("blocking"),
             error => critical(error),
         }
@@ -248,7 +270,7 @@ impl View<'_> {
     /// What lets everybody in, or some.
     fn panic(&self) -> Part {
         match &self.gathered.panic {
-            Some(panic) => warning(format!("{panic}: nobody is shut out; psentry resume")),
+            Some(panic) => warning(format!("{panic}: nobody is shut out; to end it: psentry resume")),
             None if self.gathered.block.iter().any(|line| line.get("brake").is_some()) => {
                 warning("none, but the brake holds: what is not proven is not blocked")
             }
@@ -256,3 +278,6 @@ impl View<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use jiff::tz::TimeZone;
+use psentry_local_time::Zone;
 
 use super::*;
-use crate::rows::Clock;
+use crate::Status;
 
 /// Each case is what was gathered at 2026-11-22T15:04:05Z, and what is printed of it.
 #[test]
@@ -16,13 +16,11 @@ fn golden_cases() {
     cases.retain(|path| path.extension().is_some_and(|end| end == "json"));
     cases.sort();
     assert!(cases.len() >= 10, "{cases:?}");
-    let clock = Clock { now: "2026-11-22T15:04:05Z".parse().unwrap(), zone: TimeZone::UTC };
+    let clock = Clock { now: "2026-11-22T15:04:05Z".parse().unwrap(), zone: Zone::new(true) };
     for case in cases {
         let gathered: Gathered = serde_json::from_str(&fs::read_to_string(&case).unwrap())
             .unwrap_or_else(|why| panic!("{}: {why}", case.display()));
-        let findings = findings(&gathered, &clock);
-        let worst = findings.iter().map(|(_, level, _)| *level).max().unwrap();
-        let is = text(worst, &findings);
+        let is = Status(findings(&gathered, &clock)).text();
         let golden = case.with_extension("txt");
         if std::env::var("PSENTRY_GOLDEN").is_ok_and(|what| what == "write") {
             fs::write(&golden, &is).unwrap();
@@ -30,14 +28,4 @@ fn golden_cases() {
         assert_eq!(is, fs::read_to_string(&golden).unwrap_or_default(), "{}", case.display());
         assert_eq!(is.lines().count(), if gathered.installed { 10 } else { 2 });
     }
-}
-
-#[test]
-fn units_are_read_as_systemctl_shows_them() {
-    let units = units(
-        "Id=psentry-judge.service\nLoadState=loaded\nNRestarts=2\nResult=\n\nId=psentry-x.timer\nLoadState=not-found\n",
-    );
-    assert_eq!(units.keys().collect::<Vec<_>>(), ["psentry-judge.service", "psentry-x.timer"]);
-    assert_eq!(units["psentry-judge.service"]["NRestarts"], "2");
-    assert_eq!(units["psentry-judge.service"]["Result"], "");
 }
