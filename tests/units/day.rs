@@ -235,7 +235,8 @@ fn panics(day: &mut Transcript) {
     day.run("psentry resume");
 }
 
-/// A wrong setting, what is seen of it, and how it is mended.
+/// A wrong setting, what is seen of it, and how it is mended. What was restarted all the time is forgotten last, since systemd
+/// may be about to restart it once more until then.
 fn wrong(day: &mut Transcript, about: &str, change: &str, seen: &str, mend: &str) {
     day.note(about);
     day.run(change);
@@ -263,7 +264,7 @@ fn sets_it_wrong(day: &mut Transcript) {
             "sed -i 's/^MODE=.*/OBSERVE=no/' /etc/psentry/psentry.conf; systemctl daemon-reload; {restart}"
         ),
         &format!("systemctl is-failed psentry-trap && {RESTARTED}"),
-        "systemctl stop psentry.target; systemctl reset-failed 'psentry-*'; psentry mode block",
+        "psentry mode block; systemctl reset-failed 'psentry-*'",
     );
     wrong(
         day,
@@ -305,7 +306,7 @@ fn sets_it_wrong(day: &mut Transcript) {
         ),
         RESTARTED,
         &format!(
-            "sed -i 's|^JUDGE=.*|JUDGE=|' /etc/psentry/psentry.conf; systemctl daemon-reload; systemctl stop psentry.target; systemctl reset-failed 'psentry-*'; systemctl start psentry.target"
+            "sed -i 's|^JUDGE=.*|JUDGE=|' /etc/psentry/psentry.conf; systemctl daemon-reload; {restart}; systemctl reset-failed 'psentry-*'"
         ),
     );
 }
