@@ -232,6 +232,22 @@ fn a_fighter_is_not_fought() {
     assert!(repairs <= 1, "{repairs} repairs after it had been told: {errors:?}");
 }
 
+/// The same where one repair is several batches, so that he is quicker than it.
+#[test]
+fn a_fighter_against_thousands_of_blocks_is_not_fought_either() {
+    let lab = Lab::new();
+    let (mut program, stdin) = start(&lab, &["--backend", "nft"]);
+    let mut stdin = block_many(&mut program, stdin, 9000);
+    let fighter = "while :; do nft flush set inet psentry v4_32; sleep 0.02; done";
+    let fighter = Program::start(lab.guard.command("sh").args(["-c", fighter]));
+    let said = program.complaint("again and again");
+    // A verdict has its turn meanwhile.
+    say(&mut stdin, Action::Block, "203.0.113.8/32", Some(600));
+    assert_eq!(result(&mut program, "203.0.113.8/32"), OutcomeResult::Applied);
+    drop(fighter);
+    assert!(said.contains("every 10 s"), "{said}");
+}
+
 /// What cannot be put back is told, tried again, and there once it can be.
 #[test]
 fn a_repair_that_fails_is_told_and_tried_again() {

@@ -130,7 +130,7 @@ fn observes(day: &mut Transcript) {
     day.run("psentry log 203.0.113.7");
     day.run("psentry explain 203.0.113.7");
     day.note("What happened last night?");
-    day.run_unseen("psentry log --since 24h");
+    day.run_unseen("psentry log --since yesterday");
     day.run("psentry log --since 24h 203.0.113.7");
     day.note("What happens now? Another host touches a decoy.");
     day.guard.sh("systemd-run --quiet --unit follow -p StandardOutput=file:/run/follow psentry log -f");
@@ -191,6 +191,8 @@ fn releases(day: &mut Transcript) {
     day.run("psentry block 198.18.0.1");
     day.note("What was mistyped.");
     day.run("psentry unblok 203.0.113.7");
+    day.run("psentry release 203.0.113.7");
+    day.run("psentry log --since 'last week'");
     day.run("psentry why shop.example.org");
 }
 

@@ -93,6 +93,11 @@ impl Clock {
         shifted(moment, self.ahead.saturating_neg())
     }
 
+    /// A moment of the past, by the wall clock as it was then; one that it has not reached yet was of a wall clock that was right.
+    pub(crate) fn of_past(&self, moment: Timestamp) -> Timestamp {
+        if moment > self.wall(self.now()) { moment } else { self.of_wall(moment) }
+    }
+
     /// A moment as it is written into the journal: by the wall clock, unless that is behind.
     pub(crate) fn lasting(&self, moment: Timestamp) -> Timestamp {
         shifted(moment, self.ahead.max(0))
@@ -114,6 +119,17 @@ mod tests {
 
     fn reading(wall: u64, boot: u64, awake: u64) -> Reading {
         Reading { wall: Timestamp::from_secs(wall).unwrap(), boot: secs(boot), awake: secs(awake) }
+    }
+
+    /// A panic of months ago, on a machine that begins in 1970.
+    #[test]
+    fn what_the_wall_clock_has_not_reached_was_by_one_that_was_right() {
+        let at = |seconds| Timestamp::from_secs(seconds).unwrap();
+        let clock = Clock::started_at(reading(100, 100, 100), Some(at(1_700_000_000)));
+        assert_eq!(clock.of_past(at(1_690_000_000)), at(1_690_000_000));
+        assert_eq!(clock.of_past(at(90)), at(1_699_999_990));
+        let clock = Clock::started_at(reading(1_700_000_000, 100, 100), None);
+        assert_eq!(clock.of_past(at(1_690_000_000)), at(1_690_000_000));
     }
 
     #[test]

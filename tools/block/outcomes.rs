@@ -51,6 +51,8 @@ pub(crate) struct Outcomes {
     records: Option<Sender<Written>>,
     writer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
+    /// Records go to standard output, and not into a log.
+    is_pipe: bool,
     complaints: Complaints,
     host: Option<String>,
     /// Rung, it says that a reader who does not read is not waited for.
@@ -126,6 +128,7 @@ impl Outcomes {
             sink: Mutex::new(sink.as_ref().map(Sink::state).unwrap_or_default()),
             broken: OnceLock::new(),
         });
+        let is_pipe = matches!(sink, Some(Sink::Stdout(_)));
         let (mut records, mut thread) = (None, None);
         if let Some(sink) = sink {
             let journal = journald::open();
@@ -148,6 +151,7 @@ impl Outcomes {
             records,
             writer: thread,
             shared,
+            is_pipe,
             complaints: Complaints::new("psentry-block"),
             host,
             stopper,
@@ -208,10 +212,10 @@ impl Outcomes {
         self.sink().1
     }
 
-    /// What tells whether anything waits to be written; on a pipe that is as slow as its reader.
+    /// What tells whether anything waits to be written to a pipe, which is as slow as its reader.
     pub(crate) fn awaits_reader(&self) -> impl Fn() -> bool + Send + 'static {
-        let shared = Arc::clone(&self.shared);
-        move || shared.waiting.load(Ordering::Relaxed) > 0
+        let (shared, is_pipe) = (Arc::clone(&self.shared), self.is_pipe);
+        move || is_pipe && shared.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Complains on standard error, in a whole sentence.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use psentry_local_time::span;
 use psentry_records::{Action, Prefix, Record, Verdict};
 use serde::Serialize;
 use serde_json::json;
@@ -132,20 +133,19 @@ fn table(out: &mut impl Write, new: &Trial, old: Option<&Trial>, skipped: u64) -
         counters.records, counters.probes
     )?;
     let row = |out: &mut dyn Write, name: &str, trial: &Trial| {
-        let hours = seconds(trial) / 3600;
+        let time = span(seconds(trial));
         let (blocks, watches) = (trial.state.counters.blocks, trial.state.counters.watches);
-        writeln!(out, "{name:<6} {:>9} {blocks:>9} {watches:>9} {hours:>12}", trial.blocked.len())
+        writeln!(out, "{name:<6} {:>9} {blocks:>9} {watches:>9} {time:>12}", trial.blocked.len())
     };
-    writeln!(out, "{:<6} {:>9} {:>9} {:>9} {:>12}", "policy", "sources", "blocks", "watched", "hours")?;
-    row(out, "new", new)?;
+    writeln!(out, "{:<6} {:>9} {:>9} {:>9} {:>12}", "policy", "sources", "blocks", "watched", "time in all")?;
+    row(out, if old.is_some() { "new" } else { "this" }, new)?;
     let Some(old) = old else {
         let mut most: Vec<_> = new.blocked.iter().collect();
         most.sort_by_key(|(scope, blocked)| (std::cmp::Reverse(blocked.times), **scope));
-        writeln!(out, "\n{:<43} {:>6} {:>12}  rule", "blocked most", "times", "hours")?;
+        writeln!(out, "\n{:<43} {:>6} {:>12}  rule", "blocked most", "times", "time in all")?;
         for (scope, blocked) in most.iter().take(MAX_LISTED) {
-            let hours =
-                if blocked.forever { "no end".to_owned() } else { (blocked.seconds / 3600).to_string() };
-            writeln!(out, "{:<43} {:>6} {hours:>12}  {}", scope.to_string(), blocked.times, blocked.rule)?;
+            let time = if blocked.forever { "no end".to_owned() } else { span(blocked.seconds) };
+            writeln!(out, "{:<43} {:>6} {time:>12}  {}", scope.to_string(), blocked.times, blocked.rule)?;
         }
         return Ok(());
     };

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
+use jiff::{ToSpan, Zoned};
 use psentry_records::Timestamp;
 
 /// Within so long the time of day says which day is meant.
@@ -51,11 +53,38 @@ impl Zone {
         if away < NEAR { self.time(moment) } else { self.full(moment) }
     }
 
+    /// Reads a moment: `2026-11-22T15:04:05Z`, or in this zone `2026-11-22 15:04`, `2026-11-22`, `today` and `yesterday` for their
+    /// first moment, and `15:04` for the latest one; `None`: it is none of these.
+    #[must_use]
+    pub fn parse(&self, text: &str, now: Timestamp) -> Option<Timestamp> {
+        let now = self.zoned(now)?;
+        let local = |moment: DateTime| moment.to_zoned(self.0.clone()).ok();
+        let day = |days: i32| local(now.date().checked_sub(days.days()).ok()?.into());
+        let latest = |time: Time| {
+            let today = local(now.date().to_datetime(time))?;
+            if today <= now { Some(today) } else { today.checked_sub(1.day()).ok() }
+        };
+        let moment: Option<Zoned> = match text {
+            "today" => day(0),
+            "yesterday" => day(1),
+            _ => text.parse::<jiff::Timestamp>().map(|moment| moment.to_zoned(self.0.clone())).ok().or_else(
+                || {
+                    let moment =
+                        text.parse::<DateTime>().or_else(|_| text.parse::<Date>().map(DateTime::from));
+                    moment.ok().and_then(local).or_else(|| latest(text.parse().ok()?))
+                },
+            ),
+        };
+        Timestamp::from_micros(moment?.timestamp().as_microsecond())
+    }
+
+    fn zoned(&self, moment: Timestamp) -> Option<Zoned> {
+        let moment = jiff::Timestamp::from_microsecond(moment.micros()).ok()?;
+        Some(moment.to_zoned(self.0.clone()))
+    }
+
     fn format(&self, moment: Timestamp, form: &str) -> String {
-        jiff::Timestamp::from_microsecond(moment.micros()).map_or_else(
-            |_| moment.to_string(),
-            |moment| moment.to_zoned(self.0.clone()).strftime(form).to_string(),
-        )
+        self.zoned(moment).map_or_else(|| moment.to_string(), |moment| moment.strftime(form).to_string())
     }
 }
 
@@ -94,8 +123,9 @@ impl Clock {
     }
 }
 
-/// A span in its largest unit, rounded down.
-fn span(seconds: u64) -> String {
+/// A span in its largest unit, rounded down, such as `4 min`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
@@ -121,5 +151,31 @@ mod tests {
         // Another day, and the last moment that there is.
         assert_eq!(clock.zone.day("2026-11-22T23:30:00Z".parse().unwrap()), "2026-11-23");
         assert_eq!(Zone::new(true).full(Timestamp::MAX), "9998-12-31 23:59:59 UTC");
+    }
+
+    #[test]
+    fn a_moment_is_read_as_people_write_it() {
+        let (zone, now) = (Zone::east(1), "2026-11-22T15:04:05Z".parse().unwrap());
+        for (text, want) in [
+            ("2026-11-22T10:00:00Z", "2026-11-22T10:00:00.000000Z"),
+            ("2026-11-22T10:00:00+02:00", "2026-11-22T08:00:00.000000Z"),
+            ("2026-11-22 10:00", "2026-11-22T09:00:00.000000Z"),
+            ("2026-11-22T10:00:30", "2026-11-22T09:00:30.000000Z"),
+            ("2026-11-20", "2026-11-19T23:00:00.000000Z"),
+            ("today", "2026-11-21T23:00:00.000000Z"),
+            ("yesterday", "2026-11-20T23:00:00.000000Z"),
+            ("16:04", "2026-11-22T15:04:00.000000Z"),
+            // Not there yet today.
+            ("16:05", "2026-11-21T15:05:00.000000Z"),
+        ] {
+            assert_eq!(
+                zone.parse(text, now).map(|moment| moment.to_string()).as_deref(),
+                Some(want),
+                "{text}"
+            );
+        }
+        for text in ["", "12h", "tomorrow", "2026-13-01", "25:00", "last week"] {
+            assert_eq!(zone.parse(text, now), None, "{text}");
+        }
     }
 }

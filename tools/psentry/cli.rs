@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use psentry_records::{Ignore, Prefix, Timestamp};
-use psentry_stage::{Mode, parse_moment, parse_port};
+use psentry_records::{Ignore, Prefix};
+use psentry_stage::{Mode, parse_port};
 
 /// Show and change what the installed psentry does
 #[derive(Debug, Args)]
@@ -76,9 +76,9 @@ pub enum Command {
         /// Follow the log
         #[arg(short, long)]
         follow: bool,
-        /// Start at an age such as 24h, or at a time such as 2026-11-22T15:04:05Z
-        #[arg(long, value_name = "TIME", value_parser = parse_moment)]
-        since: Option<Timestamp>,
+        /// Start 24h ago, yesterday, at 15:04 or at '2026-11-22 15:04'
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
     },
     /// Show the evidence against an address, probe by probe
     Explain {
@@ -170,5 +170,9 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 fn whom(text: &str) -> Result<String, String> {
-    if text == "all" { Ok(text.to_owned()) } else { Ok(Ignore::parse_entry(text)?.to_string()) }
+    if text.eq_ignore_ascii_case("all") {
+        Ok("all".to_owned())
+    } else {
+        Ok(Ignore::parse_entry(text)?.to_string())
+    }
 }

@@ -9,8 +9,10 @@ use std::path::Path;
 use anstream::AutoStream;
 use psentry_follow::{RecordStep, Records};
 use psentry_installed::Error;
+use psentry_local_time::Clock;
 use psentry_records::{Action, OutcomeResult, Prefix, Probe, Record, Timestamp, Verdict};
 use psentry_show::{Renderer, port};
+use psentry_stage::{Exit, parse_duration, printable};
 
 use crate::run::Context;
 
@@ -22,6 +24,8 @@ pub(crate) type Touches = BTreeMap<IpAddr, (Timestamp, String)>;
 pub(crate) struct Known {
     pub(crate) touches: Touches,
     pub(crate) probes: u64,
+    /// When the trap put one of them into quarantine last, and for how many seconds.
+    pub(crate) quarantine: Option<(Timestamp, u32)>,
     /// The newest verdict that blocks one of them, or only watches it.
     pub(crate) verdict: Option<Verdict>,
     /// When the block of that verdict was ended before its time.
@@ -56,6 +60,7 @@ pub(crate) fn known(log: &Path, scopes: &[Prefix], since: Option<Timestamp>) -> 
             }
             Record::Probe(Probe { common, body }) => {
                 let touch = (common.timestamp, port(&common));
+                known.quarantine = body.quarantine.map(|secs| (common.timestamp, secs)).or(known.quarantine);
                 known.touches.extend(common.src_ip.map(|addr| (addr, touch)));
                 known.probes += u64::from(body.count);
             }
@@ -66,13 +71,24 @@ pub(crate) fn known(log: &Path, scopes: &[Prefix], since: Option<Timestamp>) -> 
     Ok(known)
 }
 
+/// A moment as people write it: how long ago it was, or when.
+fn moment(context: &Context, text: &str) -> Result<Timestamp, Error> {
+    let Clock { now, zone } = &context.clock;
+    let ago = || parse_duration(text).ok().map(|span| now.minus(span));
+    let how = "write a span such as 12h, or a time such as yesterday, 15:04 or '2026-11-22 15:04'";
+    zone.parse(text, *now)
+        .or_else(ago)
+        .ok_or_else(|| Error(Exit::Usage, format!("--since: {} is no moment; {how}", printable(text))))
+}
+
 /// Prints the log, from that moment on and about that scope; with `follow` what comes from now on, until it is stopped.
 pub(crate) fn log(
     context: &Context,
     scope: Option<Prefix>,
     follow: bool,
-    since: Option<Timestamp>,
+    since: Option<&str>,
 ) -> Result<(), Error> {
+    let since = since.map(|text| moment(context, text)).transpose()?;
     let (path, scopes) = (context.installed.log(), scope.as_slice());
     let is_new = follow && since.is_none();
     let mut records =

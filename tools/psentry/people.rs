@@ -3,6 +3,7 @@
 use anstream::AutoStream;
 use psentry_control::Question;
 use psentry_installed::{Answer, Error};
+use psentry_local_time::Clock;
 use psentry_records::{
     Action, Common, Outcome, OutcomeResult, Prefix, Record, Timestamp, Verdict, VerdictBody,
 };
@@ -31,16 +32,20 @@ pub(crate) fn list(context: &Context, addresses: bool) -> Result<(), Error> {
     if !rows.is_empty() || context.json {
         return Ok(());
     }
-    let panic = PanicFile::default().holds();
-    let panic = panic.map(|order| order.declared_at(|moment| context.clock.moment(moment)));
-    let why = match panic {
-        Some(panic) => format!(": {panic}; to end it: psentry resume"),
+    let why = match panic(&context.clock) {
+        Some(panic) => format!(": {panic}"),
         None if context.installed.mode()? == Mode::Observe => {
             ": psentry observes; to have it block: psentry mode block".to_owned()
         }
         None => String::new(),
     };
     print(&format!("nobody is shut out{why}\n"))
+}
+
+/// That a panic holds, and how to end it.
+fn panic(clock: &Clock) -> Option<String> {
+    let panic = PanicFile::default().holds()?.declared_at(|moment| clock.moment(moment));
+    Some(format!("{panic}; to end it: psentry resume"))
 }
 
 /// Says what shuts somebody out and which command ends that, or why nothing does.
@@ -66,6 +71,8 @@ pub(crate) fn why(context: &Context, asked: Prefix) -> Result<(), Error> {
     let is_ignored = ignored.is_some();
     if let Some(line) = ignored {
         text.push(format!("it is left alone: {line}"));
+    } else if let Some(panic) = panic(&context.clock) {
+        text.push(format!("nor can it be: {panic}"));
     } else if let Some(line) = prospect
         && let Some(why) = line.get("why").and_then(Value::as_str)
     {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use psentry_local_time::Clock;
+use psentry_local_time::{Clock, span};
 use psentry_ports::named_ports;
 use psentry_records::{Action, Outcome, OutcomeResult, Prefix};
 use psentry_stage::{counted, printable};
@@ -94,6 +94,11 @@ pub(crate) fn reasons(asked: Prefix, observes: bool, known: &Known, clock: &Cloc
     } else if observes {
         reasons.push("psentry observes, and shuts out nobody; it would not be blocked".to_owned());
     }
+    reasons.extend(
+        known.quarantine.map(|(at, secs)| {
+            format!("the trap shut it out for {} at {}", span(secs.into()), clock.moment(at))
+        }),
+    );
     let never = || "the log has no probe of it: it was never seen".to_owned();
     reasons.push(known.touches.values().max().map_or_else(never, |(at, port)| {
         let (count, ago) = (counted(known.probes, "probe", "probes"), clock.ago(*at));

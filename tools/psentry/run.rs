@@ -45,7 +45,7 @@ pub fn run(Flags { command, json, utc }: Flags) -> Result<(), Error> {
         Command::List { addresses } => people::list(&context, addresses),
         Command::Why { cidr } => people::why(&context, cidr),
         Command::Unblock { blocked } => people::unblock(&context, &blocked),
-        Command::Log { cidr, follow, since } => history::log(&context, cidr, follow, since),
+        Command::Log { cidr, follow, since } => history::log(&context, cidr, follow, since.as_deref()),
         Command::Decoy { action, decoy } => settings::decoy(&context, action, decoy.as_deref()),
         Command::Allow { action, allowed } => settings::allow(&context, action, allowed),
         Command::Mode { mode } => settings::mode(&context, mode),
@@ -118,6 +118,10 @@ fn check(installed: &Installed) -> Result<(), Error> {
             status if status.success() => print(&format!("{stage}: its settings are sound\n"))?,
             _ => wrong.push(stage),
         }
+    }
+    if let Some(folder) = installed.log().parent().filter(|folder| !folder.is_dir()) {
+        eprintln!("psentry: no log can be written: there is no directory {}", folder.display());
+        wrong.push("the log");
     }
     let wrong = wrong.join(", ");
     if wrong.is_empty() { Ok(()) } else { Err(Error(Exit::Config, format!("wrong settings of {wrong}"))) }

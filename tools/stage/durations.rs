@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use psentry_records::Timestamp;
-
 /// The shortest duration that is taken: records count in whole seconds.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -26,16 +24,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Reads a moment such as `2026-11-22T15:04:05Z`, or how long ago it was, such as `12h`. For clap's `value_parser`.
-///
-/// # Errors
-/// A sentence that says how to write it.
-pub fn parse_moment(text: &str) -> Result<Timestamp, String> {
-    let ago = |_| parse_duration(text).map(|span| Timestamp::now().minus(span));
-    let moment = text.parse().or_else(ago);
-    moment.map_err(|_| "write a span such as 12h, or a time such as 2026-11-22T15:04:05Z".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,15 +33,6 @@ mod tests {
         for (text, seconds) in [("600", 600), ("10m", 600), ("1h 30m", 5400), ("1w", 604_800), ("1", 1)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-    }
-
-    #[test]
-    fn a_moment_is_a_time_or_how_long_ago_it_was() {
-        assert_eq!(parse_moment("2026-11-22T15:04:05Z").unwrap().to_string(), "2026-11-22T15:04:05.000000Z");
-        let moment = parse_moment("12h").unwrap();
-        let ago = Timestamp::now().since(moment).as_secs();
-        assert!((43_200..43_260).contains(&ago), "{ago}");
-        assert!(parse_moment("yesterday").is_err_and(|why| why.contains("12h")));
     }
 
     #[test]

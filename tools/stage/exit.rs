@@ -91,8 +91,38 @@ pub fn run_with<Flags: Parser, E: Failure>(
     }
 }
 
-/// Where a flag that is none is like a command, as `--lst` is like `list`, the command is suggested, unless a flag is more like it.
+/// Words of other tools for what a command here does.
+const SYNONYMS: [(&str, &str); 18] = [
+    ("release", "unblock"),
+    ("unban", "unblock"),
+    ("free", "unblock"),
+    ("ban", "block"),
+    ("deny", "block"),
+    ("add", "block"),
+    ("stop", "panic"),
+    ("off", "panic"),
+    ("disable", "panic"),
+    ("start", "resume"),
+    ("on", "resume"),
+    ("enable", "resume"),
+    ("ls", "list"),
+    ("show", "list"),
+    ("blocked", "list"),
+    ("whitelist", "allow"),
+    ("ignore", "allow"),
+    ("test", "selftest"),
+];
+
+/// Where another tool's word for a command is given, the command is suggested; and where a flag that is none is like a command, as
+/// `--lst` is like `list`, unless a flag is more like it.
 fn suggest_command(error: &mut clap::Error, command: &Command) {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) {
+        let meant = SYNONYMS.iter().find(|(other, _)| word == other).map(|(_, name)| *name);
+        if let Some(name) = meant.filter(|name| command.find_subcommand(name).is_some()) {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name.to_owned()]));
+        }
+        return;
+    }
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return };
     if error.kind() != ErrorKind::UnknownArgument || !flag.starts_with("--") {
         return;

@@ -44,7 +44,7 @@ pub use complaints::Complaints;
 pub use cpu_time::spent;
 pub use dedup::Dedup;
 pub use directory::{make_directory, runtime_directory};
-pub use durations::{parse_duration, parse_moment};
+pub use durations::parse_duration;
 pub use exit::{Exit, Failure, completions, run, run_with};
 pub use fifo::FifoWriter;
 pub use file_stamp::{FileStamp, file_stamp};

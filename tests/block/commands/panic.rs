@@ -189,6 +189,41 @@ fn a_blocker_that_hangs_does_not_hold_up_a_panic() {
     assert!(lab.scanner.reaches(GUARD[0], 8088), "he was released, and is not put back");
 }
 
+/// Nor does one that hung all the while block whom it was to block before.
+#[test]
+fn a_verdict_from_before_a_panic_is_refused_after_it() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
+    block.signal(Signal::SIGSTOP);
+    say(&mut stdin, Action::Block, "203.0.113.8/32", Some(600));
+    for command in ["panic", "resume"] {
+        assert!(run(&lab, &state, &[command]).status.success(), "{command}");
+    }
+    block.signal(Signal::SIGCONT);
+    let refused = outcome(&mut block, "203.0.113.8/32").body;
+    assert_eq!(refused.result, OutcomeResult::Refused);
+    assert!(refused.error.is_some_and(|why| why.contains("there was a panic after this verdict")));
+    say(&mut stdin, Action::Block, "203.0.113.8/32", Some(600));
+    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied);
+}
+
+/// Who cannot see whether it is over does not end it.
+#[test]
+fn a_panic_lasts_while_its_file_cannot_be_looked_at() {
+    let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
+    let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
+    assert!(run(&lab, &state, &["panic"]).status.success());
+    lab.guard.sh("mv /var/lib/psentry /var/lib/hidden; ln -s psentry /var/lib/psentry");
+    say(&mut stdin, Action::Block, "203.0.113.8/32", Some(600));
+    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Refused);
+    lab.guard.sh("rm /var/lib/psentry; mv /var/lib/hidden /var/lib/psentry");
+    assert!(run(&lab, &state, &["resume"]).status.success());
+    say(&mut stdin, Action::Block, "203.0.113.8/32", Some(600));
+    assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied);
+    let (_, _, errors) = block.terminate();
+    assert!(errors.iter().any(|line| line.contains("cannot tell whether a panic holds")), "{errors:?}");
+}
+
 /// While thousands of verdicts are being applied: whoever was `applied` before is released, and nothing that waits is applied.
 #[test]
 fn what_waits_is_not_applied_in_a_panic() {

@@ -39,7 +39,7 @@ pub(super) fn block(
     confirmed(&answer, scope, &[Is::Applied, Is::Already])
 }
 
-/// Unblocks a scope. That another block still blocks all of it is an error; one that blocks a part of it is named.
+/// Unblocks a scope. That another block still blocks all of it, or a part of it, is an error.
 pub(super) fn unblock(client: Client<'_>, scope: Prefix) -> Result<(), Error> {
     let mut answer = client.ask(&verdict(VerdictBody::new(Action::Unblock, scope)))?;
     let was_blocked = |outcome: &Outcome| outcome.body.result != Is::Already;
@@ -52,16 +52,14 @@ pub(super) fn unblock(client: Client<'_>, scope: Prefix) -> Result<(), Error> {
     }
     show(client, &answer)?;
     let still = if answer.trouble.is_none() { others(client, scope) } else { Vec::new() };
-    let (covering, parts): (Vec<_>, Vec<_>) = still.into_iter().partition(|(other, _)| holds(*other, scope));
-    parts.iter().for_each(|(_, sentence)| report(sentence));
     let mut errors: Vec<Error> =
         confirmed(&answer, scope, &[Is::Released, Is::Already]).err().into_iter().collect();
-    errors.extend(covering.into_iter().map(|(_, sentence)| Error::No(sentence)));
+    errors.extend(still.into_iter().map(Error::No));
     first(errors)
 }
 
 /// The other blocks that are there and overlap `scope`, each with a sentence that says how to end it.
-fn others(client: Client<'_>, scope: Prefix) -> Vec<(Prefix, String)> {
+fn others(client: Client<'_>, scope: Prefix) -> Vec<String> {
     match client.ask(&Question::Why { addr: scope }) {
         Ok(why) => still_blocking(&why.outcomes, scope),
         Err(error) => {
@@ -71,7 +69,7 @@ fn others(client: Client<'_>, scope: Prefix) -> Vec<(Prefix, String)> {
     }
 }
 
-fn still_blocking(outcomes: &[Outcome], scope: Prefix) -> Vec<(Prefix, String)> {
+fn still_blocking(outcomes: &[Outcome], scope: Prefix) -> Vec<String> {
     let mut backends: BTreeMap<Prefix, Vec<String>> = BTreeMap::new();
     for Outcome { body, .. } in outcomes {
         if body.scope != scope && body.result == Is::Already {
@@ -79,19 +77,14 @@ fn still_blocking(outcomes: &[Outcome], scope: Prefix) -> Vec<(Prefix, String)> 
         }
     }
     let sentence = |(other, backends): (Prefix, Vec<String>)| {
-        let is = if holds(other, scope) {
+        let is = if other.len() < scope.len() {
             format!("{scope} is still blocked by the block of {other}")
         } else {
             format!("{other}, a part of {scope}, is still blocked")
         };
-        (other, format!("{is} on {}; to release it: psentry-block unblock {other}", backends.join(", ")))
+        format!("{is} on {}; to release it: psentry-block unblock {other}", backends.join(", "))
     };
     backends.into_iter().map(sentence).collect()
-}
-
-/// Whether the block of another scope that overlaps `scope` blocks all of it.
-fn holds(other: Prefix, scope: Prefix) -> bool {
-    other.len() < scope.len()
 }
 
 /// Releases everybody, and deletes every trace.
@@ -177,12 +170,12 @@ mod tests {
         let scope: Prefix = "192.0.2.0/24".parse().unwrap();
         let part = "192.0.2.7/32, a part of 192.0.2.0/24, is still blocked on nft, route; to release it: psentry-block \
                     unblock 192.0.2.7/32";
-        assert_eq!(still_blocking(&outcomes, scope), [("192.0.2.7/32".parse().unwrap(), part.to_owned())]);
-        assert_eq!(still_blocking(&outcomes, "192.0.2.7".parse().unwrap()), []);
+        assert_eq!(still_blocking(&outcomes, scope), [part]);
+        assert!(still_blocking(&outcomes, "192.0.2.7".parse().unwrap()).is_empty());
         let mut wider = there(7, "nft");
         wider.body.scope = scope;
         let all = "192.0.2.7/32 is still blocked by the block of 192.0.2.0/24 on nft; to release it: psentry-block unblock \
                    192.0.2.0/24";
-        assert_eq!(still_blocking(&[wider], "192.0.2.7".parse().unwrap()), [(scope, all.to_owned())]);
+        assert_eq!(still_blocking(&[wider], "192.0.2.7".parse().unwrap()), [all]);
     }
 }

@@ -107,6 +107,10 @@ pub(super) enum End {
 pub(super) struct Sync {
     /// When it was last begun to list it; `None`: it never was. Before that no operation is given.
     pub(super) listed: Option<Instant>,
+    /// Whether it was ever read what is there.
+    pub(super) was_read: bool,
+    /// Whether it was listed since it was last given operations.
+    pub(super) listed_last: bool,
     /// It is to be listed: somebody changed something.
     pub(super) drifted: Option<Drift>,
     /// It is to be listed for another reason.
@@ -341,6 +345,13 @@ impl BackendState {
         [wanted, drifted, aged].into_iter().flatten().min()
     }
 
+    /// Whether it is to be listed now. Whoever asks for lists again and again does not keep it from its work: between two lists it is
+    /// given what waits.
+    pub(super) fn list_is_due(&self, now: Instant) -> bool {
+        let works_first = self.sync.listed_last && self.is_ready() && self.queue.len() > 0;
+        !works_first && self.next_list(now).is_some_and(|moment| moment <= now)
+    }
+
     /// When something is to be done about it.
     pub(super) fn next_moments(&self, now: Instant) -> impl Iterator<Item = Instant> {
         let patience = self.busy_since().filter(|_| !self.bypassed).map(|since| since + self.caps.patience);
@@ -365,6 +376,22 @@ mod tests {
             let next = state.next_moments(now).min().unwrap();
             assert!(next.saturating_duration_since(now) >= Duration::from_secs(wait), "after {wait} s");
         }
+    }
+
+    #[test]
+    fn between_two_lists_it_is_given_what_waits() {
+        let now = Instant::now();
+        let mut state = BackendState::new(Caps::of("nft"), Vec::new(), Timestamp::now());
+        state.want_sync();
+        state.queue.push("192.0.2.7".parse().unwrap());
+        assert!(state.list_is_due(now), "it was never listed");
+        (state.sync.listed, state.sync.listed_last) = (Some(now), true);
+        assert!(!state.list_is_due(now));
+        state.queue.pop();
+        assert!(state.list_is_due(now), "nothing waits");
+        state.queue.push("192.0.2.8".parse().unwrap());
+        state.sync.listed_last = false;
+        assert!(state.list_is_due(now), "it was given something");
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl Engine {
         if state.sync.ruleset == Ruleset::Purged && ops.iter().any(|op| op.block().is_some()) {
             state.sync.ruleset = Ruleset::MadeAnew;
         }
+        state.sync.listed_last = false;
         let asks = &mut state.asks;
         let given =
             ops.into_iter().map(|op| Given { asks: asks.remove(&op.scope()).unwrap_or_default(), op });

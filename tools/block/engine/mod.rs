@@ -91,8 +91,12 @@ pub(crate) struct Engine {
     panic_mark: Mark,
     /// The panic that holds.
     panic: Option<Order>,
+    /// The last one, if it is over.
+    past_panic: Option<Order>,
     questions: Vec<Pending>,
     purpose: Purpose,
+    /// Whether no journal says what is wanted, so that what is there is all that is known.
+    adopts: bool,
 }
 
 /// Where an answer goes, line by line. It ends when the last copy is dropped.

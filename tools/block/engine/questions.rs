@@ -140,8 +140,8 @@ impl Engine {
                 }
                 let why = match state.backoff.get(scope) {
                     Some(failure) => failure.why.clone(),
-                    None if state.is_in_flight(scope) => "it is being blocked".to_owned(),
                     None if state.queue.contains(scope) => "it waits for its turn".to_owned(),
+                    None if state.is_in_flight(scope) => "it is being blocked".to_owned(),
                     None => "it is wanted, and is not there".to_owned(),
                 };
                 blocks.push((scope, index, self.by_wall(block), Some(why)));

@@ -3,7 +3,7 @@
 //! counts at once. In a bare pipe nobody can tell it; then whoever asked hears until when the judge says nothing more of him.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use psentry_control::{error_line, note_line};
 use psentry_records::{Action, Common, Prefix, Timestamp};
@@ -91,12 +91,22 @@ impl Engine {
     /// Reads the panic file if it has changed. Whoever was blocked before a panic is released, though it be over by now.
     pub(super) fn heed_panic(&mut self) {
         let mark = self.panic_file.mark();
-        if mark == std::mem::replace(&mut self.panic_mark, mark) {
+        if mark == self.panic_mark {
             return;
         }
+        if let Some(why) = self.panic_file.unknown() {
+            // What was so before still is.
+            self.outcomes.complain(&format!(
+                "cannot tell whether a panic holds: {}: {why}; its directory has to be open to everybody (mode 0755)",
+                self.panic_file.path().display()
+            ));
+            return;
+        }
+        self.panic_mark = mark;
         let order = self.panic_file.last();
         let held = self.panic.is_some();
         self.panic = order.clone().filter(|order| order.over.is_none());
+        self.past_panic = order.clone().filter(|order| order.over.is_some());
         let holds = self.panic.is_some();
         let released = order.map_or(0, |order| self.release_before(&order));
         if holds {
@@ -116,12 +126,18 @@ impl Engine {
         }
     }
 
-    /// Releases what a panic ends: every block while it holds, and after it the blocks from before.
+    /// Up to which moment a panic releases what was blocked: until it was declared at least, and else until it was over, but for the
+    /// second to which the time of a verdict may be cut; `None`: it holds.
+    pub(super) fn end_of(&self, order: &Order) -> Option<Timestamp> {
+        let over = self.clock.of_past(order.over?).minus(Duration::from_secs(1));
+        Some(over.max(self.clock.of_past(order.timestamp)))
+    }
+
+    /// Releases what a panic ends: every block while it holds, and after it the blocks of verdicts from before its end.
     pub(super) fn release_before(&mut self, order: &Order) -> usize {
-        let declared = self.clock.of_wall(order.timestamp);
-        let holds = order.over.is_none();
-        let before = |block: &Block| holds || block.since.is_none_or(|since| since <= declared);
-        let why = if holds { order.sentence() } else { "there was a panic".to_owned() };
+        let end = self.end_of(order);
+        let before = |block: &Block| end.is_none_or(|end| block.since.is_none_or(|since| since <= end));
+        let why = if order.over.is_none() { order.sentence() } else { "there was a panic".to_owned() };
         self.release_those(|_, block| before(block), &End::Released(Some(why))).len()
     }
 

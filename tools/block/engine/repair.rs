@@ -179,7 +179,8 @@ impl Engine {
             }
             None => repair,
         };
-        let no_drift = state.sync.no_drift;
+        let (no_drift, waited) = (state.sync.no_drift, repair.waits.len());
+        let is_under_way = waited > 0;
         // A list that was begun before that is followed by another one.
         state.sync.no_drift &= state.sync.wanted;
         if !no_drift {
@@ -193,6 +194,10 @@ impl Engine {
             state.sync.repair = Some(repair).filter(|repair| !repair.waits.is_empty());
             return;
         }
+        // What somebody changes while it is put right is repaired once more: else a repair of many blocks would never end, nor count.
+        let fight = (is_under_way && repair.waits.len() > waited)
+            .then(|| state.sync.rate.repaired(Instant::now()))
+            .flatten();
         differing.into_iter().chain(repair.waits.iter().copied()).for_each(|scope| state.queue.push(scope));
         if repair.made || !repair.waits.is_empty() {
             state.sync.repair = Some(repair);
@@ -200,6 +205,18 @@ impl Engine {
         } else {
             state.sync.rate.looked(Instant::now(), PAUSE);
         }
+        self.report_fight(index, fight);
+    }
+
+    /// Says that somebody changes what is put right again and again, if that begins now.
+    fn report_fight(&self, index: usize, fight: Option<Duration>) {
+        let (Some(state), Some(wait)) = (self.backends.get(index), fight) else { return };
+        self.outcomes.report(&format!(
+            "somebody changes psentry's blocks on {} again and again; from now on this is repaired only every {} s, and less \
+             often, until a minute passes without a change: find out what does it",
+            state.caps.name,
+            wait.as_secs()
+        ));
     }
 
     /// Reports what was put right, once the last of it is.
@@ -241,13 +258,7 @@ impl Engine {
         if let Some(state) = self.backends.get_mut(index).filter(|_| !repaired.is_empty()) {
             state.repaired = Some((self.clock.wall(self.clock.now()), repaired.join("; ")));
         }
-        if let Some(wait) = fight {
-            self.outcomes.report(&format!(
-                "somebody changes psentry's blocks on {name} again and again; from now on this is repaired only every {} s, \
-                 and less often, until a minute passes without a change: find out what does it",
-                wait.as_secs()
-            ));
-        }
+        self.report_fight(index, fight);
         for scope in back.iter().filter(|_| back.len() <= NAMED) {
             let Some(block) = self.desired.get(*scope).cloned() else { continue };
             let done = repair.changes.get(scope).copied().unwrap_or_default();

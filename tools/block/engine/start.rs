@@ -85,23 +85,20 @@ impl Engine {
             brake: flags.brake.map(Brake::new),
             capacity: Capacity::default(),
             panic: panic_file.holds(),
+            past_panic: panic_file.last().filter(|order| order.over.is_some()),
             panic_file,
             panic_mark,
             questions: Vec::new(),
             purpose,
             clock,
+            adopts: !recorded.known && !read_only,
         };
-        // Where no journal says what is wanted, what is there is all that is known.
-        let adopts = !recorded.known && !read_only;
         engine.restore(recorded.blocks);
         engine.heed_last_panic();
         for which in chosen {
             engine.hire(flags, which, reach)?;
         }
         engine.await_first_lists();
-        if adopts {
-            engine.adopt();
-        }
         for state in &mut engine.backends {
             state.restoring = state.queue.iter().collect();
         }
@@ -198,13 +195,13 @@ impl Engine {
         }
     }
 
-    /// Without a journal what an earlier run left is wanted, unless its own note says that it is over.
-    fn adopt(&mut self) {
-        let there = self.backends.iter().flat_map(|state| state.actual.entries.values());
+    /// Without a journal what an earlier run left on a backend is wanted, unless its own note says that it is over.
+    pub(super) fn adopt(&mut self, index: usize) {
+        let there = self.backends.get(index).into_iter().flat_map(|state| state.actual.entries.values());
         let there: Vec<(Prefix, Block)> = there.map(|entry| (entry.scope, Block::from(entry))).collect();
+        let scopes: Vec<Prefix> = there.iter().map(|(scope, _)| *scope).collect();
         self.restore(there);
-        let wanted: Vec<Prefix> = self.desired.iter().map(|(scope, _)| scope).collect();
-        for scope in wanted {
+        for scope in scopes {
             self.record_wanted(scope);
             self.enqueue_everywhere(scope);
         }

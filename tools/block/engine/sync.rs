@@ -23,7 +23,7 @@ impl Engine {
         let Some(state) = self.backends.get_mut(index).filter(|state| state.is_idle()) else { return };
         if state.sync.ruleset == Ruleset::Purge {
             self.begin_purge(index);
-        } else if state.next_list(now).is_some_and(|moment| moment <= now) {
+        } else if state.list_is_due(now) {
             let may_repair = state.sync.rate.not_before(now).is_none();
             self.begin_sync(index, may_repair);
         }
@@ -32,7 +32,7 @@ impl Engine {
     /// Has a backend listed now, which is idle; `repairs`: what differs is put right.
     pub(super) fn begin_sync(&mut self, index: usize, repairs: bool) {
         let Some(state) = self.backends.get_mut(index) else { return };
-        state.sync.wanted = false;
+        (state.sync.wanted, state.sync.listed_last) = (false, true);
         let ensure = match self.purpose {
             Purpose::Serve => repairs && state.sync.ruleset != Ruleset::Purged,
             // For a question it is no matter whether a command is there that blocks.
@@ -65,7 +65,7 @@ impl Engine {
         if again {
             state.sync.ruleset = Ruleset::Kept;
         }
-        let first = state.sync.listed.replace(began).is_none();
+        state.sync.listed = Some(began);
         let drift = state.sync.drifted.take();
         if let Some(broken) = state.broken.take() {
             // What failed for that reason waits no longer.
@@ -77,7 +77,7 @@ impl Engine {
         match listing {
             Ok(listing) => {
                 let repair = Repair::new(drift, began, made && !again);
-                self.listed(index, listing, first, repairs, repair);
+                self.listed(index, listing, repairs, repair);
             }
             Err(error) => self.unread(index, error, drift),
         }
@@ -109,13 +109,14 @@ impl Engine {
         }
     }
 
-    fn listed(&mut self, index: usize, listing: Listing, first: bool, repairs: bool, repair: Repair) {
+    fn listed(&mut self, index: usize, listing: Listing, repairs: bool, repair: Repair) {
         let entries = listing.entries.iter();
         let entries = entries.map(|entry| entry.with_moments(|moment| self.clock.of_wall(moment)));
         let entries: HashMap<Prefix, Entry> = entries.map(|entry| (entry.scope, entry)).collect();
         let is_once = self.is_once();
         let Some(state) = self.backends.get_mut(index) else { return };
         state.sync.unread = None;
+        let first = !std::mem::replace(&mut state.sync.was_read, true);
         for sentence in listing.shadowed.iter().filter(|sentence| !state.shadowed.contains(sentence)) {
             self.outcomes.report(&format!("{}: {sentence}", state.caps.name));
         }
@@ -129,9 +130,13 @@ impl Engine {
             return;
         }
         let before = std::mem::replace(&mut state.actual.entries, entries);
+        if first && self.adopts {
+            self.adopt(index);
+        }
         if is_once {
             return;
         }
+        let Some(state) = self.backends.get_mut(index) else { return };
         if first {
             let due = reconcile(&self.desired, &state.actual, &state.caps, self.clock.now());
             due.into_iter().for_each(|scope| state.queue.push(scope));

@@ -84,6 +84,12 @@ impl Engine {
         if let Some(order) = &self.panic {
             return Err(refused(order.sentence()));
         }
+        let end = self.past_panic.as_ref().and_then(|order| self.end_of(order));
+        if end.is_some_and(|end| block.since.is_some_and(|since| since <= end)) {
+            // What is new convicts it again.
+            self.tell_judge(verdict.body.scope, &block, None);
+            return Err(refused("there was a panic after this verdict: everybody was released".to_owned()));
+        }
         let (scope, remark) = self.guarded(verdict).inspect_err(|(result, why)| {
             if *result == OutcomeResult::Refused {
                 self.outcomes.counters.guarded += 1;

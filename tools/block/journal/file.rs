@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -52,9 +52,15 @@ impl JournalFile {
         }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let file = open_regular(path, &options).map_err(Error::file(path, "open it"))?;
-        own_like_directory(&file, directory);
-        let file = lock(file, path)?;
+        let file = loop {
+            let file = open_regular(path, &options).map_err(Error::file(path, "open it"))?;
+            own_like_directory(&file, directory);
+            let file = lock(file, path)?;
+            // Whoever kept it may have written it anew meanwhile: then another file has its name.
+            if is_named(&file, path).map_err(Error::file(path, "open it"))? {
+                break file;
+            }
+        };
         check_length(&file).map_err(Error::file(path, "go on in it"))?;
         // A command without --state goes on in the one that was used last.
         let _ = file.set_modified(SystemTime::now());
@@ -105,6 +111,16 @@ impl JournalFile {
 fn lock(file: File, path: &Path) -> Result<Flock<File>, Error> {
     let locked = lock_file(file, GONE).map_err(Error::file(path, "lock it"))?;
     locked.ok_or_else(|| Error::Kept { path: path.to_owned() })
+}
+
+/// Whether a file still has that name.
+fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    let file = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (file.dev(), file.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a file; that it is not there is no error.

@@ -75,6 +75,7 @@ impl JournalEntry {
             let mut body = OutcomeBody::new(Action::Block, scope, Some("exec"), result);
             body.until = block.and_then(|block| block.until);
             body.handshake = block.is_some_and(|block| block.unproven).then_some(false);
+            body.ports = block.map_or_else(Vec::new, |block| block.ports.clone());
             Record::Outcome(Outcome { common, body })
         };
         match self {
@@ -181,6 +182,7 @@ impl Recorded {
             port: common.dest_port,
             proto: common.proto,
             unproven: body.handshake == Some(false),
+            ports: probed(body.ports.iter().copied()),
             ..Block::default()
         };
         let by_command = self.by_command.entry(body.scope).or_default();
@@ -239,6 +241,16 @@ mod tests {
         let more = [&*text, &written(&[JournalEntry::Released(a), JournalEntry::Undone(b)])].concat();
         let recorded = read(&more);
         assert_eq!((recorded.blocks.len(), recorded.by_command.len()), (1, 0));
+    }
+
+    /// Or its command would be run once more at each start.
+    #[test]
+    fn what_a_command_has_done_is_remembered_with_its_ports() {
+        let scope = "192.0.2.7".parse().unwrap();
+        let block = Block { ports: vec![22, 443], unproven: true, ..block(1_000_060) };
+        let recorded = read(&written(&[JournalEntry::Done(scope, block.clone())]));
+        let confirmed = recorded.by_command[&scope].confirmed.as_ref().unwrap();
+        assert!(confirmed.entry(scope).is(&block), "{confirmed:?}");
     }
 
     #[test]

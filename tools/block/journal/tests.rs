@@ -56,6 +56,32 @@ fn write_anew(journal: &Journal, numbers: impl IntoIterator<Item = u32>) {
     journal.write_anew(Recorded { blocks, ..Recorded::default() }, Timestamp::now());
 }
 
+/// Whoever waits for a journal may have opened a file that has lost its name when he gets the lock.
+#[test]
+fn who_waits_while_it_is_written_anew_waits_for_the_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let first = JournalFile::open(&path).unwrap();
+    let second = thread::spawn({
+        let path = path.clone();
+        move || JournalFile::open(&path).map(drop)
+    });
+    let opened = || {
+        let links =
+            fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        links.filter(|link| *link == path).count()
+    };
+    while opened() < 2 && !second.is_finished() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let (anew, replacement) = JournalFile::beside(&path, b"\n").unwrap();
+    replacement.rename().unwrap();
+    drop(first);
+    let second = second.join().unwrap();
+    assert!(matches!(second, Err(Error::Kept { .. })), "{second:?}");
+    drop(anew);
+}
+
 fn want(number: u32) -> JournalEntry {
     JournalEntry::Wanted(scope(number), block())
 }

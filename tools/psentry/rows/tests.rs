@@ -60,13 +60,21 @@ fn who_is_not_shut_out_has_the_reasons() {
     let said =
         |observes, known: &Known| reasons("192.0.2.7".parse().unwrap(), observes, known, &clock()).join("\n");
     let never = Known::default();
-    let seen = |verdict| Known { touches: touched.clone(), probes: 3, verdict, released: None };
+    let seen =
+        |verdict| Known { touches: touched.clone(), probes: 3, verdict, released: None, quarantine: None };
     let released =
         Known { released: "2026-11-22T15:00:06Z".parse().ok(), ..seen(verdict(Action::Block, 60)) };
     let it = "it touched 445/tcp 4 min ago, 3 probes in all; what they weigh: psentry explain 192.0.2.7";
     for (is, reasons) in [
         (said(false, &never), "the log has no probe of it: it was never seen"),
         (said(false, &seen(None)), it),
+        (
+            said(
+                false,
+                &Known { quarantine: Some(("2026-11-22T15:00:05Z".parse().unwrap(), 30)), ..seen(None) },
+            ),
+            &format!("the trap shut it out for 30 s at 16:00:05 +01\n{it}"),
+        ),
         (
             said(true, &seen(None)),
             &format!("psentry observes, and shuts out nobody; it would not be blocked\n{it}"),

@@ -102,7 +102,8 @@ impl Run<'_> {
                         (Some(wanted), Some(is)) => {
                             wanted.unproven == is.unproven && alike(wanted.until, is.until)
                         }
-                        (Some(wanted), None) => wanted.is_over(now.plus(EARLY)),
+                        // Killed before it was made longer, what is about to end was left as it is, and may have ended.
+                        (Some(wanted), None) => wanted.is_over(now.plus(SLACK)),
                         // A backend that counts whole seconds may still have what just ended.
                         (None, Some(is)) => is.is_over(now.plus(SLACK)),
                         (None, None) => true,
