@@ -213,10 +213,14 @@ fn a_panic_lasts_while_its_file_cannot_be_looked_at() {
     let (lab, state) = (Lab::new(), tempfile::tempdir().unwrap());
     let (mut block, mut stdin) = asked(&lab, &state, &["--backend", "nft"]);
     assert!(run(&lab, &state, &["panic"]).status.success());
+    block.signal(Signal::SIGSTOP);
     lab.guard.sh("mv /var/lib/psentry /var/lib/hidden; ln -s psentry /var/lib/psentry");
+    block.signal(Signal::SIGCONT);
     say(&mut stdin, Action::Block, "203.0.113.8/32", Some(600));
     assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Refused);
+    block.signal(Signal::SIGSTOP);
     lab.guard.sh("rm /var/lib/psentry; mv /var/lib/hidden /var/lib/psentry");
+    block.signal(Signal::SIGCONT);
     assert!(run(&lab, &state, &["resume"]).status.success());
     say(&mut stdin, Action::Block, "203.0.113.8/32", Some(600));
     assert_eq!(result(&mut block, "203.0.113.8/32"), OutcomeResult::Applied);

@@ -91,8 +91,8 @@ pub(crate) struct Engine {
     panic_mark: Mark,
     /// The panic that holds.
     panic: Option<Order>,
-    /// The last one, if it is over.
-    past_panic: Option<Order>,
+    /// When the last one was over, by the wall clock, if it is.
+    panic_over: Option<Timestamp>,
     questions: Vec<Pending>,
     purpose: Purpose,
     /// Whether no journal says what is wanted, so that what is there is all that is known.

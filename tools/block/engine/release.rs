@@ -106,7 +106,7 @@ impl Engine {
         let order = self.panic_file.last();
         let held = self.panic.is_some();
         self.panic = order.clone().filter(|order| order.over.is_none());
-        self.past_panic = order.clone().filter(|order| order.over.is_some());
+        self.panic_over = order.as_ref().and_then(|order| order.over);
         let holds = self.panic.is_some();
         let released = order.map_or(0, |order| self.release_before(&order));
         if holds {
@@ -126,17 +126,10 @@ impl Engine {
         }
     }
 
-    /// Up to which moment a panic releases what was blocked: until it was declared at least, and else until it was over, but for the
-    /// second to which the time of a verdict may be cut; `None`: it holds.
-    pub(super) fn end_of(&self, order: &Order) -> Option<Timestamp> {
-        let over = self.clock.of_past(order.over?).minus(Duration::from_secs(1));
-        Some(over.max(self.clock.of_past(order.timestamp)))
-    }
-
     /// Releases what a panic ends: every block while it holds, and after it the blocks of verdicts from before its end.
     pub(super) fn release_before(&mut self, order: &Order) -> usize {
-        let end = self.end_of(order);
-        let before = |block: &Block| end.is_none_or(|end| block.since.is_none_or(|since| since <= end));
+        let over = order.over.map(|over| self.clock.of_past(over));
+        let before = |block: &Block| over.is_none_or(|over| is_before(block, over));
         let why = if order.over.is_none() { order.sentence() } else { "there was a panic".to_owned() };
         self.release_those(|_, block| before(block), &End::Released(Some(why))).len()
     }
@@ -307,7 +300,34 @@ impl Engine {
     }
 }
 
+/// Whether a block is of a verdict from before that moment. A time without a fraction stands for its whole second.
+pub(super) fn is_before(block: &Block, moment: Timestamp) -> bool {
+    let Some(since) = block.since else { return true };
+    let cut = if since.micros() % 1_000_000 == 0 { Duration::from_micros(999_999) } else { Duration::ZERO };
+    since.plus(cut) <= moment
+}
+
 /// Whether the judge may have convicted somebody for it: a person's block it knows nothing of.
 fn is_judged(block: &Block) -> bool {
     block.rule.as_deref() != Some(BY_HAND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_without_a_fraction_is_its_whole_second() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        for (since, moment, is) in [
+            ("2026-11-22T15:04:05.4Z", "2026-11-22T15:04:05.5Z", true),
+            ("2026-11-22T15:04:05.6Z", "2026-11-22T15:04:05.5Z", false),
+            ("2026-11-22T15:04:05Z", "2026-11-22T15:04:05.5Z", false),
+            ("2026-11-22T15:04:04Z", "2026-11-22T15:04:05.5Z", true),
+        ] {
+            let block = Block { since: Some(at(since)), ..Block::default() };
+            assert_eq!(is_before(&block, at(moment)), is, "{since}");
+        }
+        assert!(is_before(&Block::default(), at("2026-11-22T15:04:05Z")));
+    }
 }

@@ -85,7 +85,7 @@ impl Engine {
             brake: flags.brake.map(Brake::new),
             capacity: Capacity::default(),
             panic: panic_file.holds(),
-            past_panic: panic_file.last().filter(|order| order.over.is_some()),
+            panic_over: panic_file.last().and_then(|order| order.over),
             panic_file,
             panic_mark,
             questions: Vec::new(),

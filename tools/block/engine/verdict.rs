@@ -6,6 +6,7 @@ use psentry_records::{Action, OutcomeBody, OutcomeResult, Prefix, Verdict};
 use psentry_stage::{clean, counted};
 
 use super::backend_state::{Ask, End};
+use super::release::is_before;
 use super::{Engine, Reply};
 use crate::block::{Block, probed};
 use crate::brake::TurnedDown;
@@ -84,8 +85,7 @@ impl Engine {
         if let Some(order) = &self.panic {
             return Err(refused(order.sentence()));
         }
-        let end = self.past_panic.as_ref().and_then(|order| self.end_of(order));
-        if end.is_some_and(|end| block.since.is_some_and(|since| since <= end)) {
+        if self.panic_over.is_some_and(|over| is_before(&block, self.clock.of_past(over))) {
             // What is new convicts it again.
             self.tell_judge(verdict.body.scope, &block, None);
             return Err(refused("there was a panic after this verdict: everybody was released".to_owned()));

@@ -28,11 +28,11 @@ impl Run<'_> {
     fn ask(&mut self, words: &[&str], asked: &Asked) -> Result<(), String> {
         let known = self.known.clone();
         let output = self.psentry(words, &self.flags());
-        // Who is unblocked and in a wider block, is told so.
-        let wider = asked.block.is_none()
+        // Who is unblocked, and in a wider block or around another one, is told so.
+        let overlaps = asked.block.is_none()
             && output.status.code() == Some(1)
-            && String::from_utf8_lossy(&output.stderr).contains("is still blocked by the block of");
-        if !wider && output.status.success() == asked.refused {
+            && String::from_utf8_lossy(&output.stderr).contains("still blocked");
+        if !overlaps && output.status.success() == asked.refused {
             return Err(format!("{words:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
         }
         let printed = outcomes(&output)?;
