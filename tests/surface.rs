@@ -305,7 +305,8 @@ fn a_bad_value_is_64_and_a_bad_file_78() {
         ("psentry-show", "--utc /none", 78, "cannot read /none"),
         ("psentry", "--lst", 64, "'list'"),
         ("psentry", "why --json nowhere", 64, "looks like a host name"),
-        ("psentry", "log 192.0.2.7 --since yesterday", 64, "12h"),
+        ("psentry", "log 192.0.2.7 --since lastweek", 64, "12h"),
+        ("psentry-block", "release 192.0.2.7", 64, "'unblock'"),
         ("psentry", "replay /none", 78, "cannot read /none"),
     ] {
         let words: Vec<&str> = line.split(' ').map(|word| if word == "BAD" { bad } else { word }).collect();

@@ -51,7 +51,8 @@ fn what_is_wrong_has_its_exit_code_and_what_is_near_is_suggested() {
         (&["decoy", "add"], "PORT"),
         (&["decoy", "add", "70000"], "1 to 65535"),
         (&["allow", "remove"], "CIDR"),
-        (&["log", "--since", "yesterday"], "12h"),
+        (&["log", "--since", "lastweek"], "12h"),
+        (&["ban", "192.0.2.7"], "'block'"),
         (&["list", "--backend", "nft"], "--backend"),
         (&[], "Usage"),
     ] {

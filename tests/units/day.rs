@@ -132,6 +132,7 @@ fn observes(day: &mut Transcript) {
     day.note("What happened last night?");
     day.run_unseen("psentry log --since yesterday");
     day.run("psentry log --since 24h 203.0.113.7");
+    day.run_unseen("psentry log --since 24h");
     day.note("What happens now? Another host touches a decoy.");
     day.guard.sh("systemd-run --quiet --unit follow -p StandardOutput=file:/run/follow psentry log -f");
     day.until("it follows", "ls -l /proc/$(systemctl show -P MainPID follow)/fd | grep -F records.jsonl");
