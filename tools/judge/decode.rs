@@ -102,6 +102,7 @@ fn fast(line: &str) -> Option<Observation> {
         rest.plain()?;
     }
     let class = if rest.eat(r#","class":""#) { Some(class(rest.plain()?)) } else { None };
+    let veiled = if rest.eat(r#","veiled":"#) { rest.boolean()? } else { false };
     if rest.eat(r#","quarantine":"#) {
         rest.number::<u32>()?;
     }
@@ -124,6 +125,7 @@ fn fast(line: &str) -> Option<Observation> {
             signature,
             closed,
             class,
+            veiled,
             count,
         },
     )

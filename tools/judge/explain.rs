@@ -161,7 +161,8 @@ fn describe(record: &Record, policy: &Policy, state: &State, address: IpAddr) ->
                 Some(class @ (Class::Chatter | Class::Stray)) => format!(", taken for {}", class.name()),
                 Some(Class::Probe) | None => String::new(),
             };
-            let what = format!("{} {port}{proof}{signature}{class}", body.kind.name());
+            let veil = if body.veiled { ", behind the veil" } else { "" };
+            let what = format!("{} {port}{proof}{signature}{class}{veil}", body.kind.name());
             Some((common.timestamp, what))
         }
         Record::Vouch(vouch) if scope_of(vouch.common.src_ip?) == scope => {

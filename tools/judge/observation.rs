@@ -31,6 +31,8 @@ pub struct Observation {
     pub closed: bool,
     /// What the sensor took it for, if it makes a difference.
     pub class: Option<psentry_records::Class>,
+    /// Whether it was dropped at a veiled port, as the first packet of an innocent is.
+    pub veiled: bool,
     /// How many alike the sensor folded into this one; a sensor may say 0.
     pub count: u32,
 }
@@ -67,6 +69,7 @@ impl Observation {
             signature: body.signature.is_some(),
             closed: body.sensor.as_deref().is_some_and(reports_closed_ports),
             class: body.class,
+            veiled: body.veiled,
             count: body.count,
         })
     }

@@ -50,6 +50,10 @@ impl Tally {
         let (mut certain, mut uncertain) = (0, 0);
         let (mut signature, mut signature_proven) = (false, false);
         let several = source.contact_count() > 1;
+        // Clients that give up within a second, and come again, touch veiled ports and nothing else.
+        if source.contacts().all(Contact::veiled) {
+            return tally;
+        }
         let weigh = |contact| weigh(policy, networks, newest, contact);
         for (n, contact) in source.contacts().enumerate() {
             let Some(one) = weigh(contact) else { continue };

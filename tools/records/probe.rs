@@ -36,6 +36,10 @@ pub struct ProbeBody {
     /// What the sensor took the packet for. Absent: the sensor makes no difference, or wrote before there were classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
+    /// Whether it was the first packet to a veiled port, which nobody sent again, as whoever wants to connect would. By itself it
+    /// says nothing of its source.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub veiled: bool,
     /// For how many seconds this packet put its source into quarantine, or renewed its quarantine. Absent: it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<u32>,
@@ -58,6 +62,7 @@ impl ProbeBody {
             cookie: false,
             signature: None,
             class: None,
+            veiled: false,
             quarantine: None,
             count: 1,
             payload: None,

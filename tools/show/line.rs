@@ -74,8 +74,10 @@ fn probe_text(probe: &Probe) -> (&'static str, Tone, String) {
     if probe.body.handshake && probe.body.cookie {
         text.push_str(" (proven by a SYN cookie only)");
     }
-    if probe.body.class == Some(Class::Stray) {
-        text.push_str(", a stray");
+    match (probe.body.veiled, probe.body.class) {
+        (true, _) => text.push_str(", behind the veil, and not again"),
+        (false, Some(Class::Stray)) => text.push_str(", a stray"),
+        (false, _) => {}
     }
     if let Some(secs) = probe.body.quarantine {
         text.push_str(&format!(
@@ -192,6 +194,10 @@ mod tests {
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"connect","payload":"GET /\\r\\n"}}"#,
                 r#"15:04:05 UTC probe 192.0.2.7 touched 23/tcp and said "GET /\r\n""#,
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":22,"proto":"TCP","probe":{"kind":"syn","class":"stray","veiled":true}}"#,
+                "15:04:05 UTC probe 192.0.2.7 touched 22/tcp (syn), behind the veil, and not again",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":23,"proto":"TCP","probe":{"kind":"syn","count":3,"signature":"nmap"}}"#,

@@ -78,6 +78,18 @@ pub struct Flags {
     #[arg(long, help_heading = "Records")]
     pub protocols: bool,
 
+    /// Drop a stranger's first packet to these TCP ports: clients send it again after a second
+    #[arg(long, value_name = "PORTS", help_heading = "The veil")]
+    pub veil: Vec<String>,
+
+    /// Veil them from networks of this machine, too
+    #[arg(long, requires = "veil", help_heading = "The veil")]
+    pub veil_own: bool,
+
+    /// How long a source is no stranger after its last connection
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_duration, help_heading = "The veil")]
+    pub familiar: Duration,
+
     /// Redirect connections to closed ports to the transparent socket on PORT
     #[arg(long, value_name = "PORT", help_heading = "What becomes of packets")]
     pub mirage: Option<NonZeroU16>,

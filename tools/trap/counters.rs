@@ -24,6 +24,16 @@ pub(crate) struct KernelCounters {
     pub(crate) refused: u64,
     /// Packets that were taken for chatter.
     pub(crate) chatter: u64,
+    /// SYNs that were dropped at veiled ports, each for the first time.
+    pub(crate) veil_dropped: u64,
+    /// The same SYNs again, sooner than a kernel sends them.
+    pub(crate) veil_early: u64,
+    /// SYNs that the veil let through, as the same again or as later ones.
+    pub(crate) veil_passed: u64,
+    /// SYNs that it let through since there was no room to remember them.
+    pub(crate) veil_full: u64,
+    /// Packets of sources that are to be familiar, and found no room.
+    pub(crate) familiar_full: u64,
 }
 
 impl KernelCounters {
@@ -68,6 +78,11 @@ impl KernelCounters {
             "quarantined_wider" => &mut self.quarantined_wider,
             "refused" => &mut self.refused,
             "chatter" => &mut self.chatter,
+            "veil_dropped" => &mut self.veil_dropped,
+            "veil_early" => &mut self.veil_early,
+            "veil_passed" => &mut self.veil_passed,
+            "veil_full" => &mut self.veil_full,
+            "familiar_full" => &mut self.familiar_full,
             _ => return None,
         })
     }
@@ -84,11 +99,16 @@ impl KernelCounters {
             quarantined_wider: self.quarantined_wider.saturating_add(later.quarantined_wider),
             refused: self.refused.saturating_add(later.refused),
             chatter: self.chatter.saturating_add(later.chatter),
+            veil_dropped: self.veil_dropped.saturating_add(later.veil_dropped),
+            veil_early: self.veil_early.saturating_add(later.veil_early),
+            veil_passed: self.veil_passed.saturating_add(later.veil_passed),
+            veil_full: self.veil_full.saturating_add(later.veil_full),
+            familiar_full: self.familiar_full.saturating_add(later.familiar_full),
         }
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 15] {
         [
             ("seen", self.seen()),
             ("logged", self.logged),
@@ -100,6 +120,11 @@ impl KernelCounters {
             ("quarantined_wider", self.quarantined_wider),
             ("refused", self.refused),
             ("chatter", self.chatter),
+            ("veil_dropped", self.veil_dropped),
+            ("veil_early", self.veil_early),
+            ("veil_passed", self.veil_passed),
+            ("veil_full", self.veil_full),
+            ("familiar_full", self.familiar_full),
         ]
     }
 
@@ -118,8 +143,8 @@ impl KernelCounters {
     }
 }
 
-/// What the worker counts. `received` is the sum of `probes`, `duplicates`, `decoy_packets`, `unreadable` and
-/// `pending`.
+/// What the worker counts. `received` is the sum of `probes`, `duplicates`, `decoy_packets`, `veil_packets`, `unreadable`
+/// and `pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WorkerCounters {
     /// Packets that came from the kernel.
@@ -132,11 +157,13 @@ pub(crate) struct WorkerCounters {
     pub(crate) duplicates: u64,
     /// Packets of handshakes with decoys.
     pub(crate) decoy_packets: u64,
+    /// SYNs that were dropped at veiled ports and came again, and SYNs that the veil let through.
+    pub(crate) veil_packets: u64,
     /// Packets whose IP header cannot be read.
     pub(crate) unreadable: u64,
     /// Windows of the deduplication that ended early because there was no room.
     pub(crate) dedup_evicted: u64,
-    /// SYNs to decoys of which it is unknown whether a handshake followed.
+    /// SYNs to decoys and to veiled ports of which it is unknown whether a second packet followed.
     pub(crate) half_open_evicted: u64,
     /// Records that a full disk behind standard output did not take.
     pub(crate) lost: u64,
@@ -148,23 +175,25 @@ pub(crate) struct WorkerCounters {
 impl WorkerCounters {
     /// These counters without what may still become a probe: a counter in a record never falls, or else a reader would
     /// take it for a new start.
-    pub(crate) fn settled(self, waiting_syns: u64, repeating_windows: u64) -> Self {
+    pub(crate) fn settled(self, decoy_syns: u64, veiled_syns: u64, repeating_windows: u64) -> Self {
         WorkerCounters {
-            decoy_packets: self.decoy_packets.saturating_sub(waiting_syns),
+            decoy_packets: self.decoy_packets.saturating_sub(decoy_syns),
+            veil_packets: self.veil_packets.saturating_sub(veiled_syns),
             duplicates: self.duplicates.saturating_sub(repeating_windows),
-            pending: waiting_syns.saturating_add(repeating_windows),
+            pending: decoy_syns.saturating_add(veiled_syns).saturating_add(repeating_windows),
             ..self
         }
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 11] {
         [
             ("received", self.received),
             ("kernel_drops", self.kernel_drops),
             ("probes", self.probes),
             ("duplicates", self.duplicates),
             ("decoy_packets", self.decoy_packets),
+            ("veil_packets", self.veil_packets),
             ("unreadable", self.unreadable),
             ("dedup_evicted", self.dedup_evicted),
             ("half_open_evicted", self.half_open_evicted),
@@ -199,7 +228,8 @@ mod tests {
     fn every_counter_of_the_rules_has_a_name_in_the_record() {
         let rules = include_str!("ruleset.nft");
         let names =
-            rules.lines().filter_map(|line| line.trim().strip_prefix("counter ")?.strip_suffix(" { }"));
+            rules.lines().map(|line| line.strip_prefix("?veil").unwrap_or(line).trim());
+        let names = names.filter_map(|line| line.strip_prefix("counter ")?.strip_suffix(" { }"));
         let listing: String = names.clone().map(|name| format!("counter {name} {{ packets 1 }} ")).collect();
         let counters = KernelCounters::parse(&listing).unwrap();
         // And one that is the sum of three.

@@ -1,5 +1,6 @@
-//! SYNs to decoys that no handshake follows: a half-open scan, of which the decoy's own socket never hears. Each SYN
-//! waits a while for the ACK that would end its handshake.
+//! SYNs that no second packet follows, as of a half-open scan. A SYN to a decoy waits a while for the ACK that would end its
+//! handshake: of a half-open one the decoy's own socket never hears. A SYN that was dropped at a veiled port waits until it is
+//! sent again.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -8,25 +9,22 @@ use std::time::{Duration, Instant};
 use psentry_packet::Packet;
 use psentry_records::Timestamp;
 
-/// How long a SYN waits for its ACK: a client across the world, over a lossy link, answers within this.
-const TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How many SYNs wait at most. Beyond that the oldest is evicted, and is no probe: a handshake might have followed.
+/// How many SYNs wait at most. Beyond that the oldest is evicted, and is no probe: a second packet might have followed.
 const CAPACITY: usize = 16_384;
 
 /// A connection: source and port, destination and port.
 type Connection = (IpAddr, u16, IpAddr, u16);
 
-/// A SYN whose handshake is not complete yet.
+/// A SYN that nothing has followed yet.
 struct Syn {
     deadline: Instant,
     time: Timestamp,
     packet: Packet,
 }
 
-/// The SYNs that wait for their ACK.
-#[derive(Default)]
+/// The SYNs that wait for a second packet.
 pub(crate) struct HalfOpen {
+    timeout: Duration,
     waiting: HashMap<Connection, Syn>,
     /// In the order of their deadlines. A SYN that was answered meanwhile is no longer in `waiting`, or another SYN of
     /// the same connection waits there, with another deadline.
@@ -35,6 +33,11 @@ pub(crate) struct HalfOpen {
 }
 
 impl HalfOpen {
+    /// Each SYN waits for so long.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        HalfOpen { timeout, waiting: HashMap::new(), deadlines: VecDeque::new(), evicted: 0 }
+    }
+
     /// Takes a SYN. A second one of the same connection, a retransmission, changes nothing.
     pub(crate) fn syn(&mut self, now: Instant, time: Timestamp, packet: Packet) {
         let Some(connection) = connection(&packet) else { return };
@@ -45,19 +48,19 @@ impl HalfOpen {
             let oldest = self.pop();
             self.evicted = self.evicted.saturating_add(oldest.is_some().into());
         }
-        let deadline = now + TIMEOUT;
+        let deadline = now + self.timeout;
         self.waiting.insert(connection, Syn { deadline, time, packet });
         self.deadlines.push_back((deadline, connection));
     }
 
-    /// Takes an ACK: the handshake is complete, or there was none.
-    pub(crate) fn ack(&mut self, packet: &Packet) {
+    /// Takes the second packet: of a connection of which no SYN waits it changes nothing.
+    pub(crate) fn second(&mut self, packet: &Packet) {
         if let Some(connection) = connection(packet) {
             self.waiting.remove(&connection);
         }
     }
 
-    /// The next SYN whose deadline has passed: a half-open scan.
+    /// The next SYN whose deadline has passed.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<(Timestamp, Packet)> {
         loop {
             self.deadlines.front().filter(|(deadline, _)| *deadline <= now)?;
@@ -101,6 +104,8 @@ mod tests {
 
     use super::*;
 
+    const TIMEOUT: Duration = Duration::from_secs(3);
+
     fn packet(from: u16) -> Packet {
         Packet {
             source: [203, 0, 113, 7].into(),
@@ -114,15 +119,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_syn_that_no_ack_follows_is_a_probe() {
-        let (mut half_open, start, time) = (HalfOpen::default(), Instant::now(), Timestamp::now());
+    fn only_a_syn_that_nothing_follows_is_a_probe() {
+        let (mut half_open, start, time) = (HalfOpen::new(TIMEOUT), Instant::now(), Timestamp::now());
         for from in [1, 2, 1] {
             half_open.syn(start, time, packet(from));
         }
-        half_open.ack(&packet(1));
+        half_open.second(&packet(1));
         let later = start + Duration::from_secs(1);
         half_open.syn(later, time, packet(1));
-        half_open.ack(&packet(3));
+        half_open.second(&packet(3));
         assert_eq!(half_open.expired(start), None);
         assert_eq!(half_open.expired(start + TIMEOUT), Some((time, packet(2))));
         assert_eq!(half_open.expired(start + TIMEOUT), None);
@@ -132,7 +137,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_is_evicted_is_counted() {
-        let (mut half_open, start, time) = (HalfOpen::default(), Instant::now(), Timestamp::now());
+        let (mut half_open, start, time) = (HalfOpen::new(TIMEOUT), Instant::now(), Timestamp::now());
         for from in 0..=u16::MAX {
             half_open.syn(start, time, packet(from));
         }

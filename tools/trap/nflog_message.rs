@@ -14,6 +14,10 @@ pub(crate) enum Reason {
     DecoySyn,
     /// An ACK to a decoy: the handshake is complete.
     DecoyAck,
+    /// A SYN that was dropped at a veiled port: it may come again.
+    VeilFirst,
+    /// A SYN that the veil let through.
+    VeilPassed,
 }
 
 /// What the rules took a packet for, and what they did about its source.
@@ -23,6 +27,8 @@ pub(crate) struct Judgement {
     pub(crate) class: Option<Class>,
     /// For how many seconds the source is in quarantine because of this packet; `None`: it is not.
     pub(crate) quarantine: Option<u32>,
+    /// Whether it was dropped at a veiled port.
+    pub(crate) veiled: bool,
 }
 
 /// A packet that was logged.
@@ -65,11 +71,14 @@ fn reason_of(prefix: &[u8]) -> Reason {
     let class = match words.next() {
         Some("decoy_syn") => return Reason::DecoySyn,
         Some("decoy_ack") => return Reason::DecoyAck,
+        Some("veil_first") => return Reason::VeilFirst,
+        Some("veil_passed") => return Reason::VeilPassed,
         Some("probe") => Some(Class::Probe),
         Some("stray") => Some(Class::Stray),
         _ => None,
     };
-    Reason::Evidence(Judgement { class, quarantine: words.next().and_then(|seconds| seconds.parse().ok()) })
+    let quarantine = words.next().and_then(|seconds| seconds.parse().ok());
+    Reason::Evidence(Judgement { class, quarantine, veiled: false })
 }
 
 /// How many packets the kernel dropped, by the gaps between the numbers of those that came.
@@ -132,7 +141,7 @@ mod tests {
             (b"", None, None),
             (b"\xff x", None, None),
         ] {
-            assert_eq!(reason_of(prefix), Reason::Evidence(Judgement { class, quarantine }), "{prefix:?}");
+            assert_eq!(reason_of(prefix), Reason::Evidence(Judgement { class, quarantine, veiled: false }), "{prefix:?}");
         }
         assert_eq!(reason_of(b"decoy_ack\0"), Reason::DecoyAck);
     }

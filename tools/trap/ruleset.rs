@@ -27,6 +27,9 @@ const QUARANTINE_CHAINS: &str = include_str!("quarantine.nft");
 /// The chain that logs packets with one prefix, within the limits for one source and for all.
 const LOG_CHAIN: &str = include_str!("log.nft");
 
+/// The sets and chains of the veil, for one version of IP.
+const VEIL: &str = include_str!("veil.nft");
+
 /// A burst of so many seconds' worth of packets is logged before a rate limit applies.
 const BURST: u32 = 2;
 
@@ -125,13 +128,17 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
         ("protocols", settings.protocols),
         ("afterfirewall", settings.after_firewall),
         ("interfaces", !settings.interfaces.is_empty()),
-        ("prerouting", !settings.observe || settings.mirage.is_some()),
+        ("veil", !settings.veil.is_empty()),
+        ("veilown", settings.veil_own),
+        ("prerouting", !settings.observe || settings.mirage.is_some() || !settings.veil.is_empty()),
     ]
     .into();
     let mut values: Vec<(&str, String)> = vec![
         ("begin", begin.to_owned()),
         ("log_chains", log_chains(settings)),
         ("quarantine_chains", quarantine_chains(settings)),
+        ("veiled", join(settings.veil.list().iter().map(|(first, last)| format!("{first}-{last}")))),
+        ("familiar", seconds(settings.familiar)),
         (
             "grace",
             members(["tcp", "udp"].iter().filter(|_| !grace.is_zero()).map(|proto| {
@@ -157,7 +164,8 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
     ];
     values.extend(facts.sets().into_iter().map(|(name, elements)| (name, members(elements))));
     let mut text = String::new();
-    for line in TEMPLATE.lines() {
+    let veil = if settings.veil.is_empty() { String::new() } else { veil_chains() };
+    for line in TEMPLATE.replace("$veil_chains\n", &veil).lines() {
         let Some(line) = line_if(line, &holds) else { continue };
         let each = if line.contains("$in_quarantine") { &IN_QUARANTINE[..] } else { &[""] };
         for question in each {
@@ -178,8 +186,16 @@ fn log_chains(settings: &Settings) -> String {
             chains.extend(QUARANTINING.map(|class| (format!("{how}_{class}"), format!("{class} {seconds}"))));
         }
     }
+    let veil = !settings.veil.is_empty();
     let others =
-        [("decoy_syn", true), ("decoy_ack", true), ("icmp", settings.icmp), ("protocol", settings.protocols)];
+        [
+            ("decoy_syn", true),
+            ("decoy_ack", true),
+            ("icmp", settings.icmp),
+            ("protocol", settings.protocols),
+            ("veil_first", veil),
+            ("veil_passed", veil),
+        ];
     chains.extend(
         others.iter().filter(|(_, used)| *used).map(|(name, _)| ((*name).to_owned(), (*name).to_owned())),
     );
@@ -195,6 +211,22 @@ fn quarantine_chains(settings: &Settings) -> String {
         return String::new();
     }
     QUARANTINING.map(|class| QUARANTINE_CHAINS.replace("$class", class)).join("\n")
+}
+
+/// For IPv4 by address, for IPv6 by /64.
+fn veil_chains() -> String {
+    let versions = [
+        ("4", "ip", "address", "ip saddr"),
+        ("6", "ip6", "/64", "ip6 saddr & ffff:ffff:ffff:ffff::"),
+    ];
+    let of = |(v, ip, by, source): (&str, &str, &str, &str)| {
+        // The kernel sends the same SYN again: by its number it is told from another one.
+        let syn = "$ip saddr . tcp sport . tcp dport . tcp sequence";
+        [("$syn", syn), ("$v", v), ("$ip", ip), ("$by", by), ("$source", source)]
+            .iter()
+            .fold(VEIL.to_owned(), |text, (name, value)| text.replace(name, value))
+    };
+    versions.map(of).join("\n")
 }
 
 /// [`BRIEF`], or the quarantine where that is shorter.

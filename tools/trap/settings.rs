@@ -43,6 +43,12 @@ pub(crate) struct Settings {
     pub(crate) icmp: bool,
     /// Whether packets of protocols other than TCP, UDP and ICMP are logged.
     pub(crate) protocols: bool,
+    /// TCP ports at which the first packet of whoever is not familiar is dropped.
+    pub(crate) veil: Ranges,
+    /// Whether also of those in networks of this machine.
+    pub(crate) veil_own: bool,
+    /// How long a source is familiar after its last connection.
+    pub(crate) familiar: Duration,
     /// The port of psentry-listen's transparent socket, to which closed ports are handed.
     pub(crate) mirage: Option<u16>,
     /// Where it may be asked; `None`: at the default place, if that can be had.
@@ -102,6 +108,9 @@ impl Settings {
             grace: flags.grace,
             icmp: flags.icmp,
             protocols: flags.protocols,
+            veil: list("--veil", &flags.veil)?,
+            veil_own: flags.veil_own,
+            familiar: flags.familiar,
             mirage: flags.mirage.map(Into::into),
             control: flags.control,
             control_mode: flags.control_mode,

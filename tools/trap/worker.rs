@@ -31,7 +31,16 @@ const DEDUP_CAPACITY: usize = 32_768;
 const BATCH: usize = 256;
 
 /// A SYN to a decoy that no handshake follows: the decoy is no trap, so its source is not in quarantine.
-const HALF_OPEN: Judgement = Judgement { class: Some(Class::Probe), quarantine: None };
+const HALF_OPEN: Judgement = Judgement { class: Some(Class::Probe), quarantine: None, veiled: false };
+
+/// A SYN to a veiled port that does not come again: clients that give up within a second send such ones, too.
+const VEILED: Judgement = Judgement { class: Some(Class::Stray), quarantine: None, veiled: true };
+
+/// How long a SYN to a decoy waits for its ACK: a client across the world, over a lossy link, answers within this.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// How long a SYN to a veiled port waits until it comes again: as long as the rules remember it.
+const REPEAT: Duration = Duration::from_secs(8);
 
 /// How long to wait where nothing is due.
 const IDLE: Duration = Duration::from_secs(10);
@@ -51,6 +60,7 @@ pub(crate) struct Worker {
     journal: Option<QuarantineJournal>,
     dedup: Dedup<DedupKey, (Timestamp, Packet, Judgement)>,
     half_open: HalfOpen,
+    veiled: HalfOpen,
     gaps: SequenceGaps,
     counters: WorkerCounters,
     /// The newest report of the monitor that is in no record yet.
@@ -80,7 +90,8 @@ impl Worker {
             host,
             journal,
             dedup: Dedup::new(DEDUP_WINDOW, DEDUP_CAPACITY),
-            half_open: HalfOpen::default(),
+            half_open: HalfOpen::new(HANDSHAKE),
+            veiled: HalfOpen::new(REPEAT),
             gaps: SequenceGaps::default(),
             counters: WorkerCounters::default(),
             report: None,
@@ -114,14 +125,16 @@ impl Worker {
                     break;
                 }
             }
-            let next = [self.dedup.next_expiry(), self.half_open.next_deadline()].into_iter().flatten().min();
+            let next = [self.dedup.next_expiry(), self.half_open.next_deadline(), self.veiled.next_deadline()];
+            let next = next.into_iter().flatten().min();
             let timeout = next.map_or(IDLE, |next| next.saturating_duration_since(now));
             reported = self.wait(if more { Duration::ZERO } else { timeout })?;
         }
         let end = self.dedup.last_expiry(Instant::now());
         self.write_expired_windows(end)?;
-        // Whether a handshake follows these, nobody will see.
-        self.counters.half_open_evicted = self.half_open.evicted().saturating_add(self.half_open.waiting());
+        // Whether anything follows these, nobody will see.
+        let unknown = [&self.half_open, &self.veiled].map(|syns| syns.evicted().saturating_add(syns.waiting()));
+        self.counters.half_open_evicted = unknown.iter().sum();
         self.write_stats()
     }
 
@@ -151,7 +164,15 @@ impl Worker {
             }
             (Reason::DecoyAck, Ok(packet)) => {
                 self.counters.decoy_packets += 1;
-                self.half_open.ack(&packet);
+                self.half_open.second(&packet);
+            }
+            (Reason::VeilFirst, Ok(packet)) => {
+                self.counters.veil_packets += 1;
+                self.veiled.syn(now, time, packet);
+            }
+            (Reason::VeilPassed, Ok(packet)) => {
+                self.counters.veil_packets += 1;
+                self.veiled.second(&packet);
             }
         }
         Ok(())
@@ -180,7 +201,11 @@ impl Worker {
             self.counters.decoy_packets = self.counters.decoy_packets.saturating_sub(1);
             self.handle_probe(now, time, packet, HALF_OPEN)?;
         }
-        self.counters.half_open_evicted = self.half_open.evicted();
+        while let Some((time, packet)) = self.veiled.expired(now) {
+            self.counters.veil_packets = self.counters.veil_packets.saturating_sub(1);
+            self.handle_probe(now, time, packet, VEILED)?;
+        }
+        self.counters.half_open_evicted = self.half_open.evicted().saturating_add(self.veiled.evicted());
         self.write_expired_windows(now)
     }
 
@@ -225,7 +250,8 @@ impl Worker {
         if let Some(journal) = &mut self.journal {
             journal.report();
         }
-        let counters = self.counters.settled(self.half_open.waiting(), self.dedup.pending());
+        let waiting = (self.half_open.waiting(), self.veiled.waiting());
+        let counters = self.counters.settled(waiting.0, waiting.1, self.dedup.pending());
         body.counters.extend(counters.named().map(|(name, value)| (name.to_owned(), value)));
         let common = Common { host: self.host.clone(), ..Common::at(Timestamp::now()) };
         self.write(&Record::Stats(Stats { common, body }))

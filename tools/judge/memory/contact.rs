@@ -32,6 +32,8 @@ const HANDSHAKE: u8 = 0b0001_0000;
 const SIGNATURE: u8 = 0b0010_0000;
 /// The handshake was not by SYN cookie, at least once.
 const CERTAIN: u8 = 0b0100_0000;
+/// Each touch was dropped at a veiled port.
+const VEILED: u8 = 0b1000_0000;
 
 /// One port, and how it was touched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Contact {
             count: 0,
             kinds_and_classes: 0,
             host: seen.host,
-            flags: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 },
+            flags: number(seen.proto) | if seen.port.is_some() { HAS_PORT } else { 0 } | VEILED,
         };
         contact.touch(seen, now, classes);
         contact
@@ -116,6 +118,9 @@ impl Contact {
         }
         if seen.signature {
             self.flags |= SIGNATURE;
+        }
+        if !seen.veiled {
+            self.flags &= !VEILED;
         }
         before != (self.flags, self.classes())
     }
@@ -183,6 +188,12 @@ impl Contact {
     #[must_use]
     pub fn signature(&self) -> bool {
         self.flags & SIGNATURE != 0
+    }
+
+    /// Whether each touch was dropped at a veiled port.
+    #[must_use]
+    pub fn veiled(&self) -> bool {
+        self.flags & VEILED != 0
     }
 
     /// What it is evidence of.
@@ -262,6 +273,7 @@ mod tests {
             signature: false,
             closed: true,
             class: None,
+            veiled: false,
             count: 1,
         };
         let all: Vec<_> =

@@ -261,19 +261,20 @@ fn cookie_and_signature_are_written_only_where_there_are_any() {
 }
 
 #[test]
-fn class_and_quarantine_come_before_the_count() {
+fn class_veil_and_quarantine_come_before_the_count() {
     let mut common = Common::at(Timestamp::from_micros(0).unwrap());
     common.src_ip = Some("192.0.2.7".parse().unwrap());
     let body = ProbeBody {
         signature: Some("nmap".to_owned()),
         class: Some(Class::Probe),
+        veiled: true,
         quarantine: Some(30),
         count: 2,
         ..ProbeBody::new(Kind::Syn)
     };
     let mut line = Vec::new();
     Record::Probe(Probe { common, body }).encode(&mut line).unwrap();
-    let want = r#""signature":"nmap","class":"probe","quarantine":30,"count":2}}"#;
+    let want = r#""signature":"nmap","class":"probe","veiled":true,"quarantine":30,"count":2}}"#;
     assert!(std::str::from_utf8(&line).unwrap().trim_end().ends_with(want));
 }
 

@@ -29,6 +29,7 @@ fn seen(n: u32, port: u16, handshake: bool) -> Observation {
         signature: false,
         closed: false,
         class: None,
+        veiled: false,
         count: 1,
     }
 }

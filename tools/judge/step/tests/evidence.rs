@@ -99,6 +99,22 @@ fn what_the_sensor_took_a_packet_for_is_believed() {
     assert_eq!(handshake, Some(6));
 }
 
+/// A tool that gives up within a second and comes again touches veiled ports for days, and nothing else.
+#[test]
+fn the_veil_weighs_only_beside_other_evidence() {
+    let veiled = |n: u16| {
+        let Record::Probe(mut probe) = probe(u64::from(n), "203.0.113.7", 1000 + n, Kind::Syn) else { panic!() };
+        (probe.body.class, probe.body.veiled) = (Some(psentry_records::Class::Stray), true);
+        Record::Probe(probe)
+    };
+    let several: Vec<Record> = (0..500).map(veiled).collect();
+    assert_eq!(said(&policy(), &several), []);
+    let decoy = connects("203.0.113.7", &[(3, 23)]);
+    assert_eq!(said(&policy(), &decoy), []);
+    let both: Vec<Record> = several.into_iter().take(3).chain(decoy).collect();
+    assert_eq!(said(&policy(), &both).len(), 1);
+}
+
 #[test]
 fn what_may_be_an_answer_counts_nothing() {
     let policy = policy();

@@ -114,6 +114,7 @@ impl Touch {
             signature: self.signature,
             closed: !decoy,
             class: (!decoy).then_some(class),
+            veiled: false,
             count: 1,
         }
     }
