@@ -173,6 +173,15 @@ in
           still connect. Ports at which a service listens, or did within ten minutes, are never traps.
         '';
       };
+      veil = mkOption {
+        type = types.listOf (types.either (types.ints.between 1 65535) (types.strMatching "[0-9]+-[0-9]+"));
+        default = [ ];
+        example = [ 22 ];
+        description = ''
+          TCP ports and ranges at which the first packet of a stranger is dropped: a client's kernel sends it again after a
+          second, and a half-open scanner does not see the port. See THE VEIL in {manpage}`psentry-trap(8)`.
+        '';
+      };
       mirage = mkOption {
         type = types.either types.bool port;
         default = false;

@@ -78,6 +78,7 @@ let
       inherit (cfg.trap) quarantine;
       answer = if cfg.trap.answer == "drop" then null else cfg.trap.answer;
       except = cfg.trap.exceptPorts;
+      veil = cfg.trap.veil;
       mirage = if cfg.trap.mirage == true then 61999 else cfg.trap.mirage;
     }
     ++ cfg.extraArgs.trap;

@@ -20,6 +20,7 @@
 //! | `untracked.rs` | connections that are not tracked |
 //! | `firewall.rs` | beside a firewall of the machine's own |
 //! | `link_local.rs` | neighbours with link-local addresses |
+//! | `veil.rs` | what scanners and clients see of veiled ports |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `panic.rs` | nobody is in quarantine while a panic holds |
@@ -63,6 +64,7 @@ mod strays;
 mod techniques;
 mod translated;
 mod untracked;
+mod veil;
 
 /// Starts the trap on the guard; it stands when this returns, and its first record has been read.
 fn trap(lab: &Lab, flags: &[&str]) -> Program {

@@ -89,7 +89,8 @@ fn in_a_flood_the_service_answers_and_the_counters_add_up() {
     let written: u64 = probes(&lines).iter().map(|probe| u64::from(probe.body.count)).sum();
     assert_eq!(of("seen"), of("logged") + of("over_source_rate") + of("over_rate"));
     assert_eq!(of("logged"), of("received") + of("kernel_drops"));
-    let settled = of("probes") + of("duplicates") + of("unreadable") + of("decoy_packets");
+    let settled =
+        of("probes") + of("duplicates") + of("unreadable") + of("decoy_packets") + of("veil_packets");
     assert_eq!(of("received"), settled + of("pending"));
     assert_eq!(written, of("probes") + of("duplicates"));
     assert_eq!((of("seen"), of("refused")), (200_000, 200_000), "all are counted, none was let through");

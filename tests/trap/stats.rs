@@ -62,7 +62,7 @@ fn an_orderly_end_writes_one_flat_record_that_adds_up() {
         assert_eq!(of("refused"), of("seen"), "{line}");
         assert_eq!(of("seen"), of("logged") + of("over_source_rate") + of("over_rate"), "{line}");
         assert_eq!(of("logged"), of("received") + of("kernel_drops"), "{line}");
-        let settled = of("probes") + of("duplicates") + of("decoy_packets");
+        let settled = of("probes") + of("duplicates") + of("decoy_packets") + of("veil_packets");
         assert_eq!(of("received"), settled + of("unreadable") + of("pending"), "{line}");
         assert_eq!(of("probes"), probes(&lines).len() as u64, "{line}");
     }

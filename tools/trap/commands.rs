@@ -154,8 +154,14 @@ fn described(report: &Report) -> String {
         (None, false) => "it puts into quarantine whoever touches a closed port",
     };
     let times = |name| counted(counter(name), "time", "times");
+    let veiled = [counter("veil_dropped"), counter("veil_passed")];
+    let veil = if veiled == [0, 0] {
+        String::new()
+    } else {
+        format!("veiled         {} dropped, {} let through\n", packets("veil_dropped"), veiled[1])
+    };
     format!(
-        "in quarantine  {}\nmode           {mode}\nrefused        {}\nlogged         {} of {} seen\nrepaired       {}\n",
+        "in quarantine  {}\nmode           {mode}\nrefused        {}\nlogged         {} of {} seen\nrepaired       {}\n{veil}",
         report.quarantined.map_or_else(
             || "more than are counted".to_owned(),
             |count| counted(count as u64, "source", "sources")

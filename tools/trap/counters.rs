@@ -227,8 +227,7 @@ mod tests {
     #[test]
     fn every_counter_of_the_rules_has_a_name_in_the_record() {
         let rules = include_str!("ruleset.nft");
-        let names =
-            rules.lines().map(|line| line.strip_prefix("?veil").unwrap_or(line).trim());
+        let names = rules.lines().map(|line| line.strip_prefix("?veil").unwrap_or(line).trim());
         let names = names.filter_map(|line| line.strip_prefix("counter ")?.strip_suffix(" { }"));
         let listing: String = names.clone().map(|name| format!("counter {name} {{ packets 1 }} ")).collect();
         let counters = KernelCounters::parse(&listing).unwrap();

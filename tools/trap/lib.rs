@@ -13,6 +13,7 @@
 //! | `ruleset.nft`, `quarantine.nft`, `log.nft`, `ruleset.rs` | the rules, and how they are filled in |
 //! | `host_facts.rs`, `sockets.rs`, `config_files.rs` | what the rules must know of this host |
 //! | `served_file.rs` | which ports were served, across restarts |
+//! | `veil.nft`, `familiar.rs` | the rules of the veil; who is familiar there, across restarts |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
 //! | `drift.rs` | what others do to the rules, and how soon they are loaded again |
@@ -26,7 +27,7 @@
 //! | `nflog.rs`, `nflog_message.rs` | packets from the kernel |
 //! | `quarantine_journal.rs` | what the journal has of the quarantine |
 //! | `privdrop.rs` | how the worker drops every privilege |
-//! | `half_open.rs` | SYNs to decoys that no handshake follows |
+//! | `half_open.rs` | SYNs to decoys and to veiled ports that nothing follows |
 //! | `worker.rs`, `probes.rs` | the child's loop; a packet as a probe |
 //! | `ready.rs` | what psentry-trap says when it is ready |
 //! | `run.rs`, `error.rs` | the whole program, and what can go wrong |
@@ -37,6 +38,7 @@ mod config_files;
 mod counters;
 mod drift;
 mod error;
+mod familiar;
 mod full_quarantine;
 mod half_open;
 mod host_facts;

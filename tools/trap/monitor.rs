@@ -20,6 +20,7 @@ use psentry_stage::{
 use crate::config_files::ConfigFiles;
 use crate::counters::KernelCounters;
 use crate::drift::{self, RepairPace, RuleMonitor};
+use crate::familiar::Familiar;
 use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
 use crate::machine::machine;
@@ -51,6 +52,8 @@ pub(crate) struct Monitor {
     /// What tells that they have changed; without it they are polled.
     file_changes: Option<FileWatch>,
     served_file: Option<ServedFile>,
+    /// Who is familiar at the veil; `None`: there is none.
+    familiar: Option<Familiar>,
     facts: HostFacts,
     route_changes: NetlinkMonitor,
     rule_changes: RuleMonitor,
@@ -125,6 +128,8 @@ impl Monitor {
         let facts = HostFacts::read(listening, Listening::default(), &files)?;
         let rule_changes = drift::watch(ruleset::filled_sets(&facts))?;
         let panic = PanicWatch::open(PanicFile::default(), now);
+        let familiar =
+            if settings.veil.is_empty() { None } else { Some(familiar(&settings, now, &mut complaints)?) };
         let mut monitor = Monitor {
             table,
             settings,
@@ -132,6 +137,7 @@ impl Monitor {
             files,
             file_changes: file_changes.ok(),
             served_file,
+            familiar,
             pace: RepairPace::default(),
             repair_at: None,
             repairs: 0,
@@ -211,6 +217,9 @@ impl Monitor {
             self.complaints.say(&error.to_string());
         }
         self.save_served(ServedFile::save_now);
+        if let Some(Err(why)) = self.familiar.as_mut().map(Familiar::save_now) {
+            self.complaints.say(&why);
+        }
         // Before the worker ends, so that it still reads whatever the rules log.
         self.read_counters();
         let deleted = self.delete();
@@ -337,6 +346,9 @@ impl Monitor {
         // --allow soon.
         self.quarantine.release(&allowed)?;
         self.save_served(|file, served| file.save(Instant::now(), served));
+        if let Some(Err(why)) = self.familiar.as_mut().map(|familiar| familiar.save(Instant::now())) {
+            self.complaints.say(&why);
+        }
         Ok(())
     }
 
@@ -361,6 +373,13 @@ impl Monitor {
         self.counters = self.counters.plus(new);
         if let Some(sentence) = self.full_quarantine.update(Instant::now(), &new) {
             self.complaints.say(&sentence);
+        }
+        if new.veil_full > 0 {
+            self.complaints.say(&format!(
+                "{} first packets to veiled ports were let through, because there was no room to remember them: a flood shows \
+                 these ports",
+                new.veil_full
+            ));
         }
         if new.over_rate > 0 {
             self.complaints
@@ -390,6 +409,18 @@ impl Monitor {
     fn delete(&mut self) -> Result<(), TrapError> {
         if std::mem::take(&mut self.loaded) { self.table.delete() } else { Ok(()) }
     }
+}
+
+/// Who was familiar before, and whoever is connected to a veiled port.
+fn familiar(settings: &Settings, now: Instant, complaints: &mut Complaints) -> Result<Familiar, TrapError> {
+    let (mut familiar, unread) = Familiar::open(settings.state.as_deref(), now)?;
+    if let Some(error) = unread {
+        complaints.say(&format!("cannot read who is familiar: {error}; clients wait a second once more"));
+    }
+    if let Err(error) = familiar.add_connected(&settings.veil, settings.familiar) {
+        complaints.say(&error.to_string());
+    }
+    Ok(familiar)
 }
 
 impl Drop for Monitor {

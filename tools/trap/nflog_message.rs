@@ -141,7 +141,11 @@ mod tests {
             (b"", None, None),
             (b"\xff x", None, None),
         ] {
-            assert_eq!(reason_of(prefix), Reason::Evidence(Judgement { class, quarantine, veiled: false }), "{prefix:?}");
+            assert_eq!(
+                reason_of(prefix),
+                Reason::Evidence(Judgement { class, quarantine, veiled: false }),
+                "{prefix:?}"
+            );
         }
         assert_eq!(reason_of(b"decoy_ack\0"), Reason::DecoyAck);
     }

@@ -187,15 +187,14 @@ fn log_chains(settings: &Settings) -> String {
         }
     }
     let veil = !settings.veil.is_empty();
-    let others =
-        [
-            ("decoy_syn", true),
-            ("decoy_ack", true),
-            ("icmp", settings.icmp),
-            ("protocol", settings.protocols),
-            ("veil_first", veil),
-            ("veil_passed", veil),
-        ];
+    let others = [
+        ("decoy_syn", true),
+        ("decoy_ack", true),
+        ("icmp", settings.icmp),
+        ("protocol", settings.protocols),
+        ("veil_first", veil),
+        ("veil_passed", veil),
+    ];
     chains.extend(
         others.iter().filter(|(_, used)| *used).map(|(name, _)| ((*name).to_owned(), (*name).to_owned())),
     );
@@ -215,10 +214,8 @@ fn quarantine_chains(settings: &Settings) -> String {
 
 /// For IPv4 by address, for IPv6 by /64.
 fn veil_chains() -> String {
-    let versions = [
-        ("4", "ip", "address", "ip saddr"),
-        ("6", "ip6", "/64", "ip6 saddr & ffff:ffff:ffff:ffff::"),
-    ];
+    let versions =
+        [("4", "ip", "address", "ip saddr"), ("6", "ip6", "/64", "ip6 saddr & ffff:ffff:ffff:ffff::")];
     let of = |(v, ip, by, source): (&str, &str, &str, &str)| {
         // The kernel sends the same SYN again: by its number it is told from another one.
         let syn = "$ip saddr . tcp sport . tcp dport . tcp sequence";

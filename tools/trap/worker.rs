@@ -125,7 +125,8 @@ impl Worker {
                     break;
                 }
             }
-            let next = [self.dedup.next_expiry(), self.half_open.next_deadline(), self.veiled.next_deadline()];
+            let next =
+                [self.dedup.next_expiry(), self.half_open.next_deadline(), self.veiled.next_deadline()];
             let next = next.into_iter().flatten().min();
             let timeout = next.map_or(IDLE, |next| next.saturating_duration_since(now));
             reported = self.wait(if more { Duration::ZERO } else { timeout })?;
@@ -133,7 +134,8 @@ impl Worker {
         let end = self.dedup.last_expiry(Instant::now());
         self.write_expired_windows(end)?;
         // Whether anything follows these, nobody will see.
-        let unknown = [&self.half_open, &self.veiled].map(|syns| syns.evicted().saturating_add(syns.waiting()));
+        let unknown =
+            [&self.half_open, &self.veiled].map(|syns| syns.evicted().saturating_add(syns.waiting()));
         self.counters.half_open_evicted = unknown.iter().sum();
         self.write_stats()
     }

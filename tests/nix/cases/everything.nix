@@ -57,6 +57,7 @@
     trap = {
       quarantine = "1m";
       answer = "reject";
+      veil = [ 22 ];
       exceptPorts = [
         6881
         "27000-27050"

@@ -51,13 +51,23 @@ fn record() -> BoxedStrategy<Record> {
         || prop::option::of((0..=Timestamp::MAX.micros()).prop_map(|m| Timestamp::from_micros(m).unwrap()));
     let proof = (any::<bool>(), any::<bool>(), some());
     let class = prop::option::of(prop::sample::select(vec![Class::Chatter, Class::Stray, Class::Probe]));
-    let taken_for = (class, prop::option::of(any::<u32>()));
+    let taken_for = (class, any::<bool>(), prop::option::of(any::<u32>()));
     let probe = (common(), any::<IpAddr>(), some(), kind(), proof, taken_for, (1u32.., some())).prop_map(
-        |(mut common, src, sensor, kind, proof, (class, quarantine), (count, payload))| {
+        |(mut common, src, sensor, kind, proof, (class, veiled, quarantine), (count, payload))| {
             common.src_ip = Some(crate::canonical(src));
             let (handshake, cookie, signature) = proof;
-            let body =
-                ProbeBody { sensor, kind, handshake, cookie, signature, class, quarantine, count, payload };
+            let body = ProbeBody {
+                sensor,
+                kind,
+                handshake,
+                cookie,
+                signature,
+                class,
+                veiled,
+                quarantine,
+                count,
+                payload,
+            };
             Record::Probe(Probe { common, body })
         },
     );

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use psentry_nftables::TableChange;
+use psentry_records::Timestamp;
 use psentry_stage::panic_file::Order;
 
 use super::{Monitor, POLL_INTERVAL};
@@ -20,6 +21,10 @@ impl Monitor {
     pub(super) fn load(&mut self) -> Result<(), TrapError> {
         self.apply(&ruleset::full(&self.in_force(), &self.facts, self.settings.grace_left()))?;
         self.loaded = true;
+        if let Some(familiar) = &mut self.familiar {
+            familiar.restore(Timestamp::now(), self.settings.familiar)?;
+            self.rule_changes.read_own()?;
+        }
         Ok(())
     }
 

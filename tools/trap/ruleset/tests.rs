@@ -49,7 +49,7 @@ fn the_default_rules_are_these() {
 #[test]
 fn the_rules_with_every_flag_are_these() {
     let flags = "--quarantine 2m --answer reject --tcp-ports 1-1023,3389 --udp-ports 1-1023 --except 22 --interface eth0 --interface wg0 --served 1h --icmp --protocols \
-                 --mirage 7777 --group 9 --rate 100 --source-rate 3";
+                 --veil 443,8000-8010 --familiar 7d --mirage 7777 --group 9 --rate 100 --source-rate 3";
     golden("everything.nft", &text(&flags.split_whitespace().collect::<Vec<_>>()));
 }
 
@@ -94,6 +94,8 @@ fn nothing_is_left_to_fill_in() {
         &["--observe", "--mirage", "1"],
         &["--icmp", "--answer", "reject"],
         &["--after-firewall"],
+        &["--veil", "22", "--veil-own"],
+        &["--observe", "--veil", "22"],
     ] {
         let text = text(flags);
         assert!(!text.contains('$') && !text.contains('?'), "{text}");

@@ -103,7 +103,9 @@ fn what_the_sensor_took_a_packet_for_is_believed() {
 #[test]
 fn the_veil_weighs_only_beside_other_evidence() {
     let veiled = |n: u16| {
-        let Record::Probe(mut probe) = probe(u64::from(n), "203.0.113.7", 1000 + n, Kind::Syn) else { panic!() };
+        let Record::Probe(mut probe) = probe(u64::from(n), "203.0.113.7", 1000 + n, Kind::Syn) else {
+            panic!()
+        };
         (probe.body.class, probe.body.veiled) = (Some(psentry_records::Class::Stray), true);
         Record::Probe(probe)
     };

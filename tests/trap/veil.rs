@@ -1,0 +1,134 @@
+//! The veil: a stranger's first packet to a veiled port is dropped, and the same one again is let through. So half-open scans that
+//! ask for nothing else learn nothing, and a client waits a second, once.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use psentry_records::{Class, Kind, Probe};
+
+use super::{counter, probe, probes, trap};
+use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, wait_until};
+
+const SERVICE: u16 = 8088;
+const OTHER: u16 = 8089;
+const VEIL: &str = "8088-8090";
+
+/// Before a kernel sends its SYN again, it waits a second (RFC 6298, 2.1). Who is in sooner was let through at once.
+const AT_ONCE: f32 = 0.9;
+
+/// Connects once, for so many seconds at most; how many it took, if it got through.
+fn connects(host: &Host, guard: &str, port: u16, seconds: f32) -> Option<f32> {
+    let script = "import socket, sys, time
+began = time.monotonic()
+socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])).close()
+print(time.monotonic() - began)";
+    let output = host.run(&["python3", "-c", script, guard, &port.to_string(), &seconds.to_string()]);
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
+}
+
+/// Whether it is let through at once.
+fn is_familiar(host: &Host, guard: &str, port: u16) -> bool {
+    connects(host, guard, port, AT_ONCE).is_some()
+}
+
+/// The ports that nmap calls open.
+fn open_ports(host: &Host, args: &str) -> BTreeSet<u16> {
+    let line: Vec<&str> = ["nmap", "-n", "-Pn"].into_iter().chain(args.split(' ')).collect();
+    let Output { stdout, .. } = host.run(&line);
+    let text = String::from_utf8(stdout).unwrap();
+    let open = text.lines().filter(|line| line.contains("/tcp") && line.contains(" open "));
+    open.filter_map(|line| line.split('/').next()?.parse().ok()).collect()
+}
+
+/// Whether a set of the trap's has an element.
+fn holds(lab: &Lab, set: &str, text: &str) -> bool {
+    lab.guard.read(&["nft", "list", "set", "inet", "psentry_trap", set]).contains(text)
+}
+
+#[test]
+fn a_client_waits_a_second_once_and_a_half_open_scan_learns_nothing() {
+    let lab = Lab::new();
+    let _services = [SERVICE, OTHER].map(|port| lab.service(port));
+    let mut trap = trap(&lab, &["--veil", VEIL, "--veil-own"]);
+    for guard in GUARD {
+        let took = connects(&lab.innocent, guard, SERVICE, 10.0);
+        assert!(took.is_some_and(|took| took > AT_ONCE), "{guard}: {took:?}");
+        assert!(is_familiar(&lab.innocent, guard, OTHER), "{guard}");
+    }
+    for args in ["-sS -T4 -p8088,8089", "-sS --max-retries 6 -p8088", "-sS -g 53 -p8088"] {
+        assert_eq!(open_ports(&lab.scanner, &format!("{args} {}", GUARD[0])), BTreeSet::new(), "{args}");
+        assert_eq!(open_ports(&lab.scanner, &format!("-6 {args} {}", GUARD[1])), BTreeSet::new(), "{args}");
+    }
+    // Of whom nothing came again, a probe says so; of the client there is none.
+    let veiled = probe(&mut trap, "the scan", |probe| probe.body.veiled);
+    assert_eq!((veiled.body.kind, veiled.body.class), (Kind::Syn, Some(Class::Stray)));
+    let (_, lines, _) = trap.terminate();
+    let of_client =
+        |probe: &Probe| probe.common.src_ip.is_some_and(|addr| INNOCENT.contains(&addr.to_string().as_str()));
+    assert!(!probes(&lines).iter().any(of_client), "{lines:#?}");
+    assert_eq!(counter(&lines, "veil_full"), 0);
+    assert!(counter(&lines, "veil_dropped") > 4 && counter(&lines, "veil_passed") >= 2, "{lines:#?}");
+}
+
+/// Familiar sources outlive the trap, its killing and its table; and whoever is connected when it starts is familiar.
+#[test]
+fn who_is_familiar_stays_so_across_restarts() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--veil", VEIL, "--veil-own", "--state", folder.path().to_str().unwrap()];
+    let mut first = trap(&lab, &flags);
+    assert!(connects(&lab.innocent, GUARD[0], SERVICE, 10.0).is_some());
+    assert!(first.terminate().0.success());
+    let mut second = trap(&lab, &flags);
+    assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE));
+    lab.guard.sh("nft flush ruleset");
+    second.complaint("removed the rules");
+    wait_until("they are loaded again", || holds(&lab, "familiar4", "elements"));
+    assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE));
+    assert!(second.terminate().0.success());
+    // Forgotten, but connected.
+    std::fs::remove_file(folder.path().join("familiar")).unwrap();
+    let _echo = Program::start(lab.guard.command("socat").args(["TCP-LISTEN:8090,fork", "EXEC:cat"]));
+    let script = "import socket, sys, time
+s = socket.create_connection((sys.argv[1], 8090))
+s.sendall(b'1')
+print(s.recv(1), flush=True)
+time.sleep(60)";
+    wait_until("it listens", || lab.guard.sh("ss -Hltn 'sport = :8090'").contains("8090"));
+    let mut client = Program::start(lab.innocent.command("python3").args(["-c", script, GUARD[0]]));
+    client.line("it is connected", |line| line.contains('1'));
+    let _third = trap(&lab, &flags);
+    assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE));
+}
+
+/// A tool that waits less than a second gets in when it comes again, unless it asks for more than one port.
+#[test]
+fn who_gives_up_within_a_second_is_let_in_after_some_and_a_scanner_is_not() {
+    let lab = Lab::new();
+    let _services = [SERVICE, OTHER].map(|port| lab.service(port));
+    let _trap = trap(&lab, &["--veil", VEIL, "--veil-own"]);
+    assert!(connects(&lab.innocent, GUARD[0], SERVICE, 0.5).is_none(), "it gave up too soon");
+    wait_until("it comes again", || connects(&lab.innocent, GUARD[0], SERVICE, 0.5).is_some());
+    let until = Instant::now() + Duration::from_secs(12);
+    while Instant::now() < until {
+        for port in [SERVICE, OTHER] {
+            assert!(connects(&lab.scanner, GUARD[0], port, 0.5).is_none(), "{port}");
+        }
+    }
+}
+
+/// Own networks see all ports at once, unless they are veiled, too; and who only observes drops nothing, and says whom he would.
+#[test]
+fn neighbours_are_familiar_and_who_observes_drops_nothing() {
+    let lab = Lab::new();
+    let _service = lab.service(SERVICE);
+    let mut observing = trap(&lab, &["--veil", VEIL, "--veil-own", "--observe"]);
+    assert_eq!(open_ports(&lab.scanner, &format!("-sS -p8088 {}", GUARD[0])), [SERVICE].into());
+    probe(&mut observing, "whom it would turn away", |probe| probe.body.veiled);
+    assert!(observing.terminate().0.success());
+    // The guard has an address in their networks of IPv4.
+    let _trap = trap(&lab, &["--veil", VEIL]);
+    assert_eq!(open_ports(&lab.scanner, &format!("-sS -p8088 {}", GUARD[0])), [SERVICE].into());
+}

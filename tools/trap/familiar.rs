@@ -1,0 +1,204 @@
+//! Who is familiar at the veil: read from the kernel's sets every ten minutes and at the end, kept in the file `familiar` of `--state`,
+//! a source a line with the moment at which it is forgotten, and put back whenever the sets are made anew. At a start whoever is
+//! connected to a veiled port is familiar, too.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use psentry_linux::{Error, Ports, Transport, connections};
+use psentry_nftables::{Element, NewElement, Table, Transaction};
+use psentry_records::{Prefix, Timestamp, canonical};
+use psentry_stage::replace_file;
+
+use crate::ports::Ranges;
+use crate::ruleset::TABLE;
+
+/// A set, whether it is of IPv4, and how many bits of an address are one source.
+const SETS: [(&str, bool, u8); 2] = [("familiar4", true, 32), ("familiar6", false, 64)];
+
+/// How often they are read: a crash forgets whom the last of these knew.
+const INTERVAL: Duration = Duration::from_secs(600);
+
+/// How many elements are added in one transaction.
+const TOGETHER: usize = 1000;
+
+/// More bytes than as many sources take as both sets have room for.
+const LONGEST: u64 = 1 << 25;
+
+/// What was asked of the kernel, where it refuses.
+const DOING: &str = "add familiar sources";
+
+/// The sources, and until when each is familiar.
+pub(crate) type Sources = BTreeMap<Prefix, Timestamp>;
+
+/// The kernel's sets, and the file.
+pub(crate) struct Familiar {
+    table: Table,
+    file: Option<PathBuf>,
+    known: Sources,
+    next: Instant,
+}
+
+impl Familiar {
+    /// Reads the file in `state`, if there is one; lines that name nobody are passed over. An error of the file is given beside.
+    ///
+    /// # Errors
+    /// When the kernel has no netlink.
+    pub(crate) fn open(state: Option<&Path>, now: Instant) -> Result<(Self, Option<io::Error>), Error> {
+        let file = state.map(|folder| folder.join("familiar"));
+        let read = file.as_deref().map_or_else(|| Ok(Sources::new()), read);
+        let (known, error) = match read {
+            Ok(known) => (known, None),
+            Err(error) => (Sources::new(), Some(error)),
+        };
+        Ok((Familiar { table: Table::open(TABLE)?, file, known, next: now + INTERVAL }, error))
+    }
+
+    /// Takes whoever is connected to one of these ports now, for so long.
+    ///
+    /// # Errors
+    /// When the kernel does not say who is.
+    pub(crate) fn add_connected(&mut self, veiled: &Ranges, span: Duration) -> Result<(), Error> {
+        let until = Timestamp::now().plus(span);
+        let local = veiled.list().iter().map(|(first, last)| *first..=*last).collect();
+        let ports = Ports { local, remote: Vec::new() };
+        // A kernel that cannot list them has its clients wait a second once.
+        for socket in connections(Transport::Tcp, &ports)?.unwrap_or_default() {
+            self.known.extend(source(socket.remote_addr).map(|source| (source, until)));
+        }
+        Ok(())
+    }
+
+    /// Puts back who is known and not forgotten, for `longest` at most.
+    ///
+    /// # Errors
+    /// When the kernel does not take them.
+    pub(crate) fn restore(&mut self, now: Timestamp, longest: Duration) -> Result<(), Error> {
+        self.known.retain(|_, until| *until > now);
+        for (set, is_ipv4, _) in SETS {
+            let of_set = self.known.iter().filter(|(source, _)| source.is_ipv4() == is_ipv4);
+            let elements: Vec<NewElement> = of_set
+                .map(|(source, until)| NewElement {
+                    key: key(source.addr()),
+                    timeout: Some(until.since(now).min(longest)),
+                    comment: None,
+                })
+                .collect();
+            for elements in elements.chunks(TOGETHER) {
+                let mut transaction = Transaction::new(TABLE);
+                transaction.add(set, elements.iter().cloned());
+                let refused = |errno| Error::Refused { doing: DOING, errno };
+                self.table.commit(DOING, transaction)?.map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads who is familiar, and writes the file, if the last time is long enough ago.
+    ///
+    /// # Errors
+    /// When the kernel does not say it, or the file cannot be written; in words.
+    pub(crate) fn save(&mut self, now: Instant) -> Result<(), String> {
+        if now < self.next {
+            return Ok(());
+        }
+        self.next = now + INTERVAL;
+        self.save_now()
+    }
+
+    /// The same at once.
+    ///
+    /// # Errors
+    /// Those of [`save`](Self::save).
+    pub(crate) fn save_now(&mut self) -> Result<(), String> {
+        let now = Timestamp::now();
+        let mut known = Sources::new();
+        for (set, _, len) in SETS {
+            let listed = self.table.elements(set, element).map_err(|error| error.to_string())?;
+            known.extend(listed.into_iter().map(|(addr, left)| (Prefix::around(addr, len), now.plus(left))));
+        }
+        self.known = known;
+        let Some(file) = &self.file else { return Ok(()) };
+        let written = replace_file(file, text(&self.known).as_bytes(), |_| Ok(()));
+        written.map_err(|error| format!("cannot write {}: {error}", file.display()))
+    }
+}
+
+/// An address as the sets have it; none of loopback, which the veil does not see.
+fn source(addr: IpAddr) -> Option<Prefix> {
+    let addr = canonical(addr);
+    let (_, _, len) = SETS.into_iter().find(|(_, is_ipv4, _)| *is_ipv4 == addr.is_ipv4())?;
+    (!addr.is_loopback()).then(|| Prefix::around(addr, len))
+}
+
+fn key(addr: IpAddr) -> Vec<u8> {
+    match addr {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// An address, and how long it stays.
+fn element(element: Element<'_>) -> Option<(IpAddr, Duration)> {
+    let addr: IpAddr = match element.key.len() {
+        4 => element.key.first_chunk::<4>().copied()?.into(),
+        _ => element.key.first_chunk::<16>().copied()?.into(),
+    };
+    Some((addr, element.left?))
+}
+
+fn read(file: &Path) -> io::Result<Sources> {
+    match fs::metadata(file) {
+        Ok(meta) if meta.len() > LONGEST => Err(io::Error::new(ErrorKind::InvalidData, "it is too long")),
+        Ok(_) => Ok(parse(&String::from_utf8_lossy(&fs::read(file)?))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sources::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(text: &str) -> Sources {
+    let source = |line: &str| {
+        let (addr, until) = line.split_once(' ')?;
+        Some((source(addr.parse().ok()?)?, until.parse().ok()?))
+    };
+    text.lines().filter_map(source).collect()
+}
+
+fn text(sources: &Sources) -> String {
+    let mut text = String::new();
+    for (source, until) in sources {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {until}", source.addr());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_other_lines_are_passed_over() {
+        let until: Timestamp = "2026-12-22T15:04:05Z".parse().unwrap();
+        let sources: Sources =
+            ["192.0.2.7/32", "2001:db8:7::/64"].map(|source| (source.parse().unwrap(), until)).into();
+        assert_eq!(parse(&text(&sources)), sources);
+        let odd = "192.0.2.7\nx 2026-12-22T15:04:05Z\n127.0.0.1 2026-12-22T15:04:05Z\n192.0.2.8 soon\n\n";
+        assert!(parse(odd).is_empty());
+        // An address within a /64 is all of it.
+        let host = parse("2001:db8:7::9 2026-12-22T15:04:05Z\n::ffff:192.0.2.7 2026-12-22T15:04:05Z\n");
+        assert_eq!(host, sources);
+    }
+
+    #[test]
+    fn without_a_file_nobody_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(&folder.path().join("familiar")).unwrap().is_empty());
+        assert!(read(folder.path()).is_err());
+    }
+}
