@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use psentry_records::{Class, Kind, Probe};
 
 use super::{counter, probe, probes, trap};
-use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, wait_until};
+use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, wait_until};
 
 const SERVICE: u16 = 8088;
 const OTHER: u16 = 8089;
@@ -125,8 +125,10 @@ fn neighbours_are_familiar_and_who_observes_drops_nothing() {
     let lab = Lab::new();
     let _service = lab.service(SERVICE);
     let mut observing = trap(&lab, &["--veil", VEIL, "--veil-own", "--observe"]);
+    assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE), "nothing is dropped");
     assert_eq!(open_ports(&lab.scanner, &format!("-sS -p8088 {}", GUARD[0])), [SERVICE].into());
-    probe(&mut observing, "whom it would turn away", |probe| probe.body.veiled);
+    let turned_away = probe(&mut observing, "whom it would turn away", |probe| probe.body.veiled);
+    assert_eq!(turned_away.common.src_ip, SCANNER[0].parse().ok(), "a client would have come again");
     assert!(observing.terminate().0.success());
     // The guard has an address in their networks of IPv4.
     let _trap = trap(&lab, &["--veil", VEIL]);

@@ -17,7 +17,11 @@ pub(crate) fn ready_sentence(settings: &Settings) -> String {
         [] => "every interface".to_owned(),
         names => names.join(", "),
     };
-    format!("ready: {verb} {ports} without a socket, on {interfaces}")
+    let veiled = match settings.veil.count() {
+        0 => String::new(),
+        count => format!("; {} veiled", counted(count, "TCP port is", "TCP ports are")),
+    };
+    format!("ready: {verb} {ports} without a socket, on {interfaces}{veiled}")
 }
 
 fn ports(excepted: &Ranges, proto: &str) -> String {
@@ -55,6 +59,10 @@ mod tests {
             (
                 &["--except", "22", "--udp-ports", "none"],
                 "ready: traps 65534 TCP ports without a socket, on every interface",
+            ),
+            (
+                &["--udp-ports", "none", "--veil", "22,80-81"],
+                "ready: traps every TCP port without a socket, on every interface; 3 TCP ports are veiled",
             ),
         ] {
             let flags = Flags::parse_from([&["psentry-trap"], flags].concat());
