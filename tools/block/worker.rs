@@ -103,6 +103,10 @@ impl Drop for Worker {
     }
 }
 
+/// How long a backend is not looked at after somebody changed it: what happens meanwhile is seen then. To look at iptables takes two
+/// processes.
+const REST: Duration = Duration::from_millis(100);
+
 /// What a thread has.
 struct Thread {
     backend: Box<dyn Backend>,
@@ -117,12 +121,16 @@ impl Thread {
         let mut polled = Instant::now();
         // Before the first sync nothing is subscribed to, and what is read only is not watched.
         let mut watches = false;
+        // A backend that somebody changes all the time is not looked at all the time.
+        let mut rests_until: Option<Instant> = None;
         loop {
             self.pulse.wait();
             // Which variant of a program is there may be known only now.
             let caps = self.backend.caps();
             let due = caps.poll_every.filter(|_| watches).map(|every| polled + every);
-            let mut changed = self.wait(watches, due);
+            rests_until = rests_until.filter(|until| *until > Instant::now());
+            let mut changed =
+                self.wait(watches && rests_until.is_none(), due.into_iter().chain(rests_until).min());
             self.pulse.step();
             self.bell.silence();
             loop {
@@ -140,6 +148,7 @@ impl Thread {
             if changed || due.is_some_and(|due| due <= Instant::now()) {
                 polled = Instant::now();
                 if let Some(drift) = self.backend.drift().transpose() {
+                    rests_until = Some(polled + REST);
                     tell(Event::Drifted(drift));
                 }
             }
