@@ -71,6 +71,29 @@ fn a_client_waits_a_second_once_and_a_half_open_scan_learns_nothing() {
     assert!(counter(&lines, "veil_dropped") > 4 && counter(&lines, "veil_passed") >= 2, "{lines:#?}");
 }
 
+/// Programs as people use them, that try both versions of IP; and a scanner behind the address of a client.
+#[test]
+fn real_clients_get_in_and_wait_once() {
+    let lab = Lab::new();
+    let web = ["-m", "http.server", "--bind", "::", "8088", "--directory", "/run/psentry"];
+    let _web = Program::start(lab.guard.command("python3").args(web));
+    wait_until("it listens", || lab.guard.sh("ss -Hltn 'sport = :8088'").contains("8088"));
+    let _trap = trap(&lab, &["--veil", VEIL, "--veil-own"]);
+    let resolve = format!("shop.example:8088:[{}],{}", GUARD[1], GUARD[0]);
+    let fetch = |most: &str| {
+        let flags = ["--silent", "--show-error", "--output", "/dev/null", "--resolve", &resolve];
+        let limits = ["--connect-timeout", most, "http://shop.example:8088/"];
+        lab.innocent.ok(&["curl"].into_iter().chain(flags).chain(limits).collect::<Vec<_>>())
+    };
+    assert!(!fetch("0.8"), "its first connection takes a second");
+    assert!(fetch("10"));
+    assert!(fetch("0.8"), "it is familiar, by IPv6, which it tries first");
+    // Behind the address of a client a scanner is familiar, too.
+    let scan = format!("-6 -sS -p8088 {}", GUARD[1]);
+    assert_eq!(open_ports(&lab.innocent, &scan), [8088].into());
+    assert_eq!(open_ports(&lab.scanner, &scan), BTreeSet::new());
+}
+
 /// Familiar sources outlive the trap, its killing and its table; and whoever is connected when it starts is familiar.
 #[test]
 fn who_is_familiar_stays_so_across_restarts() {
