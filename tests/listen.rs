@@ -338,6 +338,8 @@ fn a_ctrl_c_ends_a_pipeline_in_peace() {
     let mut judge = Program::start_piped(lab.guard.command(bin("psentry-judge")).stdin(listen.stdout()));
     let mut out = judge.stdout();
     listening(&lab, 2323);
+    // Before that it may not have begun to heed signals.
+    judge.complaint(": ready: ");
     lab.scanner.touch(GUARD[0], 2323);
     // A terminal signals all of them before any of them runs.
     for signal in [Signal::SIGSTOP, Signal::SIGINT, Signal::SIGCONT] {
