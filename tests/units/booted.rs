@@ -121,6 +121,11 @@ fn installed_it_observes_then_blocks_and_uninstalled_it_leaves_nothing() {
 
     guard.sh("sed -i 's/^MODE=.*/MODE=block/' /etc/psentry/psentry.conf; systemctl restart psentry.target");
     wait_until("the decoys are back", || guard.ok("systemctl is-active psentry-listen"));
+    // A closed port first, alone: who is blocked by then is not seen by the trap any more.
+    scanner.run(&["nmap", "-n", "-Pn", "-sS", "--max-retries", "1", "-p4444", GUARD]);
+    wait_until("it is in quarantine", || {
+        guard.sh("nft list set inet psentry_trap quarantine4").contains(SCANNER)
+    });
     scan(&scanner);
     wait_until("the scanner is blocked", || guard.sh("nft list table inet psentry").contains(SCANNER));
     assert!(scanner.is_shut_out(GUARD, 8080));

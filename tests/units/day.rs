@@ -205,10 +205,11 @@ fn asks_each_tool(day: &mut Transcript) {
     day.run("psentry-block unblock 192.0.2.7");
     day.run("psentry-block status");
     day.note("A host touches one closed port.");
-    touch_closed_port(day, SCANNERS[0], 4445);
+    // Another one than the scanner of the next chapter, whom its first decoy would convict together with this port.
+    touch_closed_port(day, SCANNERS[1], 4445);
     day.run("psentry-trap list");
-    day.run("psentry-trap why 203.0.113.7");
-    day.run("psentry-trap unblock 203.0.113.7");
+    day.run("psentry-trap why 203.0.113.8");
+    day.run("psentry-trap unblock 203.0.113.8");
     day.run("psentry-trap unblock all");
     day.run_unseen("psentry-trap status");
     day.note("Both let everybody in.");
