@@ -2,10 +2,13 @@
 //! ask for nothing else learn nothing, and a client waits a second, once.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use psentry_records::{Class, Kind, Probe};
+use nix::sys::signal::Signal;
+use psentry_records::{Class, Kind, Probe, Timestamp};
 
 use super::{counter, probe, probes, trap};
 use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, wait_until};
@@ -112,7 +115,7 @@ fn who_is_familiar_stays_so_across_restarts() {
     assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE));
     assert!(second.terminate().0.success());
     // Forgotten, but connected.
-    std::fs::remove_file(folder.path().join("familiar")).unwrap();
+    fs::remove_file(folder.path().join("familiar")).unwrap();
     let _echo = Program::start(lab.guard.command("socat").args(["TCP-LISTEN:8090,fork", "EXEC:cat"]));
     let script = "import socket, sys, time
 s = socket.create_connection((sys.argv[1], 8090))
@@ -124,6 +127,28 @@ time.sleep(60)";
     client.line("it is connected", |line| line.contains('1'));
     let _third = trap(&lab, &flags);
     assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE));
+}
+
+/// The kernel notifies of every one of them, which is no change by somebody else; and a table that is gone at the end takes
+/// nobody out of the file.
+#[test]
+fn a_hundred_thousand_familiar_sources_are_put_back_and_kept() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("familiar");
+    let until = Timestamp::now().plus(Duration::from_secs(86_400));
+    let sources = (0..100_000u32).map(|n| format!("{} {until}\n", Ipv4Addr::from(0x0b00_0000 + n)));
+    fs::write(&file, sources.collect::<String>()).unwrap();
+    let mut trap = trap(&lab, &["--veil", VEIL, "--state", folder.path().to_str().unwrap()]);
+    assert!(holds(&lab, "familiar4", "11.1.134.159"), "the last one is there");
+    trap.signal(Signal::SIGSTOP);
+    lab.guard.sh("nft delete table inet psentry_trap");
+    trap.signal(Signal::SIGTERM);
+    trap.signal(Signal::SIGCONT);
+    let (status, lines, errors) = trap.end();
+    assert!(status.success(), "{errors:?}");
+    assert_eq!(counter(&lines, "repairs"), 0, "{errors:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 100_000);
 }
 
 /// A tool that waits less than a second gets in when it comes again, unless it asks for more than one port.

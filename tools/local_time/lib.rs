@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{ToSpan, Zoned};
 use psentry_records::Timestamp;
@@ -67,13 +67,12 @@ impl Zone {
         let moment: Option<Zoned> = match text {
             "today" => day(0),
             "yesterday" => day(1),
-            _ => text.parse::<jiff::Timestamp>().map(|moment| moment.to_zoned(self.0.clone())).ok().or_else(
-                || {
-                    let moment =
-                        text.parse::<DateTime>().or_else(|_| text.parse::<Date>().map(DateTime::from));
-                    moment.ok().and_then(local).or_else(|| latest(text.parse().ok()?))
-                },
-            ),
+            _ => {
+                let with_zone = text.parse::<jiff::Timestamp>().map(|moment| moment.to_zoned(self.0.clone()));
+                // A date is one, too: its first moment.
+                let in_this_zone = || text.parse().ok().and_then(local);
+                with_zone.ok().or_else(in_this_zone).or_else(|| latest(text.parse().ok()?))
+            }
         };
         Timestamp::from_micros(moment?.timestamp().as_microsecond())
     }

@@ -4,19 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use psentry_linux::{Error, Ports, Transport, connections};
-use psentry_nftables::{Element, NewElement, Table, Transaction};
+use psentry_nftables::{NewElement, Table, Transaction};
 use psentry_records::{Prefix, Timestamp, canonical};
 use psentry_stage::replace_file;
 
 use crate::ports::Ranges;
+use crate::quarantine;
 use crate::ruleset::TABLE;
+use crate::served_file::read_state;
 
 /// A set, whether it is of IPv4, and how many bits of an address are one source.
 const SETS: [(&str, bool, u8); 2] = [("familiar4", true, 32), ("familiar6", false, 64)];
@@ -74,17 +75,23 @@ impl Familiar {
         Ok(())
     }
 
-    /// Puts back who is known and not forgotten, for `longest` at most.
+    /// Puts back who is known and not forgotten, for `longest` at most. The kernel notifies of each: `read` reads that after each
+    /// thousand, before it is more than a socket has room for.
     ///
     /// # Errors
-    /// When the kernel does not take them.
-    pub(crate) fn restore(&mut self, now: Timestamp, longest: Duration) -> Result<(), Error> {
+    /// When the kernel does not take them, and those of `read`.
+    pub(crate) fn restore(
+        &mut self,
+        now: Timestamp,
+        longest: Duration,
+        mut read: impl FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.known.retain(|_, until| *until > now);
         for (set, is_ipv4, _) in SETS {
             let of_set = self.known.iter().filter(|(source, _)| source.is_ipv4() == is_ipv4);
             let elements: Vec<NewElement> = of_set
                 .map(|(source, until)| NewElement {
-                    key: key(source.addr()),
+                    key: quarantine::write((source.addr(), None)),
                     timeout: Some(until.since(now).min(longest)),
                     comment: None,
                 })
@@ -94,6 +101,7 @@ impl Familiar {
                 transaction.add(set, elements.iter().cloned());
                 let refused = |errno| Error::Refused { doing: DOING, errno };
                 self.table.commit(DOING, transaction)?.map_err(refused)?;
+                read()?;
             }
         }
         Ok(())
@@ -119,8 +127,10 @@ impl Familiar {
         let now = Timestamp::now();
         let mut known = Sources::new();
         for (set, _, len) in SETS {
-            let listed = self.table.elements(set, element).map_err(|error| error.to_string())?;
-            known.extend(listed.into_iter().map(|(addr, left)| (Prefix::around(addr, len), now.plus(left))));
+            let listed = self.table.elements(set, quarantine::read).map_err(|error| error.to_string())?;
+            known.extend(
+                listed.into_iter().map(|((addr, _), left)| (Prefix::around(addr, len), now.plus(left))),
+            );
         }
         self.known = known;
         let Some(file) = &self.file else { return Ok(()) };
@@ -136,29 +146,8 @@ fn source(addr: IpAddr) -> Option<Prefix> {
     (!addr.is_loopback()).then(|| Prefix::around(addr, len))
 }
 
-fn key(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-/// An address, and how long it stays.
-fn element(element: Element<'_>) -> Option<(IpAddr, Duration)> {
-    let addr: IpAddr = match element.key.len() {
-        4 => element.key.first_chunk::<4>().copied()?.into(),
-        _ => element.key.first_chunk::<16>().copied()?.into(),
-    };
-    Some((addr, element.left?))
-}
-
 fn read(file: &Path) -> io::Result<Sources> {
-    match fs::metadata(file) {
-        Ok(meta) if meta.len() > LONGEST => Err(io::Error::new(ErrorKind::InvalidData, "it is too long")),
-        Ok(_) => Ok(parse(&String::from_utf8_lossy(&fs::read(file)?))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Sources::new()),
-        Err(error) => Err(error),
-    }
+    Ok(parse(&read_state(file, LONGEST)?))
 }
 
 fn parse(text: &str) -> Sources {

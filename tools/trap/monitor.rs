@@ -217,11 +217,12 @@ impl Monitor {
             self.complaints.say(&error.to_string());
         }
         self.save_served(ServedFile::save_now);
-        if let Some(Err(why)) = self.familiar.as_mut().map(Familiar::save_now) {
+        // Before the worker ends, so that it still reads whatever the rules log.
+        let there = self.read_counters();
+        // Of a table that is gone nobody is familiar, and the file has who was.
+        if let Some(Err(why)) = self.familiar.as_mut().filter(|_| there).map(Familiar::save_now) {
             self.complaints.say(&why);
         }
-        // Before the worker ends, so that it still reads whatever the rules log.
-        self.read_counters();
         let deleted = self.delete();
         let stats = self.stats();
         worker.report(stats);
@@ -376,8 +377,8 @@ impl Monitor {
         }
         if new.veil_full > 0 {
             self.complaints.say(&format!(
-                "{} first packets to veiled ports were let through, because there was no room to remember them: a flood shows \
-                 these ports",
+                "{} first packets to veiled ports were let through, because there was no room to remember them: more than \
+                 32,768 new ones a second show these ports",
                 new.veil_full
             ));
         }

@@ -51,7 +51,7 @@ pub(crate) type Quarantined = BTreeMap<Prefix, Duration>;
 pub(crate) struct Quarantine(Table);
 
 /// An element of one of the sets: the address, and the index of the interface where the set has that, too.
-type Key = (IpAddr, Option<u32>);
+pub(crate) type Key = (IpAddr, Option<u32>);
 
 impl Quarantine {
     /// Connects; whether there are such sets is not asked.
@@ -145,7 +145,7 @@ fn names(prefix: Prefix, scope: Prefix, is_wide: bool) -> bool {
 }
 
 /// The key of an element, and how long it stays.
-fn read(element: Element<'_>) -> Option<(Key, Duration)> {
+pub(crate) fn read(element: Element<'_>) -> Option<(Key, Duration)> {
     let left = element.left.unwrap_or(Duration::MAX);
     let v6 = |addr: &[u8; 16]| IpAddr::V6(Ipv6Addr::from(*addr));
     let key = match element.key.len() {
@@ -157,7 +157,7 @@ fn read(element: Element<'_>) -> Option<(Key, Duration)> {
 }
 
 /// A key, as the kernel compares it.
-fn write((addr, interface): Key) -> Vec<u8> {
+pub(crate) fn write((addr, interface): Key) -> Vec<u8> {
     let mut key = match addr {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

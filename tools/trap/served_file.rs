@@ -69,10 +69,15 @@ impl ServedFile {
 }
 
 fn read(path: &Path) -> io::Result<Listening> {
+    Ok(parse(&read_state(path, LONGEST)?))
+}
+
+/// What a file of `--state` says, of so many bytes at most; nothing where there is none.
+pub(crate) fn read_state(path: &Path, longest: u64) -> io::Result<String> {
     match fs::metadata(path) {
-        Ok(meta) if meta.len() > LONGEST => Err(io::Error::new(ErrorKind::InvalidData, "it is too long")),
-        Ok(_) => Ok(parse(&String::from_utf8_lossy(&fs::read(path)?))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Listening::default()),
+        Ok(meta) if meta.len() > longest => Err(io::Error::new(ErrorKind::InvalidData, "it is too long")),
+        Ok(_) => Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(error),
     }
 }

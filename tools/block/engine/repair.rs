@@ -180,7 +180,6 @@ impl Engine {
             None => repair,
         };
         let (no_drift, waited) = (state.sync.no_drift, repair.waits.len());
-        let is_under_way = waited > 0;
         // A list that was begun before that is followed by another one.
         state.sync.no_drift &= state.sync.wanted;
         if !no_drift {
@@ -195,7 +194,7 @@ impl Engine {
             return;
         }
         // What somebody changes while it is put right is repaired once more: else a repair of many blocks would never end, nor count.
-        let fight = (is_under_way && repair.waits.len() > waited)
+        let fight = (waited > 0 && repair.waits.len() > waited)
             .then(|| state.sync.rate.repaired(Instant::now()))
             .flatten();
         differing.into_iter().chain(repair.waits.iter().copied()).for_each(|scope| state.queue.push(scope));

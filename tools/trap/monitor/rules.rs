@@ -22,8 +22,7 @@ impl Monitor {
         self.apply(&ruleset::full(&self.in_force(), &self.facts, self.settings.grace_left()))?;
         self.loaded = true;
         if let Some(familiar) = &mut self.familiar {
-            familiar.restore(Timestamp::now(), self.settings.familiar)?;
-            self.rule_changes.read_own()?;
+            familiar.restore(Timestamp::now(), self.settings.familiar, || self.rule_changes.read())?;
         }
         Ok(())
     }
