@@ -21,6 +21,7 @@
 //! | `firewall.rs` | beside a firewall of the machine's own |
 //! | `link_local.rs` | neighbours with link-local addresses |
 //! | `veil.rs` | what scanners and clients see of veiled ports |
+//! | `hide.rs` | hidden ports are closed ports to whoever is not vouched for |
 //! | `established.rs` | nor who keeps connections for long, over a path that narrows |
 //! | `mirage.rs` | what a scanner sees where every port looks open |
 //! | `panic.rs` | nobody is in quarantine while a panic holds |
@@ -46,6 +47,7 @@ mod established;
 mod firewall;
 mod forwarded;
 mod full;
+mod hide;
 mod innocent;
 mod inside;
 mod kinds;

@@ -8,6 +8,7 @@
 //! | `{"ask":"list"}` | an outcome record for each row that the tool shuts somebody out by |
 //! | `{"ask":"why","addr":"192.0.2.7"}` | those of them that overlap this; what else it is, is the tool's own |
 //! | `{"ask":"status"}` | one JSON object a line, the tool's own |
+//! | `{"ask":"confirm"}` | of psentry-trap alone: whether the ports of `--hide` and `--veil` stay so |
 
 use psentry_records::{Action, Prefix, Record, Verdict};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub enum Question {
     },
     /// How the tool is.
     Status,
+    /// To keep what ends by itself unless somebody shows that it locks nobody out.
+    Confirm,
 }
 
 impl Question {
@@ -71,7 +74,7 @@ impl Question {
     /// Whether only root and the user of the service may ask this.
     #[must_use]
     pub fn changes(&self) -> bool {
-        matches!(self, Question::Verdict(_) | Question::Flush)
+        matches!(self, Question::Verdict(_) | Question::Flush | Question::Confirm)
     }
 }
 
@@ -96,6 +99,7 @@ mod tests {
             why("192.0.2.7"),
             why("2001:db8::/32"),
             Question::Status,
+            Question::Confirm,
         ] {
             let line = String::from_utf8(question.line()).unwrap();
             assert_eq!(Question::parse(line.trim()), Ok(question), "{line}");

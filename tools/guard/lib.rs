@@ -29,3 +29,4 @@ mod sessions;
 mod translators;
 
 pub use guard::Guard;
+pub use logind::logged_in;

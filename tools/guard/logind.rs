@@ -13,6 +13,12 @@ pub(crate) const RUN: &str = "/run/systemd";
 /// The directory there with a file for each session, which is replaced whenever something about the session changes.
 pub(crate) const SESSIONS: &str = "sessions";
 
+/// Whence people are logged in now; `None`: nobody keeps a record of that, or not by address.
+#[must_use]
+pub fn logged_in() -> Option<HashSet<IpAddr>> {
+    remote_addresses(Path::new(RUN))
+}
+
 /// Whence people are logged in; `None`: nobody keeps a record, or not by address.
 pub(crate) fn remote_addresses(run: &Path) -> Option<HashSet<IpAddr>> {
     // Others make the directory of sessions; a seat is there once logind has run.

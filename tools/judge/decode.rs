@@ -103,6 +103,9 @@ fn fast(line: &str) -> Option<Observation> {
     }
     let class = if rest.eat(r#","class":""#) { Some(class(rest.plain()?)) } else { None };
     let veiled = if rest.eat(r#","veiled":"#) { rest.boolean()? } else { false };
+    if rest.eat(r#","hidden":"#) {
+        rest.boolean()?;
+    }
     if rest.eat(r#","quarantine":"#) {
         rest.number::<u32>()?;
     }

@@ -161,8 +161,12 @@ fn describe(record: &Record, policy: &Policy, state: &State, address: IpAddr) ->
                 Some(class @ (Class::Chatter | Class::Stray)) => format!(", taken for {}", class.name()),
                 Some(Class::Probe) | None => String::new(),
             };
-            let veil = if body.veiled { ", behind the veil" } else { "" };
-            let what = format!("{} {port}{proof}{signature}{class}{veil}", body.kind.name());
+            let unseen = match (body.veiled, body.hidden) {
+                (true, _) => ", behind the veil",
+                (false, true) => ", hidden from it",
+                (false, false) => "",
+            };
+            let what = format!("{} {port}{proof}{signature}{class}{unseen}", body.kind.name());
             Some((common.timestamp, what))
         }
         Record::Vouch(vouch) if scope_of(vouch.common.src_ip?) == scope => {

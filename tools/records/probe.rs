@@ -40,6 +40,9 @@ pub struct ProbeBody {
     /// says nothing of its source.
     #[serde(default, skip_serializing_if = "is_false")]
     pub veiled: bool,
+    /// Whether a service is there that psentry-trap hides from its source, for whom it is a closed port.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hidden: bool,
     /// For how many seconds this packet put its source into quarantine, or renewed its quarantine. Absent: it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<u32>,
@@ -63,6 +66,7 @@ impl ProbeBody {
             signature: None,
             class: None,
             veiled: false,
+            hidden: false,
             quarantine: None,
             count: 1,
             payload: None,

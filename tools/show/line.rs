@@ -77,6 +77,7 @@ fn probe_text(probe: &Probe) -> (&'static str, Tone, String) {
     match (probe.body.veiled, probe.body.class) {
         (true, _) => text.push_str(", behind the veil, and not again"),
         (false, Some(Class::Stray)) => text.push_str(", a stray"),
+        (false, _) if probe.body.hidden => text.push_str(", hidden from it"),
         (false, _) => {}
     }
     if let Some(secs) = probe.body.quarantine {
@@ -210,6 +211,10 @@ mod tests {
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":445,"proto":"TCP","probe":{"kind":"syn","class":"probe","quarantine":90}}"#,
                 "15:04:05 UTC probe 192.0.2.7 touched 445/tcp (syn) and is shut out for 1m 30s",
+            ),
+            (
+                r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":22,"proto":"TCP","probe":{"kind":"syn","class":"probe","hidden":true,"quarantine":30}}"#,
+                "15:04:05 UTC probe 192.0.2.7 touched 22/tcp (syn), hidden from it and is shut out for 30s",
             ),
             (
                 r#"{"timestamp":"2026-11-22T15:04:05Z","event_type":"probe","src_ip":"192.0.2.7","dest_port":443,"proto":"TCP","probe":{"kind":"syn","class":"stray"}}"#,

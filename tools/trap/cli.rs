@@ -78,16 +78,28 @@ pub struct Flags {
     #[arg(long, help_heading = "Records")]
     pub protocols: bool,
 
+    /// These ports, TCP and UDP alike, are closed ports to whoever is not vouched for
+    #[arg(long, value_name = "PORTS", help_heading = "Services that strangers do not see")]
+    pub hide: Vec<String>,
+
+    /// How long a vouch counts at most
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_duration, help_heading = "Services that strangers do not see")]
+    pub vouched: Duration,
+
+    /// Hide and veil for TIME only, until 'psentry-trap confirm' has been given
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Services that strangers do not see")]
+    pub confirm: Option<Duration>,
+
     /// Drop a stranger's first packet to these TCP ports: clients send it again after a second
-    #[arg(long, value_name = "PORTS", help_heading = "The veil")]
+    #[arg(long, value_name = "PORTS", help_heading = "Services that strangers do not see")]
     pub veil: Vec<String>,
 
     /// Veil them from networks of this machine, too
-    #[arg(long, requires = "veil", help_heading = "The veil")]
+    #[arg(long, requires = "veil", help_heading = "Services that strangers do not see")]
     pub veil_own: bool,
 
     /// How long a source is no stranger after its last connection
-    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_duration, help_heading = "The veil")]
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_duration, help_heading = "Services that strangers do not see")]
     pub familiar: Duration,
 
     /// Redirect connections to closed ports to the transparent socket on PORT
@@ -156,6 +168,8 @@ pub enum Command {
         #[arg(value_name = "CIDR|all", value_parser = parse_whom)]
         whom: Whom,
     },
+    /// Keep the ports of --hide and --veil so: a connection there is new since --confirm began
+    Confirm,
     /// Show how it is; exits 1 if that is not well
     Status,
 }

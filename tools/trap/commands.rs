@@ -8,7 +8,7 @@ use psentry_records::{Action, Common, Outcome, Prefix, Record, Timestamp, Verdic
 use psentry_stage::{Exit, counted, print, printable, speak};
 
 use crate::cli::{Command, Whom};
-use crate::protocol::Report;
+use crate::protocol::{Confirmation, Report};
 use crate::{Flags, TrapError};
 
 /// How long an answer may take: longer than the socket waits for the one that runs, and then says that it hangs.
@@ -34,6 +34,15 @@ pub(crate) fn run(flags: &Flags, command: &Command) -> Result<(), TrapError> {
             show(flags, &reply, || rows.iter().map(|row| reason(row, *addr, now)).collect())
         }
         Command::Unblock { whom } => unblock(flags, *whom),
+        Command::Confirm => {
+            let reply = asked(flags, &Question::Confirm)?;
+            let answer = reply.lines.first().and_then(|line| serde_json::from_str(line).ok());
+            let answer: Confirmation = answer.unwrap_or_default();
+            if !answer.confirmed {
+                return no(answer.what);
+            }
+            show(flags, &reply, || format!("{}\n", answer.what))
+        }
         Command::Status => {
             let reply = asked(flags, &Question::Status)?;
             let report = reply.lines.first().and_then(|line| serde_json::from_str(line).ok());
@@ -160,8 +169,22 @@ fn described(report: &Report) -> String {
     } else {
         format!("veiled         {} dropped, {} let through\n", packets("veil_dropped"), veiled[1])
     };
+    let unseen = [
+        report.veiled.as_ref().map(|ports| format!("veil           TCP ports {ports}\n")),
+        report.hidden.as_ref().map(|ports| {
+            let vouched = counted(report.vouched as u64, "source is", "sources are");
+            format!(
+                "hidden         ports {ports}; {vouched} vouched for; {} turned away\n",
+                packets("hidden")
+            )
+        }),
+        report.confirm_left.map(|left| {
+            format!("to confirm     within {left} s, or these ports are shown again: psentry-trap confirm\n")
+        }),
+    ];
+    let unseen: String = unseen.into_iter().flatten().collect();
     format!(
-        "in quarantine  {}\nmode           {mode}\nrefused        {}\nlogged         {} of {} seen\nrepaired       {}\n{veil}",
+        "in quarantine  {}\nmode           {mode}\nrefused        {}\nlogged         {} of {} seen\nrepaired       {}\n{unseen}{veil}",
         report.quarantined.map_or_else(
             || "more than are counted".to_owned(),
             |count| counted(count as u64, "source", "sources")

@@ -24,6 +24,8 @@ pub(crate) struct KernelCounters {
     pub(crate) refused: u64,
     /// Packets that were taken for chatter.
     pub(crate) chatter: u64,
+    /// Packets to hidden ports of whoever is not vouched for.
+    pub(crate) hidden: u64,
     /// SYNs that were dropped at veiled ports, each for the first time.
     pub(crate) veil_dropped: u64,
     /// The same SYNs again, sooner than a kernel sends them.
@@ -78,6 +80,7 @@ impl KernelCounters {
             "quarantined_wider" => &mut self.quarantined_wider,
             "refused" => &mut self.refused,
             "chatter" => &mut self.chatter,
+            "hidden" => &mut self.hidden,
             "veil_dropped" => &mut self.veil_dropped,
             "veil_early" => &mut self.veil_early,
             "veil_passed" => &mut self.veil_passed,
@@ -99,6 +102,7 @@ impl KernelCounters {
             quarantined_wider: self.quarantined_wider.saturating_add(later.quarantined_wider),
             refused: self.refused.saturating_add(later.refused),
             chatter: self.chatter.saturating_add(later.chatter),
+            hidden: self.hidden.saturating_add(later.hidden),
             veil_dropped: self.veil_dropped.saturating_add(later.veil_dropped),
             veil_early: self.veil_early.saturating_add(later.veil_early),
             veil_passed: self.veil_passed.saturating_add(later.veil_passed),
@@ -108,7 +112,7 @@ impl KernelCounters {
     }
 
     /// Each with its name in a `stats` record, in the order in which they are written.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 15] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 16] {
         [
             ("seen", self.seen()),
             ("logged", self.logged),
@@ -120,6 +124,7 @@ impl KernelCounters {
             ("quarantined_wider", self.quarantined_wider),
             ("refused", self.refused),
             ("chatter", self.chatter),
+            ("hidden", self.hidden),
             ("veil_dropped", self.veil_dropped),
             ("veil_early", self.veil_early),
             ("veil_passed", self.veil_passed),
@@ -227,7 +232,7 @@ mod tests {
     #[test]
     fn every_counter_of_the_rules_has_a_name_in_the_record() {
         let rules = include_str!("ruleset.nft");
-        let names = rules.lines().map(|line| line.strip_prefix("?veil").unwrap_or(line).trim());
+        let names = rules.lines().map(|line| line.rsplit('\t').next().unwrap_or(line));
         let names = names.filter_map(|line| line.strip_prefix("counter ")?.strip_suffix(" { }"));
         let listing: String = names.clone().map(|name| format!("counter {name} {{ packets 1 }} ")).collect();
         let counters = KernelCounters::parse(&listing).unwrap();

@@ -2,22 +2,20 @@
 //! a source a line with the moment at which it is forgotten, and put back whenever the sets are made anew. At a start whoever is
 //! connected to a veiled port is familiar, too.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use psentry_linux::{Error, Ports, Transport, connections};
+use psentry_linux::Error;
 use psentry_nftables::{NewElement, Table, Transaction};
 use psentry_records::{Prefix, Timestamp, canonical};
-use psentry_stage::replace_file;
 
 use crate::ports::Ranges;
 use crate::quarantine;
 use crate::ruleset::TABLE;
-use crate::served_file::read_state;
+use crate::sockets;
+use crate::source_file::{self, Sources};
 
 /// A set, whether it is of IPv4, and how many bits of an address are one source.
 const SETS: [(&str, bool, u8); 2] = [("familiar4", true, 32), ("familiar6", false, 64)];
@@ -28,14 +26,8 @@ const INTERVAL: Duration = Duration::from_secs(600);
 /// How many elements are added in one transaction.
 const TOGETHER: usize = 1000;
 
-/// More bytes than as many sources take as both sets have room for.
-const LONGEST: u64 = 1 << 25;
-
 /// What was asked of the kernel, where it refuses.
 const DOING: &str = "add familiar sources";
-
-/// The sources, and until when each is familiar.
-pub(crate) type Sources = BTreeMap<Prefix, Timestamp>;
 
 /// The kernel's sets, and the file.
 pub(crate) struct Familiar {
@@ -52,7 +44,7 @@ impl Familiar {
     /// When the kernel has no netlink.
     pub(crate) fn open(state: Option<&Path>, now: Instant) -> Result<(Self, Option<io::Error>), Error> {
         let file = state.map(|folder| folder.join("familiar"));
-        let read = file.as_deref().map_or_else(|| Ok(Sources::new()), read);
+        let read = file.as_deref().map_or_else(|| Ok(Sources::new()), |file| source_file::read(file, source));
         let (known, error) = match read {
             Ok(known) => (known, None),
             Err(error) => (Sources::new(), Some(error)),
@@ -66,11 +58,9 @@ impl Familiar {
     /// When the kernel does not say who is.
     pub(crate) fn add_connected(&mut self, veiled: &Ranges, span: Duration) -> Result<(), Error> {
         let until = Timestamp::now().plus(span);
-        let local = veiled.list().iter().map(|(first, last)| *first..=*last).collect();
-        let ports = Ports { local, remote: Vec::new() };
         // A kernel that cannot list them has its clients wait a second once.
-        for socket in connections(Transport::Tcp, &ports)?.unwrap_or_default() {
-            self.known.extend(source(socket.remote_addr).map(|source| (source, until)));
+        for (addr, ..) in sockets::connected(veiled)? {
+            self.known.extend(source(addr).map(|source| (source, until)));
         }
         Ok(())
     }
@@ -134,8 +124,7 @@ impl Familiar {
         }
         self.known = known;
         let Some(file) = &self.file else { return Ok(()) };
-        let written = replace_file(file, text(&self.known).as_bytes(), |_| Ok(()));
-        written.map_err(|error| format!("cannot write {}: {error}", file.display()))
+        source_file::write(file, &self.known)
     }
 }
 
@@ -146,48 +135,21 @@ fn source(addr: IpAddr) -> Option<Prefix> {
     (!addr.is_loopback()).then(|| Prefix::around(addr, len))
 }
 
-fn read(file: &Path) -> io::Result<Sources> {
-    Ok(parse(&read_state(file, LONGEST)?))
-}
-
-fn parse(text: &str) -> Sources {
-    let source = |line: &str| {
-        let (addr, until) = line.split_once(' ')?;
-        Some((source(addr.parse().ok()?)?, until.parse().ok()?))
-    };
-    text.lines().filter_map(source).collect()
-}
-
-fn text(sources: &Sources) -> String {
-    let mut text = String::new();
-    for (source, until) in sources {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{} {until}", source.addr());
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_other_lines_are_passed_over() {
-        let until: Timestamp = "2026-12-22T15:04:05Z".parse().unwrap();
-        let sources: Sources =
-            ["192.0.2.7/32", "2001:db8:7::/64"].map(|source| (source.parse().unwrap(), until)).into();
-        assert_eq!(parse(&text(&sources)), sources);
-        let odd = "192.0.2.7\nx 2026-12-22T15:04:05Z\n127.0.0.1 2026-12-22T15:04:05Z\n192.0.2.8 soon\n\n";
-        assert!(parse(odd).is_empty());
-        // An address within a /64 is all of it.
-        let host = parse("2001:db8:7::9 2026-12-22T15:04:05Z\n::ffff:192.0.2.7 2026-12-22T15:04:05Z\n");
-        assert_eq!(host, sources);
-    }
-
-    #[test]
-    fn without_a_file_nobody_is_known() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(read(&folder.path().join("familiar")).unwrap().is_empty());
-        assert!(read(folder.path()).is_err());
+    fn a_source_is_an_address_or_the_64_around_it() {
+        let source = |addr: &str| source(addr.parse().unwrap()).map(|source| source.to_string());
+        for (addr, want) in [
+            ("192.0.2.7", Some("192.0.2.7/32")),
+            ("::ffff:192.0.2.7", Some("192.0.2.7/32")),
+            ("2001:db8:7::9", Some("2001:db8:7::/64")),
+            ("127.0.0.1", None),
+            ("::1", None),
+        ] {
+            assert_eq!(source(addr).as_deref(), want, "{addr}");
+        }
     }
 }

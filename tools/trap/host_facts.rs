@@ -11,8 +11,10 @@ use psentry_records::{Prefix, canonical};
 
 use crate::config_files::ConfigFiles;
 use crate::machine::machine;
+use crate::ports::Ranges;
 use crate::rtnetlink;
 use crate::sockets::Listening;
+use crate::source_file::Sources;
 
 /// The ports of clients where the kernel does not say, which is also what it has unless somebody changed it.
 const DEFAULT_CLIENT_PORTS: (u16, u16) = (32768, 60999);
@@ -44,6 +46,10 @@ pub(crate) struct HostFacts {
     pub(crate) listening: Listening,
     /// The ports at which a socket or a container took a packet lately, as the rules have seen it.
     pub(crate) served: Listening,
+    /// The ports that are hidden from strangers, to whom nothing here may say that they are served.
+    pub(crate) hidden: Ranges,
+    /// Who is vouched for, and until when.
+    pub(crate) vouched: Sources,
     /// What `/etc/psentry/ports` says.
     pub(crate) ports: PortTable,
     /// What the files of `--allow` say.
@@ -58,6 +64,8 @@ impl HostFacts {
     pub(crate) fn read(
         listening: Listening,
         served: Listening,
+        hidden: &Ranges,
+        vouched: &Sources,
         files: &ConfigFiles,
     ) -> Result<Self, psentry_linux::Error> {
         let addresses = psentry_linux::host_addresses()?;
@@ -71,7 +79,20 @@ impl HostFacts {
         let own_networks = machine.own_networks.into_iter().take(MOST_NETWORKS);
         let near = own_networks.chain(inside.iter().copied()).collect();
         let (ports, allow) = (files.ports().clone(), files.allow().to_vec());
-        Ok(HostFacts { own, infrastructure, near, inside, client_ports, listening, served, ports, allow })
+        let (hidden, vouched) = (hidden.clone(), vouched.clone());
+        Ok(HostFacts {
+            own,
+            infrastructure,
+            near,
+            inside,
+            client_ports,
+            listening,
+            served,
+            hidden,
+            vouched,
+            ports,
+            allow,
+        })
     }
 
     /// Networks of IPv6 in which a source is one address, not a whole /64.
@@ -85,9 +106,18 @@ impl HostFacts {
         self.listening.and(&self.served)
     }
 
-    /// The ports that clients of what is served to them try as well.
+    /// Those of them that strangers may notice.
+    pub(crate) fn shown(&self) -> Listening {
+        let mut shown = self.all_served();
+        for ports in [&mut shown.tcp, &mut shown.udp] {
+            ports.retain(|port| !self.hidden.holds(*port));
+        }
+        shown
+    }
+
+    /// The ports that clients of what is shown to them try as well.
     pub(crate) fn siblings(&self) -> BTreeSet<Service> {
-        self.ports.siblings_of(&self.all_served().services())
+        self.ports.siblings_of(&self.shown().services())
     }
 }
 
@@ -153,6 +183,8 @@ mod tests {
             client_ports: DEFAULT_CLIENT_PORTS,
             listening: Listening::default(),
             served: Listening::default(),
+            hidden: Ranges::default(),
+            vouched: Sources::new(),
             ports: PortTable::builtin(),
             allow: Vec::new(),
         }
@@ -175,6 +207,10 @@ mod tests {
             siblings.map(|service| service.port).collect::<Vec<_>>()
         };
         assert_eq!((ports(Proto::Tcp), ports(Proto::Udp)), (vec![443, 993], vec![443]));
+        // To whom 80 is hidden, 443 is no sibling of anything.
+        facts.hidden = Ranges::of(vec![(80, 80)]);
+        let siblings: Vec<u16> = facts.siblings().into_iter().map(|service| service.port).collect();
+        assert_eq!(siblings, [993]);
     }
 
     #[test]

@@ -14,6 +14,9 @@
 //! | `host_facts.rs`, `sockets.rs`, `config_files.rs` | what the rules must know of this host |
 //! | `served_file.rs` | which ports were served, across restarts |
 //! | `veil.nft`, `familiar.rs` | the rules of the veil; who is familiar there, across restarts |
+//! | `vouched.rs`, `vouch_input.rs` | who may see hidden ports, across restarts; where vouches come from |
+//! | `confirm.rs` | hidden and veiled ports are shown again unless somebody confirms that he gets in |
+//! | `source_file.rs` | the files that name sources |
 //! | `machine.rs`, `rtnetlink.rs` | what a `stats` record says of this host's networks, and from what |
 //! | `table.rs`, `counters.rs` | loading and deleting the rules; counters of both processes |
 //! | `drift.rs` | what others do to the rules, and how soon they are loaded again |
@@ -21,6 +24,8 @@
 //! | `panic_watch.rs` | whether a panic holds, and each change of that |
 //! | `monitor.rs`, `worker_process.rs` | the parent's loop; its child, the worker |
 //! | `monitor/rules.rs` | how the monitor loads, repairs and changes the rules |
+//! | `monitor/stats.rs` | what it counts |
+//! | `monitor/vouching.rs` | how it takes vouches and a confirmation |
 //! | `quarantine.rs` | who is in quarantine, and the release of sources from it |
 //! | `monitor/questions.rs`, `protocol.rs`, `commands.rs` | what is asked on the control socket, what it answers, and the commands that ask |
 //! | `report.rs` | the pipe from the monitor to the worker |
@@ -35,6 +40,7 @@
 mod cli;
 mod commands;
 mod config_files;
+mod confirm;
 mod counters;
 mod drift;
 mod error;
@@ -61,7 +67,10 @@ mod run;
 mod served_file;
 mod settings;
 mod sockets;
+mod source_file;
 mod table;
+mod vouch_input;
+mod vouched;
 mod worker;
 mod worker_process;
 

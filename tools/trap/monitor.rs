@@ -11,19 +11,19 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_control::{Closing, Server};
 use psentry_linux::{NetlinkMonitor, netlink_monitor};
-use psentry_records::StatsBody;
+use psentry_records::{Timestamp, Vouch};
 use psentry_stage::panic_file::PanicFile;
 use psentry_stage::{
     Complaints, FileWatch, Request, Signals, StatsTimer, Watchdog, report_ready, report_status,
 };
 
 use crate::config_files::ConfigFiles;
+use crate::confirm::Confirm;
 use crate::counters::KernelCounters;
 use crate::drift::{self, RepairPace, RuleMonitor};
 use crate::familiar::Familiar;
 use crate::full_quarantine::FullQuarantine;
 use crate::host_facts::{HostFacts, RecentPorts};
-use crate::machine::machine;
 use crate::panic_watch::PanicWatch;
 use crate::quarantine::{Quarantine, newly_allowed};
 use crate::ready::ready_sentence;
@@ -31,11 +31,17 @@ use crate::served_file::ServedFile;
 use crate::settings::Settings;
 use crate::sockets::Listening;
 use crate::table::Table;
+use crate::vouch_input::VouchInput;
+use crate::vouched::Vouched;
 use crate::worker_process::{Ended, WorkerProcess};
-use crate::{TrapError, rtnetlink, ruleset, sockets};
+use crate::{TrapError, ruleset, sockets};
 
 mod questions;
 mod rules;
+mod stats;
+mod vouching;
+
+use vouching::Lines;
 
 /// How often the host's facts and the table are polled. Netlink reports most changes, but none of sockets.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -54,6 +60,16 @@ pub(crate) struct Monitor {
     served_file: Option<ServedFile>,
     /// Who is familiar at the veil; `None`: there is none.
     familiar: Option<Familiar>,
+    /// Whom vouches let to hidden ports.
+    vouched: Vouched,
+    /// Where vouches come from; `None`: from nowhere, or not any more.
+    vouches: Option<VouchInput>,
+    /// A vouch that the worker has no room for yet. Until it has, no other one is read.
+    unpassed: Option<Vouch>,
+    /// How many vouches and other lines were read.
+    lines: Lines,
+    /// Whether hidden and veiled ports are to be confirmed; `None`: they are not.
+    confirm: Option<Confirm>,
     facts: HostFacts,
     route_changes: NetlinkMonitor,
     rule_changes: RuleMonitor,
@@ -89,6 +105,8 @@ enum Event {
     Panic,
     /// Somebody asks something.
     Asked,
+    /// Somebody may vouch for somebody.
+    Vouched,
     /// The time is over.
     Due,
 }
@@ -125,11 +143,16 @@ impl Monitor {
             file
         });
         let listening = recent_ports.update(now, &sockets::look()?);
-        let facts = HostFacts::read(listening, Listening::default(), &files)?;
+        let mut vouched = vouching::vouched(&settings, &mut complaints);
+        let sources = vouched.at(Timestamp::now());
+        let facts = HostFacts::read(listening, Listening::default(), &settings.hide, sources, &files)?;
         let rule_changes = drift::watch(ruleset::filled_sets(&facts))?;
         let panic = PanicWatch::open(PanicFile::default(), now);
         let familiar =
             if settings.veil.is_empty() { None } else { Some(familiar(&settings, now, &mut complaints)?) };
+        let confirm = settings.confirm.filter(|_| !settings.hidden_or_veiled().is_empty());
+        let confirm =
+            confirm.map(|span| vouching::begin(&settings, span, now, &mut complaints)).transpose()?;
         let mut monitor = Monitor {
             table,
             settings,
@@ -138,6 +161,11 @@ impl Monitor {
             file_changes: file_changes.ok(),
             served_file,
             familiar,
+            vouched,
+            vouches: VouchInput::stdin()?,
+            unpassed: None,
+            lines: Lines::default(),
+            confirm,
             pace: RepairPace::default(),
             repair_at: None,
             repairs: 0,
@@ -177,7 +205,10 @@ impl Monitor {
         worker.report(stats);
         let ended = loop {
             watchdog.keep_alive(Instant::now());
-            let others = [self.repair_at, watchdog.next()].into_iter().flatten();
+            self.pass_on(&mut worker);
+            let confirmed_by = self.confirm.as_ref().and_then(Confirm::deadline);
+            let again = self.unpassed.as_ref().map(|_| Instant::now() + SETTLE);
+            let others = [self.repair_at, watchdog.next(), confirmed_by, again].into_iter().flatten();
             let due = others.fold(next_poll.min(timer.next()), Instant::min);
             match self.wait(due, &mut worker, signals)? {
                 Event::Stop => break None,
@@ -185,6 +216,7 @@ impl Monitor {
                 Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
                 Event::Panic => self.follow_panic(),
                 Event::Asked => self.answer_questions(),
+                Event::Vouched => self.heed_vouches(&mut worker),
                 Event::Drifted => self.repair_at = Some(self.pace.due(Instant::now())),
                 // What it says is to be as of now.
                 Event::StatsAsked => (next_poll, stats_asked) = (Instant::now(), true),
@@ -197,6 +229,7 @@ impl Monitor {
                         Some(at) if at <= Instant::now() => self.repair(),
                         _ => Ok(()),
                     };
+                    self.expire_confirm();
                     if let Err(error) = repaired.and_then(|()| self.poll_host()) {
                         self.complaints.say(&error.to_string());
                     }
@@ -264,7 +297,9 @@ impl Monitor {
             let watched = files.is_some();
             let control = self.control.as_ref().map(AsFd::as_fd);
             let is_open = control.is_some();
-            let fds = fds.into_iter().chain(files).chain(control).chain(self.panic.as_fd());
+            let vouches = self.vouches.as_ref().filter(|_| self.unpassed.is_none()).map(VouchInput::as_fd);
+            let is_read = vouches.is_some();
+            let fds = fds.into_iter().chain(files).chain(control).chain(vouches).chain(self.panic.as_fd());
             let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             // Rounded up, so that waiting for a moment never spins just before it.
             let millis = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
@@ -276,6 +311,7 @@ impl Monitor {
             let [signal, ended, routes, tables] = std::array::from_fn(|_| ready.next().unwrap_or(false));
             let files = watched && ready.next().unwrap_or(false);
             let asked = is_open && ready.next().unwrap_or(false);
+            let vouched = is_read && ready.next().unwrap_or(false);
             let panic = ready.next().unwrap_or(false);
             match signal.then(|| signals.request()).flatten() {
                 Some(Request::Stop(_)) => return Ok(Event::Stop),
@@ -290,6 +326,9 @@ impl Monitor {
             }
             if asked {
                 return Ok(Event::Asked);
+            }
+            if vouched {
+                return Ok(Event::Vouched);
             }
             let mut changed = files && self.file_changes.as_mut().is_some_and(FileWatch::changed);
             if routes {
@@ -319,7 +358,8 @@ impl Monitor {
             Some(order) => format!("{ready}; {}", rules::panic_sentence(order)),
             None => ready,
         };
-        let wrong = self.files.wrong();
+        let unconfirmed = self.confirm.as_ref().and_then(Confirm::expired);
+        let wrong: Vec<String> = self.files.wrong().into_iter().chain(unconfirmed).collect();
         if wrong.is_empty() { status } else { format!("degraded: {}; {status}", wrong.join("; ")) }
     }
 
@@ -339,8 +379,9 @@ impl Monitor {
         }
         let served = self.table.served()?;
         let listening = self.recent_ports.update(Instant::now(), &sockets::look()?);
-        let facts = HostFacts::read(listening, served, &self.files)?;
-        self.apply(&ruleset::update(&self.facts, &facts))?;
+        let vouched = self.vouched.at(Timestamp::now());
+        let facts = HostFacts::read(listening, served, &self.settings.hide, vouched, &self.files)?;
+        self.apply(&ruleset::update(&self.settings, &self.facts, &facts))?;
         let allowed = newly_allowed(&self.facts.allow, &facts.allow);
         self.facts = facts;
         // Their packets pass anyway; so that nobody is told that they are in quarantine, and they are out should they leave
@@ -359,51 +400,6 @@ impl Monitor {
         if let Err(error) = save(file, &self.facts.all_served()) {
             self.complaints.say(&format!("cannot write {}: {error}", file.path().display()));
         }
-    }
-
-    /// Adds what the rules counted since the last time; `false`: the table is gone.
-    fn read_counters(&mut self) -> bool {
-        let new = match self.table.take_counters() {
-            Ok(Some(new)) => new,
-            Ok(None) => return false,
-            Err(error) => {
-                self.complaints.say(&error.to_string());
-                return true;
-            }
-        };
-        self.counters = self.counters.plus(new);
-        if let Some(sentence) = self.full_quarantine.update(Instant::now(), &new) {
-            self.complaints.say(&sentence);
-        }
-        if new.veil_full > 0 {
-            self.complaints.say(&format!(
-                "{} first packets to veiled ports were let through, because there was no room to remember them: more than \
-                 32,768 new ones a second show these ports",
-                new.veil_full
-            ));
-        }
-        if new.over_rate > 0 {
-            self.complaints
-                .say(&format!("{} packets were beyond --rate and were not logged one by one", new.over_rate));
-        }
-        true
-    }
-
-    /// The monitor's part of a `stats` record. Where the kernel does not list the networks, it says nothing of them.
-    fn stats(&mut self) -> StatsBody {
-        let networks = rtnetlink::read();
-        if let Err(error) = &networks {
-            self.complaints.say(&error.to_string());
-        }
-        let machine = networks.ok().map(|networks| machine(&networks, self.facts.client_ports));
-        let body = StatsBody::new("trap", self.named_counters()).with_wrong_settings(&self.files.wrong());
-        StatsBody { machine, ..body }
-    }
-
-    /// The monitor's counters by name.
-    fn named_counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let own = [("repairs", self.repairs), ("panics", self.panics)];
-        self.counters.named().into_iter().chain(own)
     }
 
     /// Deletes the rules, once.

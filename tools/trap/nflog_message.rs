@@ -29,6 +29,8 @@ pub(crate) struct Judgement {
     pub(crate) quarantine: Option<u32>,
     /// Whether it was dropped at a veiled port.
     pub(crate) veiled: bool,
+    /// Whether it went to a port that is hidden from its source.
+    pub(crate) hidden: bool,
 }
 
 /// A packet that was logged.
@@ -68,17 +70,18 @@ pub(crate) fn parse(message: &[u8]) -> LoggedPacket {
 fn reason_of(prefix: &[u8]) -> Reason {
     let prefix = prefix.strip_suffix(b"\0").unwrap_or(prefix);
     let mut words = prefix.split(|byte| *byte == b' ').map(|word| str::from_utf8(word).unwrap_or_default());
-    let class = match words.next() {
+    let word = words.next();
+    let class = match word {
         Some("decoy_syn") => return Reason::DecoySyn,
         Some("decoy_ack") => return Reason::DecoyAck,
         Some("veil_first") => return Reason::VeilFirst,
         Some("veil_passed") => return Reason::VeilPassed,
-        Some("probe") => Some(Class::Probe),
+        Some("probe" | "hidden") => Some(Class::Probe),
         Some("stray") => Some(Class::Stray),
         _ => None,
     };
     let quarantine = words.next().and_then(|seconds| seconds.parse().ok());
-    Reason::Evidence(Judgement { class, quarantine, veiled: false })
+    Reason::Evidence(Judgement { class, quarantine, veiled: false, hidden: word == Some("hidden") })
 }
 
 /// How many packets the kernel dropped, by the gaps between the numbers of those that came.
@@ -136,16 +139,15 @@ mod tests {
         for (prefix, class, quarantine) in [
             (&b"probe 30\0"[..], Some(Class::Probe), Some(30)),
             (b"probe\0", Some(Class::Probe), None),
+            (b"hidden 30\0", Some(Class::Probe), Some(30)),
             (b"stray 3600", Some(Class::Stray), Some(3600)),
             (b"icmp\0", None, None),
             (b"", None, None),
             (b"\xff x", None, None),
         ] {
-            assert_eq!(
-                reason_of(prefix),
-                Reason::Evidence(Judgement { class, quarantine, veiled: false }),
-                "{prefix:?}"
-            );
+            let hidden = prefix.starts_with(b"hidden");
+            let want = Judgement { class, quarantine, veiled: false, hidden };
+            assert_eq!(reason_of(prefix), Reason::Evidence(want), "{prefix:?}");
         }
         assert_eq!(reason_of(b"decoy_ack\0"), Reason::DecoyAck);
     }

@@ -1,5 +1,6 @@
 //! Sets of ports as nftables takes them: ranges that do not touch.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use psentry_stage::{PortsError, parse_ports};
@@ -52,6 +53,11 @@ impl Ranges {
         Ranges(gaps)
     }
 
+    /// Whether this port is one of them.
+    pub(crate) fn holds(&self, port: u16) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&port))
+    }
+
     /// Whether no port is left out.
     pub(crate) fn hold_all(&self) -> bool {
         self.others().0.is_empty()
@@ -70,6 +76,20 @@ impl Ranges {
     /// How many ports these are.
     pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
+}
+
+/// As a flag has it: `21,8000-8010`.
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (first, last)) in self.0.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn probe(
         signature: packet.signature().map(|signature| signature.name().to_owned()),
         class: judgement.class,
         veiled: judgement.veiled,
+        hidden: judgement.hidden,
         quarantine: judgement.quarantine,
         count,
         ..ProbeBody::new(packet.kind())
@@ -63,7 +64,8 @@ mod tests {
         let mut bytes = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 255, 6, 0, 0, 203, 0, 113, 7, 198, 51, 100, 1];
         bytes.extend([0x9c, 0x40, 0, 23, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0]);
         let time = Timestamp::from_secs(1_800_000_000).unwrap();
-        let judgement = Judgement { class: Some(Class::Probe), quarantine: Some(30), veiled: false };
+        let judgement =
+            Judgement { class: Some(Class::Probe), quarantine: Some(30), veiled: false, hidden: false };
         let record = Record::Probe(probe(None, time, &Packet::parse(&bytes).unwrap(), judgement, 3));
         let mut line = Vec::new();
         record.encode(&mut line).unwrap();

@@ -7,6 +7,7 @@
 //! | `{"ask":"list"}` | an outcome record for each source, or wider network, in quarantine |
 //! | `{"ask":"why","addr":"192.0.2.7"}` | those of them that overlap this |
 //! | `{"ask":"status"}` | a [`Report`] |
+//! | `{"ask":"confirm"}` | a [`Confirmation`] |
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,17 @@ pub(crate) struct Report {
     pub(crate) quarantined: Option<usize>,
     /// Whether it only observes, and puts nobody there.
     pub(crate) observes: bool,
+    /// Ports that are hidden from whoever is not vouched for; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hidden: Option<String>,
+    /// Ports that are veiled from strangers; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) veiled: Option<String>,
+    /// How many sources are vouched for.
+    pub(crate) vouched: usize,
+    /// For how many seconds yet it waits for 'psentry-trap confirm'; absent: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) confirm_left: Option<u64>,
     /// The panic that holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) panic: Option<Order>,
@@ -35,6 +47,22 @@ pub(crate) struct Report {
     pub(crate) error: Option<String>,
     /// The monitor's counters, as in a `stats` record.
     pub(crate) counters: BTreeMap<String, u64>,
+}
+
+/// What became of a command to confirm.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Confirmation {
+    /// Whether the ports stay hidden and veiled.
+    pub(crate) confirmed: bool,
+    /// That in a sentence, and if not, what to do.
+    pub(crate) what: String,
+}
+
+impl Confirmation {
+    pub(crate) fn new(confirmed: bool, what: &str) -> Self {
+        Confirmation { confirmed, what: what.to_owned() }
+    }
 }
 
 /// A line for one that is in quarantine now, for so long yet.

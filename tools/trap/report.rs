@@ -1,5 +1,5 @@
 //! The pipe from the monitor to the worker. What the monitor reports, its counters and the facts of this machine, is a
-//! `stats` record without a host, which the worker completes and writes. Nothing goes the other way: the monitor reads
+//! `stats` record without a host, which the worker completes and writes, as it writes the vouches that the monitor read. Nothing goes the other way: the monitor reads
 //! nothing from a process that reads what strangers sent.
 
 use std::fs::{File, OpenOptions};
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use psentry_records::{Common, Reader, Record, Stats, StatsBody, Timestamp, Writer};
+use psentry_records::{Common, Reader, Record, Stats, StatsBody, Timestamp, Vouch, Writer};
 
 /// The monitor's end. Once it is dropped, the worker gets no further report, and ends.
 pub(crate) struct ReportSender(Writer<PipeWriter>);
@@ -32,6 +32,22 @@ impl ReportSender {
         let record = Record::Stats(Stats { common: Common::at(Timestamp::now()), body });
         let _ = self.0.write(&record);
     }
+
+    /// Sends a vouch, for the worker to write; `false`: the pipe is full, and it is to be sent again.
+    pub(crate) fn pass(&mut self, vouch: &Vouch) -> bool {
+        let sent = self.0.write(&Record::Vouch(vouch.clone()));
+        // Of a worker that has ended the monitor hears elsewhere.
+        !sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// What came from the monitor.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Received {
+    /// The newest report.
+    pub(crate) report: Option<StatsBody>,
+    /// Vouches, all of them.
+    pub(crate) vouches: Vec<Vouch>,
 }
 
 /// The worker's end.
@@ -52,12 +68,12 @@ impl ReportReceiver {
         Ok(ReportReceiver { reader: Reader::new(pipe), closed: false })
     }
 
-    /// The newest report that has come since the last call. Does not wait.
+    /// What has come since the last call. Does not wait.
     ///
     /// # Errors
     /// What read(2) says.
-    pub(crate) fn newest(&mut self) -> io::Result<Option<StatsBody>> {
-        let mut newest = None;
+    pub(crate) fn receive(&mut self) -> io::Result<Received> {
+        let mut received = Received::default();
         while !self.closed {
             match self.reader.fill() {
                 Ok(more) => self.closed = !more,
@@ -65,12 +81,14 @@ impl ReportReceiver {
                 Err(error) => return Err(error),
             }
             while let Some(item) = self.reader.held() {
-                if let Ok(Record::Stats(stats)) = item.record {
-                    newest = Some(stats.body);
+                match item.record {
+                    Ok(Record::Stats(stats)) => received.report = Some(stats.body),
+                    Ok(Record::Vouch(vouch)) => received.vouches.push(vouch),
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
-        Ok(newest)
+        Ok(received)
     }
 
     /// Whether the monitor has closed its end: it is about to end, or has died.
@@ -88,23 +106,25 @@ impl ReportReceiver {
 mod tests {
     use std::os::fd::AsRawFd;
 
+    use psentry_records::VouchBody;
+
     use super::*;
 
     #[test]
     fn the_newest_report_arrives_and_the_end_is_seen() {
         let (mut sender, pipe) = ReportSender::pipe().unwrap();
         let mut receiver = ReportReceiver::open(pipe.as_raw_fd()).unwrap();
-        assert_eq!(receiver.newest().unwrap(), None);
+        assert_eq!(receiver.receive().unwrap(), Received::default());
         let report = |seen| StatsBody::new("trap", [("seen", seen)]);
         sender.send(report(1));
         sender.send(report(2));
-        assert_eq!(receiver.newest().unwrap(), Some(report(2)));
+        assert_eq!(receiver.receive().unwrap().report, Some(report(2)));
         assert!(!receiver.is_closed());
         sender.send(report(3));
         drop(sender);
-        assert_eq!(receiver.newest().unwrap(), Some(report(3)));
+        assert_eq!(receiver.receive().unwrap().report, Some(report(3)));
         assert!(receiver.is_closed());
-        assert_eq!(receiver.newest().unwrap(), None);
+        assert_eq!(receiver.receive().unwrap(), Received::default());
     }
 
     #[test]
@@ -114,7 +134,25 @@ mod tests {
         for seen in 0..10_000 {
             sender.send(StatsBody::new("trap", [("seen", seen)]));
         }
-        let newest = ReportReceiver::open(pipe.as_raw_fd()).unwrap().newest().unwrap().unwrap();
+        let newest = ReportReceiver::open(pipe.as_raw_fd()).unwrap().receive().unwrap().report.unwrap();
         assert!((100..9_999).contains(&newest.counter("seen")), "{newest:?}");
+    }
+
+    #[test]
+    fn every_vouch_arrives_or_is_sent_again() {
+        let (mut sender, pipe) = ReportSender::pipe().unwrap();
+        let mut receiver = ReportReceiver::open(pipe.as_raw_fd()).unwrap();
+        let vouch = |user: u32| {
+            let common = Common { src_ip: Some([192, 0, 2, 7].into()), ..Common::at(Timestamp::now()) };
+            let body = VouchBody { user: Some(user.to_string()), ..VouchBody::default() };
+            Vouch { common, body }
+        };
+        let sent = (0..10_000).take_while(|user| sender.pass(&vouch(*user))).count();
+        assert!((100..9_999).contains(&sent), "{sent}");
+        let received = receiver.receive().unwrap().vouches;
+        assert_eq!(received.len(), sent);
+        assert!(sender.pass(&vouch(7)));
+        let users = receiver.receive().unwrap().vouches.into_iter().map(|vouch| vouch.body.user);
+        assert_eq!(Vec::from_iter(users), [Some("7".to_owned())]);
     }
 }

@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use psentry_ports::{Service, Services};
-use psentry_records::{DECOY_MARK, Prefix, Proto};
+use psentry_records::{DECOY_MARK, Prefix, Proto, Timestamp};
 
 use crate::cli::Answer;
 use crate::host_facts::HostFacts;
 use crate::nflog::COPIED;
 use crate::ports::Ranges;
 use crate::settings::Settings;
+use crate::source_file::Sources;
 
 /// The table's name, in the family inet.
 pub(crate) const TABLE: &str = "psentry_trap";
@@ -33,11 +34,11 @@ const VEIL: &str = include_str!("veil.nft");
 /// A burst of so many seconds' worth of packets is logged before a rate limit applies.
 const BURST: u32 = 2;
 
-/// The classes whose packets may put their source into quarantine.
-const QUARANTINING: [&str; 2] = ["probe", "stray"];
-
 /// The sets that are filled from flags; the others are in [`HostFacts::sets`].
 const FLAG_SETS: [&str; 3] = ["excepted_tcp", "excepted_udp", "grace"];
+
+/// The sets of those who are vouched for, whose elements end by themselves.
+const VOUCHED_SETS: [&str; 2] = ["vouched4", "vouched6"];
 
 /// The sets that hold sources and what is remembered of them: who is in quarantine, and what puts him there or keeps him out of it.
 const SOURCE_SETS: [&str; 23] = [
@@ -116,7 +117,7 @@ pub(crate) fn wake() -> String {
 
 /// The sets that are filled from flags and from the host's facts, and not by the rules.
 pub(crate) fn filled_sets(facts: &HostFacts) -> BTreeSet<&'static str> {
-    facts.sets().into_iter().map(|(name, _)| name).chain(FLAG_SETS).collect()
+    facts.sets().into_iter().map(|(name, _)| name).chain(FLAG_SETS).chain(VOUCHED_SETS).collect()
 }
 
 fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) -> String {
@@ -130,14 +131,19 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
         ("interfaces", !settings.interfaces.is_empty()),
         ("veil", !settings.veil.is_empty()),
         ("veilown", settings.veil_own),
-        ("prerouting", !settings.observe || settings.mirage.is_some() || !settings.veil.is_empty()),
+        ("hide", !settings.hide.is_empty()),
+        (
+            "prerouting",
+            !settings.observe || settings.mirage.is_some() || !settings.hidden_or_veiled().is_empty(),
+        ),
     ]
     .into();
     let mut values: Vec<(&str, String)> = vec![
         ("begin", begin.to_owned()),
         ("log_chains", log_chains(settings)),
         ("quarantine_chains", quarantine_chains(settings)),
-        ("veiled", join(settings.veil.list().iter().map(|(first, last)| format!("{first}-{last}")))),
+        ("veiled", join_ranges(&settings.veil)),
+        ("hidden", join_ranges(&settings.hide)),
         ("familiar", seconds(settings.familiar)),
         (
             "grace",
@@ -163,6 +169,10 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
         ("copied", COPIED.to_string()),
     ];
     values.extend(facts.sets().into_iter().map(|(name, elements)| (name, members(elements))));
+    values.extend(
+        vouched(&facts.vouched, Timestamp::now(), settings.vouched)
+            .map(|(name, elements)| (name, members(elements))),
+    );
     let mut text = String::new();
     let veil = if settings.veil.is_empty() { String::new() } else { veil_chains() };
     for line in TEMPLATE.replace("$veil_chains\n", &veil).lines() {
@@ -179,11 +189,13 @@ fn text(settings: &Settings, facts: &HostFacts, grace: Duration, begin: &str) ->
 /// The chains that log, for each prefix one. `nflog_message.rs` reads the prefix: what the packet is taken for, and for
 /// how many seconds it put its source into quarantine.
 fn log_chains(settings: &Settings) -> String {
-    let mut chains = vec![("probe".to_owned(), "probe".to_owned()), ("stray".to_owned(), "stray".to_owned())];
+    let mut chains: Vec<(String, String)> =
+        quarantining(settings).map(|class| (class.to_owned(), class.to_owned())).collect();
     if !settings.observe {
         for (how, span) in [("quarantined", settings.quarantine), ("quarantined_briefly", brief(settings))] {
             let seconds = span.as_secs();
-            chains.extend(QUARANTINING.map(|class| (format!("{how}_{class}"), format!("{class} {seconds}"))));
+            let of = |class: &str| (format!("{how}_{class}"), format!("{class} {seconds}"));
+            chains.extend(quarantining(settings).map(of));
         }
     }
     let veil = !settings.veil.is_empty();
@@ -205,11 +217,18 @@ fn log_chains(settings: &Settings) -> String {
         .join("\n")
 }
 
+/// The classes whose packets may put their source into quarantine.
+fn quarantining(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    let classes = [("probe", true), ("stray", true), ("hidden", !settings.hide.is_empty())];
+    classes.into_iter().filter(|(_, used)| *used).map(|(class, _)| class)
+}
+
 fn quarantine_chains(settings: &Settings) -> String {
     if settings.observe {
         return String::new();
     }
-    QUARANTINING.map(|class| QUARANTINE_CHAINS.replace("$class", class)).join("\n")
+    let of = |class| QUARANTINE_CHAINS.replace("$class", class);
+    quarantining(settings).map(of).collect::<Vec<_>>().join("\n")
 }
 
 /// For IPv4 by address, for IPv6 by /64.
@@ -237,12 +256,19 @@ fn around48<'a>(networks: impl IntoIterator<Item = &'a Prefix>) -> BTreeSet<Pref
 }
 
 /// The text that changes the sets after the host's facts changed; empty when they did not.
-pub(crate) fn update(from: &HostFacts, to: &HostFacts) -> String {
+pub(crate) fn update(settings: &Settings, from: &HostFacts, to: &HostFacts) -> String {
+    let changed = from.sets().into_iter().zip(to.sets()).filter(|(before, after)| before != after);
+    let text = refill(changed.map(|(_, after)| after));
+    if from.vouched == to.vouched {
+        return text;
+    }
+    text + &refill(vouched(&to.vouched, Timestamp::now(), settings.vouched))
+}
+
+/// The text that gives sets other elements.
+fn refill(sets: impl IntoIterator<Item = (&'static str, BTreeSet<String>)>) -> String {
     let mut text = String::new();
-    for ((name, before), (_, after)) in from.sets().into_iter().zip(to.sets()) {
-        if before == after {
-            continue;
-        }
+    for (name, after) in sets {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "flush set inet {TABLE} {name}");
         if !after.is_empty() {
@@ -250,6 +276,28 @@ pub(crate) fn update(from: &HostFacts, to: &HostFacts) -> String {
         }
     }
     text
+}
+
+/// Who is vouched for, each address of IPv6 also by its /64, with how long that holds yet: `longest` at most, also on a machine
+/// whose clock was not set yet when it started.
+fn vouched(sources: &Sources, now: Timestamp, longest: Duration) -> [(&'static str, BTreeSet<String>); 2] {
+    let mut until: BTreeMap<IpAddr, Timestamp> = BTreeMap::new();
+    for (source, end) in sources {
+        let of =
+            [source.addr(), Prefix::around(source.addr(), if source.is_ipv4() { 32 } else { 64 }).addr()];
+        for addr in of {
+            let longest = until.entry(addr).or_insert(*end);
+            *longest = (*end).max(*longest);
+        }
+    }
+    // Rounded up, since less than a second would be none.
+    let left = |end: &Timestamp| end.since(now).min(longest).as_millis().div_ceil(1000).max(1);
+    let of = |is_ipv4| {
+        let of_version = until.iter().filter(move |(addr, _)| addr.is_ipv4() == is_ipv4);
+        of_version.map(|(addr, end)| format!("{addr} timeout {}s", left(end))).collect()
+    };
+    let [set4, set6] = VOUCHED_SETS;
+    [(set4, of(true)), (set6, of(false))]
 }
 
 /// The text that deletes the table, whether or not it is there: nft refuses to delete what is missing.
@@ -283,7 +331,7 @@ impl HostFacts {
             ("own48", strings(around48(&own6.collect::<Vec<_>>()))),
             ("infrastructure4", addresses(&self.infrastructure, true)),
             ("infrastructure6", addresses(&self.infrastructure, false)),
-            ("served_ports", ports(&self.all_served().services())),
+            ("served_ports", ports(&self.shown().services())),
             ("chatter", services(&self.ports.chatter)),
             ("chatter_between", self.ports.chatter_between.iter().map(pair).collect()),
             ("stray_from", services(&self.ports.stray_from)),
@@ -299,6 +347,10 @@ impl HostFacts {
 
 fn ranges(excepted: &Ranges) -> String {
     members(excepted.list().iter().map(|(first, last)| format!("{first}-{last}")))
+}
+
+fn join_ranges(ports: &Ranges) -> String {
+    join(ports.list().iter().map(|(first, last)| format!("{first}-{last}")))
 }
 
 fn strings<T: ToString>(elements: impl IntoIterator<Item = T>) -> BTreeSet<String> {

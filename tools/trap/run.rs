@@ -19,6 +19,7 @@ use crate::quarantine_journal::QuarantineJournal;
 use crate::report::{ReportReceiver, ReportSender};
 use crate::settings::Settings;
 use crate::sockets::Listening;
+use crate::source_file::Sources;
 use crate::worker::Worker;
 use crate::worker_process::WorkerProcess;
 use crate::{Flags, TrapError, commands, privdrop, ruleset, sockets};
@@ -43,7 +44,8 @@ pub fn run(flags: Flags) -> Result<(), TrapError> {
         return Ok(());
     }
     if print {
-        let facts = HostFacts::read(sockets::look()?, Listening::default(), &files)?;
+        let facts =
+            HostFacts::read(sockets::look()?, Listening::default(), &settings.hide, &Sources::new(), &files)?;
         io::stdout().write_all(ruleset::full(&settings, &facts, settings.grace_left()).as_bytes())?;
         return Ok(());
     }

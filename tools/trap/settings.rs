@@ -43,6 +43,12 @@ pub(crate) struct Settings {
     pub(crate) icmp: bool,
     /// Whether packets of protocols other than TCP, UDP and ICMP are logged.
     pub(crate) protocols: bool,
+    /// TCP and UDP ports that are closed ports to whoever is not vouched for.
+    pub(crate) hide: Ranges,
+    /// For how long a vouch counts at most.
+    pub(crate) vouched: Duration,
+    /// Within which time somebody has to confirm that hidden and veiled ports are reached; `None`: nobody has to.
+    pub(crate) confirm: Option<Duration>,
     /// TCP ports at which the first packet of whoever is not familiar is dropped.
     pub(crate) veil: Ranges,
     /// Whether also of those in networks of this machine.
@@ -108,6 +114,9 @@ impl Settings {
             grace: flags.grace,
             icmp: flags.icmp,
             protocols: flags.protocols,
+            hide: list("--hide", &flags.hide)?,
+            vouched: flags.vouched,
+            confirm: flags.confirm,
             veil: list("--veil", &flags.veil)?,
             veil_own: flags.veil_own,
             familiar: flags.familiar,
@@ -122,6 +131,13 @@ impl Settings {
 }
 
 impl Settings {
+    /// The ports that are hidden or veiled.
+    pub(crate) fn hidden_or_veiled(&self) -> Ranges {
+        let mut both = self.hide.clone();
+        both.add(&self.veil);
+        both
+    }
+
     /// How much of the grace is left: it counts from when the machine came up, with the time that it was suspended
     /// (clock_gettime(2), CLOCK_BOOTTIME). A kernel that does not say has none left.
     pub(crate) fn grace_left(&self) -> Duration {

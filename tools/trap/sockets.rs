@@ -3,11 +3,17 @@
 //! loopback alone has no clients elsewhere, and its port is closed to them as any other.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use nix::errno::Errno;
-use psentry_linux::{Error, Transport, listening_sockets};
+use psentry_linux::{Error, Ports, Socket, Transport, connections, listening_sockets};
 use psentry_ports::Service;
 use psentry_records::{DECOY_MARK, Proto, canonical};
+
+use crate::ports::Ranges;
+
+/// A connection of another machine's: its address and port, and the port here.
+pub(crate) type Connection = (IpAddr, u16, u16);
 
 /// Ports of TCP and of UDP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +46,17 @@ impl Listening {
 /// When the kernel does not answer, or has no sock_diag(7). One without the module for a protocol has a list without it.
 pub(crate) fn look() -> Result<Listening, Error> {
     Ok(Listening { tcp: served(Transport::Tcp)?, udp: served(Transport::Udp)? })
+}
+
+/// Whoever is connected to one of these TCP ports; nobody where the kernel cannot list that.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub(crate) fn connected(ports: &Ranges) -> Result<BTreeSet<Connection>, Error> {
+    let local = ports.list().iter().map(|(first, last)| *first..=*last).collect();
+    let found = connections(Transport::Tcp, &Ports { local, remote: Vec::new() })?.unwrap_or_default();
+    let connection = |socket: &Socket| (canonical(socket.remote_addr), socket.remote_port, socket.local_port);
+    Ok(found.iter().map(connection).filter(|(addr, ..)| !addr.is_loopback()).collect())
 }
 
 /// The ports of the sockets that other machines reach and that are no decoys.

@@ -31,10 +31,12 @@ const DEDUP_CAPACITY: usize = 32_768;
 const BATCH: usize = 256;
 
 /// A SYN to a decoy that no handshake follows: the decoy is no trap, so its source is not in quarantine.
-const HALF_OPEN: Judgement = Judgement { class: Some(Class::Probe), quarantine: None, veiled: false };
+const HALF_OPEN: Judgement =
+    Judgement { class: Some(Class::Probe), quarantine: None, veiled: false, hidden: false };
 
 /// A SYN to a veiled port that does not come again: clients that give up within a second send such ones, too.
-const VEILED: Judgement = Judgement { class: Some(Class::Stray), quarantine: None, veiled: true };
+const VEILED: Judgement =
+    Judgement { class: Some(Class::Stray), quarantine: None, veiled: true, hidden: false };
 
 /// How long a SYN to a decoy waits for its ACK: a client across the world, over a lossy link, answers within this.
 const HANDSHAKE: Duration = Duration::from_secs(3);
@@ -237,7 +239,12 @@ impl Worker {
     }
 
     fn read_reports(&mut self) -> Result<(), TrapError> {
-        if let Some(report) = self.reports.newest()? {
+        let received = self.reports.receive()?;
+        for mut vouch in received.vouches {
+            vouch.common.host = vouch.common.host.or_else(|| self.host.clone());
+            self.write(&Record::Vouch(vouch))?;
+        }
+        if let Some(report) = received.report {
             self.report = Some(report);
             // The monitor asks to stop before it sends its last report, so the signal is seen now at the latest.
             self.read_signals();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use psentry_records::StatsBody;
+use psentry_records::{StatsBody, Vouch};
 use psentry_stage::Exit;
 
 use crate::report::ReportSender;
@@ -63,6 +63,11 @@ impl WorkerProcess {
         if let Some(reports) = &mut self.reports {
             reports.send(stats);
         }
+    }
+
+    /// Passes a vouch on, which the worker writes; `false`: not now, it has too much to read.
+    pub(crate) fn pass(&mut self, vouch: &Vouch) -> bool {
+        self.reports.as_mut().is_none_or(|reports| reports.pass(vouch))
     }
 
     /// Asks it to stop: it goes on reading packets until [`end`](Self::end), and waits no longer than its grace for a

@@ -44,7 +44,7 @@ pub(crate) fn answer_once(
     let purpose = match question {
         _ if blocks => Purpose::Block,
         Question::Verdict(_) | Question::Flush => Purpose::Release,
-        Question::List | Question::Why { .. } | Question::Status => Purpose::Read,
+        Question::List | Question::Why { .. } | Question::Status | Question::Confirm => Purpose::Read,
     };
     let host = host.map(str::to_owned);
     let mut engine = Engine::start(flags, host, chosen, None, never.as_fd(), purpose)?;

@@ -43,6 +43,9 @@ impl Engine {
         match &question {
             Question::Verdict(verdict) => self.verdict(verdict, Some(reply.clone())),
             Question::Flush => self.flush(Some(&reply)),
+            Question::Confirm => {
+                return reply.send(error_line("psentry-block hides no ports; psentry-trap does"));
+            }
             // One that is there for this question alone has just listed.
             _ if self.is_once() => {}
             Question::List | Question::Why { .. } | Question::Status => {

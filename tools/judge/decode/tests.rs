@@ -30,7 +30,8 @@ fn what_a_sensor_writes_takes_it() {
     let Ok(Record::Probe(probe)) = Record::parse(LINE) else { panic!() };
     for (cookie, payload) in [(false, None), (true, Some("GET /".to_owned()))] {
         let mut probe = probe.clone();
-        (probe.body.cookie, probe.body.veiled, probe.body.payload) = (cookie, cookie, payload);
+        (probe.body.cookie, probe.body.veiled, probe.body.hidden) = (cookie, cookie, cookie);
+        probe.body.payload = payload;
         let mut line = Vec::new();
         Record::Probe(probe.clone()).encode(&mut line).unwrap();
         assert_eq!(fast(std::str::from_utf8(&line).unwrap()), Observation::of(&probe));

@@ -51,9 +51,9 @@ fn record() -> BoxedStrategy<Record> {
         || prop::option::of((0..=Timestamp::MAX.micros()).prop_map(|m| Timestamp::from_micros(m).unwrap()));
     let proof = (any::<bool>(), any::<bool>(), some());
     let class = prop::option::of(prop::sample::select(vec![Class::Chatter, Class::Stray, Class::Probe]));
-    let taken_for = (class, any::<bool>(), prop::option::of(any::<u32>()));
+    let taken_for = (class, any::<[bool; 2]>(), prop::option::of(any::<u32>()));
     let probe = (common(), any::<IpAddr>(), some(), kind(), proof, taken_for, (1u32.., some())).prop_map(
-        |(mut common, src, sensor, kind, proof, (class, veiled, quarantine), (count, payload))| {
+        |(mut common, src, sensor, kind, proof, (class, [veiled, hidden], quarantine), (count, payload))| {
             common.src_ip = Some(crate::canonical(src));
             let (handshake, cookie, signature) = proof;
             let body = ProbeBody {
@@ -64,6 +64,7 @@ fn record() -> BoxedStrategy<Record> {
                 signature,
                 class,
                 veiled,
+                hidden,
                 quarantine,
                 count,
                 payload,
@@ -271,20 +272,22 @@ fn cookie_and_signature_are_written_only_where_there_are_any() {
 }
 
 #[test]
-fn class_veil_and_quarantine_come_before_the_count() {
+fn class_veil_hiding_and_quarantine_come_before_the_count() {
     let mut common = Common::at(Timestamp::from_micros(0).unwrap());
     common.src_ip = Some("192.0.2.7".parse().unwrap());
     let body = ProbeBody {
         signature: Some("nmap".to_owned()),
         class: Some(Class::Probe),
         veiled: true,
+        hidden: true,
         quarantine: Some(30),
         count: 2,
         ..ProbeBody::new(Kind::Syn)
     };
     let mut line = Vec::new();
     Record::Probe(Probe { common, body }).encode(&mut line).unwrap();
-    let want = r#""signature":"nmap","class":"probe","veiled":true,"quarantine":30,"count":2}}"#;
+    let want =
+        r#""signature":"nmap","class":"probe","veiled":true,"hidden":true,"quarantine":30,"count":2}}"#;
     assert!(std::str::from_utf8(&line).unwrap().trim_end().ends_with(want));
 }
 

@@ -6,6 +6,10 @@ use psentry_records::{Action, Prefix, Timestamp};
 use psentry_stage::counted;
 
 use super::Monitor;
+use std::time::Instant;
+
+use crate::confirm::Confirm;
+use crate::ports::Ranges;
 use crate::protocol::{self, Report};
 use crate::quarantine::Quarantined;
 
@@ -51,6 +55,7 @@ impl Monitor {
                 Ok(released(&scopes))
             }
             Question::Verdict(_) => Err("psentry-trap holds no blocks; psentry-block does".to_owned()),
+            Question::Confirm => self.confirm(),
             Question::Flush => {
                 let scopes: Vec<Prefix> = self.quarantine.list(None).map_err(failed)?.into_keys().collect();
                 self.release_all().map_err(|error| error.to_string())?;
@@ -64,11 +69,21 @@ impl Monitor {
         let is_whole = self.read_counters() && self.repair_at.is_none();
         let drifted = (!is_whole).then_some("others changed the rules, which are about to be loaded again");
         let full = self.full_quarantine.trouble();
-        let wrong = self.files.wrong().join("; ");
+        let unconfirmed = self.confirm.as_ref().and_then(Confirm::expired);
+        let wrong: Vec<String> = self.files.wrong().into_iter().chain(unconfirmed).collect();
+        let wrong = wrong.join("; ");
+        let ports = |ports: &Ranges| (!ports.is_empty()).then(|| ports.to_string());
         let error = drifted.or(full).or((!wrong.is_empty()).then_some(&*wrong));
         let report = Report {
             quarantined: if full.is_none() { Some(self.quarantine.list(None)?.len()) } else { None },
             observes: self.settings.observe,
+            hidden: ports(&self.settings.hide),
+            veiled: ports(&self.settings.veil),
+            vouched: self.facts.vouched.len(),
+            confirm_left: self
+                .confirm
+                .as_ref()
+                .and_then(|confirm| Some(confirm.left(Instant::now())?.as_secs())),
             panic: self.panic.holds().cloned(),
             error: error.map(str::to_owned),
             counters: self.named_counters().map(|(name, value)| (name.to_owned(), value)).collect(),
