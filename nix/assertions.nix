@@ -115,6 +115,17 @@ let
   # Both of these can make one touch enough.
   weighed = cfg.settings ? rule || cfg.settings ? evidence;
 
+  # Whether a port is that one, or in that range.
+  holds =
+    port: range:
+    let
+      ends = map lib.toInt (lib.splitString "-" (toString range));
+    in
+    lib.head ends <= port && port <= lib.last ends;
+  hiddenSsh = lib.optionals config.services.openssh.enable (
+    lib.filter (port: lib.any (holds port) cfg.trap.hide) config.services.openssh.ports
+  );
+
   observe = cfg.mode == "observe";
   mirage = cfg.trap.mirage != false;
   # By a rule of one's own: psentry's is there only with openFirewall.
@@ -143,6 +154,14 @@ in
           mirage && cfg.openFirewall && config.networking.firewall.enable
           -> config.networking.nftables.enable;
         message = "services.psentry.trap.mirage would be hidden by a firewall that psentry can open to it only in nftables. Set networking.nftables.enable = true; or set services.psentry.openFirewall = false, and accept yourself what `-m socket --nowildcard --transparent` matches.";
+      }
+      {
+        assertion = cfg.trap.hide != [ ] -> cfg.trap.enable;
+        message = "services.psentry.trap.hide needs the trap, which hides the ports, but services.psentry.trap.enable is false. Set both or neither.";
+      }
+      {
+        assertion = cfg.trap.enable && hiddenSsh != [ ] -> cfg.ignore != [ ];
+        message = "services.psentry.trap.hide names port ${lib.concatMapStringsSep " and " toString hiddenSsh} of sshd, and nobody is allowed to see it: whoever has not logged in for a week is locked out. Put the address or the network that you log in from into services.psentry.ignore.";
       }
       {
         assertion = (cfg.settings.block.observe or observe) == observe;

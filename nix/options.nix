@@ -182,6 +182,26 @@ in
           second, and a half-open scanner does not see the port. See THE VEIL in {manpage}`psentry-trap(8)`.
         '';
       };
+      hide = mkOption {
+        type = types.listOf (types.either (types.ints.between 1 65535) (types.strMatching "[0-9]+-[0-9]+"));
+        default = [ ];
+        example = [ 22 ];
+        description = ''
+          Ports and ranges, of TCP and UDP, that are closed ports to whoever is not vouched for: a scanner does not see them. Vouched
+          for is whom {option}`services.psentry.ignore` names, and for a week whoever logged in by ssh. See HIDDEN PORTS in
+          {manpage}`psentry-trap(8)`.
+        '';
+      };
+      vouchLogins = mkOption {
+        type = types.bool;
+        default = cfg.trap.hide != [ ];
+        defaultText = lib.literalExpression "config.services.psentry.trap.hide != [ ]";
+        example = true;
+        description = ''
+          Whether a login by ssh vouches for its address: the judge only watches it, and the trap shows it hidden ports, for a
+          week.
+        '';
+      };
       mirage = mkOption {
         type = types.either types.bool port;
         default = false;

@@ -39,7 +39,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
   cargoLock.lockFile = ../Cargo.lock;
 
   nativeBuildInputs = [ installShellFiles ];
-  # Of units/selftest, which patchShebangs gives the shell of the machine that it is for.
+  # Of units/selftest and units/logins, which patchShebangs gives the shell of the machine that it is for.
   buildInputs = [ bash ];
 
   # The unit tests, which need no other program (so no nativeCheckInputs) and no network but loopback. Those in tests/ take root
@@ -60,6 +60,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
     installManPage man/*.[1-8]
     # In the hourly service of nix/module.nix.
     install -D -m 755 units/selftest $out/lib/psentry/selftest
+    install -D -m 755 units/logins $out/lib/psentry/logins
     install -D -m 644 units/etc/ports $out/lib/psentry/ports
     # For systemd without NixOS: to be linked or copied to /etc/systemd/system.
     install -D -m 644 -t $out/share/psentry/units units/*.service units/*.socket units/*.target units/*.timer

@@ -12,13 +12,12 @@ let
 
   sandbox = import ./sandbox.nix;
 
-  # A stage: its service, from its own rights, where they differ from the sandbox, and what it does otherwise than the
-  # rest. The sandbox is made of defaults, so that a configuration's own serviceConfig wins without mkForce.
-  stage =
-    name: rights: extra:
+  # A service, from its own rights, where they differ from the sandbox, and what it does otherwise than the rest. The sandbox
+  # is made of defaults, so that a configuration's own serviceConfig wins without mkForce.
+  service =
+    rights: extra:
     mkMerge [
       {
-        documentation = [ "man:psentry-${name}(8)" ];
         partOf = [ "psentry.target" ];
         startLimitIntervalSec = 0;
         # A switch restarts the stage alone: its sockets stay, and what is on its way waits in them.
@@ -27,15 +26,26 @@ let
         enableDefaultPath = false;
         serviceConfig = lib.mapAttrs (_: lib.mkDefault) (sandbox // rights) // {
           Type = lib.mkDefault "exec";
-          ExecStart = utils.escapeSystemdExecArgs ([ (program name) ] ++ flags.${name});
           StandardError = "journal";
           Restart = "always";
           RestartSec = "1s";
-          Nice = lib.mkDefault (-15);
         };
       }
       extra
     ];
+  # The service of a stage.
+  stage =
+    name: rights: extra:
+    service rights (mkMerge [
+      {
+        documentation = [ "man:psentry-${name}(8)" ];
+        serviceConfig = {
+          ExecStart = utils.escapeSystemdExecArgs ([ (program name) ] ++ flags.${name});
+          Nice = lib.mkDefault (-15);
+        };
+      }
+      extra
+    ]);
   program = name: lib.getExe' cfg.package "psentry-${name}";
 
   # { trigger = 2; observe = true; } -> [ "--observe" "--trigger=2" ]; one word each, so that no value can be a flag.
@@ -79,6 +89,7 @@ let
       answer = if cfg.trap.answer == "drop" then null else cfg.trap.answer;
       except = cfg.trap.exceptPorts;
       veil = cfg.trap.veil;
+      hide = cfg.trap.hide;
       mirage = if cfg.trap.mirage == true then 61999 else cfg.trap.mirage;
     }
     ++ cfg.extraArgs.trap;
@@ -212,11 +223,15 @@ in
           after = [
             "psentry-judge.service"
             "psentry-events.socket"
+            "psentry-vouches.socket"
             "nftables.service"
             "firewall.service"
             "network-pre.target"
           ];
-          requires = [ "psentry-events.socket" ];
+          requires = [
+            "psentry-events.socket"
+            "psentry-vouches.socket"
+          ];
           # Ready is: the rules are loaded. That is before the network is up; who starts before is spared by --grace.
           before = [ "network.target" ];
           path = [ pkgs.nftables ];
@@ -224,6 +239,8 @@ in
             Type = "notify";
             # Longer than nft may take.
             WatchdogSec = "3min";
+            Sockets = "psentry-vouches.socket";
+            StandardInput = "socket";
             StandardOutput = "file:/run/psentry/events";
             # Wrong flags or settings: the unit fails, so that it is seen. No stranger can cause these exit codes. Not so for the
             # other stages, which what waits in their sockets would start again at once: they are tried again once a second.
@@ -237,6 +254,28 @@ in
             Group = "psentry";
             RuntimeDirectory = "psentry-trap";
             RuntimeDirectoryMode = "0755";
+          };
+        }
+      );
+
+      psentry-logins = mkIf (cfg.trap.enable && cfg.trap.vouchLogins) (
+        # journalctl connects to journald by a socket, and reads /proc/sys/kernel/random/boot_id.
+        service
+          {
+            RestrictAddressFamilies = "AF_UNIX";
+            ProcSubset = "all";
+          }
+          {
+          description = "psentry: vouches for whoever logs in by ssh";
+          documentation = [ "man:psentry-trap(8)" ];
+          wantedBy = [ "psentry.target" ];
+          after = [ "psentry-vouches.socket" ];
+          requires = [ "psentry-vouches.socket" ];
+          path = [ config.systemd.package ];
+          serviceConfig = {
+            ExecStart = "${cfg.package}/lib/psentry/logins";
+            StandardOutput = "file:/run/psentry/vouches";
+            SupplementaryGroups = "systemd-journal";
           };
         }
       );

@@ -133,6 +133,8 @@ in
       {
         psentry-events = fifo "events" "probes" "judge" group;
         psentry-verdicts = fifo "verdicts" "verdicts" "block" root;
+        # A vouch lets its address see hidden ports.
+        psentry-vouches = lib.mkIf cfg.trap.enable (fifo "vouches" "vouches" "trap" root);
       }
       (lib.mkIf (cfg.trap.mirage != false) { psentry-mirage = mirage; })
     ];

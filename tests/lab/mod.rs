@@ -17,6 +17,7 @@ mod iptables;
 mod notified;
 mod program;
 mod signals;
+pub mod ssh;
 
 pub use booted::Booted;
 pub use fake_clock::FakeClock;

@@ -4,6 +4,7 @@
 pub mod backends;
 mod decoys;
 mod guard;
+mod hide;
 mod install;
 mod load;
 mod log;
@@ -28,8 +29,13 @@ fn install_to_block(guard: &Booted) {
 
 /// A booted guard with a cable to a scanner.
 fn guard_and_scanner() -> (Booted, Host) {
-    let guard = Booted::boot();
-    let scanner = Host::new_in_network_namespace();
+    let (guard, scanner) = (Booted::boot(), Host::new_in_network_namespace());
+    connect(&guard, &scanner);
+    (guard, scanner)
+}
+
+/// Lays the cable.
+fn connect(guard: &Booted, scanner: &Host) {
     scanner.sh(&format!(
         "ip link add eth0 type veth peer name scanner netns {pid}
          ip address add {SCANNER}/24 dev eth0; ip link set eth0 up; ip route add default via 203.0.113.1",
@@ -38,7 +44,6 @@ fn guard_and_scanner() -> (Booted, Host) {
     guard.sh(&format!(
         "ip link set lo up; ip address add {GUARD} dev lo; ip address add 203.0.113.1/24 dev scanner; ip link set scanner up"
     ));
-    (guard, scanner)
 }
 
 fn scan(scanner: &Host) {

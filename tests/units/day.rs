@@ -12,7 +12,7 @@ mod pages;
 mod transcript;
 
 use self::transcript::Transcript;
-use crate::lab::{Booted, Host};
+use crate::lab::{Booted, Host, ssh};
 
 /// The guard's address; the networks of examples in the manual are other hosts' here.
 const GUARD: &str = "198.18.0.1";
@@ -90,6 +90,7 @@ fn an_administrators_day() {
     reloads_the_firewall(&mut day);
     reboots(&mut day);
     rotates_the_log(&mut day);
+    hides_ssh(&mut day);
     upgrades(&mut day);
     uninstalls(&mut day);
     day.end();
@@ -397,9 +398,34 @@ fn rotates_the_log(day: &mut Transcript) {
     until_well(day);
 }
 
+fn hides_ssh(day: &mut Transcript) {
+    day.chapter("13-hide", "Nobody is to see ssh but who has logged in lately, or is in the ignore list.");
+    let [_, stranger, administrator] = SCANNERS;
+    let key = ssh::serve(&day.guard);
+    day.run("systemctl enable --now psentry-logins");
+    assert!(key.login(&day.scanner, administrator, GUARD, 5, "true").status.success());
+    day.until("the login vouches", &format!("grep -F {administrator} /var/lib/psentry-trap/vouched"));
+    day.run("sed -i 's/^TRAP=.*/& --hide 22 --confirm 10m/' /etc/psentry/psentry.conf");
+    day.run("systemctl restart psentry-trap");
+    day.scan(&format!("nc -z -n -w 1 -s {stranger} {GUARD} 22"));
+    day.until("it is blocked", &format!("psentry-block list | grep -F {stranger}"));
+    day.run("psentry list");
+    day.note("Does the administrator still get in? Only a connection that is new shows it.");
+    day.run("psentry hide confirm");
+    day.note("By ssh, from where he works:");
+    let confirmed = key.login(&day.scanner, administrator, GUARD, 5, "/usr/local/bin/psentry hide confirm");
+    assert!(confirmed.status.success());
+    day.ran("psentry hide confirm", &String::from_utf8_lossy(&confirmed.stdout));
+    day.run_unseen("psentry-trap status");
+    day.run("psentry unblock 203.0.113.8");
+    day.run("systemctl disable --now psentry-logins; sed -i 's/ --hide.*//' /etc/psentry/psentry.conf");
+    day.run("systemctl restart psentry-trap; systemctl stop sshd");
+    until_well(day);
+}
+
 fn upgrades(day: &mut Transcript) {
     day.chapter(
-        "13-upgrade",
+        "14-upgrade",
         "A newer psentry is installed over it, with the settings, decoys and blocks that there are.",
     );
     day.run("units/install --programs bin");
@@ -412,7 +438,7 @@ fn upgrades(day: &mut Transcript) {
 
 fn uninstalls(day: &mut Transcript) {
     day.chapter(
-        "14-uninstall",
+        "15-uninstall",
         "psentry goes, first but for settings and log, then altogether, and once more.",
     );
     day.run("units/uninstall --keep");

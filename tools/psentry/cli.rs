@@ -23,7 +23,7 @@ pub struct Flags {
 }
 
 /// So that it fits a screen of 24 lines.
-const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}\n{options}";
+const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n{subcommands}\n{options}";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -114,6 +114,12 @@ pub enum Command {
         /// The mode
         mode: Option<Mode>,
     },
+    /// Confirm that ports that psentry hides are still reached
+    Hide {
+        /// What to do
+        #[arg(value_enum)]
+        action: HideAction,
+    },
     /// Touch decoys, and check that this is noticed
     Selftest,
     /// Check the settings of every stage; exits 0 or 78
@@ -131,12 +137,19 @@ pub enum Action {
     Remove,
 }
 
+/// What to do about hidden ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HideAction {
+    /// Keep them hidden: a connection to one of them is new
+    Confirm,
+}
+
 /// With which action an argument is needed.
 const NEEDED: [(&str, &str); 2] = [("action", "add"), ("action", "remove")];
 
 /// Which commands heed the flags that any command takes: those of the others do not show them.
 const HEEDING: [(&str, &str); 2] = [
-    ("json", "status list why unblock block log explain replay decoy allow mode"),
+    ("json", "status list why unblock block log explain replay decoy allow mode hide"),
     ("utc", "status list why unblock block log explain"),
 ];
 

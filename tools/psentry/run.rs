@@ -13,7 +13,7 @@ use psentry_local_time::Clock;
 use psentry_stage::Exit;
 use serde_json::json;
 
-use crate::cli::{Command, Flags};
+use crate::cli::{Command, Flags, HideAction};
 use crate::{history, people, settings};
 
 /// What every command has.
@@ -49,6 +49,9 @@ pub fn run(Flags { command, json, utc }: Flags) -> Result<(), Error> {
         Command::Decoy { action, decoy } => settings::decoy(&context, action, decoy.as_deref()),
         Command::Allow { action, allowed } => settings::allow(&context, action, allowed),
         Command::Mode { mode } => settings::mode(&context, mode),
+        Command::Hide { action: HideAction::Confirm } => {
+            instead(sibling("psentry-trap").arg("confirm").args(context.json.then_some("--json")))
+        }
         Command::Check => check(installed),
         Command::Selftest => selftest(installed),
         Command::Block { cidr, span, reason } => {
