@@ -39,17 +39,23 @@ const CLIENT: &str = "--client";
 const HELLO: u16 = 8088;
 const ECHO: u16 = 8089;
 
-/// What may stand in the way, the flags of a trap, and how many are in its quarantine.
-const WAYS: [(&str, Option<&[&str]>, u32); 8] = [
-    (NOTHING, None, 0),
-    ("nothing, again", None, 0),
-    (STATE, None, 0),
-    (TRAP, Some(&[]), 0),
-    ("psentry-trap --mirage", Some(&["--mirage", "61999"]), 0),
-    ("psentry-trap, 10,000 in quarantine", Some(&[]), 10_000),
-    ("psentry-trap, 100,000 in quarantine", Some(&[]), 100_000),
-    (OLDER, Some(&[]), 0),
+/// What may stand in the way, the flags of a trap, and how many sources are in which of its sets.
+type WayOf = (&'static str, Option<&'static [&'static str]>, &'static str, u32);
+const WAYS: [WayOf; 10] = [
+    (NOTHING, None, "", 0),
+    ("nothing, again", None, "", 0),
+    (STATE, None, "", 0),
+    (TRAP, Some(&[]), "", 0),
+    ("psentry-trap --mirage", Some(&["--mirage", "61999"]), "", 0),
+    ("psentry-trap, 10,000 in quarantine", Some(&[]), "quarantine4", 10_000),
+    ("psentry-trap, 100,000 in quarantine", Some(&[]), "quarantine4", 100_000),
+    ("psentry-trap --veil, a familiar client", Some(VEIL), "", 0),
+    (FAMILIAR, Some(VEIL), "familiar4", 100_000),
+    (OLDER, Some(&[]), "", 0),
 ];
+/// Both services are behind the veil. The client is in a network of the guard's, and familiar with its first connection.
+const VEIL: &[&str] = &["--veil", "8088-8089", "--veil-own"];
+const FAMILIAR: &str = "psentry-trap --veil, one of 100,000 familiar";
 const NOTHING: &str = "nothing";
 const STATE: &str = "one rule, ct state established";
 const TRAP: &str = "psentry-trap";
@@ -82,9 +88,9 @@ struct Way {
 fn measure(print: bool, older: Option<&str>) {
     let older = older.map(|folder| format!("{folder}/psentry-trap"));
     let these = WAYS.iter().filter(|(name, ..)| *name != OLDER || older.is_some());
-    let start = |(name, flags, quarantined): &(&'static str, Option<&[&str]>, u32)| {
+    let start = |(name, flags, set, many): &WayOf| {
         let program = older.as_deref().filter(|_| *name == OLDER).unwrap_or(bin("psentry-trap"));
-        Way::new(name, flags.map(|flags| (program, flags)), *quarantined)
+        Way::new(name, flags.map(|flags| (program, flags)), set, *many)
     };
     let mut ways: Vec<Way> = these.map(start).collect();
     let rounds = if print { ROUNDS } else { 1 };
@@ -115,10 +121,14 @@ fn measure(print: bool, older: Option<&str>) {
         );
     }
     let named = |name| ways.iter().find(|way| way.name == name);
-    if let (Some(trap), Some(older)) = (named(TRAP), named(OLDER)) {
-        let ratio = |of: fn(&Way) -> &Vec<f64>| median(of(trap)) / median(of(older));
+    for (what, one, other) in [
+        ("psentry-trap beside the older one", TRAP, OLDER),
+        ("a familiar client behind the veil beside psentry-trap without", FAMILIAR, TRAP),
+    ] {
+        let (Some(one), Some(other)) = (named(one), named(other)) else { continue };
+        let ratio = |of: fn(&Way) -> &Vec<f64>| median(of(one)) / median(of(other));
         println!(
-            "psentry-trap beside the older one: a connection {:.3}, a round trip {:.3} (aim: at most 1.01)",
+            "{what}: a connection {:.3}, a round trip {:.3} (aim: at most 1.01)",
             ratio(|way| &way.connection),
             ratio(|way| &way.trip)
         );
@@ -133,7 +143,7 @@ fn median(values: &[f64]) -> f64 {
 
 impl Way {
     /// With the program and the flags of a trap.
-    fn new(name: &'static str, trap: Option<(&str, &[&str])>, quarantined: u32) -> Self {
+    fn new(name: &'static str, trap: Option<(&str, &[&str])>, set: &str, many: u32) -> Self {
         let this = env::current_exe().unwrap();
         let this = this.to_str().unwrap();
         let lab = Lab::new();
@@ -147,7 +157,7 @@ impl Way {
         if let Some((program, flags)) = trap {
             running.push(Program::start(lab.guard.command(program).args(flags)));
             wait_until("the trap stands", || lab.guard.ok(&["nft", "list", "table", "inet", "psentry_trap"]));
-            fill(&lab, quarantined);
+            fill(&lab, set, many);
         }
         let mut client = Program::start_fed(lab.innocent.command(this).arg(CLIENT));
         let order = client.stdin();
@@ -165,14 +175,14 @@ impl Way {
     }
 }
 
-/// Puts so many sources into quarantine, for as long as this takes.
-fn fill(lab: &Lab, many: u32) {
+/// Puts so many sources into a set, for as long as this takes.
+fn fill(lab: &Lab, set: &str, many: u32) {
     let of = |n: u32| format!("10.{}.{}.{} timeout 1h", n >> 16, n >> 8 & 255, n & 255);
     let numbers: Vec<u32> = (0..many).collect();
     // More than that is too long a message, without root.
     for some in numbers.chunks(2_000) {
         let list = some.iter().map(|n| of(*n)).collect::<Vec<_>>().join(", ");
-        let line = format!("add element inet psentry_trap quarantine4 {{ {list} }}\n");
+        let line = format!("add element inet psentry_trap {set} {{ {list} }}\n");
         let mut nft = Program::start_fed(lab.guard.command("nft").args(["-f", "-"]));
         nft.stdin().write_all(line.as_bytes()).unwrap();
         let (status, _, errors) = nft.end();

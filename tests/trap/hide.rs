@@ -81,10 +81,12 @@ fn to_a_stranger_it_is_a_closed_port_and_who_is_vouched_for_gets_in() {
         assert_eq!(found.common.dest_port, Some(SERVICE));
 
         assert!(lab.innocent.is_shut_out(guard, SERVICE));
+        let hidden_from = |addr: &str| command(&lab, &["why", addr]).1.contains("ports 8088 are hidden from");
+        assert!(hidden_from(INNOCENT[family]));
         vouch(&mut stdin, INNOCENT[family], 600);
         passed(&mut trap, INNOCENT[family]);
         wait_until("it gets in, and is out of quarantine", || lab.innocent.reaches(guard, SERVICE));
-        assert!(lab.innocent.reaches(guard, OTHER));
+        assert!(lab.innocent.reaches(guard, OTHER) && !hidden_from(INNOCENT[family]));
         vouch(&mut stdin, INNOCENT[family], 0);
         wait_until("its vouch is withdrawn", || lab.innocent.is_shut_out(guard, SERVICE));
     }

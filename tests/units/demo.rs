@@ -37,6 +37,9 @@ fn the_demo_shows_the_scan_and_the_block() {
         // Which ports nmap asks first is chance.
         "before the kernel blocked it: of the services",
         "had it blocked again",
+        "without the veil: 22 80 443",
+        "behind the veil: nothing",
+        "an ordinary client got in after 1",
     ] {
         assert!(said.contains(word), "'{word}' is missing in:\n{said}\n{error}");
     }

@@ -24,7 +24,8 @@ fn installed() -> (tempfile::TempDir, Vec<PathBuf>) {
         let text = fs::read_to_string(&path)
             .unwrap()
             .replace("/usr/local/bin/psentry-", "/usr/bin/true #")
-            .replace("/usr/local/lib/psentry/selftest", "/usr/bin/true");
+            .replace("/usr/local/lib/psentry/selftest", "/usr/bin/true")
+            .replace("/usr/local/lib/psentry/logins", "/usr/bin/true");
         fs::write(folder.path().join(&name), text).unwrap();
         files.push(folder.path().join(name.replace("@.", "@2323.")));
     }
@@ -82,6 +83,7 @@ fn every_sandbox_is_tight() {
         ("psentry-trap", 13),
         ("psentry-judge", 3),
         ("psentry-block", 11),
+        ("psentry-logins", 6),
         ("psentry-selftest", 25),
         ("psentry-ipset-sets", 14),
     ] {

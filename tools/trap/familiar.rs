@@ -65,6 +65,21 @@ impl Familiar {
         Ok(())
     }
 
+    /// Whether an address is familiar now.
+    ///
+    /// # Errors
+    /// When the kernel does not say it.
+    pub(crate) fn has(&mut self, addr: IpAddr) -> Result<bool, Error> {
+        let Some(source) = source(addr) else { return Ok(true) };
+        for (set, is_ipv4, _) in SETS {
+            if is_ipv4 == source.is_ipv4() {
+                let key = quarantine::write((source.addr(), None));
+                return Ok(self.table.element(set, &key, quarantine::read)?.is_some());
+            }
+        }
+        Ok(false)
+    }
+
     /// Puts back who is known and not forgotten, for `longest` at most. The kernel notifies of each: `read` reads that after each
     /// thousand, before it is more than a socket has room for.
     ///

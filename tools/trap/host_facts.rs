@@ -101,6 +101,13 @@ impl HostFacts {
         near.chain(&self.ports.translators).copied().chain([Prefix::around(LINK_LOCAL.into(), 10)]).collect()
     }
 
+    /// Whether this address is vouched for; by the vouch for another of its /64, unless its network is near.
+    pub(crate) fn is_vouched(&self, addr: IpAddr) -> bool {
+        let by_address = addr.is_ipv4() || self.by_address6().iter().any(|network| network.contains(addr));
+        let scope = Prefix::around(addr, if by_address { 128 } else { 64 });
+        self.vouched.keys().any(|source| scope.contains(source.addr()))
+    }
+
     /// The ports that are served here, or were lately.
     pub(crate) fn all_served(&self) -> Listening {
         self.listening.and(&self.served)

@@ -14,6 +14,12 @@ use crate::services::{EIGHT, TWENTY};
 /// Decoys on ports that scanners try first and nobody here uses.
 const DECOYS: &str = "21,23,79,88,113,119,135,139,389,445,512,513,514,515,548,554,1025,1433,1720,1723,3389,5060,5900,8443,8888,9999,10000,49152";
 
+/// All services are behind the veil, or hidden. The scanner is in a network of the guard's.
+const VEIL: &[&str] = &["--veil", TWENTY_LIST, "--veil-own"];
+const HIDE: &[&str] = &["--hide", TWENTY_LIST];
+const TWENTY_LIST: &str =
+    "22,25,53,80,110,111,143,443,465,587,631,993,995,2049,3306,5432,8000,8080,8081,9100";
+
 /// The guard with which others are compared.
 pub(crate) const TRAP: &str = "psentry with trap";
 
@@ -24,6 +30,8 @@ pub(crate) struct Guard {
     pub(crate) services: &'static [u16],
     /// How many forged packets a second arrive meanwhile.
     pub(crate) flood: u32,
+    /// Whether it is asked by scans that are aimed at services, too.
+    pub(crate) aimed_at: bool,
     what: What,
 }
 
@@ -60,18 +68,24 @@ impl Drop for Standing {
 
 impl Guard {
     fn new(name: impl Into<String>, what: What) -> Self {
-        Guard { name: name.into(), services: &TWENTY, flood: 0, what }
+        Guard { name: name.into(), services: &TWENTY, flood: 0, aimed_at: false, what }
     }
 
     /// All of them; with the programs of an older release beside these, if `older` is a folder with those.
     pub(crate) fn all(older: Option<&Path>) -> Vec<Guard> {
         let trap = |programs: Option<&Path>| What::Psentry("psentry-trap", &[], programs.map(Path::to_owned));
+        let unseen = |name: &str, flags| Guard {
+            aimed_at: true,
+            ..Guard::new(name, What::Psentry("psentry-trap", flags, None))
+        };
         let mut all = vec![
-            Guard::new("nothing", What::Nothing),
+            Guard { aimed_at: true, ..Guard::new("nothing", What::Nothing) },
             Guard::new("PortSentry 1.2 -tcp", What::PortSentry("-tcp")),
             Guard::new("PortSentry 1.2 -atcp", What::PortSentry("-atcp")),
             Guard::new("psentry, decoys only", What::Psentry("psentry-listen", &["--tcp", DECOYS], None)),
-            Guard::new(TRAP, trap(None)),
+            Guard { aimed_at: true, ..Guard::new(TRAP, trap(None)) },
+            unseen("psentry with trap and veil", VEIL),
+            unseen("psentry with trap that hides", HIDE),
             Guard { services: &EIGHT, ..Guard::new("nothing, eight services", What::Nothing) },
             Guard { services: &EIGHT, ..Guard::new("psentry with trap, eight services", trap(None)) },
             Guard {

@@ -3,7 +3,7 @@
 //!
 //!     cargo bench --bench disclosure -- [--runs N] [--delay MS] [--guard NAME]... [--scan NAME]... [--older DIR]
 //!
-//! Two of the guards stand in a flood of forged packets meanwhile. With --older the programs psentry-trap, psentry-judge
+//! Scans that are aimed at services ask a few of the guards only. Two of the guards stand in a flood of forged packets meanwhile. With --older the programs psentry-trap, psentry-judge
 //! and psentry-block of DIR guard as well, to compare with.
 //!
 //! For every guard and scan, the median of the runs (and the worst of them) of: services that the scanner learnt,
@@ -62,7 +62,9 @@ fn main() {
     println!("| scan | guard | services learnt | packets let through | ms to the first drop |");
     println!("|---|---|---|---|---|");
     for scan in Scan::ALL.iter().filter(|scan| chosen("--scan", scan.name)) {
-        let guards: Vec<&Guard> = every_guard.iter().filter(|guard| chosen("--guard", &guard.name)).collect();
+        let asked =
+            |guard: &&Guard| chosen("--guard", &guard.name) && (scan.aims_at.is_empty() || guard.aimed_at);
+        let guards: Vec<&Guard> = every_guard.iter().filter(asked).collect();
         let mut all_seen: Vec<Vec<Seen>> = guards.iter().map(|_| Vec::new()).collect();
         for run in 1..=runs {
             for (guard, seen) in guards.iter().zip(&mut all_seen) {
@@ -77,7 +79,7 @@ fn main() {
                 scan.name,
                 guard.name,
                 spread(seen.iter().map(|seen| seen.learnt as f64), 0),
-                guard.services.len(),
+                scan.asks_for(guard.services),
                 spread(seen.iter().map(|seen| seen.passed as f64), 0),
                 if seen.iter().all(|seen| seen.drop_ms.is_some()) {
                     spread(seen.iter().filter_map(|seen| seen.drop_ms), 2)

@@ -11,31 +11,87 @@ const SECONDS: &str = "10";
 pub(crate) struct Scan {
     pub(crate) name: &'static str,
     words: &'static [&'static str],
+    /// The services that it asks for alone; empty: it asks for more than services.
+    pub(crate) aims_at: &'static [u16],
+}
+
+/// A scan of more than services.
+const fn wide(name: &'static str, words: &'static [&'static str]) -> Scan {
+    Scan { name, words, aims_at: &[] }
+}
+
+/// A scan that asks for these services and nothing else.
+const fn aimed(name: &'static str, aims_at: &'static [u16], words: &'static [&'static str]) -> Scan {
+    Scan { name, words, aims_at }
 }
 
 impl Scan {
-    pub(crate) const ALL: [Scan; 5] = [
-        Scan {
-            name: "nmap -sS -T4",
-            words: &["nmap", "-v", "-n", "-Pn", "-sS", "-T4", "--max-retries", "2"],
-        },
-        Scan {
-            name: "nmap -sT -T4",
-            words: &["nmap", "-v", "-n", "-Pn", "-sT", "-T4", "--max-retries", "2"],
-        },
-        Scan {
-            name: "nmap -sS -p- -T4",
-            words: &["nmap", "-v", "-n", "-Pn", "-sS", "-p-", "-T4", "--max-retries", "1"],
-        },
-        Scan {
-            name: "nmap -sS --min-rate 5000",
-            words: &["nmap", "-v", "-n", "-Pn", "-sS", "--min-rate", "5000", "--max-retries", "2"],
-        },
-        Scan {
-            name: "masscan -p1-10000",
-            words: &["masscan", "-p1-10000", "--rate", "10000", "--wait", "2", "--interface", "eth0"],
-        },
+    pub(crate) const ALL: [Scan; 15] = [
+        wide("nmap -sS -T4", &["nmap", "-v", "-n", "-Pn", "-sS", "-T4", "--max-retries", "2"]),
+        wide("nmap -sT -T4", &["nmap", "-v", "-n", "-Pn", "-sT", "-T4", "--max-retries", "2"]),
+        wide("nmap -sS -p- -T4", &["nmap", "-v", "-n", "-Pn", "-sS", "-p-", "-T4", "--max-retries", "1"]),
+        wide(
+            "nmap -sS --min-rate 5000",
+            &["nmap", "-v", "-n", "-Pn", "-sS", "--min-rate", "5000", "--max-retries", "2"],
+        ),
+        wide(
+            "masscan -p1-10000",
+            &["masscan", "-p1-10000", "--rate", "10000", "--wait", "2", "--interface", "eth0"],
+        ),
+        aimed("nmap -sS -p22", &[22], &["nmap", "-v", "-n", "-Pn", "-sS", "-p22"]),
+        aimed(
+            "nmap -sS -p22,443,8080",
+            &[22, 443, 8080],
+            &["nmap", "-v", "-n", "-Pn", "-sS", "-p22,443,8080"],
+        ),
+        aimed(
+            "nmap -sS --max-retries 0 -p22",
+            &[22],
+            &["nmap", "-v", "-n", "-Pn", "-sS", "--max-retries", "0", "-p22"],
+        ),
+        aimed(
+            "nmap -sS --max-retries 6 -p22",
+            &[22],
+            &["nmap", "-v", "-n", "-Pn", "-sS", "--max-retries", "6", "-p22"],
+        ),
+        aimed("nmap -sS -T1 -p22", &[22], &["nmap", "-v", "-n", "-Pn", "-sS", "-T1", "-p22"]),
+        aimed("nmap -sV -p22,443", &[22, 443], &["nmap", "-v", "-n", "-Pn", "-sV", "-p22,443"]),
+        aimed("nmap -sT -T4 -p22", &[22], &["nmap", "-v", "-n", "-Pn", "-sT", "-T4", "-p22"]),
+        aimed(
+            "nmap -sT --initial-rtt-timeout 2s -p22",
+            &[22],
+            &["nmap", "-v", "-n", "-Pn", "-sT", "--initial-rtt-timeout", "2s", "-p22"],
+        ),
+        aimed(
+            "masscan -p22,443,8080",
+            &[22, 443, 8080],
+            &["masscan", "-p22,443,8080", "--rate", "1000", "--wait", "2", "--interface", "eth0"],
+        ),
+        aimed(
+            "masscan --retries 3 -p22,443,8080",
+            &[22, 443, 8080],
+            &[
+                "masscan",
+                "-p22,443,8080",
+                "--retries",
+                "3",
+                "--rate",
+                "1000",
+                "--wait",
+                "2",
+                "--interface",
+                "eth0",
+            ],
+        ),
     ];
+
+    /// How many of these services it asks for.
+    pub(crate) fn asks_for(&self, services: &[u16]) -> usize {
+        match self.aims_at {
+            [] => services.len(),
+            aims_at => services.iter().filter(|port| aims_at.contains(port)).count(),
+        }
+    }
 
     /// Scans `target`, and says which ports it found open. masscan takes the ports in an order that is another one in
     /// each run, and in the same run the same for every guard; nmap lets nobody choose.

@@ -39,7 +39,12 @@ impl Monitor {
                 lines.extend(self.full_quarantine.trouble().iter().flat_map(|full| note_line(full)));
                 Ok(lines)
             }
-            Question::Why { addr } => Ok(listed(&self.quarantine.list(Some(*addr)).map_err(failed)?, now)),
+            Question::Why { addr } => {
+                let mut lines = listed(&self.quarantine.list(Some(*addr)).map_err(failed)?, now);
+                let unseen = self.unseen_by(*addr).map_err(failed)?;
+                lines.extend(unseen.iter().flat_map(|sentence| note_line(sentence)));
+                Ok(lines)
+            }
             Question::Status => Ok(json_line(&self.report().map_err(failed)?)),
             Question::Verdict(verdict) if verdict.body.action == Action::Unblock => {
                 let scopes = self.quarantine.release(&[verdict.body.scope]).map_err(failed)?;

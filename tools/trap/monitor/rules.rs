@@ -28,7 +28,7 @@ impl Monitor {
     }
 
     /// What the flags say, except that while a panic holds the rules only observe.
-    fn in_force(&self) -> Settings {
+    pub(super) fn in_force(&self) -> Settings {
         Settings { observe: self.settings.observe || self.panic.holds().is_some(), ..self.settings.clone() }
     }
 

@@ -132,6 +132,35 @@ impl Monitor {
         }
     }
 
+    /// What this address does not see, and why, in words; nothing of networks.
+    pub(super) fn unseen_by(&mut self, asked: Prefix) -> Result<Vec<String>, psentry_linux::Error> {
+        let addr = asked.addr();
+        let is_allowed = |prefix: &Prefix| prefix.contains(addr);
+        if !asked.is_host() || self.facts.allow.iter().any(is_allowed) || self.in_force().observe {
+            return Ok(Vec::new());
+        }
+        let mut unseen = Vec::new();
+        let is_vouched = self.facts.is_vouched(addr);
+        if !self.settings.hide.is_empty() && !is_vouched {
+            unseen.push(format!(
+                "ports {} are hidden from {}: no vouch names it, nor does a file of --allow",
+                self.settings.hide,
+                asked.short()
+            ));
+        }
+        let is_near = !self.settings.veil_own && self.facts.near.iter().any(is_allowed);
+        if let Some(familiar) = self.familiar.as_mut().filter(|_| !is_vouched && !is_near)
+            && !familiar.has(addr)?
+        {
+            unseen.push(format!(
+                "{} is a stranger at the veil: its first packet to TCP ports {} is dropped, and the same again let through",
+                asked.short(),
+                self.settings.veil
+            ));
+        }
+        Ok(unseen)
+    }
+
     /// What a command to confirm is answered.
     pub(super) fn confirm(&mut self) -> Result<Vec<u8>, String> {
         let connections =
