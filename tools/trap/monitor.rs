@@ -2,6 +2,7 @@
 //! that a stranger wrote, and nothing from the worker: only what the kernel says of this machine, files of the
 //! administrator's, and what those ask whom the control socket lets in.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use psentry_linux::{NetlinkMonitor, netlink_monitor};
 use psentry_records::{Timestamp, Vouch};
 use psentry_stage::panic_file::PanicFile;
 use psentry_stage::{
-    Complaints, FileWatch, Request, Signals, StatsTimer, Watchdog, report_ready, report_status,
+    Complaints, FileWatch, Request, Signals, StatsTimer, Watchdog, counted, report_ready, report_status,
 };
 
 use crate::config_files::ConfigFiles;
@@ -64,8 +65,8 @@ pub(crate) struct Monitor {
     vouched: Vouched,
     /// Where vouches come from; `None`: from nowhere, or not any more.
     vouches: Option<VouchInput>,
-    /// A vouch that the worker has no room for yet. Until it has, no other one is read.
-    unpassed: Option<Vouch>,
+    /// Vouches that are to be passed on: those of one read at most, since no other is read until the worker had room for them.
+    unpassed: VecDeque<Vouch>,
     /// How many vouches and other lines were read.
     lines: Lines,
     /// Whether hidden and veiled ports are to be confirmed; `None`: they are not.
@@ -150,7 +151,8 @@ impl Monitor {
         let panic = PanicWatch::open(PanicFile::default(), now);
         let familiar =
             if settings.veil.is_empty() { None } else { Some(familiar(&settings, now, &mut complaints)?) };
-        let confirm = settings.confirm.filter(|_| !settings.hidden_or_veiled().is_empty());
+        let confirm =
+            settings.confirm.filter(|_| !settings.observe && !settings.hidden_or_veiled().is_empty());
         let confirm =
             confirm.map(|span| vouching::begin(&settings, span, now, &mut complaints)).transpose()?;
         let mut monitor = Monitor {
@@ -163,7 +165,7 @@ impl Monitor {
             familiar,
             vouched,
             vouches: VouchInput::stdin()?,
-            unpassed: None,
+            unpassed: VecDeque::new(),
             lines: Lines::default(),
             confirm,
             pace: RepairPace::default(),
@@ -207,10 +209,12 @@ impl Monitor {
             watchdog.keep_alive(Instant::now());
             self.pass_on(&mut worker);
             let confirmed_by = self.confirm.as_ref().and_then(Confirm::deadline);
-            let again = self.unpassed.as_ref().map(|_| Instant::now() + SETTLE);
-            let others = [self.repair_at, watchdog.next(), confirmed_by, again].into_iter().flatten();
+            let others = [self.repair_at, watchdog.next(), confirmed_by].into_iter().flatten();
             let due = others.fold(next_poll.min(timer.next()), Instant::min);
-            match self.wait(due, &mut worker, signals)? {
+            let again = self.unpassed.front().map(|_| Instant::now() + SETTLE);
+            match self.wait(again.map_or(due, |again| again.min(due)), &mut worker, signals)? {
+                // Only a vouch is to be passed on.
+                Event::Due if Instant::now() < due => {}
                 Event::Stop => break None,
                 Event::WorkerEnded(ended) => break Some(ended),
                 Event::Changed => next_poll = next_poll.min(Instant::now() + SETTLE),
@@ -240,6 +244,12 @@ impl Monitor {
                 }
             }
         };
+        self.pass_on(&mut worker);
+        let lost = self.unpassed.len() as u64;
+        if lost > 0 {
+            let vouches = counted(lost, "vouch was", "vouches were");
+            self.complaints.say(&format!("{vouches} not passed on: nobody reads what psentry-trap writes"));
+        }
         // Whoever asks from here on finds nobody, and knows it.
         let closing = self.control.take().map(Server::close);
         if ended.is_none() {
@@ -297,7 +307,7 @@ impl Monitor {
             let watched = files.is_some();
             let control = self.control.as_ref().map(AsFd::as_fd);
             let is_open = control.is_some();
-            let vouches = self.vouches.as_ref().filter(|_| self.unpassed.is_none()).map(VouchInput::as_fd);
+            let vouches = self.vouches.as_ref().filter(|_| self.unpassed.is_empty()).map(VouchInput::as_fd);
             let is_read = vouches.is_some();
             let fds = fds.into_iter().chain(files).chain(control).chain(vouches).chain(self.panic.as_fd());
             let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();

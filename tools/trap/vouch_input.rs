@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use psentry_records::{Malformed, Reader, Record, Vouch};
 
 /// Standard input, until it ends.
@@ -41,6 +42,13 @@ impl VouchInput {
     /// What to wait for: standard input is readable.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.source().as_fd()
+    }
+
+    /// Whether [`fill`](VouchInput::fill) would not wait.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ended
+            && poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)
+                .is_ok_and(|ready| ready > 0)
     }
 
     /// Whether nothing comes any more.

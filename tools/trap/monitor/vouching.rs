@@ -16,6 +16,10 @@ use crate::vouched::{Change, Vouched};
 use crate::worker_process::WorkerProcess;
 use crate::{TrapError, ruleset, sockets};
 
+/// How often standard input is read, as long as more waits there, before the rules are told. An update costs much however few are in
+/// it: many short writes must not have one for each.
+const READS: usize = 16;
+
 /// What was read on standard input.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -54,40 +58,49 @@ pub(super) fn begin(
 }
 
 impl Monitor {
-    /// Takes what standard input has, up to a vouch that the worker has no room for.
+    /// Takes what standard input has. Whoever reads of a vouch finds it in force.
     pub(super) fn heed_vouches(&mut self, worker: &mut WorkerProcess) {
-        let Some(input) = &mut self.vouches else { return };
-        if let Err(error) = input.fill() {
-            self.complaints
-                .say(&format!("cannot read standard input: {error}; nobody can be vouched for there"));
+        let mut vouched = Vec::new();
+        for _ in 0..READS {
+            let Some(input) = &mut self.vouches else { return };
+            if let Err(error) = input.fill() {
+                self.complaints
+                    .say(&format!("cannot read standard input: {error}; nobody can be vouched for there"));
+            }
+            vouched.extend(self.take_lines());
+            if !self.vouches.as_ref().is_some_and(VouchInput::is_ready) {
+                break;
+            }
         }
-        self.take_lines(worker);
         self.let_vouched_in();
+        // Whoever is let in to one port is not kept out of it by what he did before.
+        if let Err(error) = self.quarantine.release(&vouched) {
+            self.complaints.say(&error.to_string());
+        }
+        if self.vouches.as_ref().is_some_and(VouchInput::is_ended) {
+            self.vouches = None;
+        }
+        self.pass_on(worker);
     }
 
-    /// Passes on the vouch that the worker had no room for, and takes those that were read after it.
+    /// Passes on what was read, as far as the worker has room.
     pub(super) fn pass_on(&mut self, worker: &mut WorkerProcess) {
-        let Some(vouch) = self.unpassed.take() else { return };
-        if !worker.pass(&vouch) {
-            self.unpassed = Some(vouch);
-            return;
+        while self.unpassed.front().is_some_and(|vouch| worker.pass(vouch)) {
+            self.unpassed.pop_front();
         }
-        self.take_lines(worker);
-        self.let_vouched_in();
     }
 
-    /// Takes the lines that were read.
-    fn take_lines(&mut self, worker: &mut WorkerProcess) {
-        let mut withdrawn_or_vouched = Vec::new();
-        while self.unpassed.is_none() {
-            let Some(line) = self.vouches.as_mut().and_then(VouchInput::line) else { break };
+    /// Takes the lines that were read; who is vouched for by them.
+    fn take_lines(&mut self) -> Vec<Prefix> {
+        let mut vouched = Vec::new();
+        while let Some(line) = self.vouches.as_mut().and_then(VouchInput::line) {
             match line {
                 Line::Vouch(vouch) => {
                     self.lines.vouches = self.lines.vouches.saturating_add(1);
-                    withdrawn_or_vouched.push(self.vouched.add(&vouch, Timestamp::now()));
-                    if !worker.pass(&vouch) {
-                        self.unpassed = Some(*vouch);
+                    if let Change::Vouched(source) = self.vouched.add(&vouch, Timestamp::now()) {
+                        vouched.push(source);
                     }
+                    self.unpassed.push_back(*vouch);
                 }
                 Line::Skipped(number, malformed) => {
                     self.lines.skipped = self.lines.skipped.saturating_add(1);
@@ -101,18 +114,7 @@ impl Monitor {
                 }
             }
         }
-        if self.vouches.as_ref().is_some_and(VouchInput::is_ended) && self.unpassed.is_none() {
-            self.vouches = None;
-        }
-        let sources = withdrawn_or_vouched.into_iter().filter_map(|change| match change {
-            Change::Vouched(source) => Some(source),
-            Change::Withdrawn(_) | Change::Nothing => None,
-        });
-        let sources: Vec<Prefix> = sources.collect();
-        // Whoever is let in to one port is not kept out of it by what he did before.
-        if let Err(error) = self.quarantine.release(&sources) {
-            self.complaints.say(&error.to_string());
-        }
+        vouched
     }
 
     /// Has the rules know who is vouched for now, and the file.
@@ -165,6 +167,9 @@ impl Monitor {
     pub(super) fn confirm(&mut self) -> Result<Vec<u8>, String> {
         let connections =
             sockets::connected(&self.settings.hidden_or_veiled()).map_err(|error| error.to_string())?;
+        if self.panic.holds().is_some() {
+            return Err("a panic holds, in which everybody gets in; end it by 'psentry resume', connect anew, and confirm then".to_owned());
+        }
         let Some(confirm) = &mut self.confirm else {
             return Ok(json_line(&Confirmation::new(
                 true,
