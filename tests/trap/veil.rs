@@ -3,14 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::Output;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use psentry_records::{Class, Kind, Probe, Timestamp};
 
-use super::{counter, probe, probes, trap};
+use super::load::FORGE;
+use super::{counter, probe, probes, python, trap};
 use crate::lab::{GUARD, Host, INNOCENT, Lab, Program, SCANNER, bin, wait_until};
 
 const SERVICE: u16 = 8088;
@@ -104,6 +107,96 @@ fn real_clients_get_in_and_wait_once() {
     assert_eq!(open_ports(&lab.scanner, &scan), BTreeSet::new());
 }
 
+/// A host behind the innocent, which translates its address.
+fn behind_nat(lab: &Lab, number: u8) -> Host {
+    let host = Host::new_beside(&lab.guard);
+    lab.innocent.sh(&format!(
+        "ip link add behind{number} type veth peer name eth0 netns {pid}
+         ip address add 10.9.{number}.1/24 dev behind{number}; ip link set behind{number} up
+         sysctl -q net.ipv4.ip_forward=1
+         nft 'add table ip nat; add chain ip nat out {{ type nat hook postrouting priority srcnat; }}
+              add rule ip nat out ip saddr 10.9.{number}.0/24 masquerade'",
+        pid = host.pid(),
+    ));
+    host.sh(&format!(
+        "ip address add 10.9.{number}.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.9.{number}.1"
+    ));
+    wait_until("the router is reached", || host.ok(&["ping", "-c1", "-W1", &format!("10.9.{number}.1")]));
+    host
+}
+
+/// Two machines share an address, and one of them scans: what it touches counts for both, and a connection that stands goes on.
+#[test]
+fn behind_one_address_a_scanner_is_as_familiar_and_a_client_as_shut_out() {
+    let lab = Lab::new();
+    let [client, scanner] = [1, 2].map(|number| behind_nat(&lab, number));
+    let _service = lab.service(SERVICE);
+    let _echo = Program::start(lab.guard.command("socat").args(["TCP-LISTEN:8090,fork", "EXEC:cat"]));
+    wait_until("it listens", || lab.guard.sh("ss -Hltn 'sport = :8090'").contains("8090"));
+    let _trap = trap(&lab, &["--veil", VEIL, "--veil-own", "--quarantine", "3s"]);
+    let aimed = format!("-sS -p8088 {}", GUARD[0]);
+    assert_eq!(open_ports(&scanner, &aimed), BTreeSet::new(), "nobody is familiar yet");
+    let script = "import socket, sys
+s = socket.create_connection((sys.argv[1], 8090), 10)
+for line in sys.stdin:
+    s.sendall(line.encode())
+    print(s.recv(100).decode(), end='', flush=True)";
+    let mut session = Program::start_fed(client.command("python3").args(["-c", script, GUARD[0]]));
+    let mut typed = session.stdin();
+    writeln!(typed, "one").unwrap();
+    session.line("it is connected", |line| line == "one");
+    assert!(is_familiar(&client, GUARD[0], SERVICE));
+    assert_eq!(open_ports(&scanner, &aimed), [SERVICE].into(), "so is whoever shares its address");
+    assert_eq!(
+        open_ports(&scanner, &format!("-sS -T4 --max-retries 0 -p1-20 {}", GUARD[0])),
+        BTreeSet::new()
+    );
+    assert!(!is_familiar(&client, GUARD[0], SERVICE), "the address is in quarantine");
+    writeln!(typed, "two").unwrap();
+    session.line("its session goes on", |line| line == "two");
+    wait_until("the quarantine is over", || is_familiar(&client, GUARD[0], SERVICE));
+}
+
+/// Forged SYNs to a veiled port make nobody familiar, and delay nobody.
+#[test]
+fn a_flood_of_forged_packets_changes_nothing_for_clients() {
+    let lab = Lab::new();
+    let _services = [SERVICE, OTHER].map(|port| lab.service(port));
+    lab.guard.sh("ip route add 198.18.0.0/15 dev scanner");
+    let mut trap = trap(&lab, &["--veil", VEIL, "--veil-own"]);
+    assert!(connects(&lab.innocent, GUARD[0], SERVICE, 10.0).is_some());
+    // IPv6 of the client is another source. Few enough that the veil is not full: it holds 262,144 for eight seconds.
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| python(&lab.scanner, FORGE, &[GUARD[0], "8088", "200000", "15000", "1"]));
+        wait_until("they come", || {
+            !lab.guard
+                .read(&["nft", "list", "counter", "inet", "psentry_trap", "veil_dropped"])
+                .contains("packets 0 ")
+        });
+        let took = connects(&lab.innocent, GUARD[1], SERVICE, 10.0);
+        assert!(took.is_some_and(|took| took > AT_ONCE && took < 2.0 + AT_ONCE), "a new client: {took:?}");
+        while !flood.is_finished() {
+            assert!(
+                is_familiar(&lab.innocent, GUARD[0], OTHER) && is_familiar(&lab.innocent, GUARD[1], OTHER)
+            );
+        }
+        flood.join().unwrap();
+    });
+    let familiar = lab
+        .guard
+        .read(&["nft", "list", "set", "inet", "psentry_trap", "familiar4"])
+        .matches("expires")
+        .count();
+    let (_, lines, _) = trap.terminate();
+    for (name, most) in [("veil_full", 0), ("familiar_full", 0), ("quarantined", 0)] {
+        assert_eq!(counter(&lines, name), most, "{name}");
+    }
+    // The second round is let through, as of tools that wait less than a second; but nobody completes a connection.
+    let [dropped, passed] = ["veil_dropped", "veil_passed"].map(|name| counter(&lines, name));
+    assert!(dropped >= 131_072 && dropped + passed > 199_000, "{dropped} dropped, {passed} let through");
+    assert_eq!(familiar, 1, "the client's address; forgers are not");
+}
+
 /// Familiar sources outlive the trap, its killing and its table; and whoever is connected when it starts is familiar.
 #[test]
 fn who_is_familiar_stays_so_across_restarts() {
@@ -121,6 +214,12 @@ fn who_is_familiar_stays_so_across_restarts() {
     wait_until("they are loaded again", || holds(&lab, "familiar4", "elements"));
     assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE));
     assert!(second.terminate().0.success());
+    // A day after its last connection, of thirty.
+    let in_29_days = Timestamp::now().plus(Duration::from_secs(29 * 86_400));
+    fs::write(folder.path().join("familiar"), format!("{} {in_29_days}\n", INNOCENT[0])).unwrap();
+    let mut a_day_later = trap(&lab, &flags);
+    assert!(is_familiar(&lab.innocent, GUARD[0], SERVICE));
+    assert!(a_day_later.terminate().0.success());
     // Forgotten, but connected.
     fs::remove_file(folder.path().join("familiar")).unwrap();
     let _echo = Program::start(lab.guard.command("socat").args(["TCP-LISTEN:8090,fork", "EXEC:cat"]));

@@ -37,9 +37,19 @@ impl Machine {
         }
     }
 
+    /// Whether the veiled service answers the scanner's own address in less than so many seconds.
+    fn is_served_within(&self, seconds: u8) -> bool {
+        self.others.ok(&["timeout", &format!("{seconds}"), "nc", "-z", "-n", "-s", SCANNER, GUARD, "8088"])
+    }
+
     fn forget_quarantines(&self) {
         self.guard.sh("psentry-trap unblock all");
     }
+}
+
+fn serve_behind_veil(guard: &Booted) {
+    guard.sh("systemd-run --quiet --unit veiled socat TCP-LISTEN:8088,reuseaddr,fork EXEC:cat");
+    wait_until("it listens", || guard.ok("ss -Hltn 'sport = :8088' | grep -q ."));
 }
 
 #[test]
@@ -102,8 +112,12 @@ fn ssh_is_hidden_and_nobody_is_locked_out() {
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(!status.status.success() && said.contains("nobody confirmed"), "{said}");
 
-    // After a reboot, with more vouches than are remembered, whoever is allowed gets in.
-    machine.trap("--hide 22 --confirm 10m");
+    // After a reboot, with more vouches than are remembered, whoever is allowed gets in, and whoever is familiar at the veil does so at
+    // once.
+    machine.trap("--hide 22 --veil 8088 --veil-own --confirm 10m");
+    serve_behind_veil(&machine.guard);
+    assert!(machine.is_served_within(3), "a client waits for a second");
+    assert!(machine.is_served_within(1), "and only once");
     machine.guard.sh(
         "for n in $(seq 12000); do printf '{\"timestamp\":\"%s\",\"event_type\":\"vouch\",\"src_ip\":\"10.%d.%d.7\",\"vouch\":{}}\\n' \
              \"$now\" $((n / 250)) $((n % 250)); done > /root/many
@@ -119,5 +133,7 @@ fn ssh_is_hidden_and_nobody_is_locked_out() {
     machine.addresses();
     machine.key = ssh::serve(&machine.guard);
     wait_until("the trap stands", || machine.guard.ok("nft list chain inet psentry_trap hide"));
+    serve_behind_veil(&machine.guard);
+    assert!(machine.is_served_within(1), "it is still familiar");
     assert!(machine.gets_in(ALLOWED) && !machine.gets_in(STRANGERS[2]));
 }
