@@ -115,7 +115,7 @@ struct Seen {
 /// One run, in a laboratory of its own.
 fn look(scan: &Scan, guard: &Guard, delay: u32, run: usize) -> Seen {
     let lab = Lab::new();
-    let _relay = (delay > 0).then(|| wire::delay(&lab, delay));
+    let _relay = (delay > 0).then(|| wire::delay(&lab, delay, 0));
     let _services = services::start(&lab, guard.services);
     let standing = guard.start(&lab);
     let flood = (guard.flood > 0).then(|| flood::start(&lab, guard.flood));

@@ -1,6 +1,8 @@
-"""A long cable: every Ethernet frame that comes in on one side goes out on the other, MS milliseconds later."""
+"""A long cable: every Ethernet frame that comes in on one side goes out on the other, MS milliseconds later, but for LOSS
+in a hundred, which are lost."""
 
 import collections
+import random
 import select
 import socket
 import sys
@@ -15,7 +17,7 @@ for name in sys.argv[1:3]:
     side.bind((name, EVERY_PROTOCOL))
     side.setblocking(False)
     sides.append(side)
-delay = int(sys.argv[3]) / 1000
+delay, loss = int(sys.argv[3]) / 1000, int(sys.argv[4]) / 100
 under_way = [collections.deque(), collections.deque()]
 
 while True:
@@ -32,7 +34,7 @@ while True:
         try:
             while True:
                 frame, address = side.recvfrom(65535)
-                if address[2] != socket.PACKET_OUTGOING:
+                if address[2] != socket.PACKET_OUTGOING and random.random() >= loss:
                     under_way[sides.index(side)].append((time.monotonic() + delay, frame))
         except BlockingIOError:
             pass

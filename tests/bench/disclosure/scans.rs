@@ -7,6 +7,9 @@ use crate::lab::Lab;
 /// is shut out after that time stays so for as long as it goes on, and nmap goes on for an hour.
 const SECONDS: &str = "10";
 
+/// nmap -T1 waits fifteen seconds before each packet.
+const SLOW_SECONDS: &str = "60";
+
 /// One way to scan.
 pub(crate) struct Scan {
     pub(crate) name: &'static str,
@@ -26,7 +29,7 @@ const fn aimed(name: &'static str, aims_at: &'static [u16], words: &'static [&'s
 }
 
 impl Scan {
-    pub(crate) const ALL: [Scan; 15] = [
+    pub(crate) const ALL: [Scan; 17] = [
         wide("nmap -sS -T4", &["nmap", "-v", "-n", "-Pn", "-sS", "-T4", "--max-retries", "2"]),
         wide("nmap -sT -T4", &["nmap", "-v", "-n", "-Pn", "-sT", "-T4", "--max-retries", "2"]),
         wide("nmap -sS -p- -T4", &["nmap", "-v", "-n", "-Pn", "-sS", "-p-", "-T4", "--max-retries", "1"]),
@@ -37,6 +40,10 @@ impl Scan {
         wide(
             "masscan -p1-10000",
             &["masscan", "-p1-10000", "--rate", "10000", "--wait", "2", "--interface", "eth0"],
+        ),
+        wide(
+            "nmap -sT --initial-rtt-timeout 2s",
+            &["nmap", "-v", "-n", "-Pn", "-sT", "--initial-rtt-timeout", "2s"],
         ),
         aimed("nmap -sS -p22", &[22], &["nmap", "-v", "-n", "-Pn", "-sS", "-p22"]),
         aimed(
@@ -57,6 +64,11 @@ impl Scan {
         aimed("nmap -sS -T1 -p22", &[22], &["nmap", "-v", "-n", "-Pn", "-sS", "-T1", "-p22"]),
         aimed("nmap -sV -p22,443", &[22, 443], &["nmap", "-v", "-n", "-Pn", "-sV", "-p22,443"]),
         aimed("nmap -sT -T4 -p22", &[22], &["nmap", "-v", "-n", "-Pn", "-sT", "-T4", "-p22"]),
+        aimed(
+            "nmap -sT -T3 -p22,443,8080",
+            &[22, 443, 8080],
+            &["nmap", "-v", "-n", "-Pn", "-sT", "-T3", "-p22,443,8080"],
+        ),
         aimed(
             "nmap -sT --initial-rtt-timeout 2s -p22",
             &[22],
@@ -96,7 +108,7 @@ impl Scan {
     /// Scans `target`, and says which ports it found open. masscan takes the ports in an order that is another one in
     /// each run, and in the same run the same for every guard; nmap lets nobody choose.
     pub(crate) fn run(&self, lab: &Lab, target: &str, run: usize) -> Vec<u16> {
-        let mut line = vec!["timeout", SECONDS];
+        let mut line = vec!["timeout", if self.words.contains(&"-T1") { SLOW_SECONDS } else { SECONDS }];
         line.extend(self.words);
         // masscan sends frames of its own, and is to be told where to.
         let (router, seed) = (router(lab), run.to_string());

@@ -26,22 +26,26 @@ impl Wire {
     }
 }
 
-/// Puts a longer cable between scanner and guard: every frame arrives half of `round_trip` milliseconds later.
-pub(crate) fn delay(lab: &Lab, round_trip: u32) -> (Host, Program) {
+/// Puts a longer cable between scanner and guard: every frame arrives half of `round_trip` milliseconds later, but for `loss`
+/// in a hundred, which never arrive.
+pub(crate) fn delay(lab: &Lab, round_trip: u32, loss: u32) -> (Host, Program) {
     let relay = Host::new_beside(&lab.guard);
-    // What the relay reads has to be a whole frame with its checksum.
+    // What the relay reads has to be a whole frame with its checksum. Both hosts know each other's link address for good.
     lab.guard.sh(&format!(
         "ip link set scanner netns {relay} name near
-         ip link add scanner type veth peer name far netns {relay}
+         ip link add scanner address 02:00:00:00:07:01 type veth peer name far netns {relay}
          ip address add 203.0.113.1/24 dev scanner
+         ip address add fe80::1/64 dev scanner nodad
          ip link set scanner up
+         ip route add 2001:db8:7::/48 dev scanner
+         for host in 203.0.113.7 2001:db8:7::7; do ip neigh add $host lladdr 02:00:00:00:07:02 dev scanner; done
          ethtool -K scanner tx off gro off >/dev/null",
         relay = relay.pid()
     ));
     lab.scanner.sh("ethtool -K eth0 tx off gro off >/dev/null");
     relay.sh("ip link set near up; ip link set far up");
-    let half = (round_trip / 2).to_string();
-    let program = Program::start(relay.command("python3").args([RELAY, "near", "far", &half]));
+    let [half, loss] = [round_trip / 2, loss].map(|number| number.to_string());
+    let program = Program::start(relay.command("python3").args([RELAY, "near", "far", &half, &loss]));
     wait_until("the long cable carries", || lab.scanner.ok(&["ping", "-c1", "-W1", "203.0.113.1"]));
     (relay, program)
 }
